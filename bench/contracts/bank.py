@@ -1,0 +1,78 @@
+"""The bank as a method sees it: simulations, and the meter of the budget."""
+
+from dataclasses import dataclass
+from typing import Literal, Protocol
+
+from torch import Tensor
+
+from bench.contracts.task import ReferenceKind, Split
+
+
+@dataclass(frozen=True)
+class Simulations:
+    """Simulated observations of a block of members.
+
+    Args:
+        x: observations, (members, n, \\*event) float32.
+        context: the contexts they were simulated at, (members, n, d) float32.
+        score: scores at (x, context), (members, n, d) float64, where asked for.
+    """
+
+    x: Tensor
+    context: Tensor
+    score: Tensor | None = None
+
+    def __len__(self) -> int:
+        return self.x.shape[1]
+
+
+class Bank(Protocol):
+    """The task's simulations for a block of members, metered.
+
+    Each member has `budget` simulator calls in all: references, validation and calibration
+    included. Drawing fewer or the same simulations again is free; a longer draw of the same kind
+    costs the difference, and begins with the same simulations.
+    """
+
+    budget: int
+    members: tuple[int, ...]
+
+    @property
+    def spent(self) -> int:
+        """Simulator calls drawn so far, per member."""
+        ...
+
+    def draw(
+        self,
+        component: str,
+        n: int,
+        *,
+        split: Split = "train",
+        at: Tensor | Literal["prior"] = "prior",
+        score: bool = False,
+    ) -> Simulations:
+        """Draws n simulations of a component.
+
+        Args:
+            component: name of the component.
+            n: number of simulations per member.
+            split: which simulations; "train" for a method.
+            at: "prior" draws contexts uniformly from the training range; a tensor (d,) fixes one.
+            score: whether to return exact scores too.
+
+        Raises:
+            BudgetExceeded: if the draw costs more than the budget has left.
+            NotApplicable: if scores are asked of a component that has none.
+        """
+        ...
+
+    def reference(self, n: int, kind: ReferenceKind, *, split: Split = "train") -> Simulations:
+        """Draws n simulations of a reference: every component equally often.
+
+        `fixed` simulates at the task's nominal context, `evidence` at contexts from the training
+        range.
+
+        Raises:
+            BudgetExceeded: if the draw costs more than the budget has left.
+        """
+        ...

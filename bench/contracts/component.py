@@ -1,0 +1,40 @@
+"""A component: a conditional statistical model p(x|η) of one observation."""
+
+from typing import Protocol, runtime_checkable
+
+import torch
+from torch import Tensor
+
+
+@runtime_checkable
+class Component(Protocol):
+    r"""A conditional model :math:`p(x|\eta)` of ONE observation, given its context.
+
+    Observations x have shape (\*B, \*event), contexts (\*B, d), and the two broadcast, so that
+    work which depends on the context alone runs once per distinct context.
+    """
+
+    size: int | None
+    """Number of observations that a finite source holds; None for a simulator."""
+
+    def simulate(self, context: Tensor, generator: torch.Generator) -> Tensor:
+        """Simulates one observation per context, (\\*B, d) to (\\*B, \\*event), on the CPU."""
+        ...
+
+
+@runtime_checkable
+class HasLogProb(Protocol):
+    """A component whose density is known."""
+
+    def log_prob(self, x: Tensor, context: Tensor) -> Tensor:
+        r"""Returns :math:`\log p(x|\eta)`, shape \*B; −inf for impossible x, never NaN."""
+        ...
+
+
+@runtime_checkable
+class HasScore(Protocol):
+    """A component whose score is known."""
+
+    def score(self, x: Tensor, context: Tensor) -> Tensor:
+        r"""Returns the score :math:`\nabla_\eta \log p(x|\eta)`, shape (\*B, d)."""
+        ...

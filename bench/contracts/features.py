@@ -1,0 +1,71 @@
+"""Features: what networks see instead of raw observations and contexts."""
+
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from bench.contracts.parameters import ParameterSpace
+from bench.contracts.task import Task, Transform
+
+
+@dataclass(frozen=True)
+class Features:
+    r"""The declared transform and one standardisation, shared by all components and methods.
+
+    :math:`y = (t(x) - m) / s` elementwise; contexts are scaled to :math:`[-1, 1]` on the scale of
+    their parameter. A density q of y gives :math:`\log p(x) = \log q(y) + \log|dy/dx|`.
+
+    Args:
+        space: the task's parameter space.
+        transform: the task's declared transform t.
+        mean: m, of the event's shape.
+        scale: s, of the event's shape.
+    """
+
+    space: ParameterSpace
+    transform: Transform
+    mean: Tensor
+    scale: Tensor
+
+    @classmethod
+    def estimate(cls, task: Task, x: Tensor) -> "Features":
+        """Estimates the standardisation from simulations of the evidence reference, (n, \\*event).
+
+        A feature without spread is left unscaled.
+        """
+        y = task.transform(x.double())
+        scale = y.std(0)
+        return cls(
+            task.space, task.transform, y.mean(0), torch.where(scale > 0, scale, 1.0 + 0 * scale)
+        )
+
+    def __call__(self, x: Tensor) -> Tensor:
+        """Standardises observations, (\\*B, \\*event) to the same shape, float32."""
+        mean, scale = self.mean.to(x.device), self.scale.to(x.device)
+        return ((self.transform(x.double()) - mean) / scale).float()
+
+    def log_jacobian(self, x: Tensor) -> Tensor:
+        """Returns log |dy/dx|, shape \\*B, float64: what a density method adds."""
+        jacobian = self.transform.log_jacobian(x.double()) - self.scale.to(x.device).log()
+        return jacobian.flatten(x.dim() - self.mean.dim()).sum(-1) if self.mean.dim() else jacobian
+
+    def context(self, context: Tensor) -> Tensor:
+        """Scales contexts (\\*B, d) to [−1, 1], float32."""
+        return (2.0 * self._unit(context.double()) - 1.0).float()
+
+    def score(self, score: Tensor, context: Tensor) -> Tensor:
+        """Scales scores (\\*B, d) with their contexts: the gradient in scaled context."""
+        with torch.enable_grad():
+            raw = context.detach().double().requires_grad_()
+            (slope,) = torch.autograd.grad((2.0 * self._unit(raw)).sum(), raw)
+        return (score.double() / slope).float()
+
+    def _unit(self, context: Tensor) -> Tensor:
+        theta = context.new_zeros(*context.shape[:-1], len(self.space))
+        theta = theta + torch.tensor(
+            [p.low for p in self.space.parameters], dtype=theta.dtype, device=theta.device
+        )
+        index = list(self.space.context_index)
+        theta = theta.index_copy(-1, torch.tensor(index, device=theta.device), context)
+        return self.space.to_unit(theta)[..., index]

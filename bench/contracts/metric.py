@@ -1,0 +1,39 @@
+"""A metric: a function of saved predictions, of a method and, if any, of the truth."""
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from typing import Any, Literal
+
+from numpy.typing import NDArray
+
+from bench.contracts.prediction import HeldOutPrediction, LikelihoodPrediction
+
+Prediction = LikelihoodPrediction | HeldOutPrediction
+PlanKind = Literal["independent", "bootstrap", "heldout"]
+
+
+@dataclass(frozen=True)
+class Metric:
+    """A named quantity that every dataset contributes to.
+
+    Args:
+        name: name in tables.
+        title: short column heading.
+        description: one sentence that says what it is.
+        plans: kinds of plan that it is defined for.
+        compute: `compute(prediction, truth)` returns contributions (D,) by key (a parameter,
+            "joint", a component, or "" where there is one), for the datasets of the prediction
+            in order; NaN where a dataset has none. An empty mapping means not defined.
+        needs_truth: whether it compares with the exact likelihood.
+        against: how a method's mean is set against that of the truth.
+        version: raise it when the numbers change.
+    """
+
+    name: str
+    title: str
+    description: str
+    plans: tuple[PlanKind, ...]
+    compute: Callable[[Any, Any], Mapping[str, NDArray[Any]]]
+    needs_truth: bool = False
+    against: Literal["nothing", "difference", "ratio"] = "nothing"
+    version: int = 1

@@ -1,0 +1,126 @@
+"""Predictions: what a surrogate says of every dataset of a plan; the input of every metric."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, fields
+from typing import Any, Self
+
+import numpy as np
+from numpy.typing import NDArray
+
+Array = NDArray[Any]
+
+
+@dataclass(frozen=True)
+class _Arrays:
+    def arrays(self, prefix: str = "") -> dict[str, Array]:
+        """The arrays by name, for saving."""
+        return {prefix + f.name: np.ascontiguousarray(getattr(self, f.name)) for f in fields(self)}
+
+    @classmethod
+    def from_arrays(cls, arrays: Mapping[str, Array], prefix: str = "") -> Self:
+        """Rebuilds from saved arrays."""
+        return cls(**{f.name: arrays[prefix + f.name] for f in fields(cls)})
+
+
+@dataclass(frozen=True)
+class Curves(_Arrays):
+    """The likelihood of each of D datasets in two parameters, around its maximum.
+
+    Differences of log-likelihood are to the dataset's own refined maximum. Windows have W nodes
+    per parameter, evenly spaced in unit coordinates; nodes outside the parameter space hold −inf.
+
+    Args:
+        mle: maximum-likelihood estimate, (D, 2).
+        lower: lower end of the connected 68.27 % profile-likelihood interval, (D, 2).
+        upper: upper end, (D, 2).
+        cut_lower: whether the interval is cut by the lower bound, (D, 2) bool.
+        cut_upper: whether it is cut by the upper bound, (D, 2) bool.
+        disconnected: whether the profile rises above the threshold again elsewhere, (D, 2) bool.
+        log_ratio_truth: log-likelihood at the generating parameters minus the maximum, (D,).
+        area: area of the 95 % Wilks region, in the parameters' units (log where the scale is).
+        region_cut: whether that region touches a bound of the parameter space, (D,) bool.
+        unresolved: whether the final nodes are coarser than asked, or the window clips, (D,) bool.
+        origin: first node of the window, unit coordinates, (D, 2).
+        spacing: distance between nodes, unit coordinates, (D, 2).
+        profile: profile log-likelihood minus the maximum, (D, 2, W) float32.
+        marginal: normalised marginal likelihood, density in unit coordinates, (D, 2, W) float32.
+        joint: log-likelihood minus the maximum, (D, W, W) float32.
+    """
+
+    mle: Array
+    lower: Array
+    upper: Array
+    cut_lower: Array
+    cut_upper: Array
+    disconnected: Array
+    log_ratio_truth: Array
+    area: Array
+    region_cut: Array
+    unresolved: Array
+    origin: Array
+    spacing: Array
+    profile: Array
+    marginal: Array
+    joint: Array
+
+
+@dataclass(frozen=True)
+class Datasets(_Arrays):
+    """Which datasets a plan holds.
+
+    Args:
+        theta: generating parameters, (D, P).
+        point: index of the evaluation point, −1 where θ was drawn uniformly, (D,) int64.
+        set: index of the set of events; the unit of resampling, (D,) int64.
+    """
+
+    theta: Array
+    point: Array
+    set: Array
+
+    def __len__(self) -> int:
+        return len(self.set)
+
+
+@dataclass(frozen=True)
+class LikelihoodPrediction:
+    """One member's likelihoods of the datasets of an independent or bootstrap plan.
+
+    Args:
+        names: the parameters' names.
+        low, high, log_scale: the parameters' bounds and scales, (P,).
+        datasets: the datasets.
+        curves: their likelihoods.
+        full: the likelihoods of all k M events of each set (bootstrap plan), else None.
+        full_set: which set each row of `full` is, (S,).
+    """
+
+    names: tuple[str, ...]
+    low: Array
+    high: Array
+    log_scale: Array
+    datasets: Datasets
+    curves: Curves
+    full: Curves | None = None
+    full_set: Array | None = None
+
+
+@dataclass(frozen=True)
+class HeldOutPrediction(_Arrays):
+    """One member's log-ratios of held-out simulations.
+
+    Args:
+        context: the C contexts, (C, d).
+        own: log r̂_k(x|η) of x ~ p_k(·|η), (K, C, n).
+        reference: log r̂_k(x|η) of x from the reference, (K, C, n).
+        score: gradient of log r̂_k in the context scaled to [−1, 1], at `own`, (K, C, n, d).
+        log_density: own is a log-density (1) or has no defined normalisation (0), ().
+        has_reference: whether a reference is the denominator (1) or not (0), ().
+    """
+
+    context: Array
+    own: Array
+    reference: Array
+    score: Array
+    log_density: Array
+    has_reference: Array

@@ -1,0 +1,40 @@
+"""Every error that the suite raises on purpose.
+
+A message is one line: what is wrong, where, and what is allowed.
+"""
+
+
+class BenchError(Exception):
+    """Base of the suite's errors; the command line prints it without a traceback (exit 1)."""
+
+    exit_code = 1
+
+
+class UsageError(BenchError):
+    """The user asked for something that does not exist or is not allowed (exit 2)."""
+
+    exit_code = 2
+
+
+class PluginError(BenchError):
+    """A plugin breaks its contract: wrong signature, wrong shape, duplicate name."""
+
+
+class BudgetExceeded(BenchError):
+    """A method asked for more simulator calls than its budget has left."""
+
+
+class NonFiniteError(BenchError):
+    """A method returned NaN, or a loss diverged."""
+
+
+class NotApplicable(BenchError):
+    """A method cannot run on a task; the cell is n/a, with this reason."""
+
+
+class StoreError(BenchError):
+    """The result store cannot be read or written."""
+
+
+class LimitExceeded(BenchError):
+    """A cell ran past its time or memory limit, or its worker process died."""

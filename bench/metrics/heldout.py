@@ -1,0 +1,77 @@
+"""Metrics of held-out simulations: losses, normalisation, score error."""
+
+import numpy as np
+from numpy.typing import NDArray
+
+from bench.contracts import HeldOutPrediction, Metric
+
+Array = NDArray[np.float64]
+
+
+def _by_component(values: Array) -> dict[str, Array]:
+    """Splits (K, C) by component, numbered as in the task."""
+    return {str(k): values[k] for k in range(len(values))}
+
+
+def _bce(own: HeldOutPrediction, truth: HeldOutPrediction | None) -> dict[str, Array]:
+    if not own.has_reference:
+        return {}
+    positive = np.logaddexp(0, -own.own).mean(-1)
+    negative = np.logaddexp(0, own.reference).mean(-1)
+    return _by_component(0.5 * (positive + negative))
+
+
+def _nll(own: HeldOutPrediction, truth: HeldOutPrediction | None) -> dict[str, Array]:
+    return _by_component(-own.own.mean(-1)) if own.log_density else {}
+
+
+def _log_mean_ratio(own: HeldOutPrediction, truth: HeldOutPrediction | None) -> dict[str, Array]:
+    if not own.has_reference:
+        return {}
+    top = own.reference.max(-1, keepdims=True)
+    return _by_component(np.log(np.exp(own.reference - top).mean(-1)) + top[..., 0])
+
+
+def _score_error(own: HeldOutPrediction, truth: HeldOutPrediction) -> dict[str, Array]:
+    error = ((own.score - truth.score) ** 2).mean(2)  # (K, C, d)
+    # One scale per component and parameter, so that contexts without information do not explode.
+    scale = (truth.score**2).mean((1, 2))[:, None]
+    relative = error / np.maximum(scale, 1e-300)
+    return {
+        f"{k}.{j}": relative[k, :, j]
+        for k in range(relative.shape[0])
+        for j in range(relative.shape[2])
+    }
+
+
+bce = Metric(
+    "bce",
+    "held-out BCE",
+    "Balanced binary cross-entropy of each component against the reference at held-out contexts; "
+    "comparable at equal reference only.",
+    ("heldout",),
+    _bce,
+)
+nll = Metric(
+    "nll",
+    "held-out NLL",
+    "Negative log-density of held-out simulations of each component.",
+    ("heldout",),
+    _nll,
+    against="difference",
+)
+log_mean_ratio = Metric(
+    "log_mean_ratio",
+    "log E[r̂]",
+    "Logarithm of the mean estimated ratio over the reference; 0 for a normalised ratio.",
+    ("heldout",),
+    _log_mean_ratio,
+)
+score_error = Metric(
+    "score_error",
+    "score error",
+    "Mean squared error of the score of each component, relative to the exact score's mean square.",
+    ("heldout",),
+    _score_error,
+    needs_truth=True,
+)

@@ -1,0 +1,188 @@
+"""Metrics of intervals, regions and estimates: coverage, width, bias, interval score, edges."""
+
+import numpy as np
+from numpy.typing import NDArray
+from scipy import stats
+
+from bench.contracts import LikelihoodPrediction, Metric
+
+Contributions = dict[str, NDArray[np.float64]]
+
+ALPHA = float(2 * stats.norm.sf(1))
+"""1 − 0.6827, the nominal error rate of intervals where the profile has fallen by 1/2."""
+
+_REGION = float(stats.chi2.ppf(0.95, 2))
+_BOTH = ("independent", "bootstrap")
+
+
+def _by_name(prediction: LikelihoodPrediction, values: NDArray[np.generic]) -> Contributions:
+    """Splits (D, P) by parameter."""
+    return {
+        name: np.asarray(values[:, i], dtype=np.float64) for i, name in enumerate(prediction.names)
+    }
+
+
+def _half_width(prediction: LikelihoodPrediction) -> NDArray[np.float64]:
+    curves = prediction.curves
+    return np.asarray(0.5 * (curves.upper - curves.lower), dtype=np.float64)
+
+
+def _coverage(own: LikelihoodPrediction, truth: LikelihoodPrediction | None) -> Contributions:
+    theta, curves = own.datasets.theta, own.curves
+    return _by_name(own, (curves.lower <= theta) & (theta <= curves.upper))
+
+
+def _width(own: LikelihoodPrediction, truth: LikelihoodPrediction | None) -> Contributions:
+    return _by_name(own, own.curves.upper - own.curves.lower)
+
+
+def _interval_score(own: LikelihoodPrediction, truth: LikelihoodPrediction | None) -> Contributions:
+    theta, curves = own.datasets.theta, own.curves
+    outside = np.maximum(curves.lower - theta, 0) + np.maximum(theta - curves.upper, 0)
+    return _by_name(own, curves.upper - curves.lower + (2 / ALPHA) * outside)
+
+
+def _bias(own: LikelihoodPrediction, truth: LikelihoodPrediction) -> Contributions:
+    return _by_name(own, (own.curves.mle - own.datasets.theta) / _half_width(truth))
+
+
+def _mle_distance(own: LikelihoodPrediction, truth: LikelihoodPrediction) -> Contributions:
+    return _by_name(own, np.abs(own.curves.mle - truth.curves.mle) / _half_width(truth))
+
+
+def _mle_edge(own: LikelihoodPrediction, truth: LikelihoodPrediction | None) -> Contributions:
+    mle = own.curves.mle
+    return _by_name(own, (mle <= own.low) | (mle >= own.high))
+
+
+def _cut(own: LikelihoodPrediction, truth: LikelihoodPrediction | None) -> Contributions:
+    return _by_name(own, own.curves.cut_lower | own.curves.cut_upper) | {
+        "region": own.curves.region_cut.astype(np.float64)
+    }
+
+
+def _disconnected(own: LikelihoodPrediction, truth: LikelihoodPrediction | None) -> Contributions:
+    return _by_name(own, own.curves.disconnected)
+
+
+def _unresolved(own: LikelihoodPrediction, truth: LikelihoodPrediction | None) -> Contributions:
+    return {"": own.curves.unresolved.astype(np.float64)}
+
+
+def _region_coverage(
+    own: LikelihoodPrediction, truth: LikelihoodPrediction | None
+) -> Contributions:
+    return {"": (-2 * own.curves.log_ratio_truth <= _REGION).astype(np.float64)}
+
+
+def _region_area(own: LikelihoodPrediction, truth: LikelihoodPrediction | None) -> Contributions:
+    return {"": own.curves.area}
+
+
+def _percentile_width(
+    own: LikelihoodPrediction, truth: LikelihoodPrediction | None
+) -> Contributions:
+    out = np.empty_like(own.curves.mle)
+    for number in np.unique(own.datasets.set):
+        rows = own.datasets.set == number
+        low, high = np.percentile(own.curves.mle[rows], [16, 84], axis=0)
+        out[rows] = high - low
+    return _by_name(own, out)
+
+
+coverage = Metric(
+    "coverage",
+    "coverage",
+    "Share of 68.27 % profile-likelihood intervals that hold the generating value.",
+    _BOTH,
+    _coverage,
+    against="difference",
+)
+width = Metric(
+    "width",
+    "width",
+    "Length of the 68.27 % profile-likelihood interval.",
+    _BOTH,
+    _width,
+    against="ratio",
+)
+interval_score = Metric(
+    "interval_score",
+    "interval score",
+    "Interval length plus 2/α times the distance by which it misses, α = 0.3173 (Gneiting & "
+    "Raftery 2007); lower is better.",
+    _BOTH,
+    _interval_score,
+    against="ratio",
+)
+bias = Metric(
+    "bias",
+    "bias",
+    "Maximum-likelihood estimate minus generating value, in half-widths of the exact interval.",
+    _BOTH,
+    _bias,
+    needs_truth=True,
+)
+mle_distance = Metric(
+    "mle_distance",
+    "MLE distance",
+    "Distance of the maximum-likelihood estimate to the exact one, in half-widths of the exact "
+    "interval.",
+    _BOTH,
+    _mle_distance,
+    needs_truth=True,
+)
+mle_edge = Metric(
+    "mle_edge",
+    "MLE at edge",
+    "Share of maximum-likelihood estimates on a bound of the parameter space.",
+    _BOTH,
+    _mle_edge,
+    against="difference",
+)
+cut = Metric(
+    "cut",
+    "cut",
+    "Share of intervals, and of 95 % regions, cut by a bound of the parameter space.",
+    _BOTH,
+    _cut,
+    against="difference",
+)
+disconnected = Metric(
+    "disconnected",
+    "disconnected",
+    "Share of datasets whose profile rises above the threshold again outside the interval.",
+    _BOTH,
+    _disconnected,
+)
+unresolved = Metric(
+    "unresolved",
+    "unresolved",
+    "Share of datasets evaluated more coarsely than asked, or clipped by the window.",
+    _BOTH,
+    _unresolved,
+)
+region_coverage = Metric(
+    "region_coverage",
+    "95 % coverage",
+    "Share of 95 % Wilks regions in both parameters that hold the generating values.",
+    _BOTH,
+    _region_coverage,
+    against="difference",
+)
+region_area = Metric(
+    "region_area",
+    "95 % area",
+    "Area of the 95 % Wilks region.",
+    _BOTH,
+    _region_area,
+    against="ratio",
+)
+percentile_width = Metric(
+    "percentile_width",
+    "percentile width",
+    "Distance of the 16 % and 84 % percentiles of a set's bootstrapped estimates; a width only.",
+    ("bootstrap",),
+    _percentile_width,
+    against="ratio",
+)

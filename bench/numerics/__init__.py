@@ -1,0 +1,1 @@
+"""Mathematics without input or output: seeds, networks, surfaces, intervals, errors, ranks."""

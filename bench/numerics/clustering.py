@@ -1,0 +1,270 @@
+r"""Errors of a mean over training sets (members) crossed with sets of events.
+
+Every member of a method is evaluated on every set of events, so a metric is a table
+y (members, sets), already averaged over the datasets inside a set, with crossed random effects
+
+    y_ms = μ + stratum(s) + member_m + set_s + interaction_ms.
+
+A stratum is an evaluation point: fixed, chosen by the benchmark. Members and sets are random:
+the error asks how the mean would move with other training sets and other events. Neither all
+members × sets nor all datasets are independent, and errors that pretend so are several times
+too small; the two-way variance below counts each source once.
+
+Sources: A. C. Cameron, J. B. Gelbach, D. L. Miller, J. Bus. Econ. Stat. 29 (2011) 238 (two-way
+clustering); F. E. Satterthwaite, Biometrics Bulletin 2 (1946) 110 (degrees of freedom).
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from math import inf, nan, sqrt
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+from scipy import stats
+
+Array = NDArray[np.float64]
+
+
+@dataclass(frozen=True)
+class Estimate:
+    """A mean or a ratio of means, with its standard errors.
+
+    All but ``dof`` are in the units of the metric. nan means "cannot be estimated", never zero.
+
+    Attributes:
+        value: the estimate.
+        error: standard error over members and sets; with one member over sets alone, that is
+            conditional on its training set; nan with one set.
+        dof: Satterthwaite's effective degrees of freedom of ``error``; nan with one set.
+        member_error: standard error from members alone, on these sets; nan with one member
+            (for the exact likelihood, which has no training set, read "n/a").
+        set_error: standard error from sets alone, for these members; nan with one set.
+    """
+
+    value: float
+    error: float
+    dof: float
+    member_error: float
+    set_error: float
+
+    def interval(self, level: float = 0.95) -> tuple[float, float]:
+        """Create the central confidence interval of Student's t; (nan, nan) without an error.
+
+        Simulated 95 % intervals cover 93–97 % from 5 members on, 92–95 % at 3 members; at 2 members
+        coverage may fall to 87 %: one difference of two numbers cannot tell a spread.
+        Where neither members nor sets matter, only their interaction, up to 99 %.
+
+        Raises:
+            ValueError: if ``level`` is not between 0 and 1.
+        """
+        if not 0 < level < 1:
+            raise ValueError(f"level must lie between 0 and 1, not {level}")
+        half = float(stats.t.ppf((1 + level) / 2, self.dof)) * self.error
+        return self.value - half, self.value + half
+
+
+class Strata:
+    """Fixed strata of random sets: which deviations are noise, with which degrees of freedom.
+
+    A stratum with one set shows no spread: all such are pooled into one stratum, and a lone one
+    joins the smallest other (collapsed strata: W. G. Cochran, Sampling Techniques (1977) §5A.12).
+    Differences between the pooled points then count as noise, which is conservative, and exact
+    where points were drawn at random, one set each.
+
+    Args:
+        stratum: evaluation point of each set, integers, shape (sets,).
+
+    Raises:
+        ValueError: if ``stratum`` is not a non-empty vector of integers.
+    """
+
+    def __init__(self, stratum: ArrayLike) -> None:
+        label = np.asarray(stratum)
+        if label.ndim != 1 or label.size == 0 or not np.issubdtype(label.dtype, np.integer):
+            raise ValueError(f"stratum must hold one integer per set, not {label!r}")
+        _, group, count = np.unique(label, return_inverse=True, return_counts=True)
+        single = count == 1
+        if single.any():
+            target = np.flatnonzero(single)[0]
+            if single.sum() == 1 and count.size > 1:
+                target = np.argmin(np.where(single, label.size + 1, count))
+            group = np.where(single[group], target, group)
+            _, group, count = np.unique(group, return_inverse=True, return_counts=True)
+        self.sets = label.size
+        self._group = group
+        self._count = count
+        self._belongs = (group[:, None] == np.arange(count.size)).astype(np.float64)
+
+    @property
+    def degrees(self) -> int:
+        """Number of sets minus number of strata."""
+        return int(self.sets - self._count.size)
+
+    def deviations(self, values: Array) -> Array:
+        """Scale deviations from stratum means so that squares sum to the variance of the mean.
+
+        The sum over sets of u_s v_s is then the unbiased stratified estimate
+        Σ_h n_h cov_h(u, v) / n² of the covariance of the means of u and v.
+        Shapes (..., sets) → (..., sets); nan with one set.
+        """
+        centre = (values @ self._belongs / self._count)[..., self._group]
+        count = self._count[self._group]
+        if self.sets == 1:
+            return np.full(values.shape, nan)
+        deviation: Array = (values - centre) * np.sqrt(count / (count - 1)) / self.sets
+        return deviation
+
+    def dof(self, deviations: Array) -> Array:
+        """Compute the effective degrees of freedom of Σ_s deviations², (..., sets) → (...).
+
+        Satterthwaite with every set as a source of its own, because sets may differ in spread:
+        (Σ d²)² / Σ d⁴/3 for normal deviations, corrected for the stratum means taken off.
+        −2 undoes that a squared variance is too large by 1 + 2/ν (cf. M. von Davier,
+        arXiv:2409.14606).
+        """
+        parts = deviations**2
+        degrees = 3 * (1 - 1 / self._count[self._group])
+        effective = effective_dof(parts, degrees, parts.sum(-1)) - 2
+        clipped: Array = np.clip(effective, min(1, self.degrees), self.degrees)
+        return clipped
+
+
+@dataclass(frozen=True)
+class TwoWay:
+    """Variance of a mean over members × sets, split by source; every array has shape (...).
+
+    ``members``, ``sets`` and ``interaction`` estimate, with σ² the variances of the effects,
+
+        σ²_member/n_m + σ²_int/(n_m n_s),   σ²_set/n_s + σ²_int/(n_m n_s),   σ²_int/(n_m n_s)
+
+    without bias; ``members`` and ``interaction`` are zero with one member.
+    """
+
+    members: Array
+    sets: Array
+    interaction: Array
+    member_dof: int
+    set_dof: Array
+    interaction_dof: int
+
+    @property
+    def total(self) -> Array:
+        """Variance of the mean: members + sets − interaction, at least the larger of the two."""
+        floor = np.maximum(self.members, self.sets)
+        total: Array = np.maximum(self.members + (self.sets - self.interaction), floor)
+        return total
+
+    @property
+    def dof(self) -> Array:
+        """Satterthwaite's degrees of freedom of ``total``."""
+        source = np.broadcast_arrays(self.member_dof, self.set_dof, self.interaction_dof)
+        parts = np.stack([self.members, self.sets, self.interaction], axis=-1)
+        effective = effective_dof(parts, np.stack(source, axis=-1), self.total)
+        bounded: Array = np.minimum(effective, self.member_dof + self.set_dof)
+        return bounded
+
+
+def effective_dof(parts: Array, degrees: ArrayLike, total: Array) -> Array:
+    """Compute Satterthwaite's total² / Σ parts²/degrees over the last axis; inf for no variance."""
+    share = parts / np.where(total == 0, 1, total)[..., None]  # shares: squares cannot underflow
+    inverse = np.divide(share**2, degrees, out=np.zeros_like(share), where=share != 0).sum(-1)
+    effective: Array = np.divide(1, inverse, out=np.full_like(inverse, inf), where=inverse != 0)
+    return effective
+
+
+def two_way_variance(values: Array, strata: Strata) -> TwoWay:
+    """Split the variance of the mean of ``values`` (..., members, sets) into its sources.
+
+    A member's deviation may differ between strata: it counts as a member effect.
+    """
+    members = values.shape[-2]
+    deviations = strata.deviations(values)
+    common = deviations.mean(-2)
+    by_set: Array = (common**2).sum(-1)
+    by_member = interaction = np.zeros_like(by_set)
+    if members > 1:
+        by_member = values.mean(-1).var(-1, ddof=1) / members
+        residual = deviations - common[..., None, :]
+        interaction = (residual**2).sum((-2, -1)) / (members * (members - 1))
+    return TwoWay(
+        members=by_member,
+        sets=by_set,
+        interaction=interaction,
+        member_dof=members - 1,
+        set_dof=strata.dof(common),
+        interaction_dof=(members - 1) * strata.degrees,
+    )
+
+
+def mean(values: ArrayLike, stratum: ArrayLike) -> Estimate:
+    """Estimate a metric's mean, every member and every set with equal weight.
+
+    Args:
+        values: contributions averaged over the datasets inside a set, shape (members, sets).
+        stratum: evaluation point of each set, integers, shape (sets,).
+
+    Raises:
+        ValueError: if a shape is wrong or a value is not finite.
+
+    >>> covered = [[0.66, 0.70, 0.71, 0.69], [0.60, 0.65, 0.66, 0.65]]  # 2 members, 4 sets
+    >>> estimate = mean(covered, stratum=[0, 0, 1, 1])
+    >>> print(f"{estimate.value:.3f} ± {estimate.error:.3f}, members {estimate.member_error:.3f}")
+    0.665 ± 0.028, members 0.025
+    """
+    strata = Strata(stratum)
+    table = _table(values, strata, "values")
+    return _estimate(float(table.mean()), table, strata)
+
+
+def ratio(numerator: ArrayLike, denominator: ArrayLike, stratum: ArrayLike) -> Estimate:
+    """Estimate R = mean(numerator) / mean(denominator), the two paired by set.
+
+    The error is linearised (delta method): that of the mean of
+    (numerator − R·denominator) / mean(denominator).
+
+    Args:
+        numerator: a method's contributions, shape (members, sets).
+        denominator: the reference's, shape (members, sets) for the same members, or (1, sets).
+        stratum: evaluation point of each set, integers, shape (sets,).
+
+    Raises:
+        ValueError: if a shape is wrong, a value is not finite, or the denominator's mean is 0.
+
+    >>> estimate = ratio([[3.0, 5.0, 7.0]], [[2.0, 4.0, 6.0]], stratum=[0, 0, 0])
+    >>> print(f"{estimate.value:.2f} ± {estimate.error:.2f}")
+    1.25 ± 0.07
+    """
+    strata = Strata(stratum)
+    above = _table(numerator, strata, "numerator")
+    below = _table(denominator, strata, "denominator")
+    members = above.shape[0]
+    if below.shape[0] not in (1, members):
+        raise ValueError(f"denominator has {below.shape[0]} members, not 1 or {members}")
+    scale = float(below.mean())
+    if scale == 0:
+        raise ValueError("the denominator's mean is 0, so its ratio is undefined")
+    value = float(above.mean()) / scale
+    return _estimate(value, (above - value * below) / scale, strata)
+
+
+def _estimate(value: float, contributions: Array, strata: Strata) -> Estimate:
+    """Attach to ``value`` the errors of the mean of its linearised contributions."""
+    variance = two_way_variance(contributions, strata)
+    return Estimate(
+        value=value,
+        error=sqrt(variance.total),
+        dof=float(variance.dof),
+        member_error=sqrt(variance.members) if contributions.shape[0] > 1 else nan,
+        set_error=sqrt(variance.sets),
+    )
+
+
+def _table(values: ArrayLike, strata: Strata, name: str) -> Array:
+    """Read contributions as a finite float64 array of shape (members, sets)."""
+    table = np.asarray(values, dtype=np.float64)
+    if table.ndim != 2 or table.size == 0 or table.shape[1] != strata.sets:
+        raise ValueError(f"{name} has shape {table.shape}, not (members, {strata.sets} sets)")
+    if not np.isfinite(table).all():
+        raise ValueError(f"{name} holds {np.sum(~np.isfinite(table))} values that are not finite")
+    return table

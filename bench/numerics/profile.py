@@ -1,0 +1,93 @@
+"""Profile likelihoods on evenly spaced nodes: refined maxima, profiles, interval ends."""
+
+import torch
+from torch import Tensor
+
+
+def peak(values: Tensor) -> tuple[Tensor, Tensor]:
+    """Refines the maximum along the last axis by the parabola through its three nodes.
+
+    Args:
+        values: (\\*B, n) at evenly spaced nodes, n ≥ 3.
+
+    Returns:
+        The maximum (\\*B) and its position in nodes (\\*B); at least the best node's value.
+
+    Example:
+        >>> value, position = peak(-(torch.arange(5.0) - 1.75) ** 2)
+        >>> float(position), abs(float(value)) < 1e-6
+        (1.75, True)
+    """
+    best, node = values.max(-1)
+    middle = node.clamp(1, values.shape[-1] - 2)
+    left, centre, right = (
+        values.gather(-1, (middle + shift).unsqueeze(-1)).squeeze(-1) for shift in (-1, 0, 1)
+    )
+    curvature = 2 * centre - left - right
+    concave = curvature > 0
+    slope = 0.5 * (right - left)
+    shift = (slope / torch.where(concave, curvature, torch.ones_like(curvature))).clamp(-1, 1)
+    vertex = centre + slope * shift - 0.5 * curvature * shift.square()
+    refined = concave & (vertex >= best)
+    return (
+        torch.where(refined, vertex, best),
+        torch.where(refined, middle + shift, node.to(values.dtype)),
+    )
+
+
+def profiles(values: Tensor) -> tuple[Tensor, Tensor]:
+    """Profiles a lattice (D, n_0, n_1) over the other parameter: (D, n_0) and (D, n_1)."""
+    return peak(values)[0], peak(values.transpose(1, 2))[0]
+
+
+def crossings(
+    curve: Tensor, top: Tensor, position: Tensor, threshold: float = 1.0
+) -> tuple[Tensor, Tensor, Tensor, Tensor, Tensor]:
+    """Finds the connected interval around the maximum where 2 (max − curve) ≤ threshold.
+
+    Interpolates the signed root of 2 (max − curve), which is linear in the parameter where the
+    likelihood is Gaussian, so that the interpolation is exact there at any spacing.
+
+    Args:
+        curve: profile log-likelihoods at evenly spaced nodes, (D, n).
+        top: their refined maxima, (D,).
+        position: where, in nodes, (D,).
+        threshold: fall of the likelihood-ratio statistic; 1 gives 68.27 %.
+
+    Returns:
+        lower and upper end in nodes, whether each runs into the first or last node, and whether
+        the curve rises above the threshold again outside; each (D,).
+    """
+    nodes = curve.shape[-1]
+    index = torch.arange(nodes)
+    offset = index - position.unsqueeze(-1)
+    root = (2 * (top.unsqueeze(-1) - curve)).clamp_min(0).sqrt() * offset.sign()
+    limit = threshold**0.5
+    outside_above = (root > limit) & (offset > 0)
+    outside_below = (root < -limit) & (offset < 0)
+    open_above = ~outside_above.any(-1)
+    open_below = ~outside_below.any(-1)
+    first_above = torch.where(
+        open_above, torch.tensor(nodes - 1), outside_above.to(torch.uint8).argmax(-1)
+    )
+    first_below = torch.where(
+        open_below,
+        torch.tensor(0),
+        nodes - 1 - outside_below.flip(-1).to(torch.uint8).argmax(-1),
+    )
+
+    def end(outer: Tensor, inner: Tensor, level: float) -> Tensor:
+        outer_root, inner_root = (
+            root.gather(-1, i.clamp(0, nodes - 1).unsqueeze(-1)).squeeze(-1) for i in (outer, inner)
+        )
+        gap = outer_root - inner_root
+        share = (level - inner_root) / torch.where(gap == 0, torch.ones_like(gap), gap)
+        return inner + (outer - inner) * share.clamp(0, 1)
+
+    upper = torch.where(
+        open_above, torch.tensor(nodes - 1.0), end(first_above, first_above - 1, limit)
+    )
+    lower = torch.where(open_below, torch.tensor(0.0), end(first_below, first_below + 1, -limit))
+    beyond = (index > upper.unsqueeze(-1)) | (index < lower.unsqueeze(-1))
+    again = (beyond & (root.abs() <= limit)).any(-1)
+    return lower, upper, open_below, open_above, again

@@ -1,0 +1,1 @@
+"""The built-in presets, TOML files a user can copy."""

@@ -1,0 +1,1 @@
+"""The stages, each saved and each reused: simulations, fits, predictions, scores."""

@@ -1,0 +1,215 @@
+"""The bank: simulations in seeded chunks, kept on disk, metered per member."""
+
+from collections.abc import Callable, Sequence
+from typing import Literal
+
+import torch
+from torch import Tensor
+
+from bench.contracts import (
+    Component,
+    Features,
+    HasScore,
+    ReferenceKind,
+    Simulations,
+    Split,
+    Task,
+)
+from bench.errors import BudgetExceeded, NotApplicable
+from bench.numerics.seeds import digest, generator
+from bench.stages.store import Store
+
+TrainingData = Literal["fresh", "shared", "bootstrap"]
+Make = Callable[[torch.Generator, int], dict[str, Tensor]]
+
+FEATURE_SIMULATIONS = 10_000
+"""Simulations that fix the standardisation. Like the bounds they belong to the task's definition,
+are the same for every method, and are not charged to a budget."""
+
+
+class SimulationBank:
+    """A task's simulations for a block of members; see :class:`bench.contracts.Bank`.
+
+    A chunk's seed derives from task, stream, split, seed and chunk number alone, so that a small
+    draw is a prefix of a large one, whatever the method or budget.
+
+    Args:
+        task: the task.
+        store: where chunks are kept.
+        budget: simulator calls that each member may spend.
+        members: the members of the block.
+        training_data: "fresh" gives every member simulations of its own, "shared" the same to
+            all, "bootstrap" resamples the shared ones with each member's own generator.
+        seed: the run's seed.
+    """
+
+    def __init__(
+        self,
+        task: Task,
+        store: Store,
+        budget: int,
+        members: Sequence[int],
+        training_data: TrainingData = "fresh",
+        seed: int = 0,
+    ) -> None:
+        self.task = task
+        self.store = store
+        self.budget = budget
+        self.members = tuple(members)
+        self.training_data = training_data
+        self.seed = seed
+        self._drawn: dict[str, int] = {}
+
+    @property
+    def spent(self) -> int:
+        """Simulator calls drawn so far, per member."""
+        return sum(self._drawn.values())
+
+    def draw(
+        self,
+        component: str,
+        n: int,
+        *,
+        split: Split = "train",
+        at: Tensor | Literal["prior"] = "prior",
+        score: bool = False,
+    ) -> Simulations:
+        """Draws n simulations of a component; see :class:`bench.contracts.Bank`."""
+        source = self.task.components(split)[component]
+        if score and not isinstance(source, HasScore):
+            raise NotApplicable(f"component {component!r} of {self.task.name} has no score")
+        where = "prior" if isinstance(at, str) else [float(v) for v in at]
+        stream = digest(component, split, where)
+        self._charge(stream, n)
+
+        def contexts(count: int, rng: torch.Generator) -> Tensor:
+            if isinstance(at, str):
+                return self.task.space.draw_context(count, rng)
+            return at.to(torch.float32).expand(count, -1)
+
+        def make(rng: torch.Generator, count: int) -> dict[str, Tensor]:
+            return _simulate(source, contexts(count, rng), rng, score)
+
+        return self._gather(n, stream, split, make, score)
+
+    def reference(self, n: int, kind: ReferenceKind, *, split: Split = "train") -> Simulations:
+        """Draws n simulations of a reference; see :class:`bench.contracts.Bank`."""
+        stream = digest("reference", kind, split)
+        self._charge(stream, n)
+        components = list(self.task.components(split).values())
+
+        def make(rng: torch.Generator, count: int) -> dict[str, Tensor]:
+            context = (
+                self.task.nominal.expand(count, -1)
+                if kind == "fixed"
+                else self.task.space.draw_context(count, rng)
+            )
+            label = torch.randint(len(components), (count,), generator=rng)
+            x = torch.empty(count, *self.task.event_shape)
+            for k, component in enumerate(components):
+                rows = label == k
+                if bool(rows.any()):
+                    x[rows] = component.simulate(context[rows], rng).float()
+            return {"x": x, "context": context}
+
+        return self._gather(n, stream, split, make, score=False)
+
+    def _charge(self, stream: str, n: int) -> None:
+        extra = max(0, n - self._drawn.get(stream, 0))
+        if self.spent + extra > self.budget:
+            raise BudgetExceeded(
+                f"{n} simulations cost {extra} calls, and of the budget of {self.budget} only "
+                f"{self.budget - self.spent} are left"
+            )
+        self._drawn[stream] = self._drawn.get(stream, 0) + extra
+
+    def _gather(
+        self,
+        n: int,
+        stream: str,
+        split: Split,
+        make: Make,
+        score: bool,
+    ) -> Simulations:
+        """Assembles n simulations for every member from chunks, simulating what is missing."""
+        if self.training_data == "fresh":
+            parts = [self._prefix(n, f"member {m}", stream, split, make, score) for m in self.members]
+            stacked = {key: torch.stack([p[key] for p in parts]) for key in parts[0]}
+        else:
+            shared = self._prefix(n, "shared", stream, split, make, score)
+            stacked = {k: v.expand(len(self.members), *v.shape) for k, v in shared.items()}
+            if self.training_data == "bootstrap":
+                rows = [
+                    torch.randint(n, (n,), generator=generator("bootstrap", self.seed, m, stream))
+                    for m in self.members
+                ]
+                stacked = {k: torch.stack([v[0][r] for r in rows]) for k, v in stacked.items()}
+        return Simulations(stacked["x"], stacked["context"], stacked.get("score"))
+
+    def _prefix(
+        self,
+        n: int,
+        data: str,
+        stream: str,
+        split: Split,
+        make: Make,
+        score: bool,
+    ) -> dict[str, Tensor]:
+        size = self.task.chunk
+        chunks = [
+            self._chunk(data, stream, split, number, make, score)
+            for number in range(-(-n // size))
+        ]
+        if not chunks:
+            raise ValueError("a draw needs at least one simulation")
+        return {key: torch.cat([c[key] for c in chunks])[:n] for key in chunks[0]}
+
+    def _chunk(
+        self,
+        data: str,
+        stream: str,
+        split: Split,
+        number: int,
+        make: Make,
+        score: bool,
+    ) -> dict[str, Tensor]:
+        identity = [
+            self.task.name,
+            self.task.version,
+            dict(self.task.settings),
+            stream,
+            split,
+            data,
+            self.seed,
+            number,
+        ]
+        name = digest(identity)
+        key = f"simulations/{self.task.name}/{name[:2]}/{name[:32]}"
+        wanted = {"x", "context", "score"} if score else {"x", "context"}
+        entry = self.store.read(key)
+        if entry is None or not wanted <= set(entry.arrays):
+            with self.store.lock(key):
+                entry = self.store.read(key)
+                if entry is None or not wanted <= set(entry.arrays):
+                    made = make(generator("simulations", *identity), self.task.chunk)
+                    self.store.write(key, {}, {k: v.numpy() for k, v in made.items()})
+                    return made
+        return {k: torch.from_numpy(entry.arrays[k].copy()) for k in sorted(wanted)}
+
+
+def _simulate(
+    source: Component, context: Tensor, rng: torch.Generator, score: bool
+) -> dict[str, Tensor]:
+    x = source.simulate(context, rng).float()
+    out = {"x": x, "context": context.contiguous()}
+    if score:
+        assert isinstance(source, HasScore)
+        out["score"] = source.score(x, context).double()
+    return out
+
+
+def features_of(task: Task, store: Store) -> Features:
+    """Estimates the task's one standardisation, the same for every seed, method and member."""
+    bank = SimulationBank(task, store, FEATURE_SIMULATIONS, [0], "shared", seed=0)
+    drawn = bank.reference(FEATURE_SIMULATIONS, "evidence", split="features")
+    return Features.estimate(task, drawn.x[0])

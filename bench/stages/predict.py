@@ -1,0 +1,211 @@
+"""Predictions: evaluates a trained surrogate on the datasets of a plan."""
+
+import dataclasses
+from collections.abc import Callable, Mapping
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from bench.contracts import (
+    BootstrapPlan,
+    Curves,
+    Datasets,
+    HeldOutPlan,
+    HeldOutPrediction,
+    IndependentPlan,
+    LikelihoodPrediction,
+    Plan,
+    Resolution,
+    Surrogate,
+    Task,
+)
+from bench.errors import PluginError
+from bench.numerics.intervals import summarise
+from bench.numerics.seeds import generator
+from bench.numerics.surface import EventSet, zoom
+from bench.stages.bank import SimulationBank
+from bench.stages.datasets import EventsOfSet, describe, number_of_sets, sets
+from bench.stages.store import Store
+
+EVALUATION = 1
+"""Version of the evaluation; part of every prediction's identity."""
+
+_FULL_SPACING = 0.25  # nodes of all k M events, in their half-widths: under σ/3
+_STEP = 0.005  # half the finite difference of a score, in unit coordinates
+
+Predicted = list[dict[str, NDArray[Any]]]
+
+
+def predict(
+    task: Task,
+    surrogate: Surrogate,
+    plan: Plan,
+    seed: int,
+    store: Store,
+    device: torch.device,
+    report: Callable[..., None],
+) -> Predicted:
+    """Evaluates a surrogate on a plan; returns the arrays of each of its members.
+
+    Raises:
+        NonFiniteError: if a log-ratio is NaN or +inf.
+        PluginError: if log_ratio returns a wrong shape.
+    """
+    if isinstance(plan, HeldOutPlan):
+        return _held_out(task, surrogate, plan, seed, store, device)
+    return _likelihoods(task, surrogate, plan, seed, device, report)
+
+
+def _log_ratio(task: Task, surrogate: Surrogate, x: Tensor, context: Tensor) -> Tensor:
+    """Evaluates, and checks the shape that the contract promises."""
+    out = surrogate.log_ratio(x, context)
+    expected = (len(task.component_names), len(x), len(context))
+    if not isinstance(out, Tensor) or out.dim() != 4 or tuple(out.shape[1:]) != expected:
+        came = tuple(out.shape) if isinstance(out, Tensor) else type(out).__name__
+        raise PluginError(
+            f"log_ratio returned {came}; the contract is (members, components, events, contexts) "
+            f"= (members, {', '.join(map(str, expected))})"
+        )
+    return out.detach()
+
+
+def _likelihoods(
+    task: Task,
+    surrogate: Surrogate,
+    plan: IndependentPlan | BootstrapPlan,
+    seed: int,
+    device: torch.device,
+    report: Callable[..., None],
+) -> Predicted:
+    seen: list[EventsOfSet] = []
+    curves: list[list[Curves]] = []  # by set, by member
+    full: list[list[Curves]] = []
+    total = number_of_sets(task, plan)
+    finer = [dataclasses.replace(r, spacing=_FULL_SPACING, tolerance=None) for r in task.resolution]
+
+    def evaluate(
+        events: EventsOfSet,
+        counts: Tensor,
+        resolution: tuple[Resolution, ...] | list[Resolution],
+        start: tuple[tuple[float, float], ...] = ((0.0, 1.0), (0.0, 1.0)),
+    ) -> tuple[list[Curves], tuple[tuple[float, float], ...]]:
+        weighed = EventSet(
+            lambda x, context: _log_ratio(task, surrogate, x, context),
+            events.x.to(device),
+            counts.to(device),
+            task.space,
+            task.weights,
+            events.theta,
+        )
+        lattice = zoom(weighed, resolution, start=start)
+        window = tuple((float(axis[0]), float(axis[-1])) for axis in lattice.axes)
+        return _by_member(summarise(lattice, task.space), len(counts)), window
+
+    for events in sets(task, plan, seed):
+        own, window = evaluate(events, events.counts, task.resolution)
+        curves.append(own)
+        if isinstance(plan, BootstrapPlan):
+            everything = torch.ones(1, len(events.x))
+            full.append(evaluate(events, everything, finer, window)[0])
+        seen.append(dataclasses.replace(events, x=events.x[:0]))
+        report(stage="evaluate", done=len(seen), total=total)
+
+    datasets = describe(seen).arrays("datasets.")
+    predicted = []
+    for member in range(len(curves[0])):
+        arrays = datasets | _concatenate([c[member] for c in curves]).arrays("curves.")
+        if full:
+            arrays |= _concatenate([f[member] for f in full]).arrays("full.")
+            arrays["full_set"] = np.array([s.number for s in seen], dtype=np.int64)
+        predicted.append(arrays)
+    return predicted
+
+
+def _by_member(curves: Curves, datasets: int) -> list[Curves]:
+    members = len(curves.area) // datasets
+    split = {k: v.reshape(members, datasets, *v.shape[1:]) for k, v in curves.arrays().items()}
+    return [Curves(**{k: v[m] for k, v in split.items()}) for m in range(members)]
+
+
+def _concatenate(parts: list[Curves]) -> Curves:
+    arrays = [p.arrays() for p in parts]
+    return Curves(**{key: np.concatenate([a[key] for a in arrays]) for key in arrays[0]})
+
+
+def _held_out(
+    task: Task,
+    surrogate: Surrogate,
+    plan: HeldOutPlan,
+    seed: int,
+    store: Store,
+    device: torch.device,
+) -> Predicted:
+    d = len(task.space.context_index)
+    unit = torch.full((plan.contexts, len(task.space)), 0.5, dtype=torch.float64)
+    drawn = torch.rand(
+        plan.contexts, d, generator=generator("held out", task.name, seed), dtype=torch.float64
+    )
+    index = list(task.space.context_index)
+    unit[:, index] = _STEP + (1 - 2 * _STEP) * drawn
+    kind = surrogate.reference
+    components = task.components("heldout")
+    budget = plan.events * (plan.contexts * len(components) + 1)
+    bank = SimulationBank(task, store, budget, [0], "shared", seed)
+    reference = None if kind is None else bank.reference(plan.events, kind, split="heldout").x[0]
+    own, against, scores, contexts = [], [], [], []
+    for node in unit:
+        around = node.repeat(1 + 2 * d, 1)
+        for j, axis in enumerate(index):
+            around[1 + 2 * j, axis] += _STEP
+            around[2 + 2 * j, axis] -= _STEP
+        context = task.space.context_of(task.space.from_unit(around))
+        contexts.append(context[0])
+        raw = context.float().to(device)
+        rng_rows = []
+        for k, (name, component) in enumerate(components.items()):
+            rng = generator("held out", task.name, task.version, seed, name, len(contexts))
+            x = component.simulate(raw[:1].cpu().expand(plan.events, -1), rng).float().to(device)
+            rng_rows.append(_log_ratio(task, surrogate, x, raw)[:, k])
+        around_own = torch.stack(rng_rows, 1).double()  # (members, K, n, 1 + 2 d)
+        own.append(around_own[..., 0])
+        # The context is scaled to [−1, 1]: twice the unit coordinate.
+        scores.append((around_own[..., 1::2] - around_own[..., 2::2]) / (4 * _STEP))
+        against.append(
+            torch.zeros_like(own[-1])
+            if reference is None
+            else _log_ratio(task, surrogate, reference.to(device), raw[:1])[..., 0].double()
+        )
+    stacked = [torch.stack(v, 2).cpu().numpy() for v in (own, against, scores)]
+    return [
+        HeldOutPrediction(
+            context=torch.stack(contexts).numpy(),
+            own=stacked[0][m],
+            reference=stacked[1][m],
+            score=stacked[2][m],
+            log_density=np.array(int(surrogate.has_density)),
+            has_reference=np.array(int(kind is not None)),
+        ).arrays()
+        for m in range(len(stacked[0]))
+    ]
+
+
+def load(
+    task: Task, plan: Plan, arrays: Mapping[str, NDArray[Any]]
+) -> LikelihoodPrediction | HeldOutPrediction:
+    """Rebuilds a prediction from saved arrays."""
+    if isinstance(plan, HeldOutPlan):
+        return HeldOutPrediction.from_arrays(arrays)
+    parameters = task.space.parameters
+    return LikelihoodPrediction(
+        names=task.space.names,
+        low=np.array([p.low for p in parameters]),
+        high=np.array([p.high for p in parameters]),
+        log_scale=np.array([p.scale == "log" for p in parameters]),
+        datasets=Datasets.from_arrays(arrays, "datasets."),
+        curves=Curves.from_arrays(arrays, "curves."),
+        full=Curves.from_arrays(arrays, "full.") if "full_set" in arrays else None,
+        full_set=arrays.get("full_set"),
+    )

@@ -1,0 +1,203 @@
+r"""LRE: a parameterised classifier learns the likelihood ratio to a reference.
+
+A network sees (x, η) and separates a component's simulations from a reference's, for which η is
+drawn independently of x; its log-odds, corrected for the class sizes, estimate
+:math:`\log p_k(x|\eta) / p_\text{ref}(x)` (Cranmer, Pavez & Louppe 2015, arXiv:1506.02169; Baldi
+et al. 2016, arXiv:1601.07913). All components share the reference, so that it cancels.
+"""
+
+import math
+from collections.abc import Mapping, Sequence
+from typing import Any, ClassVar, Literal
+
+import torch
+from pydantic import Field
+from torch import Tensor
+from torch.nn import functional
+
+from bench.contracts import (
+    Bank,
+    ComponentMethod,
+    Config,
+    Features,
+    FitLog,
+    ReferenceKind,
+    Run,
+    Task,
+)
+from bench.errors import NotApplicable
+from bench.numerics.networks import Activation, StackedMLP
+from bench.numerics.training import Training, train
+
+_ROWS = 8192  # rows of a network evaluation: its activations stay in cache
+
+
+class LREConfig(Config):
+    """Configuration of LRE.
+
+    Args:
+        hidden: widths of the hidden layers.
+        activation: their nonlinearity.
+        reference: the denominator; the task's own where None.
+        reference_share: share of the budget for the reference, the rest is for the components.
+        validation_share: share of every simulation held out for choosing the best epoch.
+        redraw: whether the reference's contexts, which cost nothing, are drawn anew every epoch.
+        training: how the classifier trains.
+    """
+
+    hidden: tuple[int, ...] = (120, 120, 120)
+    activation: Activation = "silu"
+    reference: Literal["fixed", "evidence"] | None = None
+    reference_share: float = Field(default=0.5, gt=0, lt=1)
+    validation_share: float = Field(default=0.1, gt=0, le=0.5)
+    redraw: bool = True
+    training: Training = Training()
+
+
+class LRE(ComponentMethod):
+    """Likelihood-ratio estimation with a classifier."""
+
+    name = "lre"
+    version = 1
+    title = "Likelihood-ratio classifier"
+    family = "discriminative"
+    citation = "Cranmer, Pavez & Louppe (2015), arXiv:1506.02169"
+    Config = LREConfig
+    configurations: ClassVar[Mapping[str, Mapping[str, Any]]] = {
+        "tuned": {},
+        "published": {
+            "activation": "relu",
+            "redraw": False,
+            "training": {
+                "batch_size": 1024,
+                "learning_rate": 1e-3,
+                "schedule": "constant",
+                "epochs": 10,
+            },
+        },
+    }
+    config: LREConfig
+
+    def check(self, task: Task) -> None:
+        if len(task.event_shape) != 1:
+            raise NotApplicable(
+                f"lre has an encoder for vectors only, and observations of {task.name} have "
+                f"shape {task.event_shape}"
+            )
+
+    def reference_kind(self, task: Task) -> ReferenceKind:
+        return self.config.reference or task.reference
+
+    def fit_component(
+        self,
+        component: str,
+        task: Task,
+        bank: Bank,
+        features: Features,
+        members: Sequence[int],
+        run: Run,
+    ) -> "Classifier":
+        names = task.component_names
+        n_reference = int(bank.budget * self.config.reference_share)
+        n_component = (bank.budget - n_reference) // len(names)
+        own = bank.draw(component, n_component)
+        reference = bank.reference(n_reference, self.reference_kind(task))
+        context = torch.stack(
+            [
+                task.space.draw_context(n_reference, run.generator(m, f"{component} context"))
+                for m in members
+            ]
+        )
+        held_out = [max(1, int(n * self.config.validation_share)) for n in (len(own), n_reference)]
+
+        def rows(validation: bool) -> list[Tensor]:
+            parts = []
+            for x, eta, n, label in (
+                (own.x, own.context, held_out[0], 1.0),
+                (reference.x, context, held_out[1], 0.0),
+            ):
+                part = slice(0, n) if validation else slice(n, None)
+                inputs = torch.cat([features(x[:, part]), features.context(eta[:, part])], -1)
+                parts.append((inputs, torch.full(inputs.shape[:2], label)))
+            return [torch.cat(p, 1).to(run.device) for p in zip(*parts, strict=True)]
+
+        data, validation = rows(False), rows(True)
+        inputs = data[0].shape[-1]
+        net = StackedMLP(
+            (inputs, *self.config.hidden, 1),
+            self.config.activation,
+            [run.generator(m, f"{component} weights") for m in members],
+        ).to(run.device)
+        contexts = [run.generator(m, f"{component} redraw") for m in members]
+        first_reference = len(own) - held_out[0]
+
+        def redraw(data: Sequence[Tensor]) -> None:
+            n = data[0].shape[1] - first_reference
+            for m, generator in enumerate(contexts):
+                drawn = features.context(task.space.draw_context(n, generator))
+                data[0][m, first_reference:, -drawn.shape[-1] :] = drawn.to(run.device)
+
+        def loss(inputs: Tensor, label: Tensor) -> Tensor:
+            logit = net(inputs).squeeze(-1)
+            return functional.binary_cross_entropy_with_logits(
+                logit, label, reduction="none"
+            ).mean(1)
+
+        curves = train(
+            net,
+            loss,
+            data,
+            validation,
+            [run.generator(m, f"{component} shuffle") for m in members],
+            self.config.training,
+            run,
+            refresh=redraw if self.config.redraw else None,
+            label=component,
+        )
+        # The classifier saw N_k rows against N_ref: its log-odds carry log(N_k / N_ref).
+        offset = math.log((n_reference - held_out[1]) / first_reference)
+        return Classifier(
+            net,
+            features,
+            torch.full((len(members),), offset, device=run.device),
+            FitLog(net.count, [{"": curve} for curve in curves]),
+        )
+
+    def restore_component(
+        self, component: str, task: Task, features: Features, state: Mapping[str, Tensor]
+    ) -> "Classifier":
+        layers = {k: v for k, v in state.items() if k != "offset"}
+        net = StackedMLP.from_state(layers, self.config.activation)
+        return Classifier(net, features, state["offset"], FitLog(net.count))
+
+
+class Classifier:
+    """The trained classifiers of one component: log r̂(x|η) = log-odds + log(N_ref / N_k)."""
+
+    def __init__(self, net: StackedMLP, features: Features, offset: Tensor, log: FitLog) -> None:
+        self.net = net
+        self.features = features
+        self.offset = offset
+        self.log = log
+
+    @torch.no_grad()
+    def log_ratio(self, x: Tensor, context: Tensor) -> Tensor:
+        y, eta = self.features(x), self.features.context(context)
+        members, nodes = len(self.offset), len(eta)
+        step = max(1, _ROWS // nodes)
+        parts = []
+        for start in range(0, len(y), step):
+            events = y[start : start + step]
+            inputs = torch.cat(
+                [
+                    events[:, None].expand(-1, nodes, -1),
+                    eta[None].expand(len(events), -1, -1),
+                ],
+                -1,
+            ).flatten(0, 1)
+            logit = self.net(inputs[None].expand(members, -1, -1))
+            parts.append(logit.view(members, len(events), nodes))
+        return torch.cat(parts, 1) + self.offset[:, None, None]
+
+    def state(self) -> Mapping[str, Tensor]:
+        return {**self.net.state(), "offset": self.offset}

@@ -1,0 +1,95 @@
+r"""Rotated Gaussians: a mixture in the plane whose nuisance parameter is an angle.
+
+Background :math:`N((r\cos z, r\sin z), I)`, signal :math:`N((-r\cos z, -r\sin z), I)`; a fraction
+:math:`\mu/(1+\mu)` of events is signal. From Sluijter, Diefenbacher, Bhimji & Nachman (2025).
+"""
+
+import math
+from collections.abc import Mapping
+from itertools import product
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from bench.contracts import Parameter, ParameterSpace, Split, Task
+
+
+class RotatedGaussian:
+    """A unit Gaussian centred at a signed radius, at angle z; d = 1, event shape (2,)."""
+
+    size = None
+
+    def __init__(self, radius: float) -> None:
+        self.radius = radius
+
+    def _mean(self, context: Tensor) -> Tensor:
+        return self.radius * torch.cat([context.cos(), context.sin()], -1)
+
+    def simulate(self, context: Tensor, generator: torch.Generator) -> Tensor:
+        mean = self._mean(context)
+        return mean + torch.randn(mean.shape, generator=generator)
+
+    def log_prob(self, x: Tensor, context: Tensor) -> Tensor:
+        residual = x.double() - self._mean(context.double())
+        return -0.5 * residual.square().sum(-1) - math.log(2 * math.pi)
+
+    def score(self, x: Tensor, context: Tensor) -> Tensor:
+        mean = self._mean(context.double())
+        tangent = torch.stack([-mean[..., 1], mean[..., 0]], -1)
+        return ((x.double() - mean) * tangent).sum(-1, keepdim=True)
+
+
+class RotatedGaussians(Task):
+    """Signal and background on opposite sides of the origin, both at angle z."""
+
+    version = 1
+    observations = 1000
+    event_shape = (2,)
+    nominal = torch.tensor([0.25 * math.pi])
+
+    def __init__(self, name: str, title: str, radius: float) -> None:
+        self.name = name
+        self.title = title
+        self.radius = radius
+        self.space = ParameterSpace(
+            [
+                Parameter("mu", 0.0, 0.7, "interest", (0.08, 0.35), symbol="μ"),
+                Parameter(
+                    "z",
+                    0.0,
+                    0.5 * math.pi,
+                    "nuisance",
+                    (0.15 * math.pi, 0.35 * math.pi),
+                    symbol="z",
+                    unit="rad",
+                ),
+            ],
+            context=["z"],
+        )
+        angles = [f * math.pi for f in (0.15, 0.25, 0.35)]
+        self.points = torch.tensor(list(product((0.1, 0.2, 0.3), angles)), dtype=torch.float64)
+
+    @property
+    def settings(self) -> Mapping[str, Any]:
+        return {"radius": self.radius}
+
+    def components(self, split: Split) -> Mapping[str, RotatedGaussian]:
+        return {
+            "signal": RotatedGaussian(-self.radius),
+            "background": RotatedGaussian(self.radius),
+        }
+
+    def weights(self, theta: Tensor) -> Tensor:
+        mu = theta[..., 0]
+        return torch.stack([mu, torch.ones_like(mu)], -1) / (1.0 + mu).unsqueeze(-1)
+
+
+def far() -> RotatedGaussians:
+    """Radius 2: signal and background hardly overlap."""
+    return RotatedGaussians("gaussians-far", "Rotated Gaussians, far apart", 2.0)
+
+
+def near() -> RotatedGaussians:
+    """Radius 0.5: signal and background overlap almost fully."""
+    return RotatedGaussians("gaussians-near", "Rotated Gaussians, close together", 0.5)

@@ -1,0 +1,111 @@
+"""The jobs of test_workers.py, in a module that a spawned worker can import by name."""
+
+import os
+import signal
+import sys
+import time
+from pathlib import Path
+
+THREAD_VARIABLES = (
+    "OMP_NUM_THREADS",
+    "MKL_NUM_THREADS",
+    "OPENBLAS_NUM_THREADS",
+    "NUMBA_NUM_THREADS",
+)
+
+
+def add(report, a, b):
+    return a + b
+
+
+def pid(report):
+    return os.getpid()
+
+
+def wait_for(report, path, seconds=20.0):
+    """Until another job has made the file."""
+    end = time.monotonic() + seconds
+    while not Path(path).exists():
+        assert time.monotonic() < end, "nobody made the file"
+        time.sleep(0.02)
+
+
+def touch(report, path):
+    Path(path).touch()
+
+
+def boom(report):
+    raise ValueError("two\nlines")
+
+
+def leave(report):
+    sys.exit("enough")
+
+
+def unpicklable(report):
+    return lambda: None
+
+
+class Awkward(Exception):
+    """It pickles, but cannot be made again from its arguments."""
+
+    def __init__(self, code, text):
+        super().__init__(f"{code}: {text}")
+
+
+def raise_awkward(report):
+    raise Awkward(7, "awkward")
+
+
+def return_awkward(report):
+    return Awkward(7, "awkward")
+
+
+def hang(report, path=None):
+    if path:
+        Path(path).write_text(str(os.getpid()))
+    while True:
+        time.sleep(60)
+
+
+def hog(report, mebibytes, seconds=60.0):
+    block = b"x" * (mebibytes * 2**20)
+    time.sleep(seconds)
+    return len(block)
+
+
+def exit_quietly(report):
+    os._exit(3)
+
+
+def kill_itself(report):
+    os.kill(os.getpid(), signal.SIGKILL)
+
+
+def close_pipes(report):
+    os.closerange(3, 100)
+    time.sleep(60)
+
+
+def count(report, steps, pause):
+    for step in range(steps):
+        report(kind="step", step=step, steps=steps)
+        time.sleep(pause)
+
+
+def report_nonsense(report):
+    report(what=lambda: None)
+
+
+def threads(report, ask_for=None):
+    import torch
+
+    before = torch.get_num_threads()
+    if ask_for:
+        torch.set_num_threads(ask_for)
+    return before, [os.environ.get(name) for name in THREAD_VARIABLES]
+
+
+def scale(report, values):
+    values *= 2
+    return values
