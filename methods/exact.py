@@ -47,9 +47,7 @@ class ExactLikelihood:
     has_density = True
 
     def __init__(self, task: Task) -> None:
-        self.components = [
-            c for c in task.components("test").values() if isinstance(c, HasLogProb)
-        ]
+        self.components = [c for c in task.components("test").values() if isinstance(c, HasLogProb)]
         self.log = FitLog(0, [{}])
 
     def log_ratio(self, x: Tensor, context: Tensor) -> Tensor:

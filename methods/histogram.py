@@ -16,11 +16,11 @@ from torch import Tensor
 
 from bench.contracts import (
     Bank,
-    Config,
     Features,
     FitLog,
     Method,
     Run,
+    Settings,
     Surrogate,
     Task,
 )
@@ -29,7 +29,7 @@ from bench.errors import NotApplicable
 _ANCHORS = {1: 17, 2: 7}
 
 
-class HistogramConfig(Config):
+class HistogramConfig(Settings):
     """Configuration of the histogram.
 
     Args:
@@ -108,9 +108,7 @@ class Histogram(Method):
         average = 0.99 * counts.mean(2, keepdim=True) / n + 0.01 / total
         templates = (1 - share) * counts / n + share * average
         log = FitLog(templates[0].numel(), [{} for _ in members])
-        return Templates(
-            features, edges.to(run.device), templates.float().to(run.device), d, log
-        )
+        return Templates(features, edges.to(run.device), templates.float().to(run.device), d, log)
 
     def restore(self, task: Task, features: Features, state: Mapping[str, Tensor]) -> Surrogate:
         templates = state["templates"]

@@ -18,11 +18,11 @@ from torch.nn import functional
 from bench.contracts import (
     Bank,
     ComponentMethod,
-    Config,
     Features,
     FitLog,
     ReferenceKind,
     Run,
+    Settings,
     Task,
 )
 from bench.errors import NotApplicable
@@ -32,7 +32,7 @@ from bench.numerics.training import Training, train
 _ROWS = 8192  # rows of a network evaluation: its activations stay in cache
 
 
-class LREConfig(Config):
+class LREConfig(Settings):
     """Configuration of LRE.
 
     Args:
@@ -139,9 +139,9 @@ class LRE(ComponentMethod):
 
         def loss(inputs: Tensor, label: Tensor) -> Tensor:
             logit = net(inputs).squeeze(-1)
-            return functional.binary_cross_entropy_with_logits(
-                logit, label, reduction="none"
-            ).mean(1)
+            return functional.binary_cross_entropy_with_logits(logit, label, reduction="none").mean(
+                1
+            )
 
         curves = train(
             net,

@@ -1,2 +1,5 @@
-"""The command line."""
-def main() -> None: ...
+"""The command line: `bench`, also installed as `nlbench`."""
+
+from bench.cli.main import main
+
+__all__ = ["main"]

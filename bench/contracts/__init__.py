@@ -6,19 +6,20 @@ from bench.contracts.features import Features
 from bench.contracts.method import (
     ComponentMethod,
     ComponentSurrogate,
-    Config,
     FitLog,
     Method,
     Run,
+    Settings,
     Surrogate,
     TrainingCurve,
 )
-from bench.contracts.metric import Metric
+from bench.contracts.metric import Metric, PlanKind
 from bench.contracts.parameters import Parameter, ParameterSpace
 from bench.contracts.plan import BootstrapPlan, HeldOutPlan, IndependentPlan, Plan
 from bench.contracts.prediction import (
     Curves,
     Datasets,
+    HeldOut,
     HeldOutPrediction,
     LikelihoodPrediction,
 )
@@ -30,13 +31,13 @@ __all__ = [
     "Component",
     "ComponentMethod",
     "ComponentSurrogate",
-    "Config",
     "Curves",
     "Datasets",
     "Features",
     "FitLog",
     "HasLogProb",
     "HasScore",
+    "HeldOut",
     "HeldOutPlan",
     "HeldOutPrediction",
     "IndependentPlan",
@@ -47,9 +48,11 @@ __all__ = [
     "Parameter",
     "ParameterSpace",
     "Plan",
+    "PlanKind",
     "ReferenceKind",
     "Resolution",
     "Run",
+    "Settings",
     "Simulations",
     "Split",
     "Surrogate",

@@ -14,7 +14,7 @@ from bench.contracts.features import Features
 from bench.contracts.task import ReferenceKind, Task
 
 
-class Config(BaseModel):
+class Settings(BaseModel):
     """Base of method configurations: validated, immutable, unknown keys refused."""
 
     model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False)
@@ -99,14 +99,14 @@ class Method(ABC):
     citation: ClassVar[str] = ""
     oracle: ClassVar[bool] = False
     """Whether this is the truth, with nothing to train: one member, no budget."""
-    Config: ClassVar[type[Config]] = Config
+    Config: ClassVar[type[Settings]] = Settings
     configurations: ClassVar[Mapping[str, Mapping[str, Any]]] = {"default": {}}
     """Named settings of Config; the first is the default."""
 
-    def __init__(self, config: Config) -> None:
+    def __init__(self, config: Settings) -> None:
         self.config = config
 
-    def check(self, task: Task) -> None:
+    def check(self, task: Task) -> None:  # noqa: B027 - most methods run on every task
         """Raises NotApplicable, with the reason, if the method cannot run on the task."""
 
     @abstractmethod

@@ -25,6 +25,7 @@ class Metric:
             "joint", a component, or "" where there is one), for the datasets of the prediction
             in order; NaN where a dataset has none. An empty mapping means not defined.
         needs_truth: whether it compares with the exact likelihood.
+        share: whether contributions are yes or no, so that a mean of 0 or 1 still has an error.
         against: how a method's mean is set against that of the truth.
         version: raise it when the numbers change.
     """
@@ -35,5 +36,6 @@ class Metric:
     plans: tuple[PlanKind, ...]
     compute: Callable[[Any, Any], Mapping[str, NDArray[Any]]]
     needs_truth: bool = False
+    share: bool = False
     against: Literal["nothing", "difference", "ratio"] = "nothing"
     version: int = 1

@@ -43,7 +43,7 @@ class Curves(_Arrays):
         origin: first node of the window, unit coordinates, (D, 2).
         spacing: distance between nodes, unit coordinates, (D, 2).
         profile: profile log-likelihood minus the maximum, (D, 2, W) float32.
-        marginal: normalised marginal likelihood, density in unit coordinates, (D, 2, W) float32.
+        marginal: normalised marginal likelihood, a density in unit coordinates, (D, 2, W) float32.
         joint: log-likelihood minus the maximum, (D, W, W) float32.
     """
 
@@ -106,21 +106,36 @@ class LikelihoodPrediction:
 
 
 @dataclass(frozen=True)
-class HeldOutPrediction(_Arrays):
-    """One member's log-ratios of held-out simulations.
+class HeldOut(_Arrays):
+    """Log-ratios of n held-out simulations of each of K components at C contexts.
 
     Args:
-        context: the C contexts, (C, d).
+        context: the contexts, (C, d).
         own: log r̂_k(x|η) of x ~ p_k(·|η), (K, C, n).
-        reference: log r̂_k(x|η) of x from the reference, (K, C, n).
+        reference: log r̂_k(x|η) of x from the reference, (K, C, n); zeros without one.
         score: gradient of log r̂_k in the context scaled to [−1, 1], at `own`, (K, C, n, d).
-        log_density: own is a log-density (1) or has no defined normalisation (0), ().
-        has_reference: whether a reference is the denominator (1) or not (0), ().
+        has_density: whether own is a log-density, () bool.
+        has_reference: whether a reference is the denominator, () bool.
     """
 
     context: Array
     own: Array
     reference: Array
     score: Array
-    log_density: Array
+    has_density: Array
     has_reference: Array
+
+
+@dataclass(frozen=True)
+class HeldOutPrediction:
+    """One member's log-ratios of the held-out plan.
+
+    Args:
+        components: names of the components.
+        parameters: names of the context's parameters.
+        values: the log-ratios.
+    """
+
+    components: tuple[str, ...]
+    parameters: tuple[str, ...]
+    values: HeldOut

@@ -8,39 +8,39 @@ from bench.contracts import HeldOutPrediction, Metric
 Array = NDArray[np.float64]
 
 
-def _by_component(values: Array) -> dict[str, Array]:
-    """Splits (K, C) by component, numbered as in the task."""
-    return {str(k): values[k] for k in range(len(values))}
+def _by_component(prediction: HeldOutPrediction, values: Array) -> dict[str, Array]:
+    """Splits (K, C) by component."""
+    return dict(zip(prediction.components, values, strict=True))
 
 
 def _bce(own: HeldOutPrediction, truth: HeldOutPrediction | None) -> dict[str, Array]:
-    if not own.has_reference:
+    if not own.values.has_reference:
         return {}
-    positive = np.logaddexp(0, -own.own).mean(-1)
-    negative = np.logaddexp(0, own.reference).mean(-1)
-    return _by_component(0.5 * (positive + negative))
+    positive = np.logaddexp(0, -own.values.own).mean(-1)
+    negative = np.logaddexp(0, own.values.reference).mean(-1)
+    return _by_component(own, 0.5 * (positive + negative))
 
 
 def _nll(own: HeldOutPrediction, truth: HeldOutPrediction | None) -> dict[str, Array]:
-    return _by_component(-own.own.mean(-1)) if own.log_density else {}
+    return _by_component(own, -own.values.own.mean(-1)) if own.values.has_density else {}
 
 
 def _log_mean_ratio(own: HeldOutPrediction, truth: HeldOutPrediction | None) -> dict[str, Array]:
-    if not own.has_reference:
+    if not own.values.has_reference:
         return {}
-    top = own.reference.max(-1, keepdims=True)
-    return _by_component(np.log(np.exp(own.reference - top).mean(-1)) + top[..., 0])
+    top = own.values.reference.max(-1, keepdims=True)
+    return _by_component(own, np.log(np.exp(own.values.reference - top).mean(-1)) + top[..., 0])
 
 
 def _score_error(own: HeldOutPrediction, truth: HeldOutPrediction) -> dict[str, Array]:
-    error = ((own.score - truth.score) ** 2).mean(2)  # (K, C, d)
+    error = ((own.values.score - truth.values.score) ** 2).mean(2)  # (K, C, d)
     # One scale per component and parameter, so that contexts without information do not explode.
-    scale = (truth.score**2).mean((1, 2))[:, None]
+    scale = (truth.values.score**2).mean((1, 2))[:, None]
     relative = error / np.maximum(scale, 1e-300)
     return {
-        f"{k}.{j}": relative[k, :, j]
-        for k in range(relative.shape[0])
-        for j in range(relative.shape[2])
+        f"{component}.{parameter}": relative[k, :, j]
+        for k, component in enumerate(own.components)
+        for j, parameter in enumerate(own.parameters)
     }
 
 

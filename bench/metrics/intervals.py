@@ -4,7 +4,7 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy import stats
 
-from bench.contracts import LikelihoodPrediction, Metric
+from bench.contracts import LikelihoodPrediction, Metric, PlanKind
 
 Contributions = dict[str, NDArray[np.float64]]
 
@@ -12,7 +12,7 @@ ALPHA = float(2 * stats.norm.sf(1))
 """1 − 0.6827, the nominal error rate of intervals where the profile has fallen by 1/2."""
 
 _REGION = float(stats.chi2.ppf(0.95, 2))
-_BOTH = ("independent", "bootstrap")
+_BOTH: tuple[PlanKind, ...] = ("independent", "bootstrap")
 
 
 def _by_name(prediction: LikelihoodPrediction, values: NDArray[np.generic]) -> Contributions:
@@ -96,6 +96,7 @@ coverage = Metric(
     "Share of 68.27 % profile-likelihood intervals that hold the generating value.",
     _BOTH,
     _coverage,
+    share=True,
     against="difference",
 )
 width = Metric(
@@ -138,6 +139,7 @@ mle_edge = Metric(
     "Share of maximum-likelihood estimates on a bound of the parameter space.",
     _BOTH,
     _mle_edge,
+    share=True,
     against="difference",
 )
 cut = Metric(
@@ -146,6 +148,7 @@ cut = Metric(
     "Share of intervals, and of 95 % regions, cut by a bound of the parameter space.",
     _BOTH,
     _cut,
+    share=True,
     against="difference",
 )
 disconnected = Metric(
@@ -154,6 +157,7 @@ disconnected = Metric(
     "Share of datasets whose profile rises above the threshold again outside the interval.",
     _BOTH,
     _disconnected,
+    share=True,
 )
 unresolved = Metric(
     "unresolved",
@@ -161,6 +165,7 @@ unresolved = Metric(
     "Share of datasets evaluated more coarsely than asked, or clipped by the window.",
     _BOTH,
     _unresolved,
+    share=True,
 )
 region_coverage = Metric(
     "region_coverage",
@@ -168,6 +173,7 @@ region_coverage = Metric(
     "Share of 95 % Wilks regions in both parameters that hold the generating values.",
     _BOTH,
     _region_coverage,
+    share=True,
     against="difference",
 )
 region_area = Metric(

@@ -1,5 +1,7 @@
 """Metrics of whole likelihoods against the exact one: overlap and likelihood-ratio error."""
 
+from dataclasses import dataclass
+
 import numpy as np
 from numpy.typing import NDArray
 
@@ -7,87 +9,97 @@ from bench.contracts import Curves, LikelihoodPrediction, Metric
 
 Array = NDArray[np.float64]
 
-_NODES = 65  # nodes of the common grid that two windows are compared on, per parameter
+_NODES = 65  # nodes of the grid over the part that two windows share, per parameter
 _FLOOR = -60.0  # nats; stands for −inf where curves are interpolated
 _BLOCK = 256  # datasets at a time, which bounds memory
 
 
-def _interpolation(origin: Array, spacing: Array, low: Array, high: Array, target: Array) -> Array:
-    """Matrices of cubic Lagrange interpolation from windows to targets.
+@dataclass(frozen=True)
+class _Window:
+    """One parameter of windows of D datasets, and its nodes that lie in the parameter space."""
 
-    Args:
-        origin, spacing: the window's first node and spacing, (D,).
-        low, high: first and last node that lies in the parameter space, (D,) int.
-        target: where to interpolate, (D, T).
+    origin: Array
+    spacing: Array
+    first: Array
+    last: Array
 
-    Returns:
-        (D, T, W); rows of targets outside the window are zero.
-    """
-    width = int(high.max()) + 1
-    position = (target - origin[:, None]) / spacing[:, None]
-    count = high - low + 1
-    base = np.clip(np.floor(position) - 1, low[:, None], np.maximum(high - 3, low)[:, None])
-    matrix = np.zeros((*target.shape, max(width, 4)))
-    nodes = np.minimum(4, count)[:, None]
-    for i in range(4):
-        weight = np.ones_like(position)
-        for j in range(4):
-            if j != i:
-                used = (j < nodes) & (i < nodes)
-                factor = (position - base - j) / (i - j)
-                weight = np.where(used, weight * factor, weight)
-        weight = np.where(i < nodes, weight, 0.0)
-        index = np.minimum(base + i, matrix.shape[2] - 1).astype(np.int64)
-        np.put_along_axis(
-            matrix,
-            index[..., None],
-            np.take_along_axis(matrix, index[..., None], 2) + weight[..., None],
-            2,
-        )
-    inside = (position >= low[:, None] - 1e-9) & (position <= high[:, None] + 1e-9)
-    return np.where(inside[..., None], matrix, 0.0)
+    @classmethod
+    def of(cls, curves: Curves, rows: slice, axis: int) -> "_Window":
+        valid = np.logical_or.reduce(np.isfinite(curves.joint[rows]), axis=2 - axis)
+        first = valid.argmax(1)
+        last = valid.shape[1] - 1 - valid[:, ::-1].argmax(1)
+        return cls(curves.origin[rows, axis], curves.spacing[rows, axis], first, last)
 
+    @property
+    def ends(self) -> tuple[Array, Array]:
+        return self.origin + self.first * self.spacing, self.origin + self.last * self.spacing
 
-def _on_grid(curves: Curves, rows: slice, grids: list[Array]) -> Array:
-    """Joint likelihoods on common grids, relative to their maxima, (D, T, T)."""
-    joint = np.maximum(curves.joint[rows].astype(np.float64), _FLOOR)
-    matrices, inside = [], []
-    for axis, grid in enumerate(grids):
-        valid = np.isfinite(curves.joint[rows]).any(axis=2 - axis)
-        low = valid.argmax(1)
-        high = valid.shape[1] - 1 - valid[:, ::-1].argmax(1)
-        matrix = _interpolation(
-            curves.origin[rows, axis], curves.spacing[rows, axis], low, high, grid
-        )
-        full = np.zeros((*matrix.shape[:2], joint.shape[1]))
-        full[..., : min(matrix.shape[2], joint.shape[1])] = matrix[..., : joint.shape[1]]
-        matrices.append(full)
-        inside.append(matrix.any(2))
-    values = matrices[0] @ joint @ matrices[1].transpose(0, 2, 1)
-    mask = inside[0][:, :, None] & inside[1][:, None, :]
-    density: Array = np.where(mask, np.exp(np.minimum(values, 1.0)), 0.0)
-    return density
+    def weights(self, nodes: int) -> Array:
+        """Trapezoid weights of the window's nodes, (D, nodes)."""
+        index = np.arange(nodes)
+        inside = (index >= self.first[:, None]) & (index <= self.last[:, None])
+        edge = (index == self.first[:, None]) | (index == self.last[:, None])
+        weights: Array = np.where(inside, np.where(edge, 0.5, 1.0), 0.0) * self.spacing[:, None]
+        return weights
+
+    def interpolation(self, target: Array, nodes: int) -> Array:
+        """Matrices of cubic Lagrange interpolation to targets (D, T): (D, T, nodes)."""
+        position = (target - self.origin[:, None]) / self.spacing[:, None]
+        first, last = self.first[:, None], self.last[:, None]
+        position = np.clip(position, first, last)
+        base = np.clip(np.floor(position) - 1, first, np.maximum(last - 3, first))
+        used = np.minimum(4, last - first + 1)
+        matrix = np.zeros((*target.shape, nodes + 3))
+        for i in range(4):
+            weight = np.where(i < used, 1.0, 0.0) * np.ones_like(position)
+            for j in range(4):
+                if j != i:
+                    factor = (position - base - j) / (i - j)
+                    weight = np.where((j < used) & (i < used), weight * factor, weight)
+            index = (base + i).astype(np.int64)[..., None]
+            np.put_along_axis(matrix, index, weight[..., None], 2)
+        return matrix[..., :nodes]
 
 
 def _overlaps(own: Curves, truth: Curves, names: tuple[str, ...]) -> dict[str, Array]:
-    """Overlap 1 − ½ Σ |p̂ − p| of likelihoods normalised over each parameter, and jointly."""
+    """Overlaps ∫ min(p̂, p) = 1 − ½ ∫ |p̂ − p| of normalised likelihoods.
+
+    Each is normalised on its own window; the smaller of the two is integrated where both windows
+    are, which resolves the narrower one however different they are.
+    """
     count, nodes = own.joint.shape[:2]
-    out = {name: np.empty(count) for name in (*names, "joint")}
+    out = {name: np.zeros(count) for name in (*names, "joint")}
     for start in range(0, count, _BLOCK):
         rows = slice(start, min(start + _BLOCK, count))
-        grids = []
+        windows = [[_Window.of(c, rows, axis) for axis in range(2)] for c in (own, truth)]
+        grids, steps = [], []
         for axis in range(2):
-            first = np.minimum(own.origin[rows, axis], truth.origin[rows, axis])
-            last = np.maximum(
-                own.origin[rows, axis] + (nodes - 1) * own.spacing[rows, axis],
-                truth.origin[rows, axis] + (nodes - 1) * truth.spacing[rows, axis],
-            )
-            grids.append(np.linspace(np.maximum(first, 0), np.minimum(last, 1), _NODES, axis=1))
-        densities = [_on_grid(curves, rows, grids) for curves in (own, truth)]
-        p, q = (d / np.maximum(d.sum((1, 2), keepdims=True), 1e-300) for d in densities)
-        out["joint"][rows] = 1 - 0.5 * np.abs(p - q).sum((1, 2))
+            low = np.maximum(windows[0][axis].ends[0], windows[1][axis].ends[0])
+            high = np.minimum(windows[0][axis].ends[1], windows[1][axis].ends[1])
+            grids.append(np.linspace(low, high, _NODES, axis=1))
+            # Windows that do not meet share nothing.
+            steps.append(np.maximum(high - low, 0) / (_NODES - 1))
+        joint, marginals = [], []
+        for curves, window in zip((own, truth), windows, strict=True):
+            raw = np.maximum(curves.joint[rows].astype(np.float64), _FLOOR)
+            cells = window[0].weights(nodes)[:, :, None] * window[1].weights(nodes)[:, None, :]
+            total = (np.exp(raw) * cells).sum((1, 2))
+            across = [w.interpolation(g, nodes) for w, g in zip(window, grids, strict=True)]
+            on_grid = np.exp(across[0] @ raw @ across[1].transpose(0, 2, 1))
+            joint.append(on_grid / total[:, None, None])
+            for axis in range(2):
+                other = window[1 - axis].weights(nodes)
+                density = np.einsum("dij,dj->di" if axis == 0 else "dji,dj->di", np.exp(raw), other)
+                logs = np.log(np.maximum(density, np.exp(_FLOOR)))
+                values = np.exp((across[axis] @ logs[..., None])[..., 0])
+                marginals.append(values / total[:, None])
+        trapezoid = np.ones(_NODES)
+        trapezoid[[0, -1]] = 0.5
+        shared = np.minimum(*joint) @ trapezoid @ trapezoid
+        out["joint"][rows] = shared * steps[0] * steps[1]
         for axis, name in enumerate(names):
-            out[name][rows] = 1 - 0.5 * np.abs((p - q).sum(2 - axis)).sum(1)
+            shared = np.minimum(marginals[axis], marginals[2 + axis]) @ trapezoid
+            out[name][rows] = shared * steps[axis]
     return out
 
 

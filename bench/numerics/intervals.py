@@ -63,15 +63,14 @@ def summarise(lattice: Lattice, space: ParameterSpace) -> Curves:
     position = torch.stack([p for _, p in peaks], -1)
     area, touches = region(values, top)
     scale = torch.tensor(
-        [
-            np.log(p.high / p.low) if p.scale == "log" else p.high - p.low
-            for p in space.parameters
-        ]
+        [np.log(p.high / p.low) if p.scale == "log" else p.high - p.low for p in space.parameters]
     )
     clipped = (
-        (open_below & ~at_bound[:, 0]) | (open_above & ~at_bound[:, 1]) | (touches & ~at_bound).any(-1)
+        (open_below & ~at_bound[:, 0])
+        | (open_above & ~at_bound[:, 1])
+        | (touches & ~at_bound).any(-1)
     )
-    window = _windows(values, curves, top)
+    window = _windows(values, curves, top, step)
     return Curves(
         mle=space.from_unit(first + step * position).numpy(),
         lower=space.from_unit(first + step * lower).numpy(),
@@ -90,7 +89,7 @@ def summarise(lattice: Lattice, space: ParameterSpace) -> Curves:
 
 
 def _windows(
-    values: Tensor, curves: tuple[Tensor, Tensor], top: Tensor
+    values: Tensor, curves: tuple[Tensor, Tensor], top: Tensor, step: Tensor
 ) -> tuple[Tensor, Tensor, dict[str, np.ndarray]]:
     """Cuts each dataset's window out of the lattice.
 
@@ -122,13 +121,13 @@ def _windows(
         ],
         1,
     )
-    density = [joint.logsumexp(2).softmax(-1), joint.logsumexp(1).softmax(-1)]
+    mass = torch.stack([joint.logsumexp(2).softmax(-1), joint.logsumexp(1).softmax(-1)], 1)
     return (
         start,
         stride,
         {
             "profile": profile.float().numpy(),
-            "marginal": torch.stack(density, 1).float().numpy(),
+            "marginal": (mass / (stride * step).unsqueeze(-1)).float().numpy(),
             "joint": joint.float().numpy(),
         },
     )

@@ -2,6 +2,7 @@
 
 import math
 from collections.abc import Mapping, Sequence
+from itertools import pairwise
 from typing import Literal
 
 import torch
@@ -40,13 +41,12 @@ class StackedMLP:
             [
                 torch.cat([weight.flatten(), bias])
                 for weight, bias in (
-                    _linear(inner, outer, generator)
-                    for inner, outer in zip(sizes[:-1], sizes[1:], strict=True)
+                    _linear(inner, outer, generator) for inner, outer in pairwise(sizes)
                 )
             ]
             for generator in generators
         ]
-        for layer, (inner, outer) in enumerate(zip(sizes[:-1], sizes[1:], strict=True)):
+        for layer, (inner, outer) in enumerate(pairwise(sizes)):
             flat = torch.stack([member[layer] for member in drawn])
             self.weights.append(flat[:, : inner * outer].reshape(-1, inner, outer).contiguous())
             self.biases.append(flat[:, inner * outer :].reshape(-1, 1, outer).contiguous())

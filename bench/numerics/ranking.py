@@ -1,4 +1,4 @@
-r"""Rank intervals of methods from paired comparisons of their interval scores.
+"""Rank intervals of methods from paired comparisons of their interval scores.
 
 A method's score is g_i = mean over parameters p of log(mean score_ip / mean reference_p):
 exp(g_i) is the geometric mean over parameters of its interval score in units of the reference's
@@ -76,8 +76,9 @@ def rank(
     the same simulations. A method with one member is compared as the one network that it is.
     Methods whose difference has no variance (a method and its copy) are ties, never significant.
 
-    The family-wise error stays at or below 1 − ``level`` from 2 members on, in simulations; with
-    2 or 3 members the price is power, and few differences come out significant.
+    Simulated family-wise errors at level 0.95, 6 tied methods: 5 % with 1 or 30 members, 1–3 % with
+    2 to 10, which pay in power (2 members tell almost nothing apart); up to 8 % where one method
+    has 2 members and a large spread beside steady ones, or points have 2 sets and unequal spreads.
 
     Args:
         scores: per method, interval scores averaged over the datasets inside a set, shape
@@ -115,7 +116,7 @@ def rank(
     variances = [two_way_variance(influence - base, strata) for influence in influences]
     members = np.array([v.members for v in variances])
     interaction = np.array([v.interaction for v in variances])
-    degrees = np.array([v.member_dof or inf for v in variances])
+    degrees = np.array([len(u) - 1 or inf for u in influences])
     deviations = np.stack([strata.deviations((u - base).mean(0)) for u in influences])
 
     # The two-way variance of each difference.
@@ -156,8 +157,9 @@ def _influence(scores: ArrayLike, shape: tuple[int, int], name: str) -> tuple[fl
     """Linearise mean over parameters of log(mean score): its value, and influences (members, sets).
 
     The error of the value is that of the mean of the influences. To first order (delta method)
-    they are u = score / mean score; u²/2n is the next order of the jackknife that leaves one of n
-    sets out. Without it a few sets with large scores drag the mean along and look too certain.
+    they are u = score / mean score. The term u²/2n, n sets, stretches differences between methods
+    by 1 + u/n for the leverage u/n of a set on the mean, as HC3 and the jackknife do (J. MacKinnon,
+    H. White, J. Econometrics 29 (1985) 305): sets with large scores drag the mean along with them.
     """
     array = np.asarray(scores, dtype=np.float64)
     if array.ndim != 3 or array.size == 0 or array.shape[1:] != shape:

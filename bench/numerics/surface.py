@@ -98,7 +98,8 @@ class EventSet:
         weights = self.weights(theta).permute(2, 0, 1).to(device)  # (K, J, H)
         truth_weights = self.weights(self.truth).to(device)  # (K,)
         step = max(16, _CHUNK_ELEMENTS // (nodes * mixings))
-        total, at_truth = 0.0, 0.0
+        total: Tensor | float = 0.0
+        at_truth: Tensor | float = 0.0
         for start in range(0, len(self.x), step):
             part = slice(start, start + step)
             log_ratio = _finite(self.log_ratio(self.x[part], contexts))
@@ -212,7 +213,8 @@ def zoom(
                 break
             values, axes = _double(events, values, axes, axis)
             moved, ends = ends, _ends(values, axes)
-            widths = (ends[..., 1] - ends[..., 0]).clamp_min(1e-9)
+            # An interval cut at a bound can be as short as nothing: 1/1000 of the axis is enough.
+            widths = (ends[..., 1] - ends[..., 0]).clamp_min(2e-3)
             if float(((ends - moved).abs() / (0.5 * widths.unsqueeze(-1))).max()) <= r.tolerance:
                 break
     return Lattice((axes[0], axes[1]), values, at_truth, unresolved)

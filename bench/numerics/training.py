@@ -13,11 +13,11 @@ import torch
 from pydantic import Field
 from torch import Tensor
 
-from bench.contracts import Config, Run, TrainingCurve
+from bench.contracts import Run, Settings, TrainingCurve
 from bench.errors import NonFiniteError
 
 
-class Training(Config):
+class Training(Settings):
     """How a network trains.
 
     Args:
@@ -106,7 +106,7 @@ def train(
             rows_of_batch = slice(step * batch, (step + 1) * batch)
             losses = loss(*(tensor[:, rows_of_batch] for tensor in shuffled))
             optimiser.zero_grad(set_to_none=True)
-            losses.sum().backward()
+            losses.sum().backward()  # type: ignore[no-untyped-call]
             if settings.clip:
                 _clip(parameters, settings.clip)
             optimiser.step()
@@ -177,7 +177,5 @@ def _curves(
     curves = []
     for own, held_out in zip(training, validation, strict=True):
         best = min(range(len(held_out)), key=lambda i: (not held_out[i] < math.inf, held_out[i]))
-        curves.append(
-            TrainingCurve(own, held_out, best + 1, steps, times[-1], times[best])
-        )
+        curves.append(TrainingCurve(own, held_out, best + 1, steps, times[-1], times[best]))
     return curves

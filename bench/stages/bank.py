@@ -133,7 +133,9 @@ class SimulationBank:
     ) -> Simulations:
         """Assembles n simulations for every member from chunks, simulating what is missing."""
         if self.training_data == "fresh":
-            parts = [self._prefix(n, f"member {m}", stream, split, make, score) for m in self.members]
+            parts = [
+                self._prefix(n, f"member {m}", stream, split, make, score) for m in self.members
+            ]
             stacked = {key: torch.stack([p[key] for p in parts]) for key in parts[0]}
         else:
             shared = self._prefix(n, "shared", stream, split, make, score)
@@ -157,8 +159,7 @@ class SimulationBank:
     ) -> dict[str, Tensor]:
         size = self.task.chunk
         chunks = [
-            self._chunk(data, stream, split, number, make, score)
-            for number in range(-(-n // size))
+            self._chunk(data, stream, split, number, make, score) for number in range(-(-n // size))
         ]
         if not chunks:
             raise ValueError("a draw needs at least one simulation")

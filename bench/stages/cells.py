@@ -38,7 +38,7 @@ class Cell:
     @property
     def label(self) -> str:
         """How the cell is called in progress and tables."""
-        return self.method if self.oracle else f"{self.method}:{self.configuration}"
+        return label(self.method, self.configuration)
 
     @property
     def folder(self) -> str:
@@ -56,6 +56,11 @@ class Cell:
     def score_key(self, plan: str, member: int) -> str:
         """Key of a member's scores for a plan's folder."""
         return f"scores/{self.folder}/{plan}/member-{member:03d}"
+
+
+def label(method: str, configuration: str) -> str:
+    """How a method in a configuration is called; "default" goes without saying."""
+    return method if configuration == "default" else f"{method}:{configuration}"
 
 
 @dataclass(frozen=True)
@@ -153,17 +158,17 @@ def select_cells(
     absent: list[Absent] = []
     for name in names:
         try:
-            labels = [f"{name}:{c}" for c in registry.method(name).configurations]
+            full = [f"{name}:{c}" for c in registry.method(name).configurations]
         except PluginError as error:
             if any(fnmatch.fnmatchcase(name, p.partition(":")[0]) for p in preset.methods):
                 absent += [Absent(task.name, name, str(error)) for task in tasks]
             continue
-        for label in labels:
+        for candidate in full:
             matched = any(
-                fnmatch.fnmatchcase(label if ":" in p else name, p) for p in preset.methods
+                fnmatch.fnmatchcase(candidate if ":" in p else name, p) for p in preset.methods
             )
             if matched or registry.method(name).oracle:
-                chosen.append((name, label.partition(":")[2]))
+                chosen.append((name, candidate.partition(":")[2]))
     for pattern in preset.methods:
         _check_pattern(registry, pattern, names)
     cells: dict[str, Cell] = {}
@@ -176,7 +181,7 @@ def select_cells(
                     cell = make_cell(registry, task, name, configuration, preset, budget)
                     cells.setdefault(cell.folder, cell)
                 except (NotApplicable, PluginError) as error:
-                    absent.append(Absent(task.name, f"{name}:{configuration}", str(error)))
+                    absent.append(Absent(task.name, label(name, configuration), str(error)))
     return list(cells.values()), list(dict.fromkeys(absent))
 
 

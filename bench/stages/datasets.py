@@ -67,9 +67,7 @@ def sets(task: Task, plan: IndependentPlan | BootstrapPlan, seed: int) -> Iterat
         yield EventsOfSet(number, point, theta, x, counts)
 
 
-def events(
-    task: Task, theta: Tensor, n: int, rng: torch.Generator, *, stratified: bool
-) -> Tensor:
+def events(task: Task, theta: Tensor, n: int, rng: torch.Generator, *, stratified: bool) -> Tensor:
     """Simulates n events at θ, (n, \\*event) float32, components mixed by their weights.
 
     Stratified sets hold exactly round(n w) events of each component (the last takes the rest).

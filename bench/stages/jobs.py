@@ -136,8 +136,14 @@ def _read(store: Store, key: str) -> Entry:
 
 
 def predict_member(
-    *, report: Report, place: Place, cell: Cell, member: int, plan: dict[str, Any],
-    folder: str, seed: int,
+    *,
+    report: Report,
+    place: Place,
+    cell: Cell,
+    member: int,
+    plan: dict[str, Any],
+    folder: str,
+    seed: int,
 ) -> str:
     """Evaluates a member on a plan and saves the prediction; returns "done" or "reused"."""
     store = Store.open(place.root)
@@ -156,8 +162,14 @@ def predict_member(
 
 
 def score_member(
-    *, report: Report, place: Place, cell: Cell, truth: Cell | None, member: int,
-    plan: dict[str, Any], folder: str,
+    *,
+    report: Report,
+    place: Place,
+    cell: Cell,
+    truth: Cell | None,
+    member: int,
+    plan: dict[str, Any],
+    folder: str,
 ) -> str:
     """Scores a member's prediction and saves the scores; returns "done" or "reused"."""
     store, registry = Store.open(place.root), Registry(place.plugins)

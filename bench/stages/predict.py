@@ -13,6 +13,7 @@ from bench.contracts import (
     BootstrapPlan,
     Curves,
     Datasets,
+    HeldOut,
     HeldOutPlan,
     HeldOutPrediction,
     IndependentPlan,
@@ -180,13 +181,13 @@ def _held_out(
         )
     stacked = [torch.stack(v, 2).cpu().numpy() for v in (own, against, scores)]
     return [
-        HeldOutPrediction(
+        HeldOut(
             context=torch.stack(contexts).numpy(),
             own=stacked[0][m],
             reference=stacked[1][m],
             score=stacked[2][m],
-            log_density=np.array(int(surrogate.has_density)),
-            has_reference=np.array(int(kind is not None)),
+            has_density=np.array(surrogate.has_density),
+            has_reference=np.array(kind is not None),
         ).arrays()
         for m in range(len(stacked[0]))
     ]
@@ -197,7 +198,8 @@ def load(
 ) -> LikelihoodPrediction | HeldOutPrediction:
     """Rebuilds a prediction from saved arrays."""
     if isinstance(plan, HeldOutPlan):
-        return HeldOutPrediction.from_arrays(arrays)
+        names = tuple(p.name for p in task.space.context)
+        return HeldOutPrediction(task.component_names, names, HeldOut.from_arrays(arrays))
     parameters = task.space.parameters
     return LikelihoodPrediction(
         names=task.space.names,

@@ -12,6 +12,7 @@ import inspect
 import sys
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
+from functools import partial
 from importlib.metadata import EntryPoint, entry_points
 from importlib.resources import files
 from pathlib import Path
@@ -188,12 +189,16 @@ def _plugin_items(path: Path, failures: dict[str, str]) -> list[Item]:
         ):
             kind = "methods"
         if kind is not None:
-            items.append(Item(kind, value.name, str(path), lambda v=value: v, version))
+            items.append(Item(kind, value.name, str(path), partial(_itself, value), version))
     if not items:
         failures[f"plugin {path}"] = (
             "defines no Task instance, no Metric instance and no Method subclass with a name"
         )
     return items
+
+
+def _itself(value: Any) -> Any:
+    return value
 
 
 def _import(name: str, path: Path) -> ModuleType:

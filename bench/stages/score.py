@@ -63,7 +63,7 @@ def score(
 def _units(prediction: Prediction) -> tuple[NDArray[Any], NDArray[Any]]:
     """Point and set of every dataset; held-out contexts are sets at no point."""
     if isinstance(prediction, HeldOutPrediction):
-        contexts = len(prediction.context)
+        contexts = len(prediction.values.context)
         return np.full(contexts, -1), np.arange(contexts)
     return prediction.datasets.point, prediction.datasets.set
 

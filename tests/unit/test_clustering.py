@@ -3,15 +3,20 @@
 from __future__ import annotations
 
 import math
+from random import Random
+from typing import Any
 
 import hypothesis.extra.numpy as hnp
 import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from numpy.typing import NDArray
 from scipy import stats
 
 from bench.numerics.clustering import Array, Estimate, Strata, mean, ratio, two_way_variance
+
+Labels = NDArray[np.integer[Any]]
 
 POINTS = np.repeat(np.arange(9), 5)
 """The default plan: 9 evaluation points, 5 sets each."""
@@ -26,7 +31,7 @@ EFFECTS = {
 
 
 def tables(
-    effects: tuple[float, float, float], members: int, stratum: Array, tables: int, seed: int
+    effects: tuple[float, float, float], members: int, stratum: Labels, tables: int, seed: int
 ) -> Array:
     """Simulate tables (tables, members, sets) of mean zero, with large fixed stratum offsets."""
     rng = np.random.default_rng(seed)
@@ -39,7 +44,7 @@ def tables(
     return table
 
 
-def coverage(values: Array, stratum: Array) -> tuple[float, float]:
+def coverage(values: Array, stratum: Labels) -> tuple[float, float]:
     """Coverage of zero by 95 % intervals, and root mean square error bar over true spread."""
     variance = two_way_variance(values, Strata(stratum))
     estimates = values.mean((-2, -1))
@@ -50,7 +55,7 @@ def coverage(values: Array, stratum: Array) -> tuple[float, float]:
 
 @pytest.mark.parametrize("members", [2, 5])
 @pytest.mark.parametrize("stratum", [POINTS, np.repeat([0, 1, 2], [2, 3, 15])])
-def test_sources_of_variance_are_unbiased(members: int, stratum: Array) -> None:
+def test_sources_of_variance_are_unbiased(members: int, stratum: Labels) -> None:
     sets, n = len(stratum), 4000
     effects = (0.5, 1.0, 0.7)
     variance = two_way_variance(tables(effects, members, stratum, n, seed=1), Strata(stratum))
@@ -68,7 +73,7 @@ def test_sources_of_variance_are_unbiased(members: int, stratum: Array) -> None:
 @pytest.mark.parametrize("members", [5, 30])
 @pytest.mark.parametrize("stratum", [POINTS, np.zeros(30, int)], ids=["9x5", "1x30"])
 def test_error_is_the_spread_and_intervals_cover(
-    effects: tuple[float, float, float], members: int, stratum: Array
+    effects: tuple[float, float, float], members: int, stratum: Labels
 ) -> None:
     covered, error = coverage(tables(effects, members, stratum, 2500, seed=2), stratum)
     assert 0.93 < covered < 0.97
@@ -219,10 +224,10 @@ def test_mean_is_equivariant(values: Array, shift: float, scale: float) -> None:
 
 @settings(max_examples=60, deadline=None)
 @given(TABLE, st.randoms(use_true_random=False))
-def test_order_of_members_and_sets_is_irrelevant(values: Array, random: object) -> None:
+def test_order_of_members_and_sets_is_irrelevant(values: Array, random: Random) -> None:
     members, sets = list(range(len(values))), list(range(12))
-    random.shuffle(members)  # type: ignore[attr-defined]
-    random.shuffle(sets)  # type: ignore[attr-defined]
+    random.shuffle(members)
+    random.shuffle(sets)
     assert close(mean(values, STRATUM), mean(values[members][:, sets], STRATUM[sets]))
 
 
@@ -249,7 +254,7 @@ def test_error_is_at_least_each_source_and_at_most_both(values: Array) -> None:
         (np.ones((2, 0)), np.ones(0, int), "integer"),
     ],
 )
-def test_bad_input_is_refused(values: Array, stratum: Array, message: str) -> None:
+def test_bad_input_is_refused(values: Array, stratum: Labels, message: str) -> None:
     with pytest.raises(ValueError, match=message):
         mean(values, stratum)
 

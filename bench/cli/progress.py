@@ -1,0 +1,132 @@
+"""Progress of a run: bars on a terminal, a line now and then elsewhere."""
+
+import sys
+import time
+from collections.abc import Sequence
+from types import TracebackType
+
+from rich.console import Console
+from rich.progress import (
+    BarColumn,
+    MofNCompleteColumn,
+    TaskID,
+    TextColumn,
+    TimeElapsedColumn,
+    TimeRemainingColumn,
+)
+from rich.progress import Progress as Bars
+
+from bench.stages.run import Planned
+from bench.stages.workers import Event, Outcome
+
+_LINE_EVERY = 10.0  # seconds between two lines where there is no terminal
+_WEIGHT = {"fit": 6.0, "predict": 6.0, "score": 0.2}
+
+
+class Progress:
+    """Shows how far a run is, across its workers.
+
+    Args:
+        planned: the jobs.
+        quiet: show nothing.
+    """
+
+    def __init__(self, planned: Sequence[Planned], quiet: bool) -> None:
+        self._by_key = {p.job.key: p for p in planned}
+        self._total = len(planned)
+        self._count = 0
+        self._weight = 0.0
+        self._weights = sum(self._weigh(p) for p in planned)
+        self._begin = self._last = time.monotonic()
+        self._quiet = quiet
+        self._bars: Bars | None = None
+        self._tasks: dict[str, TaskID] = {}
+        self._rows: dict[str, tuple[float, float]] = {}
+        if not quiet and sys.stderr.isatty():
+            self._bars = Bars(
+                TextColumn("{task.description}"),
+                BarColumn(bar_width=20),
+                MofNCompleteColumn(),
+                TimeElapsedColumn(),
+                TimeRemainingColumn(elapsed_when_finished=True),
+                TextColumn("{task.fields[note]}", style="dim"),
+                console=Console(stderr=True),
+                transient=True,
+            )
+            self._all = self._bars.add_task("all", total=self._weights or 1, note="")
+
+    def __enter__(self) -> "Progress":
+        if self._bars is not None:
+            self._bars.start()
+        elif not self._quiet and self._total:
+            self._line(f"{self._total} jobs to do")
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        if self._bars is not None:
+            self._bars.stop()
+
+    def on_event(self, event: Event) -> None:
+        """Shows what a worker is doing."""
+        if self._bars is None:
+            return
+        planned = self._by_key[event.key]
+        if event.kind == "started":
+            name = (
+                f"{planned.kind} {planned.cell.label} · {planned.cell.task} · {planned.members[0]}"
+            )
+            self._tasks[event.key] = self._bars.add_task(name, total=None, note="")
+            self._rows[event.key] = (time.monotonic(), 0.0)
+        elif event.kind == "progress" and event.key in self._tasks:
+            self._show(event)
+        elif event.kind == "finished" and event.key in self._tasks:
+            self._bars.remove_task(self._tasks.pop(event.key))
+
+    def _show(self, event: Event) -> None:
+        assert self._bars is not None
+        fields = event.fields
+        task = self._tasks[event.key]
+        note = str(fields.get("stage", ""))
+        if "epochs" in fields:
+            begin, _ = self._rows[event.key]
+            rate = fields["rows"] * fields["epoch"] / max(time.monotonic() - begin, 1e-3)
+            note += f" · loss {fields['loss']:.4f} · {rate:,.0f} events/s"
+            self._bars.update(task, total=fields["epochs"], completed=fields["epoch"], note=note)
+        elif "total" in fields:
+            self._bars.update(task, total=fields["total"], completed=fields["done"], note=note)
+
+    def on_outcome(self, planned: Planned, outcome: Outcome) -> None:
+        """Counts a finished job."""
+        self._count += 1
+        self._weight += self._weigh(planned)
+        if self._bars is not None:
+            self._bars.update(
+                self._all, completed=self._weight, note=f"{self._count} of {self._total} jobs"
+            )
+        elif not self._quiet:
+            now = time.monotonic()
+            bad = outcome.status == "failed"
+            if bad or now - self._last >= _LINE_EVERY or self._count == self._total:
+                self._last = now
+                elapsed = now - self._begin
+                left = elapsed * (self._weights / max(self._weight, 1e-9) - 1)
+                self._line(
+                    f"{self._count}/{self._total} jobs, {elapsed:.0f} s, about {left:.0f} s left; "
+                    f"{outcome.status}: {planned.kind} {planned.cell.label} on "
+                    f"{planned.cell.task}, member {planned.members[0]}"
+                    + (f": {outcome.error}" if bad else "")
+                )
+
+    @staticmethod
+    def _weigh(planned: Planned) -> float:
+        cheap = 0.1 if planned.cell.oracle and planned.kind == "fit" else 1.0
+        return _WEIGHT[planned.kind] * cheap * len(planned.members)
+
+    @staticmethod
+    def _line(text: str) -> None:
+        print(text, file=sys.stderr, flush=True)

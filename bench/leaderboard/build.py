@@ -1,0 +1,304 @@
+"""Builds leaderboards: means with clustered errors, paired comparisons, rank intervals."""
+
+import fnmatch
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, field
+from math import exp, nan, sqrt
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from bench.contracts import Metric
+from bench.leaderboard.results import Fit, Results, Scores
+from bench.numerics.clustering import Array, Estimate, mean, ratio
+from bench.numerics.ranking import rank
+
+
+@dataclass(frozen=True)
+class Quantity:
+    """One number of a leaderboard, or the reason why there is none."""
+
+    estimate: Estimate | None = None
+    reason: str = ""
+    where: str = ""
+
+
+@dataclass
+class Row:
+    """One method of a leaderboard.
+
+    Args:
+        label: method and configuration.
+        fit: the fit behind the numbers.
+        members: number of members.
+        quantities: numbers by name, as "coverage/mu".
+        rank: the interval of ranks that the data allow; None for the reference itself.
+        cost: calls, seconds, seconds_to_best, parameters, device.
+        failures: what failed, and why.
+    """
+
+    label: str
+    fit: Fit
+    members: int
+    quantities: dict[str, Quantity]
+    rank: tuple[int, int] | None
+    cost: dict[str, Any]
+    failures: dict[str, str] = field(default_factory=dict)
+
+
+@dataclass
+class Leaderboard:
+    """The methods of one task at one budget on one plan, best first.
+
+    Args:
+        task, budget, training_data, seed: what was run.
+        plan: the plan's kind and settings.
+        parameters: names of the parameters.
+        reference: what interval scores and gaps are relative to: "exact", another, or none.
+        rows: the methods.
+        absent: methods that cannot be, by label, with the reason.
+        expected: coverage that exact intervals should have under this plan.
+    """
+
+    task: str
+    budget: int
+    training_data: str
+    seed: int
+    plan: dict[str, Any]
+    plan_folder: str
+    parameters: tuple[str, ...]
+    reference: str
+    rows: list[Row]
+    absent: dict[str, str]
+    expected: float
+
+
+def build(
+    results: Results, metrics: Sequence[Metric], tasks: Sequence[str] = ("*",)
+) -> list[Leaderboard]:
+    """Builds every leaderboard of a results folder."""
+    groups: dict[tuple[str, int, str, int], list[Fit]] = {}
+    oracles: dict[str, Fit] = {}
+    for fit in results.fits:
+        if not any(fnmatch.fnmatchcase(fit.task, t) for t in tasks):
+            continue
+        if fit.oracle:
+            oracles[fit.task] = fit
+            continue
+        identity = fit.identity
+        key = (fit.task, identity["budget"], identity["training_data"], identity["seed"])
+        groups.setdefault(key, []).append(fit)
+    for task in oracles:
+        if not any(key[0] == task for key in groups):
+            groups[task, 0, "none", 0] = []
+    boards = []
+    order = {"independent": 0, "bootstrap": 1, "heldout": 2}
+    plans = sorted(results.plans.items(), key=lambda p: (order[p[1]["plan"]["kind"]], p[0]))
+    for key, fits in sorted(groups.items()):
+        for folder, plan in plans:
+            if key[3] == plan["seed"] or not fits:
+                board = _board(results, metrics, key, fits, oracles.get(key[0]), folder, plan)
+                if board is not None:
+                    boards.append(board)
+    return boards
+
+
+def expected_coverage(plan: dict[str, Any]) -> float:
+    """Coverage of exact 68.27 % intervals: nominal, or that of bootstraps of k M events.
+
+    A bootstrap scatters around its own set's estimate, so that its squared distance to the truth
+    is 1 + 1/k times what its interval allows for: 2 Φ(1 / √(1 + 1/k)) − 1.
+
+    Example:
+        >>> round(expected_coverage({"kind": "bootstrap", "multiple": 9}), 3)
+        0.657
+    """
+    from scipy.stats import norm
+
+    spread = 1 + 1 / plan["multiple"] if plan["kind"] == "bootstrap" else 1.0
+    return float(2 * norm.cdf(spread**-0.5) - 1)
+
+
+def _board(
+    results: Results,
+    metrics: Sequence[Metric],
+    key: tuple[str, int, str, int],
+    fits: Sequence[Fit],
+    oracle: Fit | None,
+    folder: str,
+    plan: dict[str, Any],
+) -> Leaderboard | None:
+    kind = plan["plan"]["kind"]
+    truth = results.scores(oracle, folder) if oracle is not None else None
+    candidates: list[tuple[Fit, Scores | None]] = (
+        [(oracle, truth)] if oracle is not None and truth is not None else []
+    )
+    candidates += [(fit, results.scores(fit, folder)) for fit in fits]
+    scored = [(f, s) for f, s in candidates if s is not None]
+    if not scored:
+        return None
+    used = [m for m in metrics if kind in m.plans]
+    rows = [_row(results, fit, scores, truth, used) for fit, scores in scored]
+    rows += [
+        Row(f.label, f, 0, {}, None, {}, results.failures(f)) for f, s in candidates if s is None
+    ]
+    parameters = tuple(
+        name.partition("/")[2] for name in scored[0][1].values if name.startswith("width/")
+    )
+    reference = "" if kind == "heldout" else _rank(rows, scored, parameters)
+    rows.sort(key=lambda r: (not r.fit.oracle, _order(r), r.label))
+    absent = {a["label"]: a["reason"] for a in results.run.get("absent", []) if a["task"] == key[0]}
+    return Leaderboard(
+        *key,
+        plan["plan"],
+        folder,
+        parameters,
+        reference,
+        rows,
+        absent,
+        expected_coverage(plan["plan"]),
+    )
+
+
+def _order(row: Row) -> float:
+    quantity = row.quantities.get("score_ratio")
+    return quantity.estimate.value if quantity is not None and quantity.estimate else np.inf
+
+
+def _row(
+    results: Results, fit: Fit, scores: Scores, truth: Scores | None, metrics: Sequence[Metric]
+) -> Row:
+    quantities: dict[str, Quantity] = {}
+    own_truth = None if fit.oracle else truth
+    for metric in metrics:
+        if fit.oracle and metric.needs_truth:
+            continue  # the truth against itself
+        names = [n for n in scores.values if n.partition("/")[0] == metric.name]
+        if not names and not fit.oracle:
+            reason = scores.undefined.get(metric.name, "not computed; run `bench score`")
+            quantities[metric.name] = Quantity(reason=reason)
+        for name in names:
+            quantities |= dict(_quantities(metric, name, scores, own_truth))
+    return Row(
+        fit.label,
+        fit,
+        len(scores.members),
+        quantities,
+        None,
+        _cost(fit, scores.members),
+        results.failures(fit),
+    )
+
+
+def _quantities(
+    metric: Metric, name: str, scores: Scores, truth: Scores | None
+) -> Iterator[tuple[str, Quantity]]:
+    """A metric's mean, its comparison with the truth, and its worst point."""
+    values, point = scores.values[name], scores.point
+    headline = _headline(point)
+    yield name, _estimate(values, point, headline, share=metric.share)
+    other = truth.values.get(name) if truth is not None else None
+    if other is None or metric.against == "nothing":
+        return
+    if metric.against == "ratio":
+        yield f"{name}/ratio", _estimate(values, point, headline, other)
+        return
+    gap = values - other
+    yield f"{name}/gap", _estimate(gap, point, headline, share=metric.share)
+    at = [
+        (int(p), _estimate(gap, point, point == p, share=metric.share))
+        for p in np.unique(point[point >= 0])
+    ]
+    known = [(p, q) for p, q in at if q.estimate is not None]
+    if known:
+        worst, quantity = max(known, key=lambda item: abs(item[1].estimate.value))  # type: ignore[union-attr]
+        yield f"{name}/worst", Quantity(quantity.estimate, where=f"point {worst + 1}")
+
+
+def _headline(point: NDArray[np.int64]) -> NDArray[np.bool_]:
+    """The sets that averages are over: θ uniform where there are such, else every point."""
+    uniform: NDArray[np.bool_] = point < 0
+    return uniform if uniform.any() else ~uniform
+
+
+def _estimate(
+    values: Array,
+    point: NDArray[np.int64],
+    used: NDArray[np.bool_],
+    denominator: Array | None = None,
+    share: bool = False,
+) -> Quantity:
+    """A mean, or a ratio of means, over the sets that are used and defined."""
+    parts = [values] if denominator is None else [values, denominator]
+    defined = used & np.all([np.isfinite(p).all(0) for p in parts], axis=0)
+    if not defined.any():
+        return Quantity(reason="no dataset has it")
+    selected = [p[:, defined] for p in parts]
+    try:
+        if denominator is None:
+            estimate = mean(selected[0], point[defined])
+            return Quantity(_not_certain(estimate, int(defined.sum())) if share else estimate)
+        return Quantity(ratio(selected[0], selected[1], point[defined]))
+    except ValueError as error:
+        return Quantity(reason=str(error))
+
+
+def _not_certain(estimate: Estimate, sets: int) -> Estimate:
+    """Gives a share of equal answers the error of Agresti & Coull (1998), for it is not certain."""
+    if estimate.error > 0:
+        return estimate
+    error = sqrt(2 * (sets + 2) / (sets + 4) ** 3)
+    return Estimate(estimate.value, error, max(sets - 1.0, 1.0), nan, error)
+
+
+def _rank(
+    rows: Sequence[Row], scored: Sequence[tuple[Fit, Scores]], parameters: Sequence[str]
+) -> str:
+    """Ranks the methods by their interval scores relative to the reference, in place."""
+    reference = next((s for f, s in scored if f.oracle), None)
+    name = "exact"
+    if reference is None:
+        reference = next((s for f, s in scored if f.method == "histogram"), None)
+        name = "histogram"
+    if reference is None:
+        return ""
+    point = reference.point
+    used = _headline(point)
+    keys = [f"interval_score/{p}" for p in parameters]
+    if int(used.sum()) < 2 or not all(k in reference.values for k in keys):
+        return name
+    base = np.stack([reference.values[k].mean(0)[used] for k in keys], -1)
+    ranked = [
+        (row, np.stack([s.values[k][:, used] for k in keys], -1))
+        for row, (fit, s) in zip(rows, scored, strict=False)
+        if not fit.oracle and all(k in s.values for k in keys)
+    ]
+    if not ranked:
+        return name
+    ranking = rank([scores for _, scores in ranked], base, point[used])
+    for i, (row, _) in enumerate(ranked):
+        value = exp(float(ranking.log_ratio[i]))
+        error = value * float(ranking.error[i])
+        row.quantities["score_ratio"] = Quantity(Estimate(value, error, nan, nan, nan))
+        if bool((point < 0).any()):
+            row.rank = (int(ranking.low[i]), int(ranking.high[i]))
+    return name
+
+
+def _cost(fit: Fit, members: Sequence[int]) -> dict[str, Any]:
+    records = [fit.members[m] for m in members]
+    seconds = [r["seconds"] for r in records]
+    to_best = [
+        sum(c["seconds_to_best"] for c in r["curves"].values()) for r in records if r["curves"]
+    ]
+    steps = [sum(c["steps"] for c in r["curves"].values()) for r in records if r["curves"]]
+    spent = [sum(c["seconds"] for c in r["curves"].values()) for r in records if r["curves"]]
+    return {
+        "calls": records[0]["calls"],
+        "parameters": records[0]["parameters"],
+        "seconds": float(np.mean(seconds)),
+        "seconds_to_best": float(np.mean(to_best)) if to_best else None,
+        "seconds_per_step": float(np.sum(spent) / np.sum(steps)) if steps else None,
+        "device": records[0]["environment"]["device"],
+    }

@@ -1,0 +1,338 @@
+"""Renders leaderboards: a terminal's tables, Markdown, CSV, JSON."""
+
+import csv
+import io
+import json
+from collections.abc import Callable, Sequence
+from math import floor, isfinite, log10
+from typing import Any
+
+from bench.leaderboard.build import Leaderboard, Quantity, Row
+
+Column = tuple[str, Callable[[Row], str]]
+
+
+def parenthesised(value: float, error: float) -> str:
+    """Writes a number with its standard error on the last digits, as 0.652(14).
+
+    Two digits of the error are kept.
+
+    Example:
+        >>> parenthesised(0.65213, 0.0138), parenthesised(1234.5, 67.8), parenthesised(0.5, 0.0)
+        ('0.652(14)', '1234(68)', '0.5000(0)')
+    """
+    if not isfinite(value):
+        return "n/a"
+    if not isfinite(error):
+        return f"{value:.3g}(?)"
+    if error <= 0:
+        return f"{value:.4f}(0)"
+    digits = max(0, 1 - floor(log10(error)))
+    shown = round(error * 10**digits)
+    if shown >= 100 and digits > 0:  # 0.0996 rounds up to three digits
+        digits -= 1
+        shown = round(error * 10**digits)
+    return f"{value:.{digits}f}({shown})"
+
+
+def _cell(name: str) -> Callable[[Row], str]:
+    def text(row: Row) -> str:
+        quantity = row.quantities.get(name)
+        if quantity is None or quantity.estimate is None:
+            return "n/a" if not row.fit.oracle or quantity is not None else "–"
+        shown = parenthesised(quantity.estimate.value, quantity.estimate.error)
+        return f"{shown} {quantity.where.replace('point ', '@')}".strip()
+
+    return text
+
+
+def _rank(row: Row) -> str:
+    if row.rank is None:
+        return "–"
+    low, high = row.rank
+    return str(low) if low == high else f"{low}–{high}"
+
+
+def _number(value: Any, form: str) -> str:
+    return "–" if value is None else format(value, form)
+
+
+def _sections(board: Leaderboard) -> list[tuple[str, list[Column]]]:
+    """What a reader sees, in tables that fit 80 columns."""
+    method: Column = ("method", lambda r: r.label)
+    if board.plan["kind"] == "heldout":
+        return [
+            ("Held-out losses", [method, *_found(board, {"bce": "BCE", "nll": "NLL"})]),
+            (
+                "Normalisation and score",
+                [method, *_found(board, {"log_mean_ratio": "log E", "score_error": "score error"})],
+            ),
+        ]
+    names = board.parameters
+    over = "hist." if board.reference == "histogram" else board.reference
+    ranks = any(row.rank is not None for row in board.rows)
+    sections: list[tuple[str, list[Column]]] = [
+        (
+            "Which intervals are short and still cover",
+            [
+                *([("rank", _rank)] if ranks else []),
+                method,
+                (f"score /{over}", _cell("score_ratio")),
+                *((f"coverage {n}", _cell(f"coverage/{n}")) for n in names),
+                *((f"width {n} /exact", _cell(f"width/{n}/ratio")) for n in names),
+            ],
+        ),
+        (
+            "Against the exact likelihood on the same datasets",
+            [
+                method,
+                *((f"coverage gap {n}", _cell(f"coverage/{n}/gap")) for n in names),
+                *((f"gap {n} at worst", _cell(f"coverage/{n}/worst")) for n in names),
+                ("overlap", _cell("overlap_M/joint")),
+            ],
+        ),
+        (
+            "Both parameters together",
+            [
+                method,
+                ("95 % coverage", _cell("region_coverage/")),
+                ("95 % area /exact", _cell("region_area//ratio")),
+                ("region cut", _cell("cut/region")),
+                ("LR error", _cell("likelihood_ratio_error/")),
+            ],
+        ),
+        (
+            "Cost of one member",
+            [
+                method,
+                ("members", lambda r: str(r.members)),
+                ("calls", lambda r: _number(r.cost.get("calls"), ",")),
+                ("train s", lambda r: _number(r.cost.get("seconds"), ".1f")),
+                ("to best s", lambda r: _number(r.cost.get("seconds_to_best"), ".1f")),
+                ("parameters", lambda r: _number(r.cost.get("parameters"), ",")),
+                ("device", lambda r: str(r.cost.get("device", "–"))),
+            ],
+        ),
+    ]
+    if board.plan["kind"] == "bootstrap":
+        overlaps = [
+            (f"{n} {events}", _cell(f"{metric}/{n}"))
+            for events, metric in (("all kM", "overlap_kM"), ("M", "overlap_M"))
+            for n in (*names, "joint")
+        ]
+        sections.insert(1, ("Overlap with the exact likelihood", [method, *overlaps]))
+    return sections
+
+
+def _found(board: Leaderboard, titles: dict[str, str]) -> list[Column]:
+    """Columns of the metrics' keys that any row has."""
+    names = {n for row in board.rows for n in row.quantities if n.count("/") == 1}
+    return [
+        (f"{title} {name.partition('/')[2]}", _cell(name))
+        for metric, title in titles.items()
+        for name in sorted(names)
+        if name.partition("/")[0] == metric
+    ]
+
+
+def heading(board: Leaderboard) -> str:
+    """One line that says what a leaderboard compares."""
+    data = {
+        "fresh": "a new training set per member",
+        "shared": "one training set, on which errors are conditional",
+        "bootstrap": "bootstraps of one training set",
+    }.get(board.training_data, "no training")
+    return f"{board.task} · {board.budget:,} simulator calls · {data} · {_plan(board)}"
+
+
+def _plan(board: Leaderboard) -> str:
+    plan = board.plan
+    if plan["kind"] == "independent":
+        return (
+            f"independent datasets: {plan['uniform']} with θ uniform, {plan['per_point']} at "
+            "each point"
+        )
+    if plan["kind"] == "bootstrap":
+        return (
+            f"bootstrap plan: at each point {plan['sets']} × {plan['multiple']} M events, "
+            f"each resampled {plan['bootstraps']} times"
+        )
+    return f"held-out simulations at {plan['contexts']} contexts"
+
+
+def notes(board: Leaderboard) -> list[str]:
+    """What a reader must know to read the numbers, and what is missing."""
+    out = []
+    if board.plan["kind"] != "heldout":
+        out.append(
+            f"68.27 % intervals; expected coverage of exact ones {100 * board.expected:.1f} %. "
+            "0.652(14) means 0.652 ± 0.014 (one standard error)."
+        )
+    if board.plan["kind"] == "independent":
+        out.append("Rank: the interval of ranks that 95 % simultaneous comparisons allow.")
+    if any(r.members == 1 and not r.fit.oracle for r in board.rows):
+        out.append("With n = 1 errors hold for that one training set only.")
+    for row in board.rows:
+        for what, reason in row.failures.items():
+            out.append(f"{row.label}: {what} failed: {reason}")
+    out += [f"{label}: n/a, {reason}" for label, reason in board.absent.items()]
+    reasons: dict[str, list[str]] = {}
+    for row in board.rows:
+        for name, quantity in row.quantities.items():
+            if quantity.estimate is None:
+                reasons.setdefault(f"{name}: {quantity.reason}", []).append(row.label)
+    out += [f"n/a {what} ({', '.join(labels)})" for what, labels in reasons.items()]
+    return out
+
+
+def _two_lines(name: str) -> str:
+    """Breaks a heading near its middle, so that columns stay narrow."""
+    breaks = [i for i, character in enumerate(name) if character == " "]
+    if not breaks:
+        return name
+    middle = min(breaks, key=lambda i: max(i, len(name) - i))
+    return name[:middle] + "\n" + name[middle + 1 :]
+
+
+def table(boards: Sequence[Leaderboard]) -> str:
+    """Renders for a terminal, as wide as it is."""
+    from rich.console import Console
+    from rich.table import Table
+    from rich.text import Text
+
+    width = Console().width
+    lines: list[str] = []
+
+    def show(what: Text | Table, style: str = "") -> None:
+        # A number cut short would lie: on a narrow terminal a table may be wider than it.
+        needed = Console(width=1000).measure(what).maximum if isinstance(what, Table) else 0
+        console = Console(width=max(width, needed), highlight=False)
+        with console.capture() as captured:
+            console.print(what, style=style)
+        lines.append(captured.get())
+
+    for board in boards:
+        show(Text(heading(board)), "bold")
+        for title, columns in _sections(board):
+            grid = Table(box=None, pad_edge=False, padding=(0, 2, 0, 0))
+            for name, _ in columns:
+                left = name in ("method", "device")
+                grid.add_column(_two_lines(name), justify="left" if left else "right")
+            for row in board.rows:
+                cells = [Text(text(row), no_wrap=True) for _, text in columns]
+                grid.add_row(*cells, style="dim" if row.fit.oracle else "")
+            show(Text(title), "italic")
+            show(grid)
+            lines.append("\n")
+        for note in notes(board):
+            show(Text(note), "dim")
+        lines.append("\n")
+    return "".join(lines)
+
+
+def markdown(boards: Sequence[Leaderboard]) -> str:
+    """Renders GitHub-flavoured Markdown."""
+    lines: list[str] = []
+
+    def escape(text: str) -> str:
+        return text.replace("|", "\\|").replace("<", "&lt;").replace("\n", " ")
+
+    for board in boards:
+        lines += [f"### {escape(heading(board))}", ""]
+        for title, columns in _sections(board):
+            lines += [f"**{escape(title)}**", ""]
+            lines.append("| " + " | ".join(escape(name) for name, _ in columns) + " |")
+            lines.append("|" + " --- |" * len(columns))
+            for row in board.rows:
+                lines.append("| " + " | ".join(escape(text(row)) for _, text in columns) + " |")
+            lines.append("")
+        lines += [f"- {escape(note)}" for note in notes(board)]
+        lines.append("")
+    return "\n".join(lines)
+
+
+def flat(boards: Sequence[Leaderboard]) -> list[dict[str, Any]]:
+    """One record per number, with its error; what CSV and JSON hold."""
+    records = []
+    for board in boards:
+        for row in board.rows:
+            base = {
+                "task": board.task,
+                "budget": board.budget,
+                "training_data": board.training_data,
+                "seed": board.seed,
+                "plan": board.plan_folder,
+                "method": row.fit.method,
+                "configuration": row.fit.configuration,
+                "fit": row.fit.folder,
+                "members": row.members,
+                "rank_low": row.rank[0] if row.rank else None,
+                "rank_high": row.rank[1] if row.rank else None,
+            }
+            for name, quantity in row.quantities.items():
+                records.append(base | {"quantity": name} | _flat(quantity))
+            for name, value in row.cost.items():
+                number = value if isinstance(value, int | float) else None
+                note = "" if number is not None else str(value)
+                records.append(base | {"quantity": f"cost/{name}"} | _flat(None, number, note))
+            for what, reason in row.failures.items():
+                records.append(base | {"quantity": f"failure/{what}"} | _flat(None, None, reason))
+        for label, reason in board.absent.items():
+            method, _, configuration = label.partition(":")
+            records.append(
+                dict.fromkeys(records[0] if records else ())
+                | {
+                    "task": board.task,
+                    "budget": board.budget,
+                    "method": method,
+                    "configuration": configuration,
+                    "quantity": "absent",
+                    "note": reason,
+                }
+            )
+    return records
+
+
+def _flat(quantity: Quantity | None, value: Any = None, note: str = "") -> dict[str, Any]:
+    estimate = quantity.estimate if quantity is not None else None
+
+    def finite(number: float | None) -> float | None:
+        return number if number is not None and isfinite(number) else None
+
+    return {
+        "value": finite(estimate.value) if estimate else value,
+        "error": finite(estimate.error) if estimate else None,
+        "dof": finite(estimate.dof) if estimate else None,
+        "member_error": finite(estimate.member_error) if estimate else None,
+        "set_error": finite(estimate.set_error) if estimate else None,
+        "note": (quantity.reason or quantity.where) if quantity is not None else note,
+    }
+
+
+def as_csv(boards: Sequence[Leaderboard]) -> str:
+    """Renders one line per number."""
+    records = flat(boards)
+    buffer = io.StringIO()
+    if records:
+        writer = csv.DictWriter(buffer, list(records[0]), lineterminator="\n")
+        writer.writeheader()
+        writer.writerows(records)
+    return buffer.getvalue()
+
+
+def as_json(boards: Sequence[Leaderboard]) -> str:
+    """Renders a list of objects, one per number; null where there is none."""
+    return json.dumps(flat(boards), indent=1, allow_nan=False, ensure_ascii=False) + "\n"
+
+
+FORMATS: dict[str, Callable[[Sequence[Leaderboard]], str]] = {
+    "table": table,
+    "csv": as_csv,
+    "md": markdown,
+    "json": as_json,
+}
+
+
+def render(boards: Sequence[Leaderboard], form: str) -> str:
+    """Renders leaderboards in one of the formats."""
+    return FORMATS[form](boards)

@@ -1,0 +1,36 @@
+"""What `bench status` says of a results folder."""
+
+from collections.abc import Iterator
+
+from bench.leaderboard.results import Results
+
+
+def status_lines(results: Results) -> Iterator[str]:
+    """One line per fit and plan: how many members are done; then failures and absences."""
+    run = results.run
+    wanted = run.get("preset", {}).get("members", 0)
+    if run:
+        yield "last run: " + " ".join(run["command"])
+    for fit in sorted(results.fits, key=lambda f: (f.task, not f.oracle, f.label, f.folder)):
+        members = 1 if fit.oracle else wanted if fit.folder in run.get("cells", []) else 0
+        of = f"/{members}" if members else ""
+        identity = fit.identity
+        yield (
+            f"{fit.task}  {fit.label}  budget {identity['budget']:,}  seed {identity['seed']}  "
+            f"fits {len(fit.members)}{of}"
+            + "".join(
+                f"  {plan['plan']['kind']} {done}{of}"
+                for folder, plan in results.plans.items()
+                if (done := _done(results, fit.folder, folder))
+                or fit.folder in run.get("cells", [])
+            )
+        )
+        for what, reason in results.failures(fit).items():
+            yield f"  failed: {what}: {reason}"
+    for absent in run.get("absent", []):
+        yield f"n/a: {absent['label']} on {absent['task']}: {absent['reason']}"
+
+
+def _done(results: Results, fit: str, plan: str) -> int:
+    keys = results.store.keys(f"scores/{fit}/{plan}")
+    return sum((results.store.record(k) or {}).get("status") == "done" for k in keys)

@@ -1,0 +1,45 @@
+"""Plans the scores of every saved prediction of a results folder."""
+
+from pydantic import TypeAdapter
+
+from bench.contracts import Plan
+from bench.stages import jobs
+from bench.stages.cells import Cell
+from bench.stages.registry import Registry
+from bench.stages.run import Planned
+from bench.stages.store import Store
+from bench.stages.workers import Job
+
+
+def plan_scores(store: Store, registry: Registry) -> list[Planned]:
+    """One job per member and plan that has a sound prediction; each is reused where unchanged."""
+    place = jobs.Place(str(store.root), registry.plugins, "cpu", 0.0)
+    cells: dict[str, Cell] = {}
+    for key in store.keys("fits"):
+        record = store.record(key) if key.endswith("/fit") else None
+        if record is not None:
+            cell = Cell(**record)
+            cells[cell.folder] = cell
+    truths = {cell.task: cell for cell in cells.values() if cell.oracle}
+    planned = []
+    for folder, cell in sorted(cells.items()):
+        truth = truths.get(cell.task)
+        for key in store.keys(f"predictions/{folder}"):
+            plan_folder, name = key.rsplit("/", 2)[1:]
+            plan = store.record(f"plans/{plan_folder}")
+            if plan is None or not jobs.is_done(store, key):
+                continue
+            member = int(name.removeprefix("member-"))
+            parsed: Plan = TypeAdapter(Plan).validate_python(plan["plan"])
+            arguments = {
+                "place": place,
+                "cell": cell,
+                "truth": truth,
+                "member": member,
+                "plan": parsed.model_dump(mode="json"),
+                "folder": plan_folder,
+            }
+            job = Job(f"score {folder} {plan_folder} {member}", jobs.score_member, arguments)
+            score_key = cell.score_key(plan_folder, member)
+            planned.append(Planned(job, "score", cell, (member,), (score_key,)))
+    return planned
