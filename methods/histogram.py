@@ -1,13 +1,15 @@
 r"""Histogram templates, interpolated in the context: what the field used before networks.
 
-Every component is simulated at a grid of anchor contexts and binned; between anchors the bin
-probabilities are interpolated linearly, which keeps them normalised ("vertical" template morphing,
-as in HistFactory, Cranmer et al. 2012, CERN-OPEN-2012-016). All components share the bins, so that
-the bin's volume is one term in x alone.
+Every component is simulated at a grid of anchor contexts and binned; each bin's probability is a
+polynomial in the context, fitted to the anchors by least squares ("template morphing", as in
+HistFactory, Cranmer et al. 2012, CERN-OPEN-2012-016). The constant is among the polynomials, so
+that the probabilities go on summing to one. All components share the bins, so that the bin's volume
+is one term in x alone.
 """
 
 from collections.abc import Mapping, Sequence
-from math import prod
+from itertools import product
+from math import comb, prod
 from typing import Any, ClassVar
 
 import torch
@@ -36,14 +38,17 @@ class HistogramConfig(Settings):
         anchors: anchor contexts per dimension; 17 for one dimension and 7 for two where None.
         bins: bins per feature; as many as leave `per_bin` simulations in each where None.
         per_bin: simulations per bin at each anchor.
-        smoothing: pseudo-counts, as a share of the simulations, of the template averaged over
-            anchors; they keep empty bins finite.
+        degree: total degree of the polynomials; at most anchors − 1. Interpolating between
+            anchors instead would make the score mostly noise (docs/architecture.md).
+        floor: smallest probability of a bin, as a share of its average over anchors; it keeps
+            polynomials positive and empty bins finite.
     """
 
     anchors: int | None = Field(default=None, ge=2)
     bins: int | None = Field(default=None, ge=2)
-    per_bin: float = Field(default=10.0, gt=0)
-    smoothing: float = Field(default=0.01, gt=0, lt=1)
+    per_bin: float = Field(default=50.0, gt=0)
+    degree: int = Field(default=4, ge=1)
+    floor: float = Field(default=0.05, gt=0, lt=1)
 
 
 class Histogram(Method):
@@ -104,21 +109,27 @@ class Histogram(Method):
         total = bins**dimension
         counts = torch.zeros(*y.shape[:3], total, dtype=torch.float64)
         counts.scatter_add_(3, index, torch.ones((), dtype=torch.float64).expand(index.shape))
-        share = self.config.smoothing
-        average = 0.99 * counts.mean(2, keepdim=True) / n + 0.01 / total
-        templates = (1 - share) * counts / n + share * average
-        log = FitLog(templates[0].numel(), [{} for _ in members])
-        return Templates(features, edges.to(run.device), templates.float().to(run.device), d, log)
+        average = 0.99 * counts.mean(2) / n + 0.01 / total
+        basis = _chebyshev(features.context(anchors), min(self.config.degree, len(nodes) - 1))
+        coefficients = torch.einsum("ca,mkab->mkcb", torch.linalg.pinv(basis), counts / n)
+        log = FitLog(coefficients[0].numel(), [{} for _ in members])
+        state = {
+            "edges": edges,
+            "coefficients": coefficients.float(),
+            "floor": (self.config.floor * average).float(),
+        }
+        return Templates(features, {k: v.to(run.device) for k, v in state.items()}, log)
 
     def restore(self, task: Task, features: Features, state: Mapping[str, Tensor]) -> Surrogate:
-        templates = state["templates"]
-        return Templates(
-            features,
-            state["edges"],
-            templates,
-            len(task.space.context_index),
-            FitLog(templates[0].numel()),
-        )
+        return Templates(features, state, FitLog(state["coefficients"][0].numel()))
+
+
+def _chebyshev(context: Tensor, degree: int) -> Tensor:
+    """Products of Chebyshev polynomials up to a total degree, (J, d) to (J, coefficients)."""
+    angle = context.double().clamp(-1, 1).acos()
+    powers = [p for p in product(range(degree + 1), repeat=context.shape[-1]) if sum(p) <= degree]
+    order = torch.tensor(powers, device=context.device)  # (coefficients, d)
+    return (angle[:, None] * order).cos().prod(-1)
 
 
 def _quantiles(column: Tensor, levels: Tensor) -> Tensor:
@@ -138,37 +149,35 @@ def _bin(y: Tensor, edges: Tensor) -> Tensor:
 
 
 class Templates:
-    """Bin probabilities at the anchors, (members, K, anchors, bins), and the bins' edges."""
+    """Bin probabilities as polynomials in the context.
+
+    Args:
+        features: the features that are binned.
+        state: `edges` (members, features, bins − 1), `coefficients` (members, K, coefficients,
+            bins^features) and `floor` (members, K, bins^features).
+        log: what the fit cost.
+    """
 
     reference = None
     has_density = False
 
-    def __init__(
-        self, features: Features, edges: Tensor, templates: Tensor, dimension: int, log: FitLog
-    ) -> None:
+    def __init__(self, features: Features, state: Mapping[str, Tensor], log: FitLog) -> None:
         self.features = features
-        self.edges = edges
-        self.templates = templates
-        self.dimension = dimension
+        self.edges, self.coefficients, self.floor = (
+            state[k] for k in ("edges", "coefficients", "floor")
+        )
         self.log = log
 
     def log_ratio(self, x: Tensor, context: Tensor) -> Tensor:
         y = self.features(x).flatten(1).expand(len(self.edges), -1, -1)
         index = _bin(y, self.edges)  # (members, n)
-        weights = self._hats(context).to(self.templates)  # (J, anchors)
-        table = torch.einsum("ja,mkab->mkbj", weights, self.templates).log()
+        d = context.shape[-1]
+        degree = next(g for g in range(64) if comb(g + d, d) == self.coefficients.shape[2])
+        basis = _chebyshev(self.features.context(context), degree).to(self.coefficients)
+        table = torch.einsum("jc,mkcb->mkbj", basis, self.coefficients)
+        table = torch.maximum(table, self.floor[..., None])
+        table = (table / table.sum(2, keepdim=True)).log()
         return torch.stack([t[:, i] for t, i in zip(table, index, strict=True)])
 
-    def _hats(self, context: Tensor) -> Tensor:
-        """Weights of multilinear interpolation between anchors, (J, anchors)."""
-        per_axis = round(self.templates.shape[2] ** (1 / self.dimension))
-        position = (self.features.context(context) + 1) / 2 * (per_axis - 1)  # (J, d)
-        nodes = torch.arange(per_axis, device=context.device)
-        hats = (1 - (position[..., None] - nodes).abs()).clamp_min(0)  # (J, d, per_axis)
-        weights = hats[:, 0]
-        for axis in range(1, self.dimension):
-            weights = (weights[:, :, None] * hats[:, axis, None, :]).flatten(1)
-        return weights
-
     def state(self) -> Mapping[str, Tensor]:
-        return {"edges": self.edges, "templates": self.templates}
+        return {"edges": self.edges, "coefficients": self.coefficients, "floor": self.floor}

@@ -14,8 +14,10 @@ class Component(Protocol):
     work which depends on the context alone runs once per distinct context.
     """
 
-    size: int | None
-    """Number of observations that a finite source holds; None for a simulator."""
+    @property
+    def size(self) -> int | None:
+        """Number of observations that a finite source holds; None for a simulator."""
+        ...
 
     def simulate(self, context: Tensor, generator: torch.Generator) -> Tensor:
         """Simulates one observation per context, (\\*B, d) to (\\*B, \\*event), on the CPU."""

@@ -64,11 +64,20 @@ class FitLog:
 class Surrogate(Protocol):
     """An approximate likelihood of a task, with its members as the leading axis."""
 
-    log: FitLog
-    reference: ReferenceKind | None
-    """The reference whose density is the denominator, or None."""
-    has_density: bool
-    """Whether log_ratio is a normalised log-density of x, not merely up to a term in x."""
+    @property
+    def log(self) -> FitLog:
+        """What the fit cost."""
+        ...
+
+    @property
+    def reference(self) -> ReferenceKind | None:
+        """The reference whose density is the denominator, or None."""
+        ...
+
+    @property
+    def has_density(self) -> bool:
+        """Whether log_ratio is a normalised log-density of x, not merely up to a term in x."""
+        ...
 
     def log_ratio(self, x: Tensor, context: Tensor) -> Tensor:
         r"""Returns :math:`\log p_k(x_i|\eta_j)` up to a term that depends on x alone.
@@ -123,7 +132,10 @@ class Method(ABC):
 class ComponentSurrogate(Protocol):
     """What `ComponentMethod.fit_component` returns: a surrogate of one component."""
 
-    log: FitLog
+    @property
+    def log(self) -> FitLog:
+        """What the fit cost."""
+        ...
 
     def log_ratio(self, x: Tensor, context: Tensor) -> Tensor:
         """As Surrogate.log_ratio without the components' axis: (members, n_x, n_context)."""
