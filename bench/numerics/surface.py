@@ -49,10 +49,11 @@ class EventSet:
     Args:
         log_ratio: maps events (n, \\*event) and contexts (J, d) to (members, K, n, J).
         x: events, (n, \\*event).
-        counts: how often each dataset holds each event, (B, n).
+        counts: how often each dataset holds each event, (B, n) float32.
         space: the parameter space; likelihoods are evaluated in two parameters.
         weights: maps parameters (\\*B, P) to mixture weights (\\*B, K).
         truth: generating parameters of the set, (P,).
+        members: how many members the surrogate has; it bounds the size of a chunk.
     """
 
     def __init__(
@@ -63,6 +64,7 @@ class EventSet:
         space: ParameterSpace,
         weights: Callable[[Tensor], Tensor],
         truth: Tensor,
+        members: int = 1,
     ) -> None:
         if len(space) != 2:
             raise ValueError(f"likelihoods are evaluated in two parameters, not {len(space)}")
@@ -72,6 +74,7 @@ class EventSet:
         self.space = space
         self.weights = weights
         self.truth = truth
+        self.members = members
 
     def log_likelihood(self, axes: Axes) -> tuple[Tensor, Tensor]:
         """Evaluates every dataset on the product of two axes, and at the truth.
@@ -97,23 +100,26 @@ class EventSet:
         contexts = contexts.float().to(device)
         weights = self.weights(theta).permute(2, 0, 1).to(device)  # (K, J, H)
         truth_weights = self.weights(self.truth).to(device)  # (K,)
-        step = max(16, _CHUNK_ELEMENTS // (nodes * mixings))
-        total: Tensor | float = 0.0
-        at_truth: Tensor | float = 0.0
+        step = max(16, _CHUNK_ELEMENTS // (self.members * nodes * mixings))
+        datasets = (self.members, len(self.counts))
+        best_sum = torch.zeros(*datasets, nodes, dtype=torch.float64, device=device)
+        mixed_sum = torch.zeros(*datasets, nodes * mixings, device=device)
+        at_truth = torch.zeros(datasets, dtype=torch.float64, device=device)
         for start in range(0, len(self.x), step):
             part = slice(start, start + step)
             log_ratio = _finite(self.log_ratio(self.x[part], contexts))
-            mixed, truth = _mix(log_ratio, weights, truth_weights)
+            best, mixed, truth = _mix(log_ratio, weights, truth_weights)
             counts = self.counts[:, part]
-            dense = counts.to(mixed.dtype) @ mixed.flatten(2)  # (members, B, J·H)
-            total = total + dense.double()
-            at_truth = at_truth + truth.double() @ counts.double().T
-        assert isinstance(total, Tensor)
-        assert isinstance(at_truth, Tensor)
-        values = total.view(-1, nodes, mixings)
+            best_sum += counts.double() @ best.double()
+            at_truth += truth.double() @ counts.double().T
+            if mixed is not None:
+                # Values are centred at the truth, so that float32 sums are exact where it matters.
+                mixed_sum.baddbmm_(counts.expand(self.members, -1, -1), mixed.flatten(2))
+        values = best_sum.unsqueeze(-1) + mixed_sum.view(*datasets, nodes, mixings)
+        values = values.flatten(0, 1).cpu()
         if len(self.space.context_index) == 1:
             values = values.transpose(1, 2) if swap else values
-        return values.reshape(-1, *shape), at_truth.reshape(-1)
+        return values.reshape(-1, *shape), at_truth.flatten().cpu()
 
 
 def _finite(log_ratio: Tensor) -> Tensor:
@@ -127,7 +133,9 @@ def _finite(log_ratio: Tensor) -> Tensor:
     return log_ratio.clamp_min(_IMPOSSIBLE)
 
 
-def _mix(log_ratio: Tensor, weights: Tensor, truth_weights: Tensor) -> tuple[Tensor, Tensor]:
+def _mix(
+    log_ratio: Tensor, weights: Tensor, truth_weights: Tensor
+) -> tuple[Tensor, Tensor | None, Tensor]:
     """Mixes the components: log Σ_k w_k exp(log_ratio_k), each event's own constant removed.
 
     Args:
@@ -136,14 +144,16 @@ def _mix(log_ratio: Tensor, weights: Tensor, truth_weights: Tensor) -> tuple[Ten
         truth_weights: (K,).
 
     Returns:
-        (members, n, J, H) and (members, n) at the truth; float32 for a mixture, each event centred.
+        The best component's part (members, n, J), to which the logarithm of the sum over
+        components, each relative to the best, is added: (members, n, J, H) float32, or None for
+        one component; and the whole at the truth, (members, n).
     """
     top = log_ratio.amax(1)  # (members, n, J + 1)
     # Each event's value at the truth is its constant: the same in every pass, so that passes can
     # be interleaved, and near the maximum, so that float32 holds the differences that matter.
     constant = torch.where(top[..., -1:] > 0.1 * _IMPOSSIBLE, top[..., -1:], 0.0)
     if log_ratio.shape[1] == 1:
-        return (top - constant)[..., :-1, None], top[..., -1] - constant[..., 0]
+        return (top - constant)[..., :-1], None, top[..., -1] - constant[..., 0]
     # A component 80 nats below another matters only where the other has weight zero.
     scaled = (log_ratio - top[:, None]).float().clamp_min(-80.0).exp()
     at_truth = torch.einsum("mkn,k->mn", scaled[..., -1], truth_weights.to(scaled))
@@ -152,8 +162,7 @@ def _mix(log_ratio: Tensor, weights: Tensor, truth_weights: Tensor) -> tuple[Ten
     mixed = scaled[:, 0, :, :, None] * weights[0]
     for k in range(1, scaled.shape[1]):
         mixed.addcmul_(scaled[:, k, :, :, None], weights[k])
-    mixed.log_().clamp_min_(_IMPOSSIBLE).add_((top - constant)[..., :-1, None])
-    return mixed, top[..., -1] - constant[..., 0]
+    return (top - constant)[..., :-1], mixed.log_(), top[..., -1] - constant[..., 0]
 
 
 def zoom(

@@ -85,6 +85,8 @@ def _likelihoods(
     curves: list[list[Curves]] = []  # by set, by member
     full: list[list[Curves]] = []
     total = number_of_sets(task, plan)
+    probe = torch.zeros(1, *task.event_shape, device=device), task.nominal[None].to(device)
+    members = len(surrogate.log_ratio(*probe))
     finer = [dataclasses.replace(r, spacing=_FULL_SPACING, tolerance=None) for r in task.resolution]
 
     def evaluate(
@@ -100,6 +102,7 @@ def _likelihoods(
             task.space,
             task.weights,
             events.theta,
+            members,
         )
         lattice = zoom(weighed, resolution, start=start)
         window = tuple((float(axis[0]), float(axis[-1])) for axis in lattice.axes)

@@ -8,18 +8,13 @@ results are pickled, between these processes only; nothing is ever unpickled fro
 from __future__ import annotations
 
 import multiprocessing
-import os
 import pickle
 import signal
-import sys
-import threading
 import time
-import traceback
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager, suppress
+from contextlib import suppress
 from dataclasses import dataclass, field
 from graphlib import TopologicalSorter
-from multiprocessing import resource_tracker
 from multiprocessing.connection import Connection, wait
 from multiprocessing.process import BaseProcess
 from typing import Any, Literal
@@ -27,15 +22,11 @@ from typing import Any, Literal
 import psutil
 
 from bench.errors import LimitExceeded
+from bench.stages.worker_process import Fields, failure, messages, start_up
+from bench.stages.worker_process import serve as _serve
 
-_ONE_THREAD = dict.fromkeys(
-    ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS", "NUMBA_NUM_THREADS"), "1"
-)
 _TICK = 0.2  # seconds between two looks at the clock and the memory of the workers
-_REPORT_EVERY = 0.1  # seconds between two progress messages of one job
 _STILLBIRTHS = 3  # so many workers in a row that die at start-up: it is not the jobs' fault
-
-_Fields = dict[str, Any]
 
 
 @dataclass(frozen=True)
@@ -164,7 +155,7 @@ class Workers:
             try:
                 payload = pickle.dumps((job.function, job.arguments))
             except Exception as error:
-                hopeless.append(Outcome(job.key, **_failure(error)))
+                hopeless.append(Outcome(job.key, **failure(error)))
                 continue
             worker.job, worker.since, worker.peak = waiting.pop(job.key), time.monotonic(), 0
             self.on_event(Event(job.key, "started"))
@@ -189,7 +180,7 @@ class Workers:
         return [outcome for outcome in found if outcome]
 
     def _read(self, worker: _Worker) -> Outcome | None:
-        for kind, fields in _messages(worker.connection):
+        for kind, fields in messages(worker.connection):
             if kind == "ready":
                 worker.ready, self._stillborn = True, 0
             elif kind == "progress" and worker.job:
@@ -215,7 +206,7 @@ class Workers:
             excess = f"used {_size(size)}, over its memory limit of {_size(self.memory_limit)}"
         else:
             return None
-        return self._end(worker, _failure(LimitExceeded(excess)), kill=True)
+        return self._end(worker, failure(LimitExceeded(excess)), kill=True)
 
     def _bury(self, worker: _Worker) -> Outcome | None:
         """Remove a worker that died by itself."""
@@ -226,7 +217,7 @@ class Workers:
             time.sleep(0.01)
         cause = _cause_of_death(worker.process.exitcode)
         self._stillborn += not worker.ready
-        outcome = self._end(worker, _failure(LimitExceeded(f"its worker process {cause}")), True)
+        outcome = self._end(worker, failure(LimitExceeded(f"its worker process {cause}")), True)
         if self._stillborn >= _STILLBIRTHS:
             raise LimitExceeded(
                 f"{_STILLBIRTHS} worker processes in a row died at start-up, the last one {cause}; "
@@ -234,7 +225,7 @@ class Workers:
             )
         return outcome
 
-    def _end(self, worker: _Worker, result: _Fields, kill: bool = False) -> Outcome | None:
+    def _end(self, worker: _Worker, result: Fields, kill: bool = False) -> Outcome | None:
         """Take the job, if any, from a worker; return its outcome."""
         seconds, size = time.monotonic() - worker.since, worker.memory()
         job, worker.job = worker.job, None
@@ -243,7 +234,7 @@ class Workers:
             self._stop(worker)
         if job is None:
             return None
-        measured: _Fields = {"seconds": seconds, "peak_bytes": worker.peak}
+        measured: Fields = {"seconds": seconds, "peak_bytes": worker.peak}
         return Outcome(job.key, **measured | result)
 
     def _start(self) -> None:
@@ -251,7 +242,7 @@ class Workers:
         ours, theirs = context.Pipe()
         # A daemon, so that the interpreter kills it on exit should nobody leave the pool.
         process = context.Process(target=_serve, args=(theirs,), daemon=True)
-        with _start_up():
+        with start_up():
             process.start()
             self._workers.append(_Worker(process, ours))
         theirs.close()
@@ -285,104 +276,6 @@ class _Worker:
             self.peak = max(self.peak, size)
             return size
         return 0
-
-
-@contextmanager
-def _start_up() -> Iterator[None]:
-    """What a worker inherits from the parent at its start; the parent gets its own back.
-
-    A spawned process first imports the parent's main module, which may well import torch, so
-    the number of threads must be in its environment from the beginning. For the same reason
-    it is born with Ctrl-C blocked: only the parent handles it.
-    """
-    before = {name: os.environ.get(name) for name in _ONE_THREAD}
-    mask = None
-    if sys.platform != "win32":
-        resource_tracker.ensure_running()  # spawn does it otherwise, and unblocks Ctrl-C
-        mask = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
-    os.environ.update(_ONE_THREAD)
-    try:
-        yield
-    finally:
-        for name, value in before.items():
-            if value is None:
-                del os.environ[name]
-            else:
-                os.environ[name] = value
-        if sys.platform != "win32" and mask is not None:
-            signal.pthread_sigmask(signal.SIG_SETMASK, mask)
-
-
-def _messages(connection: Connection) -> Iterator[tuple[str, _Fields]]:
-    """What a worker has sent so far, and "closed" if it will not send any more."""
-    try:
-        while connection.poll():
-            payload = connection.recv_bytes()
-            try:
-                kind, fields = pickle.loads(payload)  # noqa: S301 (from our own child)
-            except Exception as error:
-                kind, fields = "unreadable", _failure(error)
-            yield kind, fields
-    except (EOFError, OSError):
-        yield "closed", {}
-
-
-def _serve(connection: Connection) -> None:
-    """The life of a worker: run one job after another until the pipe closes."""
-    signal.signal(signal.SIGINT, signal.SIG_IGN)
-    threading.Thread(target=_exit_with_parent, daemon=True).start()
-
-    connection.send_bytes(_message("ready"))
-    with suppress(EOFError, OSError):
-        while True:
-            connection.send_bytes(_perform(connection.recv_bytes(), connection.send_bytes))
-
-
-def _perform(payload: bytes, send: Callable[[bytes], None]) -> bytes:
-    """Run one job; return the message that ends it, with nothing else left in memory."""
-    last, start = float("-inf"), time.perf_counter()
-
-    def report(**fields: Any) -> None:
-        """Send the fields to the parent, unless the last message was a moment ago."""
-        nonlocal last
-        now = time.monotonic()
-        if now - last >= _REPORT_EVERY:
-            last = now
-            send(_message("progress", **fields))
-
-    try:
-        function, arguments = pickle.loads(payload)  # noqa: S301 (from our own parent)
-        if torch := sys.modules.get("torch"):
-            torch.set_num_threads(1)  # an earlier job may have asked for more
-        start = time.perf_counter()
-        value = function(report=report, **arguments)
-        seconds = time.perf_counter() - start
-        return _message("finished", status="done", value=value, seconds=seconds)
-    except BaseException as error:  # sys.exit() too: the worker goes on
-        return _message("finished", seconds=time.perf_counter() - start, **_failure(error))
-
-
-def _message(kind: str, /, **fields: Any) -> bytes:
-    # Plain pickle: Connection.send would move torch's tensors to shared memory.
-    return pickle.dumps((kind, fields))
-
-
-def _exit_with_parent() -> None:
-    """End this process when its parent is gone, even in the middle of a job."""
-    parent = multiprocessing.parent_process()
-    if parent is not None:
-        wait([parent.sentinel])
-        os._exit(1)
-
-
-def _failure(error: BaseException) -> _Fields:
-    """An exception as text, since the object itself may not survive pickling."""
-    return {
-        "status": "failed",
-        "error": " ".join(str(error).split()) or type(error).__name__,
-        "error_type": type(error).__name__,
-        "traceback": "".join(traceback.format_exception(error)),
-    }
 
 
 def _skipped(job: Job, bad: Outcome) -> Outcome:

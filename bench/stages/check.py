@@ -1,0 +1,120 @@
+"""Checks of what plugins register: whatever breaks a contract visibly is said in one line."""
+
+import inspect
+import re
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import asdict
+from typing import Any
+
+from torch import Tensor
+
+from bench.contracts import Method, Metric, ParameterSpace, Task
+from bench.errors import BenchError, PluginError
+from bench.numerics.seeds import canonical_json
+
+_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._+-]{0,63}")  # it names files, and patterns match it
+
+
+def one_line(error: BaseException) -> str:
+    """An exception's type and message, without line breaks."""
+    return " ".join(f"{type(error).__name__}: {error}".split())
+
+
+@contextmanager
+def blamed_on(where: str) -> Iterator[None]:
+    """Turns whatever a plugin's code raises into a PluginError that says where.
+
+    Raises:
+        PluginError: for any exception but the suite's own; sys.exit() too.
+    """
+    try:
+        yield
+    except BenchError:
+        raise
+    except (Exception, SystemExit) as error:
+        raise PluginError(f"{where}: {one_line(error)}") from error
+
+
+def check(kind: str, name: str, loaded: Any) -> None:
+    """Checks a loaded object against its contract.
+
+    Raises:
+        PluginError: if it breaks the contract in a way that can be seen; without saying where.
+    """
+    if kind == "tasks":
+        _check_task(loaded)
+    elif kind == "methods":
+        _check_method(loaded)
+    elif kind == "metrics" and not isinstance(loaded, Metric):
+        raise PluginError(f"it is not a bench.contracts.Metric but {type(loaded).__name__}")
+    if kind == "presets":
+        return
+    if loaded.name != name:
+        raise PluginError(f"it calls itself {loaded.name!r}; the two names must agree")
+    if not _NAME.fullmatch(name):
+        raise PluginError("a name is letters, digits and ._+-, at most 64, and begins with neither")
+
+
+def _check_task(task: Any) -> None:
+    if not isinstance(task, Task):
+        raise PluginError(f"it is not a bench.contracts.Task but {type(task).__name__}")
+    types: dict[str, type] = {
+        "name": str,
+        "version": int,
+        "space": ParameterSpace,
+        "nominal": Tensor,
+        "points": Tensor,
+        "observations": int,
+        "event_shape": tuple,
+        "chunk": int,
+        "resolution": tuple,
+    }
+    missing = [name for name in types if not hasattr(task, name)]
+    if missing:
+        raise PluginError(f"it lacks {', '.join(missing)}")
+    for name, wanted in types.items():
+        value = getattr(task, name)
+        if not isinstance(value, wanted):
+            raise PluginError(f"its {name} is {type(value).__name__}, not {wanted.__name__}")
+    if len(task.space) != 2:
+        raise PluginError(f"it has {len(task.space)} parameters; the suite profiles two")
+    for name, wanted_shape in {
+        "nominal": (len(task.space.context_index),),
+        "points": (len(task.points), len(task.space)),
+    }.items():
+        shape = tuple(getattr(task, name).shape)
+        if shape != wanted_shape:
+            raise PluginError(f"its {name} has shape {shape}, not {wanted_shape}")
+    if min(task.observations, task.chunk) < 1:
+        raise PluginError("its observations and its chunk must be at least 1")
+    # Both are part of identities, which are hashes of JSON.
+    canonical_json([dict(task.settings), [asdict(r) for r in task.resolution]])
+
+
+def _check_method(method: Any) -> None:
+    if not (inspect.isclass(method) and issubclass(method, Method)):
+        raise PluginError("it is not a subclass of bench.contracts.Method")
+    if inspect.isabstract(method):
+        raise PluginError(f"it does not define {', '.join(sorted(method.__abstractmethods__))}")
+    for name in ("fit", "restore", "fit_component", "restore_component"):
+        _check_signature(method, name)
+    if not method.configurations:
+        raise PluginError("it has no named configuration")
+
+
+def _check_signature(method: type[Method], name: str) -> None:
+    function = getattr(method, name, None)
+    expected = next(
+        (vars(base)[name] for base in reversed(method.__mro__) if name in vars(base)), None
+    )
+    if function is None or expected is None:
+        return
+    wanted = list(inspect.signature(expected).parameters)
+    signature = inspect.signature(function)
+    try:
+        signature.bind(*wanted)
+    except TypeError as error:
+        raise PluginError(
+            f"{name}{signature} has a wrong signature ({error}); it must take ({', '.join(wanted)})"
+        ) from None

@@ -1,0 +1,125 @@
+"""The child's side of the pool: how a worker starts, what it does, what it says.
+
+A worker and its parent, `workers`, talk in pickled messages through a pipe, to nobody else.
+"""
+
+from __future__ import annotations
+
+import multiprocessing
+import os
+import pickle
+import signal
+import sys
+import threading
+import time
+import traceback
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
+from multiprocessing import resource_tracker
+from multiprocessing.connection import Connection, wait
+from typing import Any
+
+Fields = dict[str, Any]
+
+_ONE_THREAD = dict.fromkeys(
+    ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS", "NUMBA_NUM_THREADS"), "1"
+)
+_REPORT_EVERY = 0.1  # seconds between two progress messages of one job
+
+
+@contextmanager
+def start_up() -> Iterator[None]:
+    """What a worker inherits from the parent at its start; the parent gets its own back.
+
+    A spawned process first imports the parent's main module, which may well import torch, so
+    the number of threads must be in its environment from the beginning. For the same reason
+    it is born with Ctrl-C blocked: only the parent handles it.
+    """
+    before = {name: os.environ.get(name) for name in _ONE_THREAD}
+    mask = None
+    if sys.platform != "win32":
+        resource_tracker.ensure_running()  # spawn does it otherwise, and unblocks Ctrl-C
+        mask = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
+    os.environ.update(_ONE_THREAD)
+    try:
+        yield
+    finally:
+        for name, value in before.items():
+            if value is None:
+                del os.environ[name]
+            else:
+                os.environ[name] = value
+        if sys.platform != "win32" and mask is not None:
+            signal.pthread_sigmask(signal.SIG_SETMASK, mask)
+
+
+def serve(connection: Connection) -> None:
+    """The life of a worker: run one job after another until the pipe closes."""
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    threading.Thread(target=_exit_with_parent, daemon=True).start()
+
+    connection.send_bytes(_message("ready"))
+    with suppress(EOFError, OSError):
+        while True:
+            connection.send_bytes(_perform(connection.recv_bytes(), connection.send_bytes))
+
+
+def _perform(payload: bytes, send: Callable[[bytes], None]) -> bytes:
+    """Run one job; return the message that ends it, with nothing else left in memory."""
+    last, start = float("-inf"), time.perf_counter()
+
+    def report(**fields: Any) -> None:
+        """Send the fields to the parent, unless the last message was a moment ago."""
+        nonlocal last
+        now = time.monotonic()
+        if now - last >= _REPORT_EVERY:
+            last = now
+            send(_message("progress", **fields))
+
+    try:
+        function, arguments = pickle.loads(payload)  # noqa: S301 (from our own parent)
+        if torch := sys.modules.get("torch"):
+            torch.set_num_threads(1)  # an earlier job may have asked for more
+        start = time.perf_counter()
+        value = function(report=report, **arguments)
+        seconds = time.perf_counter() - start
+        return _message("finished", status="done", value=value, seconds=seconds)
+    except BaseException as error:  # sys.exit() too: the worker goes on
+        return _message("finished", seconds=time.perf_counter() - start, **failure(error))
+
+
+def _message(kind: str, /, **fields: Any) -> bytes:
+    # Plain pickle: Connection.send would move torch's tensors to shared memory.
+    return pickle.dumps((kind, fields))
+
+
+def messages(connection: Connection) -> Iterator[tuple[str, Fields]]:
+    """What a worker has sent so far, and "closed" if it will not send any more."""
+    try:
+        while connection.poll():
+            payload = connection.recv_bytes()
+            try:
+                kind, fields = pickle.loads(payload)  # noqa: S301 (from our own child)
+            except Exception as error:
+                kind, fields = "unreadable", failure(error)
+            yield kind, fields
+    except (EOFError, OSError):
+        yield "closed", {}
+
+
+def _exit_with_parent() -> None:
+    """End this process when its parent is gone, even in the middle of a job."""
+    parent = multiprocessing.parent_process()
+    if parent is not None:
+        wait([parent.sentinel])
+        os._exit(1)
+
+
+def failure(error: BaseException) -> Fields:
+    """An exception as text, since the object itself may not survive pickling."""
+    return {
+        "status": "failed",
+        "error": " ".join(str(error).split()) or type(error).__name__,
+        "error_type": type(error).__name__,
+        "traceback": "".join(traceback.format_exception(error)),
+    }

@@ -1,0 +1,42 @@
+"""Jobs of the memory benchmark: they run in worker processes, whose peak the pool records."""
+
+import tempfile
+from pathlib import Path
+
+import torch
+
+from bench.contracts import BootstrapPlan, FitLog
+from bench.stages.predict import predict
+from bench.stages.store import Store
+from bench.tasks.gaussians import near
+
+
+class Shifted:
+    """The exact likelihood with z shifted a little per member: a stack without training."""
+
+    reference = None
+    has_density = True
+    log = FitLog()
+
+    def __init__(self, members):
+        self.components = list(near().components("test").values())
+        self.shifts = 0.01 * torch.arange(members)
+
+    def log_ratio(self, x, context):
+        return torch.stack(
+            [
+                torch.stack([c.log_prob(x[:, None], context[None] + s) for c in self.components])
+                for s in self.shifts
+            ]
+        ).float()
+
+    def state(self):
+        return None
+
+
+def paper_plan(*, report, members, sets):
+    """Evaluates a block of members on `sets` sets per point of the paper's plan."""
+    store = Store(Path(tempfile.mkdtemp()))
+    plan = BootstrapPlan(sets=sets)
+    arrays = predict(near(), Shifted(members), plan, 0, store, torch.device("cpu"), report)
+    return sum(a.nbytes for member in arrays for a in member.values())

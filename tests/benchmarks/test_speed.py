@@ -1,0 +1,182 @@
+"""Speed as ratios in one run, threads pinned. Nothing is asserted: read the printed ratios.
+
+Run with `tox -e benchmarks`.
+"""
+
+import time
+
+import numpy as np
+import pytest
+import torch
+from torch import nn
+from torch.utils.data import DataLoader, TensorDataset
+
+from bench.contracts import Run
+from bench.numerics.intervals import summarise
+from bench.numerics.networks import StackedMLP
+from bench.numerics.surface import EventSet, Lattice
+from bench.numerics.training import Training, train
+from bench.tasks.gaussians import near
+
+GRID = 61
+
+
+@pytest.fixture(params=[1, 2], ids=lambda n: f"{n}-thread")
+def threads(request):
+    before = torch.get_num_threads()
+    torch.set_num_threads(request.param)
+    yield request.param
+    torch.set_num_threads(before)
+
+
+def report(benchmark, **facts):
+    benchmark.extra_info.update(facts)
+    print("\n" + ", ".join(f"{name} {value:,.3g}" for name, value in facts.items()))
+
+
+def dataloader_seconds(inputs, labels, batch):
+    """One epoch of the loop that tutorials show."""
+    torch.manual_seed(0)
+    net = nn.Sequential(
+        *(nn.Linear(3, 120), nn.ReLU(), nn.Linear(120, 120), nn.ReLU()),
+        *(nn.Linear(120, 120), nn.ReLU(), nn.Linear(120, 1)),
+    )
+    optimiser = torch.optim.Adam(net.parameters(), lr=1e-3)
+    loader = DataLoader(TensorDataset(inputs, labels), batch_size=batch, shuffle=True)
+    begin = time.perf_counter()
+    for x, y in loader:
+        optimiser.zero_grad()
+        loss = nn.functional.binary_cross_entropy_with_logits(net(x).squeeze(-1), y)
+        loss.backward()
+        optimiser.step()
+    return time.perf_counter() - begin
+
+
+@pytest.mark.parametrize("batch", [1024, 4096])
+def test_classifier_against_a_dataloader_loop(benchmark, threads, batch, capsys):
+    rows = 100_000
+    generator = torch.Generator().manual_seed(1)
+    inputs = torch.randn(rows, 3, generator=generator)
+    labels = torch.randint(2, (rows,), generator=generator).float()
+    settings = Training(
+        epochs=1, steps=0, batch_size=batch, learning_rate=1e-3, schedule="constant"
+    )
+    run = Run(torch.device("cpu"), lambda m, p: torch.Generator(), lambda **fields: None)
+
+    def epoch():
+        net = StackedMLP((3, 120, 120, 120, 1), "relu", [torch.Generator().manual_seed(0)])
+        net.to(run.device)
+
+        def loss(x, y):
+            logit = net(x).squeeze(-1)
+            return nn.functional.binary_cross_entropy_with_logits(logit, y, reduction="none").mean(
+                1
+            )
+
+        data = [inputs[None], labels[None]]
+        held_out = [t[:, :1] for t in data]
+        return train(net, loss, data, held_out, [torch.Generator().manual_seed(0)], settings, run)
+
+    # 128 steps an epoch at least: the rule of bench.numerics.training caps the batch.
+    used = min(batch, max(rows // 128, 64))
+    dataloader = min(dataloader_seconds(inputs, labels, used) for _ in range(3))
+    benchmark.pedantic(epoch, rounds=3, warmup_rounds=1)
+    ours = benchmark.stats.stats.min
+    flops = 6 * (3 * 120 + 2 * 120 * 120 + 120)  # forward and backward, per event
+    with capsys.disabled():
+        report(
+            benchmark,
+            threads=threads,
+            batch=used,
+            events_per_s=rows / ours,
+            dataloader_events_per_s=rows / dataloader,
+            ratio=dataloader / ours,
+            gflop_per_s=flops * rows / ours / 1e9,
+            roof_gflop_per_s=matrix_roof(),
+        )
+
+
+def matrix_roof():
+    """The machine's float32 matrix product, GFLOP/s."""
+    a = torch.randn(2048, 2048)
+    a @ a
+    begin = time.perf_counter()
+    for _ in range(3):
+        a @ a
+    return 3 * 2 * 2048**3 / (time.perf_counter() - begin) / 1e9
+
+
+def by_logaddexp(signal, background, mu):
+    """What one writes first: safe against underflow in one call."""
+    log_mu = np.log(np.maximum(mu, 1e-300))
+    return np.logaddexp(log_mu + signal, background) - np.log1p(mu)
+
+
+def by_ratio(signal, background, mu):
+    """The same, optimised by hand: one logarithm, exponentials outside the grid."""
+    return np.log((mu * np.exp(signal) + np.exp(background)) / (1 + mu))
+
+
+def loop_over_bootstraps(mix, log_ratio, draws, mu, z):
+    """Every bootstrap on the whole grid, then a parabola through the top of its profiles."""
+    ends = []
+    for rows in draws:
+        signal, background = log_ratio[:, rows]
+        surface = mix(signal, background, mu[:, None, None]).sum(1)  # (mu, z)
+        for curve, axis in ((surface.max(1), mu), (surface.max(0), z)):
+            top = curve.argmax()
+            near_top = slice(max(top - 2, 0), top + 3)
+            a, b, c = np.polyfit(axis[near_top], curve[near_top], 2)
+            best = -b / (2 * a)
+            half = np.sqrt(max(-0.5 / a, 0))
+            ends.append((best - half, best + half))
+    return np.array(ends)
+
+
+def test_evaluation_of_a_set_against_the_obvious_loop(benchmark, threads, capsys):
+    task, events, bootstraps = near(), 9000, 100
+    generator = torch.Generator().manual_seed(2)
+    theta = task.points[4]
+    counts = [1500, 7500]
+    x = torch.cat(
+        [
+            c.simulate(theta[1].float().expand(n, 1), generator)
+            for c, n in zip(task.components("test").values(), counts, strict=True)
+        ]
+    )
+    draws = torch.randint(events, (bootstraps, 1000), generator=generator)
+    table = torch.zeros(bootstraps, events).scatter_add_(1, draws, torch.ones(draws.shape))
+    unit = torch.linspace(0, 1, GRID, dtype=torch.float64)
+    mu, z = 0.7 * unit, 0.5 * torch.pi * unit
+    context = torch.cat([z, theta[1:]])[:, None].float()
+    log_ratio = torch.stack(
+        [c.log_prob(x[:, None], context[None]) for c in task.components("test").values()]
+    )[None].float()
+    position = {row.data_ptr(): i for i, row in enumerate(x)}
+
+    def lookup(part, nodes):
+        first = position[part.data_ptr()]
+        return log_ratio[:, :, first : first + len(part)]
+
+    def ours():
+        weighed = EventSet(lookup, x, table, task.space, task.weights, theta)
+        values, at_truth = weighed.log_likelihood((unit, unit))
+        return summarise(Lattice((unit, unit), values, at_truth, False), task.space)
+
+    def loop(mix, first=10):  # of the hundred: the loop is slow
+        table = log_ratio[0, :, :, :-1].double().numpy()
+        begin = time.perf_counter()
+        loop_over_bootstraps(mix, table, draws[:first].numpy(), mu.numpy(), z.numpy())
+        return (time.perf_counter() - begin) * bootstraps / first
+
+    obvious, by_hand = loop(by_logaddexp), loop(by_ratio)
+    benchmark.pedantic(ours, rounds=5, warmup_rounds=1)
+    seconds = benchmark.stats.stats.min
+    with capsys.disabled():
+        report(
+            benchmark,
+            threads=threads,
+            seconds=seconds,
+            ratio=obvious / seconds,
+            ratio_to_the_loop_optimised_by_hand=by_hand / seconds,
+        )
