@@ -2,7 +2,7 @@
 
 from collections.abc import Sequence
 
-from bench.errors import PluginError
+from bench.errors import PluginError, UsageError
 from bench.stages.preset import read_preset
 from bench.stages.registry import Kind, Registry
 
@@ -24,12 +24,15 @@ def _describe(registry: Registry, kind: Kind, name: str) -> tuple[str, str]:
         if kind == "presets":
             return read_preset(registry, name, {}).description, place
         loaded = registry.get(kind, name)
-    except PluginError as error:
-        registry.failures.setdefault(f"{kind[:-1]} {name} ({place})", str(error))
+    except PluginError:  # among the registry's failures now
+        return "does not load", place
+    except UsageError as error:
+        registry.failures[f"preset {name!r} from {place}"] = str(error)
         return "does not load", place
     if kind == "tasks":
         parameters = ", ".join(loaded.space.names)
         return f"{loaded.title or name}: parameters {parameters}, M = {loaded.observations}", place
     if kind == "methods":
-        return f"{loaded.title or name} ({', '.join(loaded.configurations)})", place
+        source = f"; {loaded.citation}" if loaded.citation else ""
+        return f"{loaded.title or name} ({', '.join(loaded.configurations)}){source}", place
     return loaded.description, place

@@ -1,15 +1,26 @@
 """Commands. What they need is imported inside, so that help and errors come at once."""
 
+import errno
+import io
+import logging
 import os
+import signal
 import sys
 import traceback
+from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, NoReturn
 
 import click
 
 import bench
+from bench.cli.folder import boards, damaged, open_results, write_leaderboards
 from bench.errors import BenchError, UsageError
+
+if TYPE_CHECKING:
+    from bench.stages.cells import Absent
+    from bench.stages.execute import Report
+    from bench.stages.store import Store
 
 _PLUGIN = click.option(
     "--plugin",
@@ -24,11 +35,14 @@ _TASK = click.option(
 )
 
 
-@click.group(context_settings={"help_option_names": ["-h", "--help"]})
+@click.group(context_settings={"help_option_names": ["-h", "--help"]}, invoke_without_command=True)
 @click.version_option(bench.__version__, prog_name="nlbench")
 @click.option("--debug", is_flag=True, help="Show tracebacks.")
-def cli(debug: bool) -> None:
+@click.pass_context
+def cli(context: click.Context, debug: bool) -> None:
     """nlbench: which neural likelihood surrogate should a scientist trust?"""
+    if context.invoked_subcommand is None:
+        click.echo(context.get_help())
 
 
 @cli.command()
@@ -84,33 +98,26 @@ def run(
         "device": device,
     }
     settings = read_preset(registry, preset, overrides)
-    _warn(registry.failures)
-    store = Store(Path(out) if out else Path("results") / Path(preset).stem)
-    benchmark = BenchmarkRun(registry, settings, store, overwrite)
+    root = Path(out) if out else Path("results") / Path(preset).stem
+    benchmark = BenchmarkRun(registry, settings, Store.open(root), overwrite)
+    store = Store(root)  # not before: what is asked for by a wrong name leaves no folder behind
     benchmark.record(_command())
+    _echo_broken(benchmark.absent)
     with Progress(benchmark.planned, quiet) as progress:
         report = benchmark.execute(
             workers or os.cpu_count() or 1, progress.on_event, progress.on_outcome
         )
-    _write_leaderboards(registry, store)
+    benchmark.record(_command(), report.absent)
+    _echo_broken(report.absent)
+    write_leaderboards(store, registry)
     if not quiet:
+        from bench.leaderboard.render import table
+
         click.echo()
-        _echo_leaderboards(registry, store, settings.tasks, "table")
-    click.echo(
-        f"{report.done} made, {report.reused} reused, {len(report.failures)} failed in "
-        f"{report.seconds:.0f} s; results in {store.root}",
-        err=True,
-    )
-    for planned, outcome in report.failures:
-        if outcome.status == "failed":
-            click.echo(
-                f"failed: {planned.kind} of {planned.cell.label} on {planned.cell.task}, member "
-                f"{planned.members[0]}: {outcome.error}",
-                err=True,
-            )
-            if _debug():
-                click.echo(outcome.traceback, err=True)
-    if report.failures:
+        click.echo(table(boards(store, registry, settings.tasks), brief=True), nl=False)
+        click.echo(f"Everything else: bench leaderboard {store.root}\n")
+    _echo_report(report, store)
+    if not report.ok or any(a.broken for a in benchmark.absent):
         raise SystemExit(1)
 
 
@@ -121,8 +128,11 @@ def status(folder: str | None) -> None:
     from bench.leaderboard.results import Results
     from bench.leaderboard.status import status_lines
 
-    for line in status_lines(Results(_open(folder))):
+    store = open_results(folder)
+    for line in status_lines(Results(store)):
         click.echo(line)
+    if _echo_damaged(store):
+        raise SystemExit(1)
 
 
 @cli.command()
@@ -132,28 +142,31 @@ def status(folder: str | None) -> None:
 def score(folder: str | None, workers: int | None, plugins: tuple[str, ...]) -> None:
     """Compute metrics anew from saved predictions; nothing is retrained."""
     from bench.cli.progress import Progress
+    from bench.stages.execute import execute
+    from bench.stages.preset import Preset
     from bench.stages.registry import Registry
     from bench.stages.rescore import plan_scores
-    from bench.stages.workers import Workers
 
-    store = _open(folder)
+    store = open_results(folder)
     registry = Registry(plugins)
-    _warn(registry.failures)
     planned = plan_scores(store, registry)
-    failed = 0
-    by_key = {p.job.key: p for p in planned}
-    with (
-        Progress(planned, quiet=False) as progress,
-        Workers(workers or os.cpu_count() or 1, on_event=progress.on_event) as pool,
-    ):
-        for outcome in pool.run([p.job for p in planned]):
-            progress.on_outcome(by_key[outcome.key], outcome)
-            failed += outcome.status != "done"
-            if outcome.status != "done":
-                click.echo(f"failed: {outcome.key}: {outcome.error}", err=True)
-    _write_leaderboards(registry, store)
-    click.echo(f"{len(planned) - failed} scored, {failed} failed; results in {store.root}")
-    if failed:
+    registry.metrics()
+    _warn(registry.failures)
+    incomplete = _echo_damaged(store)
+    preset = (store.record("run") or {}).get("preset", Preset().model_dump())
+    with Progress(planned, quiet=False) as progress:
+        report = execute(
+            planned,
+            store,
+            workers or os.cpu_count() or 1,
+            (preset["time_limit"], preset["memory_limit"]),
+            progress.on_event,
+            progress.on_outcome,
+        )
+    _echo_broken(report.absent)
+    write_leaderboards(store, registry)
+    _echo_report(report, store)
+    if not report.ok or incomplete or registry.failures:
         raise SystemExit(1)
 
 
@@ -168,12 +181,23 @@ def leaderboard(
     folder: str | None, tasks: tuple[str, ...], form: str, plugins: tuple[str, ...]
 ) -> None:
     """Print the leaderboards of a results folder."""
-    from bench.leaderboard import FORMATS
+    from bench.leaderboard import FORMATS, Results
+    from bench.stages.cells import select
     from bench.stages.registry import Registry, unknown
 
     if form not in FORMATS:
         raise UsageError(unknown("format", form, list(FORMATS)))
-    _echo_leaderboards(Registry(plugins), _open(folder), tasks or ("*",), form)
+    store, registry = open_results(folder), Registry(plugins)
+    if tasks:
+        select(tasks, sorted({f.task for f in Results(store).fits}), "task")
+    found = boards(store, registry, tasks or ("*",))
+    _warn(registry.failures)
+    incomplete = _echo_damaged(store)
+    if not found:
+        raise BenchError(f"{store.root} has no scores to compare; `bench status` says what it has")
+    click.echo(FORMATS[form](found), nl=False)
+    if incomplete or registry.failures:
+        raise SystemExit(1)
 
 
 @cli.command(name="list")
@@ -204,69 +228,87 @@ def _warn(failures: dict[str, str]) -> None:
         click.echo(f"not loaded: {what}: {reason}", err=True)
 
 
-def _open(folder: str | None) -> Any:
-    """Opens an existing results folder; the newest under results/ where none is named."""
-    from bench.stages.store import Store
-
-    if folder is None:
-        runs = sorted(Path("results").glob("*/run.json"), key=lambda p: p.stat().st_mtime)
-        if not runs:
-            raise UsageError("there are no results under results/; name a folder or `bench run`")
-        return Store.open(runs[-1].parent)
-    if not (Path(folder) / "run.json").is_file():
-        raise UsageError(f"{folder} is not a results folder: it has no run.json")
-    return Store.open(folder)
+def _echo_damaged(store: "Store") -> bool:
+    """Says what is damaged; returns whether anything is."""
+    lines = damaged(store)
+    for line in lines:
+        click.echo(f"damaged: {line}", err=True)
+    return bool(lines)
 
 
-def _boards(registry: Any, store: Any, tasks: tuple[str, ...]) -> Any:
-    from bench.leaderboard import Results, build
-    from bench.stages.cells import select
-
-    results = Results(store)
-    select(tasks, sorted({f.task for f in results.fits}), "task")
-    return build(results, registry.metrics(), tasks)
-
-
-def _echo_leaderboards(registry: Any, store: Any, tasks: tuple[str, ...], form: str) -> None:
-    from bench.leaderboard import render
-
-    click.echo(render(_boards(registry, store, tasks), form), nl=False)
+def _echo_broken(absent: Sequence["Absent"]) -> None:
+    """Says what is broken, once for all the tasks that want it."""
+    tasks: dict[tuple[str, str], list[str]] = {}
+    for a in absent:
+        if a.broken:
+            tasks.setdefault((a.label, a.reason), []).append(a.task)
+    for (label, why), where in tasks.items():
+        click.echo(f"failed: {label} on {', '.join(dict.fromkeys(where))}: {why}", err=True)
 
 
-def _write_leaderboards(registry: Any, store: Any) -> None:
-    """Keeps the leaderboards beside the results, for whoever has no bench at hand."""
-    from bench.leaderboard import FORMATS
-
-    boards = _boards(registry, store, ())
-    for form in ("md", "csv", "json"):
-        store.write_bytes(f"leaderboard.{form}", FORMATS[form](boards).encode())
+def _echo_report(report: "Report", store: "Store") -> None:
+    broken = len({(a.label, a.reason) for a in report.absent if a.broken})
+    click.echo(
+        f"{report.done} made, {report.reused} reused, {len(report.failures) + broken} failed"
+        + (f", {report.skipped} skipped" if report.skipped else "")
+        + f" in {report.seconds:.0f} s; results in {store.root}",
+        err=True,
+    )
+    if _debug():
+        for _, outcome in report.failures:
+            click.echo(outcome.traceback, err=True)
 
 
 def main() -> None:
     """Runs a command; every error of the suite is one line, and exit status 1 or 2."""
     # `--debug` is accepted before and after the command's name.
     arguments = [a for a in sys.argv[1:] if a != "--debug"]
-    debug = _debug()
+    _mend_streams()
+    if _debug():
+        logging.getLogger("bench").setLevel(logging.DEBUG)
+        logging.getLogger("bench").addHandler(logging.StreamHandler())
     try:
         cli(arguments, prog_name="bench", standalone_mode=False)
     except click.ClickException as error:
-        error.show()
-        raise SystemExit(error.exit_code) from None
+        _fail(error.format_message(), error.exit_code)
     except (click.Abort, KeyboardInterrupt):
-        click.echo("interrupted; the same command resumes, finished work is kept", err=True)
-        raise SystemExit(130) from None
+        signal.signal(signal.SIGINT, signal.SIG_IGN)  # impatience would only litter the way out
+        _fail("interrupted; the same command resumes, finished work is kept", 130)
     except BenchError as error:
-        if debug:
-            traceback.print_exc()
-        click.echo(f"bench: {error}", err=True)
-        raise SystemExit(error.exit_code) from None
+        _fail(str(error), error.exit_code)
     except BrokenPipeError:
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        _abandon_output()
         raise SystemExit(1) from None
+    except OSError as error:
+        if error.errno == errno.ENOSPC:
+            _abandon_output()
+        where = f"{error.filename}: " if error.filename else ""
+        _fail(f"{where}{error.strerror or error}", 1)
     except Exception as error:
-        if debug:
-            traceback.print_exc()
-        click.echo(
-            f"bench: unexpected {type(error).__name__}: {error}; --debug shows where", err=True
-        )
-        raise SystemExit(1) from None
+        _fail(f"unexpected {type(error).__name__}: {error}; --debug shows where", 1)
+
+
+def _fail(message: str, status: int) -> NoReturn:
+    if _debug():
+        traceback.print_exc()
+    click.echo("bench: " + " ".join(message.split()), err=True)
+    raise SystemExit(status) from None
+
+
+def _mend_streams() -> None:
+    """Makes closed standard streams harmless, and every character printable."""
+    for name, mode in (("stdin", "r"), ("stdout", "w"), ("stderr", "w")):
+        stream = getattr(sys, name)
+        if stream is None:
+            # Or else the next file that is opened takes the number, and what is printed; here
+            # and in the workers.
+            stream = open(os.devnull, mode)  # noqa: SIM115 - as long as the process
+            os.set_inheritable(stream.fileno(), True)
+            setattr(sys, name, stream)
+        elif isinstance(stream, io.TextIOWrapper) and mode == "w":
+            stream.reconfigure(errors="backslashreplace")
+
+
+def _abandon_output() -> None:
+    """Keeps the interpreter from flushing, on its way out, into what refuses."""
+    os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())

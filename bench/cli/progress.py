@@ -8,7 +8,6 @@ from types import TracebackType
 from rich.console import Console
 from rich.progress import (
     BarColumn,
-    MofNCompleteColumn,
     TaskID,
     TextColumn,
     TimeElapsedColumn,
@@ -16,7 +15,7 @@ from rich.progress import (
 )
 from rich.progress import Progress as Bars
 
-from bench.stages.run import Planned
+from bench.stages.execute import Planned, reason
 from bench.stages.workers import Event, Outcome
 
 _LINE_EVERY = 10.0  # seconds between two lines where there is no terminal
@@ -41,12 +40,12 @@ class Progress:
         self._quiet = quiet
         self._bars: Bars | None = None
         self._tasks: dict[str, TaskID] = {}
-        self._rows: dict[str, tuple[float, float]] = {}
+        self._stages: dict[str, tuple[str, float]] = {}  # what each job is at, and since when
         if not quiet and sys.stderr.isatty():
             self._bars = Bars(
                 TextColumn("{task.description}"),
                 BarColumn(bar_width=20),
-                MofNCompleteColumn(),
+                TextColumn("{task.percentage:>3.0f} %"),
                 TimeElapsedColumn(),
                 TimeRemainingColumn(elapsed_when_finished=True),
                 TextColumn("{task.fields[note]}", style="dim"),
@@ -81,7 +80,7 @@ class Progress:
                 f"{planned.kind} {planned.cell.label} · {planned.cell.task} · {planned.members[0]}"
             )
             self._tasks[event.key] = self._bars.add_task(name, total=None, note="")
-            self._rows[event.key] = (time.monotonic(), 0.0)
+            self._stages[event.key] = ("", time.monotonic())
         elif event.kind == "progress" and event.key in self._tasks:
             self._show(event)
         elif event.kind == "finished" and event.key in self._tasks:
@@ -92,34 +91,39 @@ class Progress:
         fields = event.fields
         task = self._tasks[event.key]
         note = str(fields.get("stage", ""))
+        if self._stages[event.key][0] not in ("", note):  # the next network starts
+            self._stages[event.key] = (note, time.monotonic())
+        self._stages[event.key] = (note, self._stages[event.key][1])
         if "epochs" in fields:
-            begin, _ = self._rows[event.key]
+            begin = self._stages[event.key][1]
             rate = fields["rows"] * fields["epoch"] / max(time.monotonic() - begin, 1e-3)
+            note += f" · epoch {fields['epoch']}/{fields['epochs']}"
             note += f" · loss {fields['loss']:.4f} · {rate:,.0f} events/s"
             self._bars.update(task, total=fields["epochs"], completed=fields["epoch"], note=note)
         elif "total" in fields:
             self._bars.update(task, total=fields["total"], completed=fields["done"], note=note)
 
     def on_outcome(self, planned: Planned, outcome: Outcome) -> None:
-        """Counts a finished job."""
+        """Counts a job that ended; one that failed is told at once, even if quiet."""
         self._count += 1
         self._weight += self._weigh(planned)
+        name = f"{planned.cell.label} on {planned.cell.task}, member {planned.members[0]}"
+        failed = outcome.status == "failed" and outcome.error_type != "NotApplicable"
+        if failed:
+            self._line(f"failed: {planned.kind} of {name}: {reason(outcome)}")
         if self._bars is not None:
             self._bars.update(
                 self._all, completed=self._weight, note=f"{self._count} of {self._total} jobs"
             )
         elif not self._quiet:
             now = time.monotonic()
-            bad = outcome.status == "failed"
-            if bad or now - self._last >= _LINE_EVERY or self._count == self._total:
+            if now - self._last >= _LINE_EVERY or self._count == self._total:
                 self._last = now
                 elapsed = now - self._begin
                 left = elapsed * (self._weights / max(self._weight, 1e-9) - 1)
                 self._line(
-                    f"{self._count}/{self._total} jobs, {elapsed:.0f} s, about {left:.0f} s left; "
-                    f"{outcome.status}: {planned.kind} {planned.cell.label} on "
-                    f"{planned.cell.task}, member {planned.members[0]}"
-                    + (f": {outcome.error}" if bad else "")
+                    f"{self._count}/{self._total} jobs, {elapsed:.0f} s, about {left:.0f} s left"
+                    + ("" if failed else f"; {outcome.status}: {planned.kind} of {name}")
                 )
 
     @staticmethod
@@ -127,6 +131,8 @@ class Progress:
         cheap = 0.1 if planned.cell.oracle and planned.kind == "fit" else 1.0
         return _WEIGHT[planned.kind] * cheap * len(planned.members)
 
-    @staticmethod
-    def _line(text: str) -> None:
-        print(text, file=sys.stderr, flush=True)
+    def _line(self, text: str) -> None:
+        if self._bars is not None:
+            self._bars.console.print(text, markup=False, highlight=False, soft_wrap=True)
+        else:
+            print(text, file=sys.stderr, flush=True)

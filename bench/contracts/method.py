@@ -38,7 +38,10 @@ class Run:
 
 @dataclass
 class TrainingCurve:
-    """How one network of one member trained: losses per epoch, seconds, best epoch (from 1)."""
+    """How one network of one member trained: losses per epoch, seconds, best epoch.
+
+    The best epoch counts from 1; 0 means that no validation loss was finite.
+    """
 
     train_loss: list[float]
     validation_loss: list[float]

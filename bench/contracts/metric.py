@@ -26,6 +26,7 @@ class Metric:
             in order; NaN where a dataset has none. An empty mapping means not defined.
         needs_truth: whether it compares with the exact likelihood.
         share: whether contributions are yes or no, so that a mean of 0 or 1 still has an error.
+        median: whether the median matters beside the mean, because contributions are skewed.
         against: how a method's mean is set against that of the truth.
         version: raise it when the numbers change.
     """
@@ -37,5 +38,6 @@ class Metric:
     compute: Callable[[Any, Any], Mapping[str, NDArray[Any]]]
     needs_truth: bool = False
     share: bool = False
+    median: bool = False
     against: Literal["nothing", "difference", "ratio"] = "nothing"
     version: int = 1

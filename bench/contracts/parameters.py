@@ -102,7 +102,10 @@ class ParameterSpace:
     def to_unit(self, theta: Tensor) -> Tensor:
         """Maps parameters (\\*B, P) to unit coordinates (\\*B, P)."""
         log, low, high = self._bounds(theta)
-        safe = torch.where(log, theta / low, torch.ones_like(theta))
+        # The unused branch must be harmless too: its gradient would be NaN at a bound of zero.
+        safe = torch.where(log, theta, torch.ones_like(theta)) / torch.where(
+            log, low, torch.ones_like(low)
+        )
         ratio = torch.where(log, high / low, torch.full_like(low, 2.0))
         return torch.where(log, torch.log(safe) / torch.log(ratio), (theta - low) / (high - low))
 

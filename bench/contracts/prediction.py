@@ -27,7 +27,8 @@ class Curves(_Arrays):
     """The likelihood of each of D datasets in two parameters, around its maximum.
 
     Differences of log-likelihood are to the dataset's own refined maximum. Windows have W nodes
-    per parameter, evenly spaced in unit coordinates; nodes outside the parameter space hold −inf.
+    per parameter, evenly spaced in unit coordinates, from where the profile has fallen by 6 nats on
+    one side to where it has on the other, or to a bound. Falls beyond 40 nats are cut.
 
     Args:
         mle: maximum-likelihood estimate, (D, 2).

@@ -1,7 +1,7 @@
 """Leaderboards: saved scores, averaged with their errors, compared and ranked."""
 
 from bench.leaderboard.build import Leaderboard, Quantity, Row, build
-from bench.leaderboard.render import FORMATS, render
+from bench.leaderboard.render import FORMATS, table
 from bench.leaderboard.results import Results
 
-__all__ = ["FORMATS", "Leaderboard", "Quantity", "Results", "Row", "build", "render"]
+__all__ = ["FORMATS", "Leaderboard", "Quantity", "Results", "Row", "build", "table"]

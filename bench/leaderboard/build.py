@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 
 from bench.contracts import Metric
 from bench.leaderboard.results import Fit, Results, Scores
-from bench.numerics.clustering import Array, Estimate, mean, ratio
+from bench.numerics.clustering import Array, Estimate, mean, median, ratio
 from bench.numerics.ranking import rank
 
 
@@ -198,6 +198,14 @@ def _quantities(
     values, point = scores.values[name], scores.point
     headline = _headline(point)
     yield name, _estimate(values, point, headline, share=metric.share)
+    if metric.median:
+        defined = headline & np.isfinite(values).all(0)
+        yield (
+            f"{name}/median",
+            Quantity(median(values[:, defined], point[defined]))
+            if defined.any()
+            else Quantity(reason="no dataset has it"),
+        )
     other = truth.values.get(name) if truth is not None else None
     if other is None or metric.against == "nothing":
         return

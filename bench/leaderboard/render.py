@@ -7,7 +7,12 @@ from collections.abc import Callable, Sequence
 from math import floor, isfinite, log10
 from typing import Any
 
+from rich.console import Console
+from rich.table import Table
+from rich.text import Text
+
 from bench.leaderboard.build import Leaderboard, Quantity, Row
+from bench.leaderboard.verdict import verdict
 
 Column = tuple[str, Callable[[Row], str]]
 
@@ -83,23 +88,32 @@ def _sections(board: Leaderboard) -> list[tuple[str, list[Column]]]:
             ],
         ),
         (
-            "Against the exact likelihood on the same datasets",
+            "Coverage against the exact likelihood on the same datasets",
             [
                 method,
-                *((f"coverage gap {n}", _cell(f"coverage/{n}/gap")) for n in names),
+                *((f"gap {n}", _cell(f"coverage/{n}/gap")) for n in names),
                 *((f"gap {n} at worst", _cell(f"coverage/{n}/worst")) for n in names),
-                ("overlap", _cell("overlap_M/joint")),
+            ],
+        ),
+        *(
+            (f"Overlap with the exact likelihood of {events}", [method, *columns])
+            for events, metric in (("M events", "overlap_M"), ("all k M events", "overlap_kM"))
+            if (columns := [(n, _cell(f"{metric}/{n}")) for n in (*names, "joint")])
+            and any(f"{metric}/joint" in row.quantities for row in board.rows)
+        ),
+        (
+            "Likelihood ratios and 95 % regions",
+            [
+                method,
+                ("LR error mean", _cell("likelihood_ratio_error/")),
+                ("LR error median", _cell("likelihood_ratio_error//median")),
+                ("95 % coverage", _cell("region_coverage/")),
+                ("95 % area /exact", _cell("region_area//ratio")),
             ],
         ),
         (
-            "Both parameters together",
-            [
-                method,
-                ("95 % coverage", _cell("region_coverage/")),
-                ("95 % area /exact", _cell("region_area//ratio")),
-                ("region cut", _cell("cut/region")),
-                ("LR error", _cell("likelihood_ratio_error/")),
-            ],
+            "Share cut by a bound of the parameter space",
+            [method, *((n, _cell(f"cut/{n}")) for n in (*names, "region"))],
         ),
         (
             "Cost of one member",
@@ -114,13 +128,6 @@ def _sections(board: Leaderboard) -> list[tuple[str, list[Column]]]:
             ],
         ),
     ]
-    if board.plan["kind"] == "bootstrap":
-        overlaps = [
-            (f"{n} {events}", _cell(f"{metric}/{n}"))
-            for events, metric in (("all kM", "overlap_kM"), ("M", "overlap_M"))
-            for n in (*names, "joint")
-        ]
-        sections.insert(1, ("Overlap with the exact likelihood", [method, *overlaps]))
     return sections
 
 
@@ -160,7 +167,7 @@ def _plan(board: Leaderboard) -> str:
     return f"held-out simulations at {plan['contexts']} contexts"
 
 
-def notes(board: Leaderboard) -> list[str]:
+def notes(board: Leaderboard, brief: bool = False) -> list[str]:
     """What a reader must know to read the numbers, and what is missing."""
     out = []
     if board.plan["kind"] != "heldout":
@@ -176,6 +183,8 @@ def notes(board: Leaderboard) -> list[str]:
         for what, reason in row.failures.items():
             out.append(f"{row.label}: {what} failed: {reason}")
     out += [f"{label}: n/a, {reason}" for label, reason in board.absent.items()]
+    if brief:
+        return out
     reasons: dict[str, list[str]] = {}
     for row in board.rows:
         for name, quantity in row.quantities.items():
@@ -194,12 +203,13 @@ def _two_lines(name: str) -> str:
     return name[:middle] + "\n" + name[middle + 1 :]
 
 
-def table(boards: Sequence[Leaderboard]) -> str:
-    """Renders for a terminal, as wide as it is."""
-    from rich.console import Console
-    from rich.table import Table
-    from rich.text import Text
+def table(boards: Sequence[Leaderboard], brief: bool = False) -> str:
+    """Renders for a terminal, as wide as it is.
 
+    Args:
+        boards: the leaderboards.
+        brief: only the first table and the verdict of those that rank; the rest if none does.
+    """
     width = Console().width
     lines: list[str] = []
 
@@ -211,9 +221,11 @@ def table(boards: Sequence[Leaderboard]) -> str:
             console.print(what, style=style)
         lines.append(captured.get())
 
-    for board in boards:
+    ranking = [board for board in boards if any(row.rank for row in board.rows)]
+    for board in ranking if brief and ranking else boards:
         show(Text(heading(board)), "bold")
-        for title, columns in _sections(board):
+        sections = _sections(board)
+        for number, (title, columns) in enumerate(sections[:1] if brief else sections):
             grid = Table(box=None, pad_edge=False, padding=(0, 2, 0, 0))
             for name, _ in columns:
                 left = name in ("method", "device")
@@ -223,8 +235,10 @@ def table(boards: Sequence[Leaderboard]) -> str:
                 grid.add_row(*cells, style="dim" if row.fit.oracle else "")
             show(Text(title), "italic")
             show(grid)
+            for sentence in verdict(board) if number == 0 else ():
+                show(Text(sentence))
             lines.append("\n")
-        for note in notes(board):
+        for note in notes(board, brief):
             show(Text(note), "dim")
         lines.append("\n")
     return "".join(lines)
@@ -239,13 +253,15 @@ def markdown(boards: Sequence[Leaderboard]) -> str:
 
     for board in boards:
         lines += [f"### {escape(heading(board))}", ""]
-        for title, columns in _sections(board):
+        for number, (title, columns) in enumerate(_sections(board)):
             lines += [f"**{escape(title)}**", ""]
             lines.append("| " + " | ".join(escape(name) for name, _ in columns) + " |")
             lines.append("|" + " --- |" * len(columns))
             for row in board.rows:
                 lines.append("| " + " | ".join(escape(text(row)) for _, text in columns) + " |")
             lines.append("")
+            if number == 0:
+                lines += [f"{escape(sentence)}\n" for sentence in verdict(board)]
         lines += [f"- {escape(note)}" for note in notes(board)]
         lines.append("")
     return "\n".join(lines)
@@ -331,8 +347,3 @@ FORMATS: dict[str, Callable[[Sequence[Leaderboard]], str]] = {
     "md": markdown,
     "json": as_json,
 }
-
-
-def render(boards: Sequence[Leaderboard], form: str) -> str:
-    """Renders leaderboards in one of the formats."""
-    return FORMATS[form](boards)

@@ -3,62 +3,23 @@
 from dataclasses import dataclass
 
 import numpy as np
+import torch
 from numpy.typing import NDArray
+from torch import Tensor
 
 from bench.contracts import Curves, LikelihoodPrediction, Metric
+from bench.numerics.interpolation import cubic
 
 Array = NDArray[np.float64]
 
 _NODES = 65  # nodes of the grid over the part that two windows share, per parameter
-_FLOOR = -60.0  # nats; stands for −inf where curves are interpolated
 _BLOCK = 256  # datasets at a time, which bounds memory
 
 
-@dataclass(frozen=True)
-class _Window:
-    """One parameter of windows of D datasets, and its nodes that lie in the parameter space."""
-
-    origin: Array
-    spacing: Array
-    first: Array
-    last: Array
-
-    @classmethod
-    def of(cls, curves: Curves, rows: slice, axis: int) -> "_Window":
-        valid = np.logical_or.reduce(np.isfinite(curves.joint[rows]), axis=2 - axis)
-        first = valid.argmax(1)
-        last = valid.shape[1] - 1 - valid[:, ::-1].argmax(1)
-        return cls(curves.origin[rows, axis], curves.spacing[rows, axis], first, last)
-
-    @property
-    def ends(self) -> tuple[Array, Array]:
-        return self.origin + self.first * self.spacing, self.origin + self.last * self.spacing
-
-    def weights(self, nodes: int) -> Array:
-        """Trapezoid weights of the window's nodes, (D, nodes)."""
-        index = np.arange(nodes)
-        inside = (index >= self.first[:, None]) & (index <= self.last[:, None])
-        edge = (index == self.first[:, None]) | (index == self.last[:, None])
-        weights: Array = np.where(inside, np.where(edge, 0.5, 1.0), 0.0) * self.spacing[:, None]
-        return weights
-
-    def interpolation(self, target: Array, nodes: int) -> Array:
-        """Matrices of cubic Lagrange interpolation to targets (D, T): (D, T, nodes)."""
-        position = (target - self.origin[:, None]) / self.spacing[:, None]
-        first, last = self.first[:, None], self.last[:, None]
-        position = np.clip(position, first, last)
-        base = np.clip(np.floor(position) - 1, first, np.maximum(last - 3, first))
-        used = np.minimum(4, last - first + 1)
-        matrix = np.zeros((*target.shape, nodes + 3))
-        for i in range(4):
-            weight = np.where(i < used, 1.0, 0.0) * np.ones_like(position)
-            for j in range(4):
-                if j != i:
-                    factor = (position - base - j) / (i - j)
-                    weight = np.where((j < used) & (i < used), weight * factor, weight)
-            index = (base + i).astype(np.int64)[..., None]
-            np.put_along_axis(matrix, index, weight[..., None], 2)
-        return matrix[..., :nodes]
+def _trapezoid(nodes: int) -> Tensor:
+    weights = torch.ones(nodes, dtype=torch.float64)
+    weights[[0, -1]] = 0.5
+    return weights
 
 
 def _overlaps(own: Curves, truth: Curves, names: tuple[str, ...]) -> dict[str, Array]:
@@ -67,40 +28,62 @@ def _overlaps(own: Curves, truth: Curves, names: tuple[str, ...]) -> dict[str, A
     Each is normalised on its own window; the smaller of the two is integrated where both windows
     are, which resolves the narrower one however different they are.
     """
-    count, nodes = own.joint.shape[:2]
+    count = len(own.joint)
     out = {name: np.zeros(count) for name in (*names, "joint")}
+    fine = _trapezoid(_NODES)
     for start in range(0, count, _BLOCK):
         rows = slice(start, min(start + _BLOCK, count))
-        windows = [[_Window.of(c, rows, axis) for axis in range(2)] for c in (own, truth)]
-        grids, steps = [], []
-        for axis in range(2):
-            low = np.maximum(windows[0][axis].ends[0], windows[1][axis].ends[0])
-            high = np.minimum(windows[0][axis].ends[1], windows[1][axis].ends[1])
-            grids.append(np.linspace(low, high, _NODES, axis=1))
-            # Windows that do not meet share nothing.
-            steps.append(np.maximum(high - low, 0) / (_NODES - 1))
-        joint, marginals = [], []
-        for curves, window in zip((own, truth), windows, strict=True):
-            raw = np.maximum(curves.joint[rows].astype(np.float64), _FLOOR)
-            cells = window[0].weights(nodes)[:, :, None] * window[1].weights(nodes)[:, None, :]
-            total = (np.exp(raw) * cells).sum((1, 2))
-            across = [w.interpolation(g, nodes) for w, g in zip(window, grids, strict=True)]
-            on_grid = np.exp(across[0] @ raw @ across[1].transpose(0, 2, 1))
-            joint.append(on_grid / total[:, None, None])
-            for axis in range(2):
-                other = window[1 - axis].weights(nodes)
-                density = np.einsum("dij,dj->di" if axis == 0 else "dji,dj->di", np.exp(raw), other)
-                logs = np.log(np.maximum(density, np.exp(_FLOOR)))
-                values = np.exp((across[axis] @ logs[..., None])[..., 0])
-                marginals.append(values / total[:, None])
-        trapezoid = np.ones(_NODES)
-        trapezoid[[0, -1]] = 0.5
-        shared = np.minimum(*joint) @ trapezoid @ trapezoid
-        out["joint"][rows] = shared * steps[0] * steps[1]
+        both = [_Window.of(curves, rows) for curves in (own, truth)]
+        low = torch.maximum(both[0].low, both[1].low)  # (D, 2)
+        high = torch.minimum(both[0].high, both[1].high)
+        # Windows that do not meet share nothing.
+        step = (high - low).clamp_min(0) / (_NODES - 1)
+        grid = low.unsqueeze(-1) + step.unsqueeze(-1) * torch.arange(_NODES)
+        densities = [window.on(grid) for window in both]
+        joint, *marginals = (torch.minimum(a, b) for a, b in zip(*densities, strict=True))
+        out["joint"][rows] = (joint @ fine @ fine * step.prod(-1)).numpy()
         for axis, name in enumerate(names):
-            shared = np.minimum(marginals[axis], marginals[2 + axis]) @ trapezoid
-            out[name][rows] = shared * steps[axis]
+            out[name][rows] = (marginals[axis] @ fine * step[:, axis]).numpy()
     return out
+
+
+@dataclass(frozen=True)
+class _Window:
+    """Windows of D datasets: ends (D, 2), and log-likelihoods (D, W, W) at evenly spaced nodes."""
+
+    low: Tensor
+    high: Tensor
+    joint: Tensor
+
+    @classmethod
+    def of(cls, curves: Curves, rows: slice) -> "_Window":
+        low, spacing, joint = (
+            torch.from_numpy(np.asarray(a[rows], dtype=np.float64))
+            for a in (curves.origin, curves.spacing, curves.joint)
+        )
+        return cls(low, low + (joint.shape[1] - 1) * spacing, joint)
+
+    def on(self, grid: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        """Normalised densities on grids (D, 2, T): joint (D, T, T), and marginals (D, T)."""
+        nodes = self.joint.shape[1]
+        own = _trapezoid(nodes)
+        step = (self.high - self.low) / (nodes - 1)
+        position = (grid - self.low.unsqueeze(-1)) / step.unsqueeze(-1)
+        across = cubic(position, nodes)  # (D, 2, T, W)
+        density = self.joint.exp()
+        total = density @ own @ own * step.prod(-1)
+        # Likelihoods are interpolated as logarithms, in which a Gaussian is a parabola.
+        joint = (across[:, 0] @ self.joint @ across[:, 1].transpose(1, 2)).exp()
+        marginals = []
+        for axis in range(2):
+            summed = (density if axis == 0 else density.transpose(1, 2)) @ own
+            logarithm = (summed * step[:, 1 - axis, None]).log()
+            marginals.append((across[:, axis] @ logarithm.unsqueeze(-1)).squeeze(-1).exp())
+        return (
+            joint / total[:, None, None],
+            marginals[0] / total[:, None],
+            marginals[1] / total[:, None],
+        )
 
 
 def _overlap_m(own: LikelihoodPrediction, truth: LikelihoodPrediction) -> dict[str, Array]:
@@ -148,4 +131,5 @@ likelihood_ratio_error = Metric(
     ("independent", "bootstrap"),
     _likelihood_ratio_error,
     needs_truth=True,
+    median=True,
 )

@@ -6,14 +6,19 @@ from scipy import stats
 from torch import Tensor
 
 from bench.contracts import Curves, ParameterSpace
+from bench.numerics.interpolation import cubic
 from bench.numerics.profile import crossings, peak, profiles
 from bench.numerics.surface import DEPTH, Lattice
 
 NODES = 33
-"""Nodes W of a saved window, per parameter: three and a half half-widths either side."""
+"""Nodes W of a saved window, per parameter, over some seven half-widths."""
 
 REGION = float(stats.chi2.ppf(0.95, 2))
 """Threshold of the likelihood-ratio statistic of a 95 % region (Wilks 1938)."""
+
+_FAR = 40.0  # falls beyond this are cut before interpolation, which must not meet cliffs
+_FINER = 4  # an area is measured on a lattice this much finer than the nodes
+_BLOCK = 8  # datasets whose finer lattices are made at a time
 
 
 def region(values: Tensor, top: Tensor) -> tuple[Tensor, Tensor]:
@@ -27,12 +32,7 @@ def region(values: Tensor, top: Tensor) -> tuple[Tensor, Tensor]:
         The area in cells (D,), and whether the region touches the first or last node of each
         axis, (D, 2, 2).
     """
-    statistic = 2 * (top[:, None, None] - values)
-    inner, outer = statistic[..., :-1], statistic[..., 1:]
-    low, high = torch.minimum(inner, outer), torch.maximum(inner, outer)
-    share = ((REGION - low) / (high - low).clamp_min(1e-12)).clamp(0, 1)
-    length = torch.where(low > REGION, torch.zeros_like(share), share).sum(-1)  # (D, n_0)
-    area = (0.5 * (length[:, 1:] + length[:, :-1])).sum(-1)
+    statistic = (2 * (top[:, None, None] - values)).clamp_max(_FAR)
     inside = statistic <= REGION
     touches = torch.stack(
         [
@@ -41,93 +41,103 @@ def region(values: Tensor, top: Tensor) -> tuple[Tensor, Tensor]:
         ],
         1,
     )
+    fine = [
+        cubic(torch.arange((n - 1) * _FINER + 1, dtype=torch.float64) / _FINER, n)
+        for n in values.shape[1:]
+    ]
+    lengths = []
+    for part in torch.split(
+        statistic, _BLOCK
+    ):  # a finer lattice of all datasets would not fit a cache
+        curve = fine[0] @ part @ fine[1].T
+        low = torch.minimum(curve[..., :-1], curve[..., 1:])
+        high = torch.maximum(curve[..., :-1], curve[..., 1:])
+        share = ((REGION - low) / (high - low).clamp_min(1e-12)).clamp(0, 1)
+        lengths.append(torch.where(low > REGION, torch.zeros_like(share), share).sum(-1))
+    length = torch.cat(lengths)  # (D, fine n_0)
+    area = (0.5 * (length[:, 1:] + length[:, :-1])).sum(-1) / _FINER**2
     return area, touches
 
 
 def summarise(lattice: Lattice, space: ParameterSpace) -> Curves:
     """Reduces a lattice to what is saved of every dataset."""
     values, axes = lattice.values, lattice.axes
-    count = len(values)
     curves = profiles(values)
     peaks = [peak(c) for c in curves]
     top = torch.maximum(peaks[0][0], peaks[1][0])
-    step = torch.tensor([float(a[1] - a[0]) for a in axes], dtype=torch.float64)
-    first = torch.tensor([float(a[0]) for a in axes], dtype=torch.float64)
-    last = torch.tensor([float(a[-1]) for a in axes], dtype=torch.float64)
-    at_bound = torch.stack([first <= 0.0, last >= 1.0], -1)  # (2, 2)
-
+    at_bound = torch.tensor([[float(a[0]) <= 0.0, float(a[-1]) >= 1.0] for a in axes])  # (2, 2)
     ends = [crossings(c, t, p) for c, (t, p) in zip(curves, peaks, strict=True)]
-    lower, upper, open_below, open_above, again = (
-        torch.stack([e[i] for e in ends], -1) for i in range(5)
+    open_below, open_above, again = (torch.stack([e[i] for e in ends], -1) for i in (2, 3, 4))
+    position, lower, upper = (
+        space.from_unit(
+            torch.stack([_unit(a, p) for a, p in zip(axes, positions, strict=True)], -1)
+        ).numpy()
+        for positions in ([p for _, p in peaks], [e[0] for e in ends], [e[1] for e in ends])
     )
-    position = torch.stack([p for _, p in peaks], -1)
     area, touches = region(values, top)
-    scale = torch.tensor(
-        [np.log(p.high / p.low) if p.scale == "log" else p.high - p.low for p in space.parameters]
-    )
+    cell = 1.0
+    for axis, p in zip(axes, space.parameters, strict=True):
+        length = np.log(p.high / p.low) if p.scale == "log" else p.high - p.low
+        cell *= float(axis[1] - axis[0]) * length
     clipped = (
         (open_below & ~at_bound[:, 0])
         | (open_above & ~at_bound[:, 1])
         | (touches & ~at_bound).any(-1)
-    )
-    window = _windows(values, curves, top, step)
+    ).any(-1)
     return Curves(
-        mle=space.from_unit(first + step * position).numpy(),
-        lower=space.from_unit(first + step * lower).numpy(),
-        upper=space.from_unit(first + step * upper).numpy(),
+        mle=position,
+        lower=lower,
+        upper=upper,
         cut_lower=(open_below & at_bound[:, 0]).numpy(),
         cut_upper=(open_above & at_bound[:, 1]).numpy(),
         disconnected=again.numpy(),
         log_ratio_truth=(lattice.at_truth - top).numpy(),
-        area=(area * (step * scale).prod()).numpy(),
+        area=(area * cell).numpy(),
         region_cut=(touches & at_bound).flatten(1).any(-1).numpy(),
-        unresolved=(clipped.any(-1) | torch.full((count,), lattice.unresolved)).numpy(),
-        origin=(first + step * window[0]).numpy(),
-        spacing=(step * window[1]).numpy(),
-        **window[2],
+        unresolved=(clipped | lattice.unresolved).numpy(),
+        **_windows(values, axes, curves, top),
+    )
+
+
+def _unit(axis: Tensor, position: Tensor) -> Tensor:
+    """Unit coordinates of positions in nodes; the last node is the axis's end to the last bit."""
+    node = position.floor().long().clamp(0, len(axis) - 2)
+    share = position - node
+    return torch.where(
+        share < 1, axis[node] + (axis[node + 1] - axis[node]) * share, axis[node + 1]
     )
 
 
 def _windows(
-    values: Tensor, curves: tuple[Tensor, Tensor], top: Tensor, step: Tensor
-) -> tuple[Tensor, Tensor, dict[str, np.ndarray]]:
-    """Cuts each dataset's window out of the lattice.
-
-    Returns:
-        First node and stride, (D, 2), in nodes of the lattice, and the windows by name.
-    """
-    starts, strides, indices, valid = [], [], [], []
-    for curve in curves:
+    values: Tensor, axes: tuple[Tensor, Tensor], curves: tuple[Tensor, Tensor], top: Tensor
+) -> dict[str, np.ndarray]:
+    """Each dataset's window: from DEPTH nats below its maximum to as far on the other side."""
+    origins, spacings, matrices, profile = [], [], [], []
+    for curve, axis in zip(curves, axes, strict=True):
         nodes = curve.shape[-1]
         inside = curve >= top.unsqueeze(-1) - DEPTH
         inside.scatter_(-1, curve.argmax(-1, keepdim=True), True)
-        low = inside.to(torch.uint8).argmax(-1)
-        high = nodes - 1 - inside.flip(-1).to(torch.uint8).argmax(-1)
-        stride = ((high - low + NODES - 2) // (NODES - 1)).clamp_min(1)
-        start = (low + high - stride * (NODES - 1)) // 2
-        index = start.unsqueeze(-1) + stride.unsqueeze(-1) * torch.arange(NODES)
-        valid.append((index >= 0) & (index < nodes))
-        indices.append(index.clamp(0, nodes - 1))
-        starts.append(start)
-        strides.append(stride)
-    start, stride = torch.stack(starts, -1), torch.stack(strides, -1)
-    rows = torch.arange(len(values))[:, None, None]
-    joint = values[rows, indices[0][:, :, None], indices[1][:, None, :]] - top[:, None, None]
-    joint = joint.masked_fill(~(valid[0][:, :, None] & valid[1][:, None, :]), -torch.inf)
-    profile = torch.stack(
-        [
-            (c.gather(-1, i) - top.unsqueeze(-1)).masked_fill(~v, -torch.inf)
-            for c, i, v in zip(curves, indices, valid, strict=True)
-        ],
-        1,
-    )
-    mass = torch.stack([joint.logsumexp(2).softmax(-1), joint.logsumexp(1).softmax(-1)], 1)
-    return (
-        start,
-        stride,
-        {
-            "profile": profile.float().numpy(),
-            "marginal": (mass / (stride * step).unsqueeze(-1)).float().numpy(),
-            "joint": joint.float().numpy(),
-        },
-    )
+        low = (inside.to(torch.uint8).argmax(-1) - 1).clamp_min(0)
+        high = (nodes - inside.flip(-1).to(torch.uint8).argmax(-1)).clamp_max(nodes - 1)
+        position = low[:, None] + (high - low)[:, None] * torch.linspace(0, 1, NODES).double()
+        matrix = cubic(position, nodes)
+        fall = (curve - top.unsqueeze(-1)).clamp_min(-_FAR)
+        profile.append((matrix @ fall.unsqueeze(-1)).squeeze(-1))
+        matrices.append(matrix)
+        origins.append(axis[low])
+        spacings.append((axis[high] - axis[low]) / (NODES - 1))
+    spacing = torch.stack(spacings, -1)
+    fall = (values - top[:, None, None]).clamp_min(-_FAR)
+    joint = matrices[0] @ fall @ matrices[1].transpose(1, 2)
+    trapezoid = torch.ones(NODES, dtype=torch.float64)
+    trapezoid[[0, -1]] = 0.5
+    density = joint.exp()
+    sums = torch.stack([density @ trapezoid, density.transpose(1, 2) @ trapezoid], 1)  # (D, 2, W)
+    marginal = sums / ((sums @ trapezoid) * spacing).unsqueeze(-1)
+    return {
+        "origin": torch.stack(origins, -1).numpy(),
+        "spacing": spacing.numpy(),
+        "profile": torch.stack(profile, 1).float().numpy(),
+        "marginal": marginal.float().numpy(),
+        "joint": joint.float().numpy(),
+    }

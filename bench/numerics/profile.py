@@ -3,6 +3,8 @@
 import torch
 from torch import Tensor
 
+_CLIFF = 1e6  # nats
+
 
 def peak(values: Tensor) -> tuple[Tensor, Tensor]:
     """Refines the maximum along the last axis by the parabola through its three nodes.
@@ -19,15 +21,28 @@ def peak(values: Tensor) -> tuple[Tensor, Tensor]:
         (1.75, True)
     """
     best, node = values.max(-1)
-    middle = node.clamp(1, values.shape[-1] - 2)
-    left, centre, right = (
-        values.gather(-1, (middle + shift).unsqueeze(-1)).squeeze(-1) for shift in (-1, 0, 1)
-    )
+    last = values.shape[-1] - 1
+    middle = node.clamp(1, last - 1)
+
+    def at(shift: int) -> Tensor:
+        return values.gather(-1, (middle + shift).clamp(0, last).unsqueeze(-1)).squeeze(-1)
+
+    left, centre, right = at(-1), at(0), at(1)
     curvature = 2 * centre - left - right
-    concave = curvature > 0
+    # Beside an impossible node there is no parabola to speak of.
+    concave = (curvature > 0) & (curvature < _CLIFF)
     slope = 0.5 * (right - left)
     shift = (slope / torch.where(concave, curvature, torch.ones_like(curvature))).clamp(-1, 1)
     vertex = centre + slope * shift - 0.5 * curvature * shift.square()
+    # A concave curve stays below its chords: beside a kink the parabola must not overshoot them.
+    from_left = left + (left - at(-2)) * (1 + shift)
+    from_right = right + (right - at(2)) * (1 - shift)
+    chord = torch.where(
+        shift < 0,
+        torch.where(middle >= 2, from_left, torch.inf),
+        torch.where(middle <= last - 2, from_right, torch.inf),
+    )
+    vertex = torch.minimum(vertex, torch.maximum(chord, best))
     refined = concave & (vertex >= best)
     return (
         torch.where(refined, vertex, best),

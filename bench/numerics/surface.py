@@ -103,7 +103,7 @@ class EventSet:
         step = max(16, _CHUNK_ELEMENTS // (self.members * nodes * mixings))
         datasets = (self.members, len(self.counts))
         best_sum = torch.zeros(*datasets, nodes, dtype=torch.float64, device=device)
-        mixed_sum = torch.zeros(*datasets, nodes * mixings, device=device)
+        mixed_sum = torch.zeros(1, device=device)
         at_truth = torch.zeros(datasets, dtype=torch.float64, device=device)
         for start in range(0, len(self.x), step):
             part = slice(start, start + step)
@@ -114,8 +114,13 @@ class EventSet:
             at_truth += truth.double() @ counts.double().T
             if mixed is not None:
                 # Values are centred at the truth, so that float32 sums are exact where it matters.
-                mixed_sum.baddbmm_(counts.expand(self.members, -1, -1), mixed.flatten(2))
-        values = best_sum.unsqueeze(-1) + mixed_sum.view(*datasets, nodes, mixings)
+                if start == 0:
+                    mixed_sum = mixed.new_zeros(*datasets, nodes * mixings)
+                repeated = counts.to(mixed.dtype).expand(self.members, -1, -1)
+                mixed_sum.baddbmm_(repeated, mixed.flatten(2))
+        values = best_sum.unsqueeze(-1).expand(-1, -1, -1, mixings)
+        if mixed_sum.dim() == 3:
+            values = values + mixed_sum.view(*datasets, nodes, mixings)
         values = values.flatten(0, 1).cpu()
         if len(self.space.context_index) == 1:
             values = values.transpose(1, 2) if swap else values
@@ -145,8 +150,8 @@ def _mix(
 
     Returns:
         The best component's part (members, n, J), to which the logarithm of the sum over
-        components, each relative to the best, is added: (members, n, J, H) float32, or None for
-        one component; and the whole at the truth, (members, n).
+        components, each relative to the best, is added: (members, n, J, H), or None for one
+        component; and the whole at the truth, (members, n).
     """
     top = log_ratio.amax(1)  # (members, n, J + 1)
     # Each event's value at the truth is its constant: the same in every pass, so that passes can
@@ -155,7 +160,7 @@ def _mix(
     if log_ratio.shape[1] == 1:
         return (top - constant)[..., :-1], None, top[..., -1] - constant[..., 0]
     # A component 80 nats below another matters only where the other has weight zero.
-    scaled = (log_ratio - top[:, None]).float().clamp_min(-80.0).exp()
+    scaled = (log_ratio - top[:, None]).clamp_min(-80.0).exp()
     at_truth = torch.einsum("mkn,k->mn", scaled[..., -1], truth_weights.to(scaled))
     scaled = scaled[..., :-1] / at_truth[:, None, :, None]
     weights = weights.to(scaled)
@@ -270,16 +275,15 @@ def _box(curve: Tensor, axis: Tensor, depth: float) -> tuple[float, float]:
 
 
 def _half_width(curve: Tensor, axis: Tensor) -> float:
-    """A typical σ of profiles (D, n): from the parabola through the nodes down to 2 nats.
+    """A typical half-width of the intervals of profiles (D, n), unit coordinates.
 
-    The lower quartile over datasets, so that most are resolved as finely as asked.
+    The lower quartile over datasets, so that most are resolved as finely as asked. A side that
+    runs into the window says nothing of the width unless both do.
     """
     top, position = peak(curve)
-    step = float(axis[1] - axis[0])
-    fall = (top.unsqueeze(-1) - curve).clamp_min(1e-12)
-    distance = (torch.arange(len(axis)) - position.unsqueeze(-1)).abs() * step
-    sigma = distance / (2 * fall).sqrt()
-    # Of the nodes, the one that has fallen by nearest to half a nat says most about the interval.
-    nearest = (fall.log() - torch.tensor(0.5).log()).abs().argmin(-1, keepdim=True)
-    sigmas = sigma.gather(-1, nearest).squeeze(-1)
-    return max(float(sigmas.quantile(0.25)), 1e-6)
+    lower, upper, open_below, open_above, _ = crossings(curve, top, position)
+    sides = torch.stack([position - lower, upper - position])
+    known = ~torch.stack([open_below, open_above])
+    known |= ~known.any(0)
+    width = (sides * known).sum(0) / known.sum(0)
+    return max(float(width.quantile(0.25)) * float(axis[1] - axis[0]), 1e-6)

@@ -61,6 +61,8 @@ def train(
 ) -> list[TrainingCurve]:
     """Trains a stack of networks and leaves each member at its best epoch.
 
+    A member whose validation loss is never finite is left with NaN parameters.
+
     Losses are summed over members; clipping, best epochs and shuffles are per member, so nothing
     couples them.
 
@@ -128,9 +130,12 @@ def train(
                 f"the training loss of {label or 'the network'} became {float(total[0])} in "
                 f"epoch {epoch + 1} of {epochs}; a lower learning_rate may help"
             )
+    # A member that never had a finite loss must not pass for one that trained.
+    untrained = ~best_loss.isfinite()
     with torch.no_grad():
         for current, kept in zip(parameters, best, strict=True):
-            current.copy_(kept)
+            mask = untrained.view(-1, *[1] * (current.dim() - 1))
+            current.copy_(kept.masked_fill(mask, torch.nan))
     return _curves(history, times, epochs * per_epoch)
 
 
@@ -176,6 +181,7 @@ def _curves(
     validation = torch.stack([v for _, v in history]).T.tolist()
     curves = []
     for own, held_out in zip(training, validation, strict=True):
-        best = min(range(len(held_out)), key=lambda i: (not held_out[i] < math.inf, held_out[i]))
+        finite = [i for i, value in enumerate(held_out) if math.isfinite(value)]
+        best = min(finite, key=lambda i: held_out[i], default=-1)
         curves.append(TrainingCurve(own, held_out, best + 1, steps, times[-1], times[best]))
     return curves

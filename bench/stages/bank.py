@@ -78,6 +78,11 @@ class SimulationBank:
         source = self.task.components(split)[component]
         if score and not isinstance(source, HasScore):
             raise NotApplicable(f"component {component!r} of {self.task.name} has no score")
+        if not isinstance(at, str) and at.shape != self.task.nominal.shape:
+            raise ValueError(
+                f"at has shape {tuple(at.shape)}; a context of {self.task.name} has "
+                f"{tuple(self.task.nominal.shape)}"
+            )
         where = "prior" if isinstance(at, str) else [float(v) for v in at]
         stream = digest(component, split, where)
         self._charge(stream, n)
@@ -184,7 +189,8 @@ class SimulationBank:
             self.seed,
             number,
         ]
-        name = digest(identity)
+        # An edited plugin file may simulate something else under the same name and version.
+        name = digest(identity, getattr(self.task, "plugin_hash", ""))
         key = f"simulations/{self.task.name}/{name[:2]}/{name[:32]}"
         wanted = {"x", "context", "score"} if score else {"x", "context"}
         entry = self.store.read(key)

@@ -10,6 +10,7 @@ from pydantic import ValidationError
 from bench.contracts import HeldOutPlan, Method, Plan, Task
 from bench.errors import NotApplicable, PluginError, UsageError
 from bench.numerics.seeds import digest
+from bench.stages.check import blamed_on
 from bench.stages.predict import EVALUATION
 from bench.stages.preset import Preset, explain
 from bench.stages.registry import Registry, unknown
@@ -65,11 +66,12 @@ def label(method: str, configuration: str) -> str:
 
 @dataclass(frozen=True)
 class Absent:
-    """A cell that cannot be, and why."""
+    """What a run lacks, and why: because it cannot be, or because something is broken."""
 
     task: str
     label: str
     reason: str
+    broken: bool = False
 
 
 def plan_folder(task: Task, plan: Plan, seed: int) -> str:
@@ -86,12 +88,22 @@ def make_cell(
     Raises:
         NotApplicable: if the method cannot run on the task.
         UsageError: if there is no such configuration.
-        PluginError: if the configuration's own settings are invalid.
+        PluginError: if the configuration's own settings are invalid, or the method's code fails.
     """
-    method = registry.method(name)
-    instance = configure(method, configuration)
-    instance.check(task)
-    identity: dict[str, Any] = {
+    with blamed_on(f"method {name!r} from {registry.item('methods', name).place}"):
+        method = registry.method(name)
+        instance = configure(method, configuration)
+        instance.check(task)
+        identity = _identity(registry, task, name, instance, preset, budget)
+        cell = Cell(task.name, name, configuration, identity, bool(method.oracle))
+        digest(identity)  # whatever is not JSON fails here, where the method is to blame
+    return cell
+
+
+def _identity(
+    registry: Registry, task: Task, name: str, method: Method, preset: Preset, budget: int
+) -> dict[str, Any]:
+    return {
         "schema": SCHEMA,
         "task": {
             "name": task.name,
@@ -103,13 +115,12 @@ def make_cell(
             "name": name,
             "version": method.version,
             "plugin": registry.item("methods", name).plugin_hash,
-            "config": instance.config.model_dump(mode="json"),
+            "config": method.config.model_dump(mode="json"),
         },
         "budget": 0 if method.oracle else budget,
         "training_data": "none" if method.oracle else preset.training_data,
         "seed": 0 if method.oracle else preset.seed,
     }
-    return Cell(task.name, name, configuration, identity, method.oracle)
 
 
 def configure(method: type[Method], configuration: str) -> Method:
@@ -145,7 +156,7 @@ def select_tasks(registry: Registry, preset: Preset) -> tuple[list[Task], list[A
         try:
             tasks.append(registry.task(name))
         except PluginError as error:
-            absent.append(Absent(name, "every method", str(error)))
+            absent.append(Absent(name, "every method", str(error), broken=True))
     return tasks, absent
 
 
@@ -161,7 +172,7 @@ def select_cells(
             full = [f"{name}:{c}" for c in registry.method(name).configurations]
         except PluginError as error:
             if any(fnmatch.fnmatchcase(name, p.partition(":")[0]) for p in preset.methods):
-                absent += [Absent(task.name, name, str(error)) for task in tasks]
+                absent += [Absent(task.name, name, str(error), broken=True) for task in tasks]
             continue
         for candidate in full:
             matched = any(
@@ -181,7 +192,8 @@ def select_cells(
                     cell = make_cell(registry, task, name, configuration, preset, budget)
                     cells.setdefault(cell.folder, cell)
                 except (NotApplicable, PluginError) as error:
-                    absent.append(Absent(task.name, label(name, configuration), str(error)))
+                    broken = isinstance(error, PluginError)
+                    absent.append(Absent(task.name, label(name, configuration), str(error), broken))
     return list(cells.values()), list(dict.fromkeys(absent))
 
 

@@ -10,7 +10,7 @@ from typing import Any
 from torch import Tensor
 
 from bench.contracts import Method, Metric, ParameterSpace, Task
-from bench.errors import BenchError, PluginError
+from bench.errors import NotApplicable, PluginError, UsageError
 from bench.numerics.seeds import canonical_json
 
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._+-]{0,63}")  # it names files, and patterns match it
@@ -26,11 +26,11 @@ def blamed_on(where: str) -> Iterator[None]:
     """Turns whatever a plugin's code raises into a PluginError that says where.
 
     Raises:
-        PluginError: for any exception but the suite's own; sys.exit() too.
+        PluginError: for every exception, sys.exit() too, that is not already what it should be.
     """
     try:
         yield
-    except BenchError:
+    except (PluginError, NotApplicable, UsageError):
         raise
     except (Exception, SystemExit) as error:
         raise PluginError(f"{where}: {one_line(error)}") from error
@@ -53,7 +53,9 @@ def check(kind: str, name: str, loaded: Any) -> None:
     if loaded.name != name:
         raise PluginError(f"it calls itself {loaded.name!r}; the two names must agree")
     if not _NAME.fullmatch(name):
-        raise PluginError("a name is letters, digits and ._+-, at most 64, and begins with neither")
+        raise PluginError(
+            "a name is up to 64 letters, digits or . _ + -, and begins with a letter or digit"
+        )
 
 
 def _check_task(task: Any) -> None:
@@ -99,8 +101,9 @@ def _check_method(method: Any) -> None:
         raise PluginError(f"it does not define {', '.join(sorted(method.__abstractmethods__))}")
     for name in ("fit", "restore", "fit_component", "restore_component"):
         _check_signature(method, name)
-    if not method.configurations:
-        raise PluginError("it has no named configuration")
+    names = method.configurations
+    if not names or not all(isinstance(n, str) and _NAME.fullmatch(n) for n in names):
+        raise PluginError(f"its configurations must be settings by name, and are {names!r}")
 
 
 def _check_signature(method: type[Method], name: str) -> None:

@@ -1,7 +1,9 @@
 """What worker processes do: fit a member, predict with it, score it. Each saves what it makes."""
 
+import math
 import os
 import platform
+import random
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass
@@ -12,13 +14,13 @@ import torch
 from pydantic import TypeAdapter
 
 import bench
-from bench.contracts import Plan, Run, Surrogate, Task
-from bench.errors import NonFiniteError, StoreError
+from bench.contracts import Method, Plan, Run, Task
+from bench.errors import NonFiniteError, PluginError, StoreError
 from bench.numerics.seeds import digest, generator
 from bench.stages.bank import SimulationBank, features_of
 from bench.stages.cells import Cell
 from bench.stages.predict import load, predict
-from bench.stages.registry import Registry
+from bench.stages.registry import Kind, Registry
 from bench.stages.score import score
 from bench.stages.store import Entry, Store
 
@@ -50,15 +52,37 @@ def _done(**fields: Any) -> dict[str, Any]:
     return {"status": "done", "finished": time.time(), **fields}
 
 
-def _method(place: Place, cell: Cell) -> Any:
-    method = Registry(place.plugins).method(cell.method)
-    return method(method.Config.model_validate(cell.identity["method"]["config"]))
+def failed(error: str, error_type: str, **fields: Any) -> dict[str, Any]:
+    """The record of what did not come about, and why."""
+    return {"status": "failed", "error": error, "error_type": error_type, **fields}
+
+
+def _open(place: Place, cell: Cell) -> tuple[Store, Task, Method]:
+    """Opens the store, and loads the task and the method that the cell was planned with.
+
+    Raises:
+        PluginError: if a plugin file has been edited since: its results would go by a wrong name.
+    """
+    registry = Registry(place.plugins)
+    kinds: tuple[tuple[Kind, str], ...] = (("tasks", "task"), ("methods", "method"))
+    for kind, part in kinds:
+        item = registry.item(kind, cell.identity[part]["name"])
+        if item.plugin_hash != cell.identity[part]["plugin"]:
+            raise PluginError(f"{item.place} was edited while the run was under way; run again")
+    method = registry.method(cell.method)
+    config = method.Config.model_validate(cell.identity["method"]["config"])
+    return Store.open(place.root), registry.task(cell.task), method(config)
 
 
 def fit(*, report: Report, place: Place, cell: Cell, members: Sequence[int]) -> str:
-    """Trains a block of members and saves each; returns "done" or "reused"."""
-    store, registry = Store.open(place.root), Registry(place.plugins)
-    task = registry.task(cell.task)
+    """Trains a block of members and saves each; returns "done" or "reused".
+
+    A member that did not come out finite is recorded as failed, and the others are kept.
+
+    Raises:
+        NonFiniteError: if no member came out finite.
+    """
+    store, task, method = _open(place, cell)
     device = torch.device(place.device)
     with store.lock(cell.fit_key(members[0])):
         keys = [cell.fit_key(m) for m in members]
@@ -78,12 +102,22 @@ def fit(*, report: Report, place: Place, cell: Cell, members: Sequence[int]) -> 
             lambda member, purpose: generator("fit", cell.identity, member, purpose),
             report,
         )
+        # Members that draw from global generators, as other packages do, shall be reproducible too.
+        global_seed = int(digest("global", cell.identity, list(members))[:8], 16)
+        torch.manual_seed(global_seed)
+        np.random.seed(global_seed)  # noqa: NPY002
+        random.seed(global_seed)
         begin = time.perf_counter()
-        surrogate = _method(place, cell).fit(task, bank, features, members, run)
+        surrogate = method.fit(task, bank, features, members, run)
         seconds = time.perf_counter() - begin
         state = {k: v.detach().cpu().numpy() for k, v in (surrogate.state() or {}).items()}
-        _check_state(cell, state, len(members))
+        bad = _not_finite(cell, state, len(members))
+        if len(bad) == len(members):
+            raise NonFiniteError(bad[0])
         for i, (member, key) in enumerate(zip(members, keys, strict=True)):
+            if i in bad:
+                store.write(key, failed(bad[i], "NonFiniteError"))
+                continue
             curves = surrogate.log.curves[i] if i < len(surrogate.log.curves) else {}
             record = _done(
                 member=member,
@@ -91,22 +125,35 @@ def fit(*, report: Report, place: Place, cell: Cell, members: Sequence[int]) -> 
                 stack=len(members),
                 calls=bank.spent,
                 parameters=surrogate.log.parameters,
-                curves={name: asdict(curve) for name, curve in curves.items()},
+                curves={name: _finite(asdict(curve)) for name, curve in curves.items()},
                 environment=_environment(device),
             )
             store.write(key, record, {name: array[i : i + 1] for name, array in state.items()})
     return "done"
 
 
-def _check_state(cell: Cell, state: dict[str, Any], members: int) -> None:
+def _finite(value: Any) -> Any:
+    """JSON knows no NaN: a loss that is not finite becomes null."""
+    if isinstance(value, dict):
+        return {key: _finite(inner) for key, inner in value.items()}
+    if isinstance(value, list):
+        return [_finite(inner) for inner in value]
+    return None if isinstance(value, float) and not math.isfinite(value) else value
+
+
+def _not_finite(cell: Cell, state: dict[str, Any], members: int) -> dict[int, str]:
+    """Which rows of the members' axis hold a number that is not finite, and where."""
+    bad: dict[int, str] = {}
     for name, array in state.items():
         if array.ndim == 0 or len(array) != members:
-            raise ValueError(
+            raise PluginError(
                 f"state {name!r} of {cell.label} has shape {array.shape}; its first axis must be "
-                f"the {members} members"
+                f"the members, {members} of them"
             )
-        if np.issubdtype(array.dtype, np.floating) and not np.isfinite(array).all():
-            raise NonFiniteError(f"state {name!r} of {cell.label} holds NaN or infinite numbers")
+        if np.issubdtype(array.dtype, np.floating):
+            for row in np.flatnonzero(~np.isfinite(array.reshape(members, -1)).all(1)):
+                bad[int(row)] = f"state {name!r} of {cell.label} holds NaN or infinite numbers"
+    return bad
 
 
 def _environment(device: torch.device) -> dict[str, str]:
@@ -120,18 +167,17 @@ def _environment(device: torch.device) -> dict[str, str]:
     }
 
 
-def _restore(store: Store, place: Place, cell: Cell, member: int, task: Task) -> Surrogate:
-    entry = _read(store, cell.fit_key(member))
-    device = torch.device(place.device)
-    state = {k: torch.from_numpy(v.copy()).to(device) for k, v in entry.arrays.items()}
-    surrogate: Surrogate = _method(place, cell).restore(task, features_of(task, store), state)
-    return surrogate
-
-
 def _read(store: Store, key: str) -> Entry:
+    """Reads what an earlier job made.
+
+    Raises:
+        StoreError: if it is missing or damaged, or its job failed.
+    """
     entry = store.read(key)
     if entry is None:
         raise StoreError(f"{store.root / key} is missing or damaged; run again to make it anew")
+    if entry.record.get("status") != "done":
+        raise StoreError(f"{key} failed: {entry.record.get('error')}")
     return entry
 
 
@@ -146,17 +192,17 @@ def predict_member(
     seed: int,
 ) -> str:
     """Evaluates a member on a plan and saves the prediction; returns "done" or "reused"."""
-    store = Store.open(place.root)
+    store, task, method = _open(place, cell)
     key = cell.prediction_key(folder, member)
+    device = torch.device(place.device)
     with store.lock(key):
         if is_done(store, key, place.overwrite_before):
             return "reused"
-        task = Registry(place.plugins).task(cell.task)
-        surrogate = _restore(store, place, cell, member, task)
+        arrays = _read(store, cell.fit_key(member)).arrays
+        state = {k: torch.from_numpy(v.copy()).to(device) for k, v in arrays.items()}
+        surrogate = method.restore(task, features_of(task, store), state)
         begin = time.perf_counter()
-        arrays = predict(
-            task, surrogate, _plan(plan), seed, store, torch.device(place.device), report
-        )[0]
+        arrays = predict(task, surrogate, _plan(plan), seed, store, device, report)[0]
         store.write(key, _done(member=member, seconds=time.perf_counter() - begin), arrays)
     return "done"
 
@@ -170,8 +216,12 @@ def score_member(
     member: int,
     plan: dict[str, Any],
     folder: str,
-) -> str:
-    """Scores a member's prediction and saves the scores; returns "done" or "reused"."""
+) -> str | dict[str, str]:
+    """Scores a member's prediction and saves the scores; returns "done" or "reused".
+
+    A metric that fails costs the others nothing: their scores are saved, returned are the reasons
+    of those that fail, by name, and the next run tries again.
+    """
     store, registry = Store.open(place.root), Registry(place.plugins)
     key = cell.score_key(folder, member)
     with store.lock(key):
@@ -179,16 +229,30 @@ def score_member(
         if is_done(store, key) and (store.record(key) or {}).get("inputs") == inputs:
             return "reused"
         own = _read(store, cell.prediction_key(folder, member))
-        exact = None if truth is None else store.read(truth.prediction_key(folder, 0))
-        metrics = [m for m in registry.metrics() if plan["kind"] in m.plans]
+        truth_key = None if truth is None else truth.prediction_key(folder, 0)
+        exact = store.read(truth_key) if truth_key and is_done(store, truth_key) else None
         task = registry.task(cell.task)
         predictions = [
             None if entry is None else load(task, _plan(plan), entry.arrays)
             for entry in (own, exact)
         ]
-        arrays, undefined = score(metrics, predictions[0], predictions[1])
-        store.write(key, _done(member=member, inputs=inputs, undefined=undefined), arrays)
-    return "done"
+        arrays, undefined = score([], *predictions)
+        broken: dict[str, str] = {}
+        for metric in registry.metrics():
+            if plan["kind"] not in metric.plans:
+                continue
+            try:
+                more, reasons = score([metric], *predictions)
+            except PluginError as error:
+                broken[metric.name] = " ".join(str(error).split())
+            else:
+                arrays |= more
+                undefined |= reasons
+        record = _done(
+            member=member, inputs=None if broken else inputs, undefined=undefined | broken
+        )
+        store.write(key, record, arrays)
+    return broken or "done"
 
 
 def score_inputs(

@@ -156,10 +156,17 @@ def _held_out(
     unit[:, index] = _STEP + (1 - 2 * _STEP) * drawn
     kind = surrogate.reference
     components = task.components("heldout")
-    budget = plan.events * (plan.contexts * len(components) + 1)
-    bank = SimulationBank(task, store, budget, [0], "shared", seed)
-    reference = None if kind is None else bank.reference(plan.events, kind, split="heldout").x[0]
-    own, against, scores, contexts = [], [], [], []
+    # Every context has reference events of its own: it is the unit of resampling.
+    references: tuple[Tensor, ...] = ()
+    if kind is not None:
+        total = plan.events * plan.contexts
+        bank = SimulationBank(task, store, total, [0], "shared", seed)
+        drawn_events = bank.reference(total, kind, split="heldout").x[0]
+        references = torch.split(drawn_events, plan.events)
+    own: list[Tensor] = []
+    against: list[Tensor] = []
+    scores: list[Tensor] = []
+    contexts: list[Tensor] = []
     for node in unit:
         around = node.repeat(1 + 2 * d, 1)
         for j, axis in enumerate(index):
@@ -179,8 +186,10 @@ def _held_out(
         scores.append((around_own[..., 1::2] - around_own[..., 2::2]) / (4 * _STEP))
         against.append(
             torch.zeros_like(own[-1])
-            if reference is None
-            else _log_ratio(task, surrogate, reference.to(device), raw[:1])[..., 0].double()
+            if kind is None
+            else _log_ratio(task, surrogate, references[len(against)].to(device), raw[:1])[
+                ..., 0
+            ].double()
         )
     stacked = [torch.stack(v, 2).cpu().numpy() for v in (own, against, scores)]
     return [

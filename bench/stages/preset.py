@@ -1,8 +1,11 @@
 """Presets: what a run computes, as validated TOML."""
 
+import json
+import os
 import tomllib
+from functools import partial
 from pathlib import Path
-from typing import Any, Literal
+from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
@@ -29,19 +32,40 @@ class Preset(BaseModel):
         plans: evaluation plans.
     """
 
-    model_config = ConfigDict(extra="forbid", frozen=True)
+    model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False)
 
     description: str = ""
-    tasks: tuple[str, ...] = ("*",)
-    methods: tuple[str, ...] = ("*",)
+    tasks: tuple[str, ...] = Field(default=("*",), min_length=1)
+    methods: tuple[str, ...] = Field(default=("*",), min_length=1)
     members: int = Field(default=5, ge=1, le=10_000)
-    budgets: tuple[int, ...] = Field(default=(100_000,), min_length=1)
+    budgets: tuple[Annotated[int, Field(ge=1, le=10**12)], ...] = Field(
+        default=(100_000,), min_length=1
+    )
     training_data: TrainingData = "fresh"
     seed: int = Field(default=0, ge=0, lt=2**31)
     device: Literal["auto", "cpu", "cuda"] = "auto"
     time_limit: float = Field(default=3600.0, gt=0)
-    memory_limit: float = Field(default=4.0, gt=0)
-    plans: tuple[Plan, ...] = (IndependentPlan(), BootstrapPlan(), HeldOutPlan())
+    memory_limit: float = Field(default=4.0, gt=0, le=1e6)
+    plans: tuple[Plan, ...] = Field(
+        default=(IndependentPlan(), BootstrapPlan(), HeldOutPlan()), min_length=1
+    )
+
+
+_OPTIONS = {"tasks": "--task", "methods": "--method", "budgets": "--budget"}
+_PLANS: dict[str, type[BaseModel]] = {
+    "independent": IndependentPlan,
+    "bootstrap": BootstrapPlan,
+    "heldout": HeldOutPlan,
+}
+_WORDS = {  # what pydantic says, and how TOML calls it
+    "Tuple should have at least": "a list of at least",
+    " after validation, not 0": "",
+    "a valid tuple": "a list",
+    "a valid dictionary or object to extract fields from": "a table",
+    "a valid boolean": "true or false",
+    "a valid ": "a ",
+    "a integer": "an integer",
+}
 
 
 def read_preset(registry: Registry, name: str, overrides: dict[str, Any]) -> Preset:
@@ -50,54 +74,79 @@ def read_preset(registry: Registry, name: str, overrides: dict[str, Any]) -> Pre
     Raises:
         UsageError: if it does not exist, is not TOML, or has a wrong key or value.
     """
-    path = Path(name)
+    where, text = _read(registry, name)
+    try:
+        values = tomllib.loads(text)
+    except (ValueError, RecursionError) as error:  # also integers and nesting beyond Python's
+        raise UsageError(f"preset {where} is not valid TOML: {error}") from error
+    given = {key: value for key, value in overrides.items() if value is not None}
+    try:
+        return Preset.model_validate(_tuples(values | given), strict=True)
+    except ValidationError as error:
+        key = str(error.errors()[0]["loc"][0])
+        problem = explain(error, Preset)
+        if key in given:  # the user wrote an option, not a key
+            option = _OPTIONS.get(key, f"--{key}")
+            raise UsageError(f"option {option}{problem[problem.index(' = ') :]}") from error
+        raise UsageError(f"preset {where}: {problem}") from error
+
+
+def _read(registry: Registry, name: str) -> tuple[str, str]:
+    """Finds a preset; returns where it is and its text."""
     if name in registry.names("presets"):
         item = registry.item("presets", name)
-        where, text = item.place, item.load()
-    elif path.suffix == ".toml" or path.is_file():
-        where = str(path)
-        try:
-            text = path.read_text()
-        except (OSError, UnicodeDecodeError) as error:
-            reason = getattr(error, "strerror", None) or str(error)
-            raise UsageError(f"cannot read preset {path}: {reason}") from error
+        where, load = f"{name!r} ({item.place})", item.load
+    elif name.endswith(".toml") or os.path.isfile(name):
+        where, load = name, partial(Path(name).read_text, encoding="utf-8-sig")
     else:
         message = unknown("preset", name, registry.names("presets"))
         raise UsageError(f"{message}; a file's name ends in .toml")
     try:
-        values = tomllib.loads(text)
-    except tomllib.TOMLDecodeError as error:
-        raise UsageError(f"preset {where} is not valid TOML: {error}") from error
-    given = {key: value for key, value in overrides.items() if value is not None}
-    try:
-        return Preset.model_validate(values | given)
-    except ValidationError as error:
-        raise UsageError(f"preset {where}: {explain(error, Preset)}") from error
+        return where, load()
+    except UnicodeDecodeError as error:
+        raise UsageError(f"cannot read preset {where}: byte {error.start} is not UTF-8") from error
+    except OSError as error:
+        raise UsageError(f"cannot read preset {where}: {error.strerror}") from error
+
+
+def _tuples(value: Any) -> Any:
+    """TOML's arrays as tuples: strict validation, where true is no number, knows no lists."""
+    if isinstance(value, dict):
+        return {key: _tuples(inner) for key, inner in value.items()}
+    return tuple(map(_tuples, value)) if isinstance(value, list | tuple) else value
 
 
 def explain(error: ValidationError, model: type[BaseModel]) -> str:
     """Says in one line which key has which wrong value, and what is allowed."""
     first = error.errors(include_url=False)[0]
-    location = [str(part) for part in first["loc"]]
+    location = [str(part) for part in first["loc"] if part not in _PLANS]
     key = ".".join(location) or "the whole"
     if first["type"] == "extra_forbidden":
-        return unknown("key", key, sorted(_keys(model, location[:-1])))
+        place = ".".join(location[:-1])
+        allowed = _keys(model, [str(part) for part in first["loc"][:-1]])
+        return unknown("key", location[-1], sorted(allowed)) + (f" (in {place})" if place else "")
     if first["type"] == "missing":
         return f"key {key!r} is missing"
-    allowed = first["msg"].removeprefix("Input should be ").removeprefix("Value error, ")
-    return f"{key} = {first['input']!r} is not allowed: it must be {allowed}"
+    if first["type"] == "union_tag_not_found":
+        return f"{key} has no kind; it must have one of {', '.join(_PLANS)}"
+    if first["type"] == "union_tag_invalid":
+        return f"{key}: {unknown('kind', str(first['input']['kind']), list(_PLANS))}"
+    allowed_text = first["msg"].removeprefix("Input should be ").removeprefix("Value error, ")
+    for said, meant in _WORDS.items():
+        allowed_text = allowed_text.replace(said, meant)
+    return f"{key} = {_brief(first['input'])} is not allowed: it must be {allowed_text}"
+
+
+def _brief(value: Any) -> str:
+    text = json.dumps(value, default=str, ensure_ascii=False)  # true, not True
+    return text if len(text) <= 60 else f"{text[:57]}..."
 
 
 def _keys(model: type[BaseModel], location: list[str]) -> list[str]:
     """Keys allowed at a place in a model: plans know theirs by kind, configurations by field."""
-    kinds: dict[str, type[BaseModel]] = {
-        "independent": IndependentPlan,
-        "bootstrap": BootstrapPlan,
-        "heldout": HeldOutPlan,
-    }
     for part in location:
-        if part in kinds:
-            return list(kinds[part].model_fields)
+        if part in _PLANS:
+            return list(_PLANS[part].model_fields)
         if part in model.model_fields:
             inner = model.model_fields[part].annotation
             if isinstance(inner, type) and issubclass(inner, BaseModel):

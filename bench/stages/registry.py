@@ -9,8 +9,12 @@ import difflib
 import hashlib
 import importlib.util
 import inspect
+import logging
+import os
+import re
 import sys
 from collections.abc import Callable, Iterable, Sequence
+from contextlib import redirect_stdout, suppress
 from dataclasses import dataclass
 from functools import partial
 from importlib.metadata import EntryPoint, entry_points
@@ -21,9 +25,12 @@ from typing import Any, Literal
 
 from bench.contracts import Method, Metric, Task
 from bench.errors import PluginError, UsageError
+from bench.stages.check import blamed_on, check, one_line
 
 Kind = Literal["tasks", "methods", "metrics", "presets"]
 KINDS: tuple[Kind, ...] = ("tasks", "methods", "metrics", "presets")
+
+_log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
@@ -55,10 +62,13 @@ class Registry:
     Raises:
         PluginError: if two places define the same name.
         UsageError: if a plugin file does not exist.
+
+    Attributes:
+        failures: what does not load, and why, one line each.
     """
 
     def __init__(self, plugins: Sequence[str | Path] = ()) -> None:
-        self.plugins = tuple(str(Path(p).resolve()) for p in plugins)
+        self.plugins = tuple(dict.fromkeys(os.path.realpath(p) for p in plugins))
         self.failures: dict[str, str] = {}
         self._items: dict[Kind, dict[str, Item]] = {kind: {} for kind in KINDS}
         for kind in KINDS:
@@ -73,12 +83,12 @@ class Registry:
     def _add_all(self, items: Iterable[Item]) -> None:
         for item in items:
             known = self._items[item.kind].get(item.name)
-            if known is not None and known.place != item.place:
+            if known is not None and not _same(known, item):
                 raise PluginError(
                     f"{item.kind[:-1]} {item.name!r} is defined twice: in {known.place} and in "
                     f"{item.place}; rename one"
                 )
-            self._items[item.kind][item.name] = item
+            self._items[item.kind].setdefault(item.name, item)
 
     def names(self, kind: Kind) -> list[str]:
         """All names of a kind, sorted."""
@@ -103,17 +113,23 @@ class Registry:
             PluginError: if it cannot be imported or breaks its contract.
         """
         item = self.item(kind, name)
+        where = f"{kind[:-1]} {name!r} from {item.place}"
         try:
-            loaded = item.load()
-            if kind == "tasks" and not isinstance(loaded, Task) and callable(loaded):
-                loaded = loaded()
-        except PluginError:
+            with blamed_on(where):
+                loaded = item.load()
+                if kind == "tasks" and not isinstance(loaded, Task) and callable(loaded):
+                    loaded = loaded()
+                try:
+                    check(kind, name, loaded)
+                except PluginError as error:
+                    raise PluginError(f"{where}: {error}") from None
+        except PluginError as error:
+            _log.debug("%s", where, exc_info=True)
+            self.failures[where] = str(error).removeprefix(f"{where}: ")
             raise
-        except Exception as error:
-            reason = f"{type(error).__name__}: {error}"
-            self.failures[f"{kind[:-1]} {name} ({item.place})"] = reason
-            raise PluginError(f"{kind[:-1]} {name!r} from {item.place} fails: {reason}") from error
-        _check(kind, item, loaded)
+        if kind == "tasks":
+            # The simulations that are kept of a task depend on it; see SimulationBank.
+            vars(loaded)["plugin_hash"] = item.plugin_hash
         return loaded
 
     def task(self, name: str) -> Task:
@@ -130,10 +146,8 @@ class Registry:
         """Every metric that loads, by name; those that fail are among the failures."""
         loaded = []
         for name in self.names("metrics"):
-            try:
+            with suppress(PluginError):
                 loaded.append(self.get("metrics", name))
-            except PluginError as error:
-                self.failures.setdefault(f"metric {name}", str(error))
         return loaded
 
 
@@ -154,28 +168,40 @@ def _preset_items(point: EntryPoint, failures: dict[str, str]) -> list[Item]:
     try:
         package = files(point.value)
         found = [f for f in package.iterdir() if f.name.endswith(".toml")]
-    except (ImportError, OSError, TypeError) as error:
-        failures[f"presets {point.name} ({point.value})"] = f"{type(error).__name__}: {error}"
+    except (Exception, SystemExit) as error:  # importing a package runs its code
+        failures[f"presets {point.name} ({point.value})"] = one_line(error)
         return []
     return [
-        Item("presets", f.name.removesuffix(".toml"), f"{point.value}/{f.name}", f.read_text)
+        Item(
+            "presets",
+            f.name.removesuffix(".toml"),
+            f"{point.value}/{f.name}",
+            partial(f.read_text, encoding="utf-8"),
+        )
         for f in found
     ]
 
 
 def _plugin_items(path: Path, failures: dict[str, str]) -> list[Item]:
     if not path.is_file():
-        raise UsageError(f"plugin file {path} does not exist")
-    content = path.read_bytes()
-    version = hashlib.sha256(content).hexdigest()
-    module_name = f"nlbench_plugin_{path.stem}_{version[:12]}"
+        problem = "is not a file" if path.exists() else "does not exist"
+        raise UsageError(f"plugin {path} {problem}")
     try:
-        module = sys.modules.get(module_name) or _import(module_name, path)
-    except Exception as error:
-        failures[f"plugin {path}"] = f"{type(error).__name__}: {error}"
+        content = path.read_bytes()
+    except OSError as error:
+        raise UsageError(f"cannot read plugin {path}: {error.strerror}") from error
+    version = hashlib.sha256(content).hexdigest()
+    unique = hashlib.sha256(os.fsencode(path) + content).hexdigest()[:12]
+    module_name = "nlbench_plugin_" + re.sub(r"\W", "_", path.stem) + "_" + unique
+    try:
+        with redirect_stdout(sys.stderr):  # standard output is for what was asked for
+            module = sys.modules.get(module_name) or _import(module_name, path)
+    except (Exception, SystemExit) as error:
+        _log.debug("plugin %s", path, exc_info=True)
+        failures[f"plugin {path}"] = one_line(error)
         return []
     items: list[Item] = []
-    for value in vars(module).values():
+    for variable, value in vars(module).items():
         kind: Kind | None = None
         if isinstance(value, Task):
             kind = "tasks"
@@ -185,20 +211,36 @@ def _plugin_items(path: Path, failures: dict[str, str]) -> list[Item]:
             inspect.isclass(value)
             and issubclass(value, Method)
             and value.__module__ == module_name
-            and isinstance(getattr(value, "name", None), str)
+            and hasattr(value, "name")
         ):
             kind = "methods"
-        if kind is not None:
-            items.append(Item(kind, value.name, str(path), partial(_itself, value), version))
+        if kind is None:
+            continue
+        name = getattr(value, "name", None)
+        if isinstance(name, str):
+            place = f"{path} ({variable})"
+            items.append(Item(kind, name, place, partial(_itself, value), version))
+        else:
+            failures[f"plugin {path} ({variable})"] = "its name is not a string"
     if not items:
-        failures[f"plugin {path}"] = (
-            "defines no Task instance, no Metric instance and no Method subclass with a name"
+        failures.setdefault(
+            f"plugin {path}",
+            "defines no Task instance, no Metric instance and no Method subclass with a name",
         )
     return items
 
 
 def _itself(value: Any) -> Any:
     return value
+
+
+def _same(known: Item, item: Item) -> bool:
+    """Whether two items are one: a package found twice, or an object that a plugin imported."""
+    if known.place == item.place:
+        return True
+    with suppress(Exception):
+        return bool(item.plugin_hash) and known.load() is item.load()
+    return False
 
 
 def _import(name: str, path: Path) -> ModuleType:
@@ -213,47 +255,3 @@ def _import(name: str, path: Path) -> ModuleType:
         del sys.modules[name]
         raise
     return module
-
-
-def _check(kind: Kind, item: Item, loaded: Any) -> None:
-    """Raises PluginError if a loaded object breaks its contract in a way that can be seen."""
-    where = f"{kind[:-1]} {item.name!r} from {item.place}"
-    if kind == "tasks":
-        if not isinstance(loaded, Task):
-            raise PluginError(f"{where} is not a bench.contracts.Task but {type(loaded).__name__}")
-        needed = ("name", "version", "space", "nominal", "points", "observations", "event_shape")
-        missing = [a for a in needed if not hasattr(loaded, a)]
-        if missing:
-            raise PluginError(f"{where} lacks {', '.join(missing)}")
-    elif kind == "methods":
-        if not (inspect.isclass(loaded) and issubclass(loaded, Method)):
-            raise PluginError(f"{where} is not a subclass of bench.contracts.Method")
-        if inspect.isabstract(loaded):
-            missing = sorted(loaded.__abstractmethods__)
-            raise PluginError(f"{where} does not define {', '.join(missing)}")
-        for name in ("fit", "restore", "fit_component", "restore_component"):
-            _check_signature(where, loaded, name)
-        if not loaded.configurations:
-            raise PluginError(f"{where} has no named configuration")
-    elif kind == "metrics" and not isinstance(loaded, Metric):
-        raise PluginError(f"{where} is not a bench.contracts.Metric but {type(loaded).__name__}")
-    if kind != "presets" and loaded.name != item.name:
-        raise PluginError(f"{where} calls itself {loaded.name!r}; the two names must agree")
-
-
-def _check_signature(where: str, method: type[Method], name: str) -> None:
-    function = getattr(method, name, None)
-    expected = next(
-        (vars(base)[name] for base in reversed(method.__mro__) if name in vars(base)), None
-    )
-    if function is None or expected is None:
-        return
-    wanted = list(inspect.signature(expected).parameters)
-    signature = inspect.signature(function)
-    try:
-        signature.bind(*wanted)
-    except TypeError as error:
-        raise PluginError(
-            f"{where}: {name}{signature} has a wrong signature ({error}); it must take "
-            f"({', '.join(wanted)})"
-        ) from None

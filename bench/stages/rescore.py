@@ -1,19 +1,21 @@
 """Plans the scores of every saved prediction of a results folder."""
 
+import re
+
 from pydantic import TypeAdapter
 
 from bench.contracts import Plan
 from bench.stages import jobs
 from bench.stages.cells import Cell
+from bench.stages.execute import Planned
 from bench.stages.registry import Registry
-from bench.stages.run import Planned
 from bench.stages.store import Store
 from bench.stages.workers import Job
 
 
 def plan_scores(store: Store, registry: Registry) -> list[Planned]:
     """One job per member and plan that has a sound prediction; each is reused where unchanged."""
-    place = jobs.Place(str(store.root), registry.plugins, "cpu", 0.0)
+    place = jobs.Place(str(store.root.absolute()), registry.plugins, "cpu", 0.0)
     cells: dict[str, Cell] = {}
     for key in store.keys("fits"):
         record = store.record(key) if key.endswith("/fit") else None
@@ -27,9 +29,10 @@ def plan_scores(store: Store, registry: Registry) -> list[Planned]:
         for key in store.keys(f"predictions/{folder}"):
             plan_folder, name = key.rsplit("/", 2)[1:]
             plan = store.record(f"plans/{plan_folder}")
-            if plan is None or not jobs.is_done(store, key):
+            number = re.fullmatch(r"member-(\d+)", name)
+            if plan is None or number is None or not jobs.is_done(store, key):
                 continue
-            member = int(name.removeprefix("member-"))
+            member = int(number[1])
             parsed: Plan = TypeAdapter(Plan).validate_python(plan["plan"])
             arguments = {
                 "place": place,

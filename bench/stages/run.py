@@ -2,7 +2,7 @@
 
 import time
 from collections.abc import Callable, Sequence
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict
 from typing import Any
 
 import torch
@@ -11,43 +11,14 @@ from bench.contracts import Task
 from bench.errors import UsageError
 from bench.stages import jobs
 from bench.stages.cells import Absent, Cell, plan_folder, select_cells, select_tasks
+from bench.stages.execute import Planned, Report, execute
 from bench.stages.preset import Preset
 from bench.stages.registry import Registry
 from bench.stages.store import Store
-from bench.stages.workers import Event, Job, Outcome, Workers
+from bench.stages.workers import Event, Job, Outcome
 
 STACK = 10
 """Members that train as one stack on a GPU; on a CPU each trains by itself."""
-
-
-@dataclass(frozen=True)
-class Planned:
-    """One job with what it makes.
-
-    Args:
-        job: the job for the workers.
-        kind: "fit", "predict" or "score".
-        cell: the cell.
-        members: its members that the job is about.
-        keys: the store's keys that it writes.
-    """
-
-    job: Job
-    kind: str
-    cell: Cell
-    members: tuple[int, ...]
-    keys: tuple[str, ...]
-
-
-@dataclass
-class Report:
-    """How a run went."""
-
-    done: int = 0
-    reused: int = 0
-    failures: list[tuple[Planned, Outcome]] = field(default_factory=list)
-    absent: list[Absent] = field(default_factory=list)
-    seconds: float = 0.0
 
 
 def choose_device(wanted: str) -> str:
@@ -85,15 +56,29 @@ class BenchmarkRun:
         self.device = choose_device(preset.device)
         self.tasks, absent = select_tasks(registry, preset)
         self.cells, more = select_cells(registry, self.tasks, preset)
+        registry.metrics()
         self.absent = absent + more
+        self.absent += [
+            Absent("every task", what, why, broken=True)
+            for what, why in registry.failures.items()
+            if what.startswith(("plugin ", "metric "))
+        ]
         self._place = jobs.Place(
-            str(store.root), registry.plugins, self.device, time.time() if overwrite else 0.0
+            str(store.root.absolute()),
+            registry.plugins,
+            self.device,
+            time.time() if overwrite else 0.0,
         )
         self.reused = 0
         self.planned = list(self._plan())
 
-    def record(self, command: Sequence[str]) -> None:
-        """Saves what this run is about, for status, leaderboards and whoever reads the folder."""
+    def record(self, command: Sequence[str], found: Sequence[Absent] = ()) -> None:
+        """Saves what this run is about, for status, leaderboards and whoever reads the folder.
+
+        Args:
+            command: the command line.
+            found: what turned out to be absent while it ran.
+        """
         self.store.write(
             "run",
             {
@@ -101,7 +86,7 @@ class BenchmarkRun:
                 "preset": self.preset.model_dump(mode="json"),
                 "plugins": list(self._place.plugins),
                 "cells": [c.folder for c in self.cells],
-                "absent": [asdict(a) for a in self.absent],
+                "absent": [asdict(a) for a in dict.fromkeys([*self.absent, *found])],
             },
         )
         for cell in self.cells:
@@ -130,47 +115,16 @@ class BenchmarkRun:
         on_outcome: Callable[[Planned, Outcome], None],
     ) -> Report:
         """Makes everything that is missing; failures are recorded and the rest goes on."""
-        begin = time.perf_counter()
-        report = Report(reused=self.reused, absent=list(self.absent))
-        by_key = {p.job.key: p for p in self.planned}
-        with Workers(
-            max(1, min(workers, len(self.planned))),
-            self.preset.time_limit,
-            int(self.preset.memory_limit * 2**30),
+        report = execute(
+            self.planned,
+            self.store,
+            workers,
+            (self.preset.time_limit, self.preset.memory_limit),
             on_event,
-        ) as pool:
-            for outcome in pool.run([p.job for p in self.planned]):
-                planned = by_key[outcome.key]
-                if outcome.status == "done":
-                    report.done += outcome.value == "done"
-                    report.reused += outcome.value == "reused"
-                elif outcome.error_type == "NotApplicable":
-                    if outcome.status == "failed":
-                        reason = Absent(planned.cell.task, planned.cell.label, outcome.error)
-                        report.absent.append(reason)
-                        self._record_failure(planned, outcome, "n/a")
-                else:
-                    report.failures.append((planned, outcome))
-                    if outcome.status == "failed":
-                        self._record_failure(planned, outcome, "failed")
-                on_outcome(planned, outcome)
-        report.seconds = time.perf_counter() - begin
+            on_outcome,
+        )
+        report.reused += self.reused
         return report
-
-    def _record_failure(self, planned: Planned, outcome: Outcome, status: str) -> None:
-        for key in planned.keys:
-            with self.store.lock(key):
-                if not jobs.is_done(self.store, key):
-                    self.store.write(
-                        key,
-                        {
-                            "status": status,
-                            "error": outcome.error,
-                            "error_type": outcome.error_type,
-                            "traceback": outcome.traceback,
-                            "seconds": outcome.seconds,
-                        },
-                    )
 
     def _plan(self) -> list[Planned]:
         planned: dict[str, Planned] = {}

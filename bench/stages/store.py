@@ -115,9 +115,9 @@ class Store:
         try:
             body = json.loads((self.root / f"{key}.json").read_bytes())
             claimed = body.pop("record_sha256")
-        except (OSError, ValueError, KeyError, AttributeError, TypeError):
+            return body if digest(body) == claimed else None
+        except (OSError, ValueError, KeyError, AttributeError, TypeError, RecursionError):
             return None
-        return body if digest(body) == claimed else None
 
     def read(self, key: str) -> Entry | None:
         """Reads an entry; None if a part of it is missing, truncated or altered."""
@@ -150,8 +150,19 @@ class Store:
 
     @contextlib.contextmanager
     def lock(self, key: str) -> Iterator[None]:
-        """Holds a key for this process; freed by the operating system if the process dies."""
+        """Holds a key for this process; freed by the operating system if the process dies.
+
+        Raises:
+            StoreError: if the disk refuses.
+        """
         path = self.root / "locks" / (digest(key)[:24] + ".lock")
-        path.parent.mkdir(parents=True, exist_ok=True)
-        with FileLock(path):
+        lock = FileLock(path)
+        try:
+            path.parent.mkdir(parents=True, exist_ok=True)
+            lock.acquire()
+        except OSError as error:
+            raise StoreError(f"cannot lock {path}: {error.strerror or error}") from error
+        try:
             yield
+        finally:
+            lock.release()

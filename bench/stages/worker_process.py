@@ -21,9 +21,13 @@ from typing import Any
 
 Fields = dict[str, Any]
 
-_ONE_THREAD = dict.fromkeys(
-    ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS", "NUMBA_NUM_THREADS"), "1"
-)
+_ENVIRONMENT = {
+    "OMP_NUM_THREADS": "1",
+    "MKL_NUM_THREADS": "1",
+    "OPENBLAS_NUM_THREADS": "1",
+    "NUMBA_NUM_THREADS": "1",
+    "PYTHONSAFEPATH": "1",
+}
 _REPORT_EVERY = 0.1  # seconds between two progress messages of one job
 
 
@@ -32,16 +36,17 @@ def start_up() -> Iterator[None]:
     """What a worker inherits from the parent at its start; the parent gets its own back.
 
     A spawned process first imports the parent's main module, which may well import torch, so
-    the number of threads must be in its environment from the beginning. For the same reason
+    the number of threads must be in its environment from the beginning. Before that it imports
+    multiprocessing, and must not take a signal.py in the current folder for Python's own. And
     it is born with Ctrl-C blocked: only the parent handles it.
     """
-    before = {name: os.environ.get(name) for name in _ONE_THREAD}
+    before = {name: os.environ.get(name) for name in _ENVIRONMENT}
     mask = None
-    if sys.platform != "win32":
-        resource_tracker.ensure_running()  # spawn does it otherwise, and unblocks Ctrl-C
-        mask = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
-    os.environ.update(_ONE_THREAD)
     try:
+        os.environ.update(_ENVIRONMENT)
+        if sys.platform != "win32":
+            resource_tracker.ensure_running()  # spawn does it otherwise, and unblocks Ctrl-C
+            mask = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
         yield
     finally:
         for name, value in before.items():
@@ -56,6 +61,9 @@ def start_up() -> Iterator[None]:
 def serve(connection: Connection) -> None:
     """The life of a worker: run one job after another until the pipe closes."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)
+    os.environ.pop("PYTHONSAFEPATH", None)  # not for what a job may start
+    if sys.stdout and sys.stderr:  # else their numbers belong to other files
+        os.dup2(2, 1)  # what jobs print must not end up in the parent's output
     threading.Thread(target=_exit_with_parent, daemon=True).start()
 
     connection.send_bytes(_message("ready"))
@@ -78,8 +86,12 @@ def _perform(payload: bytes, send: Callable[[bytes], None]) -> bytes:
 
     try:
         function, arguments = pickle.loads(payload)  # noqa: S301 (from our own parent)
+        send(_message("begun"))  # a first job has had to import torch
         if torch := sys.modules.get("torch"):
-            torch.set_num_threads(1)  # an earlier job may have asked for more
+            # An earlier job may have asked for something else, and jobs depend on no other.
+            torch.set_num_threads(1)
+            torch.set_default_dtype(torch.float32)
+            torch.set_grad_enabled(True)
         start = time.perf_counter()
         value = function(report=report, **arguments)
         seconds = time.perf_counter() - start

@@ -74,8 +74,8 @@ class Workers:
     """Up to `count` worker processes, started when needed and reused from job to job.
 
     Use it as a context manager: on the way out every worker is killed, whatever it is doing.
-    The limits hold for one job each. `time_limit` is in seconds, from the moment the job is
-    handed to a worker; `memory_limit` is in bytes of resident memory of the worker.
+    The limits hold for one job each. `time_limit` is in seconds, for what the job imports and
+    again for the job itself; `memory_limit` is in bytes of resident memory of the worker.
     """
 
     def __init__(
@@ -183,6 +183,8 @@ class Workers:
         for kind, fields in messages(worker.connection):
             if kind == "ready":
                 worker.ready, self._stillborn = True, 0
+            elif kind == "begun":
+                worker.since = time.monotonic()
             elif kind == "progress" and worker.job:
                 self.on_event(Event(worker.job.key, "progress", fields))
             elif kind == "finished":

@@ -4,11 +4,11 @@ import tempfile
 from pathlib import Path
 
 import torch
+from bench.tasks.gaussians import near
 
 from bench.contracts import BootstrapPlan, FitLog
 from bench.stages.predict import predict
 from bench.stages.store import Store
-from bench.tasks.gaussians import near
 
 
 class Shifted:

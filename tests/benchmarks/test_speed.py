@@ -8,6 +8,7 @@ import time
 import numpy as np
 import pytest
 import torch
+from bench.tasks.gaussians import near
 from torch import nn
 from torch.utils.data import DataLoader, TensorDataset
 
@@ -16,7 +17,6 @@ from bench.numerics.intervals import summarise
 from bench.numerics.networks import StackedMLP
 from bench.numerics.surface import EventSet, Lattice
 from bench.numerics.training import Training, train
-from bench.tasks.gaussians import near
 
 GRID = 61
 
@@ -126,7 +126,7 @@ def loop_over_bootstraps(mix, log_ratio, draws, mu, z):
         for curve, axis in ((surface.max(1), mu), (surface.max(0), z)):
             top = curve.argmax()
             near_top = slice(max(top - 2, 0), top + 3)
-            a, b, c = np.polyfit(axis[near_top], curve[near_top], 2)
+            a, b, _ = np.polyfit(axis[near_top], curve[near_top], 2)
             best = -b / (2 * a)
             half = np.sqrt(max(-0.5 / a, 0))
             ends.append((best - half, best + half))

@@ -200,6 +200,6 @@ def test_task(name: str) -> None:
 
 def test_a_plugin_file_is_loaded_with_the_hash_of_its_bytes() -> None:
     item = REGISTRY.item("tasks", "asymmetric")
-    assert item.place == str(PLUGIN.resolve())
+    assert item.place.startswith(str(PLUGIN.resolve()))
     assert len(item.plugin_hash) == 64
     assert not REGISTRY.failures

@@ -1,0 +1,121 @@
+"""Executes planned jobs: failures are recorded, and the rest goes on."""
+
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+
+import bench.errors
+from bench.stages import jobs
+from bench.stages.cells import Absent, Cell
+from bench.stages.store import Store
+from bench.stages.workers import Event, Job, Outcome, Workers
+
+
+@dataclass(frozen=True)
+class Planned:
+    """One job with what it makes.
+
+    Args:
+        job: the job for the workers.
+        kind: "fit", "predict" or "score".
+        cell: the cell.
+        members: its members that the job is about.
+        keys: the store's keys that it writes.
+    """
+
+    job: Job
+    kind: str
+    cell: Cell
+    members: tuple[int, ...]
+    keys: tuple[str, ...]
+
+
+@dataclass
+class Report:
+    """How jobs went.
+
+    Args:
+        done: number of jobs that made something.
+        reused: number of entries that were there.
+        skipped: number of jobs that never began, because what they need failed.
+        failures: the jobs that failed.
+        absent: what turned out not to apply, or to be broken, on the way.
+        seconds: duration.
+    """
+
+    done: int = 0
+    reused: int = 0
+    skipped: int = 0
+    failures: list[tuple[Planned, Outcome]] = field(default_factory=list)
+    absent: list[Absent] = field(default_factory=list)
+    seconds: float = 0.0
+
+    @property
+    def ok(self) -> bool:
+        """Whether nothing failed; what does not apply is no failure."""
+        return not self.failures and not any(a.broken for a in self.absent)
+
+
+_OWN = {name for name, value in vars(bench.errors).items() if isinstance(value, type)}
+
+
+def reason(outcome: Outcome) -> str:
+    """Why a job failed, in one line; errors that are not the suite's own say their type."""
+    known = outcome.error_type in {*_OWN, outcome.error}
+    return outcome.error if known else f"{outcome.error_type}: {outcome.error}"
+
+
+def execute(
+    planned: Sequence[Planned],
+    store: Store,
+    workers: int,
+    limits: tuple[float, float],
+    on_event: Callable[[Event], None],
+    on_outcome: Callable[[Planned, Outcome], None],
+) -> Report:
+    """Runs jobs; failures are recorded and the rest goes on.
+
+    Args:
+        planned: the jobs.
+        store: the results folder.
+        workers: worker processes, at most.
+        limits: seconds and GiB that a job may take.
+        on_event: called when a job starts, reports progress or ends.
+        on_outcome: called with every job that ended.
+    """
+    begin = time.perf_counter()
+    report = Report()
+    by_key = {p.job.key: p for p in planned}
+    seconds, gibibytes = limits
+    count = max(1, min(workers, len(planned)))
+    with Workers(count, seconds, int(gibibytes * 2**30), on_event) as pool:
+        for outcome in pool.run([p.job for p in planned]):
+            job = by_key[outcome.key]
+            if outcome.status == "done":
+                report.done += outcome.value != "reused"
+                report.reused += outcome.value == "reused"
+                if isinstance(outcome.value, dict):
+                    report.absent += [
+                        Absent(job.cell.task, f"metric {name}", why, broken=True)
+                        for name, why in outcome.value.items()
+                    ]
+            elif outcome.status == "skipped":
+                report.skipped += 1
+            elif outcome.error_type == "NotApplicable":
+                report.absent.append(Absent(job.cell.task, job.cell.label, outcome.error))
+            else:
+                report.failures.append((job, outcome))
+                _record_failure(store, job, outcome)
+            on_outcome(job, outcome)
+    report.absent = list(dict.fromkeys(report.absent))
+    report.seconds = time.perf_counter() - begin
+    return report
+
+
+def _record_failure(store: Store, planned: Planned, outcome: Outcome) -> None:
+    # Without a lock, for which this process would have to wait while another run is at the same
+    # job: should that one succeed, it has the last word.
+    for key in planned.keys:
+        if not jobs.is_done(store, key):
+            details = {"traceback": outcome.traceback, "seconds": outcome.seconds}
+            store.write(key, jobs.failed(reason(outcome), outcome.error_type, **details))

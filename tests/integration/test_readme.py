@@ -1,0 +1,45 @@
+"""What the README says works as written."""
+
+import re
+import tomllib
+from pathlib import Path
+
+from click.testing import CliRunner
+
+from bench.cli.main import cli
+from bench.stages.registry import Registry
+
+ROOT = Path(__file__).parents[2]
+README = (ROOT / "README.md").read_text()
+
+
+def test_the_method_of_the_readme_runs(tmp_path, monkeypatch):
+    (plugin := tmp_path / "my_method.py").write_text(
+        re.search(r"```python\n(.*?)```", README, re.DOTALL).group(1)
+    )
+    preset = tmp_path / "tiny.toml"
+    preset.write_text(
+        "members = 2\nbudgets = [1000]\n"
+        "plans = [{kind = 'independent', uniform = 3, per_point = 0, observations = 50}]"
+    )
+    monkeypatch.chdir(tmp_path)
+    result = CliRunner().invoke(
+        cli,
+        ["run", str(preset), "--plugin", str(plugin), "--method", "moving-gaussian", "--quiet"],
+    )
+    assert result.exit_code == 0, result.output
+    board = (tmp_path / "results" / "tiny" / "leaderboard.md").read_text()
+    assert "moving-gaussian" in board
+
+
+def test_commands_name_what_exists():
+    known = Registry().names("presets")
+    for preset in re.findall(r"bench run (\w+)", README):
+        assert preset in known
+
+
+def test_the_constraints_pin_torch_and_the_ranges_are_honest():
+    assert "torch==2.13.0" in (ROOT / "constraints.txt").read_text().splitlines()
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
+    assert project["requires-python"] == ">=3.11"
+    assert "torch>=2.6" in project["dependencies"]
