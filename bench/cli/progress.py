@@ -120,7 +120,7 @@ class Progress:
             if now - self._last >= _LINE_EVERY or self._count == self._total:
                 self._last = now
                 elapsed = now - self._begin
-                left = elapsed * (self._weights / max(self._weight, 1e-9) - 1)
+                left = elapsed * max(0.0, self._weights / max(self._weight, 1e-9) - 1)
                 self._line(
                     f"{self._count}/{self._total} jobs, {elapsed:.0f} s, about {left:.0f} s left"
                     + ("" if failed else f"; {outcome.status}: {planned.kind} of {name}")

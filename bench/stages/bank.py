@@ -146,10 +146,10 @@ class SimulationBank:
             shared = self._prefix(n, "shared", stream, split, make, score)
             stacked = {k: v.expand(len(self.members), *v.shape) for k, v in shared.items()}
             if self.training_data == "bootstrap":
-                rows = [
-                    torch.randint(n, (n,), generator=generator("bootstrap", self.seed, m, stream))
-                    for m in self.members
-                ]
+                rngs = [generator("bootstrap", self.seed, m, stream) for m in self.members]
+                # In order, so that copies stay together: a method that holds out the first rows
+                # for validation does not train on them too.
+                rows = [torch.randint(n, (n,), generator=rng).sort().values for rng in rngs]
                 stacked = {k: torch.stack([v[0][r] for r in rows]) for k, v in stacked.items()}
         return Simulations(stacked["x"], stacked["context"], stacked.get("score"))
 

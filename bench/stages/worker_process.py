@@ -27,6 +27,10 @@ _ENVIRONMENT = {
     "OPENBLAS_NUM_THREADS": "1",
     "NUMBA_NUM_THREADS": "1",
     "PYTHONSAFEPATH": "1",
+    # glibc gives large blocks back to the system at once and faults their pages in anew for every
+    # tensor; kept, networks are evaluated 1.3 to 1.7 times faster.
+    "MALLOC_MMAP_THRESHOLD_": str(2**28),
+    "MALLOC_TRIM_THRESHOLD_": str(2**29),
 }
 _REPORT_EVERY = 0.1  # seconds between two progress messages of one job
 

@@ -252,6 +252,9 @@ class Workers:
     def _stop(self, *workers: _Worker) -> None:
         """Kill workers and wait until they are gone; all at once, as dying can take a while."""
         for worker in workers:
+            with suppress(psutil.Error):  # what its jobs have started goes with it
+                for child in psutil.Process(worker.process.pid).children(recursive=True):
+                    child.kill()
             worker.process.kill()
         for worker in workers:
             worker.process.join()

@@ -11,6 +11,7 @@ import signal
 import subprocess
 import sys
 import time
+from contextlib import suppress
 from pathlib import Path
 
 import numpy as np
@@ -132,6 +133,16 @@ def finish(process, status=0):
     assert process.returncode == status, err
     assert "Traceback" not in err
     return out, err
+
+
+def survivors(folder):
+    """Command lines of the processes that work in a folder."""
+    found = []
+    for process in psutil.process_iter():
+        with suppress(psutil.Error):
+            if process.cwd() == str(folder):
+                found.append(process.cmdline())
+    return found
 
 
 # What is made, and what is reused
@@ -571,6 +582,7 @@ def test_everything_that_a_plugin_can_do_wrong(undisturbed, tmp_path):
     assert lines[-1].endswith("results in results/tiny")
     assert "noise on standard output" in lines
     assert "noise" not in out
+    assert not survivors(tmp_path)
 
     store = Store.open(tmp_path / "results" / "tiny")
     status = list(status_lines(Results(store)))

@@ -42,7 +42,7 @@ class Hangs(Base):
 
     def fit(self, task, bank, features, members, run):
         if os.fork() == 0:  # a child that survives its parent, with all its open files
-            time.sleep(20)
+            time.sleep(60)
             os._exit(0)
         while True:
             time.sleep(60)

@@ -124,7 +124,7 @@ def test_crossings_of_a_parabola_are_exact(
 
 @settings(deadline=None)
 @given(
-    skew=st.floats(-0.12, 0.12),
+    skew=st.floats(-0.06, 0.06),
     spacing=st.floats(0.1, 0.5),
     offset=unit,
     threshold=st.sampled_from([1.0, 4.0]),

@@ -686,7 +686,7 @@ def test_zoom_against_a_dense_scan_of_rugged_networks(name: str, scale: float) -
 
 
 def test_zoom_against_a_dense_scan_of_a_trained_network(tmp_path: Path) -> None:
-    """Networks of 3 × 120, 30 datasets of each task: at most 0.0057 half-widths off, median 0.0007."""
+    """Networks of 3 × 120, 30 datasets a task: at most 0.0057 half-widths off, median 0.0007."""
     task = REGISTRY.task("gaussians-far")
     store = Store(tmp_path)
     method = REGISTRY.method("lre")
