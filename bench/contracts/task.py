@@ -85,6 +85,9 @@ class Task(ABC):
     resolution: tuple[Resolution, ...] = (Resolution(spacing=0.25, tolerance=None), Resolution())
     """One entry per parameter."""
 
+    plugin_hash: str = ""
+    """Set by the suite for a task from a plugin file: SHA-256 of the file's bytes."""
+
     @property
     def settings(self) -> Mapping[str, Any]:
         """The task's own parameters, JSON-able; part of the identity of fits."""

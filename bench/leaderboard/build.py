@@ -13,6 +13,7 @@ from bench.contracts import Metric
 from bench.leaderboard.results import Fit, Results, Scores
 from bench.numerics.clustering import Array, Estimate, mean, median, ratio
 from bench.numerics.ranking import rank
+from bench.stages.cells import truth_among
 
 
 @dataclass(frozen=True)
@@ -79,12 +80,12 @@ def build(
 ) -> list[Leaderboard]:
     """Builds every leaderboard of a results folder."""
     groups: dict[tuple[str, int, str, int], list[Fit]] = {}
-    oracles: dict[str, Fit] = {}
+    oracles: dict[str, list[Fit]] = {}
     for fit in results.fits:
         if not any(fnmatch.fnmatchcase(fit.task, t) for t in tasks):
             continue
         if fit.oracle:
-            oracles[fit.task] = fit
+            oracles.setdefault(fit.task, []).append(fit)
             continue
         identity = fit.identity
         key = (fit.task, identity["budget"], identity["training_data"], identity["seed"])
@@ -98,7 +99,8 @@ def build(
     for key, fits in sorted(groups.items()):
         for folder, plan in plans:
             if key[3] == plan["seed"] or not fits:
-                board = _board(results, metrics, key, fits, oracles.get(key[0]), folder, plan)
+                truth = truth_among(oracles.get(key[0], []))
+                board = _board(results, metrics, key, fits, truth, folder, plan)
                 if board is not None:
                     boards.append(board)
     return boards
@@ -140,9 +142,11 @@ def _board(
         return None
     used = [m for m in metrics if kind in m.plans]
     rows = [_row(results, fit, scores, truth, used) for fit, scores in scored]
-    rows += [
-        Row(f.label, f, 0, {}, None, {}, results.failures(f)) for f, s in candidates if s is None
-    ]
+    for fit in (f for f, s in candidates if s is None):
+        failures = results.failures(fit)
+        if failures:
+            rows.append(Row(fit.label, fit, 0, {}, None, {}, failures))
+    _tell_apart(rows)
     parameters = tuple(
         name.partition("/")[2] for name in scored[0][1].values if name.startswith("width/")
     )
@@ -159,6 +163,14 @@ def _board(
         absent,
         expected_coverage(plan["plan"]),
     )
+
+
+def _tell_apart(rows: Sequence[Row]) -> None:
+    """Adds the fit's hash to labels that several rows share: versions of an edited plugin, say."""
+    labels = [row.label for row in rows]
+    for row in rows:
+        if labels.count(row.label) > 1:
+            row.label += f" #{row.fit.folder.rsplit('-', 1)[1][:6]}"
 
 
 def _order(row: Row) -> float:
@@ -217,10 +229,11 @@ def _quantities(
     at = [
         (int(p), _estimate(gap, point, point == p, share=metric.share))
         for p in np.unique(point[point >= 0])
+        if (point == p).sum() > 1  # one dataset shows no spread
     ]
-    known = [(p, q) for p, q in at if q.estimate is not None]
+    known = [(abs(q.estimate.value), p, q) for p, q in at if q.estimate is not None]
     if known:
-        worst, quantity = max(known, key=lambda item: abs(item[1].estimate.value))  # type: ignore[union-attr]
+        _, worst, quantity = max(known, key=lambda item: item[0])
         yield f"{name}/worst", Quantity(quantity.estimate, where=f"point {worst + 1}")
 
 

@@ -92,7 +92,11 @@ def _sections(board: Leaderboard) -> list[tuple[str, list[Column]]]:
             [
                 method,
                 *((f"gap {n}", _cell(f"coverage/{n}/gap")) for n in names),
-                *((f"gap {n} at worst", _cell(f"coverage/{n}/worst")) for n in names),
+                *(
+                    (f"gap {n} at worst", _cell(f"coverage/{n}/worst"))
+                    for n in names
+                    if any(f"coverage/{n}/worst" in row.quantities for row in board.rows)
+                ),
             ],
         ),
         *(

@@ -1,5 +1,6 @@
 """Results: what a results folder holds, read only."""
 
+import re
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -8,6 +9,8 @@ from numpy.typing import NDArray
 
 from bench.stages.cells import label
 from bench.stages.store import Store
+
+_IDENTIFIES = {"task", "method", "configuration", "oracle", "identity"}
 
 
 @dataclass
@@ -75,15 +78,15 @@ class Results:
 
     def _read_fit(self, key: str) -> None:
         record = self.store.record(key)
-        if record is None:
+        if record is None or not set(record) >= _IDENTIFIES:
             return
         folder = key.removeprefix("fits/").removesuffix("/fit")
-        fit = Fit(folder=folder, **record)
+        fit = Fit(folder=folder, **{name: record[name] for name in _IDENTIFIES})
         for member_key in self.store.keys(f"fits/{folder}"):
-            name = member_key.rsplit("/", 1)[1]
-            if not name.startswith("member-"):
+            found = re.fullmatch(r"member-(\d+)", member_key.rsplit("/", 1)[1])
+            if found is None:
                 continue
-            number = int(name.removeprefix("member-"))
+            number = int(found[1])
             member = self.store.record(member_key)
             if member is None:
                 fit.failed[number] = "its record is damaged; run again"

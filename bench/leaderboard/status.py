@@ -28,7 +28,8 @@ def status_lines(results: Results) -> Iterator[str]:
         for what, reason in results.failures(fit).items():
             yield f"  failed: {what}: {reason}"
     for absent in run.get("absent", []):
-        yield f"n/a: {absent['label']} on {absent['task']}: {absent['reason']}"
+        what = "failed" if absent.get("broken") else "n/a"
+        yield f"{what}: {absent['label']} on {absent['task']}: {absent['reason']}"
 
 
 def _done(results: Results, fit: str, plan: str) -> int:

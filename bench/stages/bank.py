@@ -190,7 +190,7 @@ class SimulationBank:
             number,
         ]
         # An edited plugin file may simulate something else under the same name and version.
-        name = digest(identity, getattr(self.task, "plugin_hash", ""))
+        name = digest(identity, self.task.plugin_hash)
         key = f"simulations/{self.task.name}/{name[:2]}/{name[:32]}"
         wanted = {"x", "context", "score"} if score else {"x", "context"}
         entry = self.store.read(key)

@@ -1,9 +1,9 @@
 """Cells: one method, in one configuration, on one task, at one budget; and their identity."""
 
 import fnmatch
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import asdict, dataclass
-from typing import Any
+from typing import Any, Protocol, TypeVar
 
 from pydantic import ValidationError
 
@@ -62,6 +62,22 @@ class Cell:
 def label(method: str, configuration: str) -> str:
     """How a method in a configuration is called; "default" goes without saying."""
     return method if configuration == "default" else f"{method}:{configuration}"
+
+
+class _MayBeOracle(Protocol):
+    @property
+    def method(self) -> str: ...
+    @property
+    def oracle(self) -> bool: ...
+
+
+_Any = TypeVar("_Any", bound=_MayBeOracle)
+
+
+def truth_among(cells: Iterable[_Any]) -> _Any | None:
+    """The exact likelihood among cells or fits of one task; a plugin's oracle only without it."""
+    oracles = [cell for cell in cells if cell.oracle]
+    return min(oracles, key=lambda cell: cell.method != "exact", default=None)
 
 
 @dataclass(frozen=True)

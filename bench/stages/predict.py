@@ -86,7 +86,7 @@ def _likelihoods(
     full: list[list[Curves]] = []
     total = number_of_sets(task, plan)
     probe = torch.zeros(1, *task.event_shape, device=device), task.nominal[None].to(device)
-    members = len(surrogate.log_ratio(*probe))
+    members = len(_log_ratio(task, surrogate, *probe))
     finer = [dataclasses.replace(r, spacing=_FULL_SPACING, tolerance=None) for r in task.resolution]
 
     def evaluate(

@@ -6,7 +6,7 @@ from pydantic import TypeAdapter
 
 from bench.contracts import Plan
 from bench.stages import jobs
-from bench.stages.cells import Cell
+from bench.stages.cells import Cell, truth_among
 from bench.stages.execute import Planned
 from bench.stages.registry import Registry
 from bench.stages.store import Store
@@ -22,10 +22,9 @@ def plan_scores(store: Store, registry: Registry) -> list[Planned]:
         if record is not None:
             cell = Cell(**record)
             cells[cell.folder] = cell
-    truths = {cell.task: cell for cell in cells.values() if cell.oracle}
     planned = []
     for folder, cell in sorted(cells.items()):
-        truth = truths.get(cell.task)
+        truth = truth_among(c for c in cells.values() if c.task == cell.task)
         for key in store.keys(f"predictions/{folder}"):
             plan_folder, name = key.rsplit("/", 2)[1:]
             plan = store.record(f"plans/{plan_folder}")

@@ -10,7 +10,7 @@ import torch
 from bench.contracts import Task
 from bench.errors import UsageError
 from bench.stages import jobs
-from bench.stages.cells import Absent, Cell, plan_folder, select_cells, select_tasks
+from bench.stages.cells import Absent, Cell, plan_folder, select_cells, select_tasks, truth_among
 from bench.stages.execute import Planned, Report, execute
 from bench.stages.preset import Preset
 from bench.stages.registry import Registry
@@ -130,7 +130,7 @@ class BenchmarkRun:
         planned: dict[str, Planned] = {}
         for task in self.tasks:
             cells = [c for c in self.cells if c.task == task.name]
-            truth = next((c for c in cells if c.oracle), None)
+            truth = truth_among(cells)
             for cell in sorted(cells, key=lambda c: not c.oracle):
                 for block in self._blocks(cell):
                     for p in self._plan_block(task, cell, truth, block, planned):

@@ -1,6 +1,7 @@
 """The architecture as a test: who may import whom."""
 
 import ast
+import tomllib
 from pathlib import Path
 
 import pytest
@@ -50,3 +51,15 @@ def test_nothing_is_unpickled_from_disk():
                 continue  # pipes between our own processes
             assert not imported(path) & {"pickle", "dill", "joblib", "shelve", "cloudpickle"}, path
             assert "torch.load" not in path.read_text(), path
+
+
+def test_every_package_is_in_the_wheel():
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text())
+    found = {
+        ".".join(path.parent.relative_to(ROOT).parts)
+        for path in (ROOT / "bench").rglob("__init__.py")
+    }
+    assert set(project["tool"]["setuptools"]["packages"]) == found | {
+        "bench.tasks",
+        "bench.methods",
+    }
