@@ -39,7 +39,7 @@ def _coverage(row: Row, parameters: tuple[str, ...], level: float) -> str:
             continue
         gap = quantity.estimate
         low, high = gap.interval(level)
-        points = f"{100 * gap.value:+.0f} ± {100 * gap.error:.0f} points in {name}"
+        points = f"{round(100 * gap.value):+d} ± {100 * gap.error:.0f} points in {name}"
         (known if low > 0 or high < 0 else unknown).append(points)
     parts = []
     if known:

@@ -23,7 +23,7 @@ def digest(*what: Any) -> str:
 
     Example:
         >>> digest("task", 1)[:8]
-        '1ce9f4fb'
+        '5c390c35'
     """
     return hashlib.sha256(canonical_json(what).encode()).hexdigest()
 

@@ -308,7 +308,7 @@ def test_a_plugin_that_does_not_load_fails_the_run_that_asks_for_it(bench, folde
     line, end = err.splitlines()
     assert line.startswith(f"failed: plugin {folder}/bad.py on every task: ModuleNotFoundError: ")
     assert end.startswith("0 made, 6 reused, ")
-    assert f"n/a: plugin {folder}/bad.py on every task: " in bench("status")[1]
+    assert f"failed: plugin {folder}/bad.py on every task: " in bench("status")[1]
 
 
 def test_a_task_that_does_not_load(bench, folder):
