@@ -71,10 +71,10 @@ class _MayBeOracle(Protocol):
     def oracle(self) -> bool: ...
 
 
-_Any = TypeVar("_Any", bound=_MayBeOracle)
+_CellOrFit = TypeVar("_CellOrFit", bound=_MayBeOracle)
 
 
-def truth_among(cells: Iterable[_Any]) -> _Any | None:
+def truth_among(cells: Iterable[_CellOrFit]) -> _CellOrFit | None:
     """The exact likelihood among cells or fits of one task; a plugin's oracle only without it."""
     oracles = [cell for cell in cells if cell.oracle]
     return min(oracles, key=lambda cell: cell.method != "exact", default=None)

@@ -134,10 +134,6 @@ class Store:
         except (OSError, SafetensorError, ValueError):
             return None
 
-    def is_sound(self, key: str) -> bool:
-        """Whether an entry is there and unharmed."""
-        return self.read(key) is not None
-
     def keys(self, prefix: str) -> list[str]:
         """Keys that have a record under a folder, sorted; their soundness is not checked."""
         folder = self.root / prefix

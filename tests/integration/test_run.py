@@ -98,7 +98,7 @@ def finished(root):
         key
         for part in ("fits", "predictions", "scores")
         for key in store.keys(part)
-        if (store.record(key) or {}).get("status") == "done" and store.is_sound(key)
+        if (store.record(key) or {}).get("status") == "done" and store.read(key) is not None
     }
     return {
         name: value
