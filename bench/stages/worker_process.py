@@ -5,6 +5,7 @@ A worker and its parent, `workers`, talk in pickled messages through a pipe, to 
 
 from __future__ import annotations
 
+import io
 import multiprocessing
 import os
 import pickle
@@ -68,6 +69,8 @@ def serve(connection: Connection) -> None:
     os.environ.pop("PYTHONSAFEPATH", None)  # not for what a job may start
     if sys.stdout and sys.stderr:  # else their numbers belong to other files
         os.dup2(2, 1)  # what jobs print must not end up in the parent's output
+        if isinstance(sys.stdout, io.TextIOWrapper):  # and not be lost when a worker is killed
+            sys.stdout.reconfigure(line_buffering=True)
     threading.Thread(target=_exit_with_parent, daemon=True).start()
 
     connection.send_bytes(_message("ready"))
