@@ -38,6 +38,10 @@ class Training(Settings):
     schedule: Literal["constant", "one-cycle"] = "one-cycle"
     clip: float = Field(default=0.0, ge=0)
 
+    def batch_of(self, rows: int) -> int:
+        """Rows of a batch of a training set of so many rows."""
+        return min(self.batch_size, max(rows // 128, 64), rows)
+
 
 class Trainable(Protocol):
     """A stack of networks, members leading."""
@@ -83,7 +87,7 @@ def train(
     members, rows = data[0].shape[:2]
     parameters = net.parameters()
     device = run.device
-    batch = min(settings.batch_size, max(rows // 128, 64), rows)
+    batch = settings.batch_of(rows)
     per_epoch = rows // batch
     epochs = max(settings.epochs, math.ceil(settings.steps / per_epoch))
     optimiser = torch.optim.Adam(parameters, lr=settings.learning_rate, fused=True)

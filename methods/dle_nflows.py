@@ -1,0 +1,77 @@
+"""DLE on nflows (Durkan et al. 2019, arXiv:1906.04032), which the first papers used.
+
+Its splines select by boolean masks, so members train one after another and nothing is compiled. In
+its autoregressive networks the parameters of the first feature's spline depend on nothing at all,
+not even on the context; it is the other blocks, in which the order is reversed, that condition it.
+"""
+
+from collections.abc import Mapping
+from importlib.util import find_spec
+from typing import Any, ClassVar
+
+from torch import Tensor, nn
+from torch.nn import functional
+
+from bench.contracts import Task
+from bench.errors import NotApplicable
+
+from .dle import DLE, FlowShape
+
+
+class NflowsFlow(FlowShape):
+    """Builds the flow on nflows."""
+
+    def __call__(self) -> nn.Module:
+        from nflows.distributions import StandardNormal
+        from nflows.flows import Flow
+        from nflows.transforms import (
+            CompositeTransform,
+            MaskedPiecewiseRationalQuadraticAutoregressiveTransform,
+            ReversePermutation,
+        )
+
+        blocks: list[nn.Module] = []
+        for i in range(self.transforms):
+            blocks += [ReversePermutation(self.features)] if i else []
+            blocks.append(
+                MaskedPiecewiseRationalQuadraticAutoregressiveTransform(
+                    self.features,
+                    self.hidden[0],
+                    self.embedding,
+                    num_bins=self.bins,
+                    tails="linear",
+                    tail_bound=5.0,
+                    num_blocks=len(self.hidden) - 1,
+                    use_residual_blocks=False,
+                    activation=getattr(functional, self.activation),
+                )
+            )
+        flow = Flow(CompositeTransform(blocks), StandardNormal([self.features]), self.embed())
+        return _LogDensity(flow)
+
+
+class _LogDensity(nn.Module):
+    def __init__(self, flow: Any) -> None:
+        super().__init__()
+        self.flow = flow
+
+    def forward(self, y: Tensor, eta: Tensor) -> Tensor:
+        out: Tensor = self.flow.log_prob(y, eta)
+        return out
+
+
+class DLENflows(DLE):
+    """Density estimation with a conditional neural spline flow, on nflows."""
+
+    name = "dle-nflows"
+    title = "Conditional spline flow (nflows)"
+    configurations: ClassVar[Mapping[str, Mapping[str, Any]]] = DLE.configurations
+    Flow = NflowsFlow
+    vectorise = False
+
+    def check(self, task: Task) -> None:
+        super().check(task)
+        if find_spec("nflows") is None:
+            raise NotApplicable("dle-nflows needs nflows: pip install 'nlbench[nflows]'")
+        if len(set(self.config.hidden)) > 1:
+            raise NotApplicable("the hidden layers of dle-nflows must be of one width")
