@@ -27,10 +27,10 @@ from bench.contracts import (
 from bench.errors import NotApplicable
 from bench.numerics.networks import Activation
 from bench.numerics.stacks import Stack
-from bench.numerics.training import Training, train
+from bench.numerics.training import SEARCH, Training, train
 
 _ROWS = 8192  # rows of a network evaluation, which is compiled for batches of this size alone
-_COMPILE_TRAINING = 5_000_000  # rows to train on, from which compiling pays
+_COMPILE_TRAINING = 2_000_000  # rows to train on, from which compiling pays
 _COMPILE_EVALUATION = 1_000_000  # rows evaluated, after which it is worth compiling
 
 
@@ -132,6 +132,10 @@ class DLE(ComponentMethod):
                 "epochs": 10,
             },
         },
+    }
+    search: ClassVar[Mapping[str, Sequence[Any]]] = {
+        "activation": ("relu", "silu"),
+        **SEARCH,
     }
     config: DLEConfig
     Flow: ClassVar[type[FlowShape]] = ZukoFlow

@@ -27,7 +27,7 @@ from bench.contracts import (
 )
 from bench.errors import NotApplicable
 from bench.numerics.networks import Activation, StackedMLP
-from bench.numerics.training import Training, train
+from bench.numerics.training import SEARCH, Training, train
 
 _ROWS = 8192  # rows of a network evaluation: its activations stay in cache
 
@@ -75,6 +75,10 @@ class LRE(ComponentMethod):
                 "epochs": 10,
             },
         },
+    }
+    search: ClassVar[Mapping[str, Sequence[Any]]] = {
+        "activation": ("relu", "silu"),
+        **SEARCH,
     }
     config: LREConfig
 

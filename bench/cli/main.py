@@ -15,6 +15,7 @@ import click
 
 import bench
 from bench.cli.folder import boards, damaged, open_results, write_leaderboards
+from bench.cli.tune import tune
 from bench.errors import BenchError, UsageError
 
 if TYPE_CHECKING:
@@ -213,6 +214,9 @@ def list_(kind: str | None, plugins: tuple[str, ...]) -> None:
     registry = Registry(plugins)
     click.echo(listing(registry, [k for k in KINDS if kind in (None, k)]))
     _warn(registry.failures)
+
+
+cli.add_command(tune)
 
 
 def _command() -> list[str]:

@@ -114,6 +114,9 @@ class Method(ABC):
     Config: ClassVar[type[Settings]] = Settings
     configurations: ClassVar[Mapping[str, Mapping[str, Any]]] = {"default": {}}
     """Named settings of Config; the first is the default."""
+    search: ClassVar[Mapping[str, Sequence[Any]]] = {}
+    """Values that `bench tune` tries, by the dotted name of a setting; there must also be a setting
+    `training.epochs`."""
 
     def __init__(self, config: Settings) -> None:
         self.config = config

@@ -259,13 +259,13 @@ def _estimate(
     try:
         if denominator is None:
             estimate = mean(selected[0], point[defined])
-            return Quantity(_not_certain(estimate, int(defined.sum())) if share else estimate)
+            return Quantity(not_certain(estimate, int(defined.sum())) if share else estimate)
         return Quantity(ratio(selected[0], selected[1], point[defined]))
     except ValueError as error:
         return Quantity(reason=str(error))
 
 
-def _not_certain(estimate: Estimate, sets: int) -> Estimate:
+def not_certain(estimate: Estimate, sets: int) -> Estimate:
     """Gives a share of equal answers the error of Agresti & Coull (1998), for it is not certain."""
     if estimate.error > 0:
         return estimate

@@ -207,6 +207,24 @@ def _two_lines(name: str) -> str:
     return name[:middle] + "\n" + name[middle + 1 :]
 
 
+def printed(what: Text | Table, style: str = "") -> str:
+    """Prints for a terminal, as wide as it is, a table as wide as it needs.
+
+    A number cut short would lie: on a narrow terminal a table may be wider than it.
+    """
+    width = Console().width
+    needed = Console(width=1000).measure(what).maximum if isinstance(what, Table) else 0
+    console = Console(width=max(width, needed), highlight=False)
+    with console.capture() as captured:
+        console.print(what, style=style)
+    return captured.get()
+
+
+def escape(text: str) -> str:
+    """Writes a text so that Markdown shows it as it is, in a table too."""
+    return text.replace("|", "\\|").replace("<", "&lt;").replace("\n", " ")
+
+
 def table(boards: Sequence[Leaderboard], brief: bool = False) -> str:
     """Renders for a terminal, as wide as it is.
 
@@ -214,16 +232,10 @@ def table(boards: Sequence[Leaderboard], brief: bool = False) -> str:
         boards: the leaderboards.
         brief: only the first table and the verdict of those that rank; the rest if none does.
     """
-    width = Console().width
     lines: list[str] = []
 
     def show(what: Text | Table, style: str = "") -> None:
-        # A number cut short would lie: on a narrow terminal a table may be wider than it.
-        needed = Console(width=1000).measure(what).maximum if isinstance(what, Table) else 0
-        console = Console(width=max(width, needed), highlight=False)
-        with console.capture() as captured:
-            console.print(what, style=style)
-        lines.append(captured.get())
+        lines.append(printed(what, style))
 
     ranking = [board for board in boards if any(row.rank for row in board.rows)]
     for board in ranking if brief and ranking else boards:
@@ -251,10 +263,6 @@ def table(boards: Sequence[Leaderboard], brief: bool = False) -> str:
 def markdown(boards: Sequence[Leaderboard]) -> str:
     """Renders GitHub-flavoured Markdown."""
     lines: list[str] = []
-
-    def escape(text: str) -> str:
-        return text.replace("|", "\\|").replace("<", "&lt;").replace("\n", " ")
-
     for board in boards:
         lines += [f"### {escape(heading(board))}", ""]
         for number, (title, columns) in enumerate(_sections(board)):

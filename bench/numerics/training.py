@@ -43,6 +43,14 @@ class Training(Settings):
         return min(self.batch_size, max(rows // 128, 64), rows)
 
 
+SEARCH = {
+    "training.learning_rate": (1e-3, 3e-3, 1e-2),
+    "training.schedule": ("constant", "one-cycle"),
+    "training.batch_size": (1024, 4096),
+}
+"""What `bench tune` tries of every network's training; see `bench.contracts.Method.search`."""
+
+
 class Trainable(Protocol):
     """A stack of networks, members leading."""
 

@@ -1,7 +1,7 @@
 """Predictions: evaluates a trained surrogate on the datasets of a plan."""
 
 import dataclasses
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -26,7 +26,7 @@ from bench.contracts import (
 from bench.errors import PluginError
 from bench.numerics.intervals import summarise
 from bench.numerics.seeds import generator
-from bench.numerics.surface import EventSet, zoom
+from bench.numerics.surface import EventSet, LogRatio, zoom
 from bench.stages.bank import SimulationBank
 from bench.stages.datasets import EventsOfSet, describe, number_of_sets, sets
 from bench.stages.store import Store
@@ -35,9 +35,11 @@ EVALUATION = 1
 """Version of the evaluation; part of every prediction's identity."""
 
 _FULL_SPACING = 0.25  # nodes of all k M events, in their half-widths: under σ/3
+_WHOLE = ((0.0, 1.0), (0.0, 1.0))
 _STEP = 0.005  # half the finite difference of a score, in unit coordinates
 
 Predicted = list[dict[str, NDArray[Any]]]
+Window = tuple[tuple[float, float], ...]
 
 
 def predict(
@@ -89,31 +91,15 @@ def _likelihoods(
     members = len(_log_ratio(task, surrogate, *probe))
     finer = [dataclasses.replace(r, spacing=_FULL_SPACING, tolerance=None) for r in task.resolution]
 
-    def evaluate(
-        events: EventsOfSet,
-        counts: Tensor,
-        resolution: tuple[Resolution, ...] | list[Resolution],
-        start: tuple[tuple[float, float], ...] = ((0.0, 1.0), (0.0, 1.0)),
-    ) -> tuple[list[Curves], tuple[tuple[float, float], ...]]:
-        weighed = EventSet(
-            lambda x, context: _log_ratio(task, surrogate, x, context),
-            events.x.to(device),
-            counts.to(device),
-            task.space,
-            task.weights,
-            events.theta,
-            members,
-        )
-        lattice = zoom(weighed, resolution, start=start)
-        window = tuple((float(axis[0]), float(axis[-1])) for axis in lattice.axes)
-        return _by_member(summarise(lattice, task.space), len(counts)), window
+    def log_ratio(x: Tensor, context: Tensor) -> Tensor:
+        return _log_ratio(task, surrogate, x, context)
 
     for events in sets(task, plan, seed):
-        own, window = evaluate(events, events.counts, task.resolution)
+        own, window = evaluate(task, log_ratio, events, device, members)
         curves.append(own)
         if isinstance(plan, BootstrapPlan):
-            everything = torch.ones(1, len(events.x))
-            full.append(evaluate(events, everything, finer, window)[0])
+            everything = dataclasses.replace(events, counts=torch.ones(1, len(events.x)))
+            full.append(evaluate(task, log_ratio, everything, device, members, finer, window)[0])
         seen.append(dataclasses.replace(events, x=events.x[:0]))
         report(stage="evaluate", done=len(seen), total=total)
 
@@ -126,6 +112,46 @@ def _likelihoods(
             arrays["full_set"] = np.array([s.number for s in seen], dtype=np.int64)
         predicted.append(arrays)
     return predicted
+
+
+def evaluate(
+    task: Task,
+    log_ratio: LogRatio,
+    events: EventsOfSet,
+    device: torch.device,
+    members: int = 1,
+    resolution: Sequence[Resolution] | None = None,
+    start: Window = _WHOLE,
+) -> tuple[list[Curves], Window]:
+    """Evaluates the datasets of one set of events.
+
+    Args:
+        task: the task.
+        log_ratio: maps events (n, \\*event) and contexts (J, d) to (members, K, n, J).
+        events: the set and its datasets.
+        device: where log_ratio runs.
+        members: how many members log_ratio has.
+        resolution: how finely, per parameter; the task's own where None.
+        start: where to look for the maxima, unit coordinates.
+
+    Returns:
+        What is kept of the datasets, by member, and the window of the final pass.
+
+    Raises:
+        NonFiniteError: if a log-ratio is NaN or +inf.
+    """
+    weighed = EventSet(
+        log_ratio,
+        events.x.to(device),
+        events.counts.to(device),
+        task.space,
+        task.weights,
+        events.theta,
+        members,
+    )
+    lattice = zoom(weighed, resolution or task.resolution, start=start)
+    window = tuple((float(axis[0]), float(axis[-1])) for axis in lattice.axes)
+    return _by_member(summarise(lattice, task.space), len(events.counts)), window
 
 
 def _by_member(curves: Curves, datasets: int) -> list[Curves]:

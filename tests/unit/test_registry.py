@@ -331,7 +331,9 @@ def test_unknown_names(plugin):
         UsageError, match=r"^unknown task 'gausian-far'; did you mean gaussians-far"
     ):
         registry.task("gausian-far")
-    with pytest.raises(UsageError, match=r"^unknown method 'xyz'; known: dle, dle-nflows, exact, histogram, lre"):
+    with pytest.raises(
+        UsageError, match=r"^unknown method 'xyz'; known: dle, dle-nflows, exact, histogram, lre"
+    ):
         registry.method("xyz")
 
 

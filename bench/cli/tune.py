@@ -1,0 +1,151 @@
+"""The command `bench tune`: searches the settings of a method on validation loss alone."""
+
+import os
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import click
+
+from bench.errors import BenchError
+
+if TYPE_CHECKING:
+    from bench.stages.tune import Search, Trial
+
+
+@click.command()
+@click.argument("method")
+@click.option(
+    "--task",
+    "tasks",
+    multiple=True,
+    metavar="GLOB",
+    help="Tasks whose mean validation loss decides; may be repeated.  [default: all]",
+)
+@click.option("--budget", type=click.IntRange(1), default=1_000_000, show_default=True)
+@click.option("--epochs", type=click.IntRange(1), default=9, show_default=True, help="Last rung.")
+@click.option("--rungs", type=click.IntRange(1, 10), default=3, show_default=True)
+@click.option(
+    "--members", type=click.IntRange(1), default=2, show_default=True, help="In the last rung."
+)
+@click.option("--seed", type=click.IntRange(0), default=0, show_default=True)
+@click.option("--workers", type=click.IntRange(1), help="Worker processes.  [default: the cores]")
+@click.option("--out", type=click.Path(), default="results/tuning", show_default=True)
+@click.option(
+    "--plugin",
+    "plugins",
+    multiple=True,
+    metavar="FILE",
+    help="Python file that defines tasks or methods; may be repeated.",
+)
+def tune(
+    method: str,
+    tasks: tuple[str, ...],
+    budget: int,
+    epochs: int,
+    rungs: int,
+    members: int,
+    seed: int,
+    workers: int | None,
+    out: str,
+    plugins: tuple[str, ...],
+) -> None:
+    """Search the settings of METHOD: learning rate, schedule, batch size, activation.
+
+    By successive halving, on validation loss only, with simulations that no leaderboard sees.
+    Writes OUT/METHOD.csv and OUT/METHOD.md; an interrupted search resumes.
+    """
+    from bench.stages.cells import select
+    from bench.stages.registry import Registry
+    from bench.stages.store import Store
+    from bench.stages.tune import make_search
+    from bench.stages.tune import tune as search_settings
+
+    registry = Registry(plugins)
+    names = select(tasks or ("*",), registry.names("tasks"), "task")
+    search = make_search(registry, method, names, budget, members, epochs, rungs, seed)
+    store = Store(Path(out))
+
+    def on_trial(trial: "Trial", done: int, of: int) -> None:
+        loss = trial.problem or f"loss {trial.loss:.5f}"
+        click.echo(
+            f"rung {trial.rung + 1}/{rungs}, {done}/{of}: {_described(trial)}: {loss}, "
+            f"{trial.seconds:.0f} s",
+            err=True,
+        )
+
+    limits = (4 * 3600.0, 8.0)
+    trials = search_settings(
+        search, registry, store, workers or os.cpu_count() or 1, limits, on_trial
+    )
+    rows = table(search, trials)
+    store.write_bytes(f"{method}.csv", as_csv(rows).encode())
+    store.write_bytes(f"{method}.md", as_markdown(search, rows).encode())
+    best = [t for t in trials if t.rung == rungs - 1 and t.kept]
+    if not best:
+        raise BenchError(f"every training failed, the first one: {trials[0].problem}")
+    click.echo(as_markdown(search, rows), nl=False)
+    click.echo(f"{len(trials)} trials in {store.root / method}.csv and .md", err=True)
+
+
+def _described(trial: "Trial") -> str:
+    return ", ".join(f"{name.rpartition('.')[2]} {v}" for name, v in trial.values.items())
+
+
+def table(search: "Search", trials: Sequence["Trial"]) -> list[dict[str, str]]:
+    """One row per trial, the last rung first, each by loss.
+
+    Losses are in nats; the error of the difference to the best of a rung is that of paired members
+    and tasks, where there are several members.
+    """
+    import numpy as np
+
+    rows = []
+    ordered = sorted(trials, key=lambda t: (-t.rung, t.loss))
+    for trial in ordered:
+        best = next(t for t in ordered if t.rung == trial.rung)
+        differences = np.subtract(trial.losses, best.losses).mean(0)  # over tasks, by member
+        error = differences.std(ddof=1) / len(differences) ** 0.5 if len(differences) > 1 else None
+        row = {"rung": str(trial.rung + 1), "epochs": str(trial.epochs)}
+        row |= {name.rpartition(".")[2]: str(value) for name, value in trial.values.items()}
+        row |= {
+            f"loss {task}": f"{np.mean(own):.5f}"
+            for task, own in zip(search.tasks, trial.losses, strict=True)
+        }
+        row["mean"] = f"{trial.loss:.5f}"
+        row["behind"] = f"{differences.mean():.5f}"
+        row["error"] = "" if error is None else f"{error:.5f}"
+        row["seconds"] = f"{trial.seconds:.0f}"
+        last = trial.rung == search.rungs - 1
+        row["outcome"] = trial.problem or (("best" if last else "went on") if trial.kept else "")
+        rows.append(row)
+    return rows
+
+
+def as_csv(rows: Sequence[dict[str, str]]) -> str:
+    """The rows as comma-separated values."""
+    import csv
+    import io
+
+    out = io.StringIO()
+    writer = csv.DictWriter(out, list(rows[0]), lineterminator="\n")
+    writer.writeheader()
+    writer.writerows(rows)
+    return out.getvalue()
+
+
+def as_markdown(search: "Search", rows: Sequence[dict[str, str]]) -> str:
+    """The rows as a Markdown table, with what was searched."""
+    lines = [
+        f"# Tuning {search.method}",
+        "",
+        f"Validation loss in nats, summed over components; {search.budget:,} simulator calls; "
+        f"{search.members} members in the last rung and one before; seed {search.seed}. Only the "
+        "last rung decides. `behind` is the distance to the best of the rung, its standard error "
+        "from paired members.",
+        "",
+        "| " + " | ".join(rows[0]) + " |",
+        "|" + " --- |" * len(rows[0]),
+    ]
+    lines += ["| " + " | ".join(v.replace("|", "\\|") for v in row.values()) + " |" for row in rows]
+    return "\n".join(lines) + "\n"

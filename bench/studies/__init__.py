@@ -1,0 +1,1 @@
+"""Studies: questions about the protocol itself, answered with exact likelihoods."""
