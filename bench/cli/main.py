@@ -15,6 +15,7 @@ import click
 
 import bench
 from bench.cli.folder import boards, damaged, open_results, write_leaderboards
+from bench.cli.study import study
 from bench.cli.tune import tune
 from bench.errors import BenchError, UsageError
 
@@ -183,8 +184,8 @@ def leaderboard(
 ) -> None:
     """Print the leaderboards of a results folder."""
     from bench.leaderboard import FORMATS, Results
-    from bench.stages.cells import select
     from bench.stages.registry import Registry, unknown
+    from bench.stages.selection import select
 
     if form not in FORMATS:
         raise UsageError(unknown("format", form, list(FORMATS)))
@@ -216,6 +217,7 @@ def list_(kind: str | None, plugins: tuple[str, ...]) -> None:
     _warn(registry.failures)
 
 
+cli.add_command(study)
 cli.add_command(tune)
 
 

@@ -1,5 +1,6 @@
 """The command `bench tune`: searches the settings of a method on validation loss alone."""
 
+import math
 import os
 from collections.abc import Sequence
 from pathlib import Path
@@ -55,8 +56,8 @@ def tune(
     By successive halving, on validation loss only, with simulations that no leaderboard sees.
     Writes OUT/METHOD.csv and OUT/METHOD.md; an interrupted search resumes.
     """
-    from bench.stages.cells import select
     from bench.stages.registry import Registry
+    from bench.stages.selection import select
     from bench.stages.store import Store
     from bench.stages.tune import make_search
     from bench.stages.tune import tune as search_settings
@@ -109,17 +110,21 @@ def table(search: "Search", trials: Sequence["Trial"]) -> list[dict[str, str]]:
         row = {"rung": str(trial.rung + 1), "epochs": str(trial.epochs)}
         row |= {name.rpartition(".")[2]: str(value) for name, value in trial.values.items()}
         row |= {
-            f"loss {task}": f"{np.mean(own):.5f}"
+            f"loss {task}": _number(float(np.mean(own)))
             for task, own in zip(search.tasks, trial.losses, strict=True)
         }
-        row["mean"] = f"{trial.loss:.5f}"
-        row["behind"] = f"{differences.mean():.5f}"
-        row["error"] = "" if error is None else f"{error:.5f}"
+        row["mean"] = _number(trial.loss)
+        row["behind"] = _number(float(differences.mean()))
+        row["error"] = "" if error is None else _number(float(error))
         row["seconds"] = f"{trial.seconds:.0f}"
         last = trial.rung == search.rungs - 1
         row["outcome"] = trial.problem or (("best" if last else "went on") if trial.kept else "")
         rows.append(row)
     return rows
+
+
+def _number(value: float) -> str:
+    return f"{value:.5f}" if math.isfinite(value) else ""
 
 
 def as_csv(rows: Sequence[dict[str, str]]) -> str:

@@ -13,6 +13,7 @@ from rich.text import Text
 
 from bench.leaderboard.build import Leaderboard, Quantity, Row
 from bench.leaderboard.verdict import verdict
+from bench.stages.cells import size
 
 Column = tuple[str, Callable[[Row], str]]
 
@@ -183,6 +184,11 @@ def notes(board: Leaderboard, brief: bool = False) -> list[str]:
         out.append("Rank: the interval of ranks that 95 % simultaneous comparisons allow.")
     if any(r.members == 1 and not r.fit.oracle for r in board.rows):
         out.append("With n = 1 errors hold for that one training set only.")
+    if board.training_data == "fresh" and any(size(r.fit.identity) > 1 for r in board.rows):
+        out.append(
+            "ensemble(…, N) averages N members with training sets of their own: it costs N times "
+            "the simulator calls of the others."
+        )
     for row in board.rows:
         for what, reason in row.failures.items():
             out.append(f"{row.label}: {what} failed: {reason}")
@@ -292,6 +298,7 @@ def flat(boards: Sequence[Leaderboard]) -> list[dict[str, Any]]:
                 "plan": board.plan_folder,
                 "method": row.fit.method,
                 "configuration": row.fit.configuration,
+                "ensemble": size(row.fit.identity),
                 "fit": row.fit.folder,
                 "members": row.members,
                 "rank_low": row.rank[0] if row.rank else None,
@@ -306,7 +313,8 @@ def flat(boards: Sequence[Leaderboard]) -> list[dict[str, Any]]:
             for what, reason in row.failures.items():
                 records.append(base | {"quantity": f"failure/{what}"} | _flat(None, None, reason))
         for label, reason in board.absent.items():
-            method, _, configuration = label.partition(":")
+            whole = label.startswith("ensemble(")  # its name has no simpler form
+            method, _, configuration = (label, "", "") if whole else label.partition(":")
             records.append(
                 dict.fromkeys(records[0] if records else ())
                 | {

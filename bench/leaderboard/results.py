@@ -36,7 +36,7 @@ class Fit:
     @property
     def label(self) -> str:
         """How tables call it."""
-        return label(self.method, self.configuration)
+        return label(self.method, self.configuration, self.identity)
 
 
 @dataclass(frozen=True)

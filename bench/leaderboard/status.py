@@ -3,6 +3,7 @@
 from collections.abc import Iterator
 
 from bench.leaderboard.results import Results
+from bench.stages.cells import size
 
 
 def status_lines(results: Results) -> Iterator[str]:
@@ -12,7 +13,8 @@ def status_lines(results: Results) -> Iterator[str]:
     if run:
         yield "last run: " + " ".join(run["command"])
     for fit in sorted(results.fits, key=lambda f: (f.task, not f.oracle, f.label, f.folder)):
-        members = 1 if fit.oracle else wanted if fit.folder in run.get("cells", []) else 0
+        of_each = wanted // size(fit.identity) if fit.folder in run.get("cells", []) else 0
+        members = 1 if fit.oracle else of_each
         of = f"/{members}" if members else ""
         identity = fit.identity
         yield (

@@ -1,14 +1,13 @@
 """Cells: one method, in one configuration, on one task, at one budget; and their identity."""
 
-import fnmatch
-from collections.abc import Iterable, Sequence
-from dataclasses import asdict, dataclass
+from collections.abc import Iterable, Mapping
+from dataclasses import asdict, dataclass, replace
 from typing import Any, Protocol, TypeVar
 
 from pydantic import ValidationError
 
 from bench.contracts import HeldOutPlan, Method, Plan, Task
-from bench.errors import NotApplicable, PluginError, UsageError
+from bench.errors import PluginError, UsageError
 from bench.numerics.seeds import digest
 from bench.stages.check import blamed_on
 from bench.stages.predict import EVALUATION
@@ -23,6 +22,8 @@ class Cell:
 
     The configuration's name, the number of members, the device and the workers are not part of
     the identity: equal configurations share one fit, and more members train only what is missing.
+    A cell may be an ensemble of another one's members: nothing is trained for it, and its member i
+    averages `size` of theirs.
     """
 
     task: str
@@ -39,16 +40,36 @@ class Cell:
     @property
     def label(self) -> str:
         """How the cell is called in progress and tables."""
-        return label(self.method, self.configuration)
+        return label(self.method, self.configuration, self.identity)
+
+    @property
+    def size(self) -> int:
+        """How many trained members one member of it averages."""
+        return size(self.identity)
+
+    @property
+    def base(self) -> "Cell":
+        """The cell whose members it averages."""
+        return replace(self, identity={k: v for k, v in self.identity.items() if k != "ensemble"})
+
+    def ensemble(self, size: int) -> "Cell":
+        """The cell that averages so many of its members."""
+        return replace(self, identity={**self.identity, "ensemble": size})
 
     @property
     def folder(self) -> str:
         """Where its parts are kept, under fits/, predictions/ and scores/."""
-        return f"{self.task}/{self.method}-{self.key}"
+        ensemble = f"ensemble-{self.size}-" if self.size > 1 else ""
+        return f"{self.task}/{ensemble}{self.method}-{self.key}"
 
     def fit_key(self, member: int) -> str:
         """Key of a member's fit."""
         return f"fits/{self.folder}/member-{member:03d}"
+
+    def base_keys(self, member: int) -> list[str]:
+        """Keys of the fits that a member averages."""
+        first = member * self.size
+        return [self.base.fit_key(m) for m in range(first, first + self.size)]
 
     def prediction_key(self, plan: str, member: int) -> str:
         """Key of a member's prediction for a plan's folder."""
@@ -59,9 +80,16 @@ class Cell:
         return f"scores/{self.folder}/{plan}/member-{member:03d}"
 
 
-def label(method: str, configuration: str) -> str:
+def label(method: str, configuration: str, identity: Mapping[str, Any] | None = None) -> str:
     """How a method in a configuration is called; "default" goes without saying."""
-    return method if configuration == "default" else f"{method}:{configuration}"
+    name = method if configuration == "default" else f"{method}:{configuration}"
+    members = size(identity or {})
+    return f"ensemble({name},{members})" if members > 1 else name
+
+
+def size(identity: Mapping[str, Any]) -> int:
+    """How many trained members one member averages."""
+    return int(identity.get("ensemble", 1))
 
 
 class _MayBeOracle(Protocol):
@@ -151,77 +179,3 @@ def configure(method: type[Method], configuration: str) -> Method:
             f"configuration {configuration!r} of method {method.name}: "
             f"{explain(error, method.Config)}"
         ) from error
-
-
-def select(patterns: Sequence[str], names: Sequence[str], what: str) -> list[str]:
-    """Names that match any pattern, in the order of `names`.
-
-    Raises:
-        UsageError: if a pattern matches nothing.
-    """
-    for pattern in patterns:
-        if not fnmatch.filter(names, pattern):
-            raise UsageError(unknown(what, pattern, names))
-    return [n for n in names if any(fnmatch.fnmatchcase(n, p) for p in patterns)]
-
-
-def select_tasks(registry: Registry, preset: Preset) -> tuple[list[Task], list[Absent]]:
-    """Tasks that a preset names; a plugin that does not load is absent, with its reason."""
-    tasks, absent = [], []
-    for name in select(preset.tasks, registry.names("tasks"), "task"):
-        try:
-            tasks.append(registry.task(name))
-        except PluginError as error:
-            absent.append(Absent(name, "every method", str(error), broken=True))
-    return tasks, absent
-
-
-def select_cells(
-    registry: Registry, tasks: Sequence[Task], preset: Preset
-) -> tuple[list[Cell], list[Absent]]:
-    """Cells of a preset, the exact likelihood always among them where a task has one."""
-    names = registry.names("methods")
-    chosen: list[tuple[str, str]] = []
-    absent: list[Absent] = []
-    for name in names:
-        try:
-            full = [f"{name}:{c}" for c in registry.method(name).configurations]
-        except PluginError as error:
-            if any(fnmatch.fnmatchcase(name, p.partition(":")[0]) for p in preset.methods):
-                absent += [Absent(task.name, name, str(error), broken=True) for task in tasks]
-            continue
-        for candidate in full:
-            matched = any(
-                fnmatch.fnmatchcase(candidate if ":" in p else name, p) for p in preset.methods
-            )
-            if matched or registry.method(name).oracle:
-                chosen.append((name, candidate.partition(":")[2]))
-    for pattern in preset.methods:
-        _check_pattern(registry, pattern, names)
-    cells: dict[str, Cell] = {}
-    for task in tasks:
-        for name, configuration in sorted(
-            chosen, key=lambda c: (not registry.method(c[0]).oracle, c)
-        ):
-            for budget in preset.budgets:
-                try:
-                    cell = make_cell(registry, task, name, configuration, preset, budget)
-                    cells.setdefault(cell.folder, cell)
-                except (NotApplicable, PluginError) as error:
-                    broken = isinstance(error, PluginError)
-                    absent.append(Absent(task.name, label(name, configuration), str(error), broken))
-    return list(cells.values()), list(dict.fromkeys(absent))
-
-
-def _check_pattern(registry: Registry, pattern: str, names: Sequence[str]) -> None:
-    name, colon, configuration = pattern.partition(":")
-    matched = select([name], names, "method")
-    if not colon:
-        return
-    labels = []
-    for method in matched:
-        try:
-            labels += list(registry.method(method).configurations)
-        except PluginError:
-            return
-    select([configuration], labels, f"configuration of {name}")

@@ -14,11 +14,12 @@ import torch
 from pydantic import TypeAdapter
 
 import bench
-from bench.contracts import Method, Plan, Run, Task
+from bench.contracts import Method, Plan, Run, Surrogate, Task
 from bench.errors import NonFiniteError, PluginError, StoreError
 from bench.numerics.seeds import digest, generator
 from bench.stages.bank import SimulationBank, features_of
 from bench.stages.cells import Cell
+from bench.stages.ensemble import Ensemble
 from bench.stages.predict import load, predict
 from bench.stages.registry import Kind, Registry
 from bench.stages.score import score
@@ -132,6 +133,33 @@ def fit(*, report: Report, place: Place, cell: Cell, members: Sequence[int]) -> 
     return "done"
 
 
+def average(*, report: Report, place: Place, cell: Cell, members: Sequence[int]) -> str:
+    """Notes, for each member of an ensemble, what it averages and what that cost in all.
+
+    Raises:
+        StoreError: if a fit that it averages is missing or damaged, or failed.
+    """
+    store = Store.open(place.root)
+    for member in members:
+        key = cell.fit_key(member)
+        with store.lock(key):
+            if is_done(store, key, place.overwrite_before):
+                continue
+            records = [_read(store, k).record for k in cell.base_keys(member)]
+            shared = cell.identity["training_data"] != "fresh"
+            record = _done(
+                member=member,
+                seconds=sum(r["seconds"] for r in records),
+                stack=1,
+                calls=records[0]["calls"] if shared else sum(r["calls"] for r in records),
+                parameters=sum(r["parameters"] for r in records),
+                curves={},
+                environment=records[0]["environment"],
+            )
+            store.write(key, record)
+    return "done"
+
+
 def _finite(value: Any) -> Any:
     """JSON knows no NaN: a loss that is not finite becomes null."""
     if isinstance(value, dict):
@@ -198,13 +226,25 @@ def predict_member(
     with store.lock(key):
         if is_done(store, key, place.overwrite_before):
             return "reused"
-        arrays = _read(store, cell.fit_key(member)).arrays
-        state = {k: torch.from_numpy(v.copy()).to(device) for k, v in arrays.items()}
-        surrogate = method.restore(task, features_of(task, store), state)
+        surrogate = _restore(store, task, method, cell, member, device)
         begin = time.perf_counter()
         arrays = predict(task, surrogate, _plan(plan), seed, store, device, report)[0]
         store.write(key, _done(member=member, seconds=time.perf_counter() - begin), arrays)
     return "done"
+
+
+def _restore(
+    store: Store, task: Task, method: Method, cell: Cell, member: int, device: torch.device
+) -> Surrogate:
+    """Rebuilds a member from its state, or an ensemble from those of its members."""
+    features = features_of(task, store)
+    keys = cell.base_keys(member) if cell.size > 1 else [cell.fit_key(member)]
+    surrogates = []
+    for key in keys:
+        arrays = _read(store, key).arrays
+        state = {k: torch.from_numpy(v.copy()).to(device) for k, v in arrays.items()}
+        surrogates.append(method.restore(task, features, state))
+    return surrogates[0] if cell.size == 1 else Ensemble(surrogates)
 
 
 def score_member(

@@ -10,10 +10,11 @@ import torch
 from bench.contracts import Task
 from bench.errors import UsageError
 from bench.stages import jobs
-from bench.stages.cells import Absent, Cell, plan_folder, select_cells, select_tasks, truth_among
+from bench.stages.cells import Absent, Cell, plan_folder, truth_among
 from bench.stages.execute import Planned, Report, execute
 from bench.stages.preset import Preset
 from bench.stages.registry import Registry
+from bench.stages.selection import select_cells, select_tasks
 from bench.stages.store import Store
 from bench.stages.workers import Event, Job, Outcome
 
@@ -131,16 +132,18 @@ class BenchmarkRun:
         for task in self.tasks:
             cells = [c for c in self.cells if c.task == task.name]
             truth = truth_among(cells)
-            for cell in sorted(cells, key=lambda c: not c.oracle):
+            for cell in sorted(cells, key=lambda c: (not c.oracle, c.size)):
                 for block in self._blocks(cell):
                     for p in self._plan_block(task, cell, truth, block, planned):
                         planned[p.job.key] = p
         # One member of everything first, so that an early leaderboard compares like with like.
-        return sorted(planned.values(), key=lambda p: (not p.cell.oracle, min(p.members)))
+        return sorted(
+            planned.values(), key=lambda p: (not p.cell.oracle, p.cell.size * (min(p.members) + 1))
+        )
 
     def _blocks(self, cell: Cell) -> list[tuple[int, ...]]:
-        members = 1 if cell.oracle else self.preset.members
-        size = STACK if self.device == "cuda" else 1
+        members = 1 if cell.oracle else self.preset.members // cell.size
+        size = STACK if self.device == "cuda" and cell.size == 1 else 1
         return [
             tuple(range(start, min(start + size, members))) for start in range(0, members, size)
         ]
@@ -159,9 +162,10 @@ class BenchmarkRun:
         fit_job = f"fit {cell.folder} {block[0]}"
         if missing:
             arguments: dict[str, Any] = {"place": self._place, "cell": cell, "members": missing}
+            needed = self._fits_of(cell, missing, planned)
             out.append(
                 Planned(
-                    Job(fit_job, jobs.fit, arguments),
+                    Job(fit_job, jobs.average if cell.size > 1 else jobs.fit, arguments, needed),
                     "fit",
                     cell,
                     tuple(missing),
@@ -201,6 +205,15 @@ class BenchmarkRun:
                 if needs or known != inputs or not self._has(score_key):
                     out.append(Planned(job, "score", cell, (member,), (score_key,)))
         return out
+
+    def _fits_of(
+        self, cell: Cell, members: Sequence[int], planned: dict[str, Planned]
+    ) -> tuple[str, ...]:
+        """The jobs that train what an ensemble averages."""
+        if cell.size == 1:
+            return ()
+        keys = {key for member in members for key in cell.base_keys(member)}
+        return tuple(name for name, p in planned.items() if p.kind == "fit" and keys & {*p.keys})
 
     def _has(self, key: str) -> bool:
         there = jobs.is_done(self.store, key, self._place.overwrite_before)

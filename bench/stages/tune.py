@@ -142,11 +142,16 @@ def combinations(method: type[Method]) -> list[Values]:
 def configured(method: type[Method], base: Values, values: Values, epochs: int) -> Settings:
     """Settings with some values replaced, by dotted name, and a number of epochs.
 
+    A lower limit on gradient steps is lifted: it would give large batches more epochs than small.
+
     Raises:
         PluginError: if they are not valid.
     """
     settings = method.Config.model_validate(base).model_dump()
-    for name, value in {**values, "training.epochs": epochs}.items():
+    fixed = {"training.epochs": epochs}
+    if "steps" in settings.get("training", {}):
+        fixed["training.steps"] = 0
+    for name, value in {**values, **fixed}.items():
         *path, last = name.split(".")
         place = settings
         for part in path:
