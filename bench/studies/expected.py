@@ -119,9 +119,7 @@ def _shares(task: Task, point: Tensor, number: int, events: int) -> Shares:
     fixed = covariance @ within @ covariance
     root = torch.linalg.cholesky(covariance)
     axes = torch.linalg.eigvalsh(root.T @ within @ root)
-    return Shares(
-        tuple((fixed.diagonal() / covariance.diagonal()).tolist()), tuple(axes.tolist())
-    )
+    return Shares(tuple((fixed.diagonal() / covariance.diagonal()).tolist()), tuple(axes.tolist()))
 
 
 def _score(task: Task, x: Tensor, theta: Tensor) -> Tensor:

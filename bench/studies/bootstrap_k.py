@@ -1,0 +1,314 @@
+"""Coverage of exact intervals against the bootstrap multiple k.
+
+Datasets that are resampled from a set of k M events share the set's own fluctuation, so that even
+exact intervals cover less than they say: 2 Φ(1/√(1 + 1/k)) − 1, 52.0 % at k = 1 and 65.7 % at
+k = 9, rising to the 68.27 % of independent datasets (figure 3 of Sluijter, Diefenbacher, Bhimji &
+Nachman 2025). The study measures it with a task's own likelihood; nothing is trained.
+"""
+
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import asdict, dataclass
+from math import inf
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from bench.contracts import BootstrapPlan, HasLogProb, IndependentPlan, Task
+from bench.errors import PluginError, UsageError
+from bench.leaderboard.build import not_certain
+from bench.metrics.intervals import coverage, cut, region_coverage, unresolved
+from bench.numerics.clustering import Estimate, mean
+from bench.numerics.seeds import digest
+from bench.numerics.surface import LogRatio
+from bench.stages.datasets import describe, sets
+from bench.stages.predict import EVALUATION, evaluate, load
+from bench.stages.registry import Registry
+from bench.stages.score import score
+from bench.stages.selection import select
+from bench.stages.store import SCHEMA, Store
+from bench.stages.workers import Job, Outcome, Workers
+from bench.studies.expected import MULTINOMIAL, expected, stratified_shares
+
+NAME = "bootstrap-k"
+TASKS = ("gaussians-far", "gaussians-near")
+MULTIPLES = (1, 2, 3, 5, 9)
+
+_VERSION = 1  # raise it when the numbers change
+_METRICS = (coverage, region_coverage, cut, unresolved)
+_LARGER = 5  # a second M, in units of the task's own, for multiples up to
+_SMALL = 3
+
+
+@dataclass(frozen=True)
+class Sample:
+    """The datasets behind one row of the table; plain values only.
+
+    Args:
+        task: name of the task.
+        plan: bootstraps of sets of k M events, or independent datasets at the same points.
+        seed: seed of the datasets.
+        identity: everything that the row depends on.
+    """
+
+    task: str
+    plan: IndependentPlan | BootstrapPlan
+    seed: int
+    identity: dict[str, Any]
+
+    @property
+    def observations(self) -> int:
+        """M, the number of observations in a dataset."""
+        assert self.plan.observations is not None
+        return self.plan.observations
+
+    @property
+    def multiple(self) -> float:
+        """k; inf for independent datasets."""
+        return self.plan.multiple if isinstance(self.plan, BootstrapPlan) else inf
+
+    @property
+    def label(self) -> str:
+        """How progress and sentences call it."""
+        k = "independent" if self.multiple == inf else f"k = {self.multiple:g}"
+        return f"{self.task}, M = {self.observations}, {k}"
+
+    @property
+    def key(self) -> str:
+        """Where its result is kept."""
+        k = "independent" if self.multiple == inf else f"{self.multiple:g}"
+        return f"{NAME}/{self.task}-{self.observations}-{k}-{digest(self.identity)[:12]}"
+
+
+@dataclass(frozen=True)
+class Comparison:
+    """A measured coverage and what it should be.
+
+    Args:
+        measured: mean over sets, its error clustered by set.
+        expected: for sets made as these were.
+        formula: for sets whose numbers of each component scatter too.
+    """
+
+    measured: Estimate
+    expected: float
+    formula: float
+
+
+@dataclass(frozen=True)
+class Row:
+    """One row of the table.
+
+    Args:
+        sample: what was measured on.
+        coverage: by parameter, and by "" for the 95 % region in both.
+        cut: share of 95 % regions that a bound of the parameter space cuts.
+        unresolved: share of datasets that were evaluated more coarsely than asked.
+    """
+
+    sample: Sample
+    coverage: dict[str, Comparison]
+    cut: float
+    unresolved: float
+
+
+def choose(registry: Registry, patterns: Sequence[str]) -> tuple[list[Task], dict[str, str]]:
+    """Tasks with an exact likelihood whose names match, and why the others are skipped.
+
+    Raises:
+        UsageError: if a pattern matches nothing, or no task is left.
+    """
+    tasks, skipped = [], {}
+    for name in select(patterns, registry.names("tasks"), "task"):
+        try:
+            task = registry.task(name)
+        except PluginError as error:
+            skipped[name] = str(error)
+            continue
+        if task.has_exact:
+            tasks.append(task)
+        else:
+            skipped[name] = "it has no exact likelihood"
+    if not tasks:
+        reasons = "; ".join(f"{name}: {reason}" for name, reason in skipped.items())
+        raise UsageError(f"no task to study: {reasons}")
+    return tasks, skipped
+
+
+def samples(
+    registry: Registry,
+    tasks: Sequence[Task],
+    *,
+    multiples: Sequence[int] = MULTIPLES,
+    observations: Sequence[int] = (),
+    sets: int = 12,
+    bootstraps: int = 100,
+    stratified: bool = True,
+    independent: int = 1800,
+    seed: int = 0,
+) -> list[Sample]:
+    """Lists what to measure, in the order of the table.
+
+    Args:
+        registry: where the tasks are from.
+        tasks: tasks with an exact likelihood.
+        multiples: every k.
+        observations: every M; where empty the task's own with every k and, with k ≤ 3, five times
+            as many.
+        sets: sets of k M events at each evaluation point.
+        bootstraps: resamplings of each set.
+        stratified: whether numbers of events of each component are fixed, as in the paper.
+        independent: independent datasets, spread evenly over the points (rounded up).
+        seed: seed of everything; the rows' datasets are independent of each other.
+    """
+    found = []
+    for task in tasks:
+        several = observations or (task.observations, _LARGER * task.observations)
+        for m in sorted(set(several)):
+            small = not observations and m > task.observations
+            plans: list[IndependentPlan | BootstrapPlan] = [
+                BootstrapPlan(
+                    sets=sets,
+                    multiple=k,
+                    bootstraps=bootstraps,
+                    stratified=stratified,
+                    observations=m,
+                )
+                for k in sorted(set(multiples))
+                if k <= _SMALL or not small
+            ]
+            if plans:
+                each = -(-independent // len(task.points))
+                plans.append(IndependentPlan(uniform=2, per_point=each, observations=m))
+            found += [_sample(registry, task, plan, seed) for plan in plans]
+    return found
+
+
+def _sample(
+    registry: Registry, task: Task, plan: IndependentPlan | BootstrapPlan, seed: int
+) -> Sample:
+    # A plan's datasets depend on neither k nor M, and rows that share events would err together.
+    own = int(digest(NAME, seed, plan.model_dump(include={"multiple", "observations"}))[:8], 16)
+    identity = {
+        "schema": SCHEMA,
+        "study": [NAME, _VERSION],
+        "evaluation": EVALUATION,
+        "task": {
+            "name": task.name,
+            "version": task.version,
+            "settings": dict(task.settings),
+            "plugin": registry.item("tasks", task.name).plugin_hash,
+        },
+        "resolution": [asdict(r) for r in task.resolution],
+        "metrics": {m.name: m.version for m in _METRICS},
+        "plan": plan.model_dump(),
+        "seed": own,
+    }
+    return Sample(task.name, plan, own, identity)
+
+
+def exact(task: Task) -> LogRatio:
+    """The task's own log-densities as a surrogate of one member."""
+    parts = [c for c in task.components("test").values() if isinstance(c, HasLogProb)]
+
+    def log_ratio(x: Tensor, context: Tensor) -> Tensor:
+        return torch.stack([c.log_prob(x[:, None], context[None]) for c in parts])[None]
+
+    return log_ratio
+
+
+def measure(
+    *, report: Callable[..., None], root: str, plugins: tuple[str, ...], sample: Sample
+) -> str:
+    """What a worker does: evaluates every set of a sample and saves shares by set.
+
+    Returns:
+        "done", or "reused" where the result was there.
+
+    Raises:
+        PluginError: if the task's plugin file has been edited since.
+    """
+    registry, store = Registry(plugins), Store.open(root)
+    item = registry.item("tasks", sample.task)
+    if item.plugin_hash != sample.identity["task"]["plugin"]:
+        raise PluginError(f"{item.place} was edited while the study was under way; run again")
+    with store.lock(sample.key):
+        if is_done(store, sample):
+            return "reused"
+        begin = time.perf_counter()
+        task, plan = registry.task(sample.task), sample.plan
+        log_ratio, cpu = exact(task), torch.device("cpu")
+        rows = []
+        for events in sets(task, plan, sample.seed):
+            if events.point < 0:  # every plan of independent datasets has some with θ uniform
+                continue
+            curves = evaluate(task, log_ratio, events, cpu)[0][0]
+            arrays = describe([events]).arrays("datasets.") | curves.arrays("curves.")
+            rows.append(score(_METRICS, load(task, plan, arrays), None)[0])
+            report(stage="evaluate", done=len(rows))
+        shares = [MULTINOMIAL]
+        if isinstance(plan, BootstrapPlan) and plan.stratified:
+            shares = stratified_shares(task)
+        record = {
+            "status": "done",
+            "identity": sample.identity,
+            "seconds": time.perf_counter() - begin,
+            "by_set": {name: np.concatenate([r[name] for r in rows]).tolist() for name in rows[0]},
+            "expected": expected(task, sample.multiple, shares),
+            "formula": expected(task, sample.multiple, [MULTINOMIAL]),
+        }
+        store.write(sample.key, record)
+    return "done"
+
+
+def is_done(store: Store, sample: Sample) -> bool:
+    """Whether a sample's result is there, and sound."""
+    return (store.record(sample.key) or {}).get("status") == "done"
+
+
+def run(
+    wanted: Sequence[Sample],
+    store: Store,
+    plugins: tuple[str, ...],
+    workers: int,
+    on_outcome: Callable[[Sample, Outcome], None] = lambda sample, outcome: None,
+) -> None:
+    """Measures what is missing, the longest first; each result is saved as soon as it is there."""
+    missing = {s.key: s for s in wanted if not is_done(store, s)}
+    ordered = sorted(missing.values(), key=lambda s: -s.observations * min(s.multiple, 99))
+    jobs = [
+        Job(s.key, measure, {"root": str(store.root), "plugins": plugins, "sample": s})
+        for s in ordered
+    ]
+    with Workers(max(1, min(workers, len(jobs)))) as pool:
+        for outcome in pool.run(jobs):
+            on_outcome(missing[outcome.key], outcome)
+
+
+def rows(wanted: Sequence[Sample], store: Store) -> list[Row]:
+    """The rows of the samples that are done, means over sets with their clustered errors."""
+    found = []
+    for sample in wanted:
+        record = store.record(sample.key)
+        if record is None or record.get("status") != "done":
+            continue
+        by_set = {name: np.asarray(values) for name, values in record["by_set"].items()}
+        compared = {
+            name.partition("/")[2]: Comparison(
+                not_certain(mean(by_set[name][None], by_set["point"]), len(by_set["point"])),
+                value,
+                record["formula"][name],
+            )
+            for name, value in record["expected"].items()
+        }
+        found.append(
+            Row(
+                sample,
+                compared,
+                float(by_set["cut/region"].mean()),
+                float(by_set["unresolved/"].mean()),
+            )
+        )
+    return found
