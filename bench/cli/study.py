@@ -110,6 +110,7 @@ def bootstrap_k(
     from bench.stages.registry import Registry
     from bench.stages.store import Store
     from bench.studies import bootstrap_k as subject
+    from bench.studies.comparison import measured
     from bench.studies.render import FORMATS, table
 
     begin = time.perf_counter()
@@ -146,7 +147,7 @@ def bootstrap_k(
             click.echo(f"failed: {sample.label}: {reason(outcome)}", err=True)
 
     subject.run(wanted, store, registry.plugins, workers or os.cpu_count() or 1, on_outcome)
-    rows = subject.rows(wanted, store)
+    rows = measured(wanted, store)
     if not rows:
         raise BenchError("nothing was measured")
     for form, render in FORMATS.items():

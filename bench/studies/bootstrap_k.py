@@ -14,15 +14,11 @@ from typing import Any
 
 import numpy as np
 import torch
-from torch import Tensor
 
-from bench.contracts import BootstrapPlan, HasLogProb, IndependentPlan, Task
+from bench.contracts import BootstrapPlan, IndependentPlan, Task
 from bench.errors import PluginError, UsageError
-from bench.leaderboard.build import not_certain
 from bench.metrics.intervals import coverage, cut, region_coverage, unresolved
-from bench.numerics.clustering import Estimate, mean
 from bench.numerics.seeds import digest
-from bench.numerics.surface import LogRatio
 from bench.stages.datasets import describe, sets
 from bench.stages.predict import EVALUATION, evaluate, load
 from bench.stages.registry import Registry
@@ -30,7 +26,7 @@ from bench.stages.score import score
 from bench.stages.selection import select
 from bench.stages.store import SCHEMA, Store
 from bench.stages.workers import Job, Outcome, Workers
-from bench.studies.expected import MULTINOMIAL, expected, stratified_shares
+from bench.studies.expected import MULTINOMIAL, exact, expected, stratified_shares
 
 NAME = "bootstrap-k"
 TASKS = ("gaussians-far", "gaussians-near")
@@ -70,6 +66,11 @@ class Sample:
         return self.plan.multiple if isinstance(self.plan, BootstrapPlan) else inf
 
     @property
+    def stratified(self) -> bool:
+        """Whether these are sets with fixed numbers of events of each component."""
+        return isinstance(self.plan, BootstrapPlan) and self.plan.stratified
+
+    @property
     def label(self) -> str:
         """How progress and sentences call it."""
         k = "independent" if self.multiple == inf else f"k = {self.multiple:g}"
@@ -80,38 +81,6 @@ class Sample:
         """Where its result is kept."""
         k = "independent" if self.multiple == inf else f"{self.multiple:g}"
         return f"{NAME}/{self.task}-{self.observations}-{k}-{digest(self.identity)[:12]}"
-
-
-@dataclass(frozen=True)
-class Comparison:
-    """A measured coverage and what it should be.
-
-    Args:
-        measured: mean over sets, its error clustered by set.
-        expected: for sets made as these were.
-        formula: for sets whose numbers of each component scatter too.
-    """
-
-    measured: Estimate
-    expected: float
-    formula: float
-
-
-@dataclass(frozen=True)
-class Row:
-    """One row of the table.
-
-    Args:
-        sample: what was measured on.
-        coverage: by parameter, and by "" for the 95 % region in both.
-        cut: share of 95 % regions that a bound of the parameter space cuts.
-        unresolved: share of datasets that were evaluated more coarsely than asked.
-    """
-
-    sample: Sample
-    coverage: dict[str, Comparison]
-    cut: float
-    unresolved: float
 
 
 def choose(registry: Registry, patterns: Sequence[str]) -> tuple[list[Task], dict[str, str]]:
@@ -209,16 +178,6 @@ def _sample(
     return Sample(task.name, plan, own, identity)
 
 
-def exact(task: Task) -> LogRatio:
-    """The task's own log-densities as a surrogate of one member."""
-    parts = [c for c in task.components("test").values() if isinstance(c, HasLogProb)]
-
-    def log_ratio(x: Tensor, context: Tensor) -> Tensor:
-        return torch.stack([c.log_prob(x[:, None], context[None]) for c in parts])[None]
-
-    return log_ratio
-
-
 def measure(
     *, report: Callable[..., None], root: str, plugins: tuple[str, ...], sample: Sample
 ) -> str:
@@ -248,9 +207,7 @@ def measure(
             arrays = describe([events]).arrays("datasets.") | curves.arrays("curves.")
             rows.append(score(_METRICS, load(task, plan, arrays), None)[0])
             report(stage="evaluate", done=len(rows))
-        shares = [MULTINOMIAL]
-        if isinstance(plan, BootstrapPlan) and plan.stratified:
-            shares = stratified_shares(task)
+        shares = stratified_shares(task) if sample.stratified else [MULTINOMIAL]
         record = {
             "status": "done",
             "identity": sample.identity,
@@ -285,30 +242,3 @@ def run(
     with Workers(max(1, min(workers, len(jobs)))) as pool:
         for outcome in pool.run(jobs):
             on_outcome(missing[outcome.key], outcome)
-
-
-def rows(wanted: Sequence[Sample], store: Store) -> list[Row]:
-    """The rows of the samples that are done, means over sets with their clustered errors."""
-    found = []
-    for sample in wanted:
-        record = store.record(sample.key)
-        if record is None or record.get("status") != "done":
-            continue
-        by_set = {name: np.asarray(values) for name, values in record["by_set"].items()}
-        compared = {
-            name.partition("/")[2]: Comparison(
-                not_certain(mean(by_set[name][None], by_set["point"]), len(by_set["point"])),
-                value,
-                record["formula"][name],
-            )
-            for name, value in record["expected"].items()
-        }
-        found.append(
-            Row(
-                sample,
-                compared,
-                float(by_set["cut/region"].mean()),
-                float(by_set["unresolved/"].mean()),
-            )
-        )
-    return found

@@ -23,6 +23,7 @@ from bench.contracts import HasLogProb, Task
 from bench.leaderboard.build import expected_coverage
 from bench.numerics.intervals import REGION
 from bench.numerics.seeds import generator
+from bench.numerics.surface import LogRatio
 
 _EVENTS = 20_000  # of each component, for covariances of the score: coverage is good to 5e-4
 _STEP = 1e-3  # half the finite difference of a score, in unit coordinates
@@ -44,6 +45,16 @@ class Shares:
 
 MULTINOMIAL = Shares((1.0, 1.0), (1.0, 1.0))
 """Multinomial sets, in two parameters."""
+
+
+def exact(task: Task) -> LogRatio:
+    """The task's own log-densities as a surrogate of one member."""
+    parts = [c for c in task.components("test").values() if isinstance(c, HasLogProb)]
+
+    def log_ratio(x: Tensor, context: Tensor) -> Tensor:
+        return torch.stack([c.log_prob(x[:, None], context[None]) for c in parts])[None]
+
+    return log_ratio
 
 
 def interval_coverage(multiple: float, share: float = 1.0) -> float:
@@ -128,13 +139,7 @@ def _score(task: Task, x: Tensor, theta: Tensor) -> Tensor:
     around = unit + _STEP * torch.cat([torch.eye(len(theta)), -torch.eye(len(theta))]).double()
     nodes = task.space.from_unit(around)
     context = task.space.context_of(nodes)
-    log_prob = torch.stack(
-        [
-            c.log_prob(x[:, None].double(), context[None]).double()
-            for c in task.components("test").values()
-            if isinstance(c, HasLogProb)
-        ]
-    )  # (K, n, 2 P)
+    log_prob = exact(task)(x.double(), context)[0].double()  # (K, n, 2 P)
     mixed = (task.weights(nodes).double().log().T[:, None] + log_prob).logsumexp(0)
     up, down = mixed.chunk(2, -1)
     return (up - down) / (2 * _STEP)

@@ -4,106 +4,18 @@ import csv
 import io
 import json
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
 from itertools import groupby
 from math import inf, isfinite
 from typing import Any
 
 from rich.table import Table
 from rich.text import Text
-from scipy import stats
 
 from bench.contracts import BootstrapPlan
 from bench.leaderboard.render import escape, parenthesised, printed
-from bench.studies.bootstrap_k import Comparison, Row, Sample
-
-LEVEL = 0.05
-"""Chance that any difference is called one where there is none, over all of a table."""
+from bench.studies.comparison import Row, verdict
 
 Column = tuple[str, Callable[[Row], str]]
-
-
-@dataclass(frozen=True)
-class Difference:
-    """A measured coverage against an expectation.
-
-    Args:
-        where: what was measured, for people.
-        measured: value and error as text.
-        expectation: what it should be.
-        pull: the difference in standard errors.
-        p_value: two-sided, from Student's t; not adjusted.
-    """
-
-    where: str
-    measured: str
-    expectation: float
-    pull: float
-    p_value: float
-
-    @property
-    def text(self) -> str:
-        """The difference in words."""
-        return (
-            f"{self.where}: {self.measured} against {self.expectation:.3f}, "
-            f"{abs(self.pull):.1f} standard errors"
-        )
-
-
-def differences(
-    rows: Sequence[Row], expectation: Callable[[Comparison], float]
-) -> list[Difference]:
-    """Every measured coverage of bootstraps that has an error, against an expectation."""
-    found = []
-    for row in rows:
-        if row.sample.multiple == inf:
-            continue
-        for name, compared in row.coverage.items():
-            measured, value = compared.measured, expectation(compared)
-            if not (isfinite(measured.error) and measured.error > 0):
-                continue
-            pull = (measured.value - value) / measured.error
-            p_value = float(2 * stats.t.sf(abs(pull), measured.dof))
-            shown = parenthesised(measured.value, measured.error)
-            where = f"{row.sample.label}, {name or '95 % region'}"
-            found.append(Difference(where, shown, value, pull, p_value))
-    return found
-
-
-def verdict(rows: Sequence[Row]) -> list[str]:
-    """Says whether measured coverages agree with what is expected, in a sentence or two.
-
-    Differences are significant at 5 % over all coverages of the table together (Bonferroni, which
-    asks nothing of how the parameters' coverages depend on each other).
-    """
-    formula = differences(rows, lambda compared: compared.formula)
-    if not formula:
-        return []
-    simple = _agreement("2 Φ(1/√(1 + 1/k)) − 1 and its analogue for regions", formula)
-    if not any(_stratified(row.sample) for row in rows):
-        return [simple]
-    fixed = differences(rows, lambda compared: compared.expected)
-    return [
-        _agreement("the formula with fixed numbers of events of each component", fixed),
-        simple.removesuffix(".") + "; it does not allow for the fixed numbers.",
-    ]
-
-
-def _agreement(what: str, found: list[Difference]) -> str:
-    found = sorted(found, key=lambda d: d.p_value)
-    significant = [d for d in found if d.p_value * len(found) < LEVEL]
-    furthest = f"the furthest is {found[0].text}"
-    adjusted = f"p = {min(1.0, found[0].p_value * len(found)):.2g} for the furthest of {len(found)}"
-    if not significant:
-        return f"Against {what} no difference is established; {furthest} ({adjusted})."
-    return (
-        f"Against {what} {len(significant)} of {len(found)} coverages differ at a simultaneous "
-        f"level of {100 * LEVEL:g} %; {furthest} ({adjusted})."
-    )
-
-
-def _stratified(sample: Sample) -> bool:
-    return isinstance(sample.plan, BootstrapPlan) and sample.plan.stratified
 
 
 def _columns(rows: Sequence[Row]) -> list[Column]:
@@ -119,7 +31,7 @@ def _columns(rows: Sequence[Row]) -> list[Column]:
         return lambda r: f"{r.coverage[name].formula:.3f}"
 
     names = [name for name in rows[0].coverage if name]
-    fixed = any(_stratified(row.sample) for row in rows)
+    fixed = any(row.sample.stratified for row in rows)
     columns: list[Column] = [("k", _multiple), ("formula", formula(names[0]))]
     for name in names:
         columns.append((f"coverage {name}", measured(name)))
@@ -161,7 +73,7 @@ def notes(rows: Sequence[Row]) -> list[str]:
         "is the unit).",
         "formula, for large M: 2 Φ(1/√(1 + 1/k)) − 1; for 95 % regions F_χ²₂(5.991/(1 + 1/k)).",
     ]
-    if any(_stratified(row.sample) for row in rows):
+    if any(row.sample.stratified for row in rows):
         out.append(
             "expected: the same where numbers of events of each component do not scatter from set "
             "to set."
@@ -216,7 +128,7 @@ def flat(rows: Sequence[Row]) -> list[dict[str, Any]]:
             "plan": plan.kind,
             "observations": row.sample.observations,
             "multiple": plan.multiple if isinstance(plan, BootstrapPlan) else None,
-            "stratified": _stratified(row.sample),
+            "stratified": row.sample.stratified,
             "sets_per_point": plan.sets if isinstance(plan, BootstrapPlan) else plan.per_point,
             "bootstraps": plan.bootstraps if isinstance(plan, BootstrapPlan) else None,
             "seed": row.sample.seed,

@@ -19,6 +19,7 @@ from bench.numerics.intervals import REGION
 from bench.stages.registry import Registry
 from bench.stages.store import Store
 from bench.studies import bootstrap_k as study
+from bench.studies.comparison import differences, measured, verdict
 from bench.studies.expected import (
     MULTINOMIAL,
     expected,
@@ -26,7 +27,7 @@ from bench.studies.expected import (
     region_coverage,
     stratified_shares,
 )
-from bench.studies.render import FORMATS, differences, table, verdict
+from bench.studies.render import FORMATS, table
 
 REGISTRY = Registry()
 TINY = {"observations": [40], "sets": 2, "bootstraps": 4, "independent": 9}
@@ -89,7 +90,7 @@ def rows_of(tmp_path, **options):
     wanted = study.samples(REGISTRY, [REGISTRY.task("gaussians-far")], **(TINY | options))
     for sample in wanted:
         study.measure(report=lambda **_: None, root=str(tmp_path), plugins=(), sample=sample)
-    return study.rows(wanted, store)
+    return measured(wanted, store)
 
 
 def test_what_is_measured_by_default():
@@ -145,13 +146,13 @@ def test_a_study_resumes_and_recomputes_nothing(tmp_path):
     assert seen == [(2, "done", "done")]
     again = study.measure(report=print, root=str(tmp_path), plugins=(), sample=more[0])
     assert again == "reused"
-    rows = study.rows(more, store)
+    rows = measured(more, store)
     assert [row.sample.multiple for row in rows] == [1, 2, math.inf]
     # A damaged result is made again, to the same numbers.
     path = tmp_path / f"{more[0].key}.json"
     before = path.read_text()
     path.write_text(before[:-9])
-    assert len(study.rows(more, store)) == 2
+    assert len(measured(more, store)) == 2
     study.measure(report=lambda **_: None, root=str(tmp_path), plugins=(), sample=more[0])
     old, new = json.loads(before), json.loads(path.read_text())
     assert old["by_set"] == new["by_set"]
