@@ -55,7 +55,7 @@ def cli(context: click.Context, debug: bool) -> None:
     "methods",
     multiple=True,
     metavar="GLOB",
-    help="Only these methods, as NAME or NAME:CONFIGURATION; may be repeated.",
+    help="Only these methods: NAME, NAME:CONFIGURATION, 'ensemble(NAME,5)'; may be repeated.",
 )
 @click.option("--members", type=int, help="Independently trained networks of each method.")
 @click.option("--budget", "budgets", type=int, multiple=True, help="Simulator calls; repeatable.")

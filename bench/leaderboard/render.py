@@ -190,6 +190,13 @@ def notes(board: Leaderboard, brief: bool = False) -> list[str]:
             "the simulator calls of the others."
         )
     for row in board.rows:
+        for name, quantity in row.quantities.items():
+            if name.startswith("not_finite/") and quantity.estimate and quantity.estimate.value > 0:
+                share = f"{100 * quantity.estimate.value:.2g} %"
+                out.append(
+                    f"{row.label}: {share} of the held-out log-densities of "
+                    f"{name.partition('/')[2]} are not finite; losses leave their contexts out."
+                )
         for what, reason in row.failures.items():
             out.append(f"{row.label}: {what} failed: {reason}")
     out += [f"{label}: n/a, {reason}" for label, reason in board.absent.items()]

@@ -25,6 +25,10 @@ def _nll(own: HeldOutPrediction, truth: HeldOutPrediction | None) -> dict[str, A
     return _by_component(own, -own.values.own.mean(-1)) if own.values.has_density else {}
 
 
+def _not_finite(own: HeldOutPrediction, truth: HeldOutPrediction | None) -> dict[str, Array]:
+    return _by_component(own, (~np.isfinite(own.values.own)).mean(-1))
+
+
 def _log_mean_ratio(own: HeldOutPrediction, truth: HeldOutPrediction | None) -> dict[str, Array]:
     if not own.values.has_reference:
         return {}
@@ -59,6 +63,14 @@ nll = Metric(
     ("heldout",),
     _nll,
     against="difference",
+)
+not_finite = Metric(
+    "not_finite",
+    "not finite",
+    "Share of held-out simulations of each component whose log-density is not finite; losses leave "
+    "out the contexts where there are any.",
+    ("heldout",),
+    _not_finite,
 )
 log_mean_ratio = Metric(
     "log_mean_ratio",

@@ -4,10 +4,13 @@ Run with `tox -e benchmarks`.
 """
 
 import time
+import warnings
 
 import numpy as np
 import pytest
 import torch
+from bench.methods.dle import ZukoFlow
+from bench.methods.dle_nflows import NflowsFlow
 from bench.tasks.gaussians import near
 from torch import nn
 from torch.utils.data import DataLoader, TensorDataset
@@ -15,6 +18,7 @@ from torch.utils.data import DataLoader, TensorDataset
 from bench.contracts import Run
 from bench.numerics.intervals import summarise
 from bench.numerics.networks import StackedMLP
+from bench.numerics.stacks import Stack
 from bench.numerics.surface import EventSet, Lattice
 from bench.numerics.training import Training, train
 
@@ -103,6 +107,60 @@ def matrix_roof():
     for _ in range(3):
         a @ a
     return 3 * 2 * 2048**3 / (time.perf_counter() - begin) / 1e9
+
+
+FLOW = (2, 1, 4, 8, (64, 64), 32, "relu")  # the paper's architecture
+FLOW_FLOPS = 2 * (32 + 4 * ((2 + 32) * 64 + 64 * 64 + 64 * 46))  # forward, per event
+
+
+@pytest.mark.parametrize("batch", [1024, 4096])
+@pytest.mark.parametrize("training", [True, False], ids=["training", "evaluation"])
+def test_flows(benchmark, training, batch, capsys):
+    """Events per second of one step on one thread: nflows, zuko, compiled, and a stack of five."""
+    torch.set_num_threads(1)
+    kinds = {
+        "nflows": (NflowsFlow, 1, {"vectorise": False}),
+        "zuko": (ZukoFlow, 1, {}),
+        "compiled zuko": (ZukoFlow, 1, {"compile_shape": batch}),
+        "five stacked": (ZukoFlow, 5, {}),
+    }
+    rates = {}
+
+    def step(flow, y, eta):
+        if training:
+            (-flow(y, eta).mean(1)).sum().backward()
+        else:
+            with torch.no_grad():
+                flow(y, eta)
+
+    for name, (build, members, options) in kinds.items():
+        generators = [torch.Generator().manual_seed(m) for m in range(members)]
+        flow = Stack.create(build(*FLOW), generators, **options).to(torch.device("cpu"))
+        y, eta = torch.randn(members, batch, 2), torch.rand(members, batch, 1)
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # the compiler's
+            for _ in range(3):
+                step(flow, y, eta)
+        seconds = []
+        for _ in range(9):
+            begin = time.perf_counter()
+            step(flow, y, eta)
+            seconds.append(time.perf_counter() - begin)
+        rates[name] = members * batch / np.median(seconds)
+        if name == "compiled zuko":
+            benchmark.pedantic(step, (flow, y, eta), rounds=5)
+    flops = FLOW_FLOPS * (3 if training else 1)
+    roof = matrix_roof()
+    with capsys.disabled():
+        report(
+            benchmark,
+            batch=batch,
+            **{f"{name} events_per_s": rate for name, rate in rates.items()},
+            compiled_to_nflows=rates["compiled zuko"] / rates["nflows"],
+            compiled_gflop_per_s=flops * rates["compiled zuko"] / 1e9,
+            roof_gflop_per_s=roof,
+            share_of_roof=flops * rates["compiled zuko"] / 1e9 / roof,
+        )
 
 
 def by_logaddexp(signal, background, mu):

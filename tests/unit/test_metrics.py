@@ -547,6 +547,13 @@ def test_held_out_metrics_by_hand() -> None:
     np.testing.assert_allclose(error["signal.z"], [0.5 * (1 + 0) / 4, 1])
     np.testing.assert_allclose(error["background.z"], [0.25, 0.25])
     assert compute("nll", truth) == compute("bce", truth) == compute("log_mean_ratio", truth) == {}
+    np.testing.assert_allclose(compute("not_finite", prediction_)["signal"], [0, 0])
+    own[1, 0, 1] = -np.inf
+    own[1, 1] = np.nan
+    broken = held_out(own, reference, gradient, True, True)
+    np.testing.assert_allclose(compute("not_finite", broken)["signal"], [0, 0])
+    np.testing.assert_allclose(compute("not_finite", broken)["background"], [0.5, 1])
+    assert not np.isfinite(compute("nll", broken)["background"]).any()  # never replaced
 
 
 def test_log_mean_ratio_of_huge_ratios_is_finite() -> None:
