@@ -111,6 +111,7 @@ def bootstrap_k(
     from bench.stages.store import Store
     from bench.studies import bootstrap_k as subject
     from bench.studies.comparison import measured
+    from bench.studies.figure import figures
     from bench.studies.render import FORMATS, table
 
     begin = time.perf_counter()
@@ -152,6 +153,8 @@ def bootstrap_k(
         raise BenchError("nothing was measured")
     for form, render in FORMATS.items():
         store.write_bytes(f"{subject.NAME}.{form}", render(rows).encode())
+    for form, content in figures(rows).items():
+        store.write_bytes(f"{subject.NAME}.{form}", content)
     click.echo(table(rows), nl=False)
     click.echo(
         f"{count - failed} made, {reused} reused, {failed} failed "

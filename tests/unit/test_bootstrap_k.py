@@ -4,6 +4,7 @@ import csv
 import io
 import json
 import math
+import sys
 from dataclasses import replace
 
 import numpy as np
@@ -27,6 +28,7 @@ from bench.studies.expected import (
     region_coverage,
     stratified_shares,
 )
+from bench.studies.figure import figures
 from bench.studies.render import FORMATS, table
 
 REGISTRY = Registry()
@@ -235,6 +237,15 @@ def test_formats_agree(rows):
     body = [line for line in FORMATS["md"](rows).splitlines() if line.startswith("|")]
     assert [line.split("|")[1].strip() for line in body] == ["k", "---:", "1", "2", "indep."]
     assert len({line.count("|") for line in body}) == 1
+
+
+def test_the_figure(rows, monkeypatch):
+    pytest.importorskip("matplotlib")
+    (svg,) = figures(rows, ["svg"]).values()
+    assert svg.startswith(b"<?xml")
+    assert figures(rows, ["svg"]) == {"svg": svg}
+    monkeypatch.setitem(sys.modules, "matplotlib", None)  # as if it were not installed
+    assert figures(rows) == {}
 
 
 def test_expectations_of_one_component_need_no_simulation():
