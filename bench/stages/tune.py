@@ -1,10 +1,10 @@
 """Tuning: which settings of a method train best, by validation loss alone.
 
 Successive halving (Jamieson & Talwalkar 2016, arXiv:1502.07943): every combination of the values
-that a method declares trains for a few epochs; the best third goes on to three times as many, from
-the start, as schedules have a fixed length. No test metric is ever looked at, simulations are none
-that a leaderboard sees, and all trials of a task share simulations, initialisation and shuffles, so
-that they differ by their settings alone.
+that a method declares trains for a few epochs; the best third, four at least, goes on to three
+times as many, from the start, as schedules have a fixed length. No test metric is ever looked at,
+simulations are none that a leaderboard sees, and all trials of a task share simulations,
+initialisation and shuffles, so that they differ by their settings alone.
 """
 
 import itertools
@@ -28,6 +28,8 @@ from bench.stages.workers import Event, Job, Outcome, Workers
 
 FACTOR = 3
 """Of so many combinations one goes on to the next rung, for so many times the epochs."""
+FEWEST = 4
+"""But no fewer than these: what is best after few epochs need not be after many."""
 FIRST_MEMBER = 1_000_000
 """Members of tuning count from here: simulations and seeds that no benchmark uses."""
 
@@ -199,7 +201,7 @@ def tune(
             on_trial(trial, len(trials), len(survivors))
         trials.sort(key=lambda t: t.loss)
         last = rung == search.rungs - 1
-        keep = 1 if last else max(1, len(trials) // FACTOR)
+        keep = 1 if last else max(FEWEST, len(trials) // FACTOR)
         keep = min(keep, sum(math.isfinite(t.loss) for t in trials))
         done += [_marked(t, i < keep) for i, t in enumerate(trials)]
         survivors = [t.values for t in trials[:keep]]
