@@ -55,7 +55,7 @@ class DLEConfig(Settings):
     activation: Activation = "relu"
     budget_share: float = Field(default=1.0, gt=0, le=1)
     validation_share: float = Field(default=0.1, gt=0, le=0.5)
-    training: Training = Training(epochs=12, batch_size=4096)
+    training: Training = Training(learning_rate=3e-3, batch_size=1024, epochs=12)
 
 
 ACTIVATIONS: Mapping[Activation, Callable[[], nn.Module]] = {"relu": nn.ReLU, "silu": nn.SiLU}

@@ -51,7 +51,7 @@ class LREConfig(Settings):
     reference_share: float = Field(default=0.5, gt=0, lt=1)
     validation_share: float = Field(default=0.1, gt=0, le=0.5)
     redraw: bool = True
-    training: Training = Training()
+    training: Training = Training(learning_rate=3e-2, batch_size=4096, epochs=20)
 
 
 class LRE(ComponentMethod):

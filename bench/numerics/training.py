@@ -25,7 +25,9 @@ class Training(Settings):
         steps: gradient steps, at least: small training sets are passed over more often.
         batch_size: rows of a batch, at most; small training sets get smaller batches, of 1/128 of
             the rows but no fewer than 64, so that an epoch has steps enough.
-        learning_rate: (peak) learning rate of Adam (Kingma & Ba 2015, arXiv:1412.6980).
+        learning_rate: (peak) learning rate of Adam (Kingma & Ba 2015, arXiv:1412.6980) for batches
+            of `batch_size`; smaller ones take less, as the square root of their size (Malladi et
+            al. 2022, arXiv:2205.10287).
         schedule: constant, or one cycle up to the peak and down to nothing (Smith & Topin 2018,
             arXiv:1708.07120).
         clip: largest norm of a member's gradient; none where 0.
@@ -42,9 +44,13 @@ class Training(Settings):
         """Rows of a batch of a training set of so many rows."""
         return min(self.batch_size, max(rows // 128, 64), rows)
 
+    def rate_of(self, rows: int) -> float:
+        """(Peak) learning rate for a training set of so many rows."""
+        return self.learning_rate * math.sqrt(self.batch_of(rows) / self.batch_size)
+
 
 SEARCH = {
-    "training.learning_rate": (1e-3, 3e-3, 1e-2),
+    "training.learning_rate": (1e-3, 3e-3, 1e-2, 3e-2),
     "training.schedule": ("constant", "one-cycle"),
     "training.batch_size": (1024, 4096),
 }
@@ -98,10 +104,11 @@ def train(
     batch = settings.batch_of(rows)
     per_epoch = rows // batch
     epochs = max(settings.epochs, math.ceil(settings.steps / per_epoch))
-    optimiser = torch.optim.Adam(parameters, lr=settings.learning_rate, fused=True)
+    rate = settings.rate_of(rows)
+    optimiser = torch.optim.Adam(parameters, lr=rate, fused=True)
     scheduler = (
         torch.optim.lr_scheduler.OneCycleLR(
-            optimiser, settings.learning_rate, total_steps=epochs * per_epoch, cycle_momentum=False
+            optimiser, rate, total_steps=epochs * per_epoch, cycle_momentum=False
         )
         if settings.schedule == "one-cycle"
         else None

@@ -226,14 +226,22 @@ def steps_of(settings: Training, slopes: Sequence[float], rows: int = 64) -> lis
 
 def test_constant_schedule() -> None:
     """Adam under a constant gradient moves by the learning rate in every step."""
-    settings = Training(epochs=5, steps=0, learning_rate=0.1, schedule="constant")
+    settings = Training(epochs=5, steps=0, batch_size=64, learning_rate=0.1, schedule="constant")
     (path,) = steps_of(settings, [2.0])
     assert path == pytest.approx([-0.1, -0.2, -0.3, -0.4, -0.5], rel=1e-6)
 
 
+def test_smaller_batches_learn_more_slowly() -> None:
+    """As the square root of their size, where a small training set caps them."""
+    settings = Training(epochs=2, steps=0, batch_size=256, learning_rate=0.1, schedule="constant")
+    (path,) = steps_of(settings, [1.0])  # 64 rows: a quarter of a batch
+    assert path == pytest.approx([-0.05, -0.1], rel=1e-6)
+    assert settings.rate_of(10**6) == 0.1
+
+
 def test_one_cycle_schedule() -> None:
     """Up from 1/25 of the peak within 30 % of the steps, and down to nothing."""
-    settings = Training(epochs=100, steps=0, learning_rate=0.1)
+    settings = Training(epochs=100, steps=0, batch_size=64, learning_rate=0.1)
     (path,) = steps_of(settings, [1.0])
     rate = -torch.tensor([0.0, *path]).diff()
     assert float(rate[0]) == pytest.approx(0.1 / 25, rel=1e-3)
@@ -308,7 +316,9 @@ def test_clipping_is_per_member() -> None:
             return vector.value[:, 0] * scale * factor + 0.0 * x.sum(1)
 
         data = [torch.zeros(len(scales), 64, dtype=torch.float64)]
-        settings = Training(epochs=6, steps=0, learning_rate=0.1, schedule="constant", clip=clip)
+        settings = Training(
+            epochs=6, steps=0, batch_size=64, learning_rate=0.1, schedule="constant", clip=clip
+        )
         path: list[list[float]] = []
         place = Run(
             CPU,
@@ -345,7 +355,7 @@ def test_each_member_is_left_at_its_best_epoch() -> None:
         return (vector.value[:, 0] - optimum).abs()
 
     data = [torch.zeros(3, 64, dtype=torch.float64)]
-    settings = Training(epochs=7, steps=0, learning_rate=0.1, schedule="constant")
+    settings = Training(epochs=7, steps=0, batch_size=64, learning_rate=0.1, schedule="constant")
     curves = train(vector, loss, data, data, seeds(range(3)), settings, run())
     assert [c.best_epoch for c in curves] == [2, 5, 1]
     assert vector.value.detach()[:, 0].tolist() == pytest.approx([-0.2, -0.5, -0.1], rel=1e-5)
@@ -367,7 +377,7 @@ def test_refresh_is_called_before_every_epoch() -> None:
         return vector.value[:, 0] + 0.0 * x.sum(1)
 
     validation = [torch.zeros(1, 8, dtype=torch.float64)]
-    settings = Training(epochs=3, steps=0)
+    settings = Training(epochs=3, steps=0, batch_size=64)
     train(vector, loss, data, validation, seeds([0]), settings, run(), refresh=refresh)
     assert seen == [1, 2, 3]
 
@@ -390,7 +400,7 @@ def diverging(start: int, members: Sequence[int], broken: Sequence[int], bad: fl
         return fine * factor if epoch >= start else fine
 
     data = [torch.zeros(len(members), 64, dtype=torch.float64)]
-    settings = Training(epochs=6, steps=0, learning_rate=0.1, schedule="constant")
+    settings = Training(epochs=6, steps=0, batch_size=64, learning_rate=0.1, schedule="constant")
     place = Run(CPU, lambda m, what: generator(m, what), report)
     curves = train(vector, loss, data, data, seeds(members), settings, place, label="network")
     return [curves, vector.value.detach()[:, 0].tolist(), epoch - 1]

@@ -36,7 +36,7 @@ def search(**changes: Any):
 
 
 def test_every_combination_of_declared_values() -> None:
-    assert len(combinations(LRE)) == 24
+    assert len(combinations(LRE)) == 32
     assert combinations(Few)[0] == {"training.learning_rate": 1e-9, "activation": "relu"}
     config = configured(LRE, LRE.configurations["published"], combinations(Few)[1], 7)
     assert config.training.learning_rate == 1e-9
@@ -170,6 +170,6 @@ def test_command(tmp_path) -> None:
     done = CliRunner().invoke(command, [*arguments.split(), "--out", str(tmp_path)])
     assert done.exit_code == 0, done.output
     assert "| best |" in done.output
-    assert len((tmp_path / "lre.csv").read_text().splitlines()) == 25
+    assert len((tmp_path / "lre.csv").read_text().splitlines()) == 33
     assert (tmp_path / "lre.md").read_text() in done.output
     assert Path(tmp_path / "trials" / "lre").is_dir()
