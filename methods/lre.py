@@ -39,7 +39,9 @@ class LREConfig(Settings):
         hidden: widths of the hidden layers.
         activation: their nonlinearity.
         reference: the denominator; the task's own where None.
-        reference_share: share of the budget for the reference, the rest is for the components.
+        reference_share: share of the budget for the reference, the rest is for the components. With
+            0 the components' own simulations, contexts drawn anew, stand in for the evidence
+            reference, which costs nothing (Hermans, Begy & Louppe 2020, arXiv:1903.04057).
         validation_share: share of every simulation held out for choosing the best epoch.
         redraw: whether the reference's contexts, which cost nothing, are drawn anew every epoch.
         training: how the classifier trains.
@@ -48,7 +50,7 @@ class LREConfig(Settings):
     hidden: tuple[int, ...] = (120, 120, 120)
     activation: Activation = "silu"
     reference: Literal["fixed", "evidence"] | None = None
-    reference_share: float = Field(default=0.5, gt=0, lt=1)
+    reference_share: float = Field(default=0.5, ge=0, lt=1)
     validation_share: float = Field(default=0.1, gt=0, le=0.5)
     redraw: bool = True
     training: Training = Training(learning_rate=3e-2, batch_size=4096, epochs=20)
@@ -88,9 +90,21 @@ class LRE(ComponentMethod):
                 f"lre has an encoder for vectors only, and observations of {task.name} have "
                 f"shape {task.event_shape}"
             )
+        if self.config.reference == "fixed" and self.config.reference_share == 0:
+            raise NotApplicable("lre needs a reference_share for its fixed reference")
 
     def reference_kind(self, task: Task) -> ReferenceKind:
+        if self.config.reference_share == 0:
+            return "evidence"
         return self.config.reference or task.reference
+
+    def _reference(self, task: Task, bank: Bank) -> Tensor:
+        """Events of the reference, (members, n, *event); contexts of theirs do not matter."""
+        if share := int(bank.budget * self.config.reference_share):
+            return bank.reference(share, self.reference_kind(task)).x
+        n = bank.budget // len(task.component_names)
+        own = [bank.draw(name, n).x for name in task.component_names]
+        return torch.stack(own, 2).flatten(1, 2)  # in turns, so that any part is a fair mixture
 
     def fit_component(
         self,
@@ -101,11 +115,10 @@ class LRE(ComponentMethod):
         members: Sequence[int],
         run: Run,
     ) -> "Classifier":
-        names = task.component_names
-        n_reference = int(bank.budget * self.config.reference_share)
-        n_component = (bank.budget - n_reference) // len(names)
-        own = bank.draw(component, n_component)
-        reference = bank.reference(n_reference, self.reference_kind(task))
+        spent = int(bank.budget * self.config.reference_share)
+        own = bank.draw(component, (bank.budget - spent) // len(task.component_names))
+        reference = self._reference(task, bank)
+        n_reference = reference.shape[1]
         context = torch.stack(
             [
                 task.space.draw_context(n_reference, run.generator(m, f"{component} context"))
@@ -118,7 +131,7 @@ class LRE(ComponentMethod):
             parts = []
             for x, eta, n, label in (
                 (own.x, own.context, held_out[0], 1.0),
-                (reference.x, context, held_out[1], 0.0),
+                (reference, context, held_out[1], 0.0),
             ):
                 part = slice(0, n) if validation else slice(n, None)
                 inputs = torch.cat([features(x[:, part]), features.context(eta[:, part])], -1)

@@ -463,9 +463,12 @@ def test_logistic_regression_finds_the_known_log_odds() -> None:
     assert net.biases[0].flatten().tolist() == pytest.approx([math.log(1 / 3)] * members, abs=0.08)
 
 
-@pytest.mark.parametrize("share", [0.2, 0.75])
+@pytest.mark.parametrize("share", [0.2, 0.75, 0.0])
 def test_ratios_are_corrected_for_the_class_sizes(share: float, tmp_path: Path) -> None:
-    """With N_ref ≠ N_k, log r̂ must not carry log(N_k / N_ref) = log 2 or −log 6.
+    """With N_ref ≠ N_k, log r̂ must not carry log(N_k / N_ref) = log 2, −log 6 or −log 2.
+
+    With a share of 0 the reference is the evidence: the components' own simulations, contexts
+    drawn anew.
 
     On the asymmetric task, whose components would each be off by their own amount: the mean of
     log r̂ − log r over the component, and log E_ref[r̂], are 0 for the exact ratio.
@@ -474,7 +477,7 @@ def test_ratios_are_corrected_for_the_class_sizes(share: float, tmp_path: Path) 
     method = REGISTRY.method("lre")
     config = method.Config(
         hidden=(32, 32),
-        reference="fixed",
+        reference="fixed" if share else None,
         reference_share=share,
         training={"epochs": 2, "steps": 700, "batch_size": 512, "learning_rate": 5e-3},
     )
@@ -487,15 +490,16 @@ def test_ratios_are_corrected_for_the_class_sizes(share: float, tmp_path: Path) 
     parts = list(task.components("test").values())
     n = 1500
     contexts = torch.tensor([[0.8], [1.0], [1.25]])
-    nominal = task.nominal.expand(n, -1)
+    nodes = task.nominal[None] if share else task.space.draw_context(500, rng)
+    nominal = nodes[torch.randint(len(nodes), (n,), generator=rng)]
     label = torch.randint(2, (n, 1), generator=rng)
     reference_x = torch.where(
         label == 0, parts[0].simulate(nominal, rng), parts[1].simulate(nominal, rng)
     )
 
     def log_reference(x: Tensor) -> Tensor:
-        both = torch.stack([p.log_prob(x, nominal[: len(x)]) for p in parts])
-        return both.logsumexp(0) - math.log(2)
+        both = torch.cat([p.log_prob(x[:, None], nodes[None]) for p in parts], 1)
+        return both.logsumexp(1) - math.log(2 * len(nodes))
 
     for k, part in enumerate(parts):
         assert isinstance(part, HasLogProb)
