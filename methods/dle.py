@@ -31,7 +31,7 @@ from bench.numerics.training import SEARCH, Training, train
 
 _ROWS = 8192  # rows of a network evaluation, which is compiled for batches of this size alone
 _COMPILE_TRAINING = 2_000_000  # rows to train on, from which compiling pays
-_COMPILE_EVALUATION = 1_000_000  # rows evaluated, after which it is worth compiling
+_COMPILE_EVALUATION = 2_000_000  # rows evaluated, after which it is worth compiling
 
 
 class DLEConfig(Settings):

@@ -20,12 +20,12 @@ class Wanted:
 
     Args:
         method: pattern of method names.
-        configuration: pattern of configurations; any where empty.
+        configuration: pattern of configurations; any where None.
         ensemble: how many members to average; 1 for the members themselves.
     """
 
     method: str
-    configuration: str
+    configuration: str | None
     ensemble: int
 
     @classmethod
@@ -48,13 +48,13 @@ class Wanted:
                     "'ensemble(METHOD:CONFIGURATION,N)', with N at least 2"
                 )
             found, members = matched[1], int(matched[2])
-        name, _, configuration = found.partition(":")
-        return cls(name, configuration, members)
+        name, colon, configuration = found.partition(":")
+        return cls(name, configuration if colon else None, members)
 
     def matches(self, method: str, configuration: str) -> bool:
         """Whether it asks for a method in a configuration."""
         return fnmatch.fnmatchcase(method, self.method) and (
-            not self.configuration or fnmatch.fnmatchcase(configuration, self.configuration)
+            self.configuration is None or fnmatch.fnmatchcase(configuration, self.configuration)
         )
 
 
@@ -132,7 +132,7 @@ def select_cells(
 def _check(registry: Registry, wanted: Wanted) -> None:
     """Refuses a pattern that matches nothing, with near matches."""
     matched = select([wanted.method], registry.names("methods"), "method")
-    if not wanted.configuration:
+    if wanted.configuration is None:
         return
     labels = []
     for method in matched:

@@ -125,5 +125,5 @@ def test_bad_patterns(tmp_path, simple, pattern, message):
 
 
 def test_patterns():
-    assert Wanted.parse("lre") == Wanted("lre", "", 1)
+    assert Wanted.parse("lre") == Wanted("lre", None, 1)
     assert Wanted.parse("ensemble( *:tuned , 10 )") == Wanted("*", "tuned", 10)

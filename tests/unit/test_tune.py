@@ -161,7 +161,8 @@ def test_trials_share_simulations_and_seeds(tmp_path) -> None:
     assert losses(FIRST_MEMBER + 1) != one
 
 
-def test_command(tmp_path) -> None:
+def test_command(tmp_path, monkeypatch) -> None:
+    monkeypatch.chdir(tmp_path)  # workers look for the suite where it is installed
     arguments = "lre --task gaussians-far --budget 400 --epochs 1 --rungs 1 --members 1 --workers 1"
     bad = CliRunner().invoke(command, ["exact", "--task", "gaussians-far"])
     assert isinstance(bad.exception, UsageError)
