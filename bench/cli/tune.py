@@ -129,14 +129,9 @@ def _number(value: float) -> str:
 
 def as_csv(rows: Sequence[dict[str, str]]) -> str:
     """The rows as comma-separated values."""
-    import csv
-    import io
+    from bench.leaderboard.render import csv_of
 
-    out = io.StringIO()
-    writer = csv.DictWriter(out, list(rows[0]), lineterminator="\n")
-    writer.writeheader()
-    writer.writerows(rows)
-    return out.getvalue()
+    return csv_of(rows)
 
 
 def as_markdown(search: "Search", rows: Sequence[dict[str, str]]) -> str:

@@ -3,7 +3,7 @@
 import csv
 import io
 import json
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from math import floor, isfinite, log10
 from typing import Any
 
@@ -352,15 +352,19 @@ def _flat(quantity: Quantity | None, value: Any = None, note: str = "") -> dict[
     }
 
 
-def as_csv(boards: Sequence[Leaderboard]) -> str:
-    """Renders one line per number."""
-    records = flat(boards)
+def csv_of(records: Sequence[Mapping[str, Any]]) -> str:
+    """Renders records of the same keys as comma-separated values; nothing where there are none."""
     buffer = io.StringIO()
     if records:
         writer = csv.DictWriter(buffer, list(records[0]), lineterminator="\n")
         writer.writeheader()
         writer.writerows(records)
     return buffer.getvalue()
+
+
+def as_csv(boards: Sequence[Leaderboard]) -> str:
+    """Renders one line per number."""
+    return csv_of(flat(boards))
 
 
 def as_json(boards: Sequence[Leaderboard]) -> str:

@@ -1,7 +1,5 @@
 """Renders the study of the bootstrap multiple: a terminal's tables, Markdown, CSV, JSON."""
 
-import csv
-import io
 import json
 from collections.abc import Callable, Sequence
 from itertools import groupby
@@ -12,7 +10,7 @@ from rich.table import Table
 from rich.text import Text
 
 from bench.contracts import BootstrapPlan
-from bench.leaderboard.render import escape, parenthesised, printed
+from bench.leaderboard.render import csv_of, escape, parenthesised, printed
 from bench.studies.comparison import Row, verdict
 
 Column = tuple[str, Callable[[Row], str]]
@@ -159,12 +157,7 @@ def flat(rows: Sequence[Row]) -> list[dict[str, Any]]:
 
 def as_csv(rows: Sequence[Row]) -> str:
     """Renders one line per coverage."""
-    buffer = io.StringIO()
-    if records := flat(rows):
-        writer = csv.DictWriter(buffer, list(records[0]), lineterminator="\n")
-        writer.writeheader()
-        writer.writerows(records)
-    return buffer.getvalue()
+    return csv_of(flat(rows))
 
 
 def as_json(rows: Sequence[Row]) -> str:
