@@ -25,12 +25,11 @@ from bench.contracts import (
     Task,
 )
 from bench.errors import NotApplicable
-from bench.numerics.networks import Activation
+from bench.numerics.networks import Activation, evaluation_rows
 from bench.numerics.stacks import Stack
 from bench.numerics.training import SEARCH, Training, train
 
-_ROWS = 8192  # rows of a network evaluation, which is compiled for batches of this size alone
-_COMPILE_TRAINING = 2_000_000  # rows to train on, from which compiling pays
+_COMPILE_TRAINING = 2_000_000  # rows to train on, from which compiling pays; on a CPU
 _COMPILE_EVALUATION = 2_000_000  # rows evaluated, after which it is worth compiling
 
 
@@ -141,7 +140,7 @@ class DLE(ComponentMethod):
     Flow: ClassVar[type[FlowShape]] = ZukoFlow
     """What builds the flow."""
     vectorise: ClassVar[bool] = True
-    """Whether the flow survives torch.func.vmap and torch.compile."""
+    """Whether the flow survives torch.func.vmap, torch.compile and CUDA graphs."""
 
     def check(self, task: Task) -> None:
         if len(task.event_shape) != 1:
@@ -181,7 +180,9 @@ class DLE(ComponentMethod):
             [run.generator(m, f"{component} weights") for m in members],
             vectorise=self.vectorise,
         ).to(run.device)
-        if self.vectorise and rows * training.epochs >= _COMPILE_TRAINING:
+        # On CUDA a step is recorded, which pays more.
+        compilable = self.vectorise and run.device.type == "cpu"
+        if compilable and rows * training.epochs >= _COMPILE_TRAINING:
             flow.compile_shape = training.batch_of(rows)
 
         def loss(y: Tensor, eta: Tensor) -> Tensor:
@@ -195,6 +196,7 @@ class DLE(ComponentMethod):
             [run.generator(m, f"{component} shuffle") for m in members],
             training,
             run,
+            record=self.vectorise,
             label=component,
         )
         log = FitLog(flow.count, [{"": curve} for curve in curves])
@@ -220,13 +222,14 @@ class ConditionalDensity:
     def log_ratio(self, x: Tensor, context: Tensor) -> Tensor:
         y, eta = self.features(x), self.features.context(context)
         members, nodes, rows = self.flow.members, len(eta), len(y) * len(eta)
+        size = min(rows, evaluation_rows(x.device))
         self._evaluated += rows
         if self.flow.vectorise and self._evaluated > _COMPILE_EVALUATION:
-            self.flow.compile_shape = _ROWS
+            self.flow.compile_shape = evaluation_rows(x.device)
         parts = []
-        for start in range(0, rows, _ROWS):
+        for start in range(0, rows, size):
             # The last batch is filled up, with its last row, to the size of the others.
-            index = torch.arange(start, start + _ROWS if rows > _ROWS else rows, device=x.device)
+            index = torch.arange(start, start + size, device=x.device)
             index.clamp_(max=rows - 1)
             batch = y[index // nodes], eta[index % nodes]
             parts.append(self.flow(*(t.expand(members, -1, -1) for t in batch)))

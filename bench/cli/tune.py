@@ -31,6 +31,9 @@ if TYPE_CHECKING:
 )
 @click.option("--seed", type=click.IntRange(0), default=0, show_default=True)
 @click.option("--workers", type=click.IntRange(1), help="Worker processes.  [default: the cores]")
+@click.option(
+    "--device", type=click.Choice(["auto", "cpu", "cuda"]), default="auto", show_default=True
+)
 @click.option("--out", type=click.Path(), default="results/tuning", show_default=True)
 @click.option(
     "--plugin",
@@ -48,6 +51,7 @@ def tune(
     members: int,
     seed: int,
     workers: int | None,
+    device: str,
     out: str,
     plugins: tuple[str, ...],
 ) -> None:
@@ -57,6 +61,7 @@ def tune(
     Writes OUT/METHOD.csv and OUT/METHOD.md; an interrupted search resumes.
     """
     from bench.stages.registry import Registry
+    from bench.stages.run import choose_device
     from bench.stages.selection import select
     from bench.stages.store import Store
     from bench.stages.tune import make_search
@@ -77,7 +82,13 @@ def tune(
 
     limits = (4 * 3600.0, 8.0)
     trials = search_settings(
-        search, registry, store, workers or os.cpu_count() or 1, limits, on_trial
+        search,
+        registry,
+        store,
+        workers or os.cpu_count() or 1,
+        limits,
+        choose_device(device),
+        on_trial,
     )
     rows = table(search, trials)
     store.write_bytes(f"{method}.csv", as_csv(rows).encode())

@@ -2,6 +2,7 @@
 
 import logging
 import threading
+import warnings
 from collections.abc import Callable, Hashable, Mapping, Sequence
 from contextlib import suppress
 from functools import cache, partial
@@ -133,7 +134,9 @@ class Stack:
     def _alone(self, kind: "_Kind", parameters: dict[str, Tensor], *inputs: Tensor) -> Tensor:
         if len(inputs[0]) == self.compile_shape and kind not in _uncompilable:
             try:
-                compiled: Tensor = _compiled(*kind)(parameters, *inputs)
+                with warnings.catch_warnings():  # what the compiler cannot do is not the user's
+                    warnings.simplefilter("ignore")
+                    compiled: Tensor = _compiled(*kind)(parameters, *inputs)
                 return compiled
             except Exception as error:  # no compiler, an operator it does not know, …
                 _uncompilable.add(kind)

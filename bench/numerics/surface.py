@@ -19,7 +19,8 @@ from bench.numerics.profile import crossings, peak, profiles
 LogRatio = Callable[[Tensor, Tensor], Tensor]
 Axes = tuple[Tensor, Tensor]
 
-_CHUNK_ELEMENTS = 1 << 20  # surface elements of a chunk: 4 MiB in float32, about a cache
+_CHUNK_ELEMENTS = {"cpu": 1 << 20, "cuda": 1 << 25}
+"""Surface elements of a chunk, float32: about a cache on a CPU, enough to fill a GPU."""
 DEPTH = 6.0
 """How far below the maximum likelihoods are followed, in nats: three and a half half-widths."""
 
@@ -100,7 +101,8 @@ class EventSet:
         contexts = contexts.float().to(device)
         weights = self.weights(theta).permute(2, 0, 1).to(device)  # (K, J, H)
         truth_weights = self.weights(self.truth).to(device)  # (K,)
-        step = max(16, _CHUNK_ELEMENTS // (self.members * nodes * mixings))
+        elements = _CHUNK_ELEMENTS[device.type]
+        step = max(16, elements // (self.members * nodes * mixings))
         datasets = (self.members, len(self.counts))
         best_sum = torch.zeros(*datasets, nodes, dtype=torch.float64, device=device)
         mixed_sum = torch.zeros(1, device=device)

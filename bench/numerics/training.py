@@ -15,6 +15,7 @@ from torch import Tensor
 
 from bench.contracts import Run, Settings, TrainingCurve
 from bench.errors import NonFiniteError
+from bench.numerics.steps import GradientSteps
 
 
 class Training(Settings):
@@ -25,11 +26,10 @@ class Training(Settings):
         steps: gradient steps, at least: small training sets are passed over more often.
         batch_size: rows of a batch, at most; small training sets get smaller batches, of 1/128 of
             the rows but no fewer than 64, so that an epoch has steps enough.
-        learning_rate: (peak) learning rate of Adam (Kingma & Ba 2015, arXiv:1412.6980) for batches
+        learning_rate: (peak) learning rate of Adam for batches
             of `batch_size`; smaller ones take less, as the square root of their size (Malladi et
             al. 2022, arXiv:2205.10287).
-        schedule: constant, or one cycle up to the peak and down to nothing (Smith & Topin 2018,
-            arXiv:1708.07120).
+        schedule: constant, or one cycle up to the peak and down to nothing.
         clip: largest norm of a member's gradient; none where 0.
     """
 
@@ -75,6 +75,7 @@ def train(
     run: Run,
     *,
     refresh: Callable[[Sequence[Tensor]], None] | None = None,
+    record: bool = True,
     label: str = "",
 ) -> list[TrainingCurve]:
     """Trains a stack of networks and leaves each member at its best epoch.
@@ -93,6 +94,7 @@ def train(
         settings: how to train.
         run: device and progress.
         refresh: called before every epoch with the data, to redraw what costs no simulation.
+        record: whether a step may be recorded on CUDA, as in `GradientSteps`.
         label: shown with the progress.
 
     Raises:
@@ -104,14 +106,13 @@ def train(
     batch = settings.batch_of(rows)
     per_epoch = rows // batch
     epochs = max(settings.epochs, math.ceil(settings.steps / per_epoch))
-    rate = settings.rate_of(rows)
-    optimiser = torch.optim.Adam(parameters, lr=rate, fused=True)
-    scheduler = (
-        torch.optim.lr_scheduler.OneCycleLR(
-            optimiser, rate, total_steps=epochs * per_epoch, cycle_momentum=False
-        )
-        if settings.schedule == "one-cycle"
-        else None
+    step = GradientSteps(
+        parameters,
+        loss,
+        settings.rate_of(rows),
+        cycle=epochs * per_epoch if settings.schedule == "one-cycle" else 0,
+        clip=settings.clip,
+        record=record,
     )
     best = [p.detach().clone() for p in parameters]
     best_loss = torch.full((members,), torch.inf, device=device)
@@ -122,18 +123,10 @@ def train(
         if refresh is not None:
             refresh(data)
         shuffled = _permute(data, generators)
-        total = torch.zeros(members, device=device)
-        for step in range(per_epoch):
-            rows_of_batch = slice(step * batch, (step + 1) * batch)
-            losses = loss(*(tensor[:, rows_of_batch] for tensor in shuffled))
-            optimiser.zero_grad(set_to_none=True)
-            losses.sum().backward()  # type: ignore[no-untyped-call]
-            if settings.clip:
-                _clip(parameters, settings.clip)
-            optimiser.step()
-            if scheduler is not None:
-                scheduler.step()
-            total += losses.detach()
+        step.total.zero_()
+        for start in range(0, per_epoch * batch, batch):
+            step(*(tensor[:, start : start + batch] for tensor in shuffled))
+        total = step.total.clone()
         held_out = _evaluate(loss, validation)
         history.append((total / per_epoch, held_out))
         better = held_out < best_loss
@@ -168,15 +161,6 @@ def _permute(data: Sequence[Tensor], generators: Sequence[torch.Generator]) -> l
         else tensor[0].index_select(0, orders[0])[None]
         for tensor in data
     ]
-
-
-def _clip(parameters: Sequence[Tensor], limit: float) -> None:
-    """Scales each member's gradient down to a norm of at most `limit`."""
-    gradients = [p.grad for p in parameters if p.grad is not None]
-    norm = torch.stack([g.flatten(1).square().sum(1) for g in gradients]).sum(0).sqrt()
-    factor = (limit / norm.clamp_min(1e-12)).clamp_max(1.0)
-    for gradient in gradients:
-        gradient.mul_(factor.view(-1, *[1] * (gradient.dim() - 1)))
 
 
 def _evaluate(loss: Callable[..., Tensor], data: Sequence[Tensor], rows: int = 16384) -> Tensor:

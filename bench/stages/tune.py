@@ -175,6 +175,7 @@ def tune(
     store: Store,
     workers: int,
     limits: tuple[float, float],
+    device: str,
     on_trial: Callable[[Trial, int, int], None],
     on_event: Callable[[Event], None] = lambda event: None,
 ) -> list[Trial]:
@@ -186,6 +187,7 @@ def tune(
         store: where trials are kept.
         workers: worker processes, at most.
         limits: seconds and GiB that one training may take.
+        device: where networks train, "cpu" or "cuda".
         on_trial: called with every trial of a rung that ended, how many have, and of how many.
         on_event: as in `Workers`.
 
@@ -196,7 +198,9 @@ def tune(
     done: list[Trial] = []
     for rung in range(search.rungs):
         trials: list[Trial] = []
-        for trial in _rung(search, rung, survivors, registry, store, workers, limits, on_event):
+        for trial in _rung(
+            search, rung, survivors, registry, store, workers, limits, device, on_event
+        ):
             trials.append(trial)
             on_trial(trial, len(trials), len(survivors))
         trials.sort(key=lambda t: t.loss)
@@ -222,6 +226,7 @@ def _rung(
     store: Store,
     workers: int,
     limits: tuple[float, float],
+    device: str,
     on_event: Callable[[Event], None],
 ) -> Iterator[Trial]:
     """Trains all that is left; yields each combination once all its trainings have ended."""
@@ -250,6 +255,7 @@ def _rung(
                     "plugins": registry.plugins,
                     "identity": identity,
                     "key": key,
+                    "device": device,
                 }
                 jobs.append(Job(key, train_one, arguments))
     waiting = list(range(len(survivors)))
@@ -325,6 +331,7 @@ def train_one(
     plugins: Sequence[str],
     identity: Mapping[str, Any],
     key: str,
+    device: str,
 ) -> dict[str, Any]:
     """Trains one member with one combination and saves how it went; a job of the workers."""
     registry, store = Registry(plugins), Store.open(root)
@@ -334,7 +341,7 @@ def train_one(
     member, seed = identity["member"], identity["seed"]
     bank = SimulationBank(task, store, identity["budget"], [member], "fresh", seed)
     run = Run(
-        torch.device("cpu"),
+        torch.device(device),
         lambda m, purpose: generator("tune", task.name, found.name, seed, m, purpose),
         report,
     )

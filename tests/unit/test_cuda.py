@@ -8,12 +8,15 @@ from pathlib import Path
 import pytest
 import torch
 from bench.methods.dle import DLE, DLEConfig, ZukoFlow
+from bench.methods.exact import Exact
+from bench.methods.histogram import Histogram
 from bench.methods.lre import LRE, LREConfig
 
-from bench.contracts import IndependentPlan, Run, Surrogate
+from bench.contracts import IndependentPlan, Method, Run, Surrogate
 from bench.numerics.networks import StackedMLP
 from bench.numerics.seeds import generator
 from bench.numerics.stacks import Stack
+from bench.numerics.steps import GradientSteps
 from bench.stages.bank import SimulationBank, features_of
 from bench.stages.predict import predict
 from bench.stages.registry import Registry
@@ -26,17 +29,18 @@ METHODS = [
     LRE(LREConfig(hidden=(32, 32))),
     DLE(DLEConfig(transforms=2, hidden=(16, 16))),
 ]
+UNTRAINED = [Exact(Exact.Config()), Histogram(Histogram.Config())]
 
 
-def fitted(method: LRE | DLE, device: torch.device, folder: Path, budget: int = 4000) -> Surrogate:
+def fitted(method: Method, device: torch.device, folder: Path, budget: int = 4000) -> Surrogate:
     """Three members, trained for a few steps."""
     task, store = Registry().task("gaussians-near"), Store(folder)
     bank = SimulationBank(task, store, budget, [0, 1, 2], "fresh", 0)
     run = Run(device, lambda m, what: generator("cuda", m, what), lambda **_: None)
-    short = method.config.model_copy(
-        update={"training": method.config.training.model_copy(update={"epochs": 1, "steps": 0})}
-    )
-    return type(method)(short).fit(task, bank, features_of(task, store), [0, 1, 2], run)
+    if isinstance(method, (LRE, DLE)):
+        training = method.config.training.model_copy(update={"epochs": 1, "steps": 0})
+        method = type(method)(method.config.model_copy(update={"training": training}))
+    return method.fit(task, bank, features_of(task, store), [0, 1, 2], run)
 
 
 @pytest.mark.parametrize("method", METHODS, ids=lambda m: m.name)
@@ -50,10 +54,53 @@ def test_short_trainings_agree(method: LRE | DLE, tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("method", METHODS, ids=lambda m: m.name)
-def test_predictions_agree(method: LRE | DLE, tmp_path: Path) -> None:
+def test_a_training_repeats_bit_by_bit(method: LRE | DLE, tmp_path: Path) -> None:
+    first, again = (fitted(method, CUDA, tmp_path).state() for _ in range(2))
+    assert first is not None
+    assert again is not None
+    for name, value in first.items():
+        assert torch.equal(again[name], value), name
+
+
+@pytest.mark.parametrize("schedule", [0, 20])
+def test_recorded_steps_are_the_same_steps(schedule: int) -> None:
+    """A graph replays the kernels of an eager step, learning rate and clipping included."""
+    batches = [torch.randn(2, 64, 3, generator=generator("batch", i)) for i in range(20)]
+
+    def trained(record: bool) -> list[torch.Tensor]:
+        net = StackedMLP((3, 16, 1), "silu", [generator("net", m) for m in range(2)]).to(CUDA)
+
+        def loss(x: torch.Tensor) -> torch.Tensor:
+            return (net(x).squeeze(-1) - x.sum(-1)).square().mean(1)
+
+        steps = GradientSteps(net.parameters(), loss, 1e-2, cycle=schedule, clip=0.5, record=record)
+        for batch in batches:
+            steps(batch.to(CUDA))
+        return [*net.parameters(), steps.total]
+
+    for recorded, eager in zip(trained(True), trained(False), strict=True):
+        torch.testing.assert_close(recorded, eager, rtol=1e-5, atol=1e-6)
+
+
+def test_what_cannot_be_recorded_runs_as_it_is() -> None:
+    """A loss that looks at values breaks the recording, and nothing else."""
+    parameter = torch.ones(1, 3, device=CUDA, requires_grad=True)
+
+    def loss(x: torch.Tensor) -> torch.Tensor:
+        out = (parameter * x).square().sum(1)
+        return out if bool((out > -1).all()) else out * 0
+
+    steps = GradientSteps([parameter], loss, 1e-1)
+    for _ in range(10):
+        steps(torch.ones(1, 3, device=CUDA))
+    assert float(parameter.detach().max()) < 0.5
+    assert torch.randn(3, device=CUDA).isfinite().all()
+
+
+@pytest.mark.parametrize("method", [*METHODS, *UNTRAINED], ids=lambda m: m.name)
+def test_predictions_agree(method: Method, tmp_path: Path) -> None:
     """The same weights give the same intervals."""
-    state = fitted(method, CPU, tmp_path).state()
-    assert state is not None
+    state = fitted(method, CPU, tmp_path).state() or {}
     task, store = Registry().task("gaussians-near"), Store(tmp_path)
     plan = IndependentPlan(uniform=3, per_point=0, observations=200)
     both = []

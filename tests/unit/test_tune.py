@@ -100,7 +100,13 @@ def test_successive_halving(tmp_path, monkeypatch) -> None:
 
     def run_it() -> list[Trial]:
         return tune(
-            search(), Registry(), Store(tmp_path), 1, (60, 1), lambda t, n, of: seen.append((n, of))
+            search(),
+            Registry(),
+            Store(tmp_path),
+            1,
+            (60, 1),
+            "cpu",
+            lambda t, n, of: seen.append((n, of)),
         )
 
     trials = run_it()
@@ -151,6 +157,7 @@ def test_trials_share_simulations_and_seeds(tmp_path) -> None:
             plugins=registry.plugins,
             identity=identity,
             key=key,
+            device="cpu",
         )
         assert store.record(key)["losses"] == record["losses"]
         return record["losses"]
