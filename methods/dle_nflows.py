@@ -65,7 +65,13 @@ class DLENflows(DLE):
 
     name = "dle-nflows"
     title = "Conditional spline flow (nflows)"
-    configurations: ClassVar[Mapping[str, Mapping[str, Any]]] = DLE.configurations
+    configurations: ClassVar[Mapping[str, Mapping[str, Any]]] = {
+        "tuned": {
+            "activation": "silu",
+            "training": {"batch_size": 1024, "learning_rate": 3e-2, "epochs": 12},
+        },
+        "published": DLE.configurations["published"],
+    }
     Flow = NflowsFlow
     vectorise = False
 

@@ -26,10 +26,11 @@ from bench.contracts import (
     Task,
 )
 from bench.errors import NotApplicable
-from bench.numerics.networks import Activation, StackedMLP
+from bench.numerics.networks import Activation, StackedMLP, evaluation_rows
+from bench.numerics.normaliser import NODES, Normaliser
 from bench.numerics.training import SEARCH, Training, train
 
-_ROWS = 8192  # rows of a network evaluation: its activations stay in cache
+_NORMALISING = 1 << 18  # simulations of the reference that normalise ratios, held-out ones first
 
 
 class LREConfig(Settings):
@@ -44,16 +45,18 @@ class LREConfig(Settings):
             reference, which costs nothing (Hermans, Begy & Louppe 2020, arXiv:1903.04057).
         validation_share: share of every simulation held out for choosing the best epoch.
         redraw: whether the reference's contexts, which cost nothing, are drawn anew every epoch.
+        normalise: whether ratios are divided by their mean over the reference.
         training: how the classifier trains.
     """
 
     hidden: tuple[int, ...] = (120, 120, 120)
     activation: Activation = "silu"
     reference: Literal["fixed", "evidence"] | None = None
-    reference_share: float = Field(default=0.5, ge=0, lt=1)
+    reference_share: float = Field(default=0.0, ge=0, lt=1)
     validation_share: float = Field(default=0.1, gt=0, le=0.5)
     redraw: bool = True
-    training: Training = Training(learning_rate=3e-2, batch_size=4096, epochs=20)
+    normalise: bool = True
+    training: Training = Training(learning_rate=1e-2, batch_size=1024, epochs=9)
 
 
 class LRE(ComponentMethod):
@@ -69,7 +72,9 @@ class LRE(ComponentMethod):
         "tuned": {},
         "published": {
             "activation": "relu",
+            "reference_share": 0.5,
             "redraw": False,
+            "normalise": False,
             "training": {
                 "batch_size": 1024,
                 "learning_rate": 1e-3,
@@ -77,6 +82,7 @@ class LRE(ComponentMethod):
                 "epochs": 10,
             },
         },
+        "unnormalised": {"normalise": False},
     }
     search: ClassVar[Mapping[str, Sequence[Any]]] = {
         "activation": ("relu", "silu"),
@@ -92,6 +98,11 @@ class LRE(ComponentMethod):
             )
         if self.config.reference == "fixed" and self.config.reference_share == 0:
             raise NotApplicable("lre needs a reference_share for its fixed reference")
+        if self.config.normalise and len(task.space.context_index) not in NODES:
+            raise NotApplicable(
+                f"lre normalises ratios in at most {max(NODES)} context parameters, and "
+                f"{task.name} has {len(task.space.context_index)}; set normalise = false"
+            )
 
     def reference_kind(self, task: Task) -> ReferenceKind:
         if self.config.reference_share == 0:
@@ -171,37 +182,59 @@ class LRE(ComponentMethod):
             refresh=redraw if self.config.redraw else None,
             label=component,
         )
-        # The classifier saw N_k rows against N_ref: its log-odds carry log(N_k / N_ref).
-        offset = math.log((n_reference - held_out[1]) / first_reference)
-        return Classifier(
-            net,
-            features,
-            torch.full((len(members),), offset, device=run.device),
-            FitLog(net.count, [{"": curve} for curve in curves]),
-        )
+        log = FitLog(net.count, [{"": curve} for curve in curves])
+        if self.config.normalise:
+            y = features(reference[:, :_NORMALISING]).to(run.device)
+            classifier = Classifier(net, features, _normaliser(net, y, inputs - y.shape[-1]), log)
+        else:
+            # It saw N_k rows against N_ref: its log-odds carry log(N_k / N_ref).
+            offset = math.log(first_reference / (n_reference - held_out[1]))
+            shape = (len(members), 1)
+            constant = torch.full(shape, offset, dtype=torch.float64, device=run.device)
+            classifier = Classifier(net, features, Normaliser(constant, 1), log)
+        return classifier
 
     def restore_component(
         self, component: str, task: Task, features: Features, state: Mapping[str, Tensor]
     ) -> "Classifier":
-        layers = {k: v for k, v in state.items() if k != "offset"}
+        layers = {k: v for k, v in state.items() if k != "normaliser"}
         net = StackedMLP.from_state(layers, self.config.activation)
-        return Classifier(net, features, state["offset"], FitLog(net.count))
+        normaliser = Normaliser(state["normaliser"], len(task.space.context_index))
+        return Classifier(net, features, normaliser, FitLog(net.count))
+
+
+@torch.no_grad()
+def _normaliser(net: StackedMLP, y: Tensor, dimensions: int) -> Normaliser:
+    """The mean odds of every member over its own reference, features (members, n, f)."""
+    rows = evaluation_rows(y.device)
+
+    def log_odds(eta: Tensor) -> Tensor:
+        parts = []
+        for start in range(0, y.shape[1], rows):
+            part = y[:, start : start + rows]
+            context = eta.float().expand(*part.shape[:2], -1)
+            parts.append(net(torch.cat([part, context], -1)).squeeze(-1))
+        return torch.cat(parts, 1)
+
+    return Normaliser.estimate(log_odds, dimensions, y.device)
 
 
 class Classifier:
-    """The trained classifiers of one component: log r̂(x|η) = log-odds + log(N_ref / N_k)."""
+    """The trained classifiers of one component: log r̂(x|η) = log-odds − log-normaliser(η)."""
 
-    def __init__(self, net: StackedMLP, features: Features, offset: Tensor, log: FitLog) -> None:
+    def __init__(
+        self, net: StackedMLP, features: Features, normaliser: Normaliser, log: FitLog
+    ) -> None:
         self.net = net
         self.features = features
-        self.offset = offset
+        self.normaliser = normaliser
         self.log = log
 
     @torch.no_grad()
     def log_ratio(self, x: Tensor, context: Tensor) -> Tensor:
         y, eta = self.features(x), self.features.context(context)
-        members, nodes = len(self.offset), len(eta)
-        step = max(1, _ROWS // nodes)
+        members, nodes = len(self.normaliser.coefficients), len(eta)
+        step = max(1, evaluation_rows(x.device) // nodes)
         parts = []
         for start in range(0, len(y), step):
             events = y[start : start + step]
@@ -214,7 +247,7 @@ class Classifier:
             ).flatten(0, 1)
             logit = self.net(inputs[None].expand(members, -1, -1))
             parts.append(logit.view(members, len(events), nodes))
-        return torch.cat(parts, 1) + self.offset[:, None, None]
+        return torch.cat(parts, 1) - self.normaliser(eta).float()[:, None]
 
     def state(self) -> Mapping[str, Tensor]:
-        return {**self.net.state(), "offset": self.offset}
+        return {**self.net.state(), "normaliser": self.normaliser.coefficients}

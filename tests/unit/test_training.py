@@ -463,8 +463,12 @@ def test_logistic_regression_finds_the_known_log_odds() -> None:
     assert net.biases[0].flatten().tolist() == pytest.approx([math.log(1 / 3)] * members, abs=0.08)
 
 
-@pytest.mark.parametrize("share", [0.2, 0.75, 0.0])
-def test_ratios_are_corrected_for_the_class_sizes(share: float, tmp_path: Path) -> None:
+@pytest.mark.parametrize(
+    ("share", "normalise"), [(0.2, False), (0.75, False), (0.0, False), (0.2, True), (0.0, True)]
+)
+def test_ratios_are_corrected_for_the_class_sizes(
+    share: float, normalise: bool, tmp_path: Path
+) -> None:
     """With N_ref ≠ N_k, log r̂ must not carry log(N_k / N_ref) = log 2, −log 6 or −log 2.
 
     With a share of 0 the reference is the evidence: the components' own simulations, contexts
@@ -479,6 +483,7 @@ def test_ratios_are_corrected_for_the_class_sizes(share: float, tmp_path: Path) 
         hidden=(32, 32),
         reference="fixed" if share else None,
         reference_share=share,
+        normalise=normalise,
         training={"epochs": 2, "steps": 700, "batch_size": 512, "learning_rate": 5e-3},
     )
     store = Store(tmp_path)
@@ -513,3 +518,5 @@ def test_ratios_are_corrected_for_the_class_sizes(share: float, tmp_path: Path) 
         # A missing or inverted correction would show as 0.7 or more.
         assert float(torch.stack(gaps).mean()) == pytest.approx(0, abs=0.15)
         assert float(torch.stack(means).mean()) == pytest.approx(0, abs=0.15)
+        if normalise:  # up to the noise of the mean over 1500 events, at every context
+            assert torch.stack(means).tolist() == pytest.approx([0] * 3, abs=0.1)

@@ -1,0 +1,81 @@
+r"""Normalising ratios: an exact one has mean 1 over the reference, whatever the context.
+
+.. math:: \int p_\text{ref}(x)\, \frac{p(x|\eta)}{p_\text{ref}(x)}\, dx = 1
+
+A density is normalised by construction; a classifier's ratio is off by a factor that depends on η.
+Every observation of a dataset brings that factor again, so that a slope of 0.01 per unit of η,
+which no single observation shows, is 10 nats in a thousand. Dividing by the mean over simulations
+of the reference removes it (expectation calibration, Brehmer et al. 2018, arXiv:1805.00020).
+"""
+
+from collections.abc import Callable
+
+import torch
+from torch import Tensor
+
+NODES = {1: 17, 2: 9}
+"""Nodes per dimension of the context, by the context's dimensions."""
+
+
+class Normaliser:
+    r"""Creates the logarithm of :math:`E_\text{ref}[\hat r(x|\eta)]`, a polynomial in η.
+
+    Chebyshev's polynomials, up to one degree less than there are nodes in each dimension.
+
+    Args:
+        coefficients: (members, nodes^d) float64, d the dimensions of the context.
+        dimensions: d.
+    """
+
+    def __init__(self, coefficients: Tensor, dimensions: int) -> None:
+        self.coefficients = coefficients
+        self.dimensions = dimensions
+
+    @classmethod
+    def estimate(
+        cls,
+        log_ratio: Callable[[Tensor], Tensor],
+        dimensions: int,
+        device: torch.device,
+    ) -> "Normaliser":
+        """Averages ratios at Chebyshev's nodes and interpolates the logarithms.
+
+        The same simulations serve all nodes, so that the noise of the mean is smooth in η.
+
+        Args:
+            log_ratio: maps a context, (d,) in [−1, 1], to log-ratios of simulations of the
+                reference, (members, n).
+            dimensions: d, a key of `NODES`.
+            device: where log_ratio works.
+
+        Example:
+            >>> normaliser = Normaliser.estimate(
+            ...     lambda eta: torch.full((1, 10), float(eta[0] ** 3)), 1, torch.device("cpu")
+            ... )
+            >>> [round(v, 6) for v in normaliser(torch.tensor([[0.5], [-1.0]]))[0].tolist()]
+            [0.125, -1.0]
+        """
+        count = NODES[dimensions]
+        angles = torch.pi * (torch.arange(count, dtype=torch.float64) + 0.5) / count
+        nodes = torch.cartesian_prod(*[angles.cos()] * dimensions).view(-1, dimensions).to(device)
+        means = []
+        for node in nodes:
+            values = log_ratio(node).double()
+            means.append(values.logsumexp(1) - torch.tensor(float(values.shape[1])).log())
+        values = torch.stack(means)  # (nodes^d, members)
+        return cls(torch.linalg.solve(_basis(nodes, count), values).T.contiguous(), dimensions)
+
+    def __call__(self, eta: Tensor) -> Tensor:
+        """Evaluates contexts (J, d), scaled to [−1, 1], to (members, J) float64."""
+        count = round(self.coefficients.shape[1] ** (1 / self.dimensions))
+        return self.coefficients @ _basis(eta.double(), count).T
+
+
+def _basis(eta: Tensor, count: int) -> Tensor:
+    """Products of Chebyshev's polynomials of each coordinate, (J, d) to (J, count^d)."""
+    degrees = torch.arange(count, dtype=eta.dtype, device=eta.device)
+    basis = torch.ones(len(eta), 1, dtype=eta.dtype, device=eta.device)
+    for coordinate in eta.clamp(-1, 1).T:
+        own = (degrees * coordinate.arccos()[:, None]).cos()
+        basis = (basis[:, :, None] * own[:, None, :]).flatten(1)
+    return basis
