@@ -35,7 +35,7 @@ class Row:
         members: number of members.
         quantities: numbers by name, as "coverage/mu".
         rank: the interval of ranks that the data allow; None for the reference itself.
-        cost: calls, seconds, seconds_to_best, parameters, device.
+        cost: calls, seconds, seconds_to_best, parameters, device; seconds per member.
         failures: what failed, and why.
     """
 
@@ -310,11 +310,15 @@ def _rank(
 def _cost(fit: Fit, members: Sequence[int]) -> dict[str, Any]:
     records = [fit.members[m] for m in members]
     seconds = [r["seconds"] for r in records]
-    to_best = [
-        sum(c["seconds_to_best"] for c in r["curves"].values()) for r in records if r["curves"]
-    ]
-    steps = [sum(c["steps"] for c in r["curves"].values()) for r in records if r["curves"]]
-    spent = [sum(c["seconds"] for c in r["curves"].values()) for r in records if r["curves"]]
+    trained = [r for r in records if r["curves"]]
+
+    def of_curves(name: str, record: dict[str, Any]) -> float:
+        return float(sum(curve[name] for curve in record["curves"].values()))
+
+    # Members of a stack train together, and share the time.
+    to_best = [of_curves("seconds_to_best", r) / r["stack"] for r in trained]
+    steps = [of_curves("steps", r) for r in trained]
+    spent = [of_curves("seconds", r) / r["stack"] for r in trained]
     return {
         "calls": records[0]["calls"],
         "parameters": records[0]["parameters"],

@@ -54,6 +54,7 @@ class Folder:
             record = {
                 "status": "done",
                 "seconds": 3.0,
+                "stack": 2,
                 "calls": budget,
                 "parameters": 7,
                 "curves": {"net": curve},
@@ -120,7 +121,9 @@ def test_means_gaps_ratios_and_ranks(folder, metrics):
     assert gap.value == pytest.approx(-0.3)
     assert rows["bad"].quantities["coverage/mu/worst"].where == "point 1"
     assert rows["good"].quantities["coverage/mu/gap"].estimate.value == 0.0
-    assert rows["bad"].cost["seconds_per_step"] == pytest.approx(0.2)
+    # Of each of two members that trained as one stack.
+    assert rows["bad"].cost["seconds_per_step"] == pytest.approx(0.1)
+    assert rows["bad"].cost["seconds_to_best"] == pytest.approx(0.5)
     assert isnan(rows["exact"].quantities["coverage/mu"].estimate.member_error)
 
 
