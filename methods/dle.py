@@ -30,7 +30,7 @@ from bench.numerics.stacks import Stack
 from bench.numerics.training import SEARCH, Training, train
 
 _COMPILE_TRAINING = 2_000_000  # rows to train on, from which compiling pays; on a CPU
-_COMPILE_EVALUATION = 2_000_000  # rows evaluated, after which it is worth compiling
+_COMPILE_EVALUATION = 10_000_000  # rows evaluated, after which it is worth compiling
 
 
 class DLEConfig(Settings):
