@@ -1,9 +1,10 @@
 r"""LRE: a parameterised classifier learns the likelihood ratio to a reference.
 
 A network sees (x, η) and separates a component's simulations from a reference's, for which η is
-drawn independently of x; its log-odds, corrected for the class sizes, estimate
+drawn independently of x; its log-odds, corrected for the class sizes or normalised, estimate
 :math:`\log p_k(x|\eta) / p_\text{ref}(x)` (Cranmer, Pavez & Louppe 2015, arXiv:1506.02169; Baldi
 et al. 2016, arXiv:1601.07913). All components share the reference, so that it cancels.
+Normalised ratios are divided by their mean over the reference, which is 1 for an exact one.
 """
 
 import math
@@ -39,13 +40,14 @@ class LREConfig(Settings):
     Args:
         hidden: widths of the hidden layers.
         activation: their nonlinearity.
-        reference: the denominator; the task's own where None.
+        reference: the denominator; where None the task's own, or the evidence if it has no share.
         reference_share: share of the budget for the reference, the rest is for the components. With
             0 the components' own simulations, contexts drawn anew, stand in for the evidence
             reference, which costs nothing (Hermans, Begy & Louppe 2020, arXiv:1903.04057).
         validation_share: share of every simulation held out for choosing the best epoch.
         redraw: whether the reference's contexts, which cost nothing, are drawn anew every epoch.
-        normalise: whether ratios are divided by their mean over the reference.
+        normalise: whether ratios are divided by their mean over the reference, held-out simulations
+            first, at most 262,144.
         training: how the classifier trains.
     """
 
@@ -100,8 +102,8 @@ class LRE(ComponentMethod):
             raise NotApplicable("lre needs a reference_share for its fixed reference")
         if self.config.normalise and len(task.space.context_index) not in NODES:
             raise NotApplicable(
-                f"lre normalises ratios in at most {max(NODES)} context parameters, and "
-                f"{task.name} has {len(task.space.context_index)}; set normalise = false"
+                f"lre normalises ratios in one or two context parameters, and {task.name} has "
+                f"{len(task.space.context_index)}; lre:unnormalised takes any number"
             )
 
     def reference_kind(self, task: Task) -> ReferenceKind:

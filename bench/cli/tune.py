@@ -69,7 +69,9 @@ def tune(
 
     registry = Registry(plugins)
     names = select(tasks or ("*",), registry.names("tasks"), "task")
-    search = make_search(registry, method, names, budget, members, epochs, rungs, seed)
+    search = make_search(
+        registry, method, names, budget, members, epochs, rungs, seed, choose_device(device)
+    )
     store = Store(Path(out))
 
     def on_trial(trial: "Trial", done: int, of: int) -> None:
@@ -87,7 +89,6 @@ def tune(
         store,
         workers or os.cpu_count() or 1,
         limits,
-        choose_device(device),
         on_trial,
     )
     rows = table(search, trials)
@@ -151,9 +152,9 @@ def as_markdown(search: "Search", rows: Sequence[dict[str, str]]) -> str:
         f"# Tuning {search.method}",
         "",
         f"Validation loss in nats, summed over components; {search.budget:,} simulator calls; "
-        f"{search.members} members in the last rung and one before; seed {search.seed}. Only the "
-        "last rung decides. `behind` is the distance to the best of the rung, its standard error "
-        "from paired members.",
+        f"{search.members} members in the last rung and one before; seed {search.seed}; on "
+        f"{search.device}. Only the last rung decides. `behind` is the distance to the best of the "
+        "rung, its standard error from paired members.",
         "",
         "| " + " | ".join(rows[0]) + " |",
         "|" + " --- |" * len(rows[0]),

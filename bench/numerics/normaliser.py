@@ -23,7 +23,8 @@ class Normaliser:
     Chebyshev's polynomials, up to one degree less than there are nodes in each dimension.
 
     Args:
-        coefficients: (members, nodes^d) float64, d the dimensions of the context.
+        coefficients: (members, nodes^d) float64, d the dimensions of the context; (members, 1) is
+            a constant.
         dimensions: d.
     """
 
@@ -67,6 +68,8 @@ class Normaliser:
 
     def __call__(self, eta: Tensor) -> Tensor:
         """Evaluates contexts (J, d), scaled to [−1, 1], to (members, J) float64."""
+        if self.coefficients.shape[1] == 1:
+            return self.coefficients.expand(-1, len(eta))
         count = round(self.coefficients.shape[1] ** (1 / self.dimensions))
         return self.coefficients @ _basis(eta.double(), count).T
 

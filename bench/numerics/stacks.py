@@ -135,7 +135,7 @@ class Stack:
         if len(inputs[0]) == self.compile_shape and kind not in _uncompilable:
             try:
                 with warnings.catch_warnings():  # what the compiler cannot do is not the user's
-                    warnings.simplefilter("ignore")
+                    warnings.filterwarnings("ignore", module=r"torch\.")
                     compiled: Tensor = _compiled(*kind)(parameters, *inputs)
                 return compiled
             except Exception as error:  # no compiler, an operator it does not know, …

@@ -49,6 +49,7 @@ class Search:
         epochs: of the last rung; earlier ones have thirds of it.
         rungs: how many.
         seed: seed of the simulations.
+        device: where networks train, "cpu" or "cuda": rounding differs, so trials do not mix.
     """
 
     method: str
@@ -59,6 +60,7 @@ class Search:
     epochs: int
     rungs: int
     seed: int
+    device: str = "cpu"
 
 
 @dataclass(frozen=True)
@@ -100,6 +102,7 @@ def make_search(
     epochs: int,
     rungs: int,
     seed: int,
+    device: str = "cpu",
 ) -> Search:
     """Resolves names and checks that there is something to tune.
 
@@ -130,7 +133,7 @@ def make_search(
                 found(config).check(registry.task(name))
             except NotApplicable as error:
                 raise UsageError(f"method {method!r} cannot run on {name}: {error}") from error
-    return Search(method, base, tuple(tasks), budget, members, epochs, rungs, seed)
+    return Search(method, base, tuple(tasks), budget, members, epochs, rungs, seed, device)
 
 
 def combinations(method: type[Method]) -> list[Values]:
@@ -175,7 +178,6 @@ def tune(
     store: Store,
     workers: int,
     limits: tuple[float, float],
-    device: str,
     on_trial: Callable[[Trial, int, int], None],
     on_event: Callable[[Event], None] = lambda event: None,
 ) -> list[Trial]:
@@ -187,7 +189,6 @@ def tune(
         store: where trials are kept.
         workers: worker processes, at most.
         limits: seconds and GiB that one training may take.
-        device: where networks train, "cpu" or "cuda".
         on_trial: called with every trial of a rung that ended, how many have, and of how many.
         on_event: as in `Workers`.
 
@@ -198,9 +199,7 @@ def tune(
     done: list[Trial] = []
     for rung in range(search.rungs):
         trials: list[Trial] = []
-        for trial in _rung(
-            search, rung, survivors, registry, store, workers, limits, device, on_event
-        ):
+        for trial in _rung(search, rung, survivors, registry, store, workers, limits, on_event):
             trials.append(trial)
             on_trial(trial, len(trials), len(survivors))
         trials.sort(key=lambda t: t.loss)
@@ -226,7 +225,6 @@ def _rung(
     store: Store,
     workers: int,
     limits: tuple[float, float],
-    device: str,
     on_event: Callable[[Event], None],
 ) -> Iterator[Trial]:
     """Trains all that is left; yields each combination once all its trainings have ended."""
@@ -255,7 +253,6 @@ def _rung(
                     "plugins": registry.plugins,
                     "identity": identity,
                     "key": key,
-                    "device": device,
                 }
                 jobs.append(Job(key, train_one, arguments))
     waiting = list(range(len(survivors)))
@@ -320,6 +317,7 @@ def _identity(
         "config": dict(config),
         "budget": search.budget,
         "seed": search.seed,
+        "device": search.device,
         "member": member,
     }
 
@@ -331,7 +329,6 @@ def train_one(
     plugins: Sequence[str],
     identity: Mapping[str, Any],
     key: str,
-    device: str,
 ) -> dict[str, Any]:
     """Trains one member with one combination and saves how it went; a job of the workers."""
     registry, store = Registry(plugins), Store.open(root)
@@ -341,7 +338,7 @@ def train_one(
     member, seed = identity["member"], identity["seed"]
     bank = SimulationBank(task, store, identity["budget"], [member], "fresh", seed)
     run = Run(
-        torch.device(device),
+        torch.device(identity["device"]),
         lambda m, purpose: generator("tune", task.name, found.name, seed, m, purpose),
         report,
     )

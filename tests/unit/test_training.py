@@ -9,12 +9,14 @@ from pathlib import Path
 
 import pytest
 import torch
+from bench.methods.lre import Classifier
 from torch import Tensor, nn
 from torch.nn import functional
 
-from bench.contracts import HasLogProb, Run
+from bench.contracts import Features, FitLog, HasLogProb, Parameter, ParameterSpace, Run, Transform
 from bench.errors import NonFiniteError
 from bench.numerics.networks import StackedMLP
+from bench.numerics.normaliser import Normaliser
 from bench.numerics.seeds import generator
 from bench.numerics.training import Training, train
 from bench.stages.bank import SimulationBank, features_of
@@ -520,3 +522,46 @@ def test_ratios_are_corrected_for_the_class_sizes(
         assert float(torch.stack(means).mean()) == pytest.approx(0, abs=0.15)
         if normalise:  # up to the noise of the mean over 1500 events, at every context
             assert torch.stack(means).tolist() == pytest.approx([0] * 3, abs=0.1)
+
+
+@pytest.mark.parametrize("share", [0.5, 0.0])
+def test_every_member_is_normalised_over_its_own_reference(share: float, tmp_path: Path) -> None:
+    """Mean 1 to rounding, not another's; also when restored."""
+    task = REGISTRY.task("asymmetric")
+    found = REGISTRY.method("lre")
+    method = found(
+        found.Config(
+            hidden=(8,), reference_share=share, training={"epochs": 1, "steps": 0, "batch_size": 64}
+        )
+    )
+    members = [0, 1]
+    store = Store(tmp_path)
+    features = features_of(task, store)
+    bank = SimulationBank(task, store, 4000, members)
+    surrogate = method.fit(task, bank, features, members, run())
+    restored = method.restore(task, features, surrogate.state())
+    between = torch.tensor([[0.83], [1.02], [1.31]])  # contexts that are no nodes
+    reference = method._reference(task, bank)
+    for member in members:
+        log_ratio = surrogate.log_ratio(reference[member], between)
+        assert torch.equal(restored.log_ratio(reference[member], between), log_ratio)
+        means = log_ratio.double().exp().mean(2)  # (members, components, contexts)
+        assert means[member].flatten().tolist() == pytest.approx([1.0] * 6, abs=1e-4)
+        assert float((means[1 - member] - 1).abs().max()) > 1e-3  # not the other's reference
+
+
+def test_a_classifier_in_two_contexts() -> None:
+    """Normalised or by a constant, which needs no number of contexts."""
+    space = ParameterSpace(
+        [Parameter(name, -1, 1, "interest", (-0.5, 0.5)) for name in "ab"], ["a", "b"]
+    )
+    features = Features(space, Transform(), torch.zeros(2), torch.ones(2))
+    net = StackedMLP((4, 8, 1), "silu", seeds(range(2)))
+    x, context = torch.randn(5, 2), 2 * torch.rand(3, 2) - 1
+    for coefficients in (torch.zeros(2, 81), torch.zeros(2, 1)):
+        normaliser = Normaliser(coefficients.double(), 2)
+        assert Classifier(net, features, normaliser, FitLog()).log_ratio(x, context).shape == (
+            2,
+            5,
+            3,
+        )

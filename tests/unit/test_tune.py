@@ -105,7 +105,6 @@ def test_successive_halving(tmp_path, monkeypatch) -> None:
             Store(tmp_path),
             1,
             (60, 1),
-            "cpu",
             lambda t, n, of: seen.append((n, of)),
         )
 
@@ -148,6 +147,7 @@ def test_trials_share_simulations_and_seeds(tmp_path) -> None:
             "config": configured(LRE, {}, {"hidden": (8,), **changes}, 1).model_dump(mode="json"),
             "budget": 1200,
             "seed": 0,
+            "device": "cpu",
             "member": member,
         }
         key = f"trials/{len(store.keys('trials'))}"
@@ -157,7 +157,6 @@ def test_trials_share_simulations_and_seeds(tmp_path) -> None:
             plugins=registry.plugins,
             identity=identity,
             key=key,
-            device="cpu",
         )
         assert store.record(key)["losses"] == record["losses"]
         return record["losses"]
