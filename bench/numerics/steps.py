@@ -70,6 +70,7 @@ class GradientSteps:
                 static.copy_(tensor)
             self._graph.replay()
         elif self._record:
+            # What is recorded later must not have run on the default stream before.
             stream = torch.cuda.Stream()  # type: ignore[no-untyped-call]
             stream.wait_stream(torch.cuda.current_stream())
             with torch.cuda.stream(stream):
