@@ -6,13 +6,14 @@ Background :math:`N((r\cos z, r\sin z), I)`, signal :math:`N((-r\cos z, -r\sin z
 
 import math
 from collections.abc import Mapping
-from itertools import product
 from typing import Any
 
 import torch
 from torch import Tensor
 
-from bench.contracts import Parameter, ParameterSpace, Split, Task
+from bench.contracts import Parameter, Split
+
+from .signal import SignalAndBackground
 
 
 class RotatedGaussian:
@@ -40,35 +41,19 @@ class RotatedGaussian:
         return ((x.double() - mean) * tangent).sum(-1, keepdim=True)
 
 
-class RotatedGaussians(Task):
+class RotatedGaussians(SignalAndBackground):
     """Signal and background on opposite sides of the origin, both at angle z."""
 
     version = 1
-    observations = 1000
-    event_shape = (2,)
     nominal = torch.tensor([0.25 * math.pi])
 
     def __init__(self, name: str, title: str, radius: float) -> None:
         self.name = name
         self.title = title
         self.radius = radius
-        self.space = ParameterSpace(
-            [
-                Parameter("mu", 0.0, 0.7, "interest", (0.08, 0.35), symbol="μ"),
-                Parameter(
-                    "z",
-                    0.0,
-                    0.5 * math.pi,
-                    "nuisance",
-                    (0.15 * math.pi, 0.35 * math.pi),
-                    symbol="z",
-                    unit="rad",
-                ),
-            ],
-            context=["z"],
-        )
-        angles = [f * math.pi for f in (0.15, 0.25, 0.35)]
-        self.points = torch.tensor(list(product((0.1, 0.2, 0.3), angles)), dtype=torch.float64)
+        low, middle, high = (f * math.pi for f in (0.15, 0.25, 0.35))
+        angle = Parameter("z", 0.0, 0.5 * math.pi, "nuisance", (low, high), symbol="z", unit="rad")
+        super().__init__(angle, (low, middle, high))
 
     @property
     def settings(self) -> Mapping[str, Any]:
@@ -79,10 +64,6 @@ class RotatedGaussians(Task):
             "signal": RotatedGaussian(-self.radius),
             "background": RotatedGaussian(self.radius),
         }
-
-    def weights(self, theta: Tensor) -> Tensor:
-        mu = theta[..., 0]
-        return torch.stack([mu, torch.ones_like(mu)], -1) / (1.0 + mu).unsqueeze(-1)
 
 
 def far() -> RotatedGaussians:

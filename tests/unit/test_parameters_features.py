@@ -21,7 +21,7 @@ from bench.stages.registry import Registry
 from bench.stages.store import Store
 
 REGISTRY = Registry([Path(__file__).parents[1] / "asymmetric.py"])
-TASKS = ["gaussians-far", "gaussians-near", "asymmetric"]
+TASKS = ["gaussians-far", "gaussians-near", "asymmetric", "higgs"]
 
 units = st.lists(st.floats(0, 1), min_size=1, max_size=8)
 
@@ -228,14 +228,15 @@ def test_scores_are_scaled_by_the_chain_rule(name: str) -> None:
     task = REGISTRY.task(name)
     x, context = evidence(task, 100, 1)
     features = Features.estimate(task, x)
-    context = 0.9 * context.double() + 0.05  # inside the bounds, where a difference can be taken
+    unit = task.space.to_unit(torch.cat([torch.full_like(context, 0.1), context], -1).double())
+    unit = 0.05 + 0.9 * unit  # inside the bounds, where a difference can be taken
+    context = task.space.context_of(task.space.from_unit(unit))
     step = 1e-5
     for component in task.components("test").values():
         assert isinstance(component, HasLogProb)
         assert isinstance(component, HasScore)
         got = features.score(component.score(x, context), context)
         assert got.shape == context.shape
-        unit = task.space.to_unit(torch.cat([torch.full_like(context, 0.1), context], -1))
         values = []
         for sign in (-1, 1):
             moved = unit + torch.tensor([0.0, sign * 0.5 * step], dtype=torch.float64)

@@ -134,7 +134,7 @@ def test_log_likelihood_is_the_sum_over_events(
         np.testing.assert_allclose(got, expected, rtol=2e-6, atol=5e-4)
 
 
-@pytest.mark.parametrize("name", ["gaussians-far", "gaussians-near", "asymmetric"])
+@pytest.mark.parametrize("name", ["gaussians-far", "gaussians-near", "asymmetric", "higgs"])
 # Sets of 9000 events serve overlaps alone, which a hundredth of a nat does not move.
 @pytest.mark.parametrize(("n", "most"), [(1000, 5e-4), (9000, 1e-2)])
 @pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
@@ -647,7 +647,7 @@ def check(found: list[tuple[Array, Array]], most: float, median: float, truth: f
     assert truths.max() < truth
 
 
-@pytest.mark.parametrize("name", ["gaussians-far", "gaussians-near", "asymmetric"])
+@pytest.mark.parametrize("name", ["gaussians-far", "gaussians-near", "asymmetric", "higgs"])
 def test_zoom_against_a_dense_scan_of_exact_likelihoods(name: str) -> None:
     """Ends over 30 datasets each: at most 0.0012 half-widths off, median 0.0003."""
     task = REGISTRY.task(name)

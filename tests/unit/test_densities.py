@@ -1,13 +1,15 @@
-"""The Gaussian tasks: simulators, densities and scores against each other and against scipy."""
+"""Tasks with a density: simulators, densities and scores against each other and against scipy."""
 
 from __future__ import annotations
 
+import json
 import math
 from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
+from bench.tasks.higgs import BACKGROUND, SHIFT, SIGNAL
 from scipy import stats
 from torch import Tensor
 
@@ -16,8 +18,10 @@ from bench.stages.registry import Registry
 
 PLUGIN = Path(__file__).parents[1] / "asymmetric.py"
 REGISTRY = Registry([PLUGIN])
-TASKS = ["gaussians-far", "gaussians-near", "asymmetric"]
+TASKS = ["gaussians-far", "gaussians-near", "asymmetric", "higgs"]
 COMPONENTS = [(name, component) for name in TASKS for component in ("signal", "background")]
+REACH = 9
+"""How many standard deviations of a feature are integrated over, both ways."""
 PLACES = (0.13, 0.5, 0.87)
 """Where between the bounds of z, on its scale, components are checked."""
 
@@ -41,28 +45,30 @@ def simulate(source: Component, context: Tensor, n: int, seed: int) -> Tensor:
 
 
 def cells(task: Task, source: Component, context: Tensor, y: Tensor, bins: int) -> Tensor:
-    """Probabilities of bins of y = t(x) between mean ± 6 standard deviations, (bins, bins).
+    """Probabilities of bins of y = t(x) between mean ± REACH standard deviations, (bins, bins).
 
     The midpoint rule on 12 × 12 nodes a bin, in y, so that the transform's Jacobian is used too.
     """
     fine = 12 * bins
     share = (torch.arange(fine, dtype=torch.float64) + 0.5) / fine
     mean, scale = y.mean(0), y.std(0)
-    axes = [m + 6 * s * (2 * share - 1) for m, s in zip(mean, scale, strict=True)]
+    axes = [m + REACH * s * (2 * share - 1) for m, s in zip(mean, scale, strict=True)]
     nodes = torch.cartesian_prod(*axes)
-    x = torch.stack([nodes[:, 0], nodes[:, 1].exp()], -1) if task.name == "asymmetric" else nodes
+    x = nodes.exp() if task.name == "higgs" else nodes
+    if task.name == "asymmetric":
+        x = torch.stack([nodes[:, 0], nodes[:, 1].exp()], -1)
     log_density = source.log_prob(x, context) - task.transform.log_jacobian(x).sum(-1)
-    mass = log_density.exp() * (12 * scale / fine).prod()
+    mass = log_density.exp() * (2 * REACH * scale / fine).prod()
     return mass.view(bins, 12, bins, 12).sum((1, 3))
 
 
 def p_value(task: Task, source: Component, context: Tensor, x: Tensor) -> float:
     """χ² test of simulations against the density; raises if the density does not integrate to 1."""
     y = task.transform(x.double())
-    bins = 36
+    bins = 48
     expected = cells(task, source, context, y, bins)
     assert expected.sum() == pytest.approx(1, abs=2e-6)
-    unit = (y - y.mean(0)) / (12 * y.std(0)) + 0.5
+    unit = (y - y.mean(0)) / (2 * REACH * y.std(0)) + 0.5
     index = (unit * bins).long().clamp(0, bins - 1)
     seen = torch.bincount(index[:, 0] * bins + index[:, 1], minlength=bins**2).double()
     expected = len(x) * expected.flatten()
@@ -114,6 +120,15 @@ def test_log_prob_agrees_with_scipy(name: str, part: str) -> None:
             values = x.double().numpy()
             y = np.stack([values[:, 0], np.log(values[:, 1])], -1)
             expected = exact.logpdf(y) - np.log(values[:, 1])
+        elif name == "higgs":
+            y = np.log(x.double().numpy())
+            shift = math.log(z) * np.array([0.5, -1.0])
+            parts = [
+                math.log(weight)
+                + stats.multivariate_normal(mean + shift, [[a, c], [c, b]]).logpdf(y)
+                for weight, mean, (a, b, c) in {"signal": SIGNAL, "background": BACKGROUND}[part]
+            ]
+            expected = np.logaddexp.reduce(parts) - y.sum(1)
         else:
             radius = {"gaussians-far": 2.0, "gaussians-near": 0.5}[name]
             sign = -1 if part == "signal" else 1
@@ -171,8 +186,9 @@ def test_observations_and_contexts_broadcast(name: str, part: str) -> None:
 
 
 @pytest.mark.parametrize("part", ["signal", "background"])
-def test_impossible_observations(part: str) -> None:
-    task = REGISTRY.task("asymmetric")
+@pytest.mark.parametrize("name", ["asymmetric", "higgs"])
+def test_impossible_observations(name: str, part: str) -> None:
+    task = REGISTRY.task(name)
     x = torch.tensor([[0.3, 0.0], [0.3, -1.0], [0.3, 1e-6]])
     log_prob = component(task, part).log_prob(x[:, None], contexts(task)[None])
     assert (log_prob[:2] == -torch.inf).all()
@@ -203,3 +219,34 @@ def test_a_plugin_file_is_loaded_with_the_hash_of_its_bytes() -> None:
     assert item.place.startswith(str(PLUGIN.resolve()))
     assert len(item.plugin_hash) == 64
     assert not REGISTRY.failures
+
+
+@pytest.mark.parametrize("part", ["signal", "background"])
+def test_the_energy_scale_moves_massless_kinematics_as_it_moves_the_mixture(part: str) -> None:
+    """Scaling the hadronic tau of an event by z changes its density by the Jacobian alone."""
+    source = component(REGISTRY.task("higgs"), part)
+    rng = torch.Generator().manual_seed(0)
+    lepton, hadron, opening = (1 + torch.rand(3, 50, generator=rng, dtype=torch.float64)) * 20
+    z = torch.tensor([1.06], dtype=torch.float64)
+
+    def features(scale: float) -> Tensor:
+        mass = (2 * lepton * scale * hadron * opening).sqrt()
+        return torch.stack([mass, lepton / (scale * hadron)], -1)
+
+    nominal = source.log_prob(features(1.0), torch.ones(1).double())
+    jacobian = features(1.0).log().sum(-1) - features(float(z)).log().sum(-1)
+    torch.testing.assert_close(source.log_prob(features(float(z)), z), nominal + jacobian)
+
+
+HIGGS_STYLE = Path(__file__).parents[3] / "shared" / "data" / "higgs_style_mixture.json"
+
+
+@pytest.mark.skipif(not HIGGS_STYLE.is_file(), reason="the fitted mixtures are not here")
+def test_the_mixtures_are_the_fitted_ones() -> None:
+    fitted = json.loads(HIGGS_STYLE.read_text())
+    for name, own in (("signal", SIGNAL), ("background", BACKGROUND)):
+        weights, means, spreads = zip(*own, strict=True)
+        assert list(weights) == fitted[name]["weights"]
+        assert [list(m) for m in means] == fitted[name]["means"]
+        assert [[[a, c], [c, b]] for a, b, c in spreads] == fitted[name]["covariances"]
+        assert list(SHIFT) == fitted["tes_shift"]

@@ -1,0 +1,36 @@
+"""What searches for a signal over a background have in common: the signal strength μ."""
+
+from collections.abc import Sequence
+from itertools import product
+
+import torch
+from torch import Tensor
+
+from bench.contracts import Parameter, ParameterSpace, Task
+
+SIGNAL_STRENGTH = Parameter("mu", 0.0, 0.7, "interest", (0.08, 0.35), symbol="μ")
+"""The expected number of signal events over that of background events; its bound at 0 is physical:
+intervals stop there."""
+
+
+class SignalAndBackground(Task):
+    """A mixture of signal and background at one nuisance parameter, the context of both.
+
+    A fraction μ/(1+μ) of events is signal, as in Sluijter, Diefenbacher, Bhimji & Nachman (2025);
+    evaluation points are μ = 0.1, 0.2, 0.3 at each of three values of the nuisance parameter.
+
+    Args:
+        nuisance: the nuisance parameter.
+        points: its values at the evaluation points.
+    """
+
+    observations = 1000
+    event_shape = (2,)
+
+    def __init__(self, nuisance: Parameter, points: Sequence[float]) -> None:
+        self.space = ParameterSpace([SIGNAL_STRENGTH, nuisance], context=[nuisance.name])
+        self.points = torch.tensor(list(product((0.1, 0.2, 0.3), points)), dtype=torch.float64)
+
+    def weights(self, theta: Tensor) -> Tensor:
+        mu = theta[..., 0]
+        return torch.stack([mu, torch.ones_like(mu)], -1) / (1.0 + mu).unsqueeze(-1)
