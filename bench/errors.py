@@ -32,6 +32,10 @@ class NotApplicable(BenchError):
     """A method cannot run on a task; the cell is n/a, with this reason."""
 
 
+class DataError(BenchError):
+    """A task's data cannot be had, or are not what they should be."""
+
+
 class StoreError(BenchError):
     """The result store cannot be read or written."""
 

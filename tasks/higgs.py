@@ -22,6 +22,7 @@ ENERGY_SCALE = Parameter("z", 0.9, 1.1, "nuisance", (0.93, 1.07), symbol="z")
 """The tau energy scale."""
 ENERGY_SCALES = (0.93, 1.0, 1.07)
 """Its values at the evaluation points."""
+FEATURES = ("m_vis [GeV]", "pT_lep / pT_had")
 SHIFT = (0.5, -1.0)
 """By how much the logarithms of the features move with log z."""
 
@@ -99,6 +100,7 @@ class Higgs(SignalAndBackground):
     name = "higgs"
     title = "Higgs to tau leptons, tractable"
     version = 1
+    feature_names = FEATURES
     nominal = torch.tensor([1.0])
 
     def __init__(self) -> None:

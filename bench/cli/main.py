@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, NoReturn
 import click
 
 import bench
+from bench.cli.data import data
 from bench.cli.folder import boards, damaged, open_results, write_leaderboards
 from bench.cli.study import study
 from bench.cli.tune import tune
@@ -105,6 +106,11 @@ def run(
     store = Store(root)  # not before: what is asked for by a wrong name leaves no folder behind
     benchmark.record(_command())
     _echo_broken(benchmark.absent)
+    for a in benchmark.absent:
+        if a.label.startswith("every method") and not a.broken:
+            click.echo(f"n/a: {a.task}, {a.label}: {a.reason}", err=True)
+    if not benchmark.tasks:
+        raise BenchError("no task is left to run")
     with Progress(benchmark.planned, quiet) as progress:
         report = benchmark.execute(
             workers or os.cpu_count() or 1, progress.on_event, progress.on_outcome
@@ -217,6 +223,7 @@ def list_(kind: str | None, plugins: tuple[str, ...]) -> None:
     _warn(registry.failures)
 
 
+cli.add_command(data)
 cli.add_command(study)
 cli.add_command(tune)
 

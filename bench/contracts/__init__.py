@@ -1,7 +1,8 @@
 """What a task, a method and a metric promise: the lowest layer; it imports only bench.errors."""
 
 from bench.contracts.bank import Bank, Simulations
-from bench.contracts.component import Component, HasLogProb, HasScore
+from bench.contracts.component import Component, FiniteComponent, HasLogProb, HasScore
+from bench.contracts.data import Data
 from bench.contracts.features import Features
 from bench.contracts.method import (
     ComponentMethod,
@@ -32,8 +33,10 @@ __all__ = [
     "ComponentMethod",
     "ComponentSurrogate",
     "Curves",
+    "Data",
     "Datasets",
     "Features",
+    "FiniteComponent",
     "FitLog",
     "HasLogProb",
     "HasScore",

@@ -32,7 +32,8 @@ class Bank(Protocol):
     Each member has `budget` simulator calls in all: references, validation and calibration
     included. Drawing fewer or the same simulations again is free; a longer draw of the same kind
     costs the difference, and begins with the same simulations (but for bootstrapped training data,
-    which are resampled draw by draw, in order, so that copies of a simulation stay together).
+    which are resampled draw by draw, in order, so that copies of a simulation stay together; and
+    for finite sources, where a draw beyond their size shows observations again, at other contexts).
     """
 
     budget: int

@@ -16,11 +16,26 @@ class Component(Protocol):
 
     @property
     def size(self) -> int | None:
-        """Number of observations that a finite source holds; None for a simulator."""
+        """Number of observations that a finite source holds, at whatever context; None for a
+        simulator. A finite source is a :class:`FiniteComponent`."""
         ...
 
     def simulate(self, context: Tensor, generator: torch.Generator) -> Tensor:
         """Simulates one observation per context, (\\*B, d) to (\\*B, \\*event), on the CPU."""
+        ...
+
+
+@runtime_checkable
+class FiniteComponent(Component, Protocol):
+    """A component that holds `size` observations, recorded once, and can show each at any context.
+
+    It simulates without replacement as far as they go: of n contexts, each observation meets
+    n / size of them, up to rounding, and these stand together in the order of the contexts, so that
+    a method which holds out the first rows for validation does not train on them too.
+    """
+
+    def block(self, number: int, of: int) -> "FiniteComponent":
+        """The number-th of so many disjoint parts; together they hold all observations."""
         ...
 
 

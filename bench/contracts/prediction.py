@@ -72,12 +72,21 @@ class Datasets(_Arrays):
     Args:
         theta: generating parameters, (D, P).
         point: index of the evaluation point, −1 where θ was drawn uniformly, (D,) int64.
-        set: index of the set of events; the unit of resampling, (D,) int64.
+        set: index of the set of events, (D,) int64.
+        block: which disjoint block of observations the set is drawn from, (D,) int64: the unit of
+            resampling. A simulator's sets are blocks of their own; a finite source's reappear.
     """
 
     theta: Array
     point: Array
     set: Array
+    block: Array
+
+    @classmethod
+    def from_arrays(cls, arrays: Mapping[str, Array], prefix: str = "") -> Self:
+        """Rebuilds from saved arrays; in older ones every set is a block."""
+        block = arrays.get(f"{prefix}block", arrays[f"{prefix}set"])
+        return super().from_arrays({**arrays, f"{prefix}block": block}, prefix)
 
     def __len__(self) -> int:
         return len(self.set)

@@ -9,6 +9,7 @@ import torch
 from torch import Tensor
 
 from bench.contracts.component import Component, HasLogProb
+from bench.contracts.data import Data
 from bench.contracts.parameters import ParameterSpace
 
 Split = Literal["train", "test", "features", "heldout"]
@@ -85,6 +86,11 @@ class Task(ABC):
     resolution: tuple[Resolution, ...] = (Resolution(spacing=0.25, tolerance=None), Resolution())
     """One entry per parameter."""
 
+    feature_names: tuple[str, ...] = ()
+    """How figures call the elements of an observation, where these are few."""
+    data: Data | None = None
+    """What must be fetched before the task can run."""
+
     plugin_hash: str = ""
     """Set by the suite for a task from a plugin file: SHA-256 of the file's bytes."""
 
@@ -92,6 +98,9 @@ class Task(ABC):
     def settings(self) -> Mapping[str, Any]:
         """The task's own parameters, JSON-able; part of the identity of fits."""
         return {}
+
+    def check(self) -> None:  # noqa: B027 - most tasks run everywhere
+        """Raises NotApplicable, with the reason, if the task cannot run: for want of data, say."""
 
     @property
     def transform(self) -> Transform:

@@ -2,7 +2,7 @@
 
 import fnmatch
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from math import exp, nan, sqrt
 from typing import Any
 
@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 
 from bench.contracts import Metric
 from bench.leaderboard.results import Fit, Results, Scores
+from bench.leaderboard.units import Units
 from bench.numerics.clustering import Array, Estimate, mean, median, ratio
 from bench.numerics.ranking import rank
 from bench.stages.cells import truth_among
@@ -55,6 +56,8 @@ class Leaderboard:
     Args:
         task, budget, training_data, seed: what was run.
         plan: the plan's kind and settings.
+        blocks: number of disjoint blocks of observations, where these are finite.
+        asked: the plan as it was asked for, where observations are finite.
         parameters: names of the parameters.
         reference: what interval scores and gaps are relative to: "exact", another, or none.
         rows: the methods.
@@ -73,6 +76,8 @@ class Leaderboard:
     rows: list[Row]
     absent: dict[str, str]
     expected: float
+    blocks: int | None = None
+    asked: dict[str, Any] | None = None
 
 
 def build(
@@ -141,7 +146,8 @@ def _board(
     if not scored:
         return None
     used = [m for m in metrics if kind in m.plans]
-    rows = [_row(results, fit, scores, truth, used) for fit, scores in scored]
+    finite = "blocks" in plan
+    rows = [_row(results, fit, scores, truth, used, finite) for fit, scores in scored]
     for fit in (f for f, s in candidates if s is None):
         failures = results.failures(fit)
         if failures:
@@ -150,7 +156,7 @@ def _board(
     parameters = tuple(
         name.partition("/")[2] for name in scored[0][1].values if name.startswith("width/")
     )
-    reference = "" if kind == "heldout" else _rank(rows, scored, parameters)
+    reference = "" if kind == "heldout" else _rank(rows, scored, parameters, finite)
     rows.sort(key=lambda r: (not r.fit.oracle, _order(r), r.label))
     absent = {a["label"]: a["reason"] for a in results.run.get("absent", []) if a["task"] == key[0]}
     return Leaderboard(
@@ -162,6 +168,8 @@ def _board(
         rows,
         absent,
         expected_coverage(plan["plan"]),
+        plan.get("blocks"),
+        plan.get("asked"),
     )
 
 
@@ -179,7 +187,12 @@ def _order(row: Row) -> float:
 
 
 def _row(
-    results: Results, fit: Fit, scores: Scores, truth: Scores | None, metrics: Sequence[Metric]
+    results: Results,
+    fit: Fit,
+    scores: Scores,
+    truth: Scores | None,
+    metrics: Sequence[Metric],
+    finite: bool,
 ) -> Row:
     quantities: dict[str, Quantity] = {}
     own_truth = None if fit.oracle else truth
@@ -191,7 +204,8 @@ def _row(
             reason = scores.undefined.get(metric.name, "not computed; run `bench score`")
             quantities[metric.name] = Quantity(reason=reason)
         for name in names:
-            quantities |= dict(_quantities(metric, name, scores, own_truth))
+            units = Units(scores.point, scores.block, finite)
+            quantities |= dict(_quantities(metric, name, scores, own_truth, units))
     return Row(
         fit.label,
         fit,
@@ -204,32 +218,25 @@ def _row(
 
 
 def _quantities(
-    metric: Metric, name: str, scores: Scores, truth: Scores | None
+    metric: Metric, name: str, scores: Scores, truth: Scores | None, units: Units
 ) -> Iterator[tuple[str, Quantity]]:
     """A metric's mean, its comparison with the truth, and its worst point."""
-    values, point = scores.values[name], scores.point
-    headline = _headline(point)
-    yield name, _estimate(values, point, headline, share=metric.share)
+    values, headline = scores.values[name], units.headline
+    yield name, _estimate(values, units, headline, share=metric.share)
     if metric.median:
-        defined = headline & np.isfinite(values).all(0)
-        yield (
-            f"{name}/median",
-            Quantity(median(values[:, defined], point[defined]))
-            if defined.any()
-            else Quantity(reason="no dataset has it"),
-        )
+        yield f"{name}/median", _median(values, units, headline)
     other = truth.values.get(name) if truth is not None else None
     if other is None or metric.against == "nothing":
         return
     if metric.against == "ratio":
-        yield f"{name}/ratio", _estimate(values, point, headline, other)
+        yield f"{name}/ratio", _estimate(values, units, headline, other)
         return
     gap = values - other
-    yield f"{name}/gap", _estimate(gap, point, headline, share=metric.share)
+    yield f"{name}/gap", _estimate(gap, units, headline, share=metric.share)
     at = [
-        (int(p), _estimate(gap, point, point == p, share=metric.share))
-        for p in np.unique(point[point >= 0])
-        if (point == p).sum() > 1  # one dataset shows no spread
+        (int(p), _estimate(gap, units, units.point == p, share=metric.share))
+        for p in np.unique(units.point[units.point >= 0])
+        if (units.point == p).sum() > 1  # one dataset shows no spread
     ]
     known = [(abs(q.estimate.value), p, q) for p, q in at if q.estimate is not None]
     if known:
@@ -237,15 +244,18 @@ def _quantities(
         yield f"{name}/worst", Quantity(quantity.estimate, where=f"point {worst + 1}")
 
 
-def _headline(point: NDArray[np.int64]) -> NDArray[np.bool_]:
-    """The sets that averages are over: θ uniform where there are such, else every point."""
-    uniform: NDArray[np.bool_] = point < 0
-    return uniform if uniform.any() else ~uniform
+def _median(values: Array, units: Units, used: NDArray[np.bool_]) -> Quantity:
+    defined = used & np.isfinite(values).all(0)
+    if not defined.any():
+        return Quantity(reason="no dataset has it")
+    found = units[defined]
+    estimate = median(values[:, defined], found.point)
+    return Quantity(replace(estimate, error=nan) if found.shared else estimate)
 
 
 def _estimate(
     values: Array,
-    point: NDArray[np.int64],
+    units: Units,
     used: NDArray[np.bool_],
     denominator: Array | None = None,
     share: bool = False,
@@ -255,14 +265,17 @@ def _estimate(
     defined = used & np.all([np.isfinite(p).all(0) for p in parts], axis=0)
     if not defined.any():
         return Quantity(reason="no dataset has it")
-    selected = [p[:, defined] for p in parts]
+    found = units[defined]
+    selected = [found.average(p[:, defined]) for p in parts]
     try:
         if denominator is None:
-            estimate = mean(selected[0], point[defined])
-            return Quantity(not_certain(estimate, int(defined.sum())) if share else estimate)
-        return Quantity(ratio(selected[0], selected[1], point[defined]))
+            estimate = mean(selected[0], found.strata)
+            estimate = not_certain(estimate, len(found.strata)) if share else estimate
+        else:
+            estimate = ratio(selected[0], selected[1], found.strata)
     except ValueError as error:
         return Quantity(reason=str(error))
+    return Quantity(estimate if found.enough else Estimate(estimate.value, nan, nan, nan, nan))
 
 
 def not_certain(estimate: Estimate, sets: int) -> Estimate:
@@ -274,7 +287,10 @@ def not_certain(estimate: Estimate, sets: int) -> Estimate:
 
 
 def _rank(
-    rows: Sequence[Row], scored: Sequence[tuple[Fit, Scores]], parameters: Sequence[str]
+    rows: Sequence[Row],
+    scored: Sequence[tuple[Fit, Scores]],
+    parameters: Sequence[str],
+    finite: bool,
 ) -> str:
     """Ranks the methods by their interval scores relative to the reference, in place."""
     reference = next((s for f, s in scored if f.oracle), None)
@@ -284,25 +300,35 @@ def _rank(
         name = "histogram"
     if reference is None:
         return ""
-    point = reference.point
-    used = _headline(point)
+    units = Units(reference.point, reference.block, finite)
+    used = units.headline
+    found = units[used]
     keys = [f"interval_score/{p}" for p in parameters]
     if int(used.sum()) < 2 or not all(k in reference.values for k in keys):
         return name
-    base = np.stack([reference.values[k].mean(0)[used] for k in keys], -1)
+
+    def table(values: Array) -> Array:
+        return found.average(values[..., used])
+
+    base = np.stack([table(reference.values[k].mean(0)) for k in keys], -1)
     ranked = [
-        (row, np.stack([s.values[k][:, used] for k in keys], -1))
+        (row, np.stack([table(s.values[k]) for k in keys], -1))
         for row, (fit, s) in zip(rows, scored, strict=False)
         if not fit.oracle and all(k in s.values for k in keys)
     ]
     if not ranked:
         return name
-    ranking = rank([scores for _, scores in ranked], base, point[used])
+    if not found.enough:  # what would be an error of the difference is not known
+        for row, scores in ranked:
+            value = exp(float(np.log(scores.mean((0, 1)) / base.mean(0)).mean()))
+            row.quantities["score_ratio"] = Quantity(Estimate(value, nan, nan, nan, nan))
+        return name
+    ranking = rank([scores for _, scores in ranked], base, found.strata)
     for i, (row, _) in enumerate(ranked):
         value = exp(float(ranking.log_ratio[i]))
         error = value * float(ranking.error[i])
         row.quantities["score_ratio"] = Quantity(Estimate(value, error, nan, nan, nan))
-        if bool((point < 0).any()):
+        if bool((units.point < 0).any()):
             row.rank = (int(ranking.low[i]), int(ranking.high[i]))
     return name
 

@@ -12,6 +12,7 @@ from rich.table import Table
 from rich.text import Text
 
 from bench.leaderboard.build import Leaderboard, Quantity, Row
+from bench.leaderboard.units import FEWEST_BLOCKS
 from bench.leaderboard.verdict import verdict
 from bench.stages.cells import size
 
@@ -77,6 +78,25 @@ def _sections(board: Leaderboard) -> list[tuple[str, list[Column]]]:
     names = board.parameters
     over = "hist." if board.reference == "histogram" else board.reference
     ranks = any(row.rank is not None for row in board.rows)
+    exact = board.reference == "exact"  # without it lengths are absolute, and the rest is n/a
+    gaps = [
+        method,
+        *((f"gap {n}", _cell(f"coverage/{n}/gap")) for n in names),
+        *(
+            (f"gap {n} at worst", _cell(f"coverage/{n}/worst"))
+            for n in names
+            if any(f"coverage/{n}/worst" in row.quantities for row in board.rows)
+        ),
+    ]
+    regions = [
+        method,
+        ("LR error mean", _cell("likelihood_ratio_error/")),
+        ("LR error median", _cell("likelihood_ratio_error//median")),
+        ("95 % coverage", _cell("region_coverage/")),
+        ("95 % area /exact", _cell("region_area//ratio")),
+    ]
+    if not exact:
+        regions = [method, regions[3], ("95 % area", _cell("region_area/"))]
     sections: list[tuple[str, list[Column]]] = [
         (
             "Which intervals are short and still cover",
@@ -85,37 +105,22 @@ def _sections(board: Leaderboard) -> list[tuple[str, list[Column]]]:
                 method,
                 (f"score /{over}", _cell("score_ratio")),
                 *((f"coverage {n}", _cell(f"coverage/{n}")) for n in names),
-                *((f"width {n} /exact", _cell(f"width/{n}/ratio")) for n in names),
-            ],
-        ),
-        (
-            "Coverage against the exact likelihood on the same datasets",
-            [
-                method,
-                *((f"gap {n}", _cell(f"coverage/{n}/gap")) for n in names),
                 *(
-                    (f"gap {n} at worst", _cell(f"coverage/{n}/worst"))
+                    (f"width {n} /exact", _cell(f"width/{n}/ratio"))
+                    if exact
+                    else (f"width {n}", _cell(f"width/{n}"))
                     for n in names
-                    if any(f"coverage/{n}/worst" in row.quantities for row in board.rows)
                 ),
             ],
         ),
+        *([("Coverage against the exact likelihood on the same datasets", gaps)] * exact),
         *(
             (f"Overlap with the exact likelihood of {events}", [method, *columns])
             for events, metric in (("M events", "overlap_M"), ("all k M events", "overlap_kM"))
             if (columns := [(n, _cell(f"{metric}/{n}")) for n in (*names, "joint")])
             and any(f"{metric}/joint" in row.quantities for row in board.rows)
         ),
-        (
-            "Likelihood ratios and 95 % regions",
-            [
-                method,
-                ("LR error mean", _cell("likelihood_ratio_error/")),
-                ("LR error median", _cell("likelihood_ratio_error//median")),
-                ("95 % coverage", _cell("region_coverage/")),
-                ("95 % area /exact", _cell("region_area//ratio")),
-            ],
-        ),
+        ("Likelihood ratios and 95 % regions" if exact else "95 % regions", regions),
         (
             "Share cut by a bound of the parameter space",
             [method, *((n, _cell(f"cut/{n}")) for n in (*names, "region"))],
@@ -150,15 +155,16 @@ def _found(board: Leaderboard, titles: dict[str, str]) -> list[Column]:
 def heading(board: Leaderboard) -> str:
     """One line that says what a leaderboard compares."""
     data = {
-        "fresh": "a new training set per member",
+        "fresh": "a new training set per member"
+        if board.blocks is None
+        else "training on finite observations",
         "shared": "one training set, on which errors are conditional",
         "bootstrap": "bootstraps of one training set",
     }.get(board.training_data, "no training")
-    return f"{board.task} · {board.budget:,} simulator calls · {data} · {_plan(board)}"
+    return f"{board.task} · {board.budget:,} simulator calls · {data} · {_plan(board.plan)}"
 
 
-def _plan(board: Leaderboard) -> str:
-    plan = board.plan
+def _plan(plan: Mapping[str, Any]) -> str:
     if plan["kind"] == "independent":
         return (
             f"independent datasets: {plan['uniform']} with θ uniform, {plan['per_point']} at "
@@ -169,7 +175,7 @@ def _plan(board: Leaderboard) -> str:
             f"bootstrap plan: at each point {plan['sets']} × {plan['multiple']} M events, "
             f"each resampled {plan['bootstraps']} times"
         )
-    return f"held-out simulations at {plan['contexts']} contexts"
+    return f"held-out simulations at {plan['contexts']} contexts, {plan['events']} at each"
 
 
 def notes(board: Leaderboard, brief: bool = False) -> list[str]:
@@ -182,6 +188,7 @@ def notes(board: Leaderboard, brief: bool = False) -> list[str]:
         )
     if board.plan["kind"] == "independent":
         out.append("Rank: the interval of ranks that 95 % simultaneous comparisons allow.")
+    out += _finite(board)
     if any(r.members == 1 and not r.fit.oracle for r in board.rows):
         out.append("With n = 1 errors hold for that one training set only.")
     if board.training_data == "fresh" and any(size(r.fit.identity) > 1 for r in board.rows):
@@ -208,6 +215,27 @@ def notes(board: Leaderboard, brief: bool = False) -> list[str]:
             if quantity.estimate is None:
                 reasons.setdefault(f"{name}: {quantity.reason}", []).append(row.label)
     out += [f"n/a {what} ({', '.join(labels)})" for what, labels in reasons.items()]
+    return out
+
+
+def _finite(board: Leaderboard) -> list[str]:
+    """What finite observations mean for a leaderboard."""
+    if board.blocks is None:
+        return []
+    out = [
+        "Observations are finite: members train on the same ones, each in an order and at contexts "
+        "of its own, and errors hold for these training observations only."
+    ]
+    if board.plan["kind"] != "heldout":
+        few = "" if board.blocks >= FEWEST_BLOCKS else f", and (?) with fewer than {FEWEST_BLOCKS}"
+        out.append(
+            f"Datasets are drawn from {board.blocks} disjoint blocks of test observations, the "
+            f"same at every θ; errors are over members and blocks{few}."
+        )
+    if board.asked is not None and _plan(board.asked) != _plan(board.plan):
+        out.append(
+            f"Too few test observations for what was asked, {_plan(board.asked)}: the plan shrank."
+        )
     return out
 
 

@@ -46,12 +46,14 @@ class Scores:
     Args:
         members: the members, in order.
         point: evaluation point of each set, −1 where θ was drawn uniformly, (S,).
+        block: the block of observations that each set is drawn from, the unit of resampling, (S,).
         values: by "metric/key", (members, S).
         undefined: reasons of metrics that are not defined.
     """
 
     members: tuple[int, ...]
     point: NDArray[np.int64]
+    block: NDArray[np.int64]
     values: dict[str, NDArray[np.float64]]
     undefined: dict[str, str]
 
@@ -108,9 +110,10 @@ class Results:
                 undefined |= entry.record.get("undefined", {})
         if not rows:
             return None
-        common = set.intersection(*(set(r) for r in rows)) - {"point", "set"}
+        common = set.intersection(*(set(r) for r in rows)) - {"point", "set", "block"}
         values = {name: np.stack([r[name] for r in rows]) for name in sorted(common)}
-        return Scores(tuple(members), rows[0]["point"], values, undefined)
+        block = rows[0].get("block", rows[0]["set"])  # older scores have sets of their own alone
+        return Scores(tuple(members), rows[0]["point"], block, values, undefined)
 
     def failures(self, fit: Fit) -> dict[str, str]:
         """One-line reasons of every member's failed fit or prediction, by what failed."""

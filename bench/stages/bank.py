@@ -1,7 +1,7 @@
 """The bank: simulations in seeded chunks, kept on disk, metered per member."""
 
 from collections.abc import Callable, Sequence
-from typing import Literal
+from typing import Any, Literal
 
 import torch
 from torch import Tensor
@@ -17,6 +17,7 @@ from bench.contracts import (
 )
 from bench.errors import BudgetExceeded, NotApplicable
 from bench.numerics.seeds import digest, generator
+from bench.stages.datasets import observations_of
 from bench.stages.store import Store
 
 TrainingData = Literal["fresh", "shared", "bootstrap"]
@@ -162,6 +163,10 @@ class SimulationBank:
         make: Make,
         score: bool,
     ) -> dict[str, Tensor]:
+        if observations_of(self.task, split) is not None:
+            # Finite observations lie on the disk already, and repeats must stand together.
+            rng = generator("observations", *self._identity(data, stream, split))
+            return make(rng, n)
         size = self.task.chunk
         chunks = [
             self._chunk(data, stream, split, number, make, score) for number in range(-(-n // size))
@@ -169,6 +174,10 @@ class SimulationBank:
         if not chunks:
             raise ValueError("a draw needs at least one simulation")
         return {key: torch.cat([c[key] for c in chunks])[:n] for key in chunks[0]}
+
+    def _identity(self, data: str, stream: str, split: Split) -> list[Any]:
+        task = self.task
+        return [task.name, task.version, dict(task.settings), stream, split, data, self.seed]
 
     def _chunk(
         self,
@@ -179,16 +188,7 @@ class SimulationBank:
         make: Make,
         score: bool,
     ) -> dict[str, Tensor]:
-        identity = [
-            self.task.name,
-            self.task.version,
-            dict(self.task.settings),
-            stream,
-            split,
-            data,
-            self.seed,
-            number,
-        ]
+        identity = [*self._identity(data, stream, split), number]
         # An edited plugin file may simulate something else under the same name and version.
         name = digest(identity, self.task.plugin_hash)
         key = f"simulations/{self.task.name}/{name[:2]}/{name[:32]}"

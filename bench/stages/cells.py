@@ -10,6 +10,7 @@ from bench.contracts import HeldOutPlan, Method, Plan, Task
 from bench.errors import PluginError, UsageError
 from bench.numerics.seeds import digest
 from bench.stages.check import blamed_on
+from bench.stages.datasets import number_of_blocks
 from bench.stages.predict import EVALUATION
 from bench.stages.preset import Preset, explain
 from bench.stages.registry import Registry, unknown
@@ -121,7 +122,10 @@ class Absent:
 def plan_folder(task: Task, plan: Plan, seed: int) -> str:
     """Name of the folder of a plan's predictions: its kind and the hash of what defines it."""
     resolution = () if isinstance(plan, HeldOutPlan) else [asdict(r) for r in task.resolution]
-    return f"{plan.kind}-{digest(SCHEMA, EVALUATION, plan.model_dump(), seed, resolution)[:8]}"
+    defined = [SCHEMA, EVALUATION, plan.model_dump(), seed, resolution]
+    blocks = number_of_blocks(task, plan)
+    defined += [] if blocks is None else [blocks]
+    return f"{plan.kind}-{digest(*defined)[:8]}"
 
 
 def make_cell(

@@ -1,13 +1,29 @@
-"""The datasets of a plan, simulated from seeds that no method has a part in."""
+"""The datasets of a plan, simulated from seeds that no method has a part in.
 
-from collections.abc import Iterator
+Where observations are finite, datasets are drawn from disjoint blocks of the test split, each with
+enough of every component for a set at any θ. Blocks reappear: at every evaluation point, and under
+θ uniform where there are fewer than datasets. They are the unit of resampling.
+"""
+
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 
 import numpy as np
 import torch
 from torch import Tensor
 
-from bench.contracts import BootstrapPlan, Datasets, IndependentPlan, Task
+from bench.contracts import (
+    BootstrapPlan,
+    Component,
+    Datasets,
+    FiniteComponent,
+    HeldOutPlan,
+    IndependentPlan,
+    Plan,
+    Split,
+    Task,
+)
+from bench.errors import NotApplicable
 from bench.numerics.seeds import generator
 
 
@@ -16,7 +32,8 @@ class EventsOfSet:
     """A set of events and the datasets made of it.
 
     Args:
-        number: number of the set in the plan; the unit of resampling.
+        number: number of the set in the plan.
+        block: the block of observations that it is drawn from; the unit of resampling.
         point: index of the evaluation point, −1 where θ was drawn uniformly.
         theta: generating parameters, (P,) float64.
         x: events, (n, \\*event).
@@ -24,10 +41,63 @@ class EventsOfSet:
     """
 
     number: int
+    block: int
     point: int
     theta: Tensor
     x: Tensor
     counts: Tensor
+
+
+def observations_of(task: Task, split: Split) -> int | None:
+    """How many observations of every component a split holds; None where it is simulated."""
+    sizes = [c.size for c in task.components(split).values() if c.size is not None]
+    return min(sizes, default=None)
+
+
+def fit_to(task: Task, plan: Plan) -> Plan:
+    """Shrinks a plan to what a task's observations suffice for.
+
+    A bootstrap plan loses sets first, then takes smaller ones; an independent plan loses datasets
+    at the evaluation points; a held-out plan takes fewer events at each context.
+
+    Raises:
+        NotApplicable: if there is not one dataset.
+    """
+    held_out = isinstance(plan, HeldOutPlan)
+    size = observations_of(task, "heldout" if held_out else "test")
+    if size is None:
+        return plan
+    if isinstance(plan, HeldOutPlan):
+        if size < 2 * plan.contexts:
+            raise NotApplicable(
+                f"{task.name} has {size} held-out observations of a component, and the plan takes "
+                f"2 at each of {plan.contexts} contexts"
+            )
+        return plan.model_copy(update={"events": min(plan.events, size // plan.contexts)})
+    available = size // (plan.observations or task.observations)
+    if available == 0:
+        raise NotApplicable(
+            f"{task.name} has {size} test observations of a component, and a dataset takes up to "
+            f"{plan.observations or task.observations}"
+        )
+    if isinstance(plan, IndependentPlan):
+        return plan.model_copy(update={"per_point": min(plan.per_point, available)})
+    multiple = min(plan.multiple, available)
+    sets = min(plan.sets, available // multiple)
+    return plan.model_copy(update={"multiple": multiple, "sets": sets})
+
+
+def number_of_blocks(task: Task, plan: Plan) -> int | None:
+    """Into how many disjoint blocks a plan divides a task's observations; None for simulators."""
+    size = observations_of(task, "test")
+    if size is None:
+        return None
+    if isinstance(plan, HeldOutPlan):
+        return plan.contexts
+    if isinstance(plan, BootstrapPlan):
+        return plan.sets
+    available = size // (plan.observations or task.observations)
+    return max(min(plan.uniform, available), plan.per_point)
 
 
 def number_of_sets(task: Task, plan: IndependentPlan | BootstrapPlan) -> int:
@@ -48,7 +118,13 @@ def sets(task: Task, plan: IndependentPlan | BootstrapPlan, seed: int) -> Iterat
     where = [(-1, i) for i in range(plan.uniform)] if isinstance(plan, IndependentPlan) else []
     each = plan.per_point if isinstance(plan, IndependentPlan) else plan.sets
     where += [(point, i) for point in range(len(task.points)) for i in range(each)]
+    of = number_of_blocks(task, plan)
     for number, (point, i) in enumerate(where):
+        block = number if of is None else i % of
+        components = {
+            name: c.block(block, of) if of and isinstance(c, FiniteComponent) else c
+            for name, c in task.components("test").items()
+        }
         rng = generator(
             "dataset", task.name, task.version, dict(task.settings), plan.kind, seed, point, i
         )
@@ -56,35 +132,45 @@ def sets(task: Task, plan: IndependentPlan | BootstrapPlan, seed: int) -> Iterat
             task.space.draw_inner(1, rng)[0] if point < 0 else task.points[point].to(torch.float64)
         )
         if isinstance(plan, IndependentPlan):
-            x = events(task, theta, observations, rng, stratified=False)
+            x = events(task, theta, observations, rng, stratified=False, components=components)
             counts = torch.ones(1, observations)
         else:
             size = plan.multiple * observations
-            x = events(task, theta, size, rng, stratified=plan.stratified)
+            stratified = plan.stratified
+            x = events(task, theta, size, rng, stratified=stratified, components=components)
             drawn = torch.randint(size, (plan.bootstraps, observations), generator=rng)
             counts = torch.zeros(plan.bootstraps, size)
             counts.scatter_add_(1, drawn, torch.ones(()).expand(drawn.shape))
-        yield EventsOfSet(number, point, theta, x, counts)
+        yield EventsOfSet(number, block, point, theta, x, counts)
 
 
-def events(task: Task, theta: Tensor, n: int, rng: torch.Generator, *, stratified: bool) -> Tensor:
+def events(
+    task: Task,
+    theta: Tensor,
+    n: int,
+    rng: torch.Generator,
+    *,
+    stratified: bool,
+    components: Mapping[str, Component] | None = None,
+) -> Tensor:
     """Simulates n events at θ, (n, \\*event) float32, components mixed by their weights.
 
     Stratified sets hold exactly round(n w) events of each component (the last takes the rest).
+    Components are the task's own of the test split where none are given.
     """
     weights = task.weights(theta).double()
-    components = list(task.components("test").values())
+    sources = (components or task.components("test")).values()
     if stratified:
         counts = (n * weights[:-1]).round().long().tolist()
         counts.append(n - sum(counts))
     else:
         labels = torch.multinomial(weights, n, replacement=True, generator=rng)
-        counts = torch.bincount(labels, minlength=len(components)).tolist()
+        counts = torch.bincount(labels, minlength=len(sources)).tolist()
     context = task.space.context_of(theta).float()
     return torch.cat(
         [
             component.simulate(context.expand(count, -1), rng).float()
-            for component, count in zip(components, counts, strict=True)
+            for component, count in zip(sources, counts, strict=True)
             if count
         ]
     )
@@ -97,4 +183,5 @@ def describe(sets_seen: list[EventsOfSet]) -> Datasets:
         theta=np.repeat(np.stack([s.theta.numpy() for s in sets_seen]), repeats, axis=0),
         point=np.repeat(np.array([s.point for s in sets_seen], dtype=np.int64), repeats),
         set=np.repeat(np.array([s.number for s in sets_seen], dtype=np.int64), repeats),
+        block=np.repeat(np.array([s.block for s in sets_seen], dtype=np.int64), repeats),
     )

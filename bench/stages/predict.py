@@ -13,6 +13,7 @@ from bench.contracts import (
     BootstrapPlan,
     Curves,
     Datasets,
+    FiniteComponent,
     HeldOut,
     HeldOutPlan,
     HeldOutPrediction,
@@ -203,6 +204,8 @@ def _held_out(
         raw = context.float().to(device)
         rng_rows = []
         for k, (name, component) in enumerate(components.items()):
+            if isinstance(component, FiniteComponent):
+                component = component.block(len(contexts) - 1, plan.contexts)
             rng = generator("held out", task.name, task.version, seed, name, len(contexts))
             x = component.simulate(raw[:1].cpu().expand(plan.events, -1), rng).float().to(device)
             rng_rows.append(_log_ratio(task, surrogate, x, raw)[:, k])

@@ -3,14 +3,16 @@
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import asdict
+from itertools import product
 from typing import Any
 
 import torch
 
-from bench.contracts import Task
-from bench.errors import UsageError
+from bench.contracts import Plan, Task
+from bench.errors import NotApplicable, UsageError
 from bench.stages import jobs
 from bench.stages.cells import Absent, Cell, plan_folder, truth_among
+from bench.stages.datasets import fit_to, number_of_blocks
 from bench.stages.execute import Planned, Report, execute
 from bench.stages.preset import Preset
 from bench.stages.registry import Registry
@@ -59,6 +61,14 @@ class BenchmarkRun:
         self.cells, more = select_cells(registry, self.tasks, preset)
         registry.metrics()
         self.absent = absent + more
+        self.plans: dict[str, list[tuple[Plan, Plan]]] = {task.name: [] for task in self.tasks}
+        """By task, the plans as they can be and as they were asked for."""
+        for task, plan in product(self.tasks, preset.plans):
+            try:
+                self.plans[task.name].append((fit_to(task, plan), plan))
+            except NotApplicable as error:
+                what = f"every method under the {plan.kind} plan"
+                self.absent.append(Absent(task.name, what, str(error)))
         self.absent += [
             Absent("every task", what, why, broken=True)
             for what, why in registry.failures.items()
@@ -102,12 +112,13 @@ class BenchmarkRun:
                 },
             )
         for task in self.tasks:
-            for plan in self.preset.plans:
+            for plan, asked in self.plans[task.name]:
                 folder = plan_folder(task, plan, self.preset.seed)
-                self.store.write(
-                    f"plans/{folder}",
-                    {"plan": plan.model_dump(mode="json"), "seed": self.preset.seed},
-                )
+                described = {"plan": plan.model_dump(mode="json"), "seed": self.preset.seed}
+                blocks = number_of_blocks(task, plan)
+                if blocks is not None:
+                    described |= {"blocks": blocks, "asked": asked.model_dump(mode="json")}
+                self.store.write(f"plans/{folder}", described)
 
     def execute(
         self,
@@ -173,7 +184,7 @@ class BenchmarkRun:
                 )
             )
         made = {p.job.key for p in out}
-        for plan in self.preset.plans:
+        for plan, _ in self.plans[task.name]:
             folder = plan_folder(task, plan, self.preset.seed)
             values = plan.model_dump(mode="json")
             for member in block:

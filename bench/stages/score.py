@@ -1,6 +1,6 @@
 """Scores: every metric's contributions, averaged within each set of events.
 
-The set is the unit of resampling, so nothing that errors need is lost by the average.
+Sets are drawn whole from blocks, the unit of resampling, so nothing that errors need is lost.
 """
 
 from collections.abc import Sequence
@@ -26,16 +26,16 @@ def score(
         truth: the exact likelihood's prediction of the same datasets, if there is one.
 
     Returns:
-        `point` and `set` (S,) and, as `metric/key`, the mean contribution of each set (S,); and
-        the reason of each metric that is not defined.
+        `point`, `set` and `block` (S,) and, as `metric/key`, the mean contribution of each set
+        (S,); and the reason of each metric that is not defined.
 
     Raises:
         PluginError: if a metric fails or returns contributions of a wrong shape.
     """
     assert prediction is not None
-    point, number = _units(prediction)
+    point, number, block = _units(prediction)
     order, first, row = np.unique(number, return_index=True, return_inverse=True)
-    arrays: dict[str, NDArray[Any]] = {"point": point[first], "set": order}
+    arrays: dict[str, NDArray[Any]] = {"point": point[first], "set": order, "block": block[first]}
     undefined: dict[str, str] = {}
     for metric in metrics:
         if metric.needs_truth and truth is None:
@@ -60,12 +60,13 @@ def score(
     return arrays, undefined
 
 
-def _units(prediction: Prediction) -> tuple[NDArray[Any], NDArray[Any]]:
-    """Point and set of every dataset; held-out contexts are sets at no point."""
+def _units(prediction: Prediction) -> tuple[NDArray[Any], NDArray[Any], NDArray[Any]]:
+    """Point, set and block of every dataset; held-out contexts are blocks at no point."""
     if isinstance(prediction, HeldOutPrediction):
-        contexts = len(prediction.values.context)
-        return np.full(contexts, -1), np.arange(contexts)
-    return prediction.datasets.point, prediction.datasets.set
+        contexts = np.arange(len(prediction.values.context))
+        return np.full(len(contexts), -1), contexts, contexts
+    datasets = prediction.datasets
+    return datasets.point, datasets.set, datasets.block
 
 
 def _mean_within(values: NDArray[Any], row: NDArray[Any], sets: int) -> NDArray[Any]:

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from bench.contracts import Task
 from bench.errors import NotApplicable, PluginError, UsageError
 from bench.stages.cells import Absent, Cell, label, make_cell
+from bench.stages.check import blamed_on
 from bench.stages.preset import Preset
 from bench.stages.registry import Registry, unknown
 
@@ -71,13 +72,17 @@ def select(patterns: Sequence[str], names: Sequence[str], what: str) -> list[str
 
 
 def select_tasks(registry: Registry, preset: Preset) -> tuple[list[Task], list[Absent]]:
-    """Tasks that a preset names; a plugin that does not load is absent, with its reason."""
+    """Tasks that a preset names; what does not load or cannot run is absent, with its reason."""
     tasks, absent = [], []
     for name in select(preset.tasks, registry.names("tasks"), "task"):
         try:
-            tasks.append(registry.task(name))
-        except PluginError as error:
-            absent.append(Absent(name, "every method", str(error), broken=True))
+            task = registry.task(name)
+            with blamed_on(f"task {name!r} from {registry.item('tasks', name).place}"):
+                task.check()
+            tasks.append(task)
+        except (NotApplicable, PluginError) as error:
+            broken = isinstance(error, PluginError)
+            absent.append(Absent(name, "every method", str(error), broken))
     return tasks, absent
 
 

@@ -130,6 +130,7 @@ def make_search(
         config = configured(found, base, values, 1)
         for name in tasks:
             try:
+                registry.task(name).check()
                 found(config).check(registry.task(name))
             except NotApplicable as error:
                 raise UsageError(f"method {method!r} cannot run on {name}: {error}") from error

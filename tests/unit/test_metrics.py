@@ -107,6 +107,7 @@ def prediction(
             theta=np.tile(theta, (count, 1)),
             point=np.zeros(count, dtype=np.int64),
             set=np.arange(count) if sets is None else sets,
+            block=np.arange(count) if sets is None else sets,
         ),
         curves=curves,
     )

@@ -1,0 +1,106 @@
+"""`bench data`: gets what tasks need and the package does not contain."""
+
+import sys
+import time
+from contextlib import suppress
+from types import TracebackType
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from bench.errors import PluginError, UsageError
+
+if TYPE_CHECKING:  # they import torch, which takes its time
+    from bench.contracts import Data
+    from bench.stages.registry import Registry
+
+_LINE_EVERY = 10.0  # seconds between two lines where there is no terminal
+
+
+@click.group()
+def data() -> None:
+    """Fetch the data that some tasks need, and say what is there."""
+
+
+@data.command()
+@click.argument("task")
+@click.option("--from", "source", metavar="PATH|URL", help="A local file or folder, or a mirror.")
+@click.option("--plugin", "plugins", multiple=True, metavar="FILE", help="As in `bench run`.")
+def fetch(task: str, source: str | None, plugins: tuple[str, ...]) -> None:
+    """Get the data of TASK and make them ready to use.
+
+    Downloads are verified and resume where they broke off. A mirror's URL may end in #sha256=… or
+    #md5=…, the checksum that it must have.
+    """
+    from bench.stages.registry import Registry
+
+    registry = Registry(plugins)
+    wanted = registry.task(task).data
+    if wanted is None:
+        raise UsageError(f"task {task!r} needs no data; {', '.join(_with_data(registry))} does")
+    click.echo(f"{wanted.title}\nlicence: {wanted.licence}\ncite: {wanted.citation}", err=True)
+    with _Progress() as progress:
+        wanted.fetch(source, progress.report)
+    for line in wanted.status():
+        click.echo(line)
+
+
+@data.command()
+@click.option("--plugin", "plugins", multiple=True, metavar="FILE", help="As in `bench run`.")
+def status(plugins: tuple[str, ...]) -> None:
+    """Say what is there."""
+    from bench.stages.registry import Registry
+
+    registry = Registry(plugins)
+    for name, wanted in _with_data(registry).items():
+        click.echo(name)
+        for line in wanted.status() or [f"nothing here; bench data fetch {name}"]:
+            click.echo(f"  {line}")
+
+
+def _with_data(registry: "Registry") -> "dict[str, Data]":
+    """What tasks need, by their names."""
+    found = {}
+    for name in registry.names("tasks"):
+        with suppress(PluginError):
+            if (wanted := registry.task(name).data) is not None:
+                found[name] = wanted
+    return found
+
+
+class _Progress:
+    """A bar on a terminal, a line now and then elsewhere."""
+
+    def __init__(self) -> None:
+        self._bars: Any = None
+        self._tasks: dict[str, Any] = {}
+        self._last = time.monotonic()
+
+    def __enter__(self) -> "_Progress":
+        if sys.stderr.isatty():
+            from rich.console import Console
+            from rich.progress import Progress
+
+            self._bars = Progress(console=Console(stderr=True), transient=True)
+            self._bars.start()
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        if self._bars is not None:
+            self._bars.stop()
+
+    def report(self, *, stage: str, done: int, total: int | None) -> None:
+        """Shows how far a stage is."""
+        if self._bars is not None:
+            if stage not in self._tasks:
+                self._tasks[stage] = self._bars.add_task(stage, total=total)
+            self._bars.update(self._tasks[stage], completed=done, total=total)
+        elif time.monotonic() - self._last >= _LINE_EVERY:
+            self._last = time.monotonic()
+            of = f" of {total:,}" if total is not None else ""
+            click.echo(f"{stage}: {done:,}{of}", err=True)

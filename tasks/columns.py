@@ -1,0 +1,158 @@
+"""Reads events from parquet and csv files, the columns that are needed, and checks them."""
+
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from bench.errors import DataError
+
+_ROWS = 1 << 18  # of a batch
+_LEPTON = ("PRI_lep_pt", "PRI_lep_eta", "PRI_lep_phi")
+
+
+@dataclass(frozen=True)
+class _Schema:
+    """Which columns hold what, and what labels mean: signal, background, or left out."""
+
+    name: str
+    hadron: tuple[str, str, str]
+    label: str
+    labels: Mapping[str, str]
+
+    @property
+    def columns(self) -> tuple[str, ...]:
+        return (*_LEPTON, *self.hadron, self.label)
+
+
+_SCHEMAS = (
+    _Schema(
+        "FAIR Universe",
+        ("PRI_had_pt", "PRI_had_eta", "PRI_had_phi"),
+        "detailed_labels",
+        {"htautau": "signal", "ztautau": "background", "ttbar": "", "diboson": ""},
+    ),
+    _Schema(
+        "HiggsML 2014",
+        ("PRI_tau_pt", "PRI_tau_eta", "PRI_tau_phi"),
+        "Label",
+        {"s": "signal", "b": "background"},
+    ),
+)
+
+
+@dataclass(frozen=True)
+class Batch:
+    """Some events of a file.
+
+    Args:
+        lepton: pT in GeV, η and φ, (n, 3) float32.
+        hadron: the same of the hadronic tau.
+        signal: whether they are signal, (n,) bool.
+        background: whether they are background; what is neither is left out.
+    """
+
+    lepton: NDArray[np.float32]
+    hadron: NDArray[np.float32]
+    signal: NDArray[np.bool_]
+    background: NDArray[np.bool_]
+
+
+def batches(path: Path, name: str) -> Iterator[tuple[Batch, int | None]]:
+    """Reads a file, with the number of its rows where it says so.
+
+    Args:
+        path: the file; parquet, or csv, which may be compressed.
+        name: how messages call it.
+
+    Raises:
+        DataError: if it cannot be read, lacks columns, or holds what cannot be.
+    """
+    import pyarrow
+
+    try:
+        reading = _parquet(path, name) if path.suffix == ".parquet" else _csv(path, name)
+        first = 0
+        for table, schema, total in reading:
+            yield _checked(table, schema, name, first), total
+            first += table.num_rows
+    except (pyarrow.ArrowException, OSError, EOFError, UnicodeDecodeError) as error:
+        raise DataError(f"{name} cannot be read: {' '.join(str(error).split())}") from error
+    if first == 0:
+        raise DataError(f"{name} has no rows")
+
+
+def _parquet(path: Path, name: str) -> Iterator[tuple[Any, _Schema, int | None]]:
+    from pyarrow import parquet
+
+    with parquet.ParquetFile(path) as file:
+        rows = file.metadata.num_rows
+        schema = _schema(file.schema_arrow.names, name, rows)
+        for batch in file.iter_batches(_ROWS, columns=list(schema.columns)):
+            yield batch, schema, rows
+
+
+def _csv(path: Path, name: str) -> Iterator[tuple[Any, _Schema, int | None]]:
+    import pyarrow
+    from pyarrow import csv
+
+    with pyarrow.input_stream(str(path), compression="detect") as stream:
+        header = stream.read(1 << 16).partition(b"\n")[0].decode()
+    names = [column.strip().strip('"') for column in header.split(",")]
+    schema = _schema(names, name, None)
+    types = {c: pyarrow.float64() for c in schema.columns} | {schema.label: pyarrow.string()}
+    convert = csv.ConvertOptions(column_types=types, include_columns=list(schema.columns))
+    with pyarrow.input_stream(str(path), compression="detect") as stream:
+        for batch in csv.open_csv(
+            stream, read_options=csv.ReadOptions(block_size=1 << 24), convert_options=convert
+        ):
+            yield batch, schema, None
+
+
+def _schema(names: Sequence[str], name: str, rows: int | None) -> _Schema:
+    """The schema that a file follows; by the columns of the hadronic tau."""
+    of = "" if rows is None else f" ({rows:,} rows)"
+    for schema in _SCHEMAS:
+        missing = [column for column in schema.columns if column not in names]
+        if not missing:
+            return schema
+        if schema.hadron[0] in names or schema.label in names:
+            raise DataError(
+                f"{name}{of} lacks column{'s' * (len(missing) > 1)} {', '.join(missing)} of the "
+                f"{schema.name} schema"
+            )
+    known = "; or ".join(", ".join(schema.columns) for schema in _SCHEMAS)
+    raise DataError(f"{name}{of} follows no known schema; it must have {known}")
+
+
+def _checked(table: Any, schema: _Schema, name: str, first: int) -> Batch:
+    """Reads one batch; refuses what is not finite, momenta that are not positive, other labels."""
+    columns = {
+        c: table.column(c).to_numpy(zero_copy_only=False).astype(np.float32)
+        for c in schema.columns[:-1]
+    }
+    where = f"{name}, rows {first:,} to {first + table.num_rows:,}"
+    for column, values in columns.items():
+        bad = ~np.isfinite(values)
+        if bad.any():
+            raise DataError(f"{where}: {column} is not finite in {np.sum(bad):,} rows")
+        if column.endswith("_pt") and (values <= 0).any():
+            raise DataError(f"{where}: {column} is not positive in {np.sum(values <= 0):,} rows")
+    encoded = table.column(schema.label).dictionary_encode()
+    labels = encoded.dictionary.to_pylist()
+    index = encoded.indices.to_numpy(zero_copy_only=False)
+    if encoded.null_count:
+        raise DataError(f"{where}: {schema.label} is empty in {encoded.null_count:,} rows")
+    for i, label in enumerate(labels):
+        if label not in schema.labels:
+            raise DataError(
+                f"{where}: {schema.label} is {str(label)[:40]!r} in {np.sum(index == i):,} rows; "
+                f"allowed are {', '.join(schema.labels)}"
+            )
+    meaning = np.array([schema.labels[label] for label in labels] or [""])
+    kind = meaning[index] if len(labels) else np.empty(0, dtype="<U1")
+    lepton, hadron = ([columns[c] for c in part] for part in (_LEPTON, schema.hadron))
+    return Batch(np.stack(lepton, -1), np.stack(hadron, -1), kind == "signal", kind == "background")

@@ -1,0 +1,128 @@
+r"""Higgs on real events: H→ττ over Z→ττ of the FAIR Universe challenge, without a density.
+
+At tau energy scale z the transverse momentum of the hadronic tau is multiplied by z, and
+:math:`m_\text{vis} = \sqrt{2 p_T^\ell p_T^h (\cosh\Delta\eta - \cos\Delta\phi)}` and the ratio
+:math:`p_T^\ell / p_T^h` are computed anew. Every event counts once, whatever its weight, as in
+Sluijter, Diefenbacher, Bhimji & Nachman (2025). The release was selected with pT_had above 26 GeV
+at z = 1: events that would enter at z > 1 are not in it. `had_pt_min` applies the selection again
+after scaling, as the challenge does; what is then compared is the shape of accepted events, and
+that fewer pass at lower z says nothing about μ, which counts accepted events.
+"""
+
+import math
+from collections.abc import Mapping
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from bench.contracts import Component, Log, Split, Transform
+from bench.errors import NotApplicable
+
+from .fair_universe import FairUniverse
+from .higgs import ENERGY_SCALE, ENERGY_SCALES, FEATURES
+from .signal import SignalAndBackground
+
+_PARTS: Mapping[Split, str] = {
+    "train": "train",
+    "features": "train",
+    "heldout": "validation",
+    "test": "test",
+}
+
+
+class TauEvents:
+    """Recorded events, shown at any tau energy scale; d = 1, event shape (2,).
+
+    Args:
+        events: pT of the lepton and of the hadronic tau in GeV, cosh Δη − cos Δφ; (n, 3) float32.
+        had_pt_min: pT in GeV that the scaled hadronic tau must have; no selection where None.
+    """
+
+    def __init__(self, events: NDArray[np.float32], had_pt_min: float | None = None) -> None:
+        self._events = events
+        self._had_pt_min = had_pt_min
+
+    @property
+    def size(self) -> int:
+        """How many events there are that pass the selection at every energy scale."""
+        if self._had_pt_min is None:
+            return len(self._events)
+        return int(np.sum(self._events[:, 1] * ENERGY_SCALE.low >= self._had_pt_min))
+
+    def block(self, number: int, of: int) -> "TauEvents":
+        """The number-th of so many disjoint parts."""
+        return TauEvents(self._events[number::of], self._had_pt_min)
+
+    def simulate(self, context: Tensor, generator: torch.Generator) -> Tensor:
+        scale = context[..., 0].double().flatten().numpy()
+        n, held = len(scale), len(self._events)
+        seed = int(torch.randint(2**62, (), generator=generator))
+        rng = np.random.default_rng(seed)
+        selecting = self._had_pt_min is not None
+        # With a selection the others are drawn too, to take the place of those that do not pass.
+        drawn = rng.choice(held, held if selecting else min(held, n), replace=False)
+        row = drawn[np.arange(n) * min(n, held) // n]
+        spare = drawn[n:]
+        while selecting:
+            failing = np.flatnonzero(self._events[row, 1] * scale < self._had_pt_min)
+            if not len(failing):
+                break
+            more = rng.choice(held, max(0, len(failing) - len(spare)))
+            row[failing] = np.concatenate([spare, more])[: len(failing)]
+            spare = spare[len(failing) :]
+        lepton, hadron, opening = self._events[row].astype(np.float64).T
+        hadron = hadron * scale
+        x = np.stack([np.sqrt(2 * lepton * hadron * opening), lepton / hadron], -1)
+        return torch.from_numpy(x).float().view(*context.shape[:-1], 2)
+
+
+class HiggsFair(SignalAndBackground):
+    """H→ττ over Z→ττ, real events of the FAIR Universe challenge.
+
+    Args:
+        name: name of the task.
+        had_pt_min: pT in GeV that the hadronic tau must have after scaling, at least 26 (what the
+            release was selected with has no effect below); no selection where None.
+    """
+
+    title = "Higgs to tau leptons, FAIR Universe events"
+    version = 1
+    feature_names = FEATURES
+    nominal = torch.tensor([1.0])
+
+    def __init__(self, name: str = "higgs-fair", had_pt_min: float | None = None) -> None:
+        if had_pt_min is not None and not (math.isfinite(had_pt_min) and had_pt_min > 0):
+            raise ValueError(f"had_pt_min = {had_pt_min} is not allowed: it must be positive")
+        super().__init__(ENERGY_SCALE, ENERGY_SCALES)
+        self.name = name
+        self.had_pt_min = had_pt_min
+        self.data = self.events = FairUniverse()
+
+    @property
+    def settings(self) -> Mapping[str, Any]:
+        return {"events": self.events.digest, "had_pt_min": self.had_pt_min}
+
+    @property
+    def transform(self) -> Transform:
+        return Log()
+
+    def check(self) -> None:
+        if self.events.digest is None:
+            raise NotApplicable(
+                "the events of higgs-fair are not here: `bench data fetch higgs-fair` downloads "
+                "them, `bench data fetch higgs-fair --from PATH` takes a file or folder"
+            )
+        for split, part in _PARTS.items():
+            for name, component in self.components(split).items():
+                if not component.size:
+                    raise NotApplicable(f"{self.name} has no {name} event in its {part} split")
+
+    def components(self, split: Split) -> Mapping[str, Component]:
+        part = _PARTS[split]
+        return {
+            name: TauEvents(self.events.read(name, part), self.had_pt_min)
+            for name in ("signal", "background")
+        }
