@@ -1,4 +1,4 @@
-"""`bench study`: questions about the protocol itself, answered with exact likelihoods."""
+"""`bench study`: questions about the protocol and the tasks themselves."""
 
 import os
 import time
@@ -16,7 +16,7 @@ if TYPE_CHECKING:  # they import torch, which takes its time
 
 @click.group()
 def study() -> None:
-    """Test the protocol itself, with exact likelihoods."""
+    """Test the protocol and the tasks themselves."""
 
 
 @study.command(name="bootstrap-k")
@@ -165,3 +165,45 @@ def bootstrap_k(
         click.echo(f"not loaded: {what}: {why}", err=True)
     if failed or registry.failures:
         raise SystemExit(1)
+
+
+@study.command()
+@click.option("--observed", default="higgs-fair", show_default=True, help="Task with observations.")
+@click.option("--model", default="higgs", show_default=True, help="Task that describes them.")
+@click.option(
+    "--events",
+    type=click.IntRange(10, 10_000),
+    default=4000,
+    show_default=True,
+    help="Observations of each component and task in a test; memory grows with the square.",
+)
+@click.option("--permutations", type=click.IntRange(9), default=999, show_default=True)
+@click.option("--seed", type=click.IntRange(0, 2**31 - 1), default=0, show_default=True)
+@click.option("--out", type=click.Path(), default="results/studies", show_default=True)
+@click.option("--plugin", "plugins", multiple=True, metavar="FILE", help="As in `bench run`.")
+def features(
+    observed: str,
+    model: str,
+    events: int,
+    permutations: int,
+    seed: int,
+    out: str,
+    plugins: tuple[str, ...],
+) -> None:
+    """Compare the features of two tasks: a figure, and a two-sample test for each component.
+
+    The test is the energy distance with a permutation p-value, at the nominal context.
+    """
+    from bench.stages.registry import Registry
+    from bench.stages.store import Store
+    from bench.studies import features as subject
+
+    registry = Registry(plugins)
+    tasks = registry.task(observed), registry.task(model)
+    subject.check(*tasks)
+    rows = subject.tests(*tasks, events, permutations, seed)
+    store = Store(Path(out))
+    store.write_bytes(f"{subject.NAME}.csv", subject.csv(rows).encode())
+    for form, content in subject.figure(*tasks).items():
+        store.write_bytes(f"{subject.NAME}.{form}", content)
+    click.echo(subject.table(rows), nl=False)

@@ -16,7 +16,7 @@ import numpy as np
 import torch
 
 from bench.contracts import BootstrapPlan, IndependentPlan, Task
-from bench.errors import PluginError, UsageError
+from bench.errors import NotApplicable, PluginError, UsageError
 from bench.metrics.intervals import coverage, cut, region_coverage, unresolved
 from bench.numerics.seeds import digest
 from bench.stages.datasets import describe, sets
@@ -93,7 +93,8 @@ def choose(registry: Registry, patterns: Sequence[str]) -> tuple[list[Task], dic
     for name in select(patterns, registry.names("tasks"), "task"):
         try:
             task = registry.task(name)
-        except PluginError as error:
+            task.check()
+        except (NotApplicable, PluginError) as error:
             skipped[name] = str(error)
             continue
         if task.has_exact:

@@ -4,8 +4,6 @@ After figure 3 of Sluijter, Diefenbacher, Bhimji & Nachman (2025): coverage agai
 and the band of independent datasets.
 """
 
-import importlib
-import io
 from collections.abc import Sequence
 from itertools import groupby
 from math import inf
@@ -14,41 +12,29 @@ from typing import Any
 import numpy as np
 
 from bench.studies.comparison import Row
+from bench.studies.drawing import drawn
 from bench.studies.expected import interval_coverage, region_coverage
 
 _PANEL = (3.4, 2.8)  # inches
 
 
-def figures(rows: Sequence[Row], formats: Sequence[str] = ("svg", "png")) -> dict[str, bytes]:
+def figures(rows: Sequence[Row]) -> dict[str, bytes]:
     """Draws a panel for each task, M and quantity; nothing without matplotlib.
 
     Returns:
         The files' contents by format.
     """
-    try:
-        matplotlib: Any = importlib.import_module("matplotlib")
-        figure_module: Any = importlib.import_module("matplotlib.figure")
-    except ImportError:
-        return {}
     groups = [list(g) for _, g in groupby(rows, lambda r: (r.sample.task, r.sample.observations))]
     names = list(rows[0].coverage)
-    size = (_PANEL[0] * len(names), _PANEL[1] * len(groups))
-    figure = figure_module.Figure(figsize=size, layout="constrained")
-    axes = figure.subplots(len(groups), len(names), squeeze=False)
-    for line, group in zip(axes, groups, strict=True):
-        for name, ax in zip(names, line, strict=True):
-            _panel(ax, group, name)
-    axes[0, 0].legend(fontsize="x-small")
-    contents = {}
-    with matplotlib.rc_context(
-        {"svg.hashsalt": "nlbench", "svg.fonttype": "none"}
-    ):  # the same rows, the same file
-        for form in formats:
-            buffer = io.BytesIO()
-            metadata = {"Date": None} if form == "svg" else None
-            figure.savefig(buffer, format=form, dpi=150, metadata=metadata)
-            contents[form] = buffer.getvalue()
-    return contents
+
+    def draw(figure: Any) -> None:
+        axes = figure.subplots(len(groups), len(names), squeeze=False)
+        for line, group in zip(axes, groups, strict=True):
+            for name, ax in zip(names, line, strict=True):
+                _panel(ax, group, name)
+        axes[0, 0].legend(fontsize="x-small")
+
+    return drawn(draw, (_PANEL[0] * len(names), _PANEL[1] * len(groups)))
 
 
 def _panel(ax: Any, group: Sequence[Row], name: str) -> None:

@@ -1,0 +1,65 @@
+"""The energy distance of two samples, and its permutation test.
+
+Source: G. J. Székely & M. L. Rizzo, J. Stat. Plan. Inference 143 (2013) 1249.
+"""
+
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+from scipy.spatial.distance import cdist
+
+Array = NDArray[np.float64]
+_BATCH = 100  # permutations at a time
+
+
+@dataclass(frozen=True)
+class EnergyTest:
+    """The outcome of a test that two samples are of one distribution.
+
+    Args:
+        distance: 2 E|X − Y| − E|X − X'| − E|Y − Y'| of the samples, in units of the coordinates.
+        p_value: share of permutations with at least this distance, the sample's own among them.
+        null: the average distance under permutations: what sampling alone makes of it.
+    """
+
+    distance: float
+    p_value: float
+    null: float
+
+
+def energy_test(first: Array, second: Array, permutations: int, seed: int = 0) -> EnergyTest:
+    """Tests whether two samples (n, d) and (m, d) are of one distribution.
+
+    Memory is 8 (n + m)² bytes, work (n + m)² multiplications per permutation.
+
+    Example:
+        >>> rng = np.random.default_rng(0)
+        >>> one, two = rng.normal(size=(2, 200, 2))
+        >>> energy_test(one, two, 99).p_value > 0.05, energy_test(one, two + 0.5, 99).p_value
+        (True, 0.01)
+    """
+    pooled = np.concatenate([first, second])
+    distances = cdist(pooled, pooled)
+    n, m = len(first), len(second)
+    rng = np.random.default_rng(seed)
+
+    def energy(belongs: Array) -> Array:
+        """Distances for columns (n + m, B) that are 1 on one sample and 0 on the other."""
+        to_first = distances @ belongs
+        within = (belongs * to_first).sum(0)
+        across = to_first.sum(0) - within
+        rest = distances.sum() - within - 2 * across
+        found: Array = 2 * across / (n * m) - within / n**2 - rest / m**2
+        return found
+
+    own = np.concatenate([np.ones(n), np.zeros(m)])
+    distance = float(energy(own[:, None])[0])
+    null: list[float] = []
+    while len(null) < permutations:
+        count = min(_BATCH, permutations - len(null))
+        drawn = rng.permuted(np.broadcast_to(own, (count, n + m)), axis=1).T
+        null += energy(np.ascontiguousarray(drawn)).tolist()
+    # Rounding must not break a tie against the sample itself.
+    larger = int(np.sum(np.array(null) >= distance * (1 - 1e-9)))
+    return EnergyTest(distance, (1 + larger) / (1 + permutations), float(np.mean(null)))

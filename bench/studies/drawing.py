@@ -1,0 +1,30 @@
+"""Figures of studies, where matplotlib is installed."""
+
+import importlib
+import io
+from collections.abc import Callable
+from typing import Any
+
+FORMATS = ("svg", "png")
+
+
+def drawn(draw: Callable[[Any], None], size: tuple[float, float]) -> dict[str, bytes]:
+    """Draws on an empty figure of a size in inches; returns the files' contents by format.
+
+    The same drawing gives the same file. Nothing without matplotlib.
+    """
+    try:
+        matplotlib: Any = importlib.import_module("matplotlib")
+        module: Any = importlib.import_module("matplotlib.figure")
+    except ImportError:
+        return {}
+    figure = module.Figure(figsize=size, layout="constrained")
+    draw(figure)
+    contents = {}
+    with matplotlib.rc_context({"svg.hashsalt": "nlbench", "svg.fonttype": "none"}):
+        for form in FORMATS:
+            buffer = io.BytesIO()
+            metadata = {"Date": None} if form == "svg" else None
+            figure.savefig(buffer, format=form, dpi=150, metadata=metadata)
+            contents[form] = buffer.getvalue()
+    return contents

@@ -1,0 +1,184 @@
+"""How well one task's model describes another's observations: features, and two-sample tests.
+
+Made for the tractable Higgs mixture against real events; both must have the same components, the
+same context and two features. Tests are at the nominal context, in transformed features, each
+divided by its standard deviation.
+"""
+
+import importlib
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from bench.contracts import Component, HasLogProb, Log, Task
+from bench.errors import UsageError
+from bench.leaderboard.render import csv_of
+from bench.numerics.energy import energy_test
+from bench.numerics.seeds import generator
+from bench.studies.drawing import drawn
+
+NAME = "features"
+_SHOWN = 1500  # observations in a panel
+_SHARES = (0.5, 0.9, 0.99)  # of the model's observations inside its contours
+_COLOURS = ("C0", "C1", "C3")
+
+
+@dataclass(frozen=True)
+class Row:
+    """One component's test.
+
+    Args:
+        component: its name.
+        observed: number of observations of the one task.
+        simulated: number of the other's.
+        distance: energy distance, in standard deviations of the features.
+        expected: its mean under permutations: what sampling alone makes of it.
+        p_value: of the permutation test.
+    """
+
+    component: str
+    observed: int
+    simulated: int
+    distance: float
+    expected: float
+    p_value: float
+
+
+def check(observed: Task, model: Task) -> None:
+    """Refuses tasks that cannot be compared.
+
+    Raises:
+        UsageError: saying why.
+    """
+    for task in (observed, model):
+        task.check()
+        if task.event_shape != (2,):
+            raise UsageError(f"task {task.name!r} has no two features to compare")
+    if observed.component_names != model.component_names:
+        raise UsageError(f"tasks {observed.name!r} and {model.name!r} have other components")
+    if not torch.equal(observed.points, model.points):
+        raise UsageError(f"tasks {observed.name!r} and {model.name!r} have other evaluation points")
+
+
+def tests(observed: Task, model: Task, events: int, permutations: int, seed: int) -> list[Row]:
+    """Tests every component at the nominal context with at most so many events of each kind."""
+    rows = []
+    for name in model.component_names:
+        sources = (observed.components("test")[name], model.components("test")[name])
+        samples = [
+            _sample(task, s, task.nominal, events, (name, seed))
+            for task, s in zip((observed, model), sources, strict=True)
+        ]
+        scale = np.concatenate(samples).std(0)
+        found = energy_test(samples[0] / scale, samples[1] / scale, permutations, seed)
+        counts = [len(sample) for sample in samples]
+        rows.append(Row(name, counts[0], counts[1], found.distance, found.null, found.p_value))
+    return rows
+
+
+def _sample(
+    task: Task, source: Component, context: Tensor, n: int, seed: tuple[Any, ...]
+) -> NDArray[np.float64]:
+    """Transformed features of at most n observations, (n, 2)."""
+    count = min(n, source.size or n)
+    rng = generator("features", task.name, *seed)
+    x = source.simulate(context.float().expand(count, -1), rng)
+    return task.transform(x.double()).numpy()
+
+
+def table(rows: Sequence[Row]) -> str:
+    """Renders for a terminal."""
+    lines = [f"{'component':<12}{'events':>16}  energy distance  by sampling  p"]
+    lines += [
+        f"{r.component:<12}{f'{r.observed:,} / {r.simulated:,}':>16}  {r.distance:>15.5f}"
+        f"  {r.expected:>11.5f}  {r.p_value:.4f}"
+        for r in rows
+    ]
+    return "\n".join(lines) + "\n"
+
+
+def csv(rows: Sequence[Row]) -> str:
+    """Renders comma-separated values."""
+    return csv_of([asdict(row) for row in rows])
+
+
+def figure(observed: Task, model: Task) -> dict[str, bytes]:
+    """Draws observations over the model's density, at each context of the evaluation points.
+
+    Args:
+        observed: the task whose observations are points.
+        model: the task whose density is contours.
+
+    Returns:
+        The files' contents by format; nothing without matplotlib.
+    """
+    contexts = torch.unique(model.space.context_of(model.points), dim=0)
+    parameter = model.space.context[0]
+    names = model.feature_names or ("first feature", "second feature")
+
+    def draw(figure: Any) -> None:
+        axes = figure.subplots(
+            len(model.component_names), len(contexts), sharex=True, sharey=True, squeeze=False
+        )
+        for line, component in zip(axes, model.component_names, strict=True):
+            for ax, context in zip(line, contexts, strict=True):
+                _panel(ax, observed, model, component, context)
+                value = f"{float(context[0]):.2f}"
+                ax.set_title(f"{component}, {parameter.symbol} = {value}", fontsize="small")
+        for ax in axes[-1]:
+            ax.set_xlabel(names[0])
+        for line in axes:
+            line[0].set_ylabel(names[1])
+        if model.has_exact:
+            for share, colour in zip(_SHARES, _COLOURS, strict=True):
+                axes[0, 0].plot(
+                    [], [], color=colour, lw=1, label=f"{100 * share:g} % of {model.name}"
+                )
+            axes[0, 0].legend(fontsize="xx-small", loc="upper left")
+
+    return drawn(draw, (3.0 * len(contexts), 2.8 * len(model.component_names)))
+
+
+def _panel(ax: Any, observed: Task, model: Task, name: str, context: Tensor) -> None:
+    points = _sample(observed, observed.components("test")[name], context, _SHOWN, (name, 0))
+    source = model.components("test")[name]
+    simulated = _sample(model, source, context, 20_000, (name, 1))
+    scale = isinstance(model.transform, Log)
+    shown = np.exp if scale else np.asarray
+    ax.scatter(*shown(points).T, s=1.5, color="0.35", linewidths=0, rasterized=True)
+    if isinstance(source, HasLogProb):
+        levels = np.quantile(_density(model, source, simulated, context), [1 - s for s in _SHARES])
+        low, high = np.quantile(simulated, [0.0005, 0.9995], axis=0)
+        axes = [np.linspace(a, b, 120) for a, b in zip(low, high, strict=True)]
+        grid = np.stack(np.meshgrid(*axes), -1)
+        density = _density(model, source, grid.reshape(-1, 2), context).reshape(120, 120)
+        x, y = shown(grid[..., 0]), shown(grid[..., 1])
+        ax.contour(x, y, density, levels=np.sort(levels), colors=_COLOURS[::-1], linewidths=1)
+    if scale:
+        _logarithmic(ax)
+
+
+def _logarithmic(ax: Any) -> None:
+    """Logarithmic axes with numbers at 1, 2 and 5."""
+    ticker: Any = importlib.import_module("matplotlib.ticker")
+    ax.set_xscale("log")
+    ax.set_yscale("log")
+    for axis in (ax.xaxis, ax.yaxis):
+        axis.set_major_locator(ticker.LogLocator(subs=(1, 2, 5)))
+        axis.set_major_formatter(ticker.FormatStrFormatter("%g"))
+        axis.set_minor_formatter(ticker.NullFormatter())
+
+
+def _density(
+    model: Task, source: HasLogProb, y: NDArray[np.float64], context: Tensor
+) -> NDArray[np.float64]:
+    """Log-density of transformed features (n, 2)."""
+    features = torch.from_numpy(y)
+    x = features.exp() if isinstance(model.transform, Log) else features
+    jacobian = model.transform.log_jacobian(x).sum(-1)
+    return (source.log_prob(x, context.double()) - jacobian).numpy()
