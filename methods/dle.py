@@ -143,6 +143,8 @@ class DLE(ComponentMethod):
     """Whether the flow survives torch.func.vmap, torch.compile and CUDA graphs."""
 
     def check(self, task: Task) -> None:
+        if task.discrete:
+            raise NotApplicable(f"{self.name} takes no whole numbers, as {task.name} has")
         if len(task.event_shape) != 1:
             raise NotApplicable(
                 f"{self.name} takes vectors only, and observations of {task.name} have shape "

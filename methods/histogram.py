@@ -8,6 +8,7 @@ is one term in x alone.
 """
 
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from itertools import product
 from math import comb, prod
 from typing import Any, ClassVar
@@ -64,9 +65,10 @@ class Histogram(Method):
     config: HistogramConfig
 
     def check(self, task: Task) -> None:
-        if prod(task.event_shape) > 3:
+        numbers = prod(task.event_shape)
+        if numbers > 3 and task.summaries(torch.ones(1, *task.event_shape)) is None:
             raise NotApplicable(
-                f"histogram bins up to 3 features, and {task.name} has {prod(task.event_shape)}"
+                f"histogram bins up to 3 features, {task.name} has {numbers} and no summaries"
             )
         if len(task.space.context_index) not in _ANCHORS:
             raise NotApplicable(
@@ -88,13 +90,14 @@ class Histogram(Method):
                 f"histogram needs a simulation at each of {len(anchors)} anchors of "
                 f"{len(names)} components, more than the budget of {bank.budget}"
             )
+        binned = _Binned(task, features)
         y = torch.stack(
             [
-                torch.stack([features(bank.draw(name, n, at=anchor).x) for anchor in anchors], 1)
+                torch.stack([binned(bank.draw(name, n, at=anchor).x) for anchor in anchors], 1)
                 for name in names
             ],
             1,
-        ).flatten(4)  # (members, K, anchors, n, features)
+        )  # (members, K, anchors, n, features)
         dimension = y.shape[-1]
         auto = (n / self.config.per_bin) ** (1 / dimension)
         bins = self.config.bins or int(min(max(auto, 4), 64))
@@ -118,10 +121,25 @@ class Histogram(Method):
             "coefficients": coefficients.float(),
             "floor": (self.config.floor * average).float(),
         }
-        return Templates(features, {k: v.to(run.device) for k, v in state.items()}, log)
+        return Templates(binned, {k: v.to(run.device) for k, v in state.items()}, log)
 
     def restore(self, task: Task, features: Features, state: Mapping[str, Tensor]) -> Surrogate:
-        return Templates(features, state, FitLog(state["coefficients"][0].numel()))
+        log = FitLog(state["coefficients"][0].numel())
+        return Templates(_Binned(task, features), state, log)
+
+
+@dataclass(frozen=True)
+class _Binned:
+    """What is binned of observations (*B, *event): summaries or features, (*B, numbers)."""
+
+    task: Task
+    features: Features
+
+    def __call__(self, x: Tensor) -> Tensor:
+        summaries = self.task.summaries(x.double())
+        if summaries is not None:
+            return summaries.float()
+        return self.features(x).flatten(x.dim() - len(self.task.event_shape))
 
 
 def _chebyshev(context: Tensor, degree: int) -> Tensor:
@@ -152,7 +170,7 @@ class Templates:
     """Bin probabilities as polynomials in the context.
 
     Args:
-        features: the features that are binned.
+        binned: what is binned.
         state: `edges` (members, features, bins − 1), `coefficients` (members, K, coefficients,
             bins^features) and `floor` (members, K, bins^features).
         log: what the fit cost.
@@ -161,19 +179,19 @@ class Templates:
     reference = None
     has_density = False
 
-    def __init__(self, features: Features, state: Mapping[str, Tensor], log: FitLog) -> None:
-        self.features = features
+    def __init__(self, binned: _Binned, state: Mapping[str, Tensor], log: FitLog) -> None:
+        self.binned = binned
         self.edges, self.coefficients, self.floor = (
             state[k] for k in ("edges", "coefficients", "floor")
         )
         self.log = log
 
     def log_ratio(self, x: Tensor, context: Tensor) -> Tensor:
-        y = self.features(x).flatten(1).expand(len(self.edges), -1, -1)
+        y = self.binned(x).expand(len(self.edges), -1, -1)
         index = _bin(y, self.edges)  # (members, n)
         d = context.shape[-1]
         degree = next(g for g in range(64) if comb(g + d, d) == self.coefficients.shape[2])
-        basis = _chebyshev(self.features.context(context), degree).to(self.coefficients)
+        basis = _chebyshev(self.binned.features.context(context), degree).to(self.coefficients)
         table = torch.einsum("jc,mkcb->mkbj", basis, self.coefficients)
         table = torch.maximum(table, self.floor[..., None])
         table = (table / table.sum(2, keepdim=True)).log()

@@ -27,8 +27,10 @@ from bench.contracts import (
     Task,
 )
 from bench.errors import NotApplicable
-from bench.numerics.networks import Activation, StackedMLP, evaluation_rows
-from bench.numerics.normaliser import NODES, Normaliser
+from bench.numerics.encoders import encoder_of
+from bench.numerics.networks import Activation, evaluation_rows
+from bench.numerics.normaliser import Normaliser
+from bench.numerics.ratio import RatioNetwork, flat
 from bench.numerics.training import SEARCH, Training, train
 
 _NORMALISING = 1 << 18  # simulations of the reference that normalise ratios, held-out ones first
@@ -47,8 +49,10 @@ class LREConfig(Settings):
         validation_share: share of every simulation held out for choosing the best epoch.
         redraw: whether the reference's contexts, which cost nothing, are drawn anew every epoch.
         normalise: whether ratios are divided by their mean over the reference, held-out simulations
-            first, at most 262,144.
-        training: how the classifier trains.
+            first, at most 262,144; with one context parameter only (with two the mean rests on
+            the few simulations near each context).
+        training: how the classifier trains on vectors.
+        encoded: how it trains where an encoder reads series or fields; not at all where None.
     """
 
     hidden: tuple[int, ...] = (120, 120, 120)
@@ -59,6 +63,7 @@ class LREConfig(Settings):
     redraw: bool = True
     normalise: bool = True
     training: Training = Training(learning_rate=1e-2, batch_size=1024, epochs=9)
+    encoded: Training | None = Training(learning_rate=3e-3, batch_size=256, epochs=30)
 
 
 class LRE(ComponentMethod):
@@ -77,6 +82,7 @@ class LRE(ComponentMethod):
             "reference_share": 0.5,
             "redraw": False,
             "normalise": False,
+            "encoded": None,
             "training": {
                 "batch_size": 1024,
                 "learning_rate": 1e-3,
@@ -93,18 +99,16 @@ class LRE(ComponentMethod):
     config: LREConfig
 
     def check(self, task: Task) -> None:
-        if len(task.event_shape) != 1:
-            raise NotApplicable(
-                f"lre has an encoder for vectors only, and observations of {task.name} have "
-                f"shape {task.event_shape}"
-            )
+        try:
+            if encoder_of(task.observation, task.event_shape) and self.config.encoded is None:
+                raise NotApplicable("this configuration is for vectors")
+        except ValueError as error:
+            raise NotApplicable(f"{task.name}: {error}") from error
         if self.config.reference == "fixed" and self.config.reference_share == 0:
             raise NotApplicable("lre needs a reference_share for its fixed reference")
-        if self.config.normalise and len(task.space.context_index) not in NODES:
-            raise NotApplicable(
-                f"lre normalises ratios in one or two context parameters, and {task.name} has "
-                f"{len(task.space.context_index)}; lre:unnormalised takes any number"
-            )
+        several = len(task.space.context_index) > 1
+        if several and self.config == LREConfig(normalise=False):
+            raise NotApplicable("with several context parameters it is what lre:tuned is")
 
     def reference_kind(self, task: Task) -> ReferenceKind:
         if self.config.reference_share == 0:
@@ -147,14 +151,18 @@ class LRE(ComponentMethod):
                 (reference, context, held_out[1], 0.0),
             ):
                 part = slice(0, n) if validation else slice(n, None)
-                inputs = torch.cat([features(x[:, part]), features.context(eta[:, part])], -1)
+                y = flat(features(x[:, part]), task.event_shape)
+                inputs = torch.cat([y, features.context(eta[:, part])], -1)
                 parts.append((inputs, torch.full(inputs.shape[:2], label)))
             return [torch.cat(p, 1).to(run.device) for p in zip(*parts, strict=True)]
 
         data, validation = rows(False), rows(True)
-        inputs = data[0].shape[-1]
-        net = StackedMLP(
-            (inputs, *self.config.hidden, 1),
+        dimensions = len(task.space.context_index)
+        net = RatioNetwork.create(
+            task.observation,
+            task.event_shape,
+            dimensions,
+            self.config.hidden,
             self.config.activation,
             [run.generator(m, f"{component} weights") for m in members],
         ).to(run.device)
@@ -168,10 +176,10 @@ class LRE(ComponentMethod):
                 data[0][m, first_reference:, -drawn.shape[-1] :] = drawn.to(run.device)
 
         def loss(inputs: Tensor, label: Tensor) -> Tensor:
-            logit = net(inputs).squeeze(-1)
-            return functional.binary_cross_entropy_with_logits(logit, label, reduction="none").mean(
-                1
+            losses = functional.binary_cross_entropy_with_logits(
+                net(inputs), label, reduction="none"
             )
+            return losses.mean(1)
 
         curves = train(
             net,
@@ -179,77 +187,76 @@ class LRE(ComponentMethod):
             data,
             validation,
             [run.generator(m, f"{component} shuffle") for m in members],
-            self.config.training,
+            (net.encoder and self.config.encoded) or self.config.training,
             run,
             refresh=redraw if self.config.redraw else None,
             label=component,
         )
         log = FitLog(net.count, [{"": curve} for curve in curves])
-        if self.config.normalise:
-            y = features(reference[:, :_NORMALISING]).to(run.device)
-            classifier = Classifier(net, features, _normaliser(net, y, inputs - y.shape[-1]), log)
+        if self.config.normalise and dimensions == 1:
+            y = flat(features(reference[:, :_NORMALISING]), task.event_shape).to(run.device)
+            normaliser = _normaliser(net, y)
         else:
             # It saw N_k rows against N_ref: its log-odds carry log(N_k / N_ref).
             offset = math.log(first_reference / (n_reference - held_out[1]))
             shape = (len(members), 1)
             constant = torch.full(shape, offset, dtype=torch.float64, device=run.device)
-            classifier = Classifier(net, features, Normaliser(constant, 1), log)
-        return classifier
+            normaliser = Normaliser(constant, 1)
+        return Classifier(net, features, normaliser, log, task.event_shape)
 
     def restore_component(
         self, component: str, task: Task, features: Features, state: Mapping[str, Tensor]
     ) -> "Classifier":
-        layers = {k: v for k, v in state.items() if k != "normaliser"}
-        net = StackedMLP.from_state(layers, self.config.activation)
-        normaliser = Normaliser(state["normaliser"], len(task.space.context_index))
-        return Classifier(net, features, normaliser, FitLog(net.count))
+        dimensions = len(task.space.context_index)
+        net = RatioNetwork.from_state(
+            task.observation,
+            task.event_shape,
+            dimensions,
+            self.config.activation,
+            {k: v for k, v in state.items() if k != "normaliser"},
+        )
+        normaliser = Normaliser(state["normaliser"], dimensions)
+        return Classifier(net, features, normaliser, FitLog(net.count), task.event_shape)
 
 
 @torch.no_grad()
-def _normaliser(net: StackedMLP, y: Tensor, dimensions: int) -> Normaliser:
+def _normaliser(net: RatioNetwork, y: Tensor) -> Normaliser:
     """The mean odds of every member over its own reference, features (members, n, f)."""
+    encoded = net.encode(y)
     rows = evaluation_rows(y.device)
 
     def log_odds(eta: Tensor) -> Tensor:
-        parts = []
-        for start in range(0, y.shape[1], rows):
-            part = y[:, start : start + rows]
-            context = eta.float().expand(*part.shape[:2], -1)
-            parts.append(net(torch.cat([part, context], -1)).squeeze(-1))
-        return torch.cat(parts, 1)
+        parts = torch.split(encoded, rows, dim=1)
+        context = eta.float()
+        odds = [net.decide(part, context.expand(*part.shape[:2], -1)) for part in parts]
+        return torch.cat(odds, 1)
 
-    return Normaliser.estimate(log_odds, dimensions, y.device)
+    return Normaliser.estimate(log_odds, net.contexts, y.device)
 
 
 class Classifier:
     """The trained classifiers of one component: log r̂(x|η) = log-odds − log-normaliser(η)."""
 
     def __init__(
-        self, net: StackedMLP, features: Features, normaliser: Normaliser, log: FitLog
+        self,
+        net: RatioNetwork,
+        features: Features,
+        normaliser: Normaliser,
+        log: FitLog,
+        event_shape: tuple[int, ...],
     ) -> None:
         self.net = net
         self.features = features
         self.normaliser = normaliser
         self.log = log
+        self.event_shape = event_shape
 
     @torch.no_grad()
     def log_ratio(self, x: Tensor, context: Tensor) -> Tensor:
-        y, eta = self.features(x), self.features.context(context)
-        members, nodes = len(self.normaliser.coefficients), len(eta)
-        step = max(1, evaluation_rows(x.device) // nodes)
-        parts = []
-        for start in range(0, len(y), step):
-            events = y[start : start + step]
-            inputs = torch.cat(
-                [
-                    events[:, None].expand(-1, nodes, -1),
-                    eta[None].expand(len(events), -1, -1),
-                ],
-                -1,
-            ).flatten(0, 1)
-            logit = self.net(inputs[None].expand(members, -1, -1))
-            parts.append(logit.view(members, len(events), nodes))
-        return torch.cat(parts, 1) - self.normaliser(eta).float()[:, None]
+        y, eta = flat(self.features(x), self.event_shape), self.features.context(context)
+        members = len(self.normaliser.coefficients)
+        encoded = self.net.encode(y.expand(members, -1, -1))
+        return self.net.pairs(encoded, eta) - self.normaliser(eta).float()[:, None]
 
     def state(self) -> Mapping[str, Tensor]:
         return {**self.net.state(), "normaliser": self.normaliser.coefficients}

@@ -24,7 +24,7 @@ from bench.contracts.prediction import (
     HeldOutPrediction,
     LikelihoodPrediction,
 )
-from bench.contracts.task import Log, ReferenceKind, Resolution, Split, Task, Transform
+from bench.contracts.task import Log, Observation, ReferenceKind, Resolution, Split, Task, Transform
 
 __all__ = [
     "Bank",
@@ -48,6 +48,7 @@ __all__ = [
     "Log",
     "Method",
     "Metric",
+    "Observation",
     "Parameter",
     "ParameterSpace",
     "Plan",

@@ -14,6 +14,7 @@ from bench.contracts.parameters import ParameterSpace
 
 Split = Literal["train", "test", "features", "heldout"]
 ReferenceKind = Literal["fixed", "evidence"]
+Observation = Literal["vector", "series", "field"]
 
 
 class Transform:
@@ -86,6 +87,10 @@ class Task(ABC):
     resolution: tuple[Resolution, ...] = (Resolution(spacing=0.25, tolerance=None), Resolution())
     """One entry per parameter."""
 
+    observation: Observation = "vector"
+    """What an observation is; networks choose their encoder by it."""
+    discrete: bool = False
+    """Whether observations are whole numbers."""
     feature_names: tuple[str, ...] = ()
     """How figures call the elements of an observation, where these are few."""
     data: Data | None = None
@@ -106,6 +111,13 @@ class Task(ABC):
     def transform(self) -> Transform:
         """The declared feature transform."""
         return Transform()
+
+    def summaries(self, x: Tensor) -> Tensor | None:
+        """A few numbers that stand for observations too large to be binned, (\\*B, s).
+
+        None where observations (\\*B, \\*event) are small themselves.
+        """
+        return None
 
     @abstractmethod
     def components(self, split: Split) -> Mapping[str, Component]:

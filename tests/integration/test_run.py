@@ -428,7 +428,7 @@ def test_a_stray_file_is_no_member(tmp_path, simple):
 
 def test_wrong_names_are_found_before_anything_is_made(tmp_path):
     for wrong, message in {
-        "tasks": "unknown task 'x'; known: gaussians-far, gaussians-near, higgs",
+        "tasks": "unknown task 'x'; known: gaussians-far, gaussians-near, gp, ",
         "methods": "unknown method 'x'; known: dle, dle-nflows, exact, histogram, lre",
     }.items():
         with pytest.raises(UsageError, match=message):

@@ -17,6 +17,7 @@ from bench.contracts import Features, FitLog, HasLogProb, Parameter, ParameterSp
 from bench.errors import NonFiniteError
 from bench.numerics.networks import StackedMLP
 from bench.numerics.normaliser import Normaliser
+from bench.numerics.ratio import RatioNetwork
 from bench.numerics.seeds import generator
 from bench.numerics.training import Training, train
 from bench.stages.bank import SimulationBank, features_of
@@ -556,12 +557,9 @@ def test_a_classifier_in_two_contexts() -> None:
         [Parameter(name, -1, 1, "interest", (-0.5, 0.5)) for name in "ab"], ["a", "b"]
     )
     features = Features(space, Transform(), torch.zeros(2), torch.ones(2))
-    net = StackedMLP((4, 8, 1), "silu", seeds(range(2)))
+    net = RatioNetwork.create("vector", (2,), 2, (8,), "silu", seeds(range(2)))
     x, context = torch.randn(5, 2), 2 * torch.rand(3, 2) - 1
     for coefficients in (torch.zeros(2, 81), torch.zeros(2, 1)):
         normaliser = Normaliser(coefficients.double(), 2)
-        assert Classifier(net, features, normaliser, FitLog()).log_ratio(x, context).shape == (
-            2,
-            5,
-            3,
-        )
+        classifier = Classifier(net, features, normaliser, FitLog(), (2,))
+        assert classifier.log_ratio(x, context).shape == (2, 5, 3)

@@ -1,0 +1,133 @@
+"""Networks of pairs (x, η): an encoder of x where that is large, and a head that η joins."""
+
+from collections.abc import Mapping, Sequence
+from math import prod
+
+import torch
+from torch import Tensor
+
+from bench.numerics.encoders import encoder_of, inputs_of
+from bench.numerics.networks import Activation, StackedMLP, evaluation_rows
+from bench.numerics.stacks import Stack
+
+_ENCODER = "encoder."
+
+
+class RatioNetwork:
+    """Log-odds of pairs of observations and contexts, for each member of a block.
+
+    The context enters after the encoder, so that an observation is encoded once for all contexts.
+
+    Args:
+        encoder: maps features (members, n, features) to (members, n, width); none where x is used
+            as it is.
+        head: maps these and a context, side by side, to one number.
+        contexts: number of context parameters.
+    """
+
+    def __init__(self, encoder: Stack | None, head: StackedMLP, contexts: int) -> None:
+        self.encoder = encoder
+        self.head = head
+        self.contexts = contexts
+
+    @classmethod
+    def create(
+        cls,
+        observation: str,
+        event_shape: tuple[int, ...],
+        contexts: int,
+        hidden: Sequence[int],
+        activation: Activation,
+        generators: Sequence[torch.Generator],
+    ) -> "RatioNetwork":
+        """Draws every member's parameters from its own generator.
+
+        Args:
+            observation: vector, series or field: it chooses the encoder.
+            event_shape: shape of an observation.
+            contexts: number of context parameters.
+            hidden: widths of the head's hidden layers.
+            activation: the head's nonlinearity.
+            generators: one CPU generator per member.
+        """
+        architecture = encoder_of(observation, event_shape)
+        encoder = None if architecture is None else Stack.create(architecture, generators)
+        inputs = inputs_of(event_shape, observation) + contexts
+        return cls(encoder, StackedMLP((inputs, *hidden, 1), activation, generators), contexts)
+
+    @classmethod
+    def from_state(
+        cls,
+        observation: str,
+        event_shape: tuple[int, ...],
+        contexts: int,
+        activation: Activation,
+        state: Mapping[str, Tensor],
+    ) -> "RatioNetwork":
+        """Rebuilds from `state`."""
+        own = {k.removeprefix(_ENCODER): v for k, v in state.items() if k.startswith(_ENCODER)}
+        head = {k: v for k, v in state.items() if not k.startswith(_ENCODER)}
+        architecture = encoder_of(observation, event_shape)
+        encoder = None if architecture is None else Stack(architecture, own)
+        return cls(encoder, StackedMLP.from_state(head, activation), contexts)
+
+    def state(self) -> dict[str, Tensor]:
+        """All parameters by name, detached, members leading."""
+        encoder = {} if self.encoder is None else self.encoder.state()
+        return self.head.state() | {_ENCODER + name: value for name, value in encoder.items()}
+
+    def parameters(self) -> list[Tensor]:
+        """The tensors to train."""
+        return [*(self.encoder.parameters() if self.encoder else []), *self.head.parameters()]
+
+    def to(self, device: torch.device) -> "RatioNetwork":
+        """Moves the parameters, in place, and makes them trainable leaves."""
+        if self.encoder is not None:
+            self.encoder.to(device)
+        self.head.to(device)
+        return self
+
+    @property
+    def count(self) -> int:
+        """Trainable parameters of one member."""
+        return self.head.count + (self.encoder.count if self.encoder else 0)
+
+    def encode(self, y: Tensor) -> Tensor:
+        """Features (members, n, features), flat, to what the head takes, (members, n, width)."""
+        if self.encoder is None:
+            return y
+        rows = evaluation_rows(y.device) // 8
+        parts = [self.encoder(part) for part in torch.split(y, rows, dim=1)]
+        return torch.cat(parts, 1)
+
+    def __call__(self, inputs: Tensor) -> Tensor:
+        """Log-odds (members, n) of features and context side by side, (members, n, …)."""
+        if self.encoder is not None:
+            y, eta = inputs[..., : -self.contexts], inputs[..., -self.contexts :]
+            inputs = torch.cat([self.encoder(y), eta], -1)
+        return self.head(inputs).squeeze(-1)
+
+    def decide(self, encoded: Tensor, eta: Tensor) -> Tensor:
+        """Log-odds (members, n) of encoded observations, (members, n, width), at contexts."""
+        return self.head(torch.cat([encoded, eta], -1)).squeeze(-1)
+
+    def pairs(self, encoded: Tensor, eta: Tensor) -> Tensor:
+        """Log-odds (members, n, J) of all pairs of n encoded observations and J contexts (J, d)."""
+        members, nodes = len(encoded), len(eta)
+        step = max(1, evaluation_rows(eta.device) // nodes)
+        parts = []
+        for events in torch.split(encoded, step, dim=1):
+            inputs = torch.cat(
+                [
+                    events[:, :, None].expand(-1, -1, nodes, -1),
+                    eta[None, None].expand(members, events.shape[1], -1, -1),
+                ],
+                -1,
+            ).flatten(1, 2)
+            parts.append(self.head(inputs).view(members, -1, nodes))
+        return torch.cat(parts, 1)
+
+
+def flat(y: Tensor, event_shape: tuple[int, ...]) -> Tensor:
+    """Features (…, \\*event) as vectors (…, features)."""
+    return y.reshape(*y.shape[: y.dim() - len(event_shape)], prod(event_shape))

@@ -1,0 +1,44 @@
+"""Processes from simulations to a leaderboard, and what their methods make of them."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+import torch
+
+from bench.contracts import Run
+from bench.numerics.seeds import generator
+from bench.stages.bank import SimulationBank, features_of
+from bench.stages.cells import configure
+from bench.stages.registry import Registry
+from bench.stages.store import Store
+
+REGISTRY = Registry(())
+BUDGET = 3000
+
+
+@pytest.mark.parametrize("name", ["sis", "gp", "student-t"])
+@pytest.mark.parametrize("label", ["histogram:default", "lre:tuned"])
+def test_methods_learn_and_are_restored(name: str, label: str, tmp_path: Path) -> None:
+    task, store = REGISTRY.task(name), Store(tmp_path)
+    method = configure(REGISTRY.method(label.split(":")[0]), label.split(":")[1])
+    method.check(task)
+    bank = SimulationBank(task, store, BUDGET, [0], "fresh")
+    features = features_of(task, store)
+    run = Run(torch.device("cpu"), lambda m, what: generator("test", m, what), lambda **_: None)
+    surrogate = method.fit(task, bank, features, [0], run)
+    assert bank.spent <= BUDGET
+    source = next(iter(task.components("test").values()))
+    contexts = torch.stack([task.points[0], task.points[8]]).float()
+    rng = torch.Generator().manual_seed(1)
+    drawn = [source.simulate(c.expand(300, 2), rng) for c in contexts]
+    ratios = torch.stack([surrogate.log_ratio(x, contexts)[0, 0] for x in drawn])
+    assert ratios.shape == (2, 300, 2)
+    # Observations are, on average, likelier under the parameters that made them.
+    own, other = ratios.diagonal(dim1=0, dim2=2), ratios.flip(2).diagonal(dim1=0, dim2=2)
+    assert float((own - other).mean()) > 0.3
+    state = surrogate.state()
+    assert state is not None
+    restored = method.restore(task, features, state)
+    assert torch.equal(restored.log_ratio(drawn[0], contexts)[0, 0], ratios[0])
