@@ -29,7 +29,7 @@ from bench.contracts import (
 from bench.errors import NotApplicable
 from bench.numerics.encoders import encoder_of
 from bench.numerics.networks import Activation, evaluation_rows
-from bench.numerics.normaliser import Normaliser
+from bench.numerics.normaliser import NODES, Normaliser
 from bench.numerics.ratio import RatioNetwork, flat
 from bench.numerics.training import SEARCH, Training, train
 
@@ -49,8 +49,7 @@ class LREConfig(Settings):
         validation_share: share of every simulation held out for choosing the best epoch.
         redraw: whether the reference's contexts, which cost nothing, are drawn anew every epoch.
         normalise: whether ratios are divided by their mean over the reference, held-out simulations
-            first, at most 262,144; with one context parameter only (with two the mean rests on
-            the few simulations near each context).
+            first, at most 262,144.
         training: how the classifier trains on vectors.
         encoded: how it trains where an encoder reads series or fields; not at all where None.
     """
@@ -106,9 +105,11 @@ class LRE(ComponentMethod):
             raise NotApplicable(f"{task.name}: {error}") from error
         if self.config.reference == "fixed" and self.config.reference_share == 0:
             raise NotApplicable("lre needs a reference_share for its fixed reference")
-        several = len(task.space.context_index) > 1
-        if several and self.config == LREConfig(normalise=False):
-            raise NotApplicable("with several context parameters it is what lre:tuned is")
+        if self.config.normalise and len(task.space.context_index) not in NODES:
+            raise NotApplicable(
+                f"lre normalises ratios in one or two context parameters, and {task.name} has "
+                f"{len(task.space.context_index)}; lre:unnormalised takes any number"
+            )
 
     def reference_kind(self, task: Task) -> ReferenceKind:
         if self.config.reference_share == 0:
@@ -193,7 +194,7 @@ class LRE(ComponentMethod):
             label=component,
         )
         log = FitLog(net.count, [{"": curve} for curve in curves])
-        if self.config.normalise and dimensions == 1:
+        if self.config.normalise:
             y = flat(features(reference[:, :_NORMALISING]), task.event_shape).to(run.device)
             normaliser = _normaliser(net, y)
         else:
