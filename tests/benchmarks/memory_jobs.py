@@ -1,10 +1,12 @@
 """Jobs of the memory benchmark: they run in worker processes, whose peak the pool records."""
 
+import os
 import tempfile
 from pathlib import Path
 
 import torch
 from bench.tasks.gaussians import near
+from bench.tasks.higgs_fair import HiggsFair
 
 from bench.contracts import BootstrapPlan, FitLog
 from bench.stages.predict import predict
@@ -32,6 +34,16 @@ class Shifted:
 
     def state(self):
         return None
+
+
+def seven_million_events(*, report, source, folder):
+    """Fetches a file of events, and draws a million of them at scales of their own."""
+    os.environ["NLBENCH_DATA"] = folder
+    task = HiggsFair()
+    task.events.fetch(source, lambda **_: None)
+    context = 0.9 + 0.2 * torch.rand(1_000_000, 1)
+    rng = torch.Generator().manual_seed(0)
+    return float(task.components("train")["signal"].simulate(context, rng).mean())
 
 
 def paper_plan(*, report, members, sets):

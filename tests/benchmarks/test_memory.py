@@ -1,9 +1,10 @@
-"""Peak memory of evaluating the paper's plan: 9 points × 5 sets × 9000 events × 100 bootstraps."""
+"""Peak memory of what is large: the paper's plan, and its training set of real events."""
 
 import importlib.util
 import sys
 from pathlib import Path
 
+import numpy as np
 import pytest
 
 from bench.stages.workers import Job, Workers
@@ -36,6 +37,52 @@ def test_paper_plan(benchmark, jobs, members, sets, capsys):
         "saved_gib": outcome.value / gib,
         "peak_gib": outcome.peak_bytes / gib,
     }
+    benchmark.extra_info.update(facts)
+    with capsys.disabled():
+        print("\n" + ", ".join(f"{name} {value:.3g}" for name, value in facts.items()))
+
+
+EVENTS = 7_000_000
+
+
+@pytest.fixture
+def events_file(tmp_path):
+    """As many events as the paper trained on, in the public schema's columns that are read."""
+    import pyarrow as pa
+    from pyarrow import parquet
+
+    rng, parts = np.random.default_rng(0), 14
+    writer = None
+    for _ in range(parts):
+        n = EVENTS // parts
+        columns = {
+            f"PRI_{who}_{what}": values.astype(np.float32)
+            for who in ("lep", "had")
+            for what, values in (
+                ("pt", 26 + rng.exponential(15, n)),
+                ("eta", rng.normal(0, 1.2, n)),
+                ("phi", rng.uniform(-np.pi, np.pi, n)),
+            )
+        }
+        labels = np.where(rng.random(n) < 0.5, "htautau", "ztautau")
+        table = pa.table({**columns, "detailed_labels": labels})
+        writer = writer or parquet.ParquetWriter(tmp_path / "events.parquet", table.schema)
+        writer.write_table(table)
+    writer.close()
+    return tmp_path / "events.parquet"
+
+
+def test_seven_million_events(benchmark, jobs, events_file, tmp_path, capsys):
+    arguments = {"source": str(events_file), "folder": str(tmp_path / "data")}
+
+    def read():
+        with Workers(1) as pool:
+            job = Job("events", jobs.seven_million_events, arguments)
+            return next(iter(pool.run([job])))
+
+    outcome = benchmark.pedantic(read, rounds=1)
+    assert outcome.status == "done", outcome
+    facts = {"seconds": outcome.seconds, "peak_gib": outcome.peak_bytes / 2**30}
     benchmark.extra_info.update(facts)
     with capsys.disabled():
         print("\n" + ", ".join(f"{name} {value:.3g}" for name, value in facts.items()))

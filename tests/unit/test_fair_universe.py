@@ -133,6 +133,18 @@ def test_what_is_kept_is_what_the_release_calls_visible_mass_and_ratio(
     np.testing.assert_allclose(ratio, np.sort(expected["DER_pt_ratio_lep_had"]), rtol=1e-5)
 
 
+def test_the_shared_events_are_all_read(data: FairUniverse) -> None:
+    source = SHARED / "fair_universe_events.parquet"
+    if not source.is_file():
+        pytest.skip("the real events are not here")
+    data.fetch(str(source), silent)
+    held = {p: sum(len(data.read(p, s)) for s in SPLITS) for p in ("signal", "background")}
+    assert held == {"signal": 23_791, "background": 10_018}
+    # Enough background for five disjoint blocks of a thousand events: errors are defined.
+    assert len(data.read("background", "test")) >= 5000
+    HiggsFair().check()
+
+
 def changed(column: str, row: int, value: object) -> Callable[[pa.Table], pa.Table]:
     def change(table: pa.Table) -> pa.Table:
         values = table[column].to_pylist()
