@@ -111,6 +111,12 @@ class LRE(ComponentMethod):
                 f"{len(task.space.context_index)}; lre:unnormalised takes any number"
             )
 
+    def settings(self, task: Task) -> dict[str, Any]:
+        settings = super().settings(task)
+        if task.observation == "vector":
+            del settings["encoded"]
+        return settings
+
     def reference_kind(self, task: Task) -> ReferenceKind:
         if self.config.reference_share == 0:
             return "evidence"

@@ -19,7 +19,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from bench.contracts import Component, Log, Split, Transform
-from bench.errors import NotApplicable
+from bench.errors import DataError, NotApplicable
 
 from .fair_universe import FairUniverse
 from .higgs import ENERGY_SCALE, ENERGY_SCALES, FEATURES
@@ -54,19 +54,26 @@ class TauEvents:
 
     def block(self, number: int, of: int) -> "TauEvents":
         """The number-th of so many disjoint parts."""
-        return TauEvents(self._events[number::of], self._had_pt_min)
+        if self._had_pt_min is None:
+            return TauEvents(self._events[number::of])
+        # Those that always pass are shared out first, so that every block has its part of them.
+        always = self._events[:, 1] * ENERGY_SCALE.low >= self._had_pt_min
+        parts = (np.flatnonzero(always)[number::of], np.flatnonzero(~always)[number::of])
+        return TauEvents(self._events[np.concatenate(parts)], self._had_pt_min)
 
     def simulate(self, context: Tensor, generator: torch.Generator) -> Tensor:
         scale = context[..., 0].double().flatten().numpy()
         n, held = len(scale), len(self._events)
         seed = int(torch.randint(2**62, (), generator=generator))
         rng = np.random.default_rng(seed)
-        selecting = self._had_pt_min is not None
-        # With a selection the others are drawn too, to take the place of those that do not pass.
-        drawn = rng.choice(held, held if selecting else min(held, n), replace=False)
-        row = drawn[np.arange(n) * min(n, held) // n]
-        spare = drawn[n:]
-        while selecting:
+        order = rng.permutation(held)
+        row = order[np.arange(n) * min(n, held) // n]
+        spare = order[n:]  # takes the place of events that do not pass the selection
+        if self._had_pt_min is not None and n and not self.size:
+            raise DataError(
+                f"no event passes pT_had > {self._had_pt_min} GeV at every energy scale"
+            )
+        while self._had_pt_min is not None:
             failing = np.flatnonzero(self._events[row, 1] * scale < self._had_pt_min)
             if not len(failing):
                 break
@@ -84,8 +91,8 @@ class HiggsFair(SignalAndBackground):
 
     Args:
         name: name of the task.
-        had_pt_min: pT in GeV that the hadronic tau must have after scaling, at least 26 (what the
-            release was selected with has no effect below); no selection where None.
+        had_pt_min: pT in GeV that the hadronic tau must have after scaling; below 26 GeV over the
+            largest scale it has no effect, for the release was selected so; none where None.
     """
 
     title = "Higgs to tau leptons, FAIR Universe events"

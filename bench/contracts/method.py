@@ -124,6 +124,10 @@ class Method(ABC):
     def check(self, task: Task) -> None:  # noqa: B027 - most methods run on every task
         """Raises NotApplicable, with the reason, if the method cannot run on the task."""
 
+    def settings(self, task: Task) -> dict[str, Any]:
+        """The configuration as it identifies fits on a task: what has no effect there may go."""
+        return self.config.model_dump(mode="json")
+
     @abstractmethod
     def fit(
         self, task: Task, bank: Bank, features: Features, members: Sequence[int], run: Run

@@ -21,7 +21,9 @@ from bench.stages.datasets import observations_of
 from bench.stages.store import Store
 
 TrainingData = Literal["fresh", "shared", "bootstrap"]
-Make = Callable[[torch.Generator, int], dict[str, Tensor]]
+Make = Callable[[torch.Generator, int, Callable[[str], torch.Generator]], dict[str, Tensor]]
+"""Makes so many simulations, contexts from one generator, observations of a component from another.
+"""
 
 FEATURE_SIMULATIONS = 10_000
 """Simulations that fix the standardisation. Like the bounds they belong to the task's definition,
@@ -93,8 +95,10 @@ class SimulationBank:
                 return self.task.space.draw_context(count, rng)
             return at.to(torch.float32).expand(count, -1)
 
-        def make(rng: torch.Generator, count: int) -> dict[str, Tensor]:
-            return _simulate(source, contexts(count, rng), rng, score)
+        def make(
+            rng: torch.Generator, count: int, of: Callable[[str], torch.Generator]
+        ) -> dict[str, Tensor]:
+            return _simulate(source, contexts(count, rng), of(component), score)
 
         return self._gather(n, stream, split, make, score)
 
@@ -102,9 +106,11 @@ class SimulationBank:
         """Draws n simulations of a reference; see :class:`bench.contracts.Bank`."""
         stream = digest("reference", kind, split)
         self._charge(stream, n)
-        components = list(self.task.components(split).values())
+        components = self.task.components(split)
 
-        def make(rng: torch.Generator, count: int) -> dict[str, Tensor]:
+        def make(
+            rng: torch.Generator, count: int, of: Callable[[str], torch.Generator]
+        ) -> dict[str, Tensor]:
             context = (
                 self.task.nominal.expand(count, -1)
                 if kind == "fixed"
@@ -112,10 +118,10 @@ class SimulationBank:
             )
             label = torch.randint(len(components), (count,), generator=rng)
             x = torch.empty(count, *self.task.event_shape)
-            for k, component in enumerate(components):
+            for k, (name, component) in enumerate(components.items()):
                 rows = label == k
                 if bool(rows.any()):
-                    x[rows] = component.simulate(context[rows], rng).float()
+                    x[rows] = component.simulate(context[rows], of(name)).float()
             return {"x": x, "context": context}
 
         return self._gather(n, stream, split, make, score=False)
@@ -164,9 +170,14 @@ class SimulationBank:
         score: bool,
     ) -> dict[str, Tensor]:
         if observations_of(self.task, split) is not None:
-            # Finite observations lie on the disk already, and repeats must stand together.
-            rng = generator("observations", *self._identity(data, stream, split))
-            return make(rng, n)
+            # They lie on the disk already. Every draw of a member has them in the same order, so
+            # that first rows, which methods hold out, are of the same observations everywhere.
+            identity = self._identity(data, stream, split)
+
+            def order(component: str) -> torch.Generator:
+                return generator("observations", *identity[:3], component, *identity[4:])
+
+            return make(generator("contexts", *identity), n, order)
         size = self.task.chunk
         chunks = [
             self._chunk(data, stream, split, number, make, score) for number in range(-(-n // size))
@@ -198,7 +209,8 @@ class SimulationBank:
             with self.store.lock(key):
                 entry = self.store.read(key)
                 if entry is None or not wanted <= set(entry.arrays):
-                    made = make(generator("simulations", *identity), self.task.chunk)
+                    rng = generator("simulations", *identity)
+                    made = make(rng, self.task.chunk, lambda component: rng)
                     self.store.write(key, {}, {k: v.numpy() for k, v in made.items()})
                     return made
         return {k: torch.from_numpy(entry.arrays[k].copy()) for k in sorted(wanted)}

@@ -163,7 +163,7 @@ def _identity(
             "name": name,
             "version": method.version,
             "plugin": registry.item("methods", name).plugin_hash,
-            "config": method.config.model_dump(mode="json"),
+            "config": method.settings(task),
         },
         "budget": 0 if method.oracle else budget,
         "training_data": "none" if method.oracle else preset.training_data,

@@ -70,9 +70,14 @@ def _open(place: Place, cell: Cell) -> tuple[Store, Task, Method]:
         item = registry.item(kind, cell.identity[part]["name"])
         if item.plugin_hash != cell.identity[part]["plugin"]:
             raise PluginError(f"{item.place} was edited while the run was under way; run again")
+    task = registry.task(cell.task)
+    if digest(dict(task.settings)) != digest(cell.identity["task"]["settings"]):
+        raise PluginError(
+            f"the settings or data of {cell.task} changed while the run was under way; run again"
+        )
     method = registry.method(cell.method)
     config = method.Config.model_validate(cell.identity["method"]["config"])
-    return Store.open(place.root), registry.task(cell.task), method(config)
+    return Store.open(place.root), task, method(config)
 
 
 def fit(*, report: Report, place: Place, cell: Cell, members: Sequence[int]) -> str:
