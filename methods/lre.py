@@ -113,8 +113,7 @@ class LRE(ComponentMethod):
 
     def settings(self, task: Task) -> dict[str, Any]:
         settings = super().settings(task)
-        if task.observation == "vector":
-            del settings["encoded"]
+        del settings["encoded" if task.observation == "vector" else "training"]
         return settings
 
     def reference_kind(self, task: Task) -> ReferenceKind:

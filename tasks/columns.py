@@ -51,12 +51,14 @@ class Batch:
     Args:
         lepton: pT in GeV, η and φ, (n, 3) float32.
         hadron: the same of the hadronic tau.
+        opening: cosh Δη − cos Δφ of the two, (n,) float32.
         signal: whether they are signal, (n,) bool.
         background: whether they are background; what is neither is left out.
     """
 
     lepton: NDArray[np.float32]
     hadron: NDArray[np.float32]
+    opening: NDArray[np.float32]
     signal: NDArray[np.bool_]
     background: NDArray[np.bool_]
 
@@ -79,7 +81,7 @@ def batches(path: Path, name: str) -> Iterator[tuple[Batch, int | None]]:
         for table, schema, total in reading:
             yield _checked(table, schema, name, first), total
             first += table.num_rows
-    except (pyarrow.ArrowException, OSError, EOFError, UnicodeDecodeError) as error:
+    except (pyarrow.ArrowException, OSError, EOFError, ValueError, TypeError, KeyError) as error:
         raise DataError(f"{name} cannot be read: {' '.join(str(error).split())}") from error
     if first == 0:
         raise DataError(f"{name} has no rows")
@@ -100,7 +102,7 @@ def _csv(path: Path, name: str) -> Iterator[tuple[Any, _Schema, int | None]]:
     from pyarrow import csv
 
     with pyarrow.input_stream(str(path), compression="detect") as stream:
-        header = stream.read(1 << 16).partition(b"\n")[0].decode()
+        header = stream.read(1 << 16).partition(b"\n")[0].decode("utf-8-sig")
     names = [column.strip().strip('"') for column in header.split(",")]
     schema = _schema(names, name, None)
     types = {c: pyarrow.float64() for c in schema.columns} | {schema.label: pyarrow.string()}
@@ -146,13 +148,23 @@ def _checked(table: Any, schema: _Schema, name: str, first: int) -> Batch:
     index = encoded.indices.to_numpy(zero_copy_only=False)
     if encoded.null_count:
         raise DataError(f"{where}: {schema.label} is empty in {encoded.null_count:,} rows")
-    for i, label in enumerate(labels):
+    for i in np.unique(index):
+        label = labels[i]
         if label not in schema.labels:
             raise DataError(
                 f"{where}: {schema.label} is {str(label)[:40]!r} in {np.sum(index == i):,} rows; "
                 f"allowed are {', '.join(schema.labels)}"
             )
-    meaning = np.array([schema.labels[label] for label in labels] or [""])
+    meaning = np.array([schema.labels.get(label, "") for label in labels] or [""])
     kind = meaning[index] if len(labels) else np.empty(0, dtype="<U1")
-    lepton, hadron = ([columns[c] for c in part] for part in (_LEPTON, schema.hadron))
-    return Batch(np.stack(lepton, -1), np.stack(hadron, -1), kind == "signal", kind == "background")
+    lepton, hadron = (np.stack([columns[c] for c in part], -1) for part in (_LEPTON, schema.hadron))
+    apart = lepton.astype(np.float64) - hadron
+    with np.errstate(over="ignore"):  # what is infinite is refused
+        opening = (np.cosh(apart[:, 1]) - np.cos(apart[:, 2])).astype(np.float32)
+    bad = ~(np.isfinite(opening) & (opening > 0))
+    if bad.any():
+        raise DataError(
+            f"{where}: {_LEPTON[1]}, {schema.hadron[1]} and the angles give no visible mass in "
+            f"{np.sum(bad):,} rows"
+        )
+    return Batch(lepton, hadron, opening, kind == "signal", kind == "background")

@@ -44,8 +44,12 @@ def download(url: str, folder: Path, report: Callable[..., None]) -> Path:
     Raises:
         DataError: if it cannot be reached, or its checksum is another one.
     """
-    if urlsplit(url).scheme not in ("http", "https"):
-        raise DataError(f"{url}: a mirror's address begins with https:// or http://")
+    try:
+        parts = urlsplit(url)
+    except ValueError as error:
+        raise DataError(f"{url} is no address: {error}") from error
+    if parts.scheme not in ("http", "https") or not Path(parts.path).name:
+        raise DataError(f"{url}: a mirror's address is https://HOST/…/FILE, or http://")
     address, _, fragment = url.partition("#")
     algorithm, _, value = fragment.partition("=")
     if fragment and (algorithm not in ("sha256", "md5") or not value):
@@ -90,11 +94,12 @@ def _resume(url: str, part: Path, report: Callable[..., None]) -> None:
         done = there if answer.status_code == 206 else 0
         total = done + int(answer.headers["Content-Length"]) if _sized(answer) else None
         version = answer.headers.get("ETag") or answer.headers.get("Last-Modified")
-        if version:
-            tag.write_text(version)
-        else:
+        if not done:
             tag.unlink(missing_ok=True)
-        with part.open("ab" if done else "wb") as file:
+            part.write_bytes(b"")
+        if version:  # not before the part is empty: it says what the part is of
+            tag.write_text(version)
+        with part.open("ab") as file:
             for chunk in answer.iter_content(_CHUNK):
                 file.write(chunk)
                 done += len(chunk)

@@ -25,6 +25,7 @@ import os
 import shutil
 import tempfile
 import zipfile
+import zlib
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import suppress
 from functools import cached_property
@@ -33,6 +34,7 @@ from typing import Any
 
 import numpy as np
 import platformdirs
+from filelock import FileLock
 from numpy.typing import NDArray
 
 from bench.contracts import Data
@@ -47,6 +49,7 @@ SPLITS = {"train": 0.35, "validation": 0.10, "test": 0.55}
 count, and real files are small."""
 PROCESSES = ("signal", "background")
 _READABLE = (".parquet", ".csv", ".csv.gz", ".zip")
+_WORKING = ".reading-"
 _ORDER = tuple((process, split) for process in PROCESSES for split in SPLITS)
 
 
@@ -115,24 +118,31 @@ class FairUniverse(Data):
 
     def fetch(self, source: str | None, report: Callable[..., None]) -> None:
         self.folder.mkdir(parents=True, exist_ok=True)
+        with FileLock(self.folder / ".lock"):  # a second fetch waits for the first
+            for left in self.folder.glob(f"{_WORKING}*"):  # by one that was killed
+                shutil.rmtree(left, ignore_errors=True)
+            if source is None:
+                files = release(RECORD, self.folder / "downloads", report)
+            elif "://" in source:
+                files = [download(source, self.folder / "downloads", report)]
+            else:
+                files = _files(Path(source))
+            with tempfile.TemporaryDirectory(dir=self.folder, prefix=_WORKING) as working:
+                self._publish(Path(working), _prepare(files, Path(working), report))
         self.__dict__.pop("_manifest", None)
-        if source is None:
-            files = release(RECORD, self.folder / "downloads", report)
-        elif "://" in source:
-            files = [download(source, self.folder / "downloads", report)]
-        else:
-            files = _files(Path(source))
-        with tempfile.TemporaryDirectory(dir=self.folder, prefix=".reading-") as working:
-            manifest = _prepare(files, Path(working), report)
-            new = self.folder / manifest["digest"]
-            if not new.exists():
-                (Path(working) / "events").rename(new)
-            temporary = Path(working) / "events.json"
-            temporary.write_text(json.dumps(manifest, indent=1) + "\n")
-            temporary.replace(self.folder / "events.json")
-        for old in self.folder.iterdir():
+
+    def _publish(self, working: Path, manifest: Mapping[str, Any]) -> None:
+        """Puts what was read in the place of what was there."""
+        new = self.folder / manifest["digest"]
+        if new.exists():  # and perhaps damaged
+            new.rename(working / "before")
+        (working / "events").rename(new)
+        temporary = working / "events.json"
+        temporary.write_text(json.dumps(manifest, indent=1) + "\n")
+        temporary.replace(self.folder / "events.json")
+        for number, old in enumerate(self.folder.iterdir()):
             if old.is_dir() and len(old.name) == 64 and old != new:
-                shutil.rmtree(old, ignore_errors=True)
+                old.rename(working / f"old-{number}")
 
 
 def _files(path: Path) -> list[Path]:
@@ -143,10 +153,15 @@ def _files(path: Path) -> list[Path]:
         return [path]
     if not path.is_dir():
         raise DataError(f"{path} does not exist")
-    found = sorted(p for p in path.iterdir() if p.is_file() and p.name.endswith(_READABLE))
+    found = sorted(p for p in path.iterdir() if p.is_file() and _is_data(p.name, _READABLE))
     if not found:
         raise DataError(f"{path} holds no file that ends in {', '.join(_READABLE)}")
     return found
+
+
+def _is_data(name: str, readable: tuple[str, ...]) -> bool:
+    """Whether a file's name says that it holds events; "._" begins what macOS adds."""
+    return name.endswith(readable) and not Path(name).name.startswith("._")
 
 
 def _prepare(files: list[Path], working: Path, report: Callable[..., None]) -> dict[str, Any]:
@@ -158,16 +173,23 @@ def _prepare(files: list[Path], working: Path, report: Callable[..., None]) -> d
     sources, left_out = [], 0
     handles = {key: (folder / f"{key[0]}-{key[1]}.f32").open("wb") for key in _ORDER}
     try:
+        seen: dict[str, str] = {}
         for path, name in _unpacked(files, working):
+            with path.open("rb") as file:
+                content = hashlib.file_digest(file, "sha256").hexdigest()
+            if content in seen:
+                raise DataError(f"{name} and {seen[content]} hold the same events twice")
+            seen[content] = name
             rows = 0
             for batch, total in batches(path, name):
                 rows += len(batch.signal)
                 left_out += int(np.sum(~(batch.signal | batch.background)))
                 split = np.digitize(_uniform(batch), np.cumsum(list(SPLITS.values()))[:-1])
-                events = _reduced(batch)
+                events = np.stack([batch.lepton[:, 0], batch.hadron[:, 0], batch.opening], -1)
                 for i, key in enumerate(_ORDER):
                     of_process = batch.signal if key[0] == "signal" else batch.background
-                    chosen = events[of_process & (split == i % len(SPLITS))].tobytes()
+                    kept = of_process & (split == i % len(SPLITS))
+                    chosen = events[kept].astype("<f4").tobytes()
                     handles[key].write(chosen)
                     hashes[key].update(chosen)
                     counts[key] += len(chosen) // 12
@@ -196,7 +218,7 @@ def _unpacked(files: list[Path], working: Path) -> Iterator[tuple[Path, str]]:
             continue
         try:
             with zipfile.ZipFile(path) as archive:
-                members = [m for m in archive.namelist() if m.endswith(_READABLE[:-1])]
+                members = [m for m in archive.namelist() if _is_data(m, _READABLE[:-1])]
                 if not members:
                     raise DataError(f"{path} holds no parquet or csv file")
                 for member in members:
@@ -206,15 +228,8 @@ def _unpacked(files: list[Path], working: Path) -> Iterator[tuple[Path, str]]:
                     yield own, f"{path.name}/{Path(member).name}"
                     with suppress(OSError):
                         own.unlink()
-        except (zipfile.BadZipFile, NotImplementedError, EOFError) as error:
+        except (zipfile.BadZipFile, zlib.error, RuntimeError, EOFError) as error:
             raise DataError(f"{path} is not a sound zip archive: {error}") from error
-
-
-def _reduced(batch: Batch) -> NDArray[np.float32]:
-    """What features depend on: (n, 3)."""
-    lepton, hadron = batch.lepton.astype(np.float64), batch.hadron.astype(np.float64)
-    opening = np.cosh(lepton[:, 1] - hadron[:, 1]) - np.cos(lepton[:, 2] - hadron[:, 2])
-    return np.stack([lepton[:, 0], hadron[:, 0], opening], -1).astype("<f4")
 
 
 def _uniform(batch: Batch) -> NDArray[np.float64]:

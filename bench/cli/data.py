@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from bench.errors import PluginError, UsageError
+from bench.errors import BenchError, PluginError, UsageError
 
 if TYPE_CHECKING:  # they import torch, which takes its time
     from bench.contracts import Data
@@ -41,7 +41,10 @@ def fetch(task: str, source: str | None, plugins: tuple[str, ...]) -> None:
     click.echo(f"{wanted.title}\nlicence: {wanted.licence}\ncite: {wanted.citation}", err=True)
     with _Progress() as progress:
         wanted.fetch(source, progress.report)
-    for line in wanted.status():
+    lines = wanted.status()
+    if not lines:
+        raise BenchError(f"the data of {task} were fetched and cannot be read; try again")
+    for line in lines:
         click.echo(line)
 
 

@@ -64,11 +64,17 @@ def tune(
     from bench.stages.run import choose_device
     from bench.stages.selection import select
     from bench.stages.store import Store
-    from bench.stages.tune import make_search
+    from bench.stages.tune import make_search, untunable
     from bench.stages.tune import tune as search_settings
 
     registry = Registry(plugins)
     names = select(tasks or ("*",), registry.names("tasks"), "task")
+    if not tasks:  # all that can be
+        skipped = {name: untunable(registry, method, name) for name in names}
+        for name, why in skipped.items():
+            if why:
+                click.echo(f"skipped: {name}: {why}", err=True)
+        names = [name for name in names if not skipped[name]]
     search = make_search(
         registry, method, names, budget, members, epochs, rungs, seed, choose_device(device)
     )

@@ -250,7 +250,8 @@ def _median(values: Array, units: Units, used: NDArray[np.bool_]) -> Quantity:
         return Quantity(reason="no dataset has it")
     found = units[defined]
     estimate = median(values[:, defined], found.point)
-    return Quantity(replace(estimate, error=nan) if found.shared else estimate)
+    unknown = found.shared or not found.enough
+    return Quantity(replace(estimate, error=nan) if unknown else estimate)
 
 
 def _estimate(

@@ -80,11 +80,11 @@ def encoder_of(
         return None
     if observation == "series" and len(event_shape) == 1:
         return SeriesEncoder(event_shape[0])
-    if observation == "field" and len(event_shape) == 2 and min(event_shape) >= 8:
+    if observation == "field" and len(event_shape) == 2 and min(event_shape) >= 9:
         return FieldEncoder(*event_shape)
     raise ValueError(
         f"an observation of kind {observation!r} and shape {event_shape} has no encoder: a series "
-        "has one dimension, a field two of at least 8"
+        "has one dimension, a field two of at least 9"
     )
 
 

@@ -31,6 +31,9 @@ class EnergyTest:
 def energy_test(first: Array, second: Array, permutations: int, seed: int = 0) -> EnergyTest:
     """Tests whether two samples (n, d) and (m, d) are of one distribution.
 
+    Raises:
+        ValueError: if a value is not finite.
+
     Memory is 8 (n + m)² bytes, work (n + m)² multiplications per permutation.
 
     Example:
@@ -40,6 +43,8 @@ def energy_test(first: Array, second: Array, permutations: int, seed: int = 0) -
         (True, 0.01)
     """
     pooled = np.concatenate([first, second])
+    if not np.isfinite(pooled).all():
+        raise ValueError("samples hold values that are not finite")
     distances = cdist(pooled, pooled)
     n, m = len(first), len(second)
     rng = np.random.default_rng(seed)

@@ -23,7 +23,7 @@ from bench.contracts import (
     Split,
     Task,
 )
-from bench.errors import NotApplicable
+from bench.errors import NotApplicable, PluginError
 from bench.numerics.seeds import generator
 
 
@@ -112,7 +112,11 @@ def sets(task: Task, plan: IndependentPlan | BootstrapPlan, seed: int) -> Iterat
     """Simulates a plan's sets of events, one after the other.
 
     Seeds derive from the task, the kind of plan, the seed, the point and the number of the set at
-    that point: a longer plan begins with the datasets of a shorter one.
+    that point: of a simulator, a longer plan begins with the datasets of a shorter one. Finite
+    observations are cut into as many blocks as the plan takes, so there θ alone stays the same.
+
+    Raises:
+        PluginError: if a component is finite and cannot be cut into blocks.
     """
     observations = plan.observations or task.observations
     where = [(-1, i) for i in range(plan.uniform)] if isinstance(plan, IndependentPlan) else []
@@ -122,7 +126,7 @@ def sets(task: Task, plan: IndependentPlan | BootstrapPlan, seed: int) -> Iterat
     for number, (point, i) in enumerate(where):
         block = number if of is None else i % of
         components = {
-            name: c.block(block, of) if of and isinstance(c, FiniteComponent) else c
+            name: c if c.size is None else _finite(name, c).block(block, of or 1)
             for name, c in task.components("test").items()
         }
         rng = generator(
@@ -142,6 +146,12 @@ def sets(task: Task, plan: IndependentPlan | BootstrapPlan, seed: int) -> Iterat
             counts = torch.zeros(plan.bootstraps, size)
             counts.scatter_add_(1, drawn, torch.ones(()).expand(drawn.shape))
         yield EventsOfSet(number, block, point, theta, x, counts)
+
+
+def _finite(name: str, component: Component) -> FiniteComponent:
+    if not isinstance(component, FiniteComponent):
+        raise PluginError(f"component {name!r} has a size and no method `block`")
+    return component
 
 
 def events(

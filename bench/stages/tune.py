@@ -126,15 +126,30 @@ def make_search(
             f"epochs = {epochs}"
         )
     base = dict(next(iter(found.configurations.values())))
-    for values in combinations(found):
-        config = configured(found, base, values, 1)
-        for name in tasks:
-            try:
-                registry.task(name).check()
-                found(config).check(registry.task(name))
-            except NotApplicable as error:
-                raise UsageError(f"method {method!r} cannot run on {name}: {error}") from error
+    for name in tasks:
+        if problem := untunable(registry, method, name):
+            raise UsageError(f"method {method!r} cannot be tuned on {name}: {problem}")
     return Search(method, base, tuple(tasks), budget, members, epochs, rungs, seed, device)
+
+
+def untunable(registry: Registry, method: str, task: str) -> str:
+    """Why a method cannot be tuned on a task; empty where it can.
+
+    Raises:
+        PluginError: if its values do not fit its settings.
+    """
+    found, where = registry.method(method), registry.task(task)
+    base = dict(next(iter(found.configurations.values())))
+    configs = [configured(found, base, values, 1) for values in combinations(found)]
+    try:
+        where.check()
+        for config in configs:
+            found(config).check(where)
+    except NotApplicable as error:
+        return str(error)
+    if len({digest(found(config).settings(where)) for config in configs}) < len(configs):
+        return "some of the values that it declares have no effect there"
+    return ""
 
 
 def combinations(method: type[Method]) -> list[Values]:

@@ -107,10 +107,16 @@ def test_the_split_survives_other_orders_formats_and_further_files(
     with zipfile.ZipFile(tmp_path / "z.zip", "w", zipfile.ZIP_DEFLATED) as archive:
         archive.write(tmp_path / "a.parquet", "inner/a.parquet")
         archive.writestr("inner/notes.json", "{}")
+        archive.writestr("__MACOSX/inner/._a.parquet", "what macOS adds")
     data.fetch(str(tmp_path / "z.zip"), silent)
     assert events(data) == first
     assert data.status()[2] == "from z.zip/a.parquet: 3,000 rows"
-    assert len(list(data.folder.iterdir())) == 2  # the events and their manifest, no leftovers
+    assert data.digest is not None
+    left = {path.name for path in data.folder.iterdir()}
+    assert left == {data.digest, "events.json", ".lock"}  # and nothing of what was there before
+    (tmp_path / "bom.csv").write_bytes(b"\xef\xbb\xbf" + (tmp_path / "c.csv").read_bytes())
+    data.fetch(str(tmp_path / "bom.csv"), silent)
+    assert events(data) == first
 
 
 def test_what_is_kept_is_what_the_release_calls_visible_mass_and_ratio(
@@ -182,6 +188,10 @@ def changed(column: str, row: int, value: object) -> Callable[[pa.Table], pa.Tab
             r"detailed_labels is 'wjets' in 1 rows; allowed are htautau, ztautau, ttbar, diboson",
         ),
         (changed("detailed_labels", 5, None), r"detailed_labels is empty in 1 rows"),
+        (
+            changed("PRI_had_eta", 9, -999.0),
+            r"PRI_lep_eta, PRI_had_eta and the angles give no visible mass in 1 rows",
+        ),
         (lambda t: t.slice(0, 0), r"bad.parquet has no rows"),
         (
             lambda t: t.filter(pa.compute.equal(t["detailed_labels"], "htautau")),
@@ -232,6 +242,16 @@ def test_damaged_events_count_as_missing(data: FairUniverse, tmp_path: Path) -> 
     assert FairUniverse().digest is None
     with pytest.raises(BenchError):
         FairUniverse().read("signal", "train")
+    data.fetch(str(tmp_path / "a.parquet"), silent)  # puts them right
+    assert FairUniverse().digest is not None
+
+
+def test_the_same_file_twice_is_refused(data: FairUniverse, tmp_path: Path) -> None:
+    (tmp_path / "folder").mkdir()
+    for name in ("a.parquet", "b.parquet"):
+        parquet.write_table(fair_universe(300), tmp_path / "folder" / name)
+    with pytest.raises(DataError, match=r"and a\.parquet hold the same events twice"):
+        data.fetch(str(tmp_path / "folder"), silent)
 
 
 class _Server(BaseHTTPRequestHandler):
@@ -305,7 +325,7 @@ def test_a_wrong_checksum_is_refused(data: FairUniverse, mirror: str) -> None:
     assert data.digest is None
     with pytest.raises(DataError, match="a checksum is written"):
         data.fetch(f"{mirror}#crc=1", silent)
-    with pytest.raises(DataError, match="begins with https://"):
+    with pytest.raises(DataError, match="address is https://HOST"):
         data.fetch("ftp://127.0.0.1/x.parquet", silent)
 
 

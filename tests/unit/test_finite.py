@@ -12,13 +12,15 @@ from bench.tasks.fair_universe import FairUniverse
 from bench.tasks.higgs_fair import HiggsFair, TauEvents
 
 from bench.contracts import BootstrapPlan, HeldOutPlan, IndependentPlan
-from bench.errors import BudgetExceeded, NotApplicable
+from bench.errors import BudgetExceeded, NotApplicable, PluginError
 from bench.leaderboard.units import FEWEST_BLOCKS, Units
 from bench.numerics.clustering import mean
+from bench.stages import jobs
 from bench.stages.bank import SimulationBank, features_of
-from bench.stages.cells import plan_folder
+from bench.stages.cells import make_cell, plan_folder
 from bench.stages.datasets import fit_to, number_of_blocks, sets
 from bench.stages.predict import predict
+from bench.stages.preset import Preset
 from bench.stages.registry import Registry
 from bench.stages.store import Store
 
@@ -193,6 +195,30 @@ def test_the_bank_repeats_events_at_other_contexts(task: HiggsFair, tmp_path: Pa
     assert boot.x.shape == (1, 150, 2)
     assert features_of(task, store).mean.shape == (2,)
     assert not list(tmp_path.rglob("*.safetensors"))  # nothing is kept twice
+
+
+def test_every_draw_has_the_same_events_first(task: HiggsFair, tmp_path: Path) -> None:
+    """What is held out of one draw is not trained on through another."""
+    bank = SimulationBank(task, Store(tmp_path), 3000, [0], "fresh")
+    own = which(bank.draw("background", 400).x[0])
+    reference = which(bank.reference(1200, "fixed").x[0])
+    background = [event for event in reference if 1000 <= event < 2000]
+    held_out = set(own[:40]) | set(background[: len(background) // 10])
+    trained = set(own[44:]) | set(background[len(background) // 10 + 30 :])
+    assert not held_out & trained
+    assert which(bank.draw("background", 150).x[0]) == list(dict.fromkeys(own))[:150]
+
+
+def test_data_that_change_end_a_run(
+    task: HiggsFair, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    registry = Registry(())
+    cell = make_cell(registry, task, "histogram", "default", Preset(), 1000)
+    place = jobs.Place(str(tmp_path), (), "cpu", 0.0)
+    assert jobs._open(place, cell)[1].name == "higgs-fair"
+    monkeypatch.setattr(FairUniverse, "digest", "b" * 64)
+    with pytest.raises(PluginError, match="data of higgs-fair changed while the run"):
+        jobs._open(place, cell)
 
 
 class Flat:
