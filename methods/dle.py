@@ -29,7 +29,7 @@ from bench.numerics.networks import Activation, evaluation_rows
 from bench.numerics.stacks import Stack
 from bench.numerics.training import SEARCH, Training, train
 
-_COMPILE_TRAINING = 2_000_000  # rows to train on, from which compiling pays; on a CPU
+# Evaluation alone is compiled: compiled gradients of the splines were wrong (PyTorch 2.13, CPU).
 _COMPILE_EVALUATION = 10_000_000  # rows evaluated, after which it is worth compiling
 
 
@@ -176,16 +176,11 @@ class DLE(ComponentMethod):
         held_out = max(1, int(len(own) * self.config.validation_share))
         data = [t.to(run.device) for t in (features(own.x), features.context(own.context))]
         training = self.config.training
-        rows = len(own) - held_out
         flow = Stack.create(
             self._flow(task),
             [run.generator(m, f"{component} weights") for m in members],
             vectorise=self.vectorise,
         ).to(run.device)
-        # On CUDA a step is recorded, which pays more.
-        compilable = self.vectorise and run.device.type == "cpu"
-        if compilable and rows * training.epochs >= _COMPILE_TRAINING:
-            flow.compile_shape = training.batch_of(rows)
 
         def loss(y: Tensor, eta: Tensor) -> Tensor:
             return -flow(y, eta).mean(1)
