@@ -29,7 +29,6 @@ from bench.numerics.networks import Activation, evaluation_rows
 from bench.numerics.stacks import Stack
 from bench.numerics.training import SEARCH, Training, train
 
-# Evaluation alone is compiled: compiled gradients of the splines were wrong (PyTorch 2.13, CPU).
 _COMPILE_EVALUATION = 10_000_000  # rows evaluated, after which it is worth compiling
 
 

@@ -116,14 +116,20 @@ FLOW_FLOPS = 2 * (32 + 4 * ((2 + 32) * 64 + 64 * 64 + 64 * 46))  # forward, per 
 @pytest.mark.parametrize("batch", [1024, 4096])
 @pytest.mark.parametrize("training", [True, False], ids=["training", "evaluation"])
 def test_flows(benchmark, training, batch, capsys):
-    """Events per second of one step on one thread: nflows, zuko, compiled, and a stack of five."""
+    """Events per second of one step on one thread: nflows, zuko, compiled, and a stack of five.
+
+    Steps of training are never compiled.
+    """
     torch.set_num_threads(1)
     kinds = {
         "nflows": (NflowsFlow, 1, {"vectorise": False}),
         "zuko": (ZukoFlow, 1, {}),
-        "compiled zuko": (ZukoFlow, 1, {"compile_shape": batch}),
         "five stacked": (ZukoFlow, 5, {}),
     }
+    fastest = "zuko"
+    if not training:
+        fastest = "compiled zuko"
+        kinds[fastest] = (ZukoFlow, 1, {"compile_shape": batch})
     rates = {}
 
     def step(flow, y, eta):
@@ -147,7 +153,7 @@ def test_flows(benchmark, training, batch, capsys):
             step(flow, y, eta)
             seconds.append(time.perf_counter() - begin)
         rates[name] = members * batch / np.median(seconds)
-        if name == "compiled zuko":
+        if name == fastest:
             benchmark.pedantic(step, (flow, y, eta), rounds=5)
     flops = FLOW_FLOPS * (3 if training else 1)
     roof = matrix_roof()
@@ -156,10 +162,10 @@ def test_flows(benchmark, training, batch, capsys):
             benchmark,
             batch=batch,
             **{f"{name} events_per_s": rate for name, rate in rates.items()},
-            compiled_to_nflows=rates["compiled zuko"] / rates["nflows"],
-            compiled_gflop_per_s=flops * rates["compiled zuko"] / 1e9,
+            fastest_to_nflows=rates[fastest] / rates["nflows"],
+            fastest_gflop_per_s=flops * rates[fastest] / 1e9,
             roof_gflop_per_s=roof,
-            share_of_roof=flops * rates["compiled zuko"] / 1e9 / roof,
+            share_of_roof=flops * rates[fastest] / 1e9 / roof,
         )
 
 
