@@ -3,17 +3,20 @@ r"""DLE: a conditional normalising flow learns the density :math:`p_k(x|\eta)` o
 Neural spline flows (Durkan et al. 2019, arXiv:1906.04032) with autoregressive blocks
 (Papamakarios et al. 2017, arXiv:1705.07057), conditioned on an embedding of η, on zuko. Trained by
 maximum likelihood, in standardised features; the density of x adds the logarithm of the Jacobian.
+
+Series and fields have too many numbers for splines: their blocks are affine (Papamakarios et al.
+2017), and fields are seen through their cosines. Counts are made continuous by uniform noise in
+their unit cells (Theis, van den Oord & Bethge 2016, arXiv:1511.01844); their probability is the
+density's mean over a cell, estimated from a few points.
 """
 
-from abc import ABC, abstractmethod
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+import math
+from collections.abc import Mapping, Sequence
 from typing import Any, ClassVar
 
 import torch
-import zuko
 from pydantic import Field
-from torch import Tensor, nn
+from torch import Tensor
 
 from bench.contracts import (
     Bank,
@@ -25,11 +28,31 @@ from bench.contracts import (
     Task,
 )
 from bench.errors import NotApplicable
+from bench.numerics.coordinates import Coordinates, cell_noise
+from bench.numerics.flows import FlowShape, ZukoFlow
 from bench.numerics.networks import Activation, evaluation_rows
 from bench.numerics.stacks import Stack
 from bench.numerics.training import SEARCH, Training, train
 
 _COMPILE_EVALUATION = 10_000_000  # rows evaluated, after which it is worth compiling
+_SCALE = "coordinates.scale"  # in a saved state, beside the flow's parameters
+_OF_VECTORS = {"transforms", "bins", "hidden", "activation", "training"}  # of a configuration
+
+
+class AffineFlow(Settings):
+    """How flows of series and fields are built and trained.
+
+    Args:
+        transforms: autoregressive blocks, affine in the feature that they transform.
+        hidden: widths of the hidden layers of the networks that give shifts and scales.
+        activation: nonlinearity of all networks.
+        training: how the flow trains.
+    """
+
+    transforms: int = Field(default=3, ge=1)
+    hidden: tuple[int, ...] = Field(default=(64, 64), min_length=1)
+    activation: Activation = "silu"
+    training: Training = Training(learning_rate=3e-3, batch_size=256, epochs=12)
 
 
 class DLEConfig(Settings):
@@ -44,6 +67,8 @@ class DLEConfig(Settings):
         budget_share: share of the budget that is spent, equally on all components.
         validation_share: share of every simulation held out for choosing the best epoch.
         training: how the flow trains.
+        affine: the flow of series and fields, for which those above are not used; none if None.
+        draws: points of a unit cell over which the density of counts is averaged.
     """
 
     transforms: int = Field(default=4, ge=1)
@@ -54,58 +79,8 @@ class DLEConfig(Settings):
     budget_share: float = Field(default=1.0, gt=0, le=1)
     validation_share: float = Field(default=0.1, gt=0, le=0.5)
     training: Training = Training(learning_rate=3e-3, batch_size=1024, epochs=12)
-
-
-ACTIVATIONS: Mapping[Activation, Callable[[], nn.Module]] = {"relu": nn.ReLU, "silu": nn.SiLU}
-
-
-@dataclass(frozen=True)
-class FlowShape(ABC):
-    """The architecture of a conditional flow, as in `DLEConfig`, for so many features."""
-
-    features: int
-    contexts: int
-    transforms: int
-    bins: int
-    hidden: tuple[int, ...]
-    embedding: int
-    activation: Activation
-
-    @abstractmethod
-    def __call__(self) -> nn.Module:
-        """Creates a module that maps features and contexts, (n, …) each, to log-densities (n,)."""
-
-    def embed(self) -> nn.Module:
-        """Creates the network that embeds the context."""
-        return nn.Sequential(
-            nn.Linear(self.contexts, self.embedding), ACTIVATIONS[self.activation]()
-        )
-
-
-class ZukoFlow(FlowShape):
-    """Builds the flow on zuko."""
-
-    def __call__(self) -> nn.Module:
-        flow = zuko.flows.NSF(
-            self.features,
-            self.embedding,
-            bins=self.bins,
-            transforms=self.transforms,
-            hidden_features=self.hidden,
-            activation=ACTIVATIONS[self.activation],
-        )
-        return _LogDensity(self.embed(), flow)
-
-
-class _LogDensity(nn.Module):
-    def __init__(self, embedding: nn.Module, flow: nn.Module) -> None:
-        super().__init__()
-        self.embedding = embedding
-        self.flow = flow
-
-    def forward(self, y: Tensor, eta: Tensor) -> Tensor:
-        out: Tensor = self.flow(self.embedding(eta)).log_prob(y)
-        return out
+    affine: AffineFlow | None = AffineFlow()
+    draws: int = Field(default=4, ge=1)
 
 
 class DLE(ComponentMethod):
@@ -123,6 +98,7 @@ class DLE(ComponentMethod):
         # The paper's flows see its component simulations alone: half of what its classifiers cost.
         "published": {
             "budget_share": 0.5,
+            "affine": None,
             "training": {
                 "batch_size": 1024,
                 "learning_rate": 1e-3,
@@ -142,23 +118,39 @@ class DLE(ComponentMethod):
     """Whether the flow survives torch.func.vmap, torch.compile and CUDA graphs."""
 
     def check(self, task: Task) -> None:
-        if task.discrete:
-            raise NotApplicable(f"{self.name} takes no whole numbers, as {task.name} has")
-        if len(task.event_shape) != 1:
-            raise NotApplicable(
-                f"{self.name} takes vectors only, and observations of {task.name} have shape "
-                f"{task.event_shape}"
-            )
+        if task.observation == "vector":
+            if len(task.event_shape) != 1:
+                raise NotApplicable(
+                    f"{self.name} takes vectors, series and fields, and observations of "
+                    f"{task.name} have shape {task.event_shape}"
+                )
+        elif self.config.affine is None:
+            raise NotApplicable("this configuration is for vectors")
+
+    def settings(self, task: Task) -> dict[str, Any]:
+        settings = super().settings(task)
+        unused = {"affine"} if task.observation == "vector" else _OF_VECTORS
+        return {
+            name: value
+            for name, value in settings.items()
+            if name not in unused and (name != "draws" or task.discrete)
+        }
+
+    def _sizes(self, task: Task) -> DLEConfig | AffineFlow:
+        """What builds and trains the flow of a task's observations."""
+        affine = self.config.affine
+        return self.config if task.observation == "vector" or affine is None else affine
 
     def _flow(self, task: Task) -> FlowShape:
+        sizes = self._sizes(task)
         return self.Flow(
-            features=task.event_shape[0],
+            features=math.prod(task.event_shape),
             contexts=len(task.space.context_index),
-            transforms=self.config.transforms,
-            bins=self.config.bins,
-            hidden=self.config.hidden,
+            transforms=sizes.transforms,
+            bins=sizes.bins if isinstance(sizes, DLEConfig) else None,
+            hidden=sizes.hidden,
             embedding=self.config.embedding,
-            activation=self.config.activation,
+            activation=sizes.activation,
         )
 
     def fit_component(
@@ -173,51 +165,89 @@ class DLE(ComponentMethod):
         spent = int(bank.budget * self.config.budget_share)
         own = bank.draw(component, spent // len(task.component_names))
         held_out = max(1, int(len(own) * self.config.validation_share))
-        data = [t.to(run.device) for t in (features(own.x), features.context(own.context))]
-        training = self.config.training
+        noise = [run.generator(m, f"{component} noise") for m in members]
+
+        def continuous(x: Tensor) -> Tensor:
+            if task.discrete:
+                x = x + torch.stack([torch.rand(x.shape[1:], generator=g) for g in noise])
+            return features(x)
+
+        x, validating = own.x[:, held_out:], continuous(own.x[:, :held_out])
+        y, eta = continuous(x), features.context(own.context).to(run.device)
+        coordinates = Coordinates.estimate(task.observation, task.event_shape, y)
         flow = Stack.create(
             self._flow(task),
             [run.generator(m, f"{component} weights") for m in members],
             vectorise=self.vectorise,
         ).to(run.device)
 
-        def loss(y: Tensor, eta: Tensor) -> Tensor:
-            return -flow(y, eta).mean(1)
+        def loss(z: Tensor, eta: Tensor) -> Tensor:
+            return -flow(z, eta).mean(1)
+
+        def redraw(data: Sequence[Tensor]) -> None:
+            data[0].copy_(coordinates(continuous(x)))
 
         curves = train(
             flow,
             loss,
-            [t[:, held_out:] for t in data],
-            [t[:, :held_out] for t in data],
+            [coordinates(y).to(run.device), eta[:, held_out:]],
+            [coordinates(validating).to(run.device), eta[:, :held_out]],
             [run.generator(m, f"{component} shuffle") for m in members],
-            training,
+            self._sizes(task).training,
             run,
+            refresh=redraw if task.discrete else None,
             record=self.vectorise,
             label=component,
         )
         log = FitLog(flow.count, [{"": curve} for curve in curves])
-        return ConditionalDensity(flow, features, log)
+        return self._density(task, features, flow, coordinates, log)
 
     def restore_component(
         self, component: str, task: Task, features: Features, state: Mapping[str, Tensor]
     ) -> "ConditionalDensity":
-        flow = Stack(self._flow(task), state, vectorise=self.vectorise)
-        return ConditionalDensity(flow, features, FitLog(flow.count))
+        own = {name: value for name, value in state.items() if name != _SCALE}
+        flow = Stack(self._flow(task), own, vectorise=self.vectorise)
+        coordinates = Coordinates(task.observation, task.event_shape, state.get(_SCALE))
+        return self._density(task, features, flow, coordinates, FitLog(flow.count))
+
+    def _density(
+        self, task: Task, features: Features, flow: Stack, coordinates: Coordinates, log: FitLog
+    ) -> "ConditionalDensity":
+        noise = cell_noise(self.config.draws, task.event_shape) if task.discrete else None
+        return ConditionalDensity(flow, features, coordinates, noise, log)
 
 
 class ConditionalDensity:
-    """The trained flows of one component: log p̂(x|η) = log q(y(x)|η) + log |dy/dx|."""
+    """The trained flows of one component: log p̂(x|η) = log q(z(x)|η) + log |dz/dx|.
 
-    def __init__(self, flow: Stack, features: Features, log: FitLog) -> None:
+    Of counts it is their probability: the density's mean over cells, at points common to all.
+    """
+
+    def __init__(
+        self,
+        flow: Stack,
+        features: Features,
+        coordinates: Coordinates,
+        noise: Tensor | None,
+        log: FitLog,
+    ) -> None:
         self.flow = flow
         self.features = features
+        self.coordinates = coordinates
+        self.noise = noise
         self.log = log
         self._evaluated = 0
 
     @torch.no_grad()
     def log_ratio(self, x: Tensor, context: Tensor) -> Tensor:
-        y, eta = self.features(x), self.features.context(context)
-        members, nodes, rows = self.flow.members, len(eta), len(y) * len(eta)
+        if self.noise is None:
+            return self._log_density(x, context)
+        cells = [self._log_density(x + u, context) for u in self.noise.to(x.device)]
+        return torch.logsumexp(torch.stack(cells), 0) - math.log(len(cells))
+
+    def _log_density(self, x: Tensor, context: Tensor) -> Tensor:
+        z, eta = self.coordinates(self.features(x)[None]), self.features.context(context)
+        members, nodes, rows = self.flow.members, len(eta), len(x) * len(eta)
         size = min(rows, evaluation_rows(x.device))
         self._evaluated += rows
         if self.flow.vectorise and self._evaluated > _COMPILE_EVALUATION:
@@ -227,10 +257,12 @@ class ConditionalDensity:
             # The last batch is filled up, with its last row, to the size of the others.
             index = torch.arange(start, start + size, device=x.device)
             index.clamp_(max=rows - 1)
-            batch = y[index // nodes], eta[index % nodes]
+            batch = z[:, index // nodes], eta[index % nodes]
             parts.append(self.flow(*(t.expand(members, -1, -1) for t in batch)))
-        out = torch.cat(parts, 1)[:, :rows].view(members, len(y), nodes)
-        return out + self.features.log_jacobian(x).float()[:, None]
+        out = torch.cat(parts, 1)[:, :rows].view(members, len(x), nodes)
+        jacobian = self.features.log_jacobian(x).float()[:, None]
+        return out + (jacobian + self.coordinates.log_jacobian())
 
     def state(self) -> Mapping[str, Tensor]:
-        return self.flow.state()
+        scale = self.coordinates.scale
+        return self.flow.state() | ({} if scale is None else {_SCALE: scale})

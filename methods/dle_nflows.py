@@ -14,8 +14,9 @@ from torch.nn import functional
 
 from bench.contracts import Task
 from bench.errors import NotApplicable
+from bench.numerics.flows import FlowShape
 
-from .dle import DLE, FlowShape
+from .dle import DLE
 
 
 class NflowsFlow(FlowShape):
@@ -26,24 +27,26 @@ class NflowsFlow(FlowShape):
         from nflows.flows import Flow
         from nflows.transforms import (
             CompositeTransform,
+            MaskedAffineAutoregressiveTransform,
             MaskedPiecewiseRationalQuadraticAutoregressiveTransform,
             ReversePermutation,
         )
 
+        options: dict[str, Any] = {
+            "num_blocks": len(self.hidden) - 1,
+            "use_residual_blocks": False,
+            "activation": getattr(functional, self.activation),
+        }
+        sizes = (self.features, self.hidden[0], self.embedding)
         blocks: list[nn.Module] = []
         for i in range(self.transforms):
             blocks += [ReversePermutation(self.features)] if i else []
+            if self.bins is None:
+                blocks.append(MaskedAffineAutoregressiveTransform(*sizes, **options))
+                continue
             blocks.append(
                 MaskedPiecewiseRationalQuadraticAutoregressiveTransform(
-                    self.features,
-                    self.hidden[0],
-                    self.embedding,
-                    num_bins=self.bins,
-                    tails="linear",
-                    tail_bound=5.0,
-                    num_blocks=len(self.hidden) - 1,
-                    use_residual_blocks=False,
-                    activation=getattr(functional, self.activation),
+                    *sizes, num_bins=self.bins, tails="linear", tail_bound=5.0, **options
                 )
             )
         flow = Flow(CompositeTransform(blocks), StandardNormal([self.features]), self.embed())
@@ -79,5 +82,5 @@ class DLENflows(DLE):
         super().check(task)
         if find_spec("nflows") is None:
             raise NotApplicable("dle-nflows needs nflows: pip install 'nlbench[nflows]'")
-        if len(set(self.config.hidden)) > 1:
+        if len(set(self._sizes(task).hidden)) > 1:
             raise NotApplicable("the hidden layers of dle-nflows must be of one width")

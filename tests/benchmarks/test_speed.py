@@ -9,13 +9,13 @@ import warnings
 import numpy as np
 import pytest
 import torch
-from bench.methods.dle import ZukoFlow
 from bench.methods.dle_nflows import NflowsFlow
 from bench.tasks.gaussians import near
 from torch import nn
 from torch.utils.data import DataLoader, TensorDataset
 
 from bench.contracts import Run
+from bench.numerics.flows import ZukoFlow
 from bench.numerics.intervals import summarise
 from bench.numerics.networks import StackedMLP
 from bench.numerics.stacks import Stack

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from pathlib import Path
-
 import pytest
 import torch
 
@@ -18,10 +16,18 @@ REGISTRY = Registry(())
 BUDGET = 3000
 
 
+@pytest.fixture(scope="module")
+def store(tmp_path_factory: pytest.TempPathFactory) -> Store:
+    """Simulations are made once for all methods."""
+    return Store(tmp_path_factory.mktemp("store"))
+
+
 @pytest.mark.parametrize("name", ["sis", "gp", "student-t"])
-@pytest.mark.parametrize("label", ["histogram:default", "lre:tuned"])
-def test_methods_learn_and_are_restored(name: str, label: str, tmp_path: Path) -> None:
-    task, store = REGISTRY.task(name), Store(tmp_path)
+@pytest.mark.parametrize(
+    "label", ["histogram:default", "lre:tuned", "dle:tuned", "dle-nflows:tuned"]
+)
+def test_methods_learn_and_are_restored(name: str, label: str, store: Store) -> None:
+    task = REGISTRY.task(name)
     method = configure(REGISTRY.method(label.split(":")[0]), label.split(":")[1])
     method.check(task)
     bank = SimulationBank(task, store, BUDGET, [0], "fresh")

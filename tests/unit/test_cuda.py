@@ -7,12 +7,13 @@ from pathlib import Path
 
 import pytest
 import torch
-from bench.methods.dle import DLE, DLEConfig, ZukoFlow
+from bench.methods.dle import DLE, DLEConfig
 from bench.methods.exact import Exact
 from bench.methods.histogram import Histogram
 from bench.methods.lre import LRE, LREConfig
 
 from bench.contracts import IndependentPlan, Method, Run, Surrogate
+from bench.numerics.flows import ZukoFlow
 from bench.numerics.networks import StackedMLP
 from bench.numerics.seeds import generator
 from bench.numerics.stacks import Stack

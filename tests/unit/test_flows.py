@@ -3,16 +3,20 @@
 from __future__ import annotations
 
 import math
+from functools import partial
 from pathlib import Path
 
 import pytest
 import torch
-from bench.methods.dle import DLE, DLEConfig, FlowShape, ZukoFlow
+from bench.methods.dle import DLE, DLEConfig
 from bench.methods.dle_nflows import DLENflows, NflowsFlow
+from bench.tasks.sis import SIS, Outbreak
 from torch import nn
 
 from bench.contracts import HasLogProb, Run
 from bench.errors import NotApplicable
+from bench.numerics.coordinates import Coordinates, cell_noise, cosines
+from bench.numerics.flows import FlowShape, ZukoFlow
 from bench.numerics.seeds import generator
 from bench.numerics.stacks import Stack
 from bench.stages.bank import SimulationBank, features_of
@@ -23,6 +27,17 @@ REGISTRY = Registry([Path(__file__).parents[1] / "asymmetric.py"])
 CPU = torch.device("cpu")
 FLOWS = [ZukoFlow, NflowsFlow]
 METHODS = [DLE, DLENflows]
+
+
+class SmallCounts(SIS):
+    """Two counts of a population of eight."""
+
+    name = "small-counts"
+    event_shape = (2,)
+
+    def __init__(self) -> None:
+        super().__init__()
+        self._outbreak = Outbreak(population=8, infected=3, times=2)
 
 
 def run() -> Run:
@@ -53,31 +68,46 @@ def test_density_integrates_to_one(flow: type[FlowShape]) -> None:
         assert float(density.max()) > 0.3  # far from the standard normal's 0.16
 
 
+def by_autograd(module: nn.Module, y: torch.Tensor, eta: torch.Tensor) -> torch.Tensor:
+    """log N(f(y)) + log |det ∂f/∂y|, the Jacobian by autograd, a row at a time."""
+
+    def to_normal(row: torch.Tensor, context: torch.Tensor) -> torch.Tensor:
+        inner = module.flow
+        if hasattr(module, "embedding"):  # zuko's
+            return inner(module.embedding(context)).transform(row)
+        return inner._transform(row, context=inner._embedding_net(context))[0]
+
+    out = []
+    for row, context in zip(y[:, None], eta[:, None], strict=True):
+        jacobian = torch.autograd.functional.jacobian(partial(to_normal, context=context), row)
+        z = to_normal(row, context).detach()
+        constant = 0.5 * z.numel() * math.log(2 * math.pi)
+        out.append(jacobian[0, :, 0].det().abs().log() - 0.5 * z.square().sum() - constant)
+    return torch.stack(out)
+
+
 @pytest.mark.parametrize("flow", FLOWS)
 def test_density_is_the_change_of_variables(flow: type[FlowShape]) -> None:
-    """log N(f(y)) + log |det ∂f/∂y|, the Jacobian by autograd, within the box and beyond it."""
-    module = shaken(flow)
+    """Within the box and beyond it."""
     y = torch.tensor(
         [[0.1, -0.4], [1.5, 2.5], [-3.0, 0.2], [6.0, 0.5], [-0.3, -7.0], [9.0, 9.0]],
         dtype=torch.float64,
     )
     eta = torch.linspace(-1, 1, len(y), dtype=torch.float64)[:, None]
+    module = shaken(flow)
+    torch.testing.assert_close(
+        module(y, eta).detach(), by_autograd(module, y, eta), rtol=1e-6, atol=0
+    )
 
-    def to_normal(y: torch.Tensor, eta: torch.Tensor) -> torch.Tensor:
-        inner = module.flow
-        if flow is ZukoFlow:
-            return inner(module.embedding(eta)).transform(y)
-        return inner._transform(y, context=inner._embedding_net(eta))[0]
 
-    log_density = module(y, eta).detach()
-    for i in range(len(y)):
-        row, context = y[i : i + 1], eta[i : i + 1]
-        jacobian = torch.autograd.functional.jacobian(
-            lambda row, context=context: to_normal(row, context)[0], row
-        )[:, 0]
-        z = to_normal(row, context)[0].detach()
-        expected = -0.5 * z.square().sum() - math.log(2 * math.pi) + jacobian.det().abs().log()
-        assert float(log_density[i]) == pytest.approx(float(expected), rel=1e-6)
+@pytest.mark.parametrize("flow", FLOWS)
+def test_affine_blocks_are_the_change_of_variables(flow: type[FlowShape]) -> None:
+    torch.manual_seed(3)
+    module = flow(5, 2, 3, None, (16, 16), 8, "silu")().double()
+    y, eta = 3 * torch.randn(4, 5, dtype=torch.float64), torch.rand(4, 2, dtype=torch.float64)
+    torch.testing.assert_close(
+        module(y, eta).detach(), by_autograd(module, y, eta), rtol=1e-9, atol=0
+    )
 
 
 def test_the_first_feature_of_nflows_ignores_the_context() -> None:
@@ -88,6 +118,46 @@ def test_the_first_feature_of_nflows_ignores_the_context() -> None:
     out = block(y, torch.randn(6, 8, dtype=torch.float64)).detach().view(6, 2, -1)
     assert float(out[:, 0].std(0).max()) == 0
     assert float(out[:, 1].std(0).max()) > 1e-4
+
+
+def test_cosines_of_a_stationary_field_are_nearly_uncorrelated() -> None:
+    """A rotation, lowest frequencies first; log-densities carry the units' Jacobian."""
+    rotation = cosines(8, 8)
+    torch.testing.assert_close(rotation @ rotation.T, torch.eye(64), atol=1e-5, rtol=0)
+    assert torch.allclose(rotation[0], torch.full((64,), 0.125))
+    task = REGISTRY.task("gp")
+    x = task.components("test")["field"].simulate(
+        task.nominal.expand(2000, 2), generator("flows", "fields")
+    )[None]
+    z = Coordinates.estimate("field", (16, 16), x)
+    correlation = torch.corrcoef(z(x)[0].T) - torch.eye(256)
+    assert float(correlation.square().mean()) < 2 / 2000  # of sampling alone: 1/2000
+    assert float(torch.corrcoef(x[0].flatten(1).T).square().mean()) > 0.02
+    expected = torch.linalg.slogdet(cosines(16, 16) / z.scale[0][:, None])[1]
+    assert float(z.log_jacobian()) == pytest.approx(float(expected), rel=1e-5)
+    plain = Coordinates.estimate("series", (4,), x[:, :, 0, :4])
+    assert plain.log_jacobian() == 0
+    assert torch.equal(plain(x[:, :, 0, :4]), x[:, :, 0, :4])
+
+
+def test_counts_are_averaged_over_their_cells(tmp_path: Path) -> None:
+    """Probabilities of all counts add up to one, as the density integrates to one."""
+    task = SmallCounts()
+    config = DLEConfig.model_validate({"draws": 64, "affine": {"training": {"epochs": 6}}})
+    features = features_of(task, Store(tmp_path))
+    bank = SimulationBank(task, Store(tmp_path), 4000, [0], "fresh", 0)
+    surrogate = DLE(config).fit(task, bank, features, [0], run())
+    whole = torch.arange(-3.0, 9.0)
+    x = torch.cartesian_prod(whole, whole)
+    context = task.nominal[None]
+    log_probability = surrogate.log_ratio(x, context)[0, 0, :, 0]
+    assert float(log_probability.exp().sum()) == pytest.approx(1, abs=0.02)
+    exact = next(iter(task.components("test").values())).log_prob(x, context)
+    kept = exact > -4
+    assert float((log_probability - exact)[kept].abs().median()) < 0.3
+    noise = cell_noise(64, (2,))
+    assert float((noise.mean(0) - 0.5).abs().max()) < 0.02
+    assert torch.equal(noise, cell_noise(64, (2,)))
 
 
 @pytest.mark.parametrize("flow", FLOWS)

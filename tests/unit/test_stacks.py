@@ -6,11 +6,11 @@ from functools import partial
 
 import pytest
 import torch
-from bench.methods.dle import ZukoFlow
 from torch import Tensor, nn
 
 from bench.contracts import Run
 from bench.numerics import stacks
+from bench.numerics.flows import ZukoFlow
 from bench.numerics.seeds import generator
 from bench.numerics.stacks import Stack
 from bench.numerics.training import Training, train

@@ -1,0 +1,75 @@
+"""What a flow sees of observations: vectors, rotated where fields, made continuous where counts."""
+
+from math import prod
+
+import numpy as np
+import torch
+from scipy.fft import dct
+from torch import Tensor
+
+
+def cosines(rows: int, columns: int) -> Tensor:
+    """Creates the orthonormal two-dimensional cosine transform, lowest frequencies first.
+
+    Stationary fields are nearly uncorrelated in it (Ahmed, Natarajan & Rao 1974).
+
+    Returns:
+        (rows · columns, rows · columns), float32: of a field as a vector, row by row.
+
+    Example:
+        >>> rotation = cosines(3, 4)
+        >>> torch.allclose(rotation @ rotation.T, torch.eye(12), atol=1e-6)
+        True
+    """
+    down, across = (dct(np.eye(n), norm="ortho", axis=0) for n in (rows, columns))
+    frequency = (np.arange(rows)[:, None] / rows) ** 2 + (np.arange(columns) / columns) ** 2
+    order = np.argsort(frequency.ravel(), kind="stable")
+    return torch.from_numpy(np.kron(down, across)[order]).float()
+
+
+class Coordinates:
+    """Linear coordinates of standardised features: flat, and of fields their cosines, in units.
+
+    Args:
+        observation: vector, series or field; fields alone are rotated.
+        event_shape: shape of an observation.
+        scale: standard deviations of a field's cosines, (members, features); None for others.
+    """
+
+    def __init__(
+        self, observation: str, event_shape: tuple[int, ...], scale: Tensor | None = None
+    ) -> None:
+        self.event_shape = event_shape
+        self.scale = scale
+        self._rotation = cosines(*event_shape) if observation == "field" else None
+
+    @classmethod
+    def estimate(cls, observation: str, event_shape: tuple[int, ...], y: Tensor) -> "Coordinates":
+        """Takes the units from features (members, n, \\*event), each member its own."""
+        plain = cls(observation, event_shape)
+        scale = None if plain._rotation is None else plain(y).std(1)
+        return cls(observation, event_shape, scale)
+
+    def __call__(self, y: Tensor) -> Tensor:
+        """Features (members or 1, n, \\*event) to (members or 1, n, features)."""
+        z = y.reshape(*y.shape[:2], prod(self.event_shape))
+        if self._rotation is not None:
+            z = z @ self._rotation.T.to(z.device)
+        return z if self.scale is None else z / self.scale.to(z.device)[:, None]
+
+    def log_jacobian(self) -> Tensor | float:
+        """log |dz/dy|, (members, 1, 1), or 0 where nothing is scaled."""
+        return 0.0 if self.scale is None else -self.scale.log().sum(1)[:, None, None]
+
+
+def cell_noise(draws: int, event_shape: tuple[int, ...]) -> Tensor:
+    """Creates the points of a unit cell at which a density of counts is averaged.
+
+    Scrambled Sobol points, always the same: every count gets evenly spread noise, and contexts are
+    compared at common noise.
+
+    Returns:
+        (draws, \\*event) in [0, 1), float32.
+    """
+    engine = torch.quasirandom.SobolEngine(prod(event_shape), scramble=True, seed=0)  # type: ignore[no-untyped-call]
+    return engine.draw(draws).view(draws, *event_shape)
