@@ -45,7 +45,7 @@ def line(task: Task, fit: str, member: int) -> str:
     for normalise in (False, True):
         if normalise:
             for part in surrogate.parts.values():
-                part.normaliser = _normaliser(part.net, reference, 1)
+                part.normaliser = _normaliser(part.net, reference)
         values, _ = score(METRICS, prediction(surrogate), prediction(truth))
         cells += [f"{float(values[name].mean()):.3f}" for name in SHOWN]
     return ",".join(cells)

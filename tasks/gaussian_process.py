@@ -188,25 +188,31 @@ class Fields(Task):
         return torch.ones_like(theta[..., :1])
 
 
-def gp() -> Fields:
-    """A Gaussian process with a nugget on a 16 × 16 grid, M = 10 fields."""
+def gp(name: str = "gp", observations: int = 10) -> Fields:
+    """A Gaussian process with a nugget on a 16 × 16 grid, M = 10 fields unless told."""
     nugget = Parameter("nugget", 0.01, 1.2, "interest", (0.2, 0.5), "log", "τ²")
     field = GaussianField(Grid(16))
     return Fields(
-        "gp",
+        name,
         "Gaussian process with a nugget",
         field,
         nugget,
         (0.15, 0.2, 0.3),
         (0.2, 0.35, 0.5),
-        10,
+        observations,
     )
 
 
-def student_t() -> Fields:
-    """A Student-t process on a 12 × 12 grid, M = 25 fields."""
+def student_t(name: str = "student-t", observations: int = 25) -> Fields:
+    """A Student-t process on a 12 × 12 grid, M = 25 fields unless told."""
     freedom = Parameter("nu", 2.5, 30.0, "interest", (4.0, 9.0), "log", "ν")
     field = StudentField(Grid(12), 0.05)
     return Fields(
-        "student-t", "Student-t process", field, freedom, (0.1, 0.2, 0.3), (4.0, 6.0, 9.0), 25
+        name,
+        "Student-t process",
+        field,
+        freedom,
+        (0.1, 0.2, 0.3),
+        (4.0, 6.0, 9.0),
+        observations,
     )

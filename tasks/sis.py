@@ -206,19 +206,23 @@ class Outbreak:
 
 
 class SIS(Task):
-    """M = 10 outbreaks; both rates are of interest."""
+    """M outbreaks; both rates are of interest.
 
-    name = "sis"
+    Args:
+        name: of the task.
+        observations: M.
+    """
+
     title = "SIS epidemic, a hidden Markov model"
     version = 1
-    observations = 10
     event_shape = (40,)
     observation: Observation = "series"
     discrete = True
     reference: ReferenceKind = "evidence"
     nominal = torch.tensor([1.0, 0.4])
 
-    def __init__(self) -> None:
+    def __init__(self, name: str = "sis", observations: int = 10) -> None:
+        self.name, self.observations = name, observations
         self.space = ParameterSpace(
             [
                 Parameter("lambda", 0.2, 2.5, "interest", (0.6, 1.4), "log", "λ", "1/time"),

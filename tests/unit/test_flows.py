@@ -32,11 +32,10 @@ METHODS = [DLE, DLENflows]
 class SmallCounts(SIS):
     """Two counts of a population of eight."""
 
-    name = "small-counts"
     event_shape = (2,)
 
     def __init__(self) -> None:
-        super().__init__()
+        super().__init__("small-counts")
         self._outbreak = Outbreak(population=8, infected=3, times=2)
 
 
