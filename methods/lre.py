@@ -62,7 +62,7 @@ class LREConfig(Settings):
     redraw: bool = True
     normalise: bool = True
     training: Training = Training(learning_rate=1e-2, batch_size=1024, epochs=9)
-    encoded: Training | None = Training(learning_rate=3e-3, batch_size=256, epochs=30)
+    encoded: Training | None = Training(learning_rate=3e-3, batch_size=256, epochs=10, steps=4000)
 
 
 class LRE(ComponentMethod):
