@@ -1,4 +1,4 @@
-"""Draws example data of the processes: `python results/examples.py` writes results/studies/examples.*.
+"""Draws example data of the processes: `python results/examples.py`, to results/studies.
 
 An epidemic's counts with the numbers of infected behind them, and fields at three length scales.
 """
