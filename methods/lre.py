@@ -27,7 +27,7 @@ from bench.contracts import (
     Task,
 )
 from bench.errors import NotApplicable
-from bench.numerics.encoders import encoder_of
+from bench.numerics.encoders import Encoder, encoder_of
 from bench.numerics.networks import Activation, evaluation_rows
 from bench.numerics.normaliser import NODES, Normaliser
 from bench.numerics.ratio import RatioNetwork, flat
@@ -99,7 +99,7 @@ class LRE(ComponentMethod):
 
     def check(self, task: Task) -> None:
         try:
-            if encoder_of(task.observation, task.event_shape) and self.config.encoded is None:
+            if _encoder(task) and self.config.encoded is None:
                 raise NotApplicable("this configuration is for vectors")
         except ValueError as error:
             raise NotApplicable(f"{task.name}: {error}") from error
@@ -165,8 +165,8 @@ class LRE(ComponentMethod):
         data, validation = rows(False), rows(True)
         dimensions = len(task.space.context_index)
         net = RatioNetwork.create(
-            task.observation,
-            task.event_shape,
+            _encoder(task),
+            math.prod(task.event_shape),
             dimensions,
             self.config.hidden,
             self.config.activation,
@@ -215,14 +215,18 @@ class LRE(ComponentMethod):
     ) -> "Classifier":
         dimensions = len(task.space.context_index)
         net = RatioNetwork.from_state(
-            task.observation,
-            task.event_shape,
+            _encoder(task),
             dimensions,
             self.config.activation,
             {k: v for k, v in state.items() if k != "normaliser"},
         )
         normaliser = Normaliser(state["normaliser"], dimensions)
         return Classifier(net, features, normaliser, FitLog(net.count), task.event_shape)
+
+
+def _encoder(task: Task) -> Encoder | None:
+    """The encoder of series and fields; vectors are few numbers, and enter with the context."""
+    return None if task.observation == "vector" else encoder_of(task.observation, task.event_shape)
 
 
 @torch.no_grad()

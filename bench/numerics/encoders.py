@@ -1,65 +1,87 @@
 """Encoders: what turns a series or a field into a few numbers that a network's head can use."""
 
+from abc import ABC, abstractmethod
 from dataclasses import dataclass
 from math import prod
 
 from torch import Tensor, nn
 
-WIDTH = 32
-"""How many numbers an encoder gives."""
-
 
 @dataclass(frozen=True)
-class SeriesEncoder:
-    """Creates a convolutional network of a series, (n, T) to (n, WIDTH).
+class Encoder(ABC):
+    """Creates a network of an observation, flat: (n, features) to (n, outputs).
 
     Args:
-        length: T.
+        event_shape: of the observation.
+        width: all of its layers grow with it.
     """
 
-    length: int
+    event_shape: tuple[int, ...]
+    width: int = 16
+
+    @property
+    def outputs(self) -> int:
+        """How many numbers it gives."""
+        return 2 * self.width
+
+    @abstractmethod
+    def __call__(self) -> nn.Module:
+        """Creates the network, with fresh parameters."""
+
+
+class VectorEncoder(Encoder):
+    """A multilayer perceptron."""
 
     def __call__(self) -> nn.Module:
-        shortened = (self.length + 3) // 4  # by two strides of two
+        hidden = 6 * self.width
         return nn.Sequential(
-            nn.Unflatten(1, (1, self.length)),
-            nn.Conv1d(1, 16, 5, stride=2, padding=2),
+            nn.Linear(prod(self.event_shape), hidden),
             nn.SiLU(),
-            nn.Conv1d(16, 32, 5, stride=2, padding=2),
+            nn.Linear(hidden, hidden),
             nn.SiLU(),
-            nn.Flatten(),
-            nn.Linear(32 * shortened, 64),
-            nn.SiLU(),
-            nn.Linear(64, WIDTH),
+            nn.Linear(hidden, self.outputs),
         )
 
 
-@dataclass(frozen=True)
-class FieldEncoder:
-    """Creates a convolutional network of a field, (n, rows · columns) to (n, WIDTH).
-
-    Averages over the field follow the convolutions: what is sought does not depend on the place.
-
-    Args:
-        rows, columns: of the field.
-    """
-
-    rows: int
-    columns: int
+class SeriesEncoder(Encoder):
+    """A convolutional network of a series."""
 
     def __call__(self) -> nn.Module:
+        (length,), w = self.event_shape, self.width
+        shortened = (length + 3) // 4  # by two strides of two
         return nn.Sequential(
-            nn.Unflatten(1, (1, self.rows, self.columns)),
-            nn.Conv2d(1, 16, 3),
+            nn.Unflatten(1, (1, length)),
+            nn.Conv1d(1, w, 5, stride=2, padding=2),
             nn.SiLU(),
-            nn.Conv2d(16, 32, 3, stride=2),
+            nn.Conv1d(w, 2 * w, 5, stride=2, padding=2),
             nn.SiLU(),
-            nn.Conv2d(32, 64, 3, stride=2),
+            nn.Flatten(),
+            nn.Linear(2 * w * shortened, 4 * w),
+            nn.SiLU(),
+            nn.Linear(4 * w, self.outputs),
+        )
+
+
+class FieldEncoder(Encoder):
+    """A convolutional network of a field.
+
+    Averages over the field follow the convolutions: what is sought does not depend on the place.
+    """
+
+    def __call__(self) -> nn.Module:
+        w = self.width
+        return nn.Sequential(
+            nn.Unflatten(1, (1, *self.event_shape)),
+            nn.Conv2d(1, w, 3),
+            nn.SiLU(),
+            nn.Conv2d(w, 2 * w, 3, stride=2),
+            nn.SiLU(),
+            nn.Conv2d(2 * w, 4 * w, 3, stride=2),
             nn.SiLU(),
             _Average(),
-            nn.Linear(64, 64),
+            nn.Linear(4 * w, 4 * w),
             nn.SiLU(),
-            nn.Linear(64, WIDTH),
+            nn.Linear(4 * w, self.outputs),
         )
 
 
@@ -68,26 +90,19 @@ class _Average(nn.Module):
         return x.mean((-2, -1))
 
 
-def encoder_of(
-    observation: str, event_shape: tuple[int, ...]
-) -> SeriesEncoder | FieldEncoder | None:
-    """The encoder for a kind of observation; None where the numbers are few enough as they are.
+def encoder_of(observation: str, event_shape: tuple[int, ...], width: int = 16) -> Encoder:
+    """The encoder for a kind of observation.
 
     Raises:
         ValueError: if the kind is unknown, or its shape another one.
     """
     if observation == "vector":
-        return None
+        return VectorEncoder(event_shape, width)
     if observation == "series" and len(event_shape) == 1:
-        return SeriesEncoder(event_shape[0])
+        return SeriesEncoder(event_shape, width)
     if observation == "field" and len(event_shape) == 2 and min(event_shape) >= 9:
-        return FieldEncoder(*event_shape)
+        return FieldEncoder(event_shape, width)
     raise ValueError(
         f"an observation of kind {observation!r} and shape {event_shape} has no encoder: a series "
         "has one dimension, a field two of at least 9"
     )
-
-
-def inputs_of(event_shape: tuple[int, ...], observation: str) -> int:
-    """How many numbers a head sees of an observation."""
-    return prod(event_shape) if observation == "vector" else WIDTH

@@ -6,7 +6,7 @@ from math import prod
 import torch
 from torch import Tensor
 
-from bench.numerics.encoders import encoder_of, inputs_of
+from bench.numerics.encoders import Encoder
 from bench.numerics.networks import Activation, StackedMLP, evaluation_rows
 from bench.numerics.stacks import Stack
 
@@ -33,8 +33,8 @@ class RatioNetwork:
     @classmethod
     def create(
         cls,
-        observation: str,
-        event_shape: tuple[int, ...],
+        encoder: Encoder | None,
+        features: int,
         contexts: int,
         hidden: Sequence[int],
         activation: Activation,
@@ -43,33 +43,30 @@ class RatioNetwork:
         """Draws every member's parameters from its own generator.
 
         Args:
-            observation: vector, series or field: it chooses the encoder.
-            event_shape: shape of an observation.
+            encoder: builds the encoder; None where the head sees the features themselves.
+            features: number of features of an observation.
             contexts: number of context parameters.
             hidden: widths of the head's hidden layers.
             activation: the head's nonlinearity.
             generators: one CPU generator per member.
         """
-        architecture = encoder_of(observation, event_shape)
-        encoder = None if architecture is None else Stack.create(architecture, generators)
-        inputs = inputs_of(event_shape, observation) + contexts
-        return cls(encoder, StackedMLP((inputs, *hidden, 1), activation, generators), contexts)
+        encoding = None if encoder is None else Stack.create(encoder, generators)
+        inputs = (features if encoder is None else encoder.outputs) + contexts
+        return cls(encoding, StackedMLP((inputs, *hidden, 1), activation, generators), contexts)
 
     @classmethod
     def from_state(
         cls,
-        observation: str,
-        event_shape: tuple[int, ...],
+        encoder: Encoder | None,
         contexts: int,
         activation: Activation,
         state: Mapping[str, Tensor],
     ) -> "RatioNetwork":
-        """Rebuilds from `state`."""
+        """Rebuilds from `state`; encoder and contexts as in `create`."""
         own = {k.removeprefix(_ENCODER): v for k, v in state.items() if k.startswith(_ENCODER)}
         head = {k: v for k, v in state.items() if not k.startswith(_ENCODER)}
-        architecture = encoder_of(observation, event_shape)
-        encoder = None if architecture is None else Stack(architecture, own)
-        return cls(encoder, StackedMLP.from_state(head, activation), contexts)
+        encoding = None if encoder is None else Stack(encoder, own)
+        return cls(encoding, StackedMLP.from_state(head, activation), contexts)
 
     def state(self) -> dict[str, Tensor]:
         """All parameters by name, detached, members leading."""

@@ -45,6 +45,23 @@ def stack(members: Sequence[int], activation: str = "silu") -> StackedMLP:
     return net.to(CPU)
 
 
+@pytest.mark.parametrize("activation", ["relu", "silu"])
+@pytest.mark.parametrize("members", [1, 3])
+def test_slopes_are_those_of_autograd(activation: str, members: int) -> None:
+    """And their gradients in the parameters are those of differentiating backward twice."""
+    net = stack(range(members), activation)
+    x = torch.randn(members, 5, 3, dtype=torch.float64, requires_grad=True)
+    value, slopes = net.with_slopes(x, 2)
+    assert slopes.shape == (members, 2, 5, 1)
+    torch.testing.assert_close(value, net(x))
+    (expected,) = torch.autograd.grad(net(x).sum(), x, create_graph=True)
+    torch.testing.assert_close(slopes[..., 0].mT, expected[..., -2:])
+    own = torch.autograd.grad(slopes.square().sum(), net.weights)
+    twice = torch.autograd.grad(expected[..., -2:].square().sum(), net.weights)
+    for a, b in zip(own, twice, strict=True):
+        torch.testing.assert_close(a, b)
+
+
 def reference(net: StackedMLP, member: int) -> nn.Sequential:
     """One member as PyTorch's own layers."""
     activation = nn.ReLU if net.activation == "relu" else nn.SiLU
@@ -557,7 +574,7 @@ def test_a_classifier_in_two_contexts() -> None:
         [Parameter(name, -1, 1, "interest", (-0.5, 0.5)) for name in "ab"], ["a", "b"]
     )
     features = Features(space, Transform(), torch.zeros(2), torch.ones(2))
-    net = RatioNetwork.create("vector", (2,), 2, (8,), "silu", seeds(range(2)))
+    net = RatioNetwork.create(None, 2, 2, (8,), "silu", seeds(range(2)))
     x, context = torch.randn(5, 2), 2 * torch.rand(3, 2) - 1
     for coefficients in (torch.zeros(2, 81), torch.zeros(2, 1)):
         normaliser = Normaliser(coefficients.double(), 2)
