@@ -97,6 +97,10 @@ class RatioNetwork:
         parts = [self.encoder(part) for part in torch.split(y, rows, dim=1)]
         return torch.cat(parts, 1)
 
+    def encoding(self, y: Tensor) -> Tensor:
+        """As `encode`, in one piece: for batches of training."""
+        return y if self.encoder is None else self.encoder(y)
+
     def __call__(self, inputs: Tensor) -> Tensor:
         """Log-odds (members, n) of features and context side by side, (members, n, …)."""
         if self.encoder is not None:

@@ -1,0 +1,144 @@
+"""Score terms: their units, their balance, and what a score-augmented ratio learns."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+import torch
+from bench.methods.nler import NLER, NLERSA, NLERConfig
+
+from bench.contracts import HasLogProb, HasScore, Run
+from bench.errors import NotApplicable
+from bench.numerics.scores import Balance, ScoreScale
+from bench.numerics.seeds import generator
+from bench.stages.bank import SimulationBank, features_of
+from bench.stages.registry import Registry
+from bench.stages.store import Store
+
+REGISTRY = Registry([Path(__file__).parents[1] / "asymmetric.py"])
+SMALL = {"width": 8, "training": {"epochs": 5, "batch_size": 256, "steps": 600}}
+
+
+def run() -> Run:
+    def stream(member: int, what: str) -> torch.Generator:
+        return generator("scores", member, what)
+
+    return Run(torch.device("cpu"), stream, lambda **_: None)
+
+
+def test_scale_of_scores() -> None:
+    """Two members, two parameters; standard deviations that vary fiftyfold are found again."""
+    rng = torch.Generator().manual_seed(0)
+    eta = 2 * torch.rand(2, 20_000, 2, generator=rng) - 1
+    a, b = eta.unbind(-1)
+    true = torch.stack([(2 * a + 0.3 * b).exp(), (1 - a * b + 0.5 * b**2).exp()], -1)
+    true = true * torch.tensor([1.0, 7.0])[:, None, None]
+    score = true * torch.randn(true.shape, generator=rng)
+    scale = ScoreScale.estimate(score, eta)
+    torch.testing.assert_close(scale(eta), true, rtol=0.12, atol=0)
+    torch.testing.assert_close((score / scale(eta)).square().mean(1), torch.ones(2, 2))
+    exact_zero = ScoreScale.estimate(torch.zeros(1, 100, 2), eta[:1, :100])
+    assert exact_zero(eta[:1, :5]).isfinite().all()
+
+
+def test_weights_balance_gradients() -> None:
+    """Each member's and term's own; later looks move the average by a tenth."""
+    x = torch.tensor([[1.0, 2.0], [3.0, 4.0]], requires_grad=True)
+    factors = torch.tensor([[5.0, 0.1], [2.0, 10.0]])
+
+    def losses(factors: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+        return x.square().sum(1), torch.stack([f * x.square().sum(1) for f in factors.T], -1)
+
+    balance = Balance(lambda: [x], relative=0.5)
+    torch.testing.assert_close(balance(*losses(factors)), 0.5 / factors)
+    for _ in range(49):
+        torch.testing.assert_close(balance(*losses(2 * factors)), 0.5 / factors)
+    moved = 0.9 * 0.5 / factors + 0.1 * 0.25 / factors
+    torch.testing.assert_close(balance(*losses(2 * factors)), moved)
+    assert x.grad is None
+
+
+@pytest.mark.parametrize("weights", ["off", "fixed"])
+def test_ratios_to_the_evidence(weights: str, tmp_path: Path) -> None:
+    """Both components share the denominator: their difference is that of log-densities."""
+    task, store = REGISTRY.task("asymmetric"), Store(tmp_path)
+    features = features_of(task, store)
+    settings = SMALL | {"weights": weights, "training": {"batch_size": 256, "steps": 2500}}
+    method = NLERSA(NLERConfig.model_validate(settings))
+    bank = SimulationBank(task, store, 20_000, [0], "fresh", 0)
+    surrogate = method.fit(task, bank, features, [0], run())
+    assert bank.spent == 20_000
+    assert surrogate.reference == "evidence"
+    context = task.nominal[None]
+    exact, learned = [], surrogate.log_ratio
+    for name, component in task.components("test").items():
+        assert isinstance(component, HasLogProb)
+        x = component.simulate(context.expand(1000, -1), generator("scores", name)).float()
+        own = [c.log_prob(x.double(), context.double()) for c in task.components("test").values()]
+        exact = own[0] - own[1]
+        ratios = learned(x, context)[..., 0]
+        near = exact.abs() < 4  # where both components are likely enough to be told apart
+        error = (ratios[:, 0] - ratios[:, 1] - exact)[:, near].abs().median(1).values
+        assert near.sum() > 20
+        assert (error < 0.4).all(), (name, error)
+    state = surrogate.state()
+    assert state is not None
+    again = method.restore(task, features, state)
+    contexts = task.space.draw_context(5, generator("contexts"))
+    assert torch.equal(again.log_ratio(x[:9], contexts), surrogate.log_ratio(x[:9], contexts))
+
+
+def test_scores_help_a_small_budget(tmp_path: Path) -> None:
+    """On the near Gaussians slopes are nearer the exact scores than without; noise spoils it."""
+    task, store = REGISTRY.task("gaussians-near"), Store(tmp_path)
+    features = features_of(task, store)
+    component = task.components("test")["signal"]
+    assert isinstance(component, HasScore)
+    context = task.space.draw_context(2000, generator("contexts"))
+    x = component.simulate(context, generator("x")).float()
+    exact = features.score(component.score(x, context), context)
+    errors = {}
+    for label, settings in {
+        "nler": {},
+        "fixed": {"weights": "fixed"},
+        "adaptive": {"weights": "adaptive"},
+        "noisy": {"weights": "fixed", "score_noise": 20.0},
+    }.items():
+        method = NLER(NLERConfig.model_validate(SMALL | settings))
+        bank = SimulationBank(task, store, 4000, [0], "fresh", 0)
+        net = method.fit_component("signal", task, bank, features, [0], run()).net
+        encoded = net.encode(features(x)[None])
+        joint = torch.cat([encoded, features.context(context)[None]], -1)
+        slopes = net.head.with_slopes(joint, 1)[1][0, 0].detach()
+        errors[label] = float((slopes - exact).square().mean() / exact.square().mean())
+    assert errors["fixed"] < 0.3 * errors["nler"], errors
+    assert errors["adaptive"] < 0.5 * errors["nler"], errors
+    assert errors["noisy"] > 2 * errors["fixed"], errors
+
+
+def test_a_member_is_what_it_is_alone(tmp_path: Path) -> None:
+    """Nothing couples members: to rounding, as products of stacks round differently."""
+    task, store = REGISTRY.task("gaussians-near"), Store(tmp_path)
+    features = features_of(task, store)
+    short = {"weights": "adaptive", "width": 4, "training": {"epochs": 1, "steps": 60}}
+    method = NLERSA(NLERConfig.model_validate(short))
+
+    def fitted(members: list[int]) -> torch.Tensor:
+        bank = SimulationBank(task, store, 4000, members, "fresh", 0)
+        return method.fit(task, bank, features, members, run()).log_ratio(
+            torch.randn(50, 2, generator=generator("x")), task.nominal[None]
+        )
+
+    torch.testing.assert_close(fitted([0, 1])[1], fitted([1])[0], rtol=2e-3, atol=2e-3)
+
+
+def test_who_cannot_have_scores(monkeypatch: pytest.MonkeyPatch) -> None:
+    class NoScore:
+        """A component that can be simulated alone."""
+
+    task = REGISTRY.task("gaussians-near")
+    monkeypatch.setattr(type(task), "components", lambda self, split: {"signal": NoScore()})
+    NLER(NLERConfig()).check(task)
+    with pytest.raises(NotApplicable, match="'signal' of gaussians-near has no score"):
+        NLERSA(NLERConfig(weights="adaptive")).check(task)
