@@ -207,3 +207,30 @@ def features(
     for form, content in subject.figure(*tasks).items():
         store.write_bytes(f"{subject.NAME}.{form}", content)
     click.echo(subject.table(rows), nl=False)
+
+
+@study.command(name="equivalence")
+@click.argument("results", type=click.Path())
+@click.option(
+    "--out",
+    type=click.Path(),
+    default="results/studies",
+    show_default=True,
+    help="Folder of tables.",
+)
+def equivalence(results: str, out: str) -> None:
+    """Measure how many times the simulations score-augmented training is worth.
+
+    RESULTS is a folder of `bench run score`, or of another run with a method at several budgets
+    without scores, and with them.
+    """
+    from bench.leaderboard.results import Results
+    from bench.stages.store import Store
+    from bench.studies import equivalence as subject
+
+    rows = subject.rows(Results(Store.open(Path(results))))
+    store = Store(Path(out))
+    text = subject.markdown(rows)
+    store.write_bytes(f"{subject.NAME}.csv", subject.csv(rows).encode())
+    store.write_bytes(f"{subject.NAME}.md", text.encode())
+    click.echo(text, nl=False)

@@ -1,0 +1,179 @@
+"""The data-equivalence factor of score-augmented training, from stored scores.
+
+How many times the simulations a plain method needs to match one that sees scores too, metric by
+metric, at the same network (Shen & Kuusela 2026 claim ten). Fits are matched by their
+configurations, which may differ in nothing but in what concerns scores.
+"""
+
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import asdict, dataclass
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from bench.errors import UsageError
+from bench.leaderboard.render import csv_of
+from bench.leaderboard.results import Fit, Results
+from bench.numerics.equivalence import factor
+
+NAME = "equivalence"
+METRICS = ("score_error", "bce", "likelihood_ratio_error", "mle_distance", "interval_score")
+_OF_SCORES = {"weights", "weight", "score_share", "score_noise"}  # of a configuration
+
+
+@dataclass(frozen=True)
+class Row:
+    """One factor.
+
+    Args:
+        task, plain, other: the task, and the labels of the two methods.
+        metric: its name and, after a slash, its key.
+        budget: of the other method.
+        members: networks of the other method.
+        plain_members: the fewest networks of the plain method at any budget.
+        largest: the largest budget of the plain method.
+        value, low, high, beyond: as in `Factor`.
+    """
+
+    task: str
+    plain: str
+    other: str
+    metric: str
+    budget: int
+    members: int
+    plain_members: int
+    largest: int
+    value: float
+    low: float
+    high: float
+    beyond: str
+
+
+def rows(results: Results) -> list[Row]:
+    """Measures every factor that the results allow.
+
+    Raises:
+        UsageError: if there are no two methods to compare.
+    """
+    learned = [fit for fit in results.fits if "weights" in _config(fit) and fit.members]
+    out = []
+    for other in (fit for fit in learned if _config(fit)["weights"] != "off"):
+        plain = sorted(
+            (fit for fit in learned if _config(fit)["weights"] == "off" and _same(fit, other)),
+            key=_budget,
+        )
+        if len(plain) > 1:
+            out += list(_compare(results, plain, other))
+    if not out:
+        raise UsageError(
+            "no two methods to compare: a learning curve needs two budgets without scores, and a "
+            "fit with scores of the same network"
+        )
+    return sorted(out, key=lambda r: (r.task, r.plain, r.other, METRICS.index(_name(r)), r.budget))
+
+
+def _config(fit: Fit) -> Mapping[str, Any]:
+    config: Mapping[str, Any] = fit.identity.get("method", {}).get("config", {})
+    return config
+
+
+def _budget(fit: Fit) -> int:
+    return int(fit.identity["budget"])
+
+
+def _name(row: Row) -> str:
+    return row.metric.partition("/")[0]
+
+
+def _same(plain: Fit, other: Fit) -> bool:
+    """Whether two fits differ in nothing but budgets and scores."""
+
+    def rest(fit: Fit) -> list[Any]:
+        config = {k: v for k, v in _config(fit).items() if k not in _OF_SCORES}
+        return [fit.task, config, fit.identity["training_data"], fit.identity["seed"]]
+
+    return rest(plain) == rest(other)
+
+
+def _compare(results: Results, plain: Sequence[Fit], other: Fit) -> Iterator[Row]:
+    for plan in results.plans:
+        own = _left(results, other, plan)
+        curves = [_left(results, fit, plan) for fit in plain]
+        for metric in sorted(own, key=lambda m: METRICS.index(m.partition("/")[0])):
+            known = [(fit, c[metric]) for fit, c in zip(plain, curves, strict=True) if metric in c]
+            if len(known) < 2:
+                continue
+            budgets = np.array([_budget(fit) for fit, _ in known], float)
+            values = [v for _, v in known]
+            found = factor(budgets, values, _budget(other), own[metric])
+            yield Row(
+                other.task,
+                plain[0].label,
+                other.label,
+                metric,
+                _budget(other),
+                len(own[metric]),
+                min(len(v) for v in values),
+                int(budgets[-1]),
+                **asdict(found),
+            )
+
+
+def _left(results: Results, fit: Fit, plan: str) -> dict[str, NDArray[np.float64]]:
+    """What each member has left to learn, by metric: zero for the truth, where that is known."""
+    scores = results.scores(fit, plan)
+    if scores is None:
+        return {}
+    exact = next((f for f in results.fits if f.oracle and f.task == fit.task), None)
+    truth = results.scores(exact, plan) if exact else None
+    out = {}
+    for name, values in scores.values.items():
+        metric = name.partition("/")[0]
+        if metric not in METRICS:
+            continue
+        left = values.mean(1)
+        if metric == "interval_score":
+            if truth is None:
+                continue
+            left = left - truth.values[name].mean()
+        if np.isfinite(left).all():
+            out[name] = left
+    return out
+
+
+def shown(row: Row) -> str:
+    """A factor with its interval, "> 10" where the budgets end before it is reached."""
+
+    def number(value: float) -> str:
+        return "0" if value == 0 else "∞" if np.isinf(value) else f"{value:.2g}"
+
+    sign = f"{row.beyond} " if row.beyond else ""
+    if row.beyond and row.low == row.high:  # no replicate is within range
+        return f"{sign}{number(row.value)}"
+    return f"{sign}{number(row.value)} [{number(row.low)}, {number(row.high)}]"
+
+
+def markdown(found: Sequence[Row]) -> str:
+    """Renders a table for each task and pair of methods: metrics down, budgets across."""
+    parts = []
+    for pair in dict.fromkeys((r.task, r.plain, r.other) for r in found):
+        chosen = [r for r in found if (r.task, r.plain, r.other) == pair]
+        budgets = sorted({r.budget for r in chosen})
+        lines = [
+            f"### {pair[0]}: {pair[2]} against {pair[1]}\n",
+            "| metric | " + " | ".join(f"{b:,} calls" for b in budgets) + " |",
+            "| --- " * (len(budgets) + 1) + "|",
+        ]
+        for metric in dict.fromkeys(r.metric for r in chosen):
+            cells = {r.budget: shown(r) for r in chosen if r.metric == metric}
+            lines.append(
+                f"| {metric.rstrip('/')} | " + " | ".join(cells.get(b, "–") for b in budgets) + " |"
+            )
+        parts.append("\n".join(lines) + "\n")
+    return "\n".join(parts)
+
+
+def csv(found: Sequence[Row]) -> str:
+    """Renders comma-separated values."""
+    return csv_of([asdict(row) for row in found])

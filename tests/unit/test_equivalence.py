@@ -1,0 +1,112 @@
+"""The data-equivalence factor, where the answer is known."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from bench.errors import UsageError
+from bench.leaderboard.results import Results
+from bench.numerics.equivalence import equivalent_budget, factor
+from bench.stages.store import Store
+from bench.studies import equivalence as study
+
+BUDGETS = np.array([1e3, 3e3, 1e4, 3e4, 1e5])
+
+
+def test_budget_on_a_power_law() -> None:
+    """Left to learn 5/N: exactly linear in logarithms."""
+    curve = 5 / BUDGETS
+    for wanted in (1e3, 2e3, 7e4, 1e5):
+        assert equivalent_budget(BUDGETS, curve, 5 / wanted) == pytest.approx(wanted)
+    assert equivalent_budget(BUDGETS, curve, 1.0) == 0
+    assert equivalent_budget(BUDGETS, curve, 1e-6) == np.inf
+    assert equivalent_budget(BUDGETS, curve, -1.0) == np.inf
+
+
+def test_a_curve_that_rises_in_between_is_levelled() -> None:
+    curve = np.array([1.0, 0.2, 0.4, 0.1, 0.05])
+    levelled = np.sqrt(0.2 * 0.4)
+    assert equivalent_budget(BUDGETS, curve, levelled) == pytest.approx(3e3)
+    assert 1e3 < equivalent_budget(BUDGETS, curve, 0.35) < 3e3
+
+
+def test_interval_covers_the_true_factor() -> None:
+    """A method worth ten times the simulations, five noisy members each, 60 repetitions."""
+    rng = np.random.default_rng(0)
+    covered = []
+    for seed in range(60):
+        plain = [5 / b * rng.lognormal(0, 0.3, 5) for b in BUDGETS]
+        other = 5 / 3e4 * rng.lognormal(0, 0.3, 5)
+        found = factor(BUDGETS, plain, 3e3, other, draws=200, seed=seed)
+        covered.append(found.low <= 10 <= found.high)
+    # Percentile intervals of five members are somewhat short.
+    assert np.mean(covered) > 0.75
+
+
+def test_out_of_range_is_a_bound() -> None:
+    plain = [5 / b * np.ones(3) for b in BUDGETS]
+    found = factor(BUDGETS, plain, 3e4, np.full(3, 1e-9))
+    assert (found.beyond, found.value, found.low, found.high) == (">", 1e5 / 3e4, np.inf, np.inf)
+    found = factor(BUDGETS, plain, 1e4, np.full(3, 1.0))
+    assert (found.beyond, found.value, found.low) == ("<", 0.1, 0)
+
+
+def stored(path: Path) -> Results:
+    """Scores as a run stores them: what is left falls as 1/N, with scores a tenth of it."""
+    store = Store(path)
+    store.write("plans/heldout-1", {"plan": {"kind": "heldout"}, "seed": 0}, {})
+    for method, weights, share in (("nler", "off", 1.0), ("nler-sa", "adaptive", 0.1)):
+        for budget in (1000, 3000, 10_000, 30_000):
+            folder = f"gp/{method}-{budget}"
+            config = {"width": 4, "weights": weights}
+            config |= {} if weights == "off" else {"weight": 1.0}
+            record = {
+                "task": "gp",
+                "method": method,
+                "configuration": "3k",
+                "oracle": False,
+                "identity": {
+                    "budget": budget,
+                    "seed": 0,
+                    "training_data": "fresh",
+                    "method": {"name": method, "config": config},
+                },
+            }
+            store.write(f"fits/{folder}/fit", record, {})
+            for member in range(3):
+                left = share * 50 / budget * (1 + 0.01 * member)
+                arrays = {
+                    "point": np.full(4, -1),
+                    "set": np.arange(4),
+                    "score_error/field.length": np.full(4, left),
+                    "width/length": np.ones(4),
+                }
+                key = f"{folder}/heldout-1/member-{member:03d}"
+                store.write(f"fits/{folder}/member-{member:03d}", {"status": "done"}, {})
+                store.write(f"scores/{key}", {"status": "done"}, arrays)
+    return Results(Store.open(path))
+
+
+def test_study_of_stored_scores(tmp_path: Path) -> None:
+    found = study.rows(stored(tmp_path))
+    assert [r.budget for r in found] == [1000, 3000, 10_000, 30_000]
+    assert {r.metric for r in found} == {"score_error/field.length"}
+    for row in found[:2]:
+        assert row.value == pytest.approx(10, rel=0.02)
+        assert row.low < 10.1
+        assert row.high > 9.9
+    assert found[2].beyond == ">"
+    assert found[2].value == 3
+    text = study.markdown(found)
+    assert "### gp: nler-sa:3k against nler:3k" in text
+    assert "| score_error/field.length | 10 [9.9, 10] | 10 [9.9, ∞] | > 3 | > 1 |" in text
+    assert study.csv(found).count("\n") == 5
+
+
+def test_nothing_to_compare(tmp_path: Path) -> None:
+    Store(tmp_path).write("run", {}, {})
+    with pytest.raises(UsageError, match="no two methods to compare"):
+        study.rows(Results(Store(tmp_path)))
