@@ -31,6 +31,14 @@ from bench.errors import NotApplicable
 from bench.numerics.coordinates import Coordinates, cell_noise
 from bench.numerics.flows import FlowShape, ZukoFlow
 from bench.numerics.networks import Activation, evaluation_rows
+from bench.numerics.scores import (
+    Augmentation,
+    ScoreTerms,
+    need_scores,
+    slopes_of,
+    standard_scores,
+    without_scores,
+)
 from bench.numerics.stacks import Stack
 from bench.numerics.training import SEARCH, Training, train
 
@@ -69,6 +77,7 @@ class DLEConfig(Settings):
         training: how the flow trains.
         affine: the flow of series and fields, for which those above are not used; none if None.
         draws: points of a unit cell over which the density of counts is averaged.
+        scores: how slopes are matched to exact scores; not at all where None.
     """
 
     transforms: int = Field(default=4, ge=1)
@@ -81,6 +90,7 @@ class DLEConfig(Settings):
     training: Training = Training(learning_rate=3e-3, batch_size=1024, epochs=12)
     affine: AffineFlow | None = AffineFlow()
     draws: int = Field(default=4, ge=1)
+    scores: ScoreTerms | None = None
 
 
 class DLE(ComponentMethod):
@@ -95,6 +105,7 @@ class DLE(ComponentMethod):
     Config = DLEConfig
     configurations: ClassVar[Mapping[str, Mapping[str, Any]]] = {
         "tuned": {},
+        "scores": {"scores": {}},
         # The paper's flows see its component simulations alone: half of what its classifiers cost.
         "published": {
             "budget_share": 0.5,
@@ -126,9 +137,11 @@ class DLE(ComponentMethod):
                 )
         elif self.config.affine is None:
             raise NotApplicable("this configuration is for vectors")
+        if self.config.scores is not None:
+            need_scores(task)
 
     def settings(self, task: Task) -> dict[str, Any]:
-        settings = super().settings(task)
+        settings = without_scores(super().settings(task))
         unused = {"affine"} if task.observation == "vector" else _OF_VECTORS
         return {
             name: value
@@ -163,7 +176,8 @@ class DLE(ComponentMethod):
         run: Run,
     ) -> "ConditionalDensity":
         spent = int(bank.budget * self.config.budget_share)
-        own = bank.draw(component, spent // len(task.component_names))
+        terms = self.config.scores
+        own = bank.draw(component, spent // len(task.component_names), score=terms is not None)
         held_out = max(1, int(len(own) * self.config.validation_share))
         noise = [run.generator(m, f"{component} noise") for m in members]
 
@@ -181,8 +195,21 @@ class DLE(ComponentMethod):
             vectorise=self.vectorise,
         ).to(run.device)
 
-        def loss(z: Tensor, eta: Tensor) -> Tensor:
-            return -flow(z, eta).mean(1)
+        scores: list[Tensor] = []
+        augmentation = None
+        if terms is not None:
+            targets = standard_scores(own, features, held_out, terms, noise)
+            scores = [t.to(run.device) for t in targets]
+            augmentation = Augmentation(terms, flow.parameters)
+
+        def loss(z: Tensor, eta: Tensor, *scores: Tensor) -> Tensor:
+            if augmentation is None:
+                return -flow(z, eta).mean(1)
+            n = augmentation.matched(z.shape[1])
+            values, slopes = slopes_of(lambda eta: flow(z[:, :n], eta), eta[:, :n])
+            rest = flow(z[:, n:], eta[:, n:])
+            negative = -torch.cat([values, rest], 1).mean(1)
+            return augmentation(negative, slopes, *(t[:, :n] for t in scores))
 
         def redraw(data: Sequence[Tensor]) -> None:
             data[0].copy_(coordinates(continuous(x)))
@@ -190,13 +217,13 @@ class DLE(ComponentMethod):
         curves = train(
             flow,
             loss,
-            [coordinates(y).to(run.device), eta[:, held_out:]],
-            [coordinates(validating).to(run.device), eta[:, :held_out]],
+            [coordinates(y).to(run.device), *(t[:, held_out:] for t in (eta, *scores))],
+            [coordinates(validating).to(run.device), *(t[:, :held_out] for t in (eta, *scores))],
             [run.generator(m, f"{component} shuffle") for m in members],
             self._sizes(task).training,
             run,
             refresh=redraw if task.discrete else None,
-            record=self.vectorise,
+            record=self.vectorise and (terms is None or terms.recordable),
             label=component,
         )
         log = FitLog(flow.count, [{"": curve} for curve in curves])

@@ -31,6 +31,14 @@ from bench.numerics.encoders import Encoder, encoder_of
 from bench.numerics.networks import Activation, evaluation_rows
 from bench.numerics.normaliser import NODES, Normaliser
 from bench.numerics.ratio import RatioNetwork, flat
+from bench.numerics.scores import (
+    Augmentation,
+    ScoreTerms,
+    need_scores,
+    slopes_of,
+    standard_scores,
+    without_scores,
+)
 from bench.numerics.training import SEARCH, Training, train
 
 _NORMALISING = 1 << 18  # simulations of the reference that normalise ratios, held-out ones first
@@ -52,6 +60,7 @@ class LREConfig(Settings):
             first, at most 262,144.
         training: how the classifier trains on vectors.
         encoded: how it trains where an encoder reads series or fields; not at all where None.
+        scores: how slopes are matched to exact scores; not at all where None.
     """
 
     hidden: tuple[int, ...] = (120, 120, 120)
@@ -63,6 +72,7 @@ class LREConfig(Settings):
     normalise: bool = True
     training: Training = Training(learning_rate=1e-2, batch_size=1024, epochs=9)
     encoded: Training | None = Training(learning_rate=3e-3, batch_size=256, epochs=10, steps=4000)
+    scores: ScoreTerms | None = None
 
 
 class LRE(ComponentMethod):
@@ -90,6 +100,7 @@ class LRE(ComponentMethod):
             },
         },
         "unnormalised": {"normalise": False},
+        "scores": {"scores": {}},
     }
     search: ClassVar[Mapping[str, Sequence[Any]]] = {
         "activation": ("relu", "silu"),
@@ -103,6 +114,8 @@ class LRE(ComponentMethod):
                 raise NotApplicable("this configuration is for vectors")
         except ValueError as error:
             raise NotApplicable(f"{task.name}: {error}") from error
+        if self.config.scores is not None:
+            need_scores(task)
         if self.config.reference == "fixed" and self.config.reference_share == 0:
             raise NotApplicable("lre needs a reference_share for its fixed reference")
         if self.config.normalise and len(task.space.context_index) not in NODES:
@@ -112,7 +125,7 @@ class LRE(ComponentMethod):
             )
 
     def settings(self, task: Task) -> dict[str, Any]:
-        settings = super().settings(task)
+        settings = without_scores(super().settings(task))
         del settings["encoded" if task.observation == "vector" else "training"]
         return settings
 
@@ -139,7 +152,12 @@ class LRE(ComponentMethod):
         run: Run,
     ) -> "Classifier":
         spent = int(bank.budget * self.config.reference_share)
-        own = bank.draw(component, (bank.budget - spent) // len(task.component_names))
+        terms = self.config.scores
+        own = bank.draw(
+            component,
+            (bank.budget - spent) // len(task.component_names),
+            score=terms is not None,
+        )
         reference = self._reference(task, bank)
         n_reference = reference.shape[1]
         context = torch.stack(
@@ -149,6 +167,10 @@ class LRE(ComponentMethod):
             ]
         )
         held_out = [max(1, int(n * self.config.validation_share)) for n in (len(own), n_reference)]
+        scores: list[Tensor] = []
+        if terms is not None:
+            noise = [run.generator(m, f"{component} noise") for m in members]
+            scores = standard_scores(own, features, held_out[0], terms, noise)
 
         def rows(validation: bool) -> list[Tensor]:
             parts = []
@@ -159,7 +181,12 @@ class LRE(ComponentMethod):
                 part = slice(0, n) if validation else slice(n, None)
                 y = flat(features(x[:, part]), task.event_shape)
                 inputs = torch.cat([y, features.context(eta[:, part])], -1)
-                parts.append((inputs, torch.full(inputs.shape[:2], label)))
+                # The reference has no scores: its rows, labelled 0, do not count.
+                targets = [
+                    t[:, part] if label else t.new_zeros(*inputs.shape[:2], t.shape[2])
+                    for t in scores
+                ]
+                parts.append((inputs, torch.full(inputs.shape[:2], label), *targets))
             return [torch.cat(p, 1).to(run.device) for p in zip(*parts, strict=True)]
 
         data, validation = rows(False), rows(True)
@@ -181,11 +208,24 @@ class LRE(ComponentMethod):
                 drawn = features.context(task.space.draw_context(n, generator))
                 data[0][m, first_reference:, -drawn.shape[-1] :] = drawn.to(run.device)
 
-        def loss(inputs: Tensor, label: Tensor) -> Tensor:
-            losses = functional.binary_cross_entropy_with_logits(
-                net(inputs), label, reduction="none"
-            )
+        augmentation = None if terms is None else Augmentation(terms, net.parameters)
+
+        def entropy(log_odds: Tensor, label: Tensor) -> Tensor:
+            losses = functional.binary_cross_entropy_with_logits(log_odds, label, reduction="none")
             return losses.mean(1)
+
+        def loss(inputs: Tensor, label: Tensor, *scores: Tensor) -> Tensor:
+            if augmentation is None:
+                return entropy(net(inputs), label)
+            n = augmentation.matched(label.shape[1])
+            encoded = net.encoding(inputs[:, :n, :-dimensions])
+            values, slopes = slopes_of(
+                lambda eta: net.decide(encoded, eta), inputs[:, :n, -dimensions:]
+            )
+            log_odds = torch.cat([values, net(inputs[:, n:])], 1)
+            standard, per_unit = (t[:, :n] for t in scores)
+            unscored = entropy(log_odds, label)
+            return augmentation(unscored, slopes, standard, per_unit, label[:, :n])
 
         curves = train(
             net,
@@ -196,6 +236,7 @@ class LRE(ComponentMethod):
             (net.encoder and self.config.encoded) or self.config.training,
             run,
             refresh=redraw if self.config.redraw else None,
+            record=terms is None or terms.recordable,
             label=component,
         )
         log = FitLog(net.count, [{"": curve} for curve in curves])

@@ -1,19 +1,14 @@
-r"""NLER and NLER-SA: ratios to the evidence, and their slopes matched to exact scores.
+"""NLER and NLER-SA: ratios to the evidence, and their slopes matched to exact scores.
 
 An encoder reads x, a small smooth head reads the encoding and η, and a classifier separates pairs
 that were simulated together from pairs whose context is drawn anew (Hermans, Begy & Louppe 2020,
-arXiv:1903.04057). Score augmentation (Brehmer et al. 2018, arXiv:1805.00020; Shen & Kuusela 2026)
-adds the squared errors of slopes against the exact scores that come with the simulations,
-
-.. math:: \sum_j w_j\, E(\partial_{\eta_j} \log\hat r(x|\eta) - \partial_{\eta_j} \log p(x|\eta))^2
-
-in units of the scores' standard deviation at η. The context enters after the encoder, so that
-slopes take a pass of the head alone.
+arXiv:1903.04057). NLER-SA matches its slopes to scores (Shen & Kuusela 2026): the context enters
+after the encoder, so that they take a pass of the head alone.
 """
 
 import math
 from collections.abc import Mapping, Sequence
-from typing import Any, ClassVar, Literal
+from typing import Any, ClassVar
 
 import torch
 from pydantic import Field
@@ -25,18 +20,22 @@ from bench.contracts import (
     ComponentMethod,
     Features,
     FitLog,
-    HasScore,
     ReferenceKind,
     Run,
     Settings,
-    Simulations,
     Task,
 )
 from bench.errors import NotApplicable
 from bench.numerics.encoders import encoder_of
 from bench.numerics.normaliser import Normaliser
 from bench.numerics.ratio import RatioNetwork, flat
-from bench.numerics.scores import Balance, ScoreScale
+from bench.numerics.scores import (
+    Augmentation,
+    ScoreTerms,
+    need_scores,
+    standard_scores,
+    without_scores,
+)
 from bench.numerics.training import Training, train
 
 from .lre import Classifier
@@ -49,20 +48,13 @@ class NLERConfig(Settings):
         width: encoder and head grow with it: 4, 8 and 14 make networks of about 3,000, 10,000 and
             30,000 parameters.
         validation_share: share of every simulation held out for choosing the best epoch.
-        weights: of the score terms: off; fixed; or adaptive, so that every term's gradient is as
-            long as the classifier's, a member and parameter at a time.
-        weight: their size: the weight itself where fixed, and else the ratio of lengths.
-        score_share: share of each batch whose scores are matched.
-        score_noise: relative error put on the scores: its standard deviation in units of theirs.
+        scores: how slopes are matched to scores; not at all where None.
         training: how the network trains.
     """
 
     width: int = Field(default=14, ge=1)
     validation_share: float = Field(default=0.1, gt=0, le=0.5)
-    weights: Literal["off", "fixed", "adaptive"] = "off"
-    weight: float = Field(default=1.0, gt=0)
-    score_share: float = Field(default=0.25, gt=0, le=1)
-    score_noise: float = Field(default=0.0, ge=0)
+    scores: ScoreTerms | None = None
     training: Training = Training(learning_rate=3e-3, batch_size=256, epochs=10, steps=4000)
 
 
@@ -91,18 +83,11 @@ class NLER(ComponentMethod):
             encoder_of(task.observation, task.event_shape)
         except ValueError as error:
             raise NotApplicable(f"{task.name}: {error}") from error
-        if self.config.weights == "off":
-            return
-        for name, component in task.components("train").items():
-            if not isinstance(component, HasScore):
-                raise NotApplicable(f"component {name!r} of {task.name} has no score")
+        if self.config.scores is not None:
+            need_scores(task)
 
     def settings(self, task: Task) -> dict[str, Any]:
-        settings = super().settings(task)
-        if self.config.weights == "off":
-            for name in ("weight", "score_share", "score_noise"):
-                del settings[name]
-        return settings
+        return without_scores(super().settings(task))
 
     def reference_kind(self, task: Task) -> ReferenceKind:
         return "evidence"
@@ -116,9 +101,9 @@ class NLER(ComponentMethod):
         members: Sequence[int],
         run: Run,
     ) -> Classifier:
-        config, scored = self.config, self.config.weights != "off"
+        config, terms = self.config, self.config.scores
         n = bank.budget // len(task.component_names)
-        drawn = {name: bank.draw(name, n, score=scored) for name in task.component_names}
+        drawn = {name: bank.draw(name, n, score=terms is not None) for name in task.component_names}
         held_out = max(1, int(n * config.validation_share))
         rngs = {
             what: [run.generator(m, f"{component} {what}") for m in members]
@@ -127,8 +112,8 @@ class NLER(ComponentMethod):
         y = {name: flat(features(own.x), task.event_shape) for name, own in drawn.items()}
         eta = features.context(drawn[component].context)
         joint = [y[component], eta]
-        if scored:
-            joint += _standard_scores(drawn[component], features, held_out, config, rngs["noise"])
+        if terms is not None:
+            joint += standard_scores(drawn[component], features, held_out, terms, rngs["noise"])
 
         def pairs(rows: slice) -> list[Tensor]:
             """Contexts, and observations of the evidence, that know nothing of each other."""
@@ -150,7 +135,7 @@ class NLER(ComponentMethod):
             return [t.to(run.device) for t in (*(t[:, rows] for t in joint), *pairs(rows))]
 
         net = self._network(task, rngs["weights"]).to(run.device)
-        loss = _Loss(net, eta.shape[-1], config)
+        loss = _Loss(net, terms)
 
         def redraw(data: Sequence[Tensor]) -> None:
             for kept, new in zip(data[len(joint) :], pairs(slice(held_out, None)), strict=True):
@@ -165,7 +150,7 @@ class NLER(ComponentMethod):
             config.training,
             run,
             refresh=redraw,
-            record=config.weights != "adaptive",  # it looks at gradients now and then
+            record=terms is None or terms.recordable,
             label=component,
         )
         log = FitLog(net.count, [{"": curve} for curve in curves])
@@ -206,65 +191,34 @@ class NLERSA(NLER):
     family = "score-augmented"
     citation = "Shen & Kuusela (2026)"
     configurations: ClassVar[Mapping[str, Mapping[str, Any]]] = {
-        "tuned": {"weights": "adaptive"},
-        "10k": {"weights": "adaptive", "width": 8},
-        "3k": {"weights": "adaptive", "width": 4},
-        "fixed": {"weights": "fixed"},
-        "10k-fixed": {"weights": "fixed", "width": 8},
-        "3k-fixed": {"weights": "fixed", "width": 4},
+        "tuned": {"scores": {}},
+        "10k": {"scores": {}, "width": 8},
+        "3k": {"scores": {}, "width": 4},
+        "fixed": {"scores": {"weights": "fixed"}},
+        "10k-fixed": {"scores": {"weights": "fixed"}, "width": 8},
+        "3k-fixed": {"scores": {"weights": "fixed"}, "width": 4},
     }
 
 
-def _standard_scores(
-    own: Simulations,
-    features: Features,
-    held_out: int,
-    config: NLERConfig,
-    generators: Sequence[torch.Generator],
-) -> list[Tensor]:
-    """Scores in units of their standard deviation, and one over it, (members, n, d) each."""
-    assert own.score is not None
-    eta, score = features.context(own.context), features.score(own.score, own.context)
-    scale = ScoreScale.estimate(score[:, held_out:], eta[:, held_out:])(eta)
-    standard = score / scale
-    if config.score_noise:
-        noise = torch.stack([torch.randn(standard.shape[1:], generator=g) for g in generators])
-        standard = standard + config.score_noise * noise
-    return [standard, 1 / scale]
-
-
 class _Loss:
-    """Cross-entropy and, where there are scores, the squared errors of slopes.
+    """Cross-entropy of pairs and, where there are scores, the squared errors of slopes."""
 
-    In validation every row's slope counts, and terms have the weight 1: weights that move would
-    compare epochs unfairly.
-    """
-
-    def __init__(self, net: RatioNetwork, contexts: int, config: NLERConfig) -> None:
+    def __init__(self, net: RatioNetwork, terms: ScoreTerms | None) -> None:
         self.net = net
-        self.contexts = contexts
-        self.config = config
-        self.balance = Balance(net.parameters, config.weight)
+        self.augmentation = None if terms is None else Augmentation(terms, net.parameters)
 
     def __call__(self, y: Tensor, eta: Tensor, *rest: Tensor) -> Tensor:
-        scores, others = (rest[:2], rest[2:]) if self.config.weights != "off" else ((), rest)
-        context, *evidence = others
+        scores, (context, *evidence) = (rest[:2], rest[2:]) if self.augmentation else ((), rest)
         encoded = self.net.encoding(y)
         joint = torch.cat([encoded, eta], -1)
         apart = torch.cat([self.net.encoding(evidence[0]) if evidence else encoded, context], -1)
         negative = functional.softplus(self.net.head(apart)).mean((1, 2))
-        if not scores:
+        if self.augmentation is None:
             positive = functional.softplus(-self.net.head(joint)).mean((1, 2))
             return 0.5 * (positive + negative)
-        training = torch.is_grad_enabled()
-        matched = math.ceil(self.config.score_share * y.shape[1]) if training else y.shape[1]
-        value, slopes = self.net.head.with_slopes(joint[:, :matched], self.contexts)
+        matched = self.augmentation.matched(y.shape[1])
+        value, slopes = self.net.head.with_slopes(joint[:, :matched], self.net.contexts)
         values = torch.cat([value, self.net.head(joint[:, matched:])], 1)
         entropy = 0.5 * (functional.softplus(-values).mean((1, 2)) + negative)
         standard, per_unit = (t[:, :matched] for t in scores)
-        errors = (slopes[..., 0].mT * per_unit - standard).square().mean(1)
-        if not training:
-            return entropy + errors.sum(-1)
-        if self.config.weights == "fixed":
-            return entropy + self.config.weight * errors.sum(-1)
-        return entropy + (self.balance(entropy, errors) * errors).sum(-1)
+        return self.augmentation(entropy, slopes[..., 0].mT, standard, per_unit)

@@ -1,13 +1,63 @@
-"""Score terms of a loss: targets in standard units, weights that keep terms in balance."""
+r"""Score augmentation of a loss: slopes of a surrogate against exact scores.
 
+To a loss of :math:`\log\hat r` or :math:`\log\hat p` comes
+:math:`\sum_j w_j E(\partial_{\eta_j} \log\hat p(x|\eta) - \partial_{\eta_j} \log p(x|\eta))^2`
+over simulations (x, η) with their scores (Brehmer et al. 2018, arXiv:1805.00020; Shen & Kuusela
+2026), in units of the scores' standard deviation at η.
+"""
+
+import math
 from collections.abc import Callable, Sequence
 from itertools import combinations_with_replacement
+from typing import Any, Literal
 
 import torch
+from pydantic import Field
 from torch import Tensor
+
+from bench.contracts import Features, HasScore, Settings, Simulations, Task
+from bench.errors import NotApplicable
 
 _REFRESH = 50  # steps between two looks at the gradients
 _KEPT = 0.9  # share of the average that stays when a new look is taken
+
+
+class ScoreTerms(Settings):
+    """How a loss is augmented by scores.
+
+    Args:
+        weights: fixed; or adaptive, so that every term's gradient is as long as the loss's own, a
+            member and parameter at a time.
+        weight: their size: the weight itself where fixed, and else the ratio of lengths.
+        share: share of each batch whose slopes are matched.
+        noise: relative error put on the scores: its standard deviation in units of theirs.
+    """
+
+    weights: Literal["fixed", "adaptive"] = "adaptive"
+    weight: float = Field(default=1.0, gt=0)
+    share: float = Field(default=0.25, gt=0, le=1)
+    noise: float = Field(default=0.0, ge=0)
+
+    @property
+    def recordable(self) -> bool:
+        """Whether CUDA can record steps; adaptive weights look at gradients now and then."""
+        return self.weights == "fixed"
+
+
+def need_scores(task: Task) -> None:
+    """Refuses tasks without scores.
+
+    Raises:
+        NotApplicable: naming the component.
+    """
+    for name, component in task.components("train").items():
+        if not isinstance(component, HasScore):
+            raise NotApplicable(f"component {name!r} of {task.name} has no score")
+
+
+def without_scores(settings: dict[str, Any]) -> dict[str, Any]:
+    """Settings that identify a fit: `scores` appears only where there are any."""
+    return {k: v for k, v in settings.items() if k != "scores" or v is not None}
 
 
 class ScoreScale:
@@ -49,6 +99,95 @@ def _monomials(eta: Tensor) -> Tensor:
     parts = [torch.ones_like(eta[..., 0]), *eta.unbind(-1)]
     parts += [a * b for a, b in combinations_with_replacement(eta.unbind(-1), 2)]
     return torch.stack(parts, -1)
+
+
+def standard_scores(
+    own: Simulations,
+    features: Features,
+    held_out: int,
+    terms: ScoreTerms,
+    generators: Sequence[torch.Generator],
+) -> list[Tensor]:
+    """Targets of slopes, and what slopes are multiplied with before they are compared.
+
+    Args:
+        own: simulations with their scores.
+        features: the task's.
+        held_out: how many of the first simulations do not tell the scale.
+        terms: whose noise is put on the targets.
+        generators: of the noise, one per member.
+
+    Returns:
+        Scores in units of their standard deviation, and one over it, (members, n, d) each.
+    """
+    assert own.score is not None
+    eta, score = features.context(own.context), features.score(own.score, own.context)
+    scale = ScoreScale.estimate(score[:, held_out:], eta[:, held_out:])(eta)
+    standard = score / scale
+    if terms.noise:
+        noise = torch.stack([torch.randn(standard.shape[1:], generator=g) for g in generators])
+        standard = standard + terms.noise * noise
+    return [standard, 1 / scale]
+
+
+def slopes_of(function: Callable[[Tensor], Tensor], eta: Tensor) -> tuple[Tensor, Tensor]:
+    """Values (members, n) and their slopes (members, n, d), at contexts (members, n, d).
+
+    In training the slopes can be differentiated once more.
+    """
+    training = torch.is_grad_enabled()
+    with torch.enable_grad():
+        eta = eta.detach().requires_grad_()
+        values = function(eta)
+        (slopes,) = torch.autograd.grad(values.sum(), eta, create_graph=training)
+    return (values, slopes) if training else (values.detach(), slopes)
+
+
+class Augmentation:
+    """Adds score terms to a loss.
+
+    In validation all terms have the weight 1: weights that move would compare epochs unfairly.
+
+    Args:
+        terms: how.
+        parameters: gives what is trained, members leading.
+    """
+
+    def __init__(self, terms: ScoreTerms, parameters: Callable[[], Sequence[Tensor]]) -> None:
+        self.terms = terms
+        self._balance = Balance(parameters, terms.weight)
+
+    def matched(self, rows: int) -> int:
+        """How many rows of a batch have their slopes matched: the first ones."""
+        return math.ceil(self.terms.share * rows)
+
+    def __call__(
+        self,
+        loss: Tensor,
+        slopes: Tensor,
+        standard: Tensor,
+        per_unit: Tensor,
+        counted: Tensor | None = None,
+    ) -> Tensor:
+        """The augmented loss of each member, (members,).
+
+        Args:
+            loss: to augment, (members,).
+            slopes: (members, n, d).
+            standard, per_unit: as `standard_scores` returns them, of the same rows.
+            counted: 1 for rows that have a score, 0 for others, (members, n); all where None.
+        """
+        squares = (slopes * per_unit - standard).square()
+        if counted is None:
+            errors = squares.mean(1)
+        else:
+            rows = counted.sum(1, keepdim=True).clamp_min(1)
+            errors = (squares * counted[..., None]).sum(1) / rows
+        if not torch.is_grad_enabled():
+            return loss + errors.sum(-1)
+        if self.terms.weights == "fixed":
+            return loss + self.terms.weight * errors.sum(-1)
+        return loss + (self._balance(loss, errors) * errors).sum(-1)
 
 
 class Balance:

@@ -19,7 +19,7 @@ from bench.numerics.equivalence import factor
 
 NAME = "equivalence"
 METRICS = ("score_error", "bce", "likelihood_ratio_error", "mle_distance", "interval_score")
-_OF_SCORES = {"weights", "weight", "score_share", "score_noise"}  # of a configuration
+_SCORES = "scores"  # the setting that fits with scores have, and others lack
 
 
 @dataclass(frozen=True)
@@ -56,11 +56,11 @@ def rows(results: Results) -> list[Row]:
     Raises:
         UsageError: if there are no two methods to compare.
     """
-    learned = [fit for fit in results.fits if "weights" in _config(fit) and fit.members]
+    learned = [fit for fit in results.fits if fit.members and not fit.oracle]
     out = []
-    for other in (fit for fit in learned if _config(fit)["weights"] != "off"):
+    for other in (fit for fit in learned if _SCORES in _config(fit)):
         plain = sorted(
-            (fit for fit in learned if _config(fit)["weights"] == "off" and _same(fit, other)),
+            (fit for fit in learned if _SCORES not in _config(fit) and _same(fit, other)),
             key=_budget,
         )
         if len(plain) > 1:
@@ -90,8 +90,14 @@ def _same(plain: Fit, other: Fit) -> bool:
     """Whether two fits differ in nothing but budgets and scores."""
 
     def rest(fit: Fit) -> list[Any]:
-        config = {k: v for k, v in _config(fit).items() if k not in _OF_SCORES}
-        return [fit.task, config, fit.identity["training_data"], fit.identity["seed"]]
+        config = {k: v for k, v in _config(fit).items() if k != _SCORES}
+        return [
+            fit.task,
+            sorted(config),
+            config,
+            fit.identity["training_data"],
+            fit.identity["seed"],
+        ]
 
     return rest(plain) == rest(other)
 

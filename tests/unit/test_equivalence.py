@@ -58,11 +58,10 @@ def stored(path: Path) -> Results:
     """Scores as a run stores them: what is left falls as 1/N, with scores a tenth of it."""
     store = Store(path)
     store.write("plans/heldout-1", {"plan": {"kind": "heldout"}, "seed": 0}, {})
-    for method, weights, share in (("nler", "off", 1.0), ("nler-sa", "adaptive", 0.1)):
+    for method, scores, share in (("nler", {}, 1.0), ("nler-sa", {"scores": {"weight": 1.0}}, 0.1)):
         for budget in (1000, 3000, 10_000, 30_000):
             folder = f"gp/{method}-{budget}"
-            config = {"width": 4, "weights": weights}
-            config |= {} if weights == "off" else {"weight": 1.0}
+            config = {"width": 4, **scores}
             record = {
                 "task": "gp",
                 "method": method,

@@ -6,11 +6,13 @@ from pathlib import Path
 
 import pytest
 import torch
+from bench.methods.dle import DLE
+from bench.methods.lre import LRE
 from bench.methods.nler import NLER, NLERSA, NLERConfig
 
-from bench.contracts import HasLogProb, HasScore, Run
+from bench.contracts import ComponentMethod, HasLogProb, HasScore, Run
 from bench.errors import NotApplicable
-from bench.numerics.scores import Balance, ScoreScale
+from bench.numerics.scores import Augmentation, Balance, ScoreScale, ScoreTerms
 from bench.numerics.seeds import generator
 from bench.stages.bank import SimulationBank, features_of
 from bench.stages.registry import Registry
@@ -59,12 +61,12 @@ def test_weights_balance_gradients() -> None:
     assert x.grad is None
 
 
-@pytest.mark.parametrize("weights", ["off", "fixed"])
-def test_ratios_to_the_evidence(weights: str, tmp_path: Path) -> None:
+@pytest.mark.parametrize("scores", [None, {"weights": "fixed"}], ids=["plain", "scores"])
+def test_ratios_to_the_evidence(scores: dict[str, str] | None, tmp_path: Path) -> None:
     """Both components share the denominator: their difference is that of log-densities."""
     task, store = REGISTRY.task("asymmetric"), Store(tmp_path)
     features = features_of(task, store)
-    settings = SMALL | {"weights": weights, "training": {"batch_size": 256, "steps": 2500}}
+    settings = SMALL | {"scores": scores, "training": {"batch_size": 256, "steps": 2500}}
     method = NLERSA(NLERConfig.model_validate(settings))
     bank = SimulationBank(task, store, 20_000, [0], "fresh", 0)
     surrogate = method.fit(task, bank, features, [0], run())
@@ -101,9 +103,9 @@ def test_scores_help_a_small_budget(tmp_path: Path) -> None:
     errors = {}
     for label, settings in {
         "nler": {},
-        "fixed": {"weights": "fixed"},
-        "adaptive": {"weights": "adaptive"},
-        "noisy": {"weights": "fixed", "score_noise": 20.0},
+        "fixed": {"scores": {"weights": "fixed"}},
+        "adaptive": {"scores": {"weights": "adaptive"}},
+        "noisy": {"scores": {"weights": "fixed", "noise": 20.0}},
     }.items():
         method = NLER(NLERConfig.model_validate(SMALL | settings))
         bank = SimulationBank(task, store, 4000, [0], "fresh", 0)
@@ -117,11 +119,53 @@ def test_scores_help_a_small_budget(tmp_path: Path) -> None:
     assert errors["noisy"] > 2 * errors["fixed"], errors
 
 
+def slope_error(method: ComponentMethod, store: Store) -> float:
+    """Of the signal of the near Gaussians: mean squared error of slopes over that of zero."""
+    task = REGISTRY.task("gaussians-near")
+    features = features_of(task, store)
+    component = task.components("test")["signal"]
+    assert isinstance(component, HasScore)
+    context = task.space.draw_context(40, generator("contexts"))
+    bank = SimulationBank(task, store, 4000, [0], "fresh", 0)
+    part = method.fit_component("signal", task, bank, features, [0], run())
+    wrong = right = 0.0
+    for eta in context.double():
+        x = component.simulate(eta.float().expand(100, 1), generator("x", float(eta))).float()
+        exact = component.score(x, eta.expand(100, 1))[:, 0]
+        low, high = (part.log_ratio(x, (eta + h)[None].float())[0, :, 0] for h in (-0.02, 0.02))
+        wrong += float(((high - low).double() / 0.04 - exact).square().sum())
+        right += float(exact.square().sum())
+    return wrong / right
+
+
+@pytest.mark.parametrize("method", [LRE, DLE], ids=["lre", "dle"])
+def test_the_other_families_take_scores_too(method: type[ComponentMethod], tmp_path: Path) -> None:
+    """Ratios against any reference and densities have the slopes of log p(x|η)."""
+    store = Store(tmp_path)
+    short = {"training": {"epochs": 5, "batch_size": 256, "steps": 600}}
+    augmented = {**short, "scores": {"weights": "fixed"}}
+    plain, scored = (
+        slope_error(method(method.Config.model_validate(settings)), store)
+        for settings in (short, augmented)
+    )
+    assert scored < 0.5 * plain, (plain, scored)
+
+
+def test_rows_without_scores_do_not_count() -> None:
+    augmentation = Augmentation(ScoreTerms(weights="fixed", weight=2.0), lambda: [])
+    slopes = torch.tensor([[[1.0], [100.0], [3.0]]])
+    standard, per_unit = torch.zeros(1, 3, 1), torch.full((1, 3, 1), 0.5)
+    counted = torch.tensor([[1.0, 0.0, 1.0]])
+    loss = augmentation(torch.tensor([7.0]), slopes, standard, per_unit, counted)
+    assert float(loss) == pytest.approx(7 + 2 * (0.25 + 2.25) / 2)
+    assert augmentation.matched(10) == 3
+
+
 def test_a_member_is_what_it_is_alone(tmp_path: Path) -> None:
     """Nothing couples members: to rounding, as products of stacks round differently."""
     task, store = REGISTRY.task("gaussians-near"), Store(tmp_path)
     features = features_of(task, store)
-    short = {"weights": "adaptive", "width": 4, "training": {"epochs": 1, "steps": 60}}
+    short = {"scores": {}, "width": 4, "training": {"epochs": 1, "steps": 60}}
     method = NLERSA(NLERConfig.model_validate(short))
 
     def fitted(members: list[int]) -> torch.Tensor:
@@ -141,4 +185,4 @@ def test_who_cannot_have_scores(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(type(task), "components", lambda self, split: {"signal": NoScore()})
     NLER(NLERConfig()).check(task)
     with pytest.raises(NotApplicable, match="'signal' of gaussians-near has no score"):
-        NLERSA(NLERConfig(weights="adaptive")).check(task)
+        NLERSA(NLERConfig(scores=ScoreTerms())).check(task)
