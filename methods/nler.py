@@ -135,7 +135,7 @@ class NLER(ComponentMethod):
             return [t.to(run.device) for t in (*(t[:, rows] for t in joint), *pairs(rows))]
 
         net = self._network(task, rngs["weights"]).to(run.device)
-        loss = _Loss(net, terms)
+        loss = PairLoss(net, terms)
 
         def redraw(data: Sequence[Tensor]) -> None:
             for kept, new in zip(data[len(joint) :], pairs(slice(held_out, None)), strict=True):
@@ -200,8 +200,13 @@ class NLERSA(NLER):
     }
 
 
-class _Loss:
-    """Cross-entropy of pairs and, where there are scores, the squared errors of slopes."""
+class PairLoss:
+    """Cross-entropy of pairs and, where there are scores, the squared errors of slopes.
+
+    Args:
+        net: of pairs.
+        terms: how slopes are matched; not at all where None.
+    """
 
     def __init__(self, net: RatioNetwork, terms: ScoreTerms | None) -> None:
         self.net = net

@@ -3,22 +3,29 @@
 Run with `tox -e benchmarks`.
 """
 
+import math
 import time
 import warnings
+from functools import partial
 
 import numpy as np
 import pytest
 import torch
 from bench.methods.dle_nflows import NflowsFlow
+from bench.methods.nler import PairLoss
 from bench.tasks.gaussians import near
 from torch import nn
 from torch.utils.data import DataLoader, TensorDataset
 
 from bench.contracts import Run
+from bench.numerics.encoders import FieldEncoder, SeriesEncoder
 from bench.numerics.flows import ZukoFlow
 from bench.numerics.intervals import summarise
 from bench.numerics.networks import StackedMLP
+from bench.numerics.ratio import RatioNetwork
+from bench.numerics.scores import ScoreTerms
 from bench.numerics.stacks import Stack
+from bench.numerics.steps import GradientSteps
 from bench.numerics.surface import EventSet, Lattice
 from bench.numerics.training import Training, train
 
@@ -242,4 +249,54 @@ def test_evaluation_of_a_set_against_the_obvious_loop(benchmark, threads, capsys
             seconds=seconds,
             ratio=obvious / seconds,
             ratio_to_the_loop_optimised_by_hand=by_hand / seconds,
+        )
+
+
+@pytest.mark.parametrize("width", [4, 8, 14], ids=["3k", "10k", "30k"])
+@pytest.mark.parametrize("encoder", [SeriesEncoder, FieldEncoder], ids=["series", "field"])
+def test_score_terms(benchmark, encoder, width, capsys):
+    """A gradient step of NLER with scores against one without, taken in turns, on one thread."""
+    torch.set_num_threads(1)
+    shape = (40,) if encoder is SeriesEncoder else (16, 16)
+    rng = torch.Generator().manual_seed(0)
+    y = torch.randn(1, 256, math.prod(shape), generator=rng)
+    eta, scores, units, apart = torch.rand(4, 1, 256, 2, generator=rng)
+    kinds = {
+        "plain": None,
+        "fixed": ScoreTerms(weights="fixed"),
+        "adaptive": ScoreTerms(),
+        "all rows": ScoreTerms(share=1.0),
+    }
+    steps = {}
+    for name, terms in kinds.items():
+        net = RatioNetwork.create(
+            encoder(shape, width),
+            0,
+            2,
+            (6 * width,) * 2,
+            "silu",
+            [torch.Generator().manual_seed(0)],
+        )
+        net.to(torch.device("cpu"))
+        step = GradientSteps(net.parameters(), PairLoss(net, terms), 1e-3)
+        targets = [] if terms is None else [scores, units]
+        steps[name] = partial(step, y, eta, *targets, apart)
+    seconds = {name: [] for name in kinds}
+    for _ in range(200):  # four looks at the gradients
+        for name, step in steps.items():
+            begin = time.perf_counter()
+            step()
+            seconds[name].append(time.perf_counter() - begin)
+    benchmark.pedantic(steps["adaptive"], rounds=50)
+    means = {name: np.mean(np.sort(times)[:-10]) for name, times in seconds.items()}
+    with capsys.disabled():
+        report(
+            benchmark,
+            width=width,
+            plain_ms=1e3 * means["plain"],
+            **{
+                f"{name} to plain": means[name] / means["plain"]
+                for name in kinds
+                if name != "plain"
+            },
         )
