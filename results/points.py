@@ -1,6 +1,6 @@
 """Tables how exact intervals of the processes behave at each evaluation point, as Markdown.
 
-`python results/points.py FOLDER…` reads results of `bench run results/points.toml`, and for M = 1 of
+`python results/points.py FOLDER…` reads what `bench run results/points.toml` made, and for M = 1
 `bench run results/points-single.toml --plugin results/single.py`: coverage of 68.27 % intervals and
 95 % regions, and the share of regions that a bound cuts, each with its 95 % interval (Clopper &
 Pearson 1934).
