@@ -224,11 +224,12 @@ def equivalence(results: str, out: str) -> None:
     RESULTS is a folder of `bench run score`, or of another run with a method at several budgets
     without scores, and with them.
     """
+    from bench.cli.folder import open_results
     from bench.leaderboard.results import Results
     from bench.stages.store import Store
     from bench.studies import equivalence as subject
 
-    rows = subject.rows(Results(Store.open(Path(results))))
+    rows = subject.rows(Results(open_results(results)))
     store = Store(Path(out))
     text = subject.markdown(rows)
     store.write_bytes(f"{subject.NAME}.csv", subject.csv(rows).encode())

@@ -65,6 +65,8 @@ def test_bootstrap_k(bench, tmp_path):
         ("study bootstrap-k --plugin none.py", "plugin none.py does not exist"),
         ("study bootstrap-k --seed -1", "Invalid value for '--seed': -1 is not in the range"),
         ("study bootstrap-k 9", "Got unexpected extra argument (9)"),
+        ("study equivalence", "Missing argument 'RESULTS'."),
+        ("study equivalence nowhere", "nowhere is not a results folder: it does not exist"),
     ],
 )
 def test_mistakes_are_one_line_and_leave_no_folder(bench, tmp_path, arguments, message):
