@@ -288,7 +288,7 @@ class ConditionalDensity:
             parts.append(self.flow(*(t.expand(members, -1, -1) for t in batch)))
         out = torch.cat(parts, 1)[:, :rows].view(members, len(x), nodes)
         jacobian = self.features.log_jacobian(x).float()[:, None]
-        return out + (jacobian + self.coordinates.log_jacobian())
+        return out + (jacobian + self.coordinates.log_jacobian(x.device))
 
     def state(self) -> Mapping[str, Tensor]:
         scale = self.coordinates.scale

@@ -57,9 +57,9 @@ class Coordinates:
             z = z @ self._rotation.T.to(z.device)
         return z if self.scale is None else z / self.scale.to(z.device)[:, None]
 
-    def log_jacobian(self) -> Tensor | float:
+    def log_jacobian(self, device: torch.device) -> Tensor | float:
         """log |dz/dy|, (members, 1, 1), or 0 where nothing is scaled."""
-        return 0.0 if self.scale is None else -self.scale.log().sum(1)[:, None, None]
+        return 0.0 if self.scale is None else -self.scale.log().sum(1)[:, None, None].to(device)
 
 
 def cell_noise(draws: int, event_shape: tuple[int, ...]) -> Tensor:

@@ -11,10 +11,12 @@ from bench.methods.dle import DLE, DLEConfig
 from bench.methods.exact import Exact
 from bench.methods.histogram import Histogram
 from bench.methods.lre import LRE, LREConfig
+from bench.methods.nler import NLER, NLERSA, NLERConfig
 
 from bench.contracts import IndependentPlan, Method, Run, Surrogate
 from bench.numerics.flows import ZukoFlow
 from bench.numerics.networks import StackedMLP
+from bench.numerics.scores import ScoreTerms
 from bench.numerics.seeds import generator
 from bench.numerics.stacks import Stack
 from bench.numerics.steps import GradientSteps
@@ -29,6 +31,7 @@ CPU, CUDA = torch.device("cpu"), torch.device("cuda")
 METHODS = [
     LRE(LREConfig(hidden=(32, 32))),
     DLE(DLEConfig(transforms=2, hidden=(16, 16))),
+    NLERSA(NLERConfig(width=4, scores=ScoreTerms(weights="fixed"))),
 ]
 UNTRAINED = [Exact(Exact.Config()), Histogram(Histogram.Config())]
 
@@ -38,14 +41,14 @@ def fitted(method: Method, device: torch.device, folder: Path, budget: int = 400
     task, store = Registry().task("gaussians-near"), Store(folder)
     bank = SimulationBank(task, store, budget, [0, 1, 2], "fresh", 0)
     run = Run(device, lambda m, what: generator("cuda", m, what), lambda **_: None)
-    if isinstance(method, (LRE, DLE)):
+    if isinstance(method, (LRE, DLE, NLER)):
         training = method.config.training.model_copy(update={"epochs": 1, "steps": 0})
         method = type(method)(method.config.model_copy(update={"training": training}))
     return method.fit(task, bank, features_of(task, store), [0, 1, 2], run)
 
 
 @pytest.mark.parametrize("method", METHODS, ids=lambda m: m.name)
-def test_short_trainings_agree(method: LRE | DLE, tmp_path: Path) -> None:
+def test_short_trainings_agree(method: LRE | DLE | NLER, tmp_path: Path) -> None:
     """Random numbers are drawn on the CPU, so that only rounding differs."""
     states = [fitted(method, device, tmp_path).state() for device in (CPU, CUDA)]
     assert states[0] is not None
@@ -55,12 +58,29 @@ def test_short_trainings_agree(method: LRE | DLE, tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("method", METHODS, ids=lambda m: m.name)
-def test_a_training_repeats_bit_by_bit(method: LRE | DLE, tmp_path: Path) -> None:
+def test_a_training_repeats_bit_by_bit(method: LRE | DLE | NLER, tmp_path: Path) -> None:
     first, again = (fitted(method, CUDA, tmp_path).state() for _ in range(2))
     assert first is not None
     assert again is not None
     for name, value in first.items():
         assert torch.equal(again[name], value), name
+
+
+@pytest.mark.parametrize("name", ["sis", "gp"])
+def test_flows_of_counts_and_fields_agree(name: str, tmp_path: Path) -> None:
+    """Noise, cosines and their units live on the device that evaluates."""
+    task, store = Registry().task(name), Store(tmp_path)
+    settings = {"affine": {"hidden": (16, 16), "training": {"epochs": 1, "steps": 0}}}
+    method, values = DLE(DLEConfig.model_validate(settings)), []
+    x = task.components("test")[task.component_names[0]].simulate(
+        task.nominal.expand(20, 2), generator("cuda", "x")
+    )
+    for device in (CPU, CUDA):
+        bank = SimulationBank(task, store, 1000, [0, 1], "fresh", 0)
+        run = Run(device, lambda m, what: generator("cuda", m, what), lambda **_: None)
+        surrogate = method.fit(task, bank, features_of(task, store), [0, 1], run)
+        values.append(surrogate.log_ratio(x.to(device), task.points.float().to(device)).cpu())
+    torch.testing.assert_close(values[1], values[0], rtol=1e-2, atol=0.5)
 
 
 @pytest.mark.parametrize("schedule", [0, 20])
