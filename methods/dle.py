@@ -43,6 +43,7 @@ from bench.numerics.stacks import Stack
 from bench.numerics.training import SEARCH, Training, train
 
 _COMPILE_EVALUATION = 10_000_000  # rows evaluated, after which it is worth compiling
+_DIMENSIONS = {"vector": 1, "series": 1, "field": 2}  # of an observation
 _SCALE = "coordinates.scale"  # in a saved state, beside the flow's parameters
 _OF_VECTORS = {"transforms", "bins", "hidden", "activation", "training"}  # of a configuration
 
@@ -129,13 +130,12 @@ class DLE(ComponentMethod):
     """Whether the flow survives torch.func.vmap, torch.compile and CUDA graphs."""
 
     def check(self, task: Task) -> None:
-        if task.observation == "vector":
-            if len(task.event_shape) != 1:
-                raise NotApplicable(
-                    f"{self.name} takes vectors, series and fields, and observations of "
-                    f"{task.name} have shape {task.event_shape}"
-                )
-        elif self.config.affine is None:
+        if len(task.event_shape) != _DIMENSIONS.get(task.observation):
+            raise NotApplicable(
+                f"{self.name} takes vectors, series and fields, and observations of {task.name} "
+                f"are of kind {task.observation!r} and shape {task.event_shape}"
+            )
+        if task.observation != "vector" and self.config.affine is None:
             raise NotApplicable("this configuration is for vectors")
         if self.config.scores is not None:
             need_scores(task)
@@ -207,9 +207,9 @@ class DLE(ComponentMethod):
                 return -flow(z, eta).mean(1)
             n = augmentation.matched(z.shape[1])
             values, slopes = slopes_of(lambda eta: flow(z[:, :n], eta), eta[:, :n])
-            rest = flow(z[:, n:], eta[:, n:])
-            negative = -torch.cat([values, rest], 1).mean(1)
-            return augmentation(negative, slopes, *(t[:, :n] for t in scores))
+            if n < z.shape[1]:
+                values = torch.cat([values, flow(z[:, n:], eta[:, n:])], 1)
+            return augmentation(-values.mean(1), slopes, *(t[:, :n] for t in scores))
 
         def redraw(data: Sequence[Tensor]) -> None:
             data[0].copy_(coordinates(continuous(x)))

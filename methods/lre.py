@@ -187,7 +187,11 @@ class LRE(ComponentMethod):
                     for t in scores
                 ]
                 parts.append((inputs, torch.full(inputs.shape[:2], label), *targets))
-            return [torch.cat(p, 1).to(run.device) for p in zip(*parts, strict=True)]
+            both = [torch.cat(p, 1) for p in zip(*parts, strict=True)]
+            if terms is not None and validation:  # which is not shuffled, but read in pieces
+                order = torch.randperm(both[0].shape[1], generator=torch.Generator().manual_seed(0))
+                both = [t[:, order] for t in both]
+            return [t.to(run.device) for t in both]
 
         data, validation = rows(False), rows(True)
         dimensions = len(task.space.context_index)

@@ -13,9 +13,9 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy import stats
 
+from bench.cli.folder import open_results
 from bench.leaderboard.results import Results
 from bench.stages.registry import Registry
-from bench.stages.store import Store
 
 
 def share(hits: NDArray[np.float64]) -> str:
@@ -26,7 +26,7 @@ def share(hits: NDArray[np.float64]) -> str:
 
 def rows(folder: str, registry: Registry) -> list[list[str]]:
     """A row for each task and evaluation point, and one for parameters drawn uniformly."""
-    results = Results(Store.open(Path(folder)))
+    results = Results(open_results(folder))
     out = []
     for fit in sorted(results.fits, key=lambda fit: fit.task):
         (plan,) = results.plans

@@ -47,8 +47,10 @@ class Coordinates:
     def estimate(cls, observation: str, event_shape: tuple[int, ...], y: Tensor) -> "Coordinates":
         """Takes the units from features (members, n, \\*event), each member its own."""
         plain = cls(observation, event_shape)
-        scale = None if plain._rotation is None else plain(y).std(1)
-        return cls(observation, event_shape, scale)
+        if plain._rotation is None:
+            return plain
+        scale = plain(y).std(1)  # NaN of a single observation
+        return cls(observation, event_shape, torch.where(scale > 0, scale, 1.0))
 
     def __call__(self, y: Tensor) -> Tensor:
         """Features (members or 1, n, \\*event) to (members or 1, n, features)."""

@@ -31,30 +31,31 @@ def equivalent_budget(
 ) -> float:
     """The budget at which a learning curve reaches a value; 0 or infinity out of its range.
 
-    The curve is made to fall (isotonic regression of logarithms) and interpolated linearly in
-    logarithms of budgets and values.
+    The curve is made to fall by isotonic regression. Between budgets it is interpolated in their
+    logarithms, and in logarithms of what is left where that is positive.
 
     Args:
         budgets: (B,), rising.
-        curve: what is left to learn at each, (B,); positive, or taken as reached.
+        curve: what is left to learn at each, (B,); below 0 where noise says so.
         value: what another method has left.
 
     Example:
         >>> round(equivalent_budget(np.array([1e3, 1e4, 1e5]), np.array([1, 0.1, 0.01]), 0.03))
         33333
     """
-    if value <= 0:
-        return np.inf
-    floor = np.finfo(np.float64).tiny
-    falling = isotonic_regression(np.log(np.maximum(curve, floor)), increasing=False).x
-    wanted = float(np.log(value))
-    if wanted > falling[0]:
+    falling = isotonic_regression(curve, increasing=False).x
+    if value > falling[0]:
         return 0.0
-    if wanted < falling[-1]:
+    if value < falling[-1]:
         return np.inf
-    # Of a flat part the first budget is enough.
-    first = np.concatenate([[True], np.diff(falling) < 0])
-    return float(np.exp(np.interp(-wanted, -falling[first], np.log(budgets[first]))))
+    last = int(np.argmax(falling <= value))  # the first budget that is enough
+    if last == 0:
+        return float(budgets[0])
+    above, below = float(falling[last - 1]), float(falling[last])
+    if below > 0:
+        above, below, value = np.log(above), np.log(below), np.log(value)
+    share = (above - value) / (above - below)
+    return float(budgets[last - 1] * (budgets[last] / budgets[last - 1]) ** share)
 
 
 def factor(
@@ -69,7 +70,8 @@ def factor(
     """Estimates the data-equivalence factor of a method at one budget.
 
     Its interval is a percentile bootstrap over the members, that is the training sets, of both
-    curves; replicates that are out of range count as infinite or zero.
+    curves; replicates that are out of range count as infinite or zero. One member tells nothing of
+    their scatter: the interval is then everything. NaN if a value is not finite.
 
     Args:
         budgets: of the plain method, (B,), rising.
@@ -79,6 +81,9 @@ def factor(
         draws: bootstrap replicates.
         seed: of the bootstrap.
     """
+    everyone = [*plain, other]
+    if not all(np.isfinite(values).all() for values in everyone):
+        return Factor(np.nan, np.nan, np.nan, "")
     rng = np.random.default_rng(seed)
 
     def mean(values: NDArray[np.float64], resample: bool) -> float:
@@ -92,6 +97,8 @@ def factor(
     found = one(resample=False)
     replicates = np.sort([one(resample=True) for _ in range(draws)])
     low, high = np.quantile(replicates, [0.025, 0.975], method="inverted_cdf")
+    if min(map(len, everyone)) < 2:
+        low, high = 0.0, np.inf
     if np.isinf(found):
         return Factor(float(budgets[-1]) / budget, float(low), float(high), ">")
     if found == 0:

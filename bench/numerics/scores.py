@@ -18,6 +18,7 @@ from torch import Tensor
 from bench.contracts import Features, HasScore, Settings, Simulations, Task
 from bench.errors import NotApplicable
 
+_ENOUGH = 30  # scores that tell how their standard deviation moves
 _REFRESH = 50  # steps between two looks at the gradients
 _KEPT = 0.9  # share of the average that stays when a new look is taken
 
@@ -29,7 +30,8 @@ class ScoreTerms(Settings):
         weights: fixed; or adaptive, so that every term's gradient is as long as the loss's own, a
             member and parameter at a time.
         weight: their size: the weight itself where fixed, and else the ratio of lengths.
-        share: share of each batch whose slopes are matched.
+        share: share of each batch whose slopes are matched; rows of a reference, which have no
+            scores, are among them and do not count.
         noise: relative error put on the scores: its standard deviation in units of theirs.
     """
 
@@ -84,10 +86,13 @@ class ScoreScale:
         score = score.double()
         terms = _monomials(eta.double())
         square = score.square().clamp_min(1e-12 * score.square().mean(1, keepdim=True) + 1e-300)
-        fitted = torch.linalg.lstsq(terms, 0.5 * square.log()).solution
+        if score.shape[1] < _ENOUGH:
+            terms[..., 1:] = 0  # a constant
+        fitted = torch.linalg.pinv(terms) @ (0.5 * square.log())
         level = (square / (2 * (terms @ fitted)).exp()).mean(1).log() / 2
         fitted[:, 0] += level
-        return cls(fitted)
+        nothing = (score == 0).all(1)  # then slopes are matched to zero, in units of one
+        return cls(torch.where(nothing[:, None], 0.0, fitted))
 
     def __call__(self, eta: Tensor) -> Tensor:
         """σ at scaled contexts (members, n, d), of the same shape, float32."""
@@ -214,11 +219,11 @@ class Balance:
         """
         if self._steps % _REFRESH == 0:
             lengths = torch.stack([self._length(t) for t in (first, *terms.unbind(-1))], -1)
-            ratio = self._relative * lengths[:, :1] / lengths[:, 1:].clamp_min(1e-12)
-            before = self._weights
-            self._weights = (
-                ratio if before is None else _KEPT * before + (1 - _KEPT) * ratio
-            ).detach()
+            ratio = self._relative * lengths[:, :1] / lengths[:, 1:]
+            before = torch.zeros_like(ratio) if self._weights is None else self._weights
+            moved = torch.where(before > 0, _KEPT * before + (1 - _KEPT) * ratio, ratio)
+            # A batch may have no row with a score, and so no gradient of the term.
+            self._weights = torch.where(ratio.isfinite(), moved, before).detach()
         self._steps += 1
         assert self._weights is not None
         return self._weights

@@ -14,7 +14,7 @@ from pydantic import Field
 from torch import Tensor
 
 from bench.contracts import Run, Settings, TrainingCurve
-from bench.errors import NonFiniteError
+from bench.errors import BudgetExceeded, NonFiniteError
 from bench.numerics.steps import GradientSteps
 
 
@@ -98,9 +98,12 @@ def train(
         label: shown with the progress.
 
     Raises:
+        BudgetExceeded: if there are no rows.
         NonFiniteError: if every member's training loss is NaN or infinite.
     """
     members, rows = data[0].shape[:2]
+    if not rows:
+        raise BudgetExceeded("the budget leaves no simulation to train on")
     parameters = net.parameters()
     device = run.device
     batch = settings.batch_of(rows)

@@ -1,8 +1,8 @@
 """The data-equivalence factor of score-augmented training, from stored scores.
 
 How many times the simulations a plain method needs to match one that sees scores too, metric by
-metric, at the same network (Shen & Kuusela 2026 claim ten). Fits are matched by their
-configurations, which may differ in nothing but in what concerns scores.
+metric, at the same network (Shen & Kuusela 2026 claim ten). A method is compared with itself, and
+`NAME-sa` with `NAME`; nothing in their identities may differ but scores and budgets.
 """
 
 from collections.abc import Iterator, Mapping, Sequence
@@ -16,10 +16,12 @@ from bench.errors import UsageError
 from bench.leaderboard.render import csv_of
 from bench.leaderboard.results import Fit, Results
 from bench.numerics.equivalence import factor
+from bench.stages.cells import truth_among
 
 NAME = "equivalence"
 METRICS = ("score_error", "bce", "likelihood_ratio_error", "mle_distance", "interval_score")
 _SCORES = "scores"  # the setting that fits with scores have, and others lack
+_AUGMENTED = "-sa"  # how the name of a method ends whose plain form is another method
 
 
 @dataclass(frozen=True)
@@ -27,7 +29,7 @@ class Row:
     """One factor.
 
     Args:
-        task, plain, other: the task, and the labels of the two methods.
+        task, plan, plain, other: the task, the plan, and the labels of the two methods.
         metric: its name and, after a slash, its key.
         budget: of the other method.
         members: networks of the other method.
@@ -37,6 +39,7 @@ class Row:
     """
 
     task: str
+    plan: str
     plain: str
     other: str
     metric: str
@@ -70,7 +73,12 @@ def rows(results: Results) -> list[Row]:
             "no two methods to compare: a learning curve needs two budgets without scores, and a "
             "fit with scores of the same network"
         )
-    return sorted(out, key=lambda r: (r.task, r.plain, r.other, METRICS.index(_name(r)), r.budget))
+
+    def order(row: Row) -> tuple[Any, ...]:
+        metric = METRICS.index(row.metric.partition("/")[0])
+        return row.task, row.plain, row.other, metric, row.metric, row.plan, row.budget
+
+    return sorted(out, key=order)
 
 
 def _config(fit: Fit) -> Mapping[str, Any]:
@@ -82,22 +90,14 @@ def _budget(fit: Fit) -> int:
     return int(fit.identity["budget"])
 
 
-def _name(row: Row) -> str:
-    return row.metric.partition("/")[0]
-
-
 def _same(plain: Fit, other: Fit) -> bool:
     """Whether two fits differ in nothing but budgets and scores."""
 
-    def rest(fit: Fit) -> list[Any]:
-        config = {k: v for k, v in _config(fit).items() if k != _SCORES}
-        return [
-            fit.task,
-            sorted(config),
-            config,
-            fit.identity["training_data"],
-            fit.identity["seed"],
-        ]
+    def rest(fit: Fit) -> dict[str, Any]:
+        method = dict(fit.identity.get("method", {}))
+        method["name"] = fit.method.removesuffix(_AUGMENTED)
+        method["config"] = {k: v for k, v in _config(fit).items() if k != _SCORES}
+        return {k: v for k, v in fit.identity.items() if k != "budget"} | {"method": method}
 
     return rest(plain) == rest(other)
 
@@ -115,6 +115,7 @@ def _compare(results: Results, plain: Sequence[Fit], other: Fit) -> Iterator[Row
             found = factor(budgets, values, _budget(other), own[metric])
             yield Row(
                 other.task,
+                plan,
                 plain[0].label,
                 other.label,
                 metric,
@@ -131,7 +132,7 @@ def _left(results: Results, fit: Fit, plan: str) -> dict[str, NDArray[np.float64
     scores = results.scores(fit, plan)
     if scores is None:
         return {}
-    exact = next((f for f in results.fits if f.oracle and f.task == fit.task), None)
+    exact = truth_among(f for f in results.fits if f.task == fit.task)
     truth = results.scores(exact, plan) if exact else None
     out = {}
     for name, values in scores.values.items():
@@ -143,8 +144,7 @@ def _left(results: Results, fit: Fit, plan: str) -> dict[str, NDArray[np.float64
             if truth is None:
                 continue
             left = left - truth.values[name].mean()
-        if np.isfinite(left).all():
-            out[name] = left
+        out[name] = left
     return out
 
 
@@ -154,6 +154,8 @@ def shown(row: Row) -> str:
     def number(value: float) -> str:
         return "0" if value == 0 else "∞" if np.isinf(value) else f"{value:.2g}"
 
+    if np.isnan(row.value):
+        return "n/a (not finite)"
     sign = f"{row.beyond} " if row.beyond else ""
     if row.beyond and row.low == row.high:  # no replicate is within range
         return f"{sign}{number(row.value)}"
@@ -171,11 +173,11 @@ def markdown(found: Sequence[Row]) -> str:
             "| metric | " + " | ".join(f"{b:,} calls" for b in budgets) + " |",
             "| --- " * (len(budgets) + 1) + "|",
         ]
-        for metric in dict.fromkeys(r.metric for r in chosen):
-            cells = {r.budget: shown(r) for r in chosen if r.metric == metric}
-            lines.append(
-                f"| {metric.rstrip('/')} | " + " | ".join(cells.get(b, "–") for b in budgets) + " |"
-            )
+        for metric, plan in dict.fromkeys((r.metric, r.plan) for r in chosen):
+            several = len({r.plan for r in chosen if r.metric == metric}) > 1
+            name = metric.rstrip("/") + (f" ({plan})" if several else "")
+            cells = {r.budget: shown(r) for r in chosen if (r.metric, r.plan) == (metric, plan)}
+            lines.append(f"| {name} | " + " | ".join(cells.get(b, "–") for b in budgets) + " |")
         parts.append("\n".join(lines) + "\n")
     return "\n".join(parts)
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -27,10 +28,26 @@ def test_budget_on_a_power_law() -> None:
 
 
 def test_a_curve_that_rises_in_between_is_levelled() -> None:
+    """To the mean of what rises; beyond the level the curve falls from its end."""
     curve = np.array([1.0, 0.2, 0.4, 0.1, 0.05])
-    levelled = np.sqrt(0.2 * 0.4)
-    assert equivalent_budget(BUDGETS, curve, levelled) == pytest.approx(3e3)
+    assert equivalent_budget(BUDGETS, curve, 0.3 + 1e-9) == pytest.approx(3e3)
     assert 1e3 < equivalent_budget(BUDGETS, curve, 0.35) < 3e3
+    between = equivalent_budget(BUDGETS, curve, 0.2)
+    assert between == pytest.approx(1e4 * 3 ** (np.log(1.5) / np.log(3)))
+    assert equivalent_budget(BUDGETS, np.array([1, 1, 0.01, 0.01, 0.01]), 0.1) == pytest.approx(
+        np.sqrt(3e3 * 1e4)
+    )
+
+
+def test_less_than_nothing_left_is_no_end() -> None:
+    """Noise may put a curve below zero: its neighbours stay where they are."""
+    curve = np.array([0.1, -0.001, 0.02, 0.01, -0.0001])
+    levelled = (-0.001 + 0.02 + 0.01) / 3 + 1e-9
+    assert equivalent_budget(BUDGETS, curve, levelled) == pytest.approx(3e3)
+    last = equivalent_budget(BUDGETS, curve, 0.001)
+    assert 3e4 < last < 1e5
+    assert equivalent_budget(BUDGETS, curve, -0.0001) == pytest.approx(1e5)
+    assert equivalent_budget(BUDGETS, curve, -0.001) == np.inf
 
 
 def test_interval_covers_the_true_factor() -> None:
@@ -54,13 +71,31 @@ def test_out_of_range_is_a_bound() -> None:
     assert (found.beyond, found.value, found.low) == ("<", 0.1, 0)
 
 
-def stored(path: Path) -> Results:
+def test_what_has_no_interval() -> None:
+    plain = [5 / b * np.ones(1) for b in BUDGETS]
+    found = factor(BUDGETS, plain, 1e3, np.full(1, 5e-4))
+    assert (found.value, found.low, found.high) == (pytest.approx(10), 0, np.inf)
+    plain[2] = np.array([np.nan])
+    assert np.isnan(factor(BUDGETS, plain, 1e3, np.full(1, 5e-4)).value)
+
+
+ALONE = [("nler", {}, 1.0, {}), ("nler-sa", {"scores": {"weight": 1.0}}, 0.1, {})]
+OTHERS = [
+    ("lre", {}, 3.0, {}),
+    ("nler", {}, 0.2, {"ensemble": 5}),
+    ("nler", {}, 0.2, {"schema": 0}),
+]
+
+
+def stored(
+    path: Path, kinds: list[tuple[str, dict[str, object], float, dict[str, int]]]
+) -> Results:
     """Scores as a run stores them: what is left falls as 1/N, with scores a tenth of it."""
     store = Store(path)
     store.write("plans/heldout-1", {"plan": {"kind": "heldout"}, "seed": 0}, {})
-    for method, scores, share in (("nler", {}, 1.0), ("nler-sa", {"scores": {"weight": 1.0}}, 0.1)):
+    for number, (method, scores, share, more) in enumerate(kinds):
         for budget in (1000, 3000, 10_000, 30_000):
-            folder = f"gp/{method}-{budget}"
+            folder = f"gp/{method}-{number}-{budget}"
             config = {"width": 4, **scores}
             record = {
                 "task": "gp",
@@ -72,6 +107,7 @@ def stored(path: Path) -> Results:
                     "seed": 0,
                     "training_data": "fresh",
                     "method": {"name": method, "config": config},
+                    **more,
                 },
             }
             store.write(f"fits/{folder}/fit", record, {})
@@ -89,8 +125,10 @@ def stored(path: Path) -> Results:
     return Results(Store.open(path))
 
 
-def test_study_of_stored_scores(tmp_path: Path) -> None:
-    found = study.rows(stored(tmp_path))
+@pytest.mark.parametrize("kinds", [ALONE, ALONE + OTHERS], ids=["alone", "among others"])
+def test_study_of_stored_scores(tmp_path: Path, kinds: list[Any]) -> None:
+    """Other methods, ensembles and former versions are no part of the curve."""
+    found = study.rows(stored(tmp_path, kinds))
     assert [r.budget for r in found] == [1000, 3000, 10_000, 30_000]
     assert {r.metric for r in found} == {"score_error/field.length"}
     for row in found[:2]:

@@ -40,8 +40,10 @@ def test_scale_of_scores() -> None:
     scale = ScoreScale.estimate(score, eta)
     torch.testing.assert_close(scale(eta), true, rtol=0.12, atol=0)
     torch.testing.assert_close((score / scale(eta)).square().mean(1), torch.ones(2, 2))
-    exact_zero = ScoreScale.estimate(torch.zeros(1, 100, 2), eta[:1, :100])
-    assert exact_zero(eta[:1, :5]).isfinite().all()
+    score[0, :, 1] = 0  # a parameter on which nothing depends
+    assert torch.equal(ScoreScale.estimate(score, eta)(eta)[0, :, 1], torch.ones(20_000))
+    few = ScoreScale.estimate(score[:, :3], eta[:, :3])(eta)
+    torch.testing.assert_close(few, few[:, :1].expand_as(few))
 
 
 def test_weights_balance_gradients() -> None:
@@ -59,6 +61,13 @@ def test_weights_balance_gradients() -> None:
     moved = 0.9 * 0.5 / factors + 0.1 * 0.25 / factors
     torch.testing.assert_close(balance(*losses(2 * factors)), moved)
     assert x.grad is None
+    first, terms = losses(factors)
+    nothing = Balance(lambda: [x])
+    torch.testing.assert_close(nothing(first, 0 * terms), torch.zeros(2, 2))
+    kept = Balance(lambda: [x])
+    for _ in range(50):
+        kept(first, terms)
+    torch.testing.assert_close(kept(first, 0 * terms), 1 / factors)
 
 
 @pytest.mark.parametrize("scores", [None, {"weights": "fixed"}], ids=["plain", "scores"])
@@ -143,7 +152,7 @@ def test_the_other_families_take_scores_too(method: type[ComponentMethod], tmp_p
     """Ratios against any reference and densities have the slopes of log p(x|η)."""
     store = Store(tmp_path)
     short = {"training": {"epochs": 5, "batch_size": 256, "steps": 600}}
-    augmented = {**short, "scores": {"weights": "fixed"}}
+    augmented = {**short, "scores": {"weights": "fixed", "share": 1.0}}
     plain, scored = (
         slope_error(method(method.Config.model_validate(settings)), store)
         for settings in (short, augmented)
