@@ -1,4 +1,4 @@
-"""Encoders: what turns a series or a field into a few numbers that a network's head can use."""
+"""Encoders: what turns an observation into a few numbers that a network's head can use."""
 
 from abc import ABC, abstractmethod
 from dataclasses import dataclass
