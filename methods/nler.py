@@ -183,6 +183,9 @@ class NLER(ComponentMethod):
         return Classifier(net, features, Normaliser(nothing, 1), log, task.event_shape)
 
 
+ADAPTIVE = {"weights": "adaptive", "weight": 1.0}
+
+
 class NLERSA(NLER):
     """NLER whose slopes are matched to the exact scores of its simulations."""
 
@@ -194,9 +197,9 @@ class NLERSA(NLER):
         "tuned": {"scores": {}},
         "10k": {"scores": {}, "width": 8},
         "3k": {"scores": {}, "width": 4},
-        "fixed": {"scores": {"weights": "fixed"}},
-        "10k-fixed": {"scores": {"weights": "fixed"}, "width": 8},
-        "3k-fixed": {"scores": {"weights": "fixed"}, "width": 4},
+        "adaptive": {"scores": ADAPTIVE},
+        "10k-adaptive": {"scores": ADAPTIVE, "width": 8},
+        "3k-adaptive": {"scores": ADAPTIVE, "width": 4},
     }
 
 

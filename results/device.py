@@ -66,14 +66,14 @@ def encoded(encoder: Any, scores: ScoreTerms | None, members: int) -> tuple[Any,
     return net, PairLoss(net, scores), value, [size, [2], *targets, [2]]
 
 
-FIXED = ScoreTerms(weights="fixed")
+SCORES = ScoreTerms()
 KINDS: dict[str, Kind] = {
     "classifier": classifier,
     "spline flow": flow,
     "series": lambda n: encoded(SeriesEncoder((40,), 14), None, n),
-    "series, scores": lambda n: encoded(SeriesEncoder((40,), 14), FIXED, n),
+    "series, scores": lambda n: encoded(SeriesEncoder((40,), 14), SCORES, n),
     "field": lambda n: encoded(FieldEncoder((16, 16), 14), None, n),
-    "field, scores": lambda n: encoded(FieldEncoder((16, 16), 14), FIXED, n),
+    "field, scores": lambda n: encoded(FieldEncoder((16, 16), 14), SCORES, n),
 }
 
 

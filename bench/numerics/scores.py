@@ -27,16 +27,16 @@ class ScoreTerms(Settings):
     """How a loss is augmented by scores.
 
     Args:
-        weights: fixed; or adaptive, so that every term's gradient is as long as the loss's own, a
-            member and parameter at a time.
+        weights: fixed; or adaptive (Shen & Kuusela 2026), so that every term's gradient is as long
+            as the loss's own, a member and parameter at a time.
         weight: their size: the weight itself where fixed, and else the ratio of lengths.
         share: share of each batch whose slopes are matched; rows of a reference, which have no
             scores, are among them and do not count.
         noise: relative error put on the scores: its standard deviation in units of theirs.
     """
 
-    weights: Literal["fixed", "adaptive"] = "adaptive"
-    weight: float = Field(default=1.0, gt=0)
+    weights: Literal["fixed", "adaptive"] = "fixed"
+    weight: float = Field(default=0.3, gt=0)
     share: float = Field(default=0.25, gt=0, le=1)
     noise: float = Field(default=0.0, ge=0)
 

@@ -263,8 +263,8 @@ def test_score_terms(benchmark, encoder, width, capsys):
     eta, scores, units, apart = torch.rand(4, 1, 256, 2, generator=rng)
     kinds = {
         "plain": None,
-        "fixed": ScoreTerms(weights="fixed"),
-        "adaptive": ScoreTerms(),
+        "fixed": ScoreTerms(),
+        "adaptive": ScoreTerms(weights="adaptive"),
         "all rows": ScoreTerms(share=1.0),
     }
     steps = {}
