@@ -187,7 +187,7 @@ ADAPTIVE = {"weights": "adaptive", "weight": 1.0}
 
 
 class NLERSA(NLER):
-    """NLER whose slopes are matched to the exact scores of its simulations."""
+    """NLER whose slopes are matched to the exact scores of its simulations, or to noisy ones."""
 
     name = "nler-sa"
     title = "Score-augmented likelihood-to-evidence ratio"
@@ -200,6 +200,9 @@ class NLERSA(NLER):
         "adaptive": {"scores": ADAPTIVE},
         "10k-adaptive": {"scores": ADAPTIVE, "width": 8},
         "3k-adaptive": {"scores": ADAPTIVE, "width": 4},
+        "noise-0.01": {"scores": {"noise": 0.01}},
+        "noise-0.1": {"scores": {"noise": 0.1}},
+        "noise-0.5": {"scores": {"noise": 0.5}},
     }
 
 
