@@ -229,9 +229,12 @@ def equivalence(results: str, out: str) -> None:
     from bench.stages.store import Store
     from bench.studies import equivalence as subject
 
-    rows = subject.rows(Results(open_results(results)))
+    read = Results(open_results(results))
+    rows = subject.rows(read)
+    points = subject.curves(read, rows)
     store = Store(Path(out))
-    text = subject.markdown(rows)
+    text = f"{subject.markdown(rows)}\n{subject.learning_curves(points)}"
     store.write_bytes(f"{subject.NAME}.csv", subject.csv(rows).encode())
+    store.write_bytes(f"{subject.NAME}-curves.csv", subject.csv(points).encode())
     store.write_bytes(f"{subject.NAME}.md", text.encode())
     click.echo(text, nl=False)

@@ -7,6 +7,7 @@ metric, at the same network (Shen & Kuusela 2026 claim ten). A method is compare
 
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass
+from math import isnan, nan
 from typing import Any
 
 import numpy as np
@@ -51,6 +52,47 @@ class Row:
     low: float
     high: float
     beyond: str
+
+
+@dataclass(frozen=True)
+class Point:
+    """One point of a learning curve: what a method has left to learn at a budget.
+
+    Args:
+        task, plan, label, metric, budget, members: what was measured, on how many networks.
+        value: mean over members of the metric, minus exact's where exact's is not zero.
+        error: standard error over members, each with its own training set; NaN with one.
+    """
+
+    task: str
+    plan: str
+    label: str
+    metric: str
+    budget: int
+    members: int
+    value: float
+    error: float
+
+
+def curves(results: Results, found: Sequence[Row]) -> list[Point]:
+    """The learning curves behind factors, by task, metric, method and budget."""
+    compared = {(r.task, label) for r in found for label in (r.plain, r.other)}
+    out = []
+    for fit in results.fits:
+        if (fit.task, fit.label) not in compared or not fit.members:
+            continue
+        for plan in results.plans:
+            for metric, left in _left(results, fit, plan).items():
+                n = len(left)
+                error = float(left.std(ddof=1)) / n**0.5 if n > 1 else nan
+                of = (fit.task, plan, fit.label, metric, _budget(fit), n)
+                out.append(Point(*of, float(left.mean()), error))
+
+    def order(point: Point) -> tuple[Any, ...]:
+        metric = METRICS.index(point.metric.partition("/")[0])
+        return point.task, metric, point.metric, point.plan, point.label, point.budget
+
+    return sorted(out, key=order)
 
 
 def rows(results: Results) -> list[Row]:
@@ -182,6 +224,29 @@ def markdown(found: Sequence[Row]) -> str:
     return "\n".join(parts)
 
 
-def csv(found: Sequence[Row]) -> str:
+def learning_curves(points: Sequence[Point]) -> str:
+    """Renders a table for each task: metrics and methods down, budgets across."""
+    parts = []
+    for task in dict.fromkeys(p.task for p in points):
+        chosen = [p for p in points if p.task == task]
+        budgets = sorted({p.budget for p in chosen})
+        lines = [
+            f"### {task}: what is left to learn\n",
+            "| metric | method | " + " | ".join(f"{b:,} calls" for b in budgets) + " |",
+            "| --- " * (len(budgets) + 2) + "|",
+        ]
+        for metric, plan, label in dict.fromkeys((p.metric, p.plan, p.label) for p in chosen):
+            cells = {
+                p.budget: f"{p.value:.3g}" + ("" if isnan(p.error) else f" ± {p.error:.1g}")
+                for p in chosen
+                if (p.metric, p.plan, p.label) == (metric, plan, label)
+            }
+            values = " | ".join(cells.get(b, "–") for b in budgets)
+            lines.append(f"| {metric.rstrip('/')} | {label} | {values} |")
+        parts.append("\n".join(lines) + "\n")
+    return "\n".join(parts)
+
+
+def csv(found: Sequence[Row] | Sequence[Point]) -> str:
     """Renders comma-separated values."""
     return csv_of([asdict(row) for row in found])

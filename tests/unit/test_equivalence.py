@@ -128,7 +128,16 @@ def stored(
 @pytest.mark.parametrize("kinds", [ALONE, ALONE + OTHERS], ids=["alone", "among others"])
 def test_study_of_stored_scores(tmp_path: Path, kinds: list[Any]) -> None:
     """Other methods, ensembles and former versions are no part of the curve."""
-    found = study.rows(stored(tmp_path, kinds))
+    results = stored(tmp_path, kinds)
+    found = study.rows(results)
+    points = study.curves(results, found)
+    assert {p.label for p in points} == {"nler:3k", "nler-sa:3k"}
+    first = next(p for p in points if p.label == "nler-sa:3k")
+    assert (first.budget, first.members) == (1000, 3)
+    assert first.value == pytest.approx(0.005 * 1.01)
+    assert first.error == pytest.approx(0.005 * 0.01 / 3**0.5)
+    shown = study.learning_curves(points)
+    assert "| score_error/field.length | nler-sa:3k | 0.00505 ± 3e-05 |" in shown
     assert [r.budget for r in found] == [1000, 3000, 10_000, 30_000]
     assert {r.metric for r in found} == {"score_error/field.length"}
     for row in found[:2]:
