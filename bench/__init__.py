@@ -1,3 +1,17 @@
 """nlbench: which neural likelihood surrogate should a scientist trust?"""
 
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from bench.report.load import load as load
+
 __version__ = "0.1.0"
+
+
+def __getattr__(name: str) -> Any:
+    """Imports `bench.load` when it is asked for: it needs torch and pandas, which take time."""
+    if name == "load":
+        from bench.report.load import load
+
+        return load
+    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

@@ -192,7 +192,7 @@ class NLERSA(NLER):
     name = "nler-sa"
     title = "Score-augmented likelihood-to-evidence ratio"
     family = "score-augmented"
-    citation = "Shen & Kuusela (2026)"
+    citation = "Shen & Kuusela (2026), arXiv:2605.12118"
     configurations: ClassVar[Mapping[str, Mapping[str, Any]]] = {
         "tuned": {"scores": {}},
         "10k": {"scores": {}, "width": 8},

@@ -150,6 +150,7 @@ class Fields(Task):
     """
 
     version = 1
+    citation = "Shen & Kuusela (2026), arXiv:2605.12118"
     observation: Observation = "field"
     reference: ReferenceKind = "evidence"
 

@@ -45,6 +45,7 @@ class RotatedGaussians(SignalAndBackground):
     """Signal and background on opposite sides of the origin, both at angle z."""
 
     version = 1
+    citation = "Sluijter, Diefenbacher, Bhimji & Nachman (2025)"
     feature_names = ("x₁", "x₂")
     nominal = torch.tensor([0.25 * math.pi])
 

@@ -100,6 +100,9 @@ class Higgs(SignalAndBackground):
     name = "higgs"
     title = "Higgs to tau leptons, tractable"
     version = 1
+    citation = (
+        "Sluijter, Diefenbacher, Bhimji & Nachman (2025); Bhimji et al. (2024), arXiv:2410.02867"
+    )
     feature_names = FEATURES
     nominal = torch.tensor([1.0])
 

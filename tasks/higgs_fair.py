@@ -97,6 +97,7 @@ class HiggsFair(SignalAndBackground):
 
     title = "Higgs to tau leptons, FAIR Universe events"
     version = 1
+    citation = "Sluijter, Diefenbacher, Bhimji & Nachman (2025)"
     feature_names = FEATURES
     nominal = torch.tensor([1.0])
 

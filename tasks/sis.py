@@ -215,6 +215,7 @@ class SIS(Task):
 
     title = "SIS epidemic, a hidden Markov model"
     version = 1
+    citation = "Shen & Kuusela (2026), arXiv:2605.12118"
     event_shape = (40,)
     observation: Observation = "series"
     discrete = True

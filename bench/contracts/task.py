@@ -72,6 +72,8 @@ class Task(ABC):
     name: str
     version: int
     title: str = ""
+    citation: str = ""
+    """Whom to cite for it; several are separated by semicolons."""
     space: ParameterSpace
     nominal: Tensor
     """The nominal context η0 of the fixed reference, (d,) float32."""

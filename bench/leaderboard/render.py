@@ -5,7 +5,7 @@ import io
 import json
 from collections.abc import Callable, Mapping, Sequence
 from math import floor, isfinite, log10
-from typing import Any
+from typing import Any, NamedTuple
 
 from rich.console import Console
 from rich.table import Table
@@ -16,7 +16,19 @@ from bench.leaderboard.units import FEWEST_BLOCKS
 from bench.leaderboard.verdict import verdict
 from bench.stages.cells import size
 
-Column = tuple[str, Callable[[Row], str]]
+
+class Column(NamedTuple):
+    """A column of a table.
+
+    Args:
+        name: its heading.
+        text: what it says of a row.
+        quantity: the quantity of leaderboards that it shows, if it shows one.
+    """
+
+    name: str
+    text: Callable[[Row], str]
+    quantity: str = ""
 
 
 def parenthesised(value: float, error: float) -> str:
@@ -42,7 +54,7 @@ def parenthesised(value: float, error: float) -> str:
     return f"{value:.{digits}f}({shown})"
 
 
-def _cell(name: str) -> Callable[[Row], str]:
+def _column(heading: str, name: str) -> Column:
     def text(row: Row) -> str:
         quantity = row.quantities.get(name)
         if quantity is None or quantity.estimate is None:
@@ -50,7 +62,7 @@ def _cell(name: str) -> Callable[[Row], str]:
         shown = parenthesised(quantity.estimate.value, quantity.estimate.error)
         return f"{shown} {quantity.where.replace('point ', '@')}".strip()
 
-    return text
+    return Column(heading, text, name)
 
 
 def _rank(row: Row) -> str:
@@ -64,9 +76,9 @@ def _number(value: Any, form: str) -> str:
     return "–" if value is None else format(value, form)
 
 
-def _sections(board: Leaderboard) -> list[tuple[str, list[Column]]]:
+def sections(board: Leaderboard) -> list[tuple[str, list[Column]]]:
     """What a reader sees, in tables that fit 80 columns."""
-    method: Column = ("method", lambda r: r.label)
+    method = Column("method", lambda r: r.label)
     if board.plan["kind"] == "heldout":
         return [
             ("Held-out losses", [method, *_found(board, {"bce": "BCE", "nll": "NLL"})]),
@@ -81,34 +93,34 @@ def _sections(board: Leaderboard) -> list[tuple[str, list[Column]]]:
     exact = board.reference == "exact"  # without it lengths are absolute, and the rest is n/a
     gaps = [
         method,
-        *((f"gap {n}", _cell(f"coverage/{n}/gap")) for n in names),
+        *(_column(f"gap {n}", f"coverage/{n}/gap") for n in names),
         *(
-            (f"gap {n} at worst", _cell(f"coverage/{n}/worst"))
+            _column(f"gap {n} at worst", f"coverage/{n}/worst")
             for n in names
             if any(f"coverage/{n}/worst" in row.quantities for row in board.rows)
         ),
     ]
     regions = [
         method,
-        ("LR error mean", _cell("likelihood_ratio_error/")),
-        ("LR error median", _cell("likelihood_ratio_error//median")),
-        ("95 % coverage", _cell("region_coverage/")),
-        ("95 % area /exact", _cell("region_area//ratio")),
+        _column("LR error mean", "likelihood_ratio_error/"),
+        _column("LR error median", "likelihood_ratio_error//median"),
+        _column("95 % coverage", "region_coverage/"),
+        _column("95 % area /exact", "region_area//ratio"),
     ]
     if not exact:
-        regions = [method, regions[3], ("95 % area", _cell("region_area/"))]
-    sections: list[tuple[str, list[Column]]] = [
+        regions = [method, regions[3], _column("95 % area", "region_area/")]
+    found: list[tuple[str, list[Column]]] = [
         (
             "Which intervals are short and still cover",
             [
-                *([("rank", _rank)] if ranks else []),
+                *([Column("rank", _rank)] if ranks else []),
                 method,
-                (f"score /{over}", _cell("score_ratio")),
-                *((f"coverage {n}", _cell(f"coverage/{n}")) for n in names),
+                _column(f"score /{over}", "score_ratio"),
+                *(_column(f"coverage {n}", f"coverage/{n}") for n in names),
                 *(
-                    (f"width {n} /exact", _cell(f"width/{n}/ratio"))
+                    _column(f"width {n} /exact", f"width/{n}/ratio")
                     if exact
-                    else (f"width {n}", _cell(f"width/{n}"))
+                    else _column(f"width {n}", f"width/{n}")
                     for n in names
                 ),
             ],
@@ -117,35 +129,35 @@ def _sections(board: Leaderboard) -> list[tuple[str, list[Column]]]:
         *(
             (f"Overlap with the exact likelihood of {events}", [method, *columns])
             for events, metric in (("M events", "overlap_M"), ("all k M events", "overlap_kM"))
-            if (columns := [(n, _cell(f"{metric}/{n}")) for n in (*names, "joint")])
+            if (columns := [_column(n, f"{metric}/{n}") for n in (*names, "joint")])
             and any(f"{metric}/joint" in row.quantities for row in board.rows)
         ),
         ("Likelihood ratios and 95 % regions" if exact else "95 % regions", regions),
         (
             "Share cut by a bound of the parameter space",
-            [method, *((n, _cell(f"cut/{n}")) for n in (*names, "region"))],
+            [method, *(_column(n, f"cut/{n}") for n in (*names, "region"))],
         ),
         (
             "Cost of one member",
             [
                 method,
-                ("members", lambda r: str(r.members)),
-                ("calls", lambda r: _number(r.cost.get("calls"), ",")),
-                ("train s", lambda r: _number(r.cost.get("seconds"), ".1f")),
-                ("to best s", lambda r: _number(r.cost.get("seconds_to_best"), ".1f")),
-                ("parameters", lambda r: _number(r.cost.get("parameters"), ",")),
-                ("device", lambda r: str(r.cost.get("device", "–"))),
+                Column("members", lambda r: str(r.members)),
+                Column("calls", lambda r: _number(r.cost.get("calls"), ",")),
+                Column("train s", lambda r: _number(r.cost.get("seconds"), ".1f")),
+                Column("to best s", lambda r: _number(r.cost.get("seconds_to_best"), ".1f")),
+                Column("parameters", lambda r: _number(r.cost.get("parameters"), ",")),
+                Column("device", lambda r: str(r.cost.get("device", "–"))),
             ],
         ),
     ]
-    return sections
+    return found
 
 
 def _found(board: Leaderboard, titles: dict[str, str]) -> list[Column]:
     """Columns of the metrics' keys that any row has."""
     names = {n for row in board.rows for n in row.quantities if n.count("/") == 1}
     return [
-        (f"{title} {name.partition('/')[2]}", _cell(name))
+        _column(f"{title} {name.partition('/')[2]}", name)
         for metric, title in titles.items()
         for name in sorted(names)
         if name.partition("/")[0] == metric
@@ -281,14 +293,14 @@ def table(boards: Sequence[Leaderboard], brief: bool = False) -> str:
     ranking = [board for board in boards if any(row.rank for row in board.rows)]
     for board in ranking if brief and ranking else boards:
         show(Text(heading(board)), "bold")
-        sections = _sections(board)
-        for number, (title, columns) in enumerate(sections[:1] if brief else sections):
+        tables = sections(board)
+        for number, (title, columns) in enumerate(tables[:1] if brief else tables):
             grid = Table(box=None, pad_edge=False, padding=(0, 2, 0, 0))
-            for name, _ in columns:
-                left = name in ("method", "device")
-                grid.add_column(_two_lines(name), justify="left" if left else "right")
+            for column in columns:
+                left = column.name in ("method", "device")
+                grid.add_column(_two_lines(column.name), justify="left" if left else "right")
             for row in board.rows:
-                cells = [Text(text(row), no_wrap=True) for _, text in columns]
+                cells = [Text(column.text(row), no_wrap=True) for column in columns]
                 grid.add_row(*cells, style="dim" if row.fit.oracle else "")
             show(Text(title), "italic")
             show(grid)
@@ -306,12 +318,14 @@ def markdown(boards: Sequence[Leaderboard]) -> str:
     lines: list[str] = []
     for board in boards:
         lines += [f"### {escape(heading(board))}", ""]
-        for number, (title, columns) in enumerate(_sections(board)):
+        for number, (title, columns) in enumerate(sections(board)):
             lines += [f"**{escape(title)}**", ""]
-            lines.append("| " + " | ".join(escape(name) for name, _ in columns) + " |")
+            lines.append("| " + " | ".join(escape(column.name) for column in columns) + " |")
             lines.append("|" + " --- |" * len(columns))
             for row in board.rows:
-                lines.append("| " + " | ".join(escape(text(row)) for _, text in columns) + " |")
+                lines.append(
+                    "| " + " | ".join(escape(column.text(row)) for column in columns) + " |"
+                )
             lines.append("")
             if number == 0:
                 lines += [f"{escape(sentence)}\n" for sentence in verdict(board)]

@@ -14,26 +14,32 @@ def verdict(board: Leaderboard) -> Iterator[str]:
     ranked = [row for row in board.rows if row.rank is not None]
     if not ranked:
         return
-    best = [row for row in ranked if row.rank is not None and row.rank[0] == 1]
-    names = ", ".join(row.label for row in best)
+    chosen = best(board)
+    names = ", ".join(row.label for row in chosen)
     if len(ranked) == 1:
         yield f"{names} is the only method here."
-    elif len(best) == 1:
+    elif len(chosen) == 1:
         trained = ", as trained here" if any(row.members == 1 for row in ranked) else ""
         yield f"{names} has a better interval score than every other method here{trained}."
     else:
-        rest = "" if len(best) == len(ranked) else "; the others are behind at least one of them"
+        rest = "" if len(chosen) == len(ranked) else "; the others are behind at least one of them"
         yield f"These data do not tell which of {names} has the best interval score{rest}."
     if board.reference == "exact":
-        comparisons = len(ranked) * len(board.parameters)
-        for row in best:
-            yield _coverage(row, board.parameters, 1 - 0.05 / comparisons)
+        yield from (_coverage(board, row) for row in chosen)
 
 
-def _coverage(row: Row, parameters: tuple[str, ...], level: float) -> str:
+def best(board: Leaderboard) -> list[Row]:
+    """The methods that nothing here is known to be better than."""
+    return [row for row in board.rows if row.rank is not None and row.rank[0] == 1]
+
+
+def gaps(board: Leaderboard, row: Row) -> tuple[list[str], list[str]]:
+    """Coverage gaps to exact that are known to differ from 0, and those that are not, in words."""
+    ranked = sum(row.rank is not None for row in board.rows)
+    level = 1 - 0.05 / (ranked * len(board.parameters))
     known: list[str] = []
     unknown: list[str] = []
-    for name in parameters:
+    for name in board.parameters:
         quantity = row.quantities.get(f"coverage/{name}/gap")
         if quantity is None or quantity.estimate is None:
             continue
@@ -41,6 +47,11 @@ def _coverage(row: Row, parameters: tuple[str, ...], level: float) -> str:
         low, high = gap.interval(level)
         points = f"{round(100 * gap.value):+d} ± {100 * gap.error:.0f} points in {name}"
         (known if low > 0 or high < 0 else unknown).append(points)
+    return known, unknown
+
+
+def _coverage(board: Leaderboard, row: Row) -> str:
+    known, unknown = gaps(board, row)
     parts = []
     if known:
         parts.append(f"covers differently from exact: {' and '.join(known)}")

@@ -152,13 +152,13 @@ def _panel(ax: Any, observed: Task, model: Task, name: str, context: Tensor) -> 
     shown = np.exp if scale else np.asarray
     ax.scatter(*shown(points).T, s=1.5, color="0.35", linewidths=0, rasterized=True)
     if isinstance(source, HasLogProb):
-        levels = np.quantile(_density(model, source, simulated, context), [1 - s for s in _SHARES])
+        levels = np.quantile(density(model, source, simulated, context), [1 - s for s in _SHARES])
         low, high = np.quantile(simulated, [0.0005, 0.9995], axis=0)
         axes = [np.linspace(a, b, 120) for a, b in zip(low, high, strict=True)]
         grid = np.stack(np.meshgrid(*axes), -1)
-        density = _density(model, source, grid.reshape(-1, 2), context).reshape(120, 120)
+        heights = density(model, source, grid.reshape(-1, 2), context).reshape(120, 120)
         x, y = shown(grid[..., 0]), shown(grid[..., 1])
-        ax.contour(x, y, density, levels=np.sort(levels), colors=_COLOURS[::-1], linewidths=1)
+        ax.contour(x, y, heights, levels=np.sort(levels), colors=_COLOURS[::-1], linewidths=1)
     if scale:
         _logarithmic(ax)
 
@@ -174,7 +174,7 @@ def _logarithmic(ax: Any) -> None:
         axis.set_minor_formatter(ticker.NullFormatter())
 
 
-def _density(
+def density(
     model: Task, source: HasLogProb, y: NDArray[np.float64], context: Tensor
 ) -> NDArray[np.float64]:
     """Log-density of transformed features (n, 2)."""

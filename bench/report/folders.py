@@ -1,0 +1,74 @@
+"""Several results folders read as one: a fit is known by its identity, wherever it is kept."""
+
+import os
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from bench.errors import UsageError
+from bench.stages.store import Entry, Store
+
+
+class Folders(Store):
+    """The entries of several stores, to be read.
+
+    The same identity is the same fit, plan or member: the first folder that has it done counts.
+    What the last runs lacked is put together.
+
+    Args:
+        stores: the folders, in order of precedence.
+    """
+
+    def __init__(self, stores: Sequence[Store]) -> None:
+        self.stores = tuple(stores)
+        self.root = self.stores[0].root if self.stores else Path()
+
+    def record(self, key: str) -> dict[str, Any] | None:
+        """Reads a record; see Store.record."""
+        if key == "run":
+            runs = [store.record(key) or {} for store in self.stores]
+            return {"absent": [absent for run in runs for absent in run.get("absent", [])]}
+        store = self._holder(key)
+        return store.record(key) if store is not None else None
+
+    def read(self, key: str) -> Entry | None:
+        """Reads an entry; see Store.read."""
+        store = self._holder(key)
+        return store.read(key) if store is not None else None
+
+    def keys(self, prefix: str) -> list[str]:
+        """Keys that any of the folders has; see Store.keys."""
+        return sorted({key for store in self.stores for key in store.keys(prefix)})
+
+    def where(self, key: str) -> Path | None:
+        """The folder whose entry counts."""
+        store = self._holder(key)
+        return store.root if store is not None else None
+
+    def _holder(self, key: str) -> Store | None:
+        having = [s for s in self.stores if (s.root / f"{key}.json").is_file()]
+        if len(having) < 2:
+            return having[0] if having else None
+        records = [(store, store.record(key)) for store in having]
+        sound = [(store, record) for store, record in records if record is not None]
+        done = [store for store, record in sound if record.get("status", "done") == "done"]
+        return next(iter(done or [store for store, _ in sound]), None)
+
+
+def open_folders(paths: Sequence[str | os.PathLike[str]]) -> tuple[Folders, list[Path]]:
+    """Opens results folders, and folders that hold nothing but tables of studies.
+
+    Raises:
+        UsageError: if one of them is neither.
+    """
+    stores, studies = [], []
+    for path in dict.fromkeys(Path(p) for p in paths):
+        tables = sorted(path.glob("*.csv"))
+        if (path / "run.json").is_file():
+            stores.append(Store.open(path))
+        elif tables:
+            studies += tables
+        else:
+            problem = "has no run.json and no tables" if path.exists() else "does not exist"
+            raise UsageError(f"{path} is not a results folder: it {problem}")
+    return Folders(stores), studies

@@ -1,0 +1,215 @@
+"""`bench.load`: results folders as tidy frames."""
+
+import os
+from collections.abc import Sequence
+from contextlib import suppress
+from dataclasses import asdict, replace
+from functools import cached_property
+from pathlib import Path
+
+import pandas as pd
+
+from bench.errors import BenchError, UsageError
+from bench.leaderboard import Leaderboard, Results, Row, build
+from bench.leaderboard.results import Fit
+from bench.report import frames, predictions
+from bench.report.folders import Folders, open_folders
+from bench.stages.registry import Registry
+from bench.stages.selection import Wanted, select
+from bench.studies import equivalence
+
+
+def load(
+    *results: str | os.PathLike[str],
+    tasks: Sequence[str] = (),
+    methods: Sequence[str] = (),
+    plugins: Sequence[str | os.PathLike[str]] = (),
+) -> "Loaded":
+    """Reads results folders; several are read as one, as if one run had made them.
+
+    Args:
+        results: folders that `bench run` wrote, and folders of tables that `bench study` wrote.
+        tasks: patterns of tasks; all of them where empty.
+        methods: patterns of methods, as of `bench run`; all where empty. What the others are
+            relative to stays: `exact`, or `histogram` where there is no exact likelihood.
+        plugins: files that define tasks, methods or metrics of the results.
+
+    Raises:
+        UsageError: if a folder holds no results, or a pattern matches nothing.
+
+    Example:
+        >>> loaded = bench.load("results/higgs", "results/studies")  # doctest: +SKIP
+        >>> coverage = loaded.quantities.query("quantity == 'coverage/z'")  # doctest: +SKIP
+    """
+    folders, studies = open_folders(results)
+    registry = Registry([Path(p) for p in plugins])
+    read = Results(folders)
+    if tasks:
+        names = select(tasks, sorted({fit.task for fit in read.fits}), "task")
+        read.fits = [fit for fit in read.fits if fit.task in names]
+    if methods:
+        read.fits = _chosen(read.fits, methods)
+    return Loaded(folders, read, registry, studies)
+
+
+def _chosen(fits: Sequence[Fit], patterns: Sequence[str]) -> list[Fit]:
+    """Fits of the methods that match, and what they are relative to."""
+    wanted = [Wanted.parse(pattern) for pattern in patterns]
+
+    def matches(fit: Fit, one: Wanted) -> bool:
+        size = int(fit.identity.get("ensemble", 1))
+        return one.matches(fit.method, fit.configuration) and one.ensemble == size
+
+    for pattern, one in zip(patterns, wanted, strict=True):
+        if not any(matches(fit, one) for fit in fits):
+            known = ", ".join(sorted({fit.label for fit in fits})) or "none"
+            raise UsageError(f"no method here matches {pattern!r}; known: {known}")
+    exact = {fit.task for fit in fits if fit.oracle}
+    return [
+        fit
+        for fit in fits
+        if fit.oracle
+        or (fit.method == "histogram" and fit.task not in exact)
+        or any(matches(fit, one) for one in wanted)
+    ]
+
+
+class Loaded:
+    """Results as frames, each computed when it is asked for, and sorted.
+
+    Every frame begins with `task, budget, training_data, seed, plan, plan_folder, label, method,
+    configuration, family, ensemble` (`fits` and `curves` without the plan): `label` is what
+    leaderboards print, `ensemble` is 0 for what was trained itself. A frame without anything to
+    hold is empty and has its columns.
+
+    Attributes:
+        folders: where everything is.
+        results: the fits and plans.
+        registry: tasks, methods and metrics by name.
+        study_files: tables of studies.
+    """
+
+    def __init__(
+        self, folders: Folders, results: Results, registry: Registry, studies: Sequence[Path] = ()
+    ) -> None:
+        self.folders = folders
+        self.results = results
+        self.registry = registry
+        self.study_files = tuple(studies)
+
+    @cached_property
+    def boards(self) -> list[Leaderboard]:
+        """The leaderboards. What only an exact likelihood has been scored on has no budget."""
+        found = build(self.results, self.registry.metrics())
+        boards: dict[tuple[object, ...], Leaderboard] = {}
+        for board in found:
+            if all(row.fit.oracle for row in board.rows):
+                board = replace(board, budget=0, training_data="none", seed=0)
+            shown = {row.label for row in board.rows}
+            board.absent = {k: v for k, v in board.absent.items() if k not in shown}
+            key = (board.task, board.budget, board.training_data, board.seed, board.plan_folder)
+            boards.setdefault(key, board)
+        return list(boards.values())
+
+    @cached_property
+    def fits(self) -> pd.DataFrame:
+        """A line for each member of a fit: `member, status, reason, calls, seconds,
+        seconds_to_best, parameters, device, fit`; seconds are of one member, `fit` is its folder.
+        """
+        return frames.fits(self.results, self.families)
+
+    @cached_property
+    def curves(self) -> pd.DataFrame:
+        """Losses: `member, component, epoch, training, validation`; epochs count from 1."""
+        return frames.curves(self.results, self.families)
+
+    @cached_property
+    def quantities(self) -> pd.DataFrame:
+        """The numbers of leaderboards: `quantity, metric, key, statistic, value, error, dof,
+        reason, where, rank_low, rank_high, members`.
+
+        `quantity` is "width/mu", "width/mu/ratio", "coverage/mu/gap" …, of which `metric`, `key`
+        and `statistic` ("", "ratio", "gap", "worst", "median") are the parts. What is n/a is NaN
+        with a `reason`; `where` is the point of a worst one. Errors are standard errors over
+        members and datasets.
+        """
+        return frames.quantities(self.boards, self.families)
+
+    @cached_property
+    def members(self) -> pd.DataFrame:
+        """Each member's mean over the sets of a point: `member, point, quantity, metric, key,
+        value, error, sets`.
+
+        `point` counts from 0; −1 is θ drawn uniformly. `error` is the standard error over sets;
+        NaN where there is one.
+        """
+        return frames.members(self.results, self.boards, self.families)
+
+    @cached_property
+    def calibration(self) -> pd.DataFrame:
+        """Coverage against nominal level, from saved predictions of independent plans:
+        `parameter ("joint" too), level, coverage, error, low, high, datasets`.
+
+        From the profile at the generating parameter against χ²₁, jointly from the likelihood
+        ratio against χ²₂. `low` and `high` are the simultaneous 95 % band of intervals that are
+        exact.
+        """
+        return predictions.calibration(self.evaluated, self.families)
+
+    @cached_property
+    def contours(self) -> pd.DataFrame:
+        """Log-likelihoods around the maximum, of the first member and the first dataset of each
+        evaluation point: `member, point, dataset, x_name, y_name, x, y, fall`, on 33 × 33 nodes.
+        """
+        return self._windows[0]
+
+    @cached_property
+    def maxima(self) -> pd.DataFrame:
+        """Where those datasets were generated and where their likelihoods are largest: `member,
+        point, dataset, x_true, y_true, x_mle, y_mle`."""
+        return self._windows[1]
+
+    @cached_property
+    def _windows(self) -> tuple[pd.DataFrame, pd.DataFrame]:
+        return predictions.windows(self.evaluated, self.families)
+
+    @cached_property
+    def evaluated(self) -> "predictions.Evaluated":
+        """The saved predictions behind the leaderboards."""
+        return predictions.Evaluated(self.results, self.registry, self.boards)
+
+    @cached_property
+    def studies(self) -> dict[str, pd.DataFrame]:
+        """Tables of studies, by the name of their file: "bootstrap-k", "features", …
+
+        "equivalence" is made from the results themselves where they allow it.
+
+        Raises:
+            UsageError: if one of them is not a table.
+        """
+        tables = {}
+        with suppress(UsageError):
+            tables[equivalence.NAME] = pd.DataFrame(map(asdict, equivalence.rows(self.results)))
+        for path in self.study_files:
+            try:
+                tables[path.stem] = pd.read_csv(path)
+            except (ValueError, OSError) as error:
+                reason = " ".join(str(error).split())
+                raise UsageError(f"{path} is not a table: {reason}") from error
+        return dict(sorted(tables.items()))
+
+    @cached_property
+    def families(self) -> dict[str, str]:
+        """Family of every method of the results; "" of those that are not registered here."""
+        families = {}
+        for name in sorted({fit.method for fit in self.results.fits}):
+            try:
+                families[name] = str(self.registry.method(name).family)
+            except BenchError:
+                families[name] = ""
+        return families
+
+    def folder_of(self, row: Row) -> Path | None:
+        """Where the fit of a leaderboard's row is kept; None if nothing is left of it."""
+        root = self.folders.where(f"fits/{row.fit.folder}/fit")
+        return root / "fits" / row.fit.folder if root is not None else None

@@ -1,0 +1,190 @@
+"""Frames of saved predictions: calibration, and the likelihoods around their maxima."""
+
+from collections.abc import Iterable, Iterator, Sequence
+from math import nan
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import torch
+from pydantic import TypeAdapter
+from scipy import stats
+
+from bench.contracts import LikelihoodPrediction, ParameterSpace, Plan, Task
+from bench.errors import BenchError
+from bench.leaderboard import Leaderboard, Results, Row
+from bench.leaderboard.build import not_certain
+from bench.leaderboard.results import Fit
+from bench.leaderboard.units import Units
+from bench.numerics.calibration import fall_at, simultaneous_band
+from bench.numerics.clustering import Estimate, Strata, two_way_variance
+from bench.report.frames import KEYS, Families, framed, of_board, of_method
+from bench.stages import predict
+from bench.stages.registry import Registry
+
+LEVELS = tuple(round(0.05 * i, 2) for i in range(1, 20))
+"""Nominal levels of calibration."""
+
+_PLAN: TypeAdapter[Plan] = TypeAdapter(Plan)
+
+
+class Evaluated:
+    """The saved predictions behind leaderboards.
+
+    Attributes:
+        reasons: by task, why predictions that are there cannot be read.
+    """
+
+    def __init__(self, results: Results, registry: Registry, boards: Sequence[Leaderboard]) -> None:
+        self.results = results
+        self.registry = registry
+        self.boards = [board for board in boards if board.plan["kind"] != "heldout"]
+        self.reasons: dict[str, str] = {}
+        self._tasks: dict[str, Task | None] = {}
+
+    def rows(self) -> Iterator[tuple[Leaderboard, Row]]:
+        """Every method of every leaderboard of likelihoods."""
+        for board in self.boards:
+            for row in board.rows:
+                yield board, row
+
+    def task(self, fit: Fit) -> Task | None:
+        """The task of a fit, if this is the one that the fit was made for."""
+        if fit.task not in self._tasks:
+            self._tasks[fit.task] = None
+            try:
+                self._tasks[fit.task] = self.registry.task(fit.task)
+            except BenchError as error:
+                self.reasons[fit.task] = str(error)
+        task = self._tasks[fit.task]
+        if task is None or fit.identity.get("task", {}).get("version") == task.version:
+            return task
+        self.reasons[fit.task] = "its results are of another version of the task"
+        return None
+
+    def members(self, board: Leaderboard, fit: Fit) -> Iterator[tuple[int, LikelihoodPrediction]]:
+        """The predictions of a fit's members that are saved, by number."""
+        store = self.results.store
+        for number in sorted(fit.members):
+            key = f"predictions/{fit.folder}/{board.plan_folder}/member-{number:03d}"
+            entry = store.read(key)
+            if entry is None or entry.record.get("status", "done") != "done":
+                continue
+            task = self.task(fit)
+            if task is None:
+                return
+            found = predict.load(task, _PLAN.validate_python(board.plan), entry.arrays)
+            assert isinstance(found, LikelihoodPrediction)  # held-out plans are not among ours
+            if _belongs(found, task.space):
+                yield number, found
+            else:
+                self.reasons[fit.task] = "its results are of other parameters than it has now"
+
+    def space(self, fit: Fit) -> ParameterSpace:
+        """The parameters of a fit's task, whose predictions have been read."""
+        task = self.task(fit)
+        assert task is not None
+        return task.space
+
+
+def _belongs(prediction: LikelihoodPrediction, space: ParameterSpace) -> bool:
+    """Whether maxima lie in their windows, which are saved in units of the parameters' bounds."""
+    curves = prediction.curves
+    if curves.mle.shape[-1] != len(space):
+        return False
+    node = (space.to_unit(torch.from_numpy(curves.mle)).numpy() - curves.origin) / curves.spacing
+    return bool(((node > -0.01) & (node < curves.profile.shape[-1] - 0.99)).all())
+
+
+def calibration(evaluated: Evaluated, families: Families) -> pd.DataFrame:
+    """A line for each parameter and level; see Loaded.calibration."""
+
+    def records() -> Iterable[dict[str, Any]]:
+        for board, row in evaluated.rows():
+            if board.plan["kind"] == "independent":
+                keys = of_board(board) | of_method(row.fit, row.label, families)
+                for record in _coverages(evaluated, board, row.fit):
+                    yield keys | record
+
+    columns = ("parameter", "level", "coverage", "error", "low", "high", "datasets")
+    return framed(records(), (*KEYS, *columns))
+
+
+def _coverages(evaluated: Evaluated, board: Leaderboard, fit: Fit) -> Iterable[dict[str, Any]]:
+    statistics = []
+    units: Units | None = None
+    for _, prediction in evaluated.members(board, fit):
+        data, curves = prediction.datasets, prediction.curves
+        unit = evaluated.space(fit).to_unit(torch.from_numpy(data.theta)).numpy()
+        fall = fall_at(curves.profile, curves.origin, curves.spacing, unit)
+        statistics.append(np.column_stack([fall, -2 * curves.log_ratio_truth]))
+        units = Units(data.point, data.block, board.blocks is not None)
+    if units is None:
+        return
+    used = units.headline
+    found = units[used]
+    statistic = np.stack(statistics)[:, used]  # (members, datasets, P + 1)
+    low, high = simultaneous_band(len(found.strata), LEVELS)
+    names = evaluated.space(fit).names
+    strata = Strata(found.strata)
+    for i, parameter in enumerate((*names, "joint")):
+        degrees = len(names) if parameter == "joint" else 1
+        ends = np.asarray(stats.chi2.ppf(LEVELS, degrees))
+        inside = (statistic[..., i] <= ends[:, None, None]).astype(float)
+        shares = found.average(inside)  # (levels, members, units)
+        coverage = shares.mean((1, 2))
+        error = np.sqrt(two_way_variance(shares, strata).total)
+        for j, level in enumerate(LEVELS):
+            estimate = Estimate(float(coverage[j]), float(error[j]), nan, nan, nan)
+            yield {
+                "parameter": parameter,
+                "level": level,
+                "coverage": estimate.value,
+                "error": not_certain(estimate, strata.sets).error if found.enough else nan,
+                "low": low[j],
+                "high": high[j],
+                "datasets": int(used.sum()),
+            }
+
+
+def windows(evaluated: Evaluated, families: Families) -> tuple[pd.DataFrame, pd.DataFrame]:
+    """Contours and maxima; see Loaded.contours and Loaded.maxima."""
+    grids: list[pd.DataFrame] = []
+    maxima: list[dict[str, Any]] = []
+    for board, row in evaluated.rows():
+        first = next(evaluated.members(board, row.fit), None)
+        if first is None:
+            continue
+        member, prediction = first
+        space = evaluated.space(row.fit)
+        keys = of_board(board) | of_method(row.fit, row.label, families) | {"member": member}
+        point = prediction.datasets.point
+        for number, dataset in zip(*np.unique(point, return_index=True), strict=True):
+            if number < 0:
+                continue
+            where = keys | {"point": int(number), "dataset": int(dataset)}
+            grids.append(_grid(where, prediction, space, int(dataset)))
+            true, mle = prediction.datasets.theta[dataset], prediction.curves.mle[dataset]
+            ends = {"x_true": true[0], "y_true": true[1], "x_mle": mle[0], "y_mle": mle[1]}
+            maxima.append(where | {name: float(value) for name, value in ends.items()})
+    at = ("member", "point", "dataset")
+    columns = (*KEYS, *at, "x_name", "y_name", "x", "y", "fall")
+    contours = pd.concat(grids, ignore_index=True)[list(columns)] if grids else framed((), columns)
+    return (
+        contours.sort_values(list(KEYS), kind="stable", ignore_index=True),
+        framed(maxima, (*KEYS, *at, "x_true", "y_true", "x_mle", "y_mle")),
+    )
+
+
+def _grid(
+    keys: dict[str, Any], prediction: LikelihoodPrediction, space: ParameterSpace, dataset: int
+) -> pd.DataFrame:
+    curves = prediction.curves
+    fall = curves.joint[dataset]
+    nodes = np.arange(len(fall))[:, None]
+    unit = curves.origin[dataset] + nodes * curves.spacing[dataset]  # (W, 2)
+    x, y = space.from_unit(torch.from_numpy(unit)).numpy().T
+    grid = np.meshgrid(x, y, indexing="ij")
+    names = {"x_name": prediction.names[0], "y_name": prediction.names[1]}
+    numbers = {"x": grid[0].ravel(), "y": grid[1].ravel(), "fall": fall.ravel().astype(float)}
+    return pd.DataFrame(numbers).assign(**keys, **names)
