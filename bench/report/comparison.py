@@ -1,0 +1,120 @@
+"""Numbers beside others as tables: against the papers, and calibration."""
+
+from collections.abc import Sequence
+from math import isfinite
+
+import pandas as pd
+
+from bench.leaderboard.render import parenthesised
+from bench.report.papers import Comparison
+from bench.report.tables import Cell, Table
+
+SHOWN_LEVELS = (0.5, 0.7, 0.9)
+"""Levels that the table of calibration shows; its file and figures have all."""
+
+_ORDER = {"missed": 0, "reproduced": 1, "better": 2, "n/a": 3}
+
+
+def against_papers(found: Sequence[Comparison]) -> Table:
+    """The papers' numbers that the results have something beside, and ours."""
+    rows = []
+    for one in found:
+        if not one.where and not (one.reason and one.published.kind == "claim"):
+            continue
+        number = one.published
+        of = " ".join(filter(None, (number.task, number.method, number.note)))
+        rows.append(
+            [
+                Cell(of or number.source),
+                Cell(number.quantity),
+                Cell(one.label, method=one.label),
+                Cell(one.where or "–"),
+                Cell(number.value, sort=float(number.value)),
+                Cell(one.ours, sort=one.value if isfinite(one.value) else None, note=one.reason),
+                Cell(_range(one.low, one.high)),
+                Cell(f"{one.target:.3g}" if isfinite(one.target) else "–"),
+                Cell(one.verdict, sort=_ORDER[one.verdict], note=one.reason),
+            ]
+        )
+    columns = ["paper's", "quantity", "ours", "where", "paper", "here", "range", "exact", "verdict"]
+    notes = [
+        "range: where 95 % of single networks on other sets of events would lie, with what "
+        "printing rounds off; of averages and claims our own 95 % interval.",
+        "exact: what is ideal: an overlap of 1, the coverage and width of the exact likelihood.",
+        "reproduced: the paper's number is in the range, which a wide range makes easy. Otherwise "
+        "better, if ours is nearer to exact, or missed.",
+        "overlap_kM is the overlap for all k M events: our reading of the paper's.",
+        *_reasons(found),
+    ]
+    return Table("papers", "Against the papers", columns, rows, notes, words=4)
+
+
+def _range(low: float, high: float) -> str:
+    return f"{low:.3g} to {high:.3g}".replace("inf", "∞") if low == low else "–"
+
+
+def _reasons(found: Sequence[Comparison]) -> list[str]:
+    """What is not compared, each reason once, with how many numbers it concerns."""
+    keys: dict[str, set[str]] = {}
+    for one in found:
+        if one.verdict == "n/a":
+            keys.setdefault(one.reason, set()).add(one.published.key)
+    return [
+        f"n/a for {len(which)} number{'s' * (len(which) != 1)}: {reason}"
+        for reason, which in keys.items()
+    ]
+
+
+def tally(found: Sequence[Comparison], configuration: str) -> str:
+    """How the numbers of single networks came out, for one configuration."""
+    own = [c for c in found if c.label.endswith(f":{configuration}")]
+    counts = {verdict: sum(c.verdict == verdict for c in own) for verdict in _ORDER}
+    said = ", ".join(f"{counts[v]} {v}" for v in ("reproduced", "better", "missed"))
+    return f"Configuration {configuration}: {said}, {counts['n/a']} n/a of {len(own)} numbers."
+
+
+def calibration(frame: pd.DataFrame) -> Table:
+    """Coverage at a few nominal levels, and how many of all levels leave the band."""
+    rows = []
+    keys = ["task", "budget", "training_data", "seed", "plan_folder", "label", "parameter"]
+    for key, curve in frame.groupby(keys, sort=True):
+        task, budget, *_, label, parameter = key
+        outside = ~curve["coverage"].between(curve["low"] - 1e-12, curve["high"] + 1e-12)
+        at = curve.set_index("level")
+        cells = [
+            Cell(parenthesised(value, error), sort=value)
+            for value, error in at[["coverage", "error"]].loc[list(SHOWN_LEVELS)].to_numpy()
+        ]
+        datasets = int(curve["datasets"].iloc[0])
+        rows.append(
+            [
+                Cell(str(task)),
+                Cell(str(label), method=str(label)),
+                Cell(str(parameter)),
+                Cell(f"{budget:,}", sort=int(curve["budget"].iloc[0])),
+                Cell(f"{datasets:,}", sort=datasets),
+                *cells,
+                Cell(f"{outside.sum()} of {len(curve)}", sort=float(outside.sum())),
+            ]
+        )
+    levels = [f"{100 * level:.0f} %" for level in SHOWN_LEVELS]
+    columns = ["task", "method", "parameter", "calls", "datasets", *levels, "outside the band"]
+    notes = [
+        "Share of datasets whose profile-likelihood interval of the level holds the generating "
+        "parameter; jointly, whose region does. Members are pooled; errors are over members and "
+        "datasets.",
+        "outside the band: levels from 5 to 95 % at which coverage leaves the simultaneous 95 % "
+        "band that exact intervals of as many datasets stay in.",
+    ]
+    return Table("calibration", "Coverage against nominal level", columns, rows, notes, words=3)
+
+
+def frame(found: Sequence[Comparison]) -> pd.DataFrame:
+    """Every number of the papers beside ours, for a file."""
+    columns = ("key", "source", "task", "method", "quantity", "kind", "paper", "note")
+    own = ("label", "where", "ours", "value", "error", "low", "high", "target", "verdict", "reason")
+    records = [
+        tuple(vars(one.published).values()) + tuple(getattr(one, name) for name in own)
+        for one in found
+    ]
+    return pd.DataFrame.from_records(records, columns=[*columns, *own])

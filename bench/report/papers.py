@@ -1,0 +1,308 @@
+"""The papers' numbers beside ours: reproduced, better, or missed.
+
+`published.csv` holds them: tables 1 and 2 of Sluijter, Diefenbacher, Bhimji & Nachman (2025) and
+what its text says, the claims of Shen & Kuusela (2026, arXiv:2605.12118) and of Dudley & Eisenberg
+(2025, arXiv:2509.18990). The first paper shows single networks without errors. A further network on
+other sets of events scatters like ours, so its number should lie within
+
+    t · √((1 + 1/n) σ²_network + 2 σ²_sets)
+
+of our mean over n networks, and what printing rounds off; t of Student's distribution at 95 %. An
+average over networks should lie within our mean's own 95 % interval.
+"""
+
+import csv
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, replace
+from importlib.resources import files
+from math import inf, isfinite, isinf, isnan, nan, sqrt
+from typing import Literal
+
+import numpy as np
+from scipy import stats
+
+from bench.errors import UsageError
+from bench.leaderboard import Leaderboard, Row
+from bench.leaderboard.render import parenthesised
+from bench.leaderboard.results import Fit
+from bench.numerics.clustering import Array, Estimate, effective_dof
+from bench.report.load import Loaded
+from bench.stages.cells import size
+from bench.studies import equivalence
+
+Verdict = Literal["reproduced", "better", "missed", "n/a"]
+
+LEVEL = 0.95
+FEWEST = 3
+"""Networks that tell how networks scatter; two hardly do."""
+
+CONFIGURATIONS = ("published", "tuned")
+_HIGGS = ("higgs-fair", "higgs")  # the paper's events are real ones; the mixture describes them
+
+
+@dataclass(frozen=True)
+class Published:
+    """One number of a paper.
+
+    Args:
+        key: its place in the papers' tables.
+        source: the paper, and where in it.
+        task, method: what it is of; empty for claims about several.
+        quantity: as in leaderboards, "overlap_kM/z"; or "equivalence", "training_time", …
+        kind: of a single "network", an "average" over several, or a "claim".
+        value: as printed.
+        note: what the paper says of it.
+    """
+
+    key: str
+    source: str
+    task: str
+    method: str
+    quantity: str
+    kind: str
+    value: str
+    note: str
+
+    @property
+    def rounding(self) -> float:
+        """The most that printing rounds off."""
+        return 0.5 * 10.0 ** -len(self.value.partition(".")[2])
+
+
+@dataclass(frozen=True)
+class Comparison:
+    """A number of a paper beside ours.
+
+    Args:
+        published: the paper's.
+        label: our method.
+        where: our task, plan and networks, in words.
+        ours: our number, with its error.
+        value, error: the same as numbers; NaN where there is none.
+        low, high: where the paper's should lie at 95 % if ours are right.
+        target: what would be ideal: an overlap of 1, exact's coverage and width.
+        verdict: what follows.
+        reason: why there is no verdict, or what to mind.
+    """
+
+    published: Published
+    label: str = ""
+    where: str = ""
+    ours: str = "n/a"
+    value: float = nan
+    error: float = nan
+    low: float = nan
+    high: float = nan
+    target: float = nan
+    verdict: Verdict = "n/a"
+    reason: str = ""
+
+
+def published() -> list[Published]:
+    """The papers' numbers."""
+    text = files("bench.report").joinpath("published.csv").read_text(encoding="utf-8")
+    return [Published(**row) for row in csv.DictReader(text.splitlines())]
+
+
+def comparisons(loaded: Loaded) -> list[Comparison]:
+    """Every number of the papers beside what the results have of it, once per configuration."""
+    out: list[Comparison] = []
+    for number in published():
+        if number.kind != "claim":
+            out += [_beside(loaded, number, name) for name in CONFIGURATIONS]
+        elif number.quantity == "equivalence":
+            out += _equivalence(loaded, number)
+        elif number.quantity == "training_time":
+            out += _training_time(loaded, number)
+        else:
+            reason = "the suite estimates parameters; it does not select models"
+            out.append(Comparison(number, reason=reason))
+    return out
+
+
+def _beside(loaded: Loaded, number: Published, configuration: str) -> Comparison:
+    label = f"{number.method}:{configuration}"
+    found = _row(loaded.boards, number, configuration)
+    if found is None:
+        tasks = " or ".join(_tasks(number))
+        return Comparison(number, label, reason=f"no results of {label} on {tasks}")
+    board, row = found
+    bootstrap = board.plan["kind"] == "bootstrap"
+    plan = "bootstrap plan" if bootstrap else "independent datasets"
+    networks = f"{row.members} network{'s' if row.members != 1 else ''}"
+    where = f"{board.task}, {plan}, {board.budget:,} calls, {networks}"
+    quantity = row.quantities.get(number.quantity)
+    if quantity is None or quantity.estimate is None:
+        why = quantity.reason if quantity else "not computed"
+        return Comparison(number, label, where, reason=why)
+    estimate = quantity.estimate
+    ours = parenthesised(estimate.value, estimate.error)
+    target = _target(board, number.quantity)
+    said = Comparison(number, label, where, ours, estimate.value, estimate.error, target=target)
+    if row.members < FEWEST:
+        reason = f"{networks} do not tell how networks scatter"
+        return replace(said, reason=reason.replace("1 network do", "1 network does"))
+    if not bootstrap and number.quantity.startswith("coverage/"):
+        return replace(said, reason="another plan: exact intervals cover 68.3 % there, not 65.7 %")
+    low, high = _interval(estimate, row.members, number)
+    if isnan(low):
+        return replace(said, reason="our error is not known")
+    verdict = judge(float(number.value), estimate.value, low, high, target)
+    return replace(said, low=low, high=high, verdict=verdict)
+
+
+def judge(paper: float, ours: float, low: float, high: float, target: float) -> Verdict:
+    """Reproduced within [low, high]; else better if ours is nearer to what would be ideal."""
+    if low <= paper <= high:
+        return "reproduced"
+    if isinf(target):
+        return "better" if ours > paper else "missed"
+    return "better" if abs(ours - target) < abs(paper - target) else "missed"
+
+
+def _interval(estimate: Estimate, networks: int, number: Published) -> tuple[float, float]:
+    if number.kind == "average":
+        parts = [estimate.error**2]
+        degrees = [estimate.dof]
+    else:
+        one = estimate.member_error**2 * networks
+        parts = [one * (1 + 1 / networks), 2 * estimate.set_error**2]
+        degrees = [networks - 1.0, estimate.dof]
+    total = np.array(sum(parts))
+    if not isfinite(float(total)):
+        return nan, nan
+    dof = float(effective_dof(np.array(parts), np.array(degrees), total))
+    half = float(stats.t.ppf((1 + LEVEL) / 2, dof)) * sqrt(float(total)) + number.rounding
+    low, high = estimate.value - half, estimate.value + half
+    share = not number.quantity.startswith("width/")
+    return max(low, 0.0), min(high, 1.0) if share else high
+
+
+def _tasks(number: Published) -> tuple[str, ...]:
+    return _HIGGS if number.task == "higgs" else (number.task,)
+
+
+def _row(
+    boards: Sequence[Leaderboard], number: Published, configuration: str
+) -> tuple[Leaderboard, Row] | None:
+    """Our closest: the paper's plan, one training set for all networks, the largest budget."""
+    found = [
+        (board, row)
+        for board in boards
+        if board.task in _tasks(number) and board.plan["kind"] in ("bootstrap", "independent")
+        for row in board.rows
+        if (row.fit.method, row.fit.configuration) == (number.method, configuration)
+        and row.members
+        and size(row.fit.identity) == 1
+        and (board.plan["kind"] == "bootstrap" or not number.quantity.startswith("overlap_kM"))
+    ]
+
+    def closeness(item: tuple[Leaderboard, Row]) -> tuple[bool, bool, int, int]:
+        board, _ = item
+        return (
+            board.plan["kind"] == "bootstrap",
+            board.training_data == "shared",
+            -_tasks(number).index(board.task),
+            board.budget,
+        )
+
+    return max(found, key=closeness, default=None)
+
+
+def _target(board: Leaderboard, quantity: str) -> float:
+    if quantity.startswith("overlap"):
+        return 1.0
+    exact = next((row for row in board.rows if row.fit.oracle), None)
+    if exact is not None and quantity in exact.quantities:
+        estimate = exact.quantities[quantity].estimate
+        return estimate.value if estimate is not None else nan
+    return board.expected if quantity.startswith("coverage") else nan
+
+
+def _equivalence(loaded: Loaded, number: Published) -> Iterator[Comparison]:
+    try:
+        rows = [r for r in equivalence.rows(loaded.results) if r.metric.startswith("likelihood")]
+    except UsageError as error:
+        yield Comparison(number, reason=str(error))
+        return
+    for row in rows:
+        where = f"{row.task}, likelihood-ratio error, {row.budget:,} calls, {row.members} networks"
+        said = Comparison(
+            number, f"{row.other} / {row.plain}", where, equivalence.shown(row), row.value
+        )
+        claim = float(number.value)
+        # Where budgets end before the factor is reached, more is not known than where they end.
+        low = min(row.low, row.value) if row.beyond == ">" else row.low
+        high = max(row.high, row.value) if row.beyond == "<" else row.high
+        if isnan(row.value):
+            yield replace(said, reason="not finite")
+        elif min(row.members, row.plain_members) < FEWEST:
+            yield replace(said, reason="too few networks to tell how they scatter")
+        elif row.beyond == ">" and row.value < claim <= row.high:
+            yield replace(said, reason=f"the budgets end at a factor of {row.value:.2g}")
+        else:
+            verdict = judge(claim, row.value, low, high, inf)
+            yield replace(said, low=low, high=high, verdict=verdict)
+
+
+def _training_time(loaded: Loaded, number: Published) -> Iterator[Comparison]:
+    """Seconds of a gradient step with scores over those without, on the same device."""
+    fits = [f for f in loaded.results.fits if f.members and size(f.identity) == 1]
+    pairs = [
+        (plain, other)
+        for other in fits
+        for plain in fits
+        if other.method == f"{plain.method}-sa"
+        and other.configuration == plain.configuration
+        and (other.task, other.identity["budget"], other.identity["training_data"])
+        == (plain.task, plain.identity["budget"], plain.identity["training_data"])
+    ]
+    if not pairs:
+        yield Comparison(number, reason="no method here is trained with and without scores")
+    for plain, other in pairs:
+        above, below = _step_seconds(other), _step_seconds(plain)
+        devices = {r["environment"]["device"] for f in (plain, other) for r in f.members.values()}
+        where = (
+            f"{other.task}, seconds per gradient step, {other.identity['budget']:,} calls, "
+            f"{len(above)} and {len(below)} networks"
+        )
+        said = Comparison(number, f"{other.label} / {plain.label}", where)
+        if min(len(above), len(below)) < FEWEST:
+            yield replace(said, reason="too few networks to tell how they scatter")
+            continue
+        if len(devices) > 1:
+            yield replace(said, reason="they trained on different devices")
+            continue
+        ratio = float(above.mean() / below.mean())
+        parts = np.array([v.var(ddof=1) / len(v) / v.mean() ** 2 for v in (above, below)])
+        error = ratio * sqrt(parts.sum())
+        degrees = np.array([len(above) - 1, len(below) - 1])
+        dof = float(effective_dof(parts, degrees, np.array(parts.sum())))
+        half = float(stats.t.ppf((1 + LEVEL) / 2, min(dof, degrees.sum()))) * error
+        low, high, claim = ratio - half, ratio + half, float(number.value)
+        verdict: Verdict = "n/a"
+        if high <= claim:
+            verdict = "reproduced"
+        elif low > claim:
+            verdict = "missed"
+        yield replace(
+            said,
+            ours=parenthesised(ratio, error),
+            value=ratio,
+            error=error,
+            low=low,
+            high=high,
+            verdict=verdict,
+            reason="" if verdict != "n/a" else "its interval holds the claimed bound",
+        )
+
+
+def _step_seconds(fit: Fit) -> Array:
+    """Seconds per step of each member; members of a stack share the time."""
+    out = []
+    for record in fit.members.values():
+        curves = record["curves"].values()
+        steps = sum(curve["steps"] for curve in curves)
+        if steps:
+            out.append(sum(curve["seconds"] for curve in curves) / record["stack"] / steps)
+    return np.array(out)
