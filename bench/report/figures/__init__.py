@@ -1,0 +1,91 @@
+"""Figures of the report: drawn when asked for, from the frames of `bench.load`.
+
+Every module has functions `draw_x(frame, axes, ...)` for notebooks, `figures(loaded, looks)` with
+what these results show, and `absent(loaded)` with what they do not, and why.
+"""
+
+from collections.abc import Iterator
+from dataclasses import replace
+
+from bench.report.figures import (
+    bootstrap_k,
+    budgets,
+    calibration,
+    contours,
+    cost,
+    equivalence,
+    members,
+    samples,
+    scores,
+    training,
+)
+from bench.report.figures.bootstrap_k import draw_coverage_against_k
+from bench.report.figures.budgets import draw_budgets
+from bench.report.figures.calibration import draw_calibration
+from bench.report.figures.colours import INK, Look, looks
+from bench.report.figures.contours import draw_contours
+from bench.report.figures.cost import draw_cost
+from bench.report.figures.equivalence import draw_equivalence
+from bench.report.figures.figure import Figure, Section
+from bench.report.figures.members import draw_members
+from bench.report.figures.samples import draw_example, draw_features
+from bench.report.figures.scores import draw_arrows, draw_times
+from bench.report.figures.training import draw_training
+from bench.report.load import Loaded
+
+__all__ = [
+    "INK",
+    "Figure",
+    "Look",
+    "Section",
+    "absent",
+    "draw_arrows",
+    "draw_budgets",
+    "draw_calibration",
+    "draw_contours",
+    "draw_cost",
+    "draw_coverage_against_k",
+    "draw_equivalence",
+    "draw_example",
+    "draw_features",
+    "draw_members",
+    "draw_times",
+    "draw_training",
+    "figures",
+    "looks",
+    "looks_of",
+]
+
+_PARTS = (
+    samples,
+    members,
+    contours,
+    bootstrap_k,
+    calibration,
+    cost,
+    budgets,
+    training,
+    scores,
+    equivalence,
+)
+
+
+def looks_of(loaded: Loaded) -> dict[str, Look]:
+    """The look of every method of these results: one through the whole report."""
+    return looks({*loaded.quantities["label"], *loaded.fits["label"]})
+
+
+def figures(loaded: Loaded) -> Iterator[Figure]:
+    """The figures that these results have something to show for, in the order of a report."""
+    shown = looks_of(loaded)
+    taken: dict[str, int] = {}
+    for part in _PARTS:
+        for figure in part.figures(loaded, shown):
+            taken[figure.name] = taken.get(figure.name, 0) + 1
+            count = taken[figure.name]
+            yield figure if count == 1 else replace(figure, name=f"{figure.name}-{count}")
+
+
+def absent(loaded: Loaded) -> list[tuple[str, str]]:
+    """What these results do not show, and why, in one line each."""
+    return [missing for part in _PARTS for missing in part.absent(loaded)]

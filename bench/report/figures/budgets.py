@@ -1,0 +1,182 @@
+"""Learning curves: quantities of leaderboards against the budget."""
+
+import math
+from collections.abc import Iterator, Mapping, Sequence
+
+import numpy as np
+import pandas as pd
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure as Canvas
+from matplotlib.lines import Line2D
+
+from bench.report.figures.boards import (
+    across_budgets,
+    calls,
+    each,
+    is_exact,
+    ordered,
+    parameters,
+    reference,
+    slug,
+    symbols,
+    written,
+)
+from bench.report.figures.colours import INK, Look, looks
+from bench.report.figures.figure import Figure
+from bench.report.figures.style import (
+    FAINT,
+    PAGE,
+    dress,
+    key,
+    laid_out,
+    literal,
+    logarithmic,
+    number,
+    panels,
+    reach,
+    styled,
+    with_error,
+)
+from bench.report.load import Loaded
+
+_CURVES = ("score_ratio", "overlap_M", "coverage", "width")
+_WORDS = {"overlap_M": "overlap", "coverage": "coverage of", "width": "width / exact,"}
+
+
+@styled
+def draw_budgets(
+    frame: pd.DataFrame, axes: Axes, colours: Mapping[str, Look] | None = None
+) -> None:
+    """Draws learning curves: a quantity of each method against the budget.
+
+    Args:
+        frame: of `Loaded.quantities`, one task and quantity.
+        axes: to draw on.
+        colours: the looks of methods.
+    """
+    dress(axes)
+    shown = colours or looks(frame["label"])
+    found = frame[frame["value"].notna() & (frame["budget"] > 0)]
+    budgets = sorted(set(found["budget"]))
+    methods = [x for x in dict.fromkeys(found["label"]) if x != "exact"]
+    for place, label in enumerate(methods):
+        one = found[found["label"] == label].sort_values("budget")
+        aside = 1.06 ** (place - (len(methods) - 1) / 2)  # errors stand beside each other
+        x = one["budget"].to_numpy(float) * aside
+        axes.plot(x, one["value"], **shown[label].line())
+        axes.errorbar(x, one["value"], one["error"], elinewidth=0.8, **shown[label].points())
+    exact = found[found["label"] == "exact"]
+    if len(exact):
+        axes.axhline(float(exact["value"].mean()), color=INK, lw=0.8, alpha=0.7, zorder=0)
+    logarithmic(axes.xaxis, np.array(budgets, float))
+    if len(budgets) < 6:
+        axes.set_xticks(budgets, [number(b) for b in budgets])
+    axes.set_xlabel("simulator calls")
+
+
+def figures(loaded: Loaded, shown: Mapping[str, Look]) -> Iterator[Figure]:
+    """A figure for each task with two budgets or more, with a panel for each quantity."""
+    for task, suffix, rows in across_budgets(loaded.quantities):
+        figure = _budget_figure(loaded, shown, task, rows, suffix)
+        if figure is not None:
+            yield figure
+
+
+def _budget_figure(
+    loaded: Loaded,
+    shown: Mapping[str, Look],
+    task: str,
+    rows: pd.DataFrame,
+    suffix: Sequence[object],
+) -> Figure | None:
+    names = symbols(loaded.registry, task)
+    chosen = {}
+    for quantity in dict.fromkeys(rows["quantity"]):
+        title = _curve(str(quantity), names, reference(loaded, task))
+        one = rows[(rows["quantity"] == quantity) & rows["value"].notna()]
+        if title and one[one["label"] != "exact"]["budget"].nunique() > 1:
+            chosen[quantity] = title
+    if not chosen:
+        return None
+    keys = parameters({q.split("/")[1] for q in chosen if "/" in q}, list(names))
+
+    def place(quantity: str) -> tuple[int, int]:
+        metric, _, rest = quantity.partition("/")
+        return _CURVES.index(metric), keys.index(rest.partition("/")[0]) if rest else 0
+
+    wanted = sorted(chosen, key=place)
+    rows = rows[rows["quantity"].isin(wanted)]
+    order = ordered(rows["label"], rows)
+    rows = rows.assign(place=rows["label"].map(order.index)).sort_values("place")
+    columns = min(4, len(wanted))
+    lines = math.ceil(len(wanted) / columns)
+
+    def draw(canvas: Canvas) -> None:
+        axes = panels(canvas, lines, columns)
+        for place, (ax, quantity) in enumerate(zip(axes.flat, wanted, strict=False)):
+            one = rows[rows["quantity"] == quantity]
+            draw_budgets(one, ax, shown)
+            ax.set_title(literal(chosen[quantity]))
+            if quantity == "score_ratio" or quantity.startswith("width"):
+                logarithmic(ax.yaxis, [1.0, *reach(one["value"], one["error"])])
+                ax.axhline(1, color=INK, lw=0.8, alpha=0.7, zorder=0)
+            if quantity.startswith("coverage"):
+                ax.axhline(0.6827, color=INK, lw=0.8, dashes=(4, 2), alpha=FAINT, zorder=0)
+            if place + columns < len(wanted):
+                ax.set_xlabel("")
+        for ax in list(axes.flat)[len(wanted) :]:
+            ax.set_visible(False)
+        exact = {"exact": Line2D([], [], color=INK, lw=0.8, alpha=0.7)}
+        key(canvas, {label: shown[label] for label in order if label != "exact"}, exact)
+
+    return Figure(
+        name=slug("budgets", task, *suffix),
+        section="cost",
+        task=task,
+        title=f"Learning curves against the budget: {task}",
+        caption=(
+            "Quantities of leaderboards against simulator calls, with standard errors over "
+            "members and datasets; markers are moved aside so that errors can be told apart. "
+            "Full line: the exact likelihood; dashed: nominal coverage."
+        ),
+        alternative=_budget_alternative(rows, wanted, chosen, order),
+        size=(PAGE, 0.5 + 1.85 * lines),
+        draw=laid_out(draw),
+    )
+
+
+def _curve(quantity: str, names: Mapping[str, str], relative_to: str) -> str:
+    """The title of a learning curve; empty for what is not drawn."""
+    metric, _, rest = quantity.partition("/")
+    parameter, _, statistic = rest.partition("/")
+    if metric not in _CURVES or statistic != ("ratio" if metric == "width" else ""):
+        return ""
+    if metric == "score_ratio":
+        return f"interval score / {relative_to}"
+    return f"{_WORDS[metric]} {written(names, parameter).partition(' (')[0]}"
+
+
+def _budget_alternative(
+    rows: pd.DataFrame, wanted: Sequence[str], titles: Mapping[str, str], order: Sequence[str]
+) -> str:
+    sentences = []
+    for quantity in wanted:
+        parts = []
+        for label in order:
+            one = rows[(rows["quantity"] == quantity) & (rows["label"] == label)]
+            one = one.dropna(subset=["value"]).sort_values("budget")
+            if one.empty:
+                continue
+            told = [f"{with_error(r.value, r.error)} at {calls(r.budget)}" for r in each(one)]
+            parts.append(f"{label} {told[0] if label == 'exact' else ', '.join(told)}")
+        title = titles[quantity]
+        sentences.append(f"{title[0].upper()}{title[1:]}: {'; '.join(parts)}.")
+    return " ".join(sentences)
+
+
+def absent(loaded: Loaded) -> list[tuple[str, str]]:
+    """Why there are no learning curves, if there are none."""
+    learned = loaded.quantities[~is_exact(loaded.quantities)]
+    if len(learned) and learned.groupby("task")["budget"].nunique().max() > 1:
+        return []
+    return [("Learning curves against the budget", "no task has results at two budgets")]

@@ -1,0 +1,172 @@
+"""Coverage against nominal level, with a band that holds exact intervals at all levels at once."""
+
+from collections.abc import Iterator, Mapping, Sequence
+
+import numpy as np
+import pandas as pd
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure as Canvas
+from matplotlib.patches import Patch
+
+from bench.report.figures.boards import (
+    Board,
+    bare,
+    boards,
+    ordered,
+    parameters,
+    rows_of,
+    symbols,
+    written,
+)
+from bench.report.figures.colours import INK, Look, looks
+from bench.report.figures.figure import Figure
+from bench.report.figures.style import (
+    FAINT,
+    PAGE,
+    dress,
+    key,
+    laid_out,
+    literal,
+    panels,
+    styled,
+    with_error,
+)
+from bench.report.load import Loaded
+
+_BAND = 0.13  # opacity
+_TICKS = (0.0, 0.25, 0.5, 0.75, 1.0)
+
+
+@styled
+def draw_calibration(
+    frame: pd.DataFrame,
+    axes: Axes,
+    colours: Mapping[str, Look] | None = None,
+    *,
+    difference: bool = False,
+) -> None:
+    """Draws coverage against nominal level: above the diagonal intervals are too long.
+
+    Args:
+        frame: of `Loaded.calibration`, one parameter of one leaderboard.
+        axes: to draw on.
+        colours: the looks of methods.
+        difference: draw coverage − level, with error bars, in place of coverage.
+    """
+    dress(axes)
+    shown = colours or looks(frame["label"])
+    band = frame.drop_duplicates("level").sort_values("level")
+    level = band["level"].to_numpy()
+    base = level if difference else np.zeros_like(level)
+    axes.fill_between(
+        level, band["low"] - base, band["high"] - base, color=INK, alpha=_BAND, lw=0, zorder=0
+    )
+    zero = [0, 0] if difference else [0, 1]
+    axes.plot([0, 1], zero, color=INK, alpha=FAINT, lw=0.7, zorder=0.5)
+    labels = sorted(set(frame["label"]), key=lambda x: (x == "exact", x))
+    for place, label in enumerate(labels):
+        one = frame[frame["label"] == label].sort_values("level")
+        x = one["level"].to_numpy()
+        y = one["coverage"].to_numpy() - (x if difference else 0)
+        look = shown[label]
+        axes.plot(x, y, **look.line(1.0))
+        if difference:  # errors at some levels, each method's at others
+            few = slice(2 + place % 4, None, 4)
+            axes.errorbar(
+                x[few], y[few], one["error"].to_numpy()[few], elinewidth=0.7, **look.points(3)
+            )
+    axes.set_xlim(0, 1)
+    axes.set_xticks(_TICKS, [f"{100 * t:g}" for t in _TICKS])
+    axes.set_xlabel("nominal level (%)")
+    if difference:
+        axes.yaxis.set_major_formatter(
+            lambda v, _: f"{100 * v:+.0f}".replace("-", "−").replace("+0", "0")
+        )
+        axes.set_ylabel("coverage −\nlevel (points)")
+    else:
+        axes.set_ylim(0, 1)
+        axes.set_yticks(_TICKS, [f"{100 * t:g}" for t in _TICKS])
+        axes.set_ylabel("coverage (%)")
+
+
+def figures(loaded: Loaded, shown: Mapping[str, Look]) -> Iterator[Figure]:
+    """A figure for each leaderboard, with a column for each parameter and for both jointly."""
+    for board, rows in boards(loaded.calibration):
+        found = rows.dropna(subset=["coverage"])
+        if len(found):
+            yield _figure(loaded, shown, board, found)
+
+
+def _figure(loaded: Loaded, shown: Mapping[str, Look], board: Board, rows: pd.DataFrame) -> Figure:
+    names = symbols(loaded.registry, board.task)
+    order = ordered(rows["label"], rows_of(loaded.quantities, board))
+    columns = parameters(rows["parameter"], list(names))
+
+    def draw(canvas: Canvas) -> None:
+        axes = panels(canvas, 2, len(columns), sharex=True, sharey="row", height_ratios=(1.5, 1.1))
+        for column, parameter in enumerate(columns):
+            one = rows[rows["parameter"] == parameter]
+            draw_calibration(one, axes[0, column], shown)
+            draw_calibration(one, axes[1, column], shown, difference=True)
+            axes[0, column].set_title(literal(_title(parameter, names)))
+            axes[0, column].set_xlabel("")
+            if column:
+                axes[0, column].set_ylabel("")
+                axes[1, column].set_ylabel("")
+        band = Patch(facecolor=INK, alpha=_BAND, linewidth=0)
+        key(canvas, {label: shown[label] for label in order}, {"exact intervals, 95 %": band})
+
+    datasets = int(rows["datasets"].max())
+    return Figure(
+        name=board.slug("calibration"),
+        section="calibration",
+        task=board.task,
+        title=f"Calibration: {board.words}",
+        caption=(
+            f"Coverage of profile-likelihood intervals, and of regions in both parameters, on "
+            f"{datasets} datasets, members pooled. Below: the difference, with standard errors "
+            "clustered by dataset. Below zero intervals are too short. The curve of exact "
+            "intervals stays within the band at all levels at once in 95 % of repetitions."
+        ),
+        alternative=_alternative(rows, columns, names, order),
+        size=(PAGE, 3.8),
+        draw=laid_out(draw),
+    )
+
+
+def _title(parameter: str, names: Mapping[str, str]) -> str:
+    return "both parameters" if parameter == "joint" else bare(written(names, parameter))
+
+
+def _alternative(
+    rows: pd.DataFrame, columns: Sequence[str], names: Mapping[str, str], order: Sequence[str]
+) -> str:
+    sentences = []
+    for parameter in columns:
+        parts = []
+        for label in order:
+            one = rows[(rows["parameter"] == parameter) & (rows["label"] == label)]
+            if one.empty:
+                continue
+            near = one.iloc[(one["level"] - 0.7).abs().argmin()]
+            outside = (one["coverage"] < one["low"]) | (one["coverage"] > one["high"])
+            parts.append(
+                f"{label} covers {with_error(near['coverage'], near['error'])} at a level of "
+                f"{near['level']:.0%} and leaves the band at {int(outside.sum())} of {len(one)} "
+                "levels"
+            )
+        sentences.append(f"For {_title(parameter, names)}: {'; '.join(parts)}.")
+    return " ".join(sentences)
+
+
+def absent(loaded: Loaded) -> list[tuple[str, str]]:
+    """Why there is no calibration, if there is none."""
+    if loaded.calibration["coverage"].notna().any():
+        return []
+    return [
+        (
+            "Calibration",
+            "no saved predictions of independent datasets; committed results hold scores alone, "
+            "`bench run` makes predictions again",
+        )
+    ]

@@ -1,0 +1,205 @@
+"""1σ and 2σ contours of surrogates against the exact likelihood, at the evaluation points.
+
+After figures 6 and 8 of Sluijter, Diefenbacher, Bhimji & Nachman (2025).
+"""
+
+import math
+from collections.abc import Iterator, Mapping, Sequence
+
+import numpy as np
+import pandas as pd
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure as Canvas
+from matplotlib.lines import Line2D
+from matplotlib.ticker import MaxNLocator
+from scipy import stats
+
+from bench.report.figures.boards import (
+    Board,
+    bare,
+    boards,
+    each,
+    groups,
+    listed,
+    ordered,
+    rows_of,
+    symbols,
+    valued,
+    written,
+)
+from bench.report.figures.colours import INK, Look, looks
+from bench.report.figures.figure import Figure
+from bench.report.figures.style import PAGE, dress, key, laid_out, literal, panels, styled
+from bench.report.load import Loaded
+
+SIGMAS = tuple(float(stats.chi2.ppf(stats.chi2.cdf(s**2, 1), 2) / 2) for s in (1, 2))
+"""Fall of the log-likelihood on the contours that hold 68.27 % and 95.45 % in two parameters."""
+_MOST = 4  # methods in a figure beside exact: more lines hide each other
+
+
+@styled
+def draw_contours(
+    frame: pd.DataFrame,
+    axes: Axes,
+    colours: Mapping[str, Look] | None = None,
+    *,
+    maxima: pd.DataFrame | None = None,
+    names: Mapping[str, str] | None = None,
+) -> None:
+    """Draws the 1σ contours as full lines and the 2σ contours as thin ones, exact in ink.
+
+    Args:
+        frame: of `Loaded.contours`, one point of one leaderboard.
+        axes: to draw on.
+        colours: the looks of methods.
+        maxima: of `Loaded.maxima`, the same point: generating parameters and maxima.
+        names: how parameters are written.
+    """
+    dress(axes)
+    shown = colours or looks(frame["label"])
+    for label in sorted(set(frame["label"]), key=lambda x: (x == "exact", x)):
+        one = frame[frame["label"] == label]
+        fall = one.pivot_table(index="y", columns="x", values="fall", aggfunc="first")
+        if min(fall.shape) < 2 or not np.isfinite(fall.to_numpy()).any():
+            continue
+        x, y = fall.columns.to_numpy(float), fall.index.to_numpy(float)
+        drop = np.where(np.isfinite(fall.to_numpy()), -fall.to_numpy(), 40.0)
+        for level, width in zip(SIGMAS, (1.2, 0.6), strict=True):
+            line = shown[label].line(width)
+            axes.contour(
+                x,
+                y,
+                drop,
+                [level],
+                colors=[line["color"]],
+                linewidths=[width],
+                linestyles=[line["linestyle"]],
+                zorder=2.5 if label == "exact" else 2,
+            )
+    if maxima is not None:
+        for row in each(maxima):
+            points = shown[str(row.label)].points(3)
+            axes.plot(row.x_mle, row.y_mle, zorder=3, **points)
+        if len(maxima):
+            first = maxima.iloc[0]
+            axes.plot(first["x_true"], first["y_true"], "+", ms=8, mew=0.9, color=INK, zorder=4)
+    if len(frame):
+        axes.set_xlabel(literal(written(names, str(frame["x_name"].iloc[0]))))
+        axes.set_ylabel(literal(written(names, str(frame["y_name"].iloc[0]))))
+    axes.xaxis.set_major_locator(MaxNLocator(4))
+    axes.yaxis.set_major_locator(MaxNLocator(4))
+
+
+def figures(loaded: Loaded, shown: Mapping[str, Look]) -> Iterator[Figure]:
+    """A figure for each leaderboard, with a panel for each evaluation point."""
+    for board, rows in boards(loaded.contours.dropna(subset=["fall"])):
+        if (rows["label"] != "exact").any():
+            yield _figure(loaded, shown, board, rows)
+
+
+def _figure(loaded: Loaded, shown: Mapping[str, Look], board: Board, rows: pd.DataFrame) -> Figure:
+    names = symbols(loaded.registry, board.task)
+    maxima = rows_of(loaded.maxima, board)
+    order = ordered(rows["label"], rows_of(loaded.quantities, board))
+    methods = [label for label in order if label != "exact"]
+    drawn = [*methods[:_MOST], *(label for label in order if label == "exact")]
+    rows = rows[rows["label"].isin(drawn)]
+    maxima = maxima[maxima["label"].isin(drawn)]
+    points = sorted(set(rows["point"]))
+    columns = min(3, len(points))
+    lines = math.ceil(len(points) / columns)
+
+    def draw(canvas: Canvas) -> None:
+        axes = panels(canvas, lines, columns)
+        for place, (ax, point) in enumerate(zip(axes.flat, points, strict=False)):
+            true = maxima[maxima["point"] == point]
+            draw_contours(rows[rows["point"] == point], ax, shown, maxima=true, names=names)
+            if len(true):
+                ax.set_title(literal(_where(rows, true, names)))
+            if place + columns < len(points):
+                ax.set_xlabel("")
+            if place % columns:
+                ax.set_ylabel("")
+        for ax in list(axes.flat)[len(points) :]:
+            ax.set_visible(False)
+        cross = Line2D([], [], color=INK, marker="+", ms=7, mew=0.9, ls="none")
+        key(canvas, {label: shown[label] for label in drawn}, {"generated at": cross})
+
+    left = f" Not drawn, to keep lines apart: {listed(methods[_MOST:])}." if methods[_MOST:] else ""
+    return Figure(
+        name=board.slug("contours"),
+        section="papers",
+        task=board.task,
+        title=f"Contours of the likelihood: {board.words}",
+        caption=(
+            "The first dataset at each evaluation point, each method's first member: contours on "
+            f"which the log-likelihood has fallen by {SIGMAS[0]:.2f} (1σ, thick) and "
+            f"{SIGMAS[1]:.2f} (2σ, thin) from its maximum, the marker. Lines end at the "
+            f"parameters' bounds.{left}"
+        ),
+        alternative=_alternative(maxima, rows, names, drawn),
+        size=(PAGE, 0.45 + 1.95 * lines),
+        draw=laid_out(draw),
+    )
+
+
+def _where(rows: pd.DataFrame, true: pd.DataFrame, names: Mapping[str, str]) -> str:
+    x, y = (written(names, str(rows[axis].iloc[0])) for axis in ("x_name", "y_name"))
+    return f"{valued(x, true['x_true'].iloc[0])}, {valued(y, true['y_true'].iloc[0])}"
+
+
+def _alternative(
+    maxima: pd.DataFrame, rows: pd.DataFrame, names: Mapping[str, str], drawn: Sequence[str]
+) -> str:
+    """How far estimates are from exact's, and the areas within 1σ relative to exact's."""
+    exact = maxima[maxima["label"] == "exact"].set_index("point")
+    area = _areas(rows)
+    none = pd.Series(dtype=float)
+    x, y = (bare(written(names, str(rows[axis].iloc[0]))) for axis in ("x_name", "y_name"))
+    sentences = [f"{len(set(rows['point']))} evaluation points in {x} and {y}."]
+    for label in drawn:
+        if label == "exact":
+            continue
+        if exact.empty:
+            sentences.append(f"{label} is drawn, without an exact likelihood to compare with.")
+            continue
+        own = maxima[maxima["label"] == label].set_index("point")
+        away = (own[["x_mle", "y_mle"]] - exact[["x_mle", "y_mle"]]).abs().median()
+        relative = (area.get(label, none) / area.get("exact", none)).dropna()
+        size = (
+            f", the median 1σ area {relative.median():.2f} times exact's" if len(relative) else ""
+        )
+        sentences.append(
+            f"{label}: estimates differ from exact's by a median of {away['x_mle']:.2g} in {x} and "
+            f"{away['y_mle']:.2g} in {y}{size}."
+        )
+    return " ".join(sentences)
+
+
+def _areas(rows: pd.DataFrame) -> dict[str, "pd.Series[float]"]:
+    """Areas within the 1σ contour by label and point, from nodes that each stand for a cell."""
+    out: dict[str, dict[int, float]] = {}
+    for (label, point), one in groups(rows, ["label", "point"]):
+        fall = one.pivot_table(index="y", columns="x", values="fall", aggfunc="first")
+        if min(fall.shape) < 2:
+            continue
+        cell = np.outer(
+            np.gradient(fall.index.to_numpy(float)), np.gradient(fall.columns.to_numpy(float))
+        )
+        inside = (fall >= -SIGMAS[0]).to_numpy()
+        out.setdefault(str(label), {})[int(point)] = float(cell[inside].sum())
+    return {label: pd.Series(found, dtype=float) for label, found in out.items()}
+
+
+def absent(loaded: Loaded) -> list[tuple[str, str]]:
+    """Why there are no contours, if there are none."""
+    contours = loaded.contours.dropna(subset=["fall"])
+    if (contours["label"] != "exact").any():
+        return []
+    return [
+        (
+            "Contours at the evaluation points",
+            "no saved predictions of a method at evaluation points; `bench run` with a plan that "
+            "has datasets at each point saves them",
+        )
+    ]

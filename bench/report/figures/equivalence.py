@@ -1,0 +1,198 @@
+"""Data equivalence: how many times the simulations a method without scores needs."""
+
+import math
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import asdict
+from functools import lru_cache
+from typing import Any
+
+import numpy as np
+import pandas as pd
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure as Canvas
+from matplotlib.lines import Line2D
+
+from bench.errors import UsageError
+from bench.report.figures.boards import calls, each, groups, slug, symbols, written
+from bench.report.figures.colours import INK, Look, looks
+from bench.report.figures.figure import Figure
+from bench.report.figures.style import (
+    FAINT,
+    PAGE,
+    dress,
+    key,
+    laid_out,
+    literal,
+    logarithmic,
+    panels,
+    styled,
+)
+from bench.report.load import Loaded
+from bench.studies.equivalence import NAME, Row, rows, shown
+
+_WORDS = {
+    "score_error": "score error",
+    "bce": "held-out BCE",
+    "likelihood_ratio_error": "LR error",
+    "mle_distance": "MLE distance",
+    "interval_score": "interval score",
+}
+_MARKERS = "osD^vPX"
+_CLAIM = 10  # Shen & Kuusela (2026)
+_ARROW = "<-,head_length=0.2,head_width=0.12"
+_MOST = 4
+
+
+@lru_cache(maxsize=1)
+def table(loaded: Loaded) -> pd.DataFrame:
+    """The table of the study where it is among the folders, else measured from the scores."""
+    saved = loaded.studies.get(NAME)
+    columns = list(Row.__dataclass_fields__)
+    if saved is not None and set(columns) <= set(saved.columns):
+        return saved
+    try:
+        return pd.DataFrame([asdict(row) for row in rows(loaded.results)], columns=columns)
+    except UsageError:
+        return pd.DataFrame(columns=columns)
+
+
+@styled
+def draw_equivalence(
+    frame: pd.DataFrame,
+    axes: Axes,
+    colours: Mapping[str, Look] | None = None,
+    *,
+    names: Mapping[str, str] | None = None,
+) -> None:
+    """Draws factors with their intervals, a row for each metric; arrows where budgets end.
+
+    Args:
+        frame: of the study "equivalence", one pair of methods of one task.
+        axes: to draw on.
+        colours: the looks of methods.
+        names: how parameters are written.
+    """
+    dress(axes)
+    look = (colours or looks(frame["other"]))[str(frame["other"].iloc[0])]
+    metrics = list(dict.fromkeys(frame["metric"]))
+    budgets = sorted(set(frame["budget"]))
+    finite: list[float] = [1.0, _CLAIM]
+    step = 0.7 / max(len(budgets), 1)
+    for row in each(frame):
+        value, low, high = float(row.value), float(row.low), float(row.high)
+        if not (math.isfinite(value) and value > 0):
+            continue
+        y = metrics.index(row.metric) + step * (budgets.index(row.budget) - (len(budgets) - 1) / 2)
+        ends = [max(low, 1e-9), min(high, 1e9)]  # intervals without end reach the edge
+        finite += [value, *(e for e in (low, high) if 0.03 <= e <= 300)]
+        bounded = not isinstance(row.beyond, str) or not row.beyond
+        axes.plot(ends, [y, y], color=look.colour, lw=0.9, alpha=0.8)
+        axes.plot(
+            value,
+            y,
+            _MARKERS[budgets.index(row.budget) % len(_MARKERS)],
+            ms=4,
+            color=look.colour,
+            markerfacecolor=look.colour if bounded else "none",
+            mew=0.9,
+        )
+        if not bounded:
+            side = 1 if ">" in row.beyond else -1
+            axes.annotate(
+                "",
+                (value, y),
+                xytext=(11 * side, 0),
+                textcoords="offset points",
+                arrowprops={"arrowstyle": _ARROW, "lw": 0.8, "color": look.colour},
+            )
+    axes.axvline(1, color=INK, lw=0.6, alpha=0.7, zorder=0)
+    axes.axvline(_CLAIM, color=INK, lw=0.8, alpha=FAINT, dashes=(4, 2), zorder=0)
+    logarithmic(axes.xaxis, np.array(finite))
+    axes.set_ylim(len(metrics) - 0.45, -0.55)
+    axes.set_yticks(range(len(metrics)), [literal(_metric(m, names)) for m in metrics])
+    axes.tick_params(axis="y", length=0)
+    axes.spines["left"].set_visible(False)
+    axes.set_xlabel("data equivalence")
+
+
+def _metric(metric: str, names: Mapping[str, str] | None) -> str:
+    name, _, parameter = metric.partition("/")
+    word = _WORDS.get(name, name)
+    return f"{word}, {written(names, parameter).partition(' (')[0]}" if parameter else word
+
+
+def figures(loaded: Loaded, colours: Mapping[str, Look]) -> Iterator[Figure]:
+    """A figure for each task, with a panel for each pair of methods."""
+    found = table(loaded)
+    for task, one in groups(found, "task"):
+        yield _figure(loaded, colours, str(task), one)
+
+
+def _figure(loaded: Loaded, colours: Mapping[str, Look], task: str, frame: pd.DataFrame) -> Figure:
+    names = symbols(loaded.registry, task)
+    pairs = list(dict.fromkeys(zip(frame["plain"], frame["other"], strict=True)))[:_MOST]
+    known = dict(colours) | looks(set(frame["other"]) - set(colours))
+    budgets = sorted(set(frame["budget"]))
+    metrics = frame["metric"].nunique()
+
+    def draw(canvas: Canvas) -> None:
+        line = panels(canvas, 1, len(pairs), sharey=True)[0]
+        for ax, (plain, other) in zip(line, pairs, strict=True):
+            one = frame[(frame["plain"] == plain) & (frame["other"] == other)]
+            draw_equivalence(one, ax, known, names=names)
+            ax.set_title(literal(f"{other} / {plain}", 30))
+        shapes = {
+            calls(b): Line2D([], [], color=INK, marker=_MARKERS[i % len(_MARKERS)], ms=4, ls="none")
+            for i, b in enumerate(budgets)
+        }
+        key(
+            canvas,
+            {},
+            shapes | {"claimed: 10": Line2D([], [], color=INK, alpha=FAINT, lw=0.8, dashes=(4, 2))},
+        )
+
+    return Figure(
+        name=slug("equivalence", task),
+        section="scores",
+        task=task,
+        title=f"Data equivalence of scores: {task}",
+        caption=(
+            "How many times the simulations the method without scores needs for what the one with "
+            "scores reaches, with 95 % bootstrap intervals over training sets. Open markers with "
+            "arrows: the budgets end before the factor is reached. Dashed: the factor of ten that "
+            "Shen & Kuusela (2026) claim."
+        ),
+        alternative=_alternative(frame, pairs, names),
+        size=(PAGE, 0.75 + metrics * max(0.1 * len(budgets), 0.22)),
+        draw=laid_out(draw),
+    )
+
+
+def _alternative(
+    frame: pd.DataFrame, pairs: Sequence[tuple[str, str]], names: Mapping[str, str]
+) -> str:
+    sentences = []
+    for plain, other in pairs:
+        one = frame[(frame["plain"] == plain) & (frame["other"] == other)]
+        parts = []
+        for metric, lines in one.groupby("metric", sort=False):
+            told = [
+                f"{shown(_row(line))} at {calls(line['budget'])}" for _, line in lines.iterrows()
+            ]
+            parts.append(f"{_metric(str(metric), names)} {', '.join(told)}")
+        sentences.append(f"{other} against {plain}: {'; '.join(parts)}.")
+    return " ".join(sentences)
+
+
+def _row(line: Any) -> Row:
+    values = {name: line[name] for name in Row.__dataclass_fields__}
+    beyond = values["beyond"]
+    return Row(**(values | {"beyond": beyond if isinstance(beyond, str) else ""}))
+
+
+def absent(loaded: Loaded) -> list[tuple[str, str]]:
+    """Why it is not drawn, if it is not."""
+    if len(table(loaded)):
+        return []
+    reason = "it takes a method without scores at two budgets, and the same network with scores"
+    return [("Data equivalence of scores", reason)]

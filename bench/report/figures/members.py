@@ -1,0 +1,313 @@
+"""Overlap, coverage and width over members, method against method, the truth beneath.
+
+After figures 4, 5 and 7 of Sluijter, Diefenbacher, Bhimji & Nachman (2025).
+"""
+
+import math
+from collections.abc import Iterator, Mapping, Sequence
+from typing import Any
+
+import numpy as np
+import pandas as pd
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure as Canvas
+from matplotlib.ticker import MaxNLocator
+from numpy.typing import NDArray
+from scipy import stats
+
+from bench.report.figures.boards import (
+    Board,
+    bare,
+    boards,
+    headline,
+    is_exact,
+    ordered,
+    parameters,
+    rows_of,
+    symbols,
+    written,
+)
+from bench.report.figures.colours import INK, Look, looks
+from bench.report.figures.figure import Figure
+from bench.report.figures.style import (
+    FAINT,
+    PAGE,
+    SMALL,
+    dress,
+    joined,
+    laid_out,
+    literal,
+    panels,
+    styled,
+    with_error,
+)
+from bench.report.load import Loaded
+
+_FEWEST = 8  # members that a smooth density is drawn of
+_ROW = 0.24  # inches
+_METRICS = {
+    "overlap_kM": ("overlap", "Overlap with the exact likelihood of all k M observations"),
+    "overlap_M": ("overlap", "Overlap with the exact likelihood"),
+    "coverage": ("coverage", "Coverage of 68.27 % intervals"),
+    "width": ("width", "Width of 68.27 % intervals"),
+}
+
+
+def means(frame: pd.DataFrame) -> pd.DataFrame:
+    """Each member's mean over the datasets that averages are over.
+
+    Args:
+        frame: of `Loaded.members`, one quantity of one leaderboard.
+
+    Returns:
+        Columns `label, member, value, error`.
+    """
+    found = headline(frame).dropna(subset=["value"])
+    parts = found.assign(
+        weighted=found["value"] * found["sets"], squared=(found["error"] * found["sets"]) ** 2
+    )
+    sums = parts.groupby(["label", "member"], as_index=False).agg(
+        weighted=("weighted", "sum"),
+        squared=("squared", lambda v: v.sum(skipna=False)),
+        sets=("sets", "sum"),
+    )
+    sums["value"] = sums["weighted"] / sums["sets"]
+    sums["error"] = np.sqrt(sums["squared"]) / sums["sets"]
+    return sums[["label", "member", "value", "error"]]
+
+
+@styled
+def draw_members(
+    frame: pd.DataFrame,
+    axes: Axes,
+    colours: Mapping[str, Look] | None = None,
+    *,
+    summary: pd.DataFrame | None = None,
+    expected: float | None = None,
+    order: Sequence[str] = (),
+) -> None:
+    """Draws a row for each method: a tick for each member, and the mean with its error.
+
+    Args:
+        frame: of `Loaded.members`, one quantity of one leaderboard.
+        axes: to draw on.
+        colours: the looks of methods.
+        summary: of `Loaded.quantities`, the same quantity: means and errors over members and
+            datasets. Without it a single member's own error is drawn, of several none.
+        expected: a dashed line, where exact intervals should be.
+        order: labels from above to below; others and exact follow.
+    """
+    dress(axes)
+    found = means(frame)
+    labels = [*order]  # panels side by side have the same rows
+    labels += [x for x in ordered(found["label"], frame.head(0)) if x not in order]
+    shown = colours or looks(labels)
+    for row, label in enumerate(labels):
+        values = found[found["label"] == label]
+        if values.empty:
+            continue
+        centre, error = _centre(label, values, summary)
+        look = shown[label]
+        if label == "exact":
+            if math.isfinite(error):
+                axes.axvspan(centre - error, centre + error, color=INK, alpha=0.1, lw=0, zorder=0)
+            axes.axvline(centre, color=INK, alpha=FAINT, lw=0.8, zorder=0)
+        elif len(values) > 1:
+            _density(axes, row, values["value"].to_numpy(), look)
+            ticks = joined([[v, row + 0.06], [v, row + 0.34]] for v in values["value"])
+            axes.plot(*ticks, color=look.colour, lw=0.7, alpha=0.75)
+        bar = error if math.isfinite(error) else None
+        axes.errorbar(
+            centre,
+            row - (0.12 if len(values) > 1 else 0),
+            xerr=bar,
+            elinewidth=1.0,
+            **look.points(),
+        )
+    if expected is not None:
+        axes.axvline(expected, color=INK, lw=0.8, dashes=(4, 2), zorder=0)
+    axes.set_ylim(len(labels) - 0.4, -0.6)
+    axes.set_yticks(range(len(labels)), [literal(label) for label in labels])
+    axes.tick_params(axis="y", length=0)
+    axes.spines["left"].set_visible(False)
+    axes.xaxis.set_major_locator(MaxNLocator(5))
+    axes.margins(x=0.06)
+
+
+def _centre(label: str, values: pd.DataFrame, summary: pd.DataFrame | None) -> tuple[float, float]:
+    if summary is not None:
+        same = summary[summary["label"] == label]
+        if len(same) and math.isfinite(same["value"].iloc[0]):
+            return float(same["value"].iloc[0]), float(same["error"].iloc[0])
+    alone = float(values["error"].iloc[0]) if len(values) == 1 else math.nan
+    return float(values["value"].mean()), alone
+
+
+def _density(axes: Axes, row: int, values: NDArray[np.float64], look: Look) -> None:
+    """A smooth density above a row, where there are members enough for one."""
+    if len(values) < _FEWEST or not np.ptp(values) > 1e-9 * np.abs(values).max():
+        return
+    kernel = stats.gaussian_kde(values)
+    reach = 3 * float(np.sqrt(kernel.covariance[0, 0]))
+    x = np.linspace(values.min() - reach, values.max() + reach, 40)
+    height = kernel(x)
+    top = row - 0.46 * height / height.max()
+    axes.fill_between(x, row, top, color=look.colour, alpha=0.22, lw=0, zorder=0.5)
+
+
+def figures(loaded: Loaded, shown: Mapping[str, Look]) -> Iterator[Figure]:
+    """A figure for each leaderboard and metric, with a panel for each parameter."""
+    for board, rows in boards(loaded.members, "independent", "bootstrap"):
+        has_km = (rows["metric"] == "overlap_kM").any()
+        for metric, (kind, title) in _METRICS.items():
+            if metric == "overlap_M" and has_km:
+                continue
+            found = rows[rows["metric"] == metric].dropna(subset=["value"])
+            if kind == "overlap":  # exact's with itself is 1
+                found = found[~is_exact(found)]
+            if not is_exact(found).all():
+                yield _figure(loaded, shown, board, found, metric, kind, title)
+
+
+def _figure(
+    loaded: Loaded,
+    shown: Mapping[str, Look],
+    board: Board,
+    rows: pd.DataFrame,
+    metric: str,
+    kind: str,
+    title: str,
+) -> Figure:
+    names = symbols(loaded.registry, board.task)
+    quantities = rows_of(loaded.quantities, board)
+    order = ordered(rows["label"], quantities)
+    keys = parameters(rows["key"], list(names))
+    expected = _expected(loaded, board) if metric == "coverage" else None
+
+    def draw(canvas: Canvas) -> None:
+        line = panels(canvas, 1, len(keys), sharey=True)[0]
+        for ax, name in zip(line, keys, strict=True):
+            quantity = f"{metric}/{name}"
+            summary = quantities[quantities["quantity"] == quantity]
+            draw_members(
+                rows[rows["quantity"] == quantity],
+                ax,
+                shown,
+                summary=summary,
+                expected=expected,
+                order=order,
+            )
+            if kind == "overlap":
+                ax.axvline(1, color=INK, alpha=FAINT, lw=0.8, zorder=0)
+            ax.set_xlabel(_axis(metric, literal(written(names, name))))
+        if expected is not None:
+            word = "nominal" if board.plan == "independent" else "expected"
+            _above(line[0], expected, f"{word} {100 * expected:.1f} %")
+        elif kind == "overlap":
+            _above(line[0], 1, "exact")
+
+    return Figure(
+        name=board.slug(kind),
+        section="papers",
+        task=board.task,
+        title=f"{title}: {board.words}",
+        caption=_caption(metric, board, expected, "exact" in order),
+        alternative=_alternative(rows, quantities, metric, keys, names, order, expected),
+        size=(PAGE, 0.75 + _ROW * max(len(order), 2)),
+        draw=laid_out(draw),
+    )
+
+
+def _above(axes: Axes, x: float, text: str) -> None:
+    """Names a vertical line, on that side of it where there is room."""
+    axes.annotate(
+        text,
+        (x, 1),
+        (0, 1),
+        xycoords=("data", "axes fraction"),
+        textcoords="offset points",
+        fontsize=SMALL,
+        va="bottom",
+        ha="left" if x < sum(axes.get_xlim()) / 2 else "right",
+    )
+
+
+def _axis(metric: str, name: str) -> str:
+    if metric == "coverage":
+        return f"coverage of {bare(name)}"
+    if metric == "width":
+        return f"width in {name}"
+    return f"overlap {name}" if name == "jointly" else f"overlap in {bare(name)}"
+
+
+def _expected(loaded: Loaded, board: Board) -> float:
+    for known in loaded.boards:
+        if known.task == board.task and known.plan_folder == board.plan_folder:
+            return known.expected
+    return float(2 * stats.norm.cdf(1) - 1)
+
+
+def _caption(metric: str, board: Board, expected: float | None, exact: bool) -> str:
+    parts = [
+        "Each tick is one member's mean over datasets, each point the mean over members with its "
+        "standard error over members and datasets."
+    ]
+    if metric.startswith("overlap"):
+        parts.append("1 is the exact likelihood.")
+    elif exact:
+        parts.append("The line and band: the exact likelihood on the same datasets, ± 1 error.")
+    if expected is not None and board.plan == "bootstrap":
+        parts.append(
+            f"Dashed: {100 * expected:.1f} %, what exact intervals cover on bootstraps, "
+            "2 Φ(1/√(1 + 1/k)) − 1."
+        )
+    elif expected is not None:
+        parts.append("Dashed: the nominal 68.27 %.")
+    if metric == "overlap_kM":
+        parts.append("This is our reading of the paper's overlap.")
+    return " ".join(parts)
+
+
+def _alternative(
+    rows: pd.DataFrame,
+    quantities: pd.DataFrame,
+    metric: str,
+    keys: Sequence[str],
+    names: Mapping[str, str],
+    order: Sequence[str],
+    expected: float | None,
+) -> str:
+    sentences = []
+    for name in keys:
+        quantity = f"{metric}/{name}"
+        summary = quantities[quantities["quantity"] == quantity]
+        found = means(rows[rows["quantity"] == quantity])
+        parts = [_said(label, found[found["label"] == label], summary) for label in order]
+        heading = _axis(metric, written(names, name))
+        sentences.append(f"{heading[0].upper()}{heading[1:]}: {'; '.join(p for p in parts if p)}.")
+    if expected is not None:
+        sentences.append(f"Expected of exact intervals: {expected:.3f}.")
+    return " ".join(sentences)
+
+
+def _said(label: str, values: pd.DataFrame, summary: pd.DataFrame) -> str:
+    if values.empty:
+        return ""
+    centre, error = _centre(label, values, summary)
+    text = f"{label} {with_error(centre, error)}"
+    if len(values) > 1:
+        low, high = values["value"].min(), values["value"].max()
+        text += f", {len(values)} members from {low:.3g} to {high:.3g}"
+    return text
+
+
+def absent(loaded: Loaded) -> list[tuple[str, str]]:
+    """Which of these figures are missing, and why."""
+    members: Any = loaded.members
+    found = set(members[members["label"] != "exact"]["metric"])
+    out = []
+    if not found & {"coverage", "width"}:
+        out.append(("Coverage and width over members", "no member of a method has scores"))
+    if not found & {"overlap_M", "overlap_kM"}:
+        out.append(("Overlap over members", "no overlaps: that takes an exact likelihood"))
+    return out

@@ -1,0 +1,309 @@
+"""What exact scores add: arrows from a plain method to its score-augmented form.
+
+After figures 2 to 13 of Shen & Kuusela (2026): over network sizes and budgets, metric by metric,
+and training times.
+"""
+
+from collections.abc import Iterator, Mapping, Sequence
+from typing import Any
+
+import numpy as np
+import pandas as pd
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure as Canvas
+
+from bench.report.figures.boards import calls, each, groups, parameters, slug, symbols, written
+from bench.report.figures.colours import INK, Look, looks
+from bench.report.figures.figure import Figure
+from bench.report.figures.style import (
+    COLUMN,
+    PAGE,
+    dress,
+    key,
+    laid_out,
+    literal,
+    logarithmic,
+    number,
+    panels,
+    reach,
+    styled,
+    with_error,
+)
+from bench.report.load import Loaded
+
+_METRICS = {
+    "score_ratio": "interval score / exact",
+    "likelihood_ratio_error": "LR error",
+    "mle_distance": "MLE distance",
+    "overlap_M": "overlap",
+    "bce": "held-out BCE",
+    "score_error": "score error",
+}
+_LINEAR = ("overlap_M", "bce")
+_ASIDE = 1.07
+_ARROW: dict[str, Any] = {
+    "arrowstyle": "-|>,head_length=0.3,head_width=0.13",
+    "lw": 0.8,
+    "color": INK,
+    "alpha": 0.75,
+    "shrinkA": 3,
+    "shrinkB": 3.5,
+}
+_MOST = 4  # columns
+_ROW = 1.35  # inches
+
+Pair = tuple[str, str]
+
+
+def pairs(frame: pd.DataFrame) -> list[Pair]:
+    """Labels of methods without and with scores, at the same network: from small to large.
+
+    `NAME-sa` is set against `NAME` in the same configuration, or against "tuned" where there is
+    none, and a configuration "scores" against "tuned".
+    """
+    known = frame.drop_duplicates("label")
+    known = known[known["ensemble"] == 0]
+    by_parts = {(row.method, row.configuration): str(row.label) for row in each(known)}
+    found = []
+    for (method, configuration), label in by_parts.items():
+        if method.endswith("-sa"):
+            name = method.removesuffix("-sa")
+            plain = by_parts.get((name, configuration), by_parts.get((name, "tuned")))
+        elif configuration == "scores":
+            plain = by_parts.get((method, "tuned"))
+        else:
+            continue
+        if plain is not None:
+            found.append((plain, label))
+    size = frame[frame["quantity"] == "cost/parameters"].groupby("label")["value"].max()
+    return sorted(found, key=lambda pair: (float(size.get(pair[0], np.inf)), pair))
+
+
+@styled
+def draw_arrows(
+    frame: pd.DataFrame,
+    axes: Axes,
+    colours: Mapping[str, Look] | None = None,
+    *,
+    pair: Pair,
+    linear: bool = False,
+) -> None:
+    """Draws an arrow at each budget, from the method without scores to the one with.
+
+    Args:
+        frame: of `Loaded.quantities`, one task and quantity.
+        axes: to draw on.
+        colours: the looks of methods.
+        pair: the labels without and with scores.
+        linear: whether values are on a linear scale.
+    """
+    dress(axes)
+    shown = colours or looks(frame["label"])
+    found = frame[frame["label"].isin(pair) & frame["value"].notna() & (frame["budget"] > 0)]
+    budgets = sorted(set(found["budget"]))
+    ends: dict[int, dict[str, tuple[float, float]]] = {}
+    for label, aside in zip(pair, (1 / _ASIDE, _ASIDE), strict=True):
+        one = found[found["label"] == label]
+        x = one["budget"].to_numpy(float) * aside
+        axes.errorbar(x, one["value"], one["error"], elinewidth=0.7, **shown[label].points(3.5))
+        for budget, place, value in zip(one["budget"], x, one["value"], strict=True):
+            ends.setdefault(int(budget), {})[label] = (float(place), float(value))
+    for both in ends.values():
+        if len(both) == 2:
+            axes.annotate(
+                "",
+                both[pair[1]],
+                both[pair[0]],
+                arrowprops=_ARROW,
+            )
+    logarithmic(axes.xaxis, np.array(budgets, float))
+    axes.set_xticks(budgets, [number(b) for b in budgets])
+    if not linear and (found["value"] > 0).all():
+        logarithmic(axes.yaxis, reach(found["value"], found["error"]))
+
+
+@styled
+def draw_times(
+    frame: pd.DataFrame,
+    axes: Axes,
+    colours: Mapping[str, Look] | None = None,
+    *,
+    pair: Pair,
+) -> None:
+    """Draws the training time of a member against the budget, without and with scores.
+
+    Args:
+        frame: of `Loaded.fits`, one task: means over members, bars from the fastest to the slowest.
+        axes: to draw on.
+        colours: the looks of methods.
+        pair: the labels without and with scores.
+    """
+    dress(axes)
+    shown = colours or looks(frame["label"])
+    found = frame[frame["label"].isin(pair) & (frame["seconds"] > 0)]
+    budgets = sorted(set(found["budget"]))
+    for label, aside in zip(pair, (1 / _ASIDE, _ASIDE), strict=True):
+        one = (
+            found[found["label"] == label].groupby("budget")["seconds"].agg(["mean", "min", "max"])
+        )
+        x = one.index.to_numpy(float) * aside
+        bars = [one["mean"] - one["min"], one["max"] - one["mean"]]
+        axes.plot(x, one["mean"], **shown[label].line(0.8))
+        axes.errorbar(x, one["mean"], bars, elinewidth=0.7, **shown[label].points(3.5))
+    logarithmic(axes.xaxis, np.array(budgets, float))
+    axes.set_xticks(budgets, [number(b) for b in budgets])
+    logarithmic(axes.yaxis, found["seconds"].to_numpy(float))
+    axes.set_xlabel("simulator calls")
+
+
+def figures(loaded: Loaded, shown: Mapping[str, Look]) -> Iterator[Figure]:
+    """A figure for each task and metric, sizes across, and one of training times."""
+    for task, rows in groups(loaded.quantities, "task"):
+        found = pairs(rows)[:_MOST]
+        if not found:
+            continue
+        names = symbols(loaded.registry, str(task))
+        for metric, title in _METRICS.items():
+            one = rows[(rows["metric"] == metric) & (rows["statistic"] == "")]
+            one = one[one["value"].notna() & (one["plan"] != "bootstrap")]
+            used = [pair for pair in found if _complete(one, pair)]
+            if used:
+                yield _arrow_figure(shown, str(task), one, used, metric, title, names)
+        times = loaded.fits[(loaded.fits["task"] == task) & (loaded.fits["seconds"] > 0)]
+        used = [pair for pair in found if _complete(times, pair)]
+        if used:
+            yield _time_figure(shown, str(task), times, used)
+
+
+def _complete(rows: pd.DataFrame, pair: Pair) -> bool:
+    """Whether there is a budget with both."""
+    budgets = [set(rows[rows["label"] == label]["budget"]) for label in pair]
+    return bool(budgets[0] & budgets[1])
+
+
+def _arrow_figure(
+    shown: Mapping[str, Look],
+    task: str,
+    rows: pd.DataFrame,
+    used: Sequence[Pair],
+    metric: str,
+    title: str,
+    names: Mapping[str, str],
+) -> Figure:
+    keys = parameters(rows["key"], list(names))
+
+    def draw(canvas: Canvas) -> None:
+        axes = panels(canvas, len(keys), len(used), sharey="row", sharex="col")
+        for line, name in zip(axes, keys, strict=True):
+            for ax, pair in zip(line, used, strict=True):
+                linear = metric in _LINEAR
+                draw_arrows(rows[rows["key"] == name], ax, shown, pair=pair, linear=linear)
+            if metric not in _LINEAR:
+                both = [label for pair in used for label in pair]
+                one = rows[(rows["key"] == name) & rows["label"].isin(both)]
+                logarithmic(line[0].yaxis, reach(one["value"], one["error"]))
+            line[0].set_ylabel(literal(_named(title, name, names)))
+        for ax, pair in zip(axes[0], used, strict=True):
+            ax.set_title(literal(_network(pair)))
+        for ax in axes[-1]:
+            ax.set_xlabel("simulator calls")
+        key(canvas, {label: shown[label] for label in _labels(used)}, lines=False)
+
+    return Figure(
+        name=slug("scores", metric, task),
+        section="scores",
+        task=task,
+        title=f"What exact scores add, {title}: {task}",
+        caption=(
+            "Arrows lead from the method without scores to the one with them, at the same network "
+            "and budget. Standard errors over members and datasets. "
+            + ("Higher is better." if metric == "overlap_M" else "Lower is better.")
+        ),
+        alternative=_alternative(rows, used, keys, title, names),
+        size=(_width(used), 0.75 + _ROW * len(keys)),
+        draw=laid_out(draw),
+    )
+
+
+def _labels(used: Sequence[Pair]) -> list[str]:
+    return list(dict.fromkeys([plain for plain, _ in used] + [other for _, other in used]))
+
+
+def _width(used: Sequence[Pair]) -> float:
+    return min(PAGE, max(COLUMN, 0.4 + 2.2 * len(used)))
+
+
+def _network(pair: Pair) -> str:
+    """What a column is called: the configuration that two labels share."""
+    plain, _, configuration = pair[0].partition(":")
+    other = pair[1].partition(":")
+    same = other[2] == configuration
+    return (configuration or plain) if same else f"{pair[0]} → {pair[1]}"
+
+
+def _named(title: str, name: str, names: Mapping[str, str]) -> str:
+    return title if not name else f"{title}, {written(names, name).partition(' (')[0]}"
+
+
+def _alternative(
+    rows: pd.DataFrame,
+    used: Sequence[Pair],
+    keys: Sequence[str],
+    title: str,
+    names: Mapping[str, str],
+) -> str:
+    sentences = []
+    for name in keys:
+        one = rows[rows["key"] == name].drop_duplicates(["label", "budget"])
+        known = {(r.label, r.budget): with_error(r.value, r.error) for r in each(one)}
+        parts = [
+            f"at {calls(budget)} {plain} {known[plain, budget]} and {other} {known[other, budget]}"
+            for plain, other in used
+            for budget in sorted(set(rows["budget"]))
+            if (plain, budget) in known and (other, budget) in known
+        ]
+        sentences.append(f"{_named(title, name, names)}: {'; '.join(parts)}.")
+    return " ".join(sentences)
+
+
+def _time_figure(
+    shown: Mapping[str, Look], task: str, rows: pd.DataFrame, used: Sequence[Pair]
+) -> Figure:
+    def draw(canvas: Canvas) -> None:
+        line = panels(canvas, 1, len(used), sharey=True)[0]
+        for ax, pair in zip(line, used, strict=True):
+            draw_times(rows, ax, shown, pair=pair)
+            ax.set_title(literal(_network(pair)))
+        both = [label for pair in used for label in pair]
+        found = rows[rows["label"].isin(both)]
+        logarithmic(line[0].yaxis, found["seconds"].to_numpy(float))
+        line[0].set_ylabel("training time (s)")
+        key(canvas, {label: shown[label] for label in _labels(used)})
+
+    parts = []
+    for pair in used:
+        for label in pair:
+            mean = rows[rows["label"] == label].groupby("budget")["seconds"].mean()
+            told = ", ".join(f"{number(v)} s at {calls(int(str(b)))}" for b, v in mean.items())
+            parts.append(f"{label} {told}")
+    return Figure(
+        name=slug("scores", "time", task),
+        section="scores",
+        task=task,
+        title=f"Training time without and with scores: {task}",
+        caption=(
+            "Seconds that one member took, means over members with bars from the fastest to the "
+            "slowest. What else ran on the machine is in these times."
+        ),
+        alternative=f"Mean training time of a member: {'; '.join(parts)}.",
+        size=(_width(used), 2.1),
+        draw=laid_out(draw),
+    )
+
+
+def absent(loaded: Loaded) -> list[tuple[str, str]]:
+    """Why there are no arrows, if there are none."""
+    if any(pairs(rows) for _, rows in groups(loaded.quantities, "task")):
+        return []
+    reason = "no method stands beside its score-augmented form; `bench run score` makes both"
+    return [("What exact scores add", reason)]
