@@ -16,6 +16,7 @@ import click
 import bench
 from bench.cli.data import data
 from bench.cli.folder import boards, damaged, open_results, write_leaderboards
+from bench.cli.report import report
 from bench.cli.study import study
 from bench.cli.tune import tune
 from bench.errors import BenchError, UsageError
@@ -224,6 +225,7 @@ def list_(kind: str | None, plugins: tuple[str, ...]) -> None:
 
 
 cli.add_command(data)
+cli.add_command(report)
 cli.add_command(study)
 cli.add_command(tune)
 

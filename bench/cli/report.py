@@ -1,0 +1,82 @@
+"""`bench report`: results as one page that can be read, printed and cited."""
+
+from pathlib import Path
+
+import click
+
+
+@click.command()
+@click.argument("results", nargs=-1, metavar="[RESULTS]...")
+@click.option(
+    "--out", type=click.Path(), help="Folder of the report.  [default: reports/ and the results']"
+)
+@click.option(
+    "--task", "tasks", multiple=True, metavar="GLOB", help="Only these tasks; may be repeated."
+)
+@click.option(
+    "--method",
+    "methods",
+    multiple=True,
+    metavar="GLOB",
+    help="Only these methods, and what they are relative to; may be repeated.",
+)
+@click.option(
+    "--plugin",
+    "plugins",
+    multiple=True,
+    metavar="FILE",
+    help="Python file that defines tasks, methods or metrics; may be repeated.",
+)
+def report(
+    results: tuple[str, ...],
+    out: str | None,
+    tasks: tuple[str, ...],
+    methods: tuple[str, ...],
+    plugins: tuple[str, ...],
+) -> None:
+    """Write a report: leaderboards, figures, the papers' numbers beside ours, provenance.
+
+    RESULTS are folders that `bench run` wrote; several are read as one. Folders of tables that
+    `bench study` wrote add their figures. Nothing is trained, and the page needs no network.
+    """
+    from bench.cli.folder import damaged, open_results
+    from bench.errors import BenchError
+    from bench.report.load import load
+    from bench.report.write import PAGE, write
+
+    given = results or (str(open_results(None).root),)
+    loaded = load(*given, tasks=tasks, methods=methods, plugins=plugins)
+    folder = Path(out) if out else Path("reports") / _name(given)
+    incomplete = [line for store in loaded.folders.stores for line in damaged(store)]
+    if not loaded.boards and not loaded.study_files:
+        raise BenchError(
+            f"{', '.join(given)}: no scores to compare; `bench status` says what is there"
+        )
+    names = write(loaded, folder, _command(given, folder, tasks, methods, plugins))
+    for line in incomplete:
+        click.echo(f"damaged: {line}", err=True)
+    for what, why in loaded.registry.failures.items():
+        click.echo(f"not loaded: {what}: {why}", err=True)
+    click.echo(f"{folder / PAGE}")
+    click.echo(f"{len(names)} files in {folder}", err=True)
+    if incomplete or loaded.registry.failures:
+        raise SystemExit(1)
+
+
+def _name(results: tuple[str, ...]) -> str:
+    return Path(results[0]).resolve().name if len(results) == 1 else "comparison"
+
+
+def _command(
+    results: tuple[str, ...],
+    out: Path,
+    tasks: tuple[str, ...],
+    methods: tuple[str, ...],
+    plugins: tuple[str, ...],
+) -> list[str]:
+    """What writes the same report again."""
+    options = [("--out", str(out))]
+    options += [("--task", task) for task in tasks]
+    options += [("--method", method) for method in methods]
+    options += [("--plugin", plugin) for plugin in plugins]
+    return ["bench", "report", *results, *(word for option in options for word in option)]

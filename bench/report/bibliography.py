@@ -1,0 +1,60 @@
+"""BibTeX of what a report uses: the suite, its methods, its tasks and their data."""
+
+import re
+from collections.abc import Iterable
+from contextlib import suppress
+from importlib.resources import files
+
+from bench.errors import BenchError
+from bench.report.load import Loaded
+from bench.report.papers import published
+from bench.report.tables import tex
+
+
+def bibtex(loaded: Loaded) -> str:
+    """Entries for everything that the results used, each once, by author.
+
+    What plugins cite is not in our list; it becomes a @misc with their own words.
+    """
+    known = entries()
+    found = [known[cited] for cited in known if cited == "nlbench"]
+    for citation in sorted({*citations(loaded)}):
+        cited = next((c for c in known if citation.startswith(c)), None)
+        found.append(known[cited] if cited is not None else _misc(citation))
+    return "\n\n".join(dict.fromkeys(found)) + "\n"
+
+
+def entries() -> dict[str, str]:
+    """The entries that the package has, by how methods and tasks cite them."""
+    text = files("bench.report").joinpath("references.bib").read_text(encoding="utf-8")
+    found = {}
+    for block in text.strip().split("\n\n"):
+        cited, _, entry = block.partition("\n")
+        found[cited.removeprefix("% ")] = entry.strip()
+    return found
+
+
+def citations(loaded: Loaded) -> Iterable[str]:
+    """Whom the methods and tasks of the results cite, and the papers whose numbers are shown."""
+    fits = loaded.results.fits
+    for name in {fit.method for fit in fits}:
+        with suppress(BenchError):
+            yield from _several(loaded.registry.method(name).citation)
+    for name in {fit.task for fit in fits}:
+        with suppress(BenchError):
+            task = loaded.registry.task(name)
+            yield from _several(task.citation)
+            if task.data is not None:
+                yield from _several(task.data.citation)
+    yield from (number.source for number in published())
+
+
+def _several(citation: object) -> list[str]:
+    return [part.strip() for part in str(citation).split(";") if part.strip()]
+
+
+def _misc(citation: str) -> str:
+    words = re.findall(r"[A-Za-z0-9]+", citation)
+    year = next((word for word in words if re.fullmatch(r"(19|20)\d\d", word)), "")
+    key = (words[0].lower() if words else "cited") + year
+    return f"@misc{{{key},\n  note = {{{tex(citation)}}}\n}}"

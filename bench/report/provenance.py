@@ -1,0 +1,117 @@
+"""Where numbers come from: commands, versions, machines, hashes."""
+
+import hashlib
+import shlex
+from collections import Counter
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+from bench.report.load import Loaded
+from bench.report.tables import Cell, Table
+from bench.stages.store import Store
+
+_SHOWN = ("nlbench", "python", "torch", "device", "machine", "cores")
+
+
+@dataclass(frozen=True)
+class Part:
+    """One results folder.
+
+    Args:
+        folder: its path, as it was given.
+        command: what made it.
+        settings: members, seed, budgets, in words.
+        plugins: files that it needed.
+        fingerprint: SHA-256 of the records of its run, plans, fits and scores, which hold the
+            checksums of everything else.
+    """
+
+    folder: str
+    command: str
+    settings: str
+    plugins: tuple[str, ...]
+    fingerprint: str
+
+
+def parts(loaded: Loaded) -> list[Part]:
+    """The results folders that a report is of."""
+    return [_part(store) for store in loaded.folders.stores]
+
+
+def _part(store: Store) -> Part:
+    run = store.record("run") or {}
+    preset = run.get("preset", {})
+    names = {"members": "members", "training_data": "training data", "seed": "seed"}
+    settings = [f"{title} {preset[key]}" for key, title in names.items() if key in preset]
+    budgets = ", ".join(f"{budget:,}" for budget in preset.get("budgets", ()))
+    settings += [f"budgets {budgets}"] if budgets else []
+    plans = ", ".join(plan["kind"] for plan in preset.get("plans", ()))
+    settings += [f"plans {plans}"] if plans else []
+    return Part(
+        str(store.root),
+        shlex.join(map(str, run.get("command", ()))),
+        "; ".join(settings),
+        tuple(map(str, run.get("plugins", ()))),
+        fingerprint(store.root),
+    )
+
+
+def fingerprint(root: Path) -> str:
+    """SHA-256 of the records of a results folder that say what was run and what came out."""
+    whole = hashlib.sha256()
+    files = [root / "run.json"]
+    for part in ("plans", "fits", "scores"):
+        files += sorted((root / part).rglob("*.json"))
+    for path in files:
+        if path.is_file():
+            name = path.relative_to(root).as_posix()
+            whole.update(f"{name}\0{hashlib.sha256(path.read_bytes()).hexdigest()}\n".encode())
+    return whole.hexdigest()
+
+
+def machines(loaded: Loaded) -> Table:
+    """Versions and machines, with how many networks were trained on each."""
+    found = Counter(
+        tuple(str(record["environment"].get(name, "–")) for name in _SHOWN)
+        for fit in loaded.results.fits
+        for record in fit.members.values()
+        if not fit.oracle
+    )
+    rows = [[*map(Cell, where), Cell(f"{n:,}", sort=n)] for where, n in sorted(found.items())]
+    return Table(
+        "machines", "Versions and machines", [*_SHOWN, "networks"], rows, words=len(_SHOWN)
+    )
+
+
+def fits(loaded: Loaded, links: dict[str, str]) -> Table:
+    """A line for each fit: its hash, members, and what failed.
+
+    Args:
+        loaded: the results.
+        links: by folder of a fit, where it is.
+    """
+    rows = []
+    for fit in sorted(loaded.results.fits, key=lambda f: (f.task, f.label, f.folder)):
+        seconds = sum(record["seconds"] for record in fit.members.values())
+        failed = "; ".join(f"member {m}: {why}" for m, why in sorted(fit.failed.items()))
+        rows.append(
+            [
+                Cell(fit.task),
+                Cell(fit.label, method=fit.label),
+                Cell(fit.folder.rsplit("-", 1)[-1], link=links.get(fit.folder, "")),
+                Cell(failed),
+                Cell(f"{fit.identity['budget']:,}", sort=fit.identity["budget"]),
+                Cell(str(fit.identity["seed"]), sort=fit.identity["seed"]),
+                Cell(str(len(fit.members)), sort=len(fit.members)),
+                Cell(f"{seconds:,.0f}", sort=seconds),
+            ]
+        )
+    columns = ["task", "method", "fit", "failed", "calls", "seed", "members", "seconds"]
+    return Table("fits", "Fits behind the numbers", columns, rows, words=4)
+
+
+def tables_of_studies(loaded: Loaded) -> Iterator[tuple[str, str]]:
+    """Tables of studies that were read, with the SHA-256 of their bytes."""
+    for path in loaded.study_files:
+        yield str(path), hashlib.sha256(path.read_bytes()).hexdigest()

@@ -1,0 +1,112 @@
+"""The summary: what was compared, and the answer for each task in sentences."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from bench.leaderboard import Leaderboard
+from bench.leaderboard.verdict import best, gaps, verdict
+
+
+@dataclass(frozen=True)
+class Answer:
+    """What one leaderboard says.
+
+    Args:
+        task: the task.
+        setting: budget, plan and members, in words.
+        sentence: the answer.
+        coverage: what is known of the coverage of the methods that may be best.
+        board: the leaderboard.
+    """
+
+    task: str
+    setting: str
+    sentence: str
+    coverage: str
+    board: Leaderboard
+
+
+def answers(boards: Sequence[Leaderboard]) -> list[Answer]:
+    """The answers of the leaderboards that rank, and why others of their tasks do not.
+
+    The largest budget of a task comes first.
+    """
+    out = []
+    for task in sorted({board.task for board in boards}):
+        own = [board for board in boards if board.task == task]
+        ranking = [board for board in own if any(row.rank for row in board.rows)]
+        ranking.sort(key=lambda b: (-b.budget, b.training_data != "fresh", b.plan_folder))
+        for board in ranking:
+            sentence = next(verdict(board))
+            out.append(Answer(task, _setting(board), sentence, _coverage(board), board))
+        if not ranking:
+            out.append(Answer(task, "", _why_not(own), "", own[0]))
+    return out
+
+
+def _coverage(board: Leaderboard) -> str:
+    """What is known of the coverage of the methods that may be best."""
+    if board.reference != "exact":
+        return ""
+    found = [(row.label, gaps(board, row)) for row in best(board)]
+    known = [
+        f"{label} covers differently from exact, {' and '.join(k)}" for label, (k, _) in found if k
+    ]
+    compared = [label for label, (k, u) in found if k or u]
+    if not compared:
+        return "Their coverage is n/a."
+    quiet = len(compared) - len(known)
+    if not known:
+        which = "any of them" if len(compared) > 1 else "it"
+        return f"No difference in coverage from exact is established for {which}."
+    rest = f" For the other {quiet} no difference in coverage is established." if quiet else ""
+    return f"{'; '.join(known)}.{rest}"
+
+
+def _setting(board: Leaderboard) -> str:
+    trained = sorted({row.members for row in board.rows if row.members and not row.fit.oracle})
+    networks = f"{trained[0]} to {trained[-1]}" if len(trained) > 1 else f"{trained[0]}"
+    each = "member" if trained == [1] else "members"
+    shared = ", trained on one training set" if board.training_data == "shared" else ""
+    return (
+        f"{board.budget:,} simulator calls, {networks} {each} per method{shared}, "
+        f"{board.plan['uniform']} datasets with θ uniform"
+    )
+
+
+def _why_not(boards: Sequence[Leaderboard]) -> str:
+    """Why a task has no ranking."""
+    if all(row.fit.oracle for board in boards for row in board.rows):
+        return "Only the exact likelihood is here: there is nothing to rank."
+    independent = [board for board in boards if board.plan["kind"] == "independent"]
+    if not independent:
+        return "No ranking: it takes independent datasets with θ uniform, and there are none."
+    if not any(board.reference for board in independent):
+        return "No ranking: there is neither an exact likelihood nor a histogram to compare with."
+    return "No ranking: too few datasets, or none that every method was scored on."
+
+
+def compared(boards: Sequence[Leaderboard]) -> str:
+    """One sentence that says what the report compares."""
+    tasks = sorted({board.task for board in boards})
+    labels = {row.label for board in boards for row in board.rows if not row.fit.oracle}
+    budgets = sorted({board.budget for board in boards if board.budget})
+    failed = {
+        (board.task, row.fit.folder, what)
+        for board in boards
+        for row in board.rows
+        for what in row.failures
+    }
+    spent = f" at {budgets[0]:,}" if budgets else ""
+    if len(budgets) > 1:
+        spent += f" to {budgets[-1]:,}"
+    calls = " simulator calls" if budgets else ""
+    sentence = (
+        f"{len(labels)} method{'s' * (len(labels) != 1)} on {len(tasks)} "
+        f"task{'s' * (len(tasks) != 1)}{spent}{calls}, compared on the same datasets."
+    )
+    if failed:
+        parts = f"{len(failed)} part{'s' * (len(failed) != 1)}"
+        left = "are left out, with their reasons" if len(failed) > 1 else "is left out"
+        sentence += f" {parts} failed and {left}."
+    return sentence

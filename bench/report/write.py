@@ -1,0 +1,177 @@
+"""Writes a report: the page, its figures and its tables."""
+
+import os
+import shlex
+from collections.abc import Sequence
+from contextlib import suppress
+from pathlib import Path
+from urllib.parse import quote
+
+from bench.errors import BenchError
+from bench.leaderboard import Leaderboard, Row
+from bench.leaderboard.render import as_csv
+from bench.report import comparison, provenance
+from bench.report.bibliography import bibtex
+from bench.report.boards import name_of, tables_of
+from bench.report.drawings import Drawing, draw_all
+from bench.report.figures import absent, figures, looks_of
+from bench.report.load import Loaded
+from bench.report.page import Content, render
+from bench.report.papers import CONFIGURATIONS, comparisons
+from bench.report.summary import answers, compared
+from bench.report.tables import Table, latex, markdown
+from bench.stages.store import Store
+
+PAGE = "index.html"
+
+
+def write(loaded: Loaded, out: Path, command: Sequence[str] = ("bench", "report")) -> list[str]:
+    """Writes the report of results into a folder, and returns the names of its files.
+
+    The same results give the same bytes. Figures and tables that an earlier report of the folder
+    had, and this one has not, are removed.
+
+    Args:
+        loaded: the results.
+        out: the folder.
+        command: what reproduces it.
+
+    Raises:
+        StoreError: if the folder cannot be written.
+    """
+    store = Store(out)
+    known = _written_before(out)
+    files = contents(loaded, out, command)
+    for name, content in files.items():
+        store.write_bytes(name, content)
+    for name in known - set(files):
+        (out / name).unlink()
+    return list(files)
+
+
+def contents(loaded: Loaded, out: Path, command: Sequence[str]) -> dict[str, bytes]:
+    """The files of a report by name, relative to the folder that they will be in."""
+    links = {
+        fit.folder: _link(loaded.folders.where(f"fits/{fit.folder}/fit"), fit.folder, out)
+        for fit in loaded.results.fits
+    }
+
+    def link(row: Row) -> str:
+        return links[row.fit.folder]
+
+    boards = [(board, tables_of(board, link)) for board in loaded.boards]
+    drawings = draw_all(list(figures(loaded)))
+    found = comparisons(loaded)
+    fits = provenance.fits(loaded, links)
+    content = Content(
+        title=_title(loaded),
+        compared=compared(loaded.boards),
+        answers=answers(loaded.boards),
+        boards=boards,
+        drawings=drawings,
+        absent=absent(loaded),
+        papers=comparison.against_papers(found),
+        tallies=[comparison.tally(found, name) for name in CONFIGURATIONS],
+        calibration=comparison.calibration(loaded.calibration),
+        uncalibrated=_uncalibrated(loaded),
+        parts=provenance.parts(loaded),
+        command=shlex.join(command),
+        studies=list(provenance.tables_of_studies(loaded)),
+        machines=provenance.machines(loaded),
+        fits=fits,
+        looks=looks_of(loaded),
+        titles=_titles(loaded),
+        bibtex=bibtex(loaded),
+        failures=loaded.registry.failures,
+    )
+    files = {PAGE: render(content), "references.bib": content.bibtex}
+    files["tables/leaderboards.csv"] = as_csv(loaded.boards)
+    for board, tables in boards:
+        files |= _texts(f"leaderboard-{name_of(board)}", tables, as_csv([board]))
+    papers = comparison.frame(found).to_csv(index=False, lineterminator="\n")
+    files |= _texts("papers", [content.papers], papers)
+    calibration = loaded.calibration.to_csv(index=False, lineterminator="\n")
+    files |= _texts("calibration", [content.calibration], calibration)
+    files |= _texts("fits", [fits], loaded.fits.to_csv(index=False, lineterminator="\n"))
+    encoded = {name: text.encode() for name, text in files.items()}
+    return encoded | _drawn(drawings)
+
+
+def _texts(name: str, tables: Sequence[Table], csv: str) -> dict[str, str]:
+    return {
+        f"tables/{name}.csv": csv,
+        f"tables/{name}.md": "\n".join(map(markdown, tables)),
+        f"tables/{name}.tex": "\n".join(map(latex, tables)),
+    }
+
+
+def _drawn(drawings: Sequence[Drawing]) -> dict[str, bytes]:
+    return {
+        f"figures/{drawing.figure.name}.{form}": content
+        for drawing in drawings
+        for form, content in drawing.files.items()
+    }
+
+
+def _link(root: Path | None, fit: str, out: Path) -> str:
+    """Where a fit is, as seen from the page."""
+    if root is None:
+        return ""
+    path = os.path.relpath(root / "fits" / fit, out)
+    return quote(Path(path).as_posix()) + "/"
+
+
+def _title(loaded: Loaded) -> str:
+    tasks = sorted({board.task for board in loaded.boards})
+    if not tasks:
+        return "Likelihood surrogates"
+    if len(tasks) > 3:
+        return f"Likelihood surrogates on {len(tasks)} tasks"
+    return "Likelihood surrogates on " + " and ".join(
+        filter(None, (", ".join(tasks[:-1]), tasks[-1]))
+    )
+
+
+def _titles(loaded: Loaded) -> dict[str, str]:
+    titles = {}
+    for name in sorted({fit.task for fit in loaded.results.fits}):
+        with suppress(BenchError):
+            titles[name] = loaded.registry.task(name).title
+    return titles
+
+
+def _uncalibrated(loaded: Loaded) -> str:
+    """Why calibration is missing, or lacks tasks."""
+    have = set(loaded.calibration["task"])
+    lack = sorted({b.task for b in loaded.boards if _independent(b)} - have)
+    if not lack:
+        return "" if have else "n/a: there are no independent datasets."
+    reasons = loaded.evaluated.reasons
+    said = [f"{task}: {reasons[task]}" for task in lack if task in reasons]
+    bare = [task for task in lack if task not in reasons]
+    if bare:
+        said.append(
+            f"{', '.join(bare)}: calibration needs saved predictions, and these results hold "
+            "scores without them; `bench run` with the same preset makes them again"
+        )
+    return f"n/a for {'; '.join(said)}."
+
+
+def _independent(board: Leaderboard) -> bool:
+    return bool(board.plan["kind"] == "independent")
+
+
+def _written_before(out: Path) -> set[str]:
+    """Figures and tables of an earlier report; nothing where another program wrote the page."""
+    try:
+        page = (out / PAGE).read_text(encoding="utf-8")
+    except (OSError, UnicodeDecodeError):
+        return set()
+    if '<meta name="generator" content="nlbench' not in page[:2000]:
+        return set()
+    return {
+        path.relative_to(out).as_posix()
+        for pattern in ("figures/*.svg", "figures/*.pdf", "figures/*.png", "tables/*")
+        for path in out.glob(pattern)
+        if path.is_file()
+    }

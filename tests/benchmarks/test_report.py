@@ -1,0 +1,45 @@
+"""How long a report of 10 tasks × 10 methods × 30 members takes, and how large it is."""
+
+from pathlib import Path
+
+import pytest
+
+import bench
+from bench.report.write import contents
+from bench.stages.registry import Registry
+
+PLUGIN = Path(__file__).parents[1] / "plugins" / "ten_tasks.py"
+METHODS = (
+    ("lre", "tuned"),
+    ("lre", "published"),
+    ("lre", "unnormalised"),
+    ("dle", "tuned"),
+    ("dle", "published"),
+    ("dle-nflows", "tuned"),
+    ("nler", "tuned"),
+    ("nler-sa", "tuned"),
+    ("histogram", "default"),
+)
+
+
+@pytest.fixture
+def large(made):
+    """Results with predictions of 78 datasets; members repeat the numbers of the first three."""
+    results = made(registry=Registry([PLUGIN]))
+    for task in (name for name in results.registry.names("tasks") if name.startswith("task-")):
+        results.fit(task, "exact")
+        for number, (method, configuration) in enumerate(METHODS):
+            width, shift = 0.8 + 0.05 * number, 0.1 * number
+            results.fit(task, method, configuration, 30, width=width, shift=shift, distinct=3)
+    return results.root
+
+
+def test_a_large_report(benchmark, large, tmp_path):
+    def build():
+        loaded = bench.load(large, plugins=[PLUGIN])
+        return contents(loaded, tmp_path / "report", ["bench", "report"])
+
+    files = benchmark.pedantic(build, rounds=1)
+    benchmark.extra_info["figures"] = sum(name.endswith(".svg") for name in files)
+    benchmark.extra_info["page_mib"] = len(files["index.html"]) / 2**20
+    benchmark.extra_info["all_mib"] = sum(map(len, files.values())) / 2**20
