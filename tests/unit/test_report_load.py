@@ -6,7 +6,7 @@ import pytest
 
 import bench
 from bench.errors import UsageError
-from bench.numerics.calibration import fall_at, simultaneous_band
+from bench.numerics.reliability import fall_at, simultaneous_band
 from bench.report.frames import FIT_KEYS, KEYS, METHOD_KEYS
 from bench.report.predictions import LEVELS
 

@@ -1,4 +1,4 @@
-"""Calibration: how often regions of every level hold the truth, and what luck alone explains.
+"""Reliability: how often regions of every level hold the truth, and what luck alone explains.
 
 Where intervals are exact, the level at which they just reach the truth is uniform, and the coverage
 against the nominal level is the empirical distribution of uniform numbers.
