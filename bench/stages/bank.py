@@ -127,6 +127,11 @@ class SimulationBank:
         return self._gather(n, stream, split, make, score=False)
 
     def _charge(self, stream: str, n: int) -> None:
+        if n < 1:
+            raise BudgetExceeded(
+                f"a draw of {n} simulations: at least one simulation must be drawn, and the budget "
+                f"is {self.budget}"
+            )
         extra = max(0, n - self._drawn.get(stream, 0))
         if self.spent + extra > self.budget:
             raise BudgetExceeded(
@@ -182,8 +187,6 @@ class SimulationBank:
         chunks = [
             self._chunk(data, stream, split, number, make, score) for number in range(-(-n // size))
         ]
-        if not chunks:
-            raise ValueError("a draw needs at least one simulation")
         return {key: torch.cat([c[key] for c in chunks])[:n] for key in chunks[0]}
 
     def _identity(self, data: str, stream: str, split: Split) -> list[Any]:

@@ -19,6 +19,7 @@ import psutil
 import pytest
 import torch
 
+import bench.testing.asymmetric
 from bench.errors import BudgetExceeded, NonFiniteError, PluginError, StoreError, UsageError
 from bench.leaderboard import FORMATS, Results, build
 from bench.leaderboard.status import status_lines
@@ -380,7 +381,7 @@ def test_a_method_cannot_spend_more_than_its_budget(tmp_path):
 
 
 def test_a_task_plugin_takes_part(tmp_path, simple):
-    asymmetric = PLUGINS.parent / "asymmetric.py"
+    asymmetric = Path(bench.testing.asymmetric.__file__)
     run = benchmark(
         tmp_path / "results", [asymmetric, simple], tasks=("asymmetric",), plans=TINY["plans"][:1]
     )

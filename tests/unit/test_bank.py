@@ -299,7 +299,7 @@ def test_the_meter_is_per_member_and_counts_what_is_asked_not_chunks(store, task
 @pytest.mark.parametrize("n", [0, -3])
 def test_nothing_cannot_be_drawn(store, task, n):
     b = bank(task, store)
-    with pytest.raises(ValueError, match="at least one simulation"):
+    with pytest.raises(BudgetExceeded, match="at least one simulation"):
         b.draw("s", n)
     assert b.spent == 0
 

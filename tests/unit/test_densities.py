@@ -15,8 +15,9 @@ from torch import Tensor
 
 from bench.contracts import Component, HasLogProb, HasScore, Task
 from bench.stages.registry import Registry
+from bench.testing import asymmetric
 
-PLUGIN = Path(__file__).parents[1] / "asymmetric.py"
+PLUGIN = Path(asymmetric.__file__)
 REGISTRY = Registry([PLUGIN])
 TASKS = ["gaussians-far", "gaussians-near", "asymmetric", "higgs"]
 COMPONENTS = [(name, component) for name in TASKS for component in ("signal", "background")]

@@ -22,8 +22,9 @@ from bench.numerics.stacks import Stack
 from bench.stages.bank import SimulationBank, features_of
 from bench.stages.registry import Registry
 from bench.stages.store import Store
+from bench.testing import asymmetric
 
-REGISTRY = Registry([Path(__file__).parents[1] / "asymmetric.py"])
+REGISTRY = Registry([asymmetric.__file__])
 CPU = torch.device("cpu")
 FLOWS = [ZukoFlow, NflowsFlow]
 METHODS = [DLE, DLENflows]

@@ -40,11 +40,12 @@ from bench.stages.predict import load, predict
 from bench.stages.registry import Registry
 from bench.stages.score import score
 from bench.stages.store import Store
+from bench.testing import asymmetric
 
 Array = NDArray[np.float64]
 Scores = Mapping[str, NDArray[Any]]
 
-REGISTRY = Registry([Path(__file__).parents[1] / "asymmetric.py"])
+REGISTRY = Registry([asymmetric.__file__])
 METRICS: dict[str, Metric] = {
     name: REGISTRY.get("metrics", name) for name in REGISTRY.names("metrics")
 }

@@ -19,8 +19,9 @@ from bench.contracts import Features, HasLogProb, HasScore, Log, Parameter, Para
 from bench.stages.bank import features_of
 from bench.stages.registry import Registry
 from bench.stages.store import Store
+from bench.testing import asymmetric
 
-REGISTRY = Registry([Path(__file__).parents[1] / "asymmetric.py"])
+REGISTRY = Registry([asymmetric.__file__])
 TASKS = ["gaussians-far", "gaussians-near", "asymmetric", "higgs"]
 
 units = st.lists(st.floats(0, 1), min_size=1, max_size=8)

@@ -17,8 +17,9 @@ from bench.numerics.seeds import generator
 from bench.stages.bank import SimulationBank, features_of
 from bench.stages.registry import Registry
 from bench.stages.store import Store
+from bench.testing import asymmetric
 
-REGISTRY = Registry([Path(__file__).parents[1] / "asymmetric.py"])
+REGISTRY = Registry([asymmetric.__file__])
 SMALL = {"width": 8, "training": {"epochs": 5, "batch_size": 256, "steps": 600}}
 
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-from pathlib import Path
 
 import numpy as np
 import pytest
@@ -17,8 +16,9 @@ from bench.numerics.seeds import canonical_json, digest, generator
 from bench.numerics.surface import EventSet, LogRatio, zoom
 from bench.stages.datasets import describe, events, number_of_sets, sets
 from bench.stages.registry import Registry
+from bench.testing import asymmetric
 
-REGISTRY = Registry([Path(__file__).parents[1] / "asymmetric.py"])
+REGISTRY = Registry([asymmetric.__file__])
 NOMINAL = 2 * stats.norm.cdf(1) - 1
 
 

@@ -22,11 +22,12 @@ from bench.stages.bank import SimulationBank, features_of
 from bench.stages.datasets import events as simulate_events
 from bench.stages.registry import Registry
 from bench.stages.store import Store
+from bench.testing import asymmetric
 
 Array = NDArray[np.float64]
 LogRatio = Callable[[Tensor, Tensor], Tensor]
 
-REGISTRY = Registry([Path(__file__).parents[1] / "asymmetric.py"])
+REGISTRY = Registry([asymmetric.__file__])
 DEFAULT = (Resolution(spacing=0.25, tolerance=None), Resolution())
 
 

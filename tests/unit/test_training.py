@@ -23,8 +23,9 @@ from bench.numerics.training import Training, train
 from bench.stages.bank import SimulationBank, features_of
 from bench.stages.registry import Registry
 from bench.stages.store import Store
+from bench.testing import asymmetric
 
-REGISTRY = Registry([Path(__file__).parents[1] / "asymmetric.py"])
+REGISTRY = Registry([asymmetric.__file__])
 CPU = torch.device("cpu")
 SIZES = (3, 16, 8, 1)
 

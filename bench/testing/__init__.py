@@ -1,0 +1,28 @@
+"""The conformance kit: does a method or a task keep its contract, and are its numbers right?
+
+For authors of plugins; `bench check` runs the same.
+
+Example:
+    >>> from bench.testing import check_task
+    >>> from bench.testing.asymmetric import asymmetric
+    >>> bool(check_task(asymmetric))
+    True
+"""
+
+from bench.testing.method import METHOD_CHECKS, check_method, method_checks
+from bench.testing.report import Check, Failed, Report, Result, Skipped
+from bench.testing.task import TASK_CHECKS, check_task, task_checks
+
+__all__ = [
+    "METHOD_CHECKS",
+    "TASK_CHECKS",
+    "Check",
+    "Failed",
+    "Report",
+    "Result",
+    "Skipped",
+    "check_method",
+    "check_task",
+    "method_checks",
+    "task_checks",
+]

@@ -1,0 +1,208 @@
+"""Checks of a task as it is declared and simulated. Each returns a note, or raises `Failed`."""
+
+import math
+from typing import get_args
+
+import torch
+from torch import Tensor
+
+from bench.contracts import (
+    Features,
+    FiniteComponent,
+    HasLogProb,
+    Observation,
+    ReferenceKind,
+    Split,
+    Task,
+)
+from bench.errors import PluginError
+from bench.stages.check import check as check_contract
+from bench.testing.guard import guarded
+from bench.testing.model import at, corners, parts, rng
+from bench.testing.report import Failed
+
+CONTRACT = "bench.contracts.Task"
+SIMULATE = "the component's simulate"
+SPACE = "the task's space, points and nominal"
+
+_REFERENCE = 4000  # simulations
+_OUTSIDE = 0.2  # share of a component's simulations that may lie outside those of the reference
+_NATS = 20.0  # of a component's density over the reference's, on average
+_EVIDENCE = 300  # contexts that make the density of the evidence
+
+
+def contract(task: Task) -> None:
+    """What the registry asks for, and names that agree."""
+    try:
+        check_contract("tasks", task.name, task)
+    except PluginError as error:
+        raise Failed("a task that keeps the contract", str(error), CONTRACT) from error
+    names = task.component_names
+    for split in get_args(Split):
+        found = tuple(task.components(split))
+        if found != names:
+            expected = f"components {names} in split {split!r} as in 'test'"
+            raise Failed(expected, str(found), f"{CONTRACT}.components")
+        for name, part in task.components(split).items():
+            if part.size is not None and not isinstance(part, FiniteComponent):
+                expected = f"a method `block` of {name}, whose size is {part.size}"
+                raise Failed(expected, "none", "bench.contracts.FiniteComponent")
+    for what, value, known in (
+        ("observation", task.observation, get_args(Observation)),
+        ("reference", task.reference, get_args(ReferenceKind)),
+        ("number of resolutions", len(task.resolution), (len(task.space),)),
+    ):
+        if value not in known:
+            raise Failed(f"{what} {' or '.join(map(repr, known))}", repr(value), CONTRACT)
+
+
+def bounds(task: Task) -> str:
+    """Evaluation points and the nominal context lie within the training range."""
+    low, high = (
+        torch.tensor([getattr(p, side) for p in task.space.parameters], dtype=torch.float64)
+        for side in ("low", "high")
+    )
+    index = list(task.space.context_index)
+    sides = "[" + ", ".join(f"{p.name} {p.low} to {p.high}" for p in task.space.parameters) + "]"
+    for what, values, lower, upper in (
+        ("evaluation points", task.points, low, high),
+        ("the nominal context", task.nominal[None], low[index], high[index]),
+    ):
+        # Contexts are float32: a bound may be off by its last bit.
+        slack = 1e-6 * (upper - lower)
+        bad = ~((values >= lower - slack) & (values <= upper + slack)).all(1)
+        if bad.any():
+            raise Failed(f"{what} within {sides}", str(values[bad][0].tolist()), SPACE)
+    if len(torch.unique(task.points, dim=0)) != len(task.points):
+        raise Failed("evaluation points that differ", "one twice", SPACE)
+    return f"{len(task.points)} points"
+
+
+def weights(task: Task) -> None:
+    """Mixture weights are (*B, K), not negative, and sum to one in the whole parameter space."""
+    unit = torch.rand(64, len(task.space), generator=rng(task, "weights"), dtype=torch.float64)
+    sides = torch.cartesian_prod(*[torch.linspace(0, 1, 3, dtype=torch.float64)] * len(task.space))
+    theta = task.space.from_unit(torch.cat([unit, sides]))
+    where = f"{CONTRACT}.weights"
+    for given in (theta, theta[:6].view(2, 3, -1), theta[0]):
+        out = task.weights(given)
+        wanted = (*given.shape[:-1], len(task.component_names))
+        if tuple(out.shape) != wanted:
+            shapes = f"{wanted} at θ of shape {tuple(given.shape)}"
+            raise Failed(f"weights of shape {shapes}", str(tuple(out.shape)), where)
+        bad = ~((out >= 0).all(-1) & ((out.sum(-1) - 1).abs() < 1e-6))
+        if bad.any():
+            came = f"{[round(v, 6) for v in out[bad][0].tolist()]} at {given[bad][0].tolist()}"
+            raise Failed("weights that are at least 0 and sum to 1", came, where)
+
+
+def simulations(task: Task) -> str:
+    """Simulations have the shape of an event, and are finite over the whole training range."""
+    for name, part in parts(task):
+        for batch in ((3,), (2, 3), (1,)):
+            context = task.nominal.expand(*batch, -1)
+            x = part.simulate(context, rng(task, name))
+            wanted = (*batch, *task.event_shape)
+            came = tuple(x.shape) if isinstance(x, Tensor) else type(x).__name__
+            if came != wanted:
+                expected = f"{name} of shape {wanted} at contexts {tuple(context.shape)}"
+                raise Failed(expected, str(came), SIMULATE)
+            if not x.is_floating_point():
+                raise Failed(f"{name} in floating point", str(x.dtype), SIMULATE)
+        for context in corners(task):
+            x = part.simulate(context.expand(200, -1), rng(task, name)).float()
+            where = at(task, context)
+            if bad := int((~x.isfinite()).sum()):
+                raise Failed(f"finite {name} at {where}", f"{bad} that are not", SIMULATE)
+            if task.discrete and not torch.equal(x, x.round()):
+                expected = f"whole numbers of {name}, as `discrete` says"
+                raise Failed(expected, f"{float(x[x != x.round()][0]):.6g}", SIMULATE)
+    return f"at {len(corners(task))} contexts, bounds included"
+
+
+def seeds(task: Task) -> None:
+    """Simulations depend on the generator alone, and change nothing that the process shares."""
+    for name, part in parts(task):
+        context = task.space.draw_context(50, rng(task, "seeds"))
+        with guarded():
+            torch.manual_seed(0)
+            first = part.simulate(context, rng(task, 1))
+            torch.manual_seed(1)
+            with guarded() as changed:
+                second = part.simulate(context, rng(task, 1))
+        for what, how in changed.items():
+            raise Failed(f"{what} to be left alone", how, f"{SIMULATE}: draw with its generator")
+        if not torch.equal(first, second):
+            expected = f"the same {name} of the same generator"
+            raise Failed(expected, "others", f"{SIMULATE}: draw with its generator")
+        if torch.equal(first, part.simulate(context, rng(task, 2))):
+            expected = f"other {name} of another generator"
+            raise Failed(expected, "the same to the last bit", f"{SIMULATE}: draw with it")
+
+
+def transform(task: Task) -> None:
+    """The feature transform acts on each number alone, and knows its slope."""
+    where = "the task's transform"
+    for name, part in parts(task):
+        context = task.space.draw_context(200, rng(task, "transform"))
+        x = part.simulate(context, rng(task, name)).double()
+        y, log_jacobian = task.transform(x), task.transform.log_jacobian(x)
+        for what, value in (("features", y), ("a log-Jacobian", log_jacobian)):
+            if value.shape != x.shape:
+                expected = f"{what} of {name} of shape {tuple(x.shape)}"
+                raise Failed(expected, str(tuple(value.shape)), where)
+            if bad := int((~value.isfinite()).sum()):
+                raise Failed(f"finite {what} of {name}", f"{bad} that are not", where)
+        step = 1e-6 * (x.abs() + 1e-3)
+        slope = (task.transform(x + step) - task.transform(x - step)) / (2 * step)
+        apart = (slope.abs().log() - log_jacobian).abs()
+        if not (apart < 1e-4).all():
+            worst = int(apart.nan_to_num(torch.inf).argmax())
+            wanted, came = (float(v.flatten()[worst]) for v in (slope.abs().log(), log_jacobian))
+            expected = (
+                f"log |dy/dx| = {wanted:.6g} of {name} at x = {float(x.flatten()[worst]):.4g}"
+            )
+            raise Failed(expected, f"{came:.6g}", f"{where}: log_jacobian")
+        estimated = Features.estimate(task, x)
+        if not estimated(x.float()).isfinite().all():
+            raise Failed(f"finite standardised features of {name}", "others", where)
+
+
+def references(task: Task) -> str:
+    """The task's reference reaches wherever its components are, so that ratios can be learned."""
+    random = rng(task, "reference")
+    shown = parts(task)
+    each = _REFERENCE // len(shown)
+    if task.reference == "fixed":
+        context = task.nominal.expand(each, -1)
+    else:
+        context = task.space.draw_context(each, random)
+    x = torch.cat([part.simulate(context, random) for _, part in shown]).double().flatten(1)
+    low, high = x.min(0).values, x.max(0).values
+    known = len(parts(task, HasLogProb)) == len(shown)
+    where = f"{CONTRACT}.reference: 'evidence' follows the components over the training range"
+    worst = 0.0
+    for name, part in shown:
+        for node in corners(task):
+            own = part.simulate(node.expand(200, -1), random).float()
+            flat = own.double().flatten(1)
+            outside = float(((flat < low) | (flat > high)).double().mean(0).max())
+            here = f"{name} at {at(task, node)}"
+            if outside > _OUTSIDE:
+                expected = f"a {task.reference} reference that covers {here}"
+                raise Failed(expected, f"{outside:.0%} outside all its simulations", where)
+            if known:
+                nats = _divergence(task, part, own[:50], node, context[:_EVIDENCE])
+                worst = max(worst, nats)
+                if not nats < _NATS:
+                    expected = f"a {task.reference} reference within {_NATS:g} nats of {here}"
+                    raise Failed(expected, f"{nats:.3g} nats", where)
+    return f"{task.reference}, " + (f"within {worst:.2g} nats" if known else "by range alone")
+
+
+def _divergence(task: Task, part: HasLogProb, x: Tensor, node: Tensor, contexts: Tensor) -> float:
+    """The Kullback-Leibler divergence from the reference to a component, from its simulations."""
+    contexts = task.nominal[None] if task.reference == "fixed" else contexts
+    densities = [c.log_prob(x[:, None], contexts[None]) for _, c in parts(task)]
+    reference = torch.cat(densities, 1).logsumexp(1) - math.log(len(densities) * len(contexts))
+    return float((part.log_prob(x, node[None]) - reference).mean())

@@ -1,0 +1,252 @@
+"""Checks of densities and scores. Each returns what it has measured, or raises `Failed`.
+
+Every level is that of a whole check: the number of numbers looked at is accounted for.
+"""
+
+import math
+from typing import Any
+
+import torch
+from scipy import stats
+from torch import Tensor
+
+from bench.contracts import HasLogProb, HasScore, Task
+from bench.stages.check import one_line
+from bench.testing.invariance import drifts
+from bench.testing.model import at, corners, inside, parts, rng
+from bench.testing.report import Failed, Skipped
+
+DENSITY = "the component's log_prob"
+SCORE = "the component's score"
+
+LEVEL = 1e-3
+"""The probability with which a check that is a test fails although all is well."""
+SIMULATIONS = {True: 40_000, False: 1000}
+"""Simulations of a component that are compared with its density: of few numbers, of many."""
+_FEW = 4  # numbers of an observation
+_INTEGRATED = 3  # numbers of an observation up to which a density is integrated
+_NODES = 8  # contexts
+_SLOPES = 24  # pairs of observations and contexts whose scores are compared
+_SCORES = {True: 4000, False: 250}  # scores that are averaged at each context
+_PROPOSALS = 4000  # of importance sampling
+_CENTRES, _WIDTH = 300, 0.5  # of its kernels; widths in standard deviations
+_PLACES = 4  # contexts where densities are integrated
+
+
+def finite(task: Task) -> None:
+    """Log-densities are finite for what was simulated, −inf for what cannot be, never NaN."""
+    for name, part in _known(task):
+        for context in corners(task):
+            x = part.simulate(context.expand(200, -1), rng(task, name)).float()
+            value = part.log_prob(x, context)
+            where = at(task, context)
+            if bad := int((~value.isfinite()).sum()):
+                expected = f"finite log-densities of {name} simulated at {where}"
+                raise Failed(expected, f"{bad} of {len(x)} that are not", DENSITY)
+            strange = {"zeros": torch.zeros_like(x), "the negative of simulations": -x}
+            strange |= {"distant values": 1e3 * x, "shifted values": x + 0.5}
+            for what, other in strange.items():
+                value = part.log_prob(other, context)
+                if value.isnan().any() or value.isposinf().any():
+                    expected = f"numbers or −inf as log-densities of {what}, of {name} at {where}"
+                    came = "NaN" if value.isnan().any() else "+inf"
+                    raise Failed(expected, came, f"{DENSITY}: impossible x have −inf")
+
+
+def broadcasting(task: Task) -> str:
+    """Observations and contexts broadcast: all pairs are what each pair is alone."""
+    functions = 0
+    for name, part in parts(task):
+        context = inside(task, 5).float()
+        x = torch.cat([part.simulate(c.expand(2, -1), rng(task, name)) for c in context]).float()
+        rows = x.view(5, 2, 1, *task.event_shape)
+        for function, has in (("log_prob", HasLogProb), ("score", HasScore)):
+            if not isinstance(part, has):
+                continue
+            evaluate = getattr(part, function)
+            rest = (context.shape[1],) if function == "score" else ()
+            pairs = [evaluate(o[None], c[None])[0] for o in x for c in context]
+            each = torch.stack(pairs).view(10, 5, *rest)
+            one = torch.arange(5)
+            for case, events, nodes, wanted in (
+                ("all pairs", x[:, None], context[None], each),
+                ("one to one", x[:5], context, each[one, one]),
+                ("one context", x, context[:1], each[:, 0]),
+                ("one observation", x[:1], context, each[0]),
+                ("rows and columns", rows, context, each.view(5, 2, 5, *rest)),
+            ):
+                shapes = f"x {tuple(events.shape)} and context {tuple(nodes.shape)}"
+                expected = f"{function} of {name} at {shapes} to be that of each pair"
+                where = f"the component's {function}: x (*B, *event) and context (*B, d) broadcast"
+                try:
+                    came = evaluate(events, nodes)
+                except Exception as error:
+                    raise Failed(expected, one_line(error), where) from error
+                if came.shape != wanted.shape:
+                    raise Failed(
+                        f"{expected}, {tuple(wanted.shape)}", f"{tuple(came.shape)}", where
+                    )
+                if not torch.allclose(came.double(), wanted.double(), rtol=1e-5, atol=1e-6):
+                    apart = float((came - wanted).abs().max())
+                    raise Failed(expected, f"a difference of {apart:.2g} for {case}", where)
+            functions += 1
+    if not functions:
+        raise Skipped("no component has a log_prob or a score")
+    return f"{functions} functions"
+
+
+def simulator(task: Task) -> str:
+    """Simulations follow log_prob: `bench.testing.invariance` has the test."""
+    n = SIMULATIONS[math.prod(task.event_shape) <= _FEW]
+    found = []
+    for name, part in _known(task):
+        moved, accepted = drifts(task, part, n, rng(task, "simulator", name))
+        if not accepted:
+            raise Failed(
+                f"log-densities of {name} under which simulations can lie closer together",
+                "none: no step of a Markov chain was ever accepted",
+                f"{DENSITY}: it is far too narrow",
+            )
+        found += [(name, drift) for drift in moved]
+    name, worst = min(found, key=lambda f: f[1].p_value)
+    p = min(1.0, worst.p_value * len(found))
+    note = f"p ≥ {p:.2g}, {len(found)} statistics of {n:,} simulations"
+    if p < LEVEL:
+        wrong = "the context" if worst.move == "context" else "x"
+        raise Failed(
+            f"{name} that log_prob describes: its Markov chain moves nothing on average",
+            f"{worst.statistic} moves by {worst.mean:+.3f} ± {worst.error:.3f} standard deviations "
+            f"in steps of {worst.move} (p < {p:.1g} with all {len(found)} statistics)",
+            f"the component's simulate and log_prob: how they depend on {wrong}",
+        )
+    return note
+
+
+def normalisation(task: Task) -> str:
+    """Densities of few numbers integrate to one, by importance sampling.
+
+    Proposals have heavy tails around simulations. One whole number is summed over.
+    """
+    size = math.prod(task.event_shape)
+    known = _known(task)
+    if size > _INTEGRATED or (task.discrete and size > 1):
+        raise Skipped(f"integrals over {size} numbers are out of reach; a constant may be wrong")
+    p_values, worst = [], 0.0
+    for name, part in known:
+        for context in inside(task, _PLACES).float():
+            random = rng(task, "normalisation", name)
+            x = part.simulate(context.expand(_CENTRES, -1), random).double().view(-1, size)
+            if task.discrete:
+                low, high = float(x.min()), float(x.max())
+                wide = high - low + 10
+                whole = torch.arange(low - wide, high + wide + 1, dtype=torch.float64)
+                values = part.log_prob(whole.view(-1, *task.event_shape), context).exp()
+                mean, error = float(values.sum()), 1e-3
+            else:
+                values = _weights(part, x, context, tuple(task.event_shape), random)
+                mean = float(values.mean())
+                error = float(values.std()) / math.sqrt(len(values)) + 1e-9
+            z = (mean - 1) / error
+            p_values.append(2 * stats.norm.sf(abs(z)))
+            worst = max(worst, abs(mean - 1))
+            if min(1.0, p_values[-1] * len(known) * _PLACES) < LEVEL:
+                raise Failed(
+                    f"a density of {name} that integrates to 1 at {at(task, context)}",
+                    f"{mean:.4f} ± {error:.4f}",
+                    f"{DENSITY}: constants, and terms of the context",
+                )
+    return f"1 within {worst:.1g}"
+
+
+def _weights(
+    part: HasLogProb, x: Tensor, context: Tensor, event: tuple[int, ...], random: torch.Generator
+) -> Tensor:
+    """Importance weights: the density over that of Cauchy kernels at simulations x (n, size)."""
+    scale = _WIDTH * x.std(0).clamp_min(1e-12)
+    start = x[torch.randint(len(x), (_PROPOSALS,), generator=random)]
+    uniform = torch.rand(start.shape, generator=random, dtype=torch.float64)
+    proposed = start + scale * (math.pi * (uniform - 0.5)).tan()
+    pull = (proposed[:, None] - x) / scale
+    kernels = -(1 + pull.square()).log() - (math.pi * scale).log()
+    log_proposal = kernels.sum(-1).logsumexp(1) - math.log(len(x))
+    return (part.log_prob(proposed.view(-1, *event), context) - log_proposal).exp()
+
+
+def slopes(task: Task) -> str:
+    """Scores are the slopes of log-densities, by central differences."""
+    both = parts(task, HasScore, HasLogProb)
+    if not both:
+        raise Skipped("no component has both a score and a log_prob")
+    worst = 0.0
+    for name, part in both:
+        context = inside(task, _SLOPES)
+        x = part.simulate(context.float(), rng(task, "slopes", name)).float()
+        score = part.score(x, context).double()
+        if score.shape != context.shape:
+            raise Failed(f"scores {tuple(context.shape)}", str(tuple(score.shape)), SCORE)
+        for j, parameter in enumerate(task.space.context):
+            wanted, error = _slope(part, x, context, j, 1e-3 * (parameter.high - parameter.low))
+            scale = wanted.square().mean().sqrt()
+            allowed = 1e-4 * scale + 1e-4 * wanted.abs() + 10 * error + 1e-9
+            apart = (score[:, j] - wanted).abs()
+            worst = max(worst, float((apart / (scale + 1e-12)).max()))
+            if (apart > allowed).any() or not apart.isfinite().all():
+                i = int((apart - allowed).nan_to_num(torch.inf).argmax())
+                raise Failed(
+                    f"∂ log_prob / ∂ {parameter.name} = {float(wanted[i]):.6g} of {name} at "
+                    f"{at(task, context[i])}, by finite differences",
+                    f"{float(score[i, j]):.6g}",
+                    SCORE,
+                )
+    return f"within {worst:.0e} of their size"
+
+
+def _slope(
+    part: HasLogProb, x: Tensor, context: Tensor, j: int, step: float
+) -> tuple[Tensor, Tensor]:
+    """Slopes in the j-th context parameter by differences of fourth order, and their error."""
+
+    def value(by: float) -> Tensor:
+        moved = context.clone()
+        moved[:, j] += by
+        return part.log_prob(x, moved).double()
+
+    def difference(h: float) -> Tensor:
+        return (8 * (value(h) - value(-h)) - (value(2 * h) - value(-2 * h))) / (12 * h)
+
+    fine = difference(step / 2)
+    return fine, (fine - difference(step)).abs()
+
+
+def mean_score(task: Task) -> str:
+    """Scores have mean zero at every context: a test of scores against the simulator."""
+    scored = parts(task, HasScore)
+    if not scored:
+        raise Skipped("no component has a score")
+    n = _SCORES[math.prod(task.event_shape) <= _FEW]
+    found = []
+    for name, part in scored:
+        for context in inside(task, _NODES).float():
+            x = part.simulate(context.expand(n, -1), rng(task, "mean", name)).float()
+            score = part.score(x, context[None]).double()
+            for j, parameter in enumerate(task.space.context):
+                mean, spread = float(score[:, j].mean()), float(score[:, j].std())
+                error = spread / math.sqrt(n)
+                p = 2 * stats.t.sf(abs(mean) / error, n - 1) if error > 0 else float(mean == 0)
+                found.append((float(p), name, parameter.name, context, mean, error))
+    p, name, parameter_name, context, mean, error = min(found, key=lambda f: f[0])
+    together = min(1.0, p * len(found))
+    if together < LEVEL:
+        raise Failed(
+            f"E[score] = 0 in {parameter_name} of {name} simulated at {at(task, context)}",
+            f"{mean:.3g} ± {error:.2g} (p = {together:.1g} with all {len(found)} means)",
+            f"{SCORE} and simulate",
+        )
+    return f"p = {together:.2g}, {len(found)} means of {n:,}"
+
+
+def _known(task: Task) -> list[tuple[str, Any]]:
+    known = parts(task, HasLogProb)
+    if not known:
+        raise Skipped("no component has a log_prob")
+    return known

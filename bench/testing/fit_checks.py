@@ -1,0 +1,204 @@
+"""Checks of how a method trains. Each returns what it has measured, or raises `Failed`."""
+
+import json
+
+import torch
+
+from bench.contracts import FitLog
+from bench.errors import BenchError, NotApplicable
+from bench.numerics.seeds import canonical_json
+from bench.stages.cells import configure
+from bench.stages.check import check as check_contract
+from bench.stages.check import one_line
+from bench.testing.guard import guarded
+from bench.testing.little import little_tasks
+from bench.testing.report import Failed, Skipped
+from bench.testing.subject import ALONE, MEMBERS, Subject, rng
+
+FIT = "the method's fit or fit_component"
+CONTRACT = "bench.contracts.Method and Surrogate"
+
+_SMALL = (1, 2, 3, 10, 50)  # budgets
+_SAME = 1e-3  # how much of the members' spread a member may move by training alone
+_ROUNDING = 1e-4  # the same, of its log-ratios
+
+
+def contract(of: Subject) -> None:
+    """What the registry asks for, settings that make the method again, a surrogate as promised."""
+    try:
+        check_contract("methods", of.type.name, of.type)
+        for name in of.type.configurations:
+            configure(of.type, name)
+    except BenchError as error:
+        raise Failed("a method that keeps the contract", str(error), CONTRACT) from error
+    trial = of.trial
+    settings = trial.method.settings(trial.task)
+    try:
+        config = of.type.Config.model_validate(json.loads(canonical_json(settings)))
+        again = of.type(config).settings(trial.task)
+    except (TypeError, ValueError) as error:
+        expected = "settings(task) to be JSON that Config takes"
+        raise Failed(expected, one_line(error), "the method's settings") from error
+    if again != settings:
+        expected = "settings(task) to make the same method again"
+        raise Failed(expected, f"{again}, of {settings}", "the method's settings")
+    surrogate = of.surrogate
+    attributes = ("log", "reference", "has_density", "log_ratio", "state")
+    if lacking := [name for name in attributes if not hasattr(surrogate, name)]:
+        raise Failed("a surrogate", f"one that lacks {', '.join(lacking)}", CONTRACT)
+    if surrogate.reference not in (None, "fixed", "evidence"):
+        expected = "a reference that is None, 'fixed' or 'evidence'"
+        raise Failed(expected, repr(surrogate.reference), CONTRACT)
+    log = surrogate.log
+    came = f"{len(log.curves)} curves" if isinstance(log, FitLog) else type(log).__name__
+    if came not in ("0 curves", f"{of.members} curves"):
+        raise Failed(f"a FitLog with curves of none or all of {of.members} members", came, CONTRACT)
+
+
+def kinds(of: Subject) -> str:
+    """On every kind of observation it works, or `check` says that it does not."""
+    taken = []
+    for task in little_tasks():
+        trial = of.on(task)
+        kind = (
+            f"a {task.observation} of shape {task.event_shape} in {len(task.space.context_index)} "
+            f"context parameter(s)"
+        )
+        try:
+            trial.method.check(task)
+        except NotApplicable:
+            continue
+        except Exception as error:
+            expected = f"NotApplicable or nothing from check(task), on {kind}"
+            raise Failed(expected, one_line(error), "the method's check") from error
+        expected = f"NotApplicable from check(task), or a fit, on {kind}"
+        try:
+            surrogate = trial.fit((0,), of.budget(task)).surrogate
+            node = task.nominal[None]
+            parts = task.components("test").values()
+            x = torch.cat([c.simulate(node.expand(4, -1), rng("kinds")) for c in parts])
+            out = surrogate.log_ratio(x, node)
+        except Exception as error:
+            raise Failed(expected, one_line(error), f"the method's check, {FIT}") from error
+        if out.isnan().any():
+            raise Failed(expected, "log-ratios that are NaN", f"the method's check, {FIT}")
+        taken.append(task.name)
+    return f"takes {', '.join(taken) or 'none of the small tasks'}"
+
+
+def small_budgets(of: Subject) -> None:
+    """Where a budget does not suffice, one of the suite's errors says so."""
+    _no_oracle(of)
+    for budget in _SMALL:
+        try:
+            of.trial.fit((0,), budget)
+        except BenchError:
+            continue
+        except Exception as error:
+            raise Failed(
+                f"a fit, NotApplicable or BudgetExceeded at a budget of {budget}",
+                one_line(error),
+                f"{FIT}: raise bench.errors.NotApplicable, with the reason, if it is too small",
+            ) from error
+
+
+def budget(of: Subject) -> str:
+    """Every simulation comes from the bank, which counts it and stops at the budget."""
+    _no_oracle(of)
+    seen = of.fit().watched
+    if "simulate" in seen.calls:
+        raise Failed(
+            "simulations from the bank, which counts them",
+            "calls of a component's simulate",
+            f"{FIT}: use bank.draw and bank.reference",
+        )
+    return f"{seen.spent:,} of {of.budget(of.trial.task):,} calls"
+
+
+def sources(of: Subject) -> None:
+    """It trains on the split for training, and does not look up the truth."""
+    _no_oracle(of)
+    seen = of.fit().watched
+    if others := seen.splits - {"train"}:
+        raise Failed(
+            "training on the split 'train'",
+            f"draws of {', '.join(sorted(others))}",
+            f"{FIT}: the other splits are for evaluation",
+        )
+    if known := seen.calls & {"log_prob", "score"}:
+        raise Failed(
+            "a surrogate that learns from simulations",
+            f"calls of a component's {' and '.join(sorted(known))}",
+            f"{FIT}: scores come with bank.draw(..., score=True); log_prob is for oracles",
+        )
+
+
+def determinism(of: Subject) -> None:
+    """The same seed gives the same bits."""
+    probe = of.probe()
+    first, second = (of.fit([ALONE], again).surrogate.log_ratio(*probe) for again in (0, 1))
+    if not torch.equal(first, second):
+        raise Failed(
+            "the same bits from the same seed",
+            f"a difference of {float((first - second).abs().max()):.2g}",
+            f"{FIT}: random numbers come from run.generator(member, purpose)",
+        )
+
+
+def independent(of: Subject) -> str:
+    """A member alone is what it is in a block."""
+    _no_oracle(of)
+    probe = of.probe()
+    block = of.surrogate.log_ratio(*probe).double()
+    alone = of.fit([ALONE]).surrogate.log_ratio(*probe).double()[0]
+    member = block[MEMBERS.index(ALONE)]
+    apart, spread = _rms(alone - member), _rms(block - block.mean(0))
+    if not apart <= _SAME * spread + _ROUNDING * _rms(member):
+        raise Failed(
+            f"member {ALONE} to be the same alone and in a block",
+            f"a difference of {apart:.2g}, where members differ by {spread:.2g} (rms)",
+            f"{FIT}: draw from run.generator(member, purpose), sum losses over members",
+        )
+    return f"{apart:.1g} apart, members {spread:.1g}"
+
+
+def distinct(of: Subject) -> None:
+    """Members differ: each has a training set of its own."""
+    _no_oracle(of)
+    block = of.surrogate.log_ratio(*of.probe())
+    for i in range(1, len(block)):
+        if torch.equal(block[0], block[i]):
+            raise Failed(
+                "members that differ",
+                f"members {MEMBERS[0]} and {MEMBERS[i]} alike to the last bit",
+                f"{FIT}: bank.draw returns (members, n, …), a training set for each",
+            )
+
+
+def process(of: Subject) -> None:
+    """What a process shares (random numbers, threads, folder, …) is left as it was."""
+    of.fit([ALONE])  # what is imported for the first time may leave its traces
+    fit, probe = of.fit([ALONE], again=1), of.probe()
+    found = {"fit": fit.watched.changed}
+    with guarded() as found["log_ratio"]:
+        fit.surrogate.log_ratio(*probe)
+    state = of.trial.stored(fit.surrogate) or {}
+    with guarded() as found["restore"]:
+        of.trial.restore(state)
+    for where, changed in found.items():
+        for name, how in changed.items():
+            raise Failed(
+                f"{name} to be left alone",
+                how,
+                f"{where}: what needs it otherwise puts it back, as torch.random.fork_rng() does",
+            )
+
+
+def _no_oracle(of: Subject) -> None:
+    if of.type.oracle:
+        raise Skipped("an oracle has one member and no budget")
+
+
+def _rms(values: torch.Tensor) -> float:
+    finite = values[values.isfinite()]
+    return float(finite.square().mean().sqrt()) if len(finite) else 0.0

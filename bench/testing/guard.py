@@ -1,0 +1,76 @@
+"""The state of the process that plugins share: noticed when it changes, and put back."""
+
+import os
+import random
+import warnings
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from typing import Any
+
+import numpy as np
+import torch
+
+_SHOWN = 3  # differences of a mapping that are told
+
+
+def _set_environment(before: dict[str, str]) -> None:
+    for name in set(os.environ) - set(before):
+        del os.environ[name]
+    os.environ.update(before)
+
+
+# What is watched: how it is read, and how it is put back.
+_STATES: dict[str, tuple[Callable[[], Any], Callable[[Any], None]]] = {
+    "torch's default dtype": (torch.get_default_dtype, torch.set_default_dtype),
+    "torch's default device": (torch.get_default_device, torch.set_default_device),
+    "torch's gradient mode": (torch.is_grad_enabled, torch.set_grad_enabled),
+    "torch's number of threads": (torch.get_num_threads, torch.set_num_threads),
+    "torch's deterministic mode": (
+        torch.are_deterministic_algorithms_enabled,
+        torch.use_deterministic_algorithms,
+    ),
+    "torch's global random numbers": (
+        lambda: torch.get_rng_state().numpy().tobytes(),
+        lambda state: torch.set_rng_state(torch.frombuffer(bytearray(state), dtype=torch.uint8)),
+    ),
+    "numpy's global random numbers": (
+        lambda: np.random.get_state(legacy=True),  # noqa: NPY002
+        np.random.set_state,
+    ),
+    "Python's global random numbers": (random.getstate, random.setstate),
+    "numpy's floating-point errors": (np.geterr, lambda state: np.seterr(**state)),
+    "the working directory": (os.getcwd, os.chdir),
+    "the environment": (lambda: dict(os.environ), _set_environment),
+}
+
+
+@contextmanager
+def guarded() -> Iterator[dict[str, str]]:
+    """Puts the process's shared state back at the end, and says there what had changed.
+
+    Yields:
+        A mapping that is empty until the end: what changed, and how.
+    """
+    changed: dict[str, str] = {}
+    before = {name: read() for name, (read, _) in _STATES.items()}
+    with warnings.catch_warnings():  # which puts them back
+        filters = list(warnings.filters)
+        try:
+            yield changed
+        finally:
+            if list(warnings.filters) != filters:
+                changed["the warnings' filters"] = "changed"
+            for name, (read, restore) in _STATES.items():
+                after = read()
+                if repr(after) != repr(before[name]):
+                    changed[name] = _difference(before[name], after)
+                    restore(before[name])
+
+
+def _difference(before: Any, after: Any) -> str:
+    if isinstance(before, dict):
+        names = [n for n in sorted({*before, *after}) if before.get(n) != after.get(n)]
+        return ", ".join(f"{n}={after.get(n)!r}" for n in names[:_SHOWN])
+    if isinstance(before, bytes | tuple | list):
+        return "changed"
+    return f"{before} became {after}"

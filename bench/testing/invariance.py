@@ -1,0 +1,208 @@
+r"""A calibrated test of a simulator against a density, in any number of dimensions.
+
+Draw :math:`\eta` from the training range and x from the simulator. One step of a Markov chain that
+leaves :math:`p(x|\eta)` uniform in :math:`\eta` invariant goes from there to :math:`(x', \eta')`
+as often as back: proposals are symmetric, and accepted with probability :math:`p(x'|\eta') /
+\{p(x'|\eta') + p(x|\eta)\}` (Barker 1965; as a test of samplers Geweke 2004 and Gandy & Scott 2021,
+arXiv:2001.06465). So whatever statistic h is looked at, its change D, zero where the proposal is
+refused, is symmetric around zero, and with independent simulations
+
+.. math:: P\Big(\big|\textstyle\sum_i D_i\big| > z \sqrt{\textstyle\sum_i D_i^2}\Big)
+   \le 3.18 \cdot 2 \{1 - \Phi(z)\}
+
+at any sample size (a sum of signs; Bentkus & Dzindzalieta 2015). No density needs to be
+normalised, and impossible x are just refused. A wrong term in :math:`\eta` shows in steps of the
+context, one in x in steps of x; a constant factor alone does not show.
+"""
+
+import math
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from bench.contracts import Component, HasLogProb, Task
+
+_LOG_SCALES = 4  # proposals have 1, 1/2, … of the spread of the simulations, at random
+_SIGNS = 3.178  # of Bentkus & Dzindzalieta
+_FEW = 4  # numbers of an observation that are looked at one by one
+
+
+@dataclass(frozen=True)
+class Drift:
+    """How far a statistic moves.
+
+    Args:
+        move: what was moved.
+        statistic: what was looked at.
+        mean: mean movement, 0 if all is well; in units of the statistic's standard deviation.
+        error: its standard error.
+    """
+
+    move: str
+    statistic: str
+    mean: float
+    error: float
+
+    @property
+    def z(self) -> float:
+        """The mean in standard errors."""
+        return self.mean / self.error if self.error else 0.0
+
+    @property
+    def p_value(self) -> float:
+        """An upper bound on the probability of one so large, or larger, if all is well."""
+        return min(1.0, _SIGNS * math.erfc(abs(self.z) / math.sqrt(2)))
+
+
+class Statistics:
+    """Bounded statistics of observations and contexts.
+
+    Args:
+        task: the task.
+        log_prob: the density.
+        x, unit: simulations that set their location and scale, (n, \\*event), and their contexts
+            in unit coordinates, (n, d).
+        context: the same contexts.
+    """
+
+    def __init__(
+        self,
+        task: Task,
+        log_prob: Callable[[Tensor, Tensor], Tensor],
+        x: Tensor,
+        unit: Tensor,
+        context: Tensor,
+    ) -> None:
+        self._task = task
+        y = task.transform(x.double())
+        self._mean, self._scale = y.mean(0), y.std(0).clamp_min(1e-12)
+        raw, self.names = self._raw(x, log_prob(x, context))
+        middle = raw.median(0).values
+        self._middle = middle
+        self._width = (raw - middle).abs().median(0).values.clamp_min(1e-12)
+
+    def _raw(self, x: Tensor, log_density: Tensor) -> tuple[Tensor, list[str]]:
+        y = ((self._task.transform(x.double()) - self._mean) / self._scale).nan_to_num(0, 0, 0)
+        flat = y.flatten(1)
+        values = {"log-density": log_density}
+        if flat.shape[1] <= _FEW:
+            for i, column in enumerate(flat.T):
+                values[f"x{i + 1}"] = column
+                values[f"x{i + 1}²"] = column.square()
+                for j in range(i):
+                    values[f"x{j + 1} x{i + 1}"] = flat[:, j] * column
+        else:
+            values["mean of x"] = flat.mean(1)
+            values["mean of x²"] = flat.square().mean(1)
+            near = y.diff(dim=-1).square().flatten(1).mean(1)
+            values["mean squared step of x"] = near
+            values["first of x"], values["last of x"] = flat[:, 0], flat[:, -1]
+        summaries = self._task.summaries(x.double())
+        if summaries is not None:
+            for i, column in enumerate(summaries.double().flatten(1).T):
+                values[f"summary {i + 1}"] = column
+        return torch.stack(list(values.values()), 1), list(values)
+
+    def __call__(self, x: Tensor, unit: Tensor, log_density: Tensor) -> tuple[Tensor, list[str]]:
+        """Statistics (n, s) in [−1, 1], and their names."""
+        raw, names = self._raw(x, log_density)
+        h = torch.tanh((raw - self._middle) / (2 * self._width)).nan_to_num(0, 0, 0)
+        u = 2 * unit - 1
+        parameters = [p.name for p in self._task.space.context]
+        columns, labels = [h], list(names)
+        for j, parameter in enumerate(parameters):
+            columns += [u[:, j : j + 1], u[:, j : j + 1].square(), h * u[:, j : j + 1]]
+            labels += [parameter, f"{parameter}²", *(f"{n} × {parameter}" for n in names)]
+        return torch.cat(columns, 1), labels
+
+
+def drifts(
+    task: Task, component: Component, n: int, generator: torch.Generator
+) -> tuple[list[Drift], float]:
+    """Moves n simulations of a component once in each way.
+
+    Args:
+        task: the task.
+        component: one of its components, with a `log_prob`.
+        n: how many simulations; as many more are made to propose by, and to scale statistics.
+        generator: of everything random.
+
+    Returns:
+        The drift of every statistic under every move, and the largest share of accepted moves.
+    """
+    assert isinstance(component, HasLogProb)
+    log_prob = component.log_prob
+    index = list(task.space.context_index)
+    unit = torch.rand(3, n, len(index), generator=generator, dtype=torch.float64)
+    context = _contexts(task, unit.flatten(0, 1)).view(3, n, -1)
+    drawn = component.simulate(context.flatten(0, 1), generator).double()
+    x, one, other = drawn.view(3, n, *task.event_shape)
+    here = log_prob(x, context[0])
+    statistics = Statistics(task, log_prob, one, unit[1], context[1])
+    before, names = statistics(x, unit[0], here)
+    spread = before.std(0).clamp_min(1e-12)
+    found, accepted = [], 0.0
+    for move, moved, at, log_jacobian in _moves(task, x, unit[0], one, other, unit[1:], generator):
+        inside = ((at >= 0) & (at <= 1)).all(1)
+        there = log_prob(moved, _contexts(task, at.clamp(0, 1)))
+        odds = torch.where(inside, there + log_jacobian - here, -torch.inf)
+        uniform = torch.rand(n, generator=generator, dtype=torch.float64)
+        yes = uniform < torch.sigmoid(odds)
+        accepted = max(accepted, float(yes.double().mean()))
+        after, _ = statistics(moved, at, there)
+        steps = torch.where(yes[:, None], after - before, 0.0) / spread
+        means, errors = steps.mean(0).tolist(), (steps.square().sum(0).sqrt() / n).tolist()
+        found += [Drift(move, *rest) for rest in zip(names, means, errors, strict=True)]
+    return found, accepted
+
+
+def _moves(
+    task: Task,
+    x: Tensor,
+    unit: Tensor,
+    one: Tensor,
+    other: Tensor,
+    units: Tensor,
+    generator: torch.Generator,
+) -> Iterator[tuple[str, Tensor, Tensor, Tensor]]:
+    """Symmetric proposals: name, x', η' in unit coordinates, log-Jacobian of the map.
+
+    Steps are differences of two other simulations (differential evolution, ter Braak 2006), which
+    have the spread and the correlations of x whatever they are.
+    """
+    n, event = len(x), tuple(task.event_shape)
+    size = math.prod(event)
+
+    def scale() -> Tensor:
+        drawn = torch.randint(_LOG_SCALES, (n,), generator=generator)
+        return 0.5 ** drawn.double()
+
+    def shaped(values: Tensor) -> Tensor:
+        return values.view(n, *[1] * len(event))
+
+    none = torch.zeros(n, dtype=torch.float64)
+    difference = one - other
+    yield "context", x, unit + scale()[:, None] * (units[0] - units[1]), none
+    step = difference * shaped(scale()) * min(1.0, 2.38 / math.sqrt(2 * size))
+    # Rounding is odd, so that what is symmetric stays so.
+    yield "x", x + (step.round() if task.discrete else step), unit, none
+    if size > 1:
+        chosen = torch.randint(size, (n,), generator=generator)
+        step = difference * shaped(scale())
+        only = torch.zeros(n, size, dtype=torch.float64)
+        only[torch.arange(n), chosen] = 1.0
+        step = step * only.view(n, *event)
+        yield "one number of x", x + (step.round() if task.discrete else step), unit, none
+    if not task.discrete:
+        log_factor = torch.randn(n, generator=generator, dtype=torch.float64)
+        log_factor = log_factor * scale() / math.sqrt(size)
+        yield "scale of x", x * shaped(log_factor.exp()), unit, size * log_factor
+
+
+def _contexts(task: Task, unit: Tensor) -> Tensor:
+    """Contexts (n, d) float32 of unit coordinates of the context's parameters (n, d)."""
+    everything = torch.full((len(unit), len(task.space)), 0.5, dtype=torch.float64)
+    everything[:, list(task.space.context_index)] = unit
+    return task.space.context_of(task.space.from_unit(everything)).float()

@@ -1,0 +1,73 @@
+"""The conformance kit of methods."""
+
+from collections.abc import Callable
+from functools import partial
+
+from bench.contracts import Method, Task
+from bench.testing import fit_checks, surrogate_checks
+from bench.testing.report import Check, Report, Result, run_checks
+from bench.testing.subject import Subject
+
+_CHECKS: dict[str, tuple[Callable[[Subject], str | None], str]] = {
+    "contract": (fit_checks.contract, fit_checks.CONTRACT),
+    "kinds": (fit_checks.kinds, fit_checks.CONTRACT),
+    "small-budgets": (fit_checks.small_budgets, fit_checks.FIT),
+    "budget": (fit_checks.budget, fit_checks.FIT),
+    "sources": (fit_checks.sources, fit_checks.FIT),
+    "determinism": (fit_checks.determinism, fit_checks.FIT),
+    "independent": (fit_checks.independent, fit_checks.FIT),
+    "distinct": (fit_checks.distinct, fit_checks.FIT),
+    "process": (fit_checks.process, fit_checks.FIT),
+    "shapes": (surrogate_checks.shapes, surrogate_checks.RATIO),
+    "dtype": (surrogate_checks.dtype, surrogate_checks.RATIO),
+    "device": (surrogate_checks.device, surrogate_checks.RATIO),
+    "batching": (surrogate_checks.batching, surrogate_checks.RATIO),
+    "order": (surrogate_checks.order, surrogate_checks.RATIO),
+    "inputs": (surrogate_checks.inputs, surrogate_checks.RATIO),
+    "state": (surrogate_checks.state, surrogate_checks.RESTORE),
+    "finite": (surrogate_checks.finite, surrogate_checks.RATIO),
+    "shared-term": (surrogate_checks.shared_term, surrogate_checks.RATIO),
+    "density": (surrogate_checks.density, surrogate_checks.RATIO),
+}
+METHOD_CHECKS = tuple(_CHECKS)
+"""Names of the checks of a method."""
+
+
+def method_checks(
+    method: type[Method], *, configuration: str | None = None, task: Task | None = None
+) -> list[Check]:
+    """The checks of a method, each to be called: it raises AssertionError if it fails.
+
+    They share what they train; any may run alone. In pytest:
+
+    .. code-block:: python
+
+        @pytest.mark.parametrize("check", method_checks(MyMethod), ids=str)
+        def test_my_method(check):
+            check()
+
+    Args:
+        method: the method.
+        configuration: which of its configurations; the first where None.
+        task: what it is checked on; where None the first that it takes of the asymmetric task and
+            small ones.
+    """
+    subject = Subject(method, configuration, task)
+    what = f"method {method.name}" + (f":{configuration}" if configuration else "")
+    return [Check(what, name, partial(f, subject), where) for name, (f, where) in _CHECKS.items()]
+
+
+def check_method(
+    method: type[Method],
+    *,
+    configuration: str | None = None,
+    task: Task | None = None,
+    report: Callable[[Result], None] | None = None,
+) -> Report:
+    """Runs the checks of a method; see `method_checks`.
+
+    Args:
+        method, configuration, task: as there.
+        report: called with every result as it comes.
+    """
+    return run_checks(method_checks(method, configuration=configuration, task=task), report)

@@ -1,0 +1,46 @@
+"""What the checks of a task share: its components, contexts to look at, random numbers."""
+
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from bench.contracts import Task
+from bench.numerics.seeds import generator
+
+
+def parts(task: Task, *protocols: type) -> list[tuple[str, Any]]:
+    """Components with their names; those alone that follow all protocols."""
+    found = task.components("test").items()
+    return [(name, c) for name, c in found if all(isinstance(c, p) for p in protocols)]
+
+
+def corners(task: Task) -> Tensor:
+    """Contexts (3^d, d) float32: the bounds of the training range, and between them."""
+    d = len(task.space.context_index)
+    sides = [torch.linspace(0, 1, 3, dtype=torch.float64)] * d
+    return _contexts(task, torch.cartesian_prod(*sides).view(-1, d)).float()
+
+
+def inside(task: Task, n: int) -> Tensor:
+    """Contexts (n, d) float64 drawn from the training range, not too close to its bounds."""
+    d = len(task.space.context_index)
+    drawn = torch.rand(n, d, generator=rng(task, "inside"), dtype=torch.float64)
+    return _contexts(task, 0.1 + 0.8 * drawn)
+
+
+def _contexts(task: Task, unit: Tensor) -> Tensor:
+    everything = torch.full((len(unit), len(task.space)), 0.5, dtype=torch.float64)
+    everything[:, list(task.space.context_index)] = unit
+    return task.space.context_of(task.space.from_unit(everything))
+
+
+def at(task: Task, context: Tensor) -> str:
+    """A context (d,) for people."""
+    pairs = zip(task.space.context, context.tolist(), strict=True)
+    return ", ".join(f"{p.name} = {value:.4g}" for p, value in pairs)
+
+
+def rng(task: Task, *what: object) -> torch.Generator:
+    """A generator of the kit's own."""
+    return generator("conformance", task.name, *what)

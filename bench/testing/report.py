@@ -1,0 +1,169 @@
+"""What checks say: for each what was expected, what came, and where to look."""
+
+import time
+import unittest
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+from typing import Literal
+
+from bench.errors import BenchError
+from bench.stages.check import one_line
+
+Status = Literal["passed", "failed", "skipped"]
+
+
+class Failed(AssertionError):
+    """A check that fails.
+
+    Args:
+        expected: what the contract promises.
+        came: what came instead.
+        where: where to look: the function to mend, or the page that explains.
+    """
+
+    def __init__(self, expected: str, came: str, where: str) -> None:
+        super().__init__(f"expected {expected}; came {came}; look at {where}")
+        self.expected, self.came, self.where = expected, came, where
+
+
+class Skipped(unittest.SkipTest):
+    """A check that does not apply, with the reason; pytest and unittest show it as skipped."""
+
+
+@dataclass(frozen=True)
+class Result:
+    """How one check went.
+
+    Args:
+        subject: what was checked, "method my-method" say.
+        check: name of the check.
+        status: how it went.
+        expected, came, where: see :class:`Failed`; empty unless it failed.
+        note: why it was skipped, or what a check that passed has measured.
+        seconds: how long it took.
+    """
+
+    subject: str
+    check: str
+    status: Status
+    expected: str = ""
+    came: str = ""
+    where: str = ""
+    note: str = ""
+    seconds: float = 0.0
+
+    def __str__(self) -> str:
+        lines = [f"{self.check:<14} {self.status:<7} {self.seconds:5.1f} s  {self.note}".rstrip()]
+        if self.status == "failed":
+            lines += [
+                f"    expected  {self.expected}",
+                f"    came      {self.came}",
+                f"    look at   {self.where}",
+            ]
+        return "\n".join(lines)
+
+
+@dataclass(frozen=True)
+class Check:
+    """One check, ready to run: calling it raises :class:`Failed` or :class:`Skipped`.
+
+    Checks of one method or task share what they train and simulate; any may run alone.
+
+    Args:
+        subject: what it checks.
+        name: its name.
+        function: does it, and returns a note.
+        where: where to look if the plugin's code raises.
+    """
+
+    subject: str
+    name: str
+    function: Callable[[], str | None]
+    where: str
+
+    def __str__(self) -> str:
+        return self.name
+
+    def __call__(self) -> None:
+        self._run()
+
+    def _run(self) -> str:
+        try:
+            return self.function() or ""
+        except (Failed, Skipped):
+            raise
+        except (Exception, SystemExit) as error:
+            message = str(error) if isinstance(error, BenchError) else one_line(error)
+            raise Failed("no exception", " ".join(message.split()), self.where) from error
+
+    def result(self) -> Result:
+        """Runs it and returns how it went."""
+        begin = time.perf_counter()
+        fields = {}
+        status: Status = "passed"
+        note = ""
+        try:
+            note = self._run()
+        except Failed as failure:
+            status = "failed"
+            fields = {
+                "expected": failure.expected,
+                "came": failure.came,
+                "where": failure.where,
+            }
+        except Skipped as reason:
+            status, note = "skipped", str(reason)
+        seconds = time.perf_counter() - begin
+        return Result(self.subject, self.name, status, note=note, seconds=seconds, **fields)
+
+
+@dataclass(frozen=True)
+class Report:
+    """The results of all checks of one method or task; true if none failed.
+
+    `print(report)` shows a table.
+    """
+
+    subject: str
+    results: tuple[Result, ...]
+
+    @property
+    def failures(self) -> tuple[Result, ...]:
+        """The results that failed."""
+        return tuple(r for r in self.results if r.status == "failed")
+
+    @property
+    def ok(self) -> bool:
+        """Whether no check failed."""
+        return not self.failures
+
+    def __bool__(self) -> bool:
+        return self.ok
+
+    def __iter__(self) -> Iterator[Result]:
+        return iter(self.results)
+
+    def raise_for_failures(self) -> None:
+        """Raises AssertionError with the table if a check failed: a test in one line."""
+        if not self.ok:
+            raise AssertionError(str(self))
+
+    def summary(self) -> str:
+        """One line: how many passed, failed, were skipped."""
+        counts = {s: sum(r.status == s for r in self.results) for s in ("passed", "failed")}
+        skipped = len(self.results) - sum(counts.values())
+        said = ", ".join(f"{n} {s}" for s, n in counts.items())
+        return f"{self.subject}: {said}" + (f", {skipped} skipped" if skipped else "")
+
+    def __str__(self) -> str:
+        return "\n".join([self.subject, *map(str, self.results), self.summary()])
+
+
+def run_checks(checks: Sequence[Check], report: Callable[[Result], None] | None) -> Report:
+    """Runs the checks of one subject in order; `report` is called with each result as it comes."""
+    results = []
+    for check in checks:
+        results.append(check.result())
+        if report is not None:
+            report(results[-1])
+    return Report(checks[0].subject, tuple(results))

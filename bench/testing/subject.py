@@ -1,0 +1,120 @@
+"""What the checks of a method share: its trials, and what it is asked."""
+
+from collections.abc import Sequence
+
+import torch
+from torch import Tensor
+
+from bench.contracts import Method, Surrogate, Task
+from bench.errors import NotApplicable
+from bench.numerics.seeds import generator
+from bench.testing.asymmetric import asymmetric
+from bench.testing.little import little_tasks
+from bench.testing.report import Skipped
+from bench.testing.trial import Fit, Trial
+
+MEMBERS = (0, 1, 2)
+ALONE = 1
+"""The member that is also trained by itself."""
+EVENTS = 400
+"""Events of each component at each context of the asymmetric task."""
+_BUDGET = 1000  # simulator calls of a component in short fits; four times as many in others
+
+
+class Subject:
+    """A method under test, trained when a check asks for it, and never twice the same.
+
+    Args:
+        method: the method.
+        configuration: which of its configurations; the first where None.
+        task: what it is checked on; where None the first that it takes of the asymmetric task and
+            the small ones.
+    """
+
+    def __init__(
+        self, method: type[Method], configuration: str | None = None, task: Task | None = None
+    ) -> None:
+        self.type = method
+        self.configuration = configuration
+        self.members = 1 if method.oracle else len(MEMBERS)
+        self._task = task
+        self._trials: dict[str, Trial] = {}
+
+    def on(self, task: Task) -> Trial:
+        """The trial on a task."""
+        if task.name not in self._trials:
+            self._trials[task.name] = Trial(self.type, self.configuration, task)
+        return self._trials[task.name]
+
+    @property
+    def trial(self) -> Trial:
+        """The trial on the task that most checks use.
+
+        Raises:
+            Skipped: if the method takes none.
+        """
+        tasks = [asymmetric, *little_tasks()] if self._task is None else [self._task]
+        reasons = []
+        for task in tasks:
+            trial = self.on(task)
+            try:
+                trial.method.check(trial.task)
+            except NotApplicable as reason:
+                reasons.append(str(reason))
+            else:
+                return trial
+        raise Skipped(f"it takes no task that it is checked on: {reasons[0]}; choose with --task")
+
+    def budget(self, task: Task) -> int:
+        """Simulator calls of a short fit."""
+        return _BUDGET * len(task.component_names)
+
+    def fit(self, members: Sequence[int] = MEMBERS, again: int = 0) -> Fit:
+        """A short fit; of member 0 alone where the method is an oracle."""
+        trial, block = self.trial, (0,) if self.type.oracle else tuple(members)
+        return trial.fit(block, self.budget(trial.task), again=again)
+
+    @property
+    def surrogate(self) -> Surrogate:
+        """The surrogate of a short fit of all members."""
+        return self.fit().surrogate
+
+    def trained(self) -> tuple[Surrogate, Tensor, list[Tensor]]:
+        """The method trained in earnest on the asymmetric task.
+
+        Returns:
+            The surrogate of one member; contexts (3, 1); events (3 · EVENTS, 2) of each component,
+            simulated at the contexts one after the other.
+
+        Raises:
+            Skipped: if the method does not take the task.
+        """
+        trial, parts = self.on(asymmetric), asymmetric.components("test")
+        try:
+            trial.method.check(asymmetric)
+        except NotApplicable as reason:
+            raise Skipped(f"it does not take the asymmetric task: {reason}") from reason
+        fit = trial.fit((0,), 4 * self.budget(asymmetric), length="middle")
+        contexts = torch.tensor([[0.7], [1.0], [1.4]])
+        events = [
+            torch.cat([c.simulate(node.expand(EVENTS, -1), rng(name)) for node in contexts])
+            for name, c in parts.items()
+        ]
+        return fit.surrogate, contexts, events
+
+    def probe(self) -> tuple[Tensor, Tensor]:
+        """Simulated observations, and contexts in ascending order."""
+        task = self.trial.task
+        parts = task.components("test")
+        drawn = task.space.draw_context(24, rng("probe"))
+        x = torch.cat(
+            [c.simulate(drawn[k :: len(parts)], rng(k)) for k, c in enumerate(parts.values())]
+        )
+        unit = torch.linspace(0.05, 0.95, 7, dtype=torch.float64)[:, None]
+        context = task.space.context_of(task.space.from_unit(unit.expand(-1, len(task.space))))
+        return x.float(), context.float()
+
+
+def rng(*what: object) -> torch.Generator:
+    """A generator of the kit's own."""
+    return generator("conformance", *what)

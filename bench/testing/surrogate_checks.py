@@ -1,0 +1,232 @@
+"""Checks of what a method returns. Each returns what it has measured, or raises `Failed`."""
+
+import numpy as np
+import torch
+from scipy.optimize import minimize
+from torch import Tensor
+
+from bench.stages.check import one_line
+from bench.testing.report import Failed, Skipped
+from bench.testing.subject import EVENTS, Subject, rng
+
+RATIO = "the surrogate's log_ratio"
+RESTORE = "the surrogate's state and the method's restore"
+
+_ROUNDING = 3e-4  # of a log-ratio, in units of their standard deviation
+_INTERCEPT, _SLOPE = 0.7, (0.6, 1.6)  # of calibrated log-odds between two components
+_MASS = 0.1  # how far a density's integral may be from 1
+_MIXED = ("expected device", "same device", "two devices")  # messages about mixed devices
+
+
+def shapes(of: Subject) -> None:
+    """Log-ratios are (members, components, events, contexts)."""
+    task, (x, context) = of.trial.task, of.probe()
+    for events, nodes in (
+        (x, context),
+        (x[:1], context),
+        (x[:5], context[:1]),
+        (x[:1], context[:1]),
+        (torch.zeros(1, *task.event_shape), task.nominal[None]),  # a run begins with it
+    ):
+        wanted = (of.members, len(task.component_names), len(events), len(nodes))
+        out = of.surrogate.log_ratio(events, nodes)
+        came = tuple(out.shape) if isinstance(out, Tensor) else type(out).__name__
+        if came != wanted:
+            raise Failed(
+                f"(members, components, events, contexts) = {wanted} of x {tuple(events.shape)} "
+                f"and context {tuple(nodes.shape)}",
+                str(came),
+                RATIO,
+            )
+
+
+def dtype(of: Subject) -> None:
+    """Log-ratios are float32 or float64; the state is what can be saved."""
+    out = of.surrogate.log_ratio(*of.probe())
+    if out.dtype not in (torch.float32, torch.float64):
+        raise Failed("log-ratios in float32 or float64", str(out.dtype), RATIO)
+    for name, value in (of.surrogate.state() or {}).items():
+        if not isinstance(value, Tensor):
+            raise Failed("a state of tensors", f"{name!r} as {type(value).__name__}", RESTORE)
+        if value.is_complex() or value.dtype == torch.bfloat16:
+            raise Failed("a state in real numpy dtypes", f"{name!r} in {value.dtype}", RESTORE)
+
+
+def device(of: Subject) -> str:
+    """A surrogate works where its state is: on a GPU, or on PyTorch's meta device without one.
+
+    On the meta device there are shapes and devices alone: what mixes devices fails there too, and
+    what looks at values cannot be followed.
+    """
+    if of.type.oracle:
+        raise Skipped("the exact likelihood works where the task does")
+    trial, surrogate, (x, context) = of.trial, of.surrogate, of.probe()
+    name = "cuda" if torch.cuda.is_available() else "meta"
+    if name == "cuda":
+        surrogate = trial.fit((0,), of.budget(trial.task), device=name).surrogate
+    state = {key: value.to(name) for key, value in (surrogate.state() or {}).items()}
+    where = f"{RATIO}: what it makes it must make with device=x.device"
+    try:
+        out = trial.restore(state).log_ratio(x.to(name), context.to(name))
+    except Exception as error:
+        if name == "meta" and not any(words in str(error) for words in _MIXED):
+            raise Skipped("it looks at values, so that only a GPU can tell") from error
+        raise Failed("arithmetic on the device of the state", one_line(error), where) from error
+    if out.device.type != name:
+        raise Failed(f"log-ratios on {name}, where the state is", f"on {out.device}", where)
+    return "" if name == "cuda" else "on PyTorch's meta device, for want of a GPU"
+
+
+def batching(of: Subject) -> None:
+    """Log-ratios of all events and contexts are those of their parts."""
+    surrogate, (x, context) = of.surrogate, of.probe()
+    whole = surrogate.log_ratio(x, context)
+    rows = [surrogate.log_ratio(part, context) for part in torch.split(x, 5)]
+    columns = [surrogate.log_ratio(x, part) for part in torch.split(context, 2)]
+    for what, parts in (("events", torch.cat(rows, 2)), ("contexts", torch.cat(columns, 3))):
+        _same(
+            parts,
+            whole,
+            f"log_ratio of all {what} to be that of their parts",
+            f"{RATIO}: what it says of one must not depend on the others",
+        )
+
+
+def order(of: Subject) -> None:
+    """Log-ratios come in the order of events and contexts."""
+    surrogate, (x, context) = of.surrogate, of.probe()
+    rows = torch.randperm(len(x), generator=rng("rows"))
+    columns = torch.randperm(len(context), generator=rng("columns"))
+    _same(
+        surrogate.log_ratio(x[rows], context[columns]),
+        surrogate.log_ratio(x, context)[:, :, rows][..., columns],
+        "events and contexts in another order to have their log-ratios in that order",
+        f"{RATIO}: sort nothing, or sort it back",
+    )
+
+
+def state(of: Subject) -> None:
+    """Every member comes back from its rows of the state as it was."""
+    trial, surrogate, probe = of.trial, of.surrogate, of.probe()
+    stored = trial.stored(surrogate)
+    if stored is None and not of.type.oracle:
+        raise Failed("a state", "None, which is for oracles", RESTORE)
+    for name, value in (stored or {}).items():
+        if value.dim() == 0 or len(value) != of.members:
+            raise Failed(
+                f"every tensor of the state to lead with the {of.members} members",
+                f"{name!r} of shape {tuple(value.shape)}",
+                RESTORE,
+            )
+    whole = surrogate.log_ratio(*probe)
+    for i in range(of.members):
+        restored = trial.restore({k: v[i : i + 1] for k, v in (stored or {}).items()})
+        came = restored.log_ratio(*probe)
+        if came.shape != whole[i : i + 1].shape:
+            expected = f"log-ratios {tuple(whole[i : i + 1].shape)} of one member's state"
+            raise Failed(expected, str(tuple(came.shape)), RESTORE)
+        _same(came, whole[i : i + 1], f"member {i} to be restored as it was", RESTORE)
+        for name in ("reference", "has_density"):
+            was, now = getattr(surrogate, name), getattr(restored, name)
+            if was != now:
+                raise Failed(f"{name} = {was!r}, as before", repr(now), RESTORE)
+
+
+def finite(of: Subject) -> None:
+    """Log-ratios are finite for all that the components simulate, bounds included."""
+    task, surrogate = of.trial.task, of.surrogate
+    d = len(task.space.context_index)
+    unit = torch.full((3**d, len(task.space)), 0.5, dtype=torch.float64)
+    sides = [torch.linspace(0, 1, 3, dtype=torch.float64)] * d
+    unit[:, list(task.space.context_index)] = torch.cartesian_prod(*sides).view(-1, d)
+    contexts = task.space.context_of(task.space.from_unit(unit)).float()
+    for k, (name, component) in enumerate(task.components("test").items()):
+        for j, node in enumerate(contexts):
+            x = component.simulate(node.expand(50, -1), rng("finite", k, j)).float()
+            out = surrogate.log_ratio(x, contexts)
+            # Elsewhere what a component simulates may be impossible; at its own context never.
+            bad = out.isnan() | out.isposinf()
+            bad[:, k, :, j] |= ~out[:, k, :, j].isfinite()
+            if bad.any():
+                pairs = zip(task.space.context, node.tolist(), strict=True)
+                raise Failed(
+                    "finite log-ratios over the whole parameter range",
+                    f"{int(bad.sum())} that are not, of {name} simulated at "
+                    + ", ".join(f"{p.name} = {value:.4g}" for p, value in pairs),
+                    RATIO,
+                )
+
+
+def shared_term(of: Subject) -> str:
+    """The term in x is the same for both components of the asymmetric task.
+
+    Differences of log-ratios are then log-odds, and calibrated ones (Platt 1999) have intercept 0
+    and slope 1.
+    """
+    surrogate, contexts, events = of.trained()
+    label = torch.cat([torch.full((len(x),), 1.0 - k) for k, x in enumerate(events)])
+    ratio = surrogate.log_ratio(torch.cat(events), contexts)[0].double().nan_to_num()
+    own = torch.arange(len(contexts)).repeat_interleave(EVENTS).repeat(len(events))
+    odds = (ratio[0] - ratio[1]).gather(1, own[:, None])[:, 0].clamp(-20, 20)
+    intercept, slope = _platt(odds, label)
+    came = f"intercept {intercept:+.2f}, slope {slope:.2f}"
+    if abs(intercept) > _INTERCEPT or not _SLOPE[0] <= slope <= _SLOPE[1]:
+        raise Failed(
+            "log_ratio of signal less that of background to be their log-odds on the asymmetric "
+            f"task: intercept 0 ± {_INTERCEPT}, slope {_SLOPE[0]} to {_SLOPE[1]}",
+            came,
+            f"{RATIO}: its term in x must be common to all components: one denominator, one "
+            "standardisation (features), no class sizes left over",
+        )
+    return came
+
+
+def density(of: Subject) -> str:
+    """What says that it is a density integrates to one, on the asymmetric task."""
+    surrogate, contexts, _ = of.trained()
+    if not surrogate.has_density:
+        raise Skipped("it does not say that it is a density")
+    axes = [torch.linspace(-r, r, 241, dtype=torch.float64) for r in (9.0, 7.0)]
+    y = torch.cartesian_prod(*axes)  # x₁ and log x₂
+    x = torch.stack([y[:, 0], y[:, 1].exp()], -1)
+    out = surrogate.log_ratio(x.float(), contexts)[0].double() + y[:, 1, None]
+    cell = float(axes[0].diff()[0] * axes[1].diff()[0])
+    mass = (out.logsumexp(1).exp() * cell).flatten()
+    worst = float(mass[(mass - 1).abs().argmax()])
+    if not abs(worst - 1) < _MASS:
+        raise Failed(
+            f"a density whose integral is 1 within {_MASS}, as has_density says",
+            f"{worst:.3g}",
+            f"{RATIO}: add features.log_jacobian(x) to densities of features, or say has_density "
+            "= False",
+        )
+    return f"integral {worst:.3f}"
+
+
+def inputs(of: Subject) -> None:
+    """Arguments are not changed in place."""
+    (x, context), stored = of.probe(), of.trial.stored(of.surrogate) or {}
+    given = {"x": x, "context": context, **{f"state {k!r}": v for k, v in stored.items()}}
+    before = {name: value.clone() for name, value in given.items()}
+    of.trial.restore(stored).log_ratio(x, context)
+    for name, value in given.items():
+        if not torch.equal(value, before[name]):
+            raise Failed("arguments that are left as they are", f"another {name}", RATIO)
+
+
+def _platt(odds: Tensor, label: Tensor) -> tuple[float, float]:
+    """Intercept and slope of the logistic regression of labels on log-odds, (n,) each."""
+    values, sign = odds.numpy(), 2 * label.numpy() - 1
+    loss = lambda w: np.logaddexp(0, -sign * (w[0] + w[1] * values)).mean()  # noqa: E731
+    intercept, slope = minimize(loss, [0.0, 1.0]).x
+    return float(intercept), float(slope)
+
+
+def _same(came: Tensor, wanted: Tensor, expected: str, where: str) -> None:
+    finite = wanted.isfinite()
+    if not torch.equal(came[~finite], wanted[~finite]):
+        raise Failed(expected, "infinite numbers in other places", where)
+    apart = (came - wanted)[finite].double().abs()
+    scale = wanted[finite].double().std()
+    if len(apart) and not apart.max() <= _ROUNDING * scale + 1e-6:
+        raise Failed(expected, f"a difference of {float(apart.max()):.2g}", where)

@@ -1,0 +1,54 @@
+"""The conformance kit of tasks."""
+
+from collections.abc import Callable
+from functools import partial
+
+from bench.contracts import Task
+from bench.errors import NotApplicable
+from bench.testing import declared_checks, density_checks
+from bench.testing.report import Check, Report, Result, Skipped, run_checks
+
+_CHECKS: dict[str, tuple[Callable[[Task], str | None], str]] = {
+    "contract": (declared_checks.contract, declared_checks.CONTRACT),
+    "bounds": (declared_checks.bounds, declared_checks.SPACE),
+    "weights": (declared_checks.weights, declared_checks.CONTRACT),
+    "simulations": (declared_checks.simulations, declared_checks.SIMULATE),
+    "seeds": (declared_checks.seeds, declared_checks.SIMULATE),
+    "transform": (declared_checks.transform, declared_checks.CONTRACT),
+    "finite": (density_checks.finite, density_checks.DENSITY),
+    "broadcasting": (density_checks.broadcasting, density_checks.DENSITY),
+    "references": (declared_checks.references, declared_checks.CONTRACT),
+    "simulator": (density_checks.simulator, density_checks.DENSITY),
+    "normalisation": (density_checks.normalisation, density_checks.DENSITY),
+    "slopes": (density_checks.slopes, density_checks.SCORE),
+    "mean-score": (density_checks.mean_score, density_checks.SCORE),
+}
+TASK_CHECKS = tuple(_CHECKS)
+"""Names of the checks of a task."""
+
+
+def task_checks(task: Task) -> list[Check]:
+    """The checks of a task, each to be called: it raises AssertionError if it fails.
+
+    In pytest, as `bench.testing.method_checks`.
+    """
+    what = f"task {task.name}"
+    return [Check(what, name, partial(_ready, f, task), at) for name, (f, at) in _CHECKS.items()]
+
+
+def _ready(function: Callable[[Task], str | None], task: Task) -> str | None:
+    try:
+        task.check()
+    except NotApplicable as reason:
+        raise Skipped(str(reason)) from reason
+    return function(task)
+
+
+def check_task(task: Task, *, report: Callable[[Result], None] | None = None) -> Report:
+    """Runs the checks of a task.
+
+    Args:
+        task: the task.
+        report: called with every result as it comes.
+    """
+    return run_checks(task_checks(task), report)
