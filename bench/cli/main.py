@@ -14,9 +14,11 @@ from typing import TYPE_CHECKING, NoReturn
 import click
 
 import bench
+from bench.cli.check import check
 from bench.cli.data import data
 from bench.cli.folder import boards, damaged, open_results, write_leaderboards
 from bench.cli.report import report
+from bench.cli.new import new
 from bench.cli.study import study
 from bench.cli.tune import tune
 from bench.errors import BenchError, UsageError
@@ -224,8 +226,10 @@ def list_(kind: str | None, plugins: tuple[str, ...]) -> None:
     _warn(registry.failures)
 
 
+cli.add_command(check)
 cli.add_command(data)
 cli.add_command(report)
+cli.add_command(new)
 cli.add_command(study)
 cli.add_command(tune)
 

@@ -3,10 +3,11 @@
 For authors of plugins; `bench check` runs the same.
 
 Example:
-    >>> from bench.testing import check_task
+    >>> from bench.testing import task_checks
     >>> from bench.testing.asymmetric import asymmetric
-    >>> bool(check_task(asymmetric))
-    True
+    >>> first, *_ = task_checks(asymmetric)
+    >>> print(first, first.result().status)
+    contract passed
 """
 
 from bench.testing.method import METHOD_CHECKS, check_method, method_checks

@@ -28,8 +28,8 @@ _INTEGRATED = 3  # numbers of an observation up to which a density is integrated
 _NODES = 8  # contexts
 _SLOPES = 24  # pairs of observations and contexts whose scores are compared
 _SCORES = {True: 4000, False: 250}  # scores that are averaged at each context
-_PROPOSALS = 4000  # of importance sampling
-_CENTRES, _WIDTH = 300, 0.5  # of its kernels; widths in standard deviations
+_PROPOSALS = 3000  # of importance sampling
+_CENTRES, _WIDTH = 150, 0.5  # of its kernels; widths in standard deviations
 _PLACES = 4  # contexts where densities are integrated
 
 
@@ -169,7 +169,7 @@ def _weights(
     pull = (proposed[:, None] - x) / scale
     kernels = -(1 + pull.square()).log() - (math.pi * scale).log()
     log_proposal = kernels.sum(-1).logsumexp(1) - math.log(len(x))
-    return (part.log_prob(proposed.view(-1, *event), context) - log_proposal).exp()
+    return (part.log_prob(proposed.view(-1, *event), context) - log_proposal).exp().nan_to_num(0.0)
 
 
 def slopes(task: Task) -> str:

@@ -1,0 +1,104 @@
+"""`bench check`: does a method or a task keep its contract, and are its numbers right?"""
+
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import click
+
+from bench.errors import UsageError
+
+if TYPE_CHECKING:  # they import torch, which takes its time
+    from bench.stages.registry import Item, Kind, Registry
+    from bench.testing import Report
+
+
+@click.command()
+@click.argument("what", required=False, metavar="[NAME|FILE]")
+@click.option(
+    "--task",
+    metavar="NAME",
+    help="Check methods on this task.  [default: a small one with an asymmetric mixture]",
+)
+@click.option(
+    "--plugin",
+    "plugins",
+    multiple=True,
+    metavar="FILE",
+    help="Python file that defines tasks or methods; may be repeated.",
+)
+def check(what: str | None, task: str | None, plugins: tuple[str, ...]) -> None:
+    """Check methods and tasks against their contracts; exit status 1 if a check fails.
+
+    NAME is a method, METHOD:CONFIGURATION or a task; FILE is a plugin, all of which is checked.
+    Without either, everything that is registered, which takes a while.
+    """
+    import torch
+
+    from bench.stages.registry import Registry
+
+    torch.set_num_threads(1)  # as in workers: small networks lose by more
+    file = what if what is not None and _is_file(what) else None
+    registry = Registry([*plugins, *([file] if file else [])])
+    if file is not None:
+        found = [item for item in _items(registry) if item.place.startswith(str(_real(file)))]
+    elif what is not None:
+        found = _named(registry, what)
+    else:
+        found = _items(registry)
+    configuration = what.partition(":")[2] if what and not file else ""
+    on = None if task is None else registry.task(task)
+    reports = [_checked(registry, item, configuration, on) for item in found]
+    for failure, reason in registry.failures.items():
+        click.echo(f"not loaded: {failure}: {reason}", err=True)
+    if registry.failures or not all(reports):
+        raise SystemExit(1)
+
+
+def _is_file(what: str) -> bool:
+    return what.endswith(".py") or "/" in what
+
+
+def _real(file: str) -> Path:
+    return Path(file).resolve()
+
+
+def _items(registry: "Registry") -> "list[Item]":
+    kinds: tuple[Kind, ...] = ("tasks", "methods")
+    return [registry.item(kind, name) for kind in kinds for name in registry.names(kind)]
+
+
+def _named(registry: "Registry", what: str) -> "list[Item]":
+    from bench.stages.registry import unknown
+
+    name = what.partition(":")[0]
+    found = [item for item in _items(registry) if item.name == name]
+    if not found:
+        known = [*registry.names("methods"), *registry.names("tasks")]
+        raise UsageError(unknown("method or task", name, known))
+    return found
+
+
+def _checked(
+    registry: "Registry", item: "Item", configuration: str, task: "object"
+) -> "Report | bool":
+    """Checks one thing and prints results as they come; false if it does not load."""
+    from bench.errors import PluginError
+    from bench.testing import check_method, check_task
+
+    def show(result: object) -> None:
+        click.echo(f"  {result}".replace("\n", "\n  "))
+
+    click.echo(f"{item.kind[:-1]} {item.name}" + (f":{configuration}" if configuration else ""))
+    try:
+        if item.kind == "tasks":
+            report = check_task(registry.task(item.name), report=show)
+        else:
+            method = registry.method(item.name)
+            report = check_method(
+                method, configuration=configuration or None, task=task, report=show
+            )
+    except PluginError:  # among the registry's failures now
+        click.echo("  does not load")
+        return False
+    click.echo(report.summary() + "\n")
+    return report

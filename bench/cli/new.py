@@ -1,0 +1,94 @@
+"""`bench new`: starting files for a method or a task, which run as they are."""
+
+import keyword
+import re
+from importlib.resources import files
+from pathlib import Path
+
+import click
+
+from bench.errors import UsageError
+
+_PACKAGE = click.option(
+    "--package", is_flag=True, help="A small installable package, with entry point and test."
+)
+_OUT = click.option(
+    "--out", type=click.Path(), default=".", help="Folder to write to.  [default: this one]"
+)
+
+
+@click.group()
+def new() -> None:
+    """Write a starting file for a method or a task of your own."""
+
+
+@new.command()
+@click.argument("name")
+@_PACKAGE
+@_OUT
+def method(name: str, package: bool, out: str) -> None:
+    """Write a working method called NAME, to be changed."""
+    _write("method", name, package, Path(out))
+
+
+@new.command()
+@click.argument("name")
+@_PACKAGE
+@_OUT
+def task(name: str, package: bool, out: str) -> None:
+    """Write a working task called NAME, to be changed."""
+    _write("task", name, package, Path(out))
+
+
+def _write(kind: str, name: str, package: bool, out: Path) -> None:
+    from bench.stages.registry import Registry
+
+    if not re.fullmatch(r"[a-z][a-z0-9]*([-_][a-z0-9]+)*", name) or len(name) > 40:
+        raise UsageError(
+            f"name {name!r} is not allowed: lower-case letters and digits, words joined by -, as "
+            f"in my-{kind}"
+        )
+    module = name.replace("-", "_")
+    registry = Registry()
+    kinds: dict[str, list[str]] = {k: registry.names(f"{k}s") for k in ("method", "task")}  # type: ignore[arg-type]
+    if name in kinds[kind]:
+        raise UsageError(f"there is a {kind} {name!r} already; choose another name")
+    if keyword.iskeyword(module) or module in ("bench", "torch", kind):
+        raise UsageError(f"a file must not be called {module}.py; choose another name")
+    folder = out / name if package else out
+    wanted = {folder / f"{module}.py": f"{kind}.py"}
+    if package:
+        wanted[folder / "pyproject.toml"] = "package.toml"
+        wanted[folder / f"test_{module}.py"] = f"test_{kind}.txt"
+    for path in wanted:
+        if path.exists():
+            raise UsageError(f"{path} exists; move it away or choose another name")
+    folder.mkdir(parents=True, exist_ok=True)
+    for path, template in wanted.items():
+        path.write_text(_filled(template, kind, name, module), encoding="utf-8")
+        click.echo(f"wrote {path}", err=True)
+    preset = "quick" if kind == "method" else "smoke"
+    if package:
+        click.echo(f"pip install -e {folder}\nbench check {name}")
+        click.echo(f"bench run {preset} --{kind} {name}")
+    else:
+        file = folder / f"{module}.py"
+        shown = file if file.is_absolute() else f"./{file}"
+        click.echo(f"bench check {shown}\nbench run {preset} --plugin {shown} --{kind} {name}")
+
+
+def _filled(template: str, kind: str, name: str, module: str) -> str:
+    text = files("bench.templates").joinpath(template).read_text(encoding="utf-8")
+    words = "".join(word.capitalize() for word in re.split("[-_]", name))
+    for old, filled in (
+        ("my-kind", f"my-{kind}"),
+        ("my_kind", f"my_{kind}"),
+        ("MyKind", f"My{kind.capitalize()}"),
+        ("nlbench.kinds", f"nlbench.{kind}s"),
+        ("A kind for", f"A {kind} for"),
+        (f"my-{kind}", name),
+        (f"my_{kind}", module),
+        (f"My{kind.capitalize()}", words),
+    ):
+        text = text.replace(old, filled)
+    return text

@@ -1,0 +1,1 @@
+"""Starting files that `bench new` writes; each runs as it is."""

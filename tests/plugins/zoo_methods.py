@@ -1,0 +1,247 @@
+"""Methods that break one promise each; `caught_by` is the check that must notice."""
+
+import math
+
+import torch
+
+from bench.contracts import ComponentMethod, FitLog
+from bench.errors import NotApplicable
+
+
+class Sound(ComponentMethod):
+    """Gaussian features whose mean is quadratic in the context; breaks nothing."""
+
+    name = "sound"
+    caught_by = ""
+    also = ()  # checks that may notice too
+    has_density = True
+
+    def check(self, task):
+        if task.observation != "vector":
+            raise NotApplicable("vectors only")
+
+    def fit_component(self, component, task, bank, features, members, run):
+        data = bank.draw(component, bank.budget // len(task.component_names))
+        if len(data) < 20:
+            raise NotApplicable("20 simulations at least")
+        return Fitted(self, features, self.solve(features, data, members))
+
+    def solve(self, features, data, members):
+        y, basis = features(data.x).double(), powers(features.context(data.context))
+        weights = torch.linalg.solve(basis.mT @ basis, basis.mT @ y)
+        residual = y - basis @ weights
+        factor = torch.linalg.cholesky(residual.mT @ residual / y.shape[1])
+        return {"weights": weights, "whiten": torch.linalg.inv(factor)}
+
+    def restore_component(self, component, task, features, state):
+        return Fitted(self, features, state)
+
+    def finish(self, out, x, context, jacobian):
+        """Makes log-ratios of log-densities of features, (members, events, contexts)."""
+        return out + jacobian
+
+
+def powers(context):
+    context = context.double()
+    return torch.cat([torch.ones_like(context[..., :1]), context, context**2], -1)
+
+
+class Fitted:
+    log = FitLog()
+
+    def __init__(self, method, features, values):
+        self.method, self.features, self.values = method, features, values
+
+    def log_ratio(self, x, context):
+        weights, whiten = self.values["weights"], self.values["whiten"]
+        mean = powers(self.features.context(context)) @ weights
+        residual = self.features(x).double()[None, :, None] - mean[:, None]
+        pull = residual @ whiten[:, None].mT
+        scale = whiten.diagonal(dim1=-2, dim2=-1).log().sum(-1)[:, None, None]
+        constant = 0.5 * pull.shape[-1] * math.log(2 * math.pi)
+        out = -0.5 * pull.square().sum(-1) + scale - constant
+        jacobian = self.features.log_jacobian(x)[None, :, None]
+        return self.method.finish(out, x, context, jacobian)
+
+    def state(self):
+        return self.values
+
+
+class UnknownReference(Sound):
+    name, caught_by = "unknown-reference", "contract"
+
+    def reference_kind(self, task):
+        return "prior"
+
+
+class TakesEverything(Sound):
+    name, caught_by = "takes-everything", "kinds"
+
+    def check(self, task):
+        pass
+
+
+class SmallBudgets(Sound):
+    name, caught_by = "singular-at-small-budgets", "small-budgets"
+
+    def fit_component(self, component, task, bank, features, members, run):
+        data = bank.draw(component, bank.budget // len(task.component_names))
+        return Fitted(self, features, self.solve(features, data, members))
+
+
+class SimulatesItself(Sound):
+    name, caught_by = "simulates-itself", "budget"
+
+    def fit_component(self, component, task, bank, features, members, run):
+        rng = run.generator(members[0], "more")
+        task.components("train")[component].simulate(task.nominal.expand(10, -1), rng)
+        return super().fit_component(component, task, bank, features, members, run)
+
+
+class TrainsOnTest(Sound):
+    name, caught_by = "trains-on-test", "sources"
+
+    def fit_component(self, component, task, bank, features, members, run):
+        data = bank.draw(component, bank.budget // len(task.component_names), split="test")
+        if len(data) < 20:
+            raise NotApplicable("20 simulations at least")
+        return Fitted(self, features, self.solve(features, data, members))
+
+
+class LooksUpTheTruth(Sound):
+    name, caught_by = "looks-up-the-truth", "sources"
+
+    def fit_component(self, component, task, bank, features, members, run):
+        part = task.components("train")[component]
+        part.log_prob(torch.zeros(1, *task.event_shape), task.nominal[None])
+        return super().fit_component(component, task, bank, features, members, run)
+
+
+class RandomEachTime(Sound):
+    name, caught_by = "random-each-time", "determinism"
+
+    def solve(self, features, data, members):
+        values = super().solve(features, data, members)
+        rng = torch.Generator()
+        rng.seed()
+        noise = torch.rand(values["weights"].shape, generator=rng, dtype=torch.float64)
+        return values | {"weights": values["weights"] * (1 + 1e-7 * noise)}
+
+
+class CouplesMembers(Sound):
+    name, caught_by = "couples-members", "independent"
+
+    def solve(self, features, data, members):
+        values = super().solve(features, data, members)
+        return {k: v + 0.05 * (v.mean(0) - v) for k, v in values.items()}
+
+
+class OneTrainingSet(Sound):
+    # Alone, another member is the first.
+    name, caught_by, also = "one-training-set", "distinct", ("independent",)
+
+    def solve(self, features, data, members):
+        values = super().solve(features, data, members)
+        return {k: v[:1].expand(v.shape) for k, v in values.items()}
+
+
+class SetsDefaults(Sound):
+    name, caught_by = "sets-defaults", "process"
+
+    def solve(self, features, data, members):
+        torch.manual_seed(0)
+        torch.set_default_dtype(torch.float64)
+        return super().solve(features, data, members)
+
+
+class Squeezes(Sound):
+    name, caught_by = "squeezes", "shapes"
+
+    def finish(self, out, x, context, jacobian):
+        out = out + jacobian
+        return out.squeeze(1)  # fine unless there is one event
+
+
+class HalfPrecision(Sound):
+    name, caught_by = "half-precision", "dtype"
+
+    def finish(self, out, x, context, jacobian):
+        return (out + jacobian).half()
+
+
+class StaysOnTheCPU(Sound):
+    name, caught_by = "stays-on-the-cpu", "device"
+
+    def finish(self, out, x, context, jacobian):
+        return out + jacobian + torch.zeros(len(x), 1)
+
+
+class ComparesEvents(Sound):
+    name, caught_by, has_density = "compares-events", "batching", False
+
+    def finish(self, out, x, context, jacobian):
+        return out + jacobian - self.features_mean(x)
+
+    def features_mean(self, x):
+        return x.double().mean()
+
+
+class SortsContexts(Sound):
+    name, caught_by = "sorts-contexts", "order"
+
+    def finish(self, out, x, context, jacobian):
+        return (out + jacobian)[..., context[:, 0].argsort()]
+
+
+class ChangesState(Sound):
+    name, caught_by = "changes-state", "inputs"
+
+    def restore_component(self, component, task, features, state):
+        state["weights"].mul_(1 + 1e-12)
+        return Fitted(self, features, state)
+
+
+class ForgetsPart(Sound):
+    name, caught_by = "forgets-part", "state"
+
+    def restore_component(self, component, task, features, state):
+        eye = torch.eye(state["whiten"].shape[-1], dtype=torch.float64)
+        return Fitted(self, features, state | {"whiten": eye.to(state["whiten"].device)[None]})
+
+
+class NaNAtTheBounds(Sound):
+    name, caught_by = "nan-at-the-bounds", "finite"
+
+    def finish(self, out, x, context, jacobian):
+        z = context[:, 0]
+        at_bound = (z <= 0.5001) & (z > 0.4)
+        return torch.where(at_bound, torch.nan, out + jacobian)
+
+
+class OwnStandardisation(Sound):
+    """Each component standardises by itself, and none adds its Jacobian."""
+
+    name, caught_by, has_density = "own-standardisation", "shared-term", False
+
+    def solve(self, features, data, members):
+        values = super().solve(features, data, members)
+        return values | {"own": torch.ones(len(members), dtype=torch.float64)}
+
+    def finish(self, out, x, context, jacobian):
+        return out
+
+
+class OwnDenominator(Sound):
+    """Divides each component by its own marginal instead of a common one."""
+
+    name, caught_by, has_density = "own-denominator", "shared-term", False
+
+    def finish(self, out, x, context, jacobian):
+        return out - out.logsumexp(-1, keepdim=True)
+
+
+class NoJacobian(Sound):
+    name, caught_by = "no-jacobian", "density"
+
+    def finish(self, out, x, context, jacobian):
+        return out

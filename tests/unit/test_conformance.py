@@ -1,0 +1,132 @@
+"""The conformance kit: every check catches what was made for it, and sound plugins pass."""
+
+import importlib.util
+import sys
+from pathlib import Path
+
+import pytest
+
+from bench.stages.registry import Registry
+from bench.testing import (
+    METHOD_CHECKS,
+    TASK_CHECKS,
+    check_method,
+    check_task,
+    density_checks,
+    method_checks,
+    task_checks,
+)
+from bench.testing.asymmetric import asymmetric
+
+PLUGINS = Path(__file__).parents[1] / "plugins"
+
+
+def plugin(name):
+    spec = importlib.util.spec_from_file_location(name, PLUGINS / f"{name}.py")
+    module = importlib.util.module_from_spec(spec)
+    sys.modules[name] = module
+    spec.loader.exec_module(module)
+    return module
+
+
+METHODS, TASKS = plugin("zoo_methods"), plugin("zoo_tasks")
+BROKEN_METHODS = METHODS.Sound.__subclasses__()
+BROKEN_TASKS = TASKS.Sound.__subclasses__()
+REGISTRY = Registry()
+CHEAP_TASKS = ("gaussians-far", "gaussians-near", "higgs")
+CHEAP_METHODS = ("exact", "histogram")
+
+
+@pytest.fixture
+def fewer(monkeypatch):
+    """Fewer simulations than in `bench check`, for time."""
+    monkeypatch.setattr(density_checks, "SIMULATIONS", {True: 10_000, False: 500})
+
+
+def test_every_check_has_something_to_catch():
+    assert {m.caught_by for m in BROKEN_METHODS} == set(METHOD_CHECKS)
+    assert {t.caught_by for t in BROKEN_TASKS} == set(TASK_CHECKS)
+
+
+@pytest.mark.parametrize("broken", BROKEN_METHODS, ids=lambda m: m.name)
+def test_a_broken_method_is_caught_by_its_own_check(broken):
+    report = check_method(broken)
+    failed = {r.check for r in report.failures}
+    assert broken.caught_by in failed, report
+    assert failed <= {broken.caught_by, *broken.also}, report
+    for result in report.failures:
+        assert result.expected, report
+        assert result.came, report
+        assert result.where, report
+
+
+@pytest.mark.parametrize("broken", BROKEN_TASKS, ids=lambda t: t.name)
+def test_a_broken_task_is_caught_by_its_own_check(broken, fewer):
+    report = check_task(broken())
+    assert {r.check for r in report.failures} == {broken.caught_by}, report
+
+
+def test_a_sound_method_passes_and_the_table_says_so():
+    report = check_method(METHODS.Sound)
+    assert report.ok, report
+    assert [r.check for r in report] == list(METHOD_CHECKS)
+    assert "shared-term    passed" in str(report)
+    report.raise_for_failures()
+
+
+def test_a_sound_task_passes(fewer):
+    check_task(TASKS.Sound()).raise_for_failures()
+
+
+@pytest.mark.parametrize("check", method_checks(METHODS.Sound), ids=str)
+def test_a_line_of_pytest_does_for_methods(check):
+    check()
+
+
+def test_a_failed_check_raises_what_the_table_shows():
+    (check,) = [c for c in method_checks(METHODS.Squeezes) if c.name == "shapes"]
+    with pytest.raises(AssertionError, match=r"expected \(members, components, events, contexts\)"):
+        check()
+    with pytest.raises(AssertionError, match="look at   the surrogate's log_ratio"):
+        check_method(METHODS.Squeezes).raise_for_failures()
+
+
+def test_what_a_plugin_raises_is_a_failure_too():
+    class Raises(METHODS.Sound):
+        name = "raises"
+
+        def solve(self, features, data, members):
+            raise KeyError("two\nlines")
+
+    assert {r.check: r.came for r in check_method(Raises)}["shapes"] == r"KeyError: 'two\nlines'"
+    BROKEN_METHODS.clear()
+
+
+@pytest.mark.parametrize("name", CHEAP_METHODS)
+def test_cheap_methods_pass(name):
+    check_method(REGISTRY.method(name)).raise_for_failures()
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("name", sorted({*REGISTRY.names("methods")} - {*CHEAP_METHODS}))
+def test_methods_pass(name):
+    check_method(REGISTRY.method(name)).raise_for_failures()
+
+
+def test_the_task_of_the_kit_passes(fewer):
+    check_task(asymmetric).raise_for_failures()
+
+
+@pytest.mark.parametrize("name", CHEAP_TASKS)
+def test_cheap_tasks_pass(name, fewer):
+    check_task(REGISTRY.task(name)).raise_for_failures()
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("name", sorted({*REGISTRY.names("tasks")} - {*CHEAP_TASKS}))
+def test_tasks_pass(name):
+    check_task(REGISTRY.task(name)).raise_for_failures()
+
+
+def test_checks_of_a_task_are_named_after_it():
+    assert {c.subject for c in task_checks(asymmetric)} == {"task asymmetric"}
