@@ -199,6 +199,22 @@ def _moves(
         log_factor = torch.randn(n, generator=generator, dtype=torch.float64)
         log_factor = log_factor * scale() / math.sqrt(size)
         yield "scale of x", x * shaped(log_factor.exp()), unit, size * log_factor
+        if size > _FEW and task.observation != "vector":
+            strength = torch.randn(n, generator=generator, dtype=torch.float64) * scale()
+            yield "roughness of x", _roughened(x, shaped(strength / math.sqrt(size))), unit, none
+
+
+def _roughened(x: Tensor, strength: Tensor) -> Tensor:
+    """Series or fields whose fast Fourier components are strengthened, and slow ones weakened.
+
+    The volume stays: the logarithms of the factors sum to zero.
+    """
+    axes = tuple(range(1, x.dim()))
+    steps = [torch.fft.fftfreq(n, dtype=torch.float64).abs() for n in x.shape[1:]]
+    speed = torch.stack(torch.meshgrid(*steps, indexing="ij")).sum(0)
+    speed = (speed - speed.mean()) / speed.std()
+    factor = torch.exp(strength * speed)
+    return torch.fft.ifftn(torch.fft.fftn(x, dim=axes) * factor, dim=axes).real
 
 
 def _contexts(task: Task, unit: Tensor) -> Tensor:

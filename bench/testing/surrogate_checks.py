@@ -6,6 +6,7 @@ from scipy.optimize import minimize
 from torch import Tensor
 
 from bench.stages.check import one_line
+from bench.testing.asymmetric import asymmetric
 from bench.testing.report import Failed, Skipped
 from bench.testing.subject import EVENTS, Subject, rng
 
@@ -14,6 +15,7 @@ RESTORE = "the surrogate's state and the method's restore"
 
 _ROUNDING = 3e-4  # of a log-ratio, in units of their standard deviation
 _INTERCEPT, _SLOPE = 0.7, (0.6, 1.6)  # of calibrated log-odds between two components
+_EXCESS = 0.15  # nats of their log-loss over that of the exact ones
 _MASS = 0.1  # how far a density's integral may be from 1
 _MIXED = ("expected device", "same device", "two devices")  # messages about mixed devices
 
@@ -161,7 +163,7 @@ def shared_term(of: Subject) -> str:
     """The term in x is the same for both components of the asymmetric task.
 
     Differences of log-ratios are then log-odds, and calibrated ones (Platt 1999) have intercept 0
-    and slope 1.
+    and slope 1, and the log-loss of the exact ones.
     """
     surrogate, contexts, events = of.trained()
     label = torch.cat([torch.full((len(x),), 1.0 - k) for k, x in enumerate(events)])
@@ -169,11 +171,18 @@ def shared_term(of: Subject) -> str:
     own = torch.arange(len(contexts)).repeat_interleave(EVENTS).repeat(len(events))
     odds = (ratio[0] - ratio[1]).gather(1, own[:, None])[:, 0].clamp(-20, 20)
     intercept, slope = _platt(odds, label)
-    came = f"intercept {intercept:+.2f}, slope {slope:.2f}"
-    if abs(intercept) > _INTERCEPT or not _SLOPE[0] <= slope <= _SLOPE[1]:
+    signal, background = asymmetric.components("test").values()
+    x, node = torch.cat(events), contexts[own]
+    exact = signal.log_prob(x, node) - background.log_prob(x, node)
+    entropy = torch.nn.functional.binary_cross_entropy_with_logits
+    excess = float(entropy(odds, label.double()) - entropy(exact, label.double()))
+    came = f"intercept {intercept:+.2f}, slope {slope:.2f}, log-loss {excess:+.3f}"
+    calibrated = abs(intercept) <= _INTERCEPT and _SLOPE[0] <= slope <= _SLOPE[1]
+    if not (calibrated and excess <= _EXCESS):
         raise Failed(
             "log_ratio of signal less that of background to be their log-odds on the asymmetric "
-            f"task: intercept 0 ± {_INTERCEPT}, slope {_SLOPE[0]} to {_SLOPE[1]}",
+            f"task: intercept 0 ± {_INTERCEPT}, slope {_SLOPE[0]} to {_SLOPE[1]}, log-loss up to "
+            f"{_EXCESS} nats above the exact one's",
             came,
             f"{RATIO}: its term in x must be common to all components: one denominator, one "
             "standardisation (features), no class sizes left over",

@@ -15,6 +15,7 @@ class Sound(ComponentMethod):
     caught_by = ""
     also = ()  # checks that may notice too
     has_density = True
+    determinant = True
 
     def check(self, task):
         if task.observation != "vector":
@@ -53,15 +54,19 @@ class Fitted:
         self.method, self.features, self.values = method, features, values
 
     def log_ratio(self, x, context):
+        self.method.fitted = self
+        jacobian = self.features.log_jacobian(x)[None, :, None]
+        return self.method.finish(self.plain(x, context), x, context, jacobian)
+
+    def plain(self, x, context):
+        """Log-densities of features, (members, events, contexts)."""
         weights, whiten = self.values["weights"], self.values["whiten"]
         mean = powers(self.features.context(context)) @ weights
         residual = self.features(x).double()[None, :, None] - mean[:, None]
         pull = residual @ whiten[:, None].mT
         scale = whiten.diagonal(dim1=-2, dim2=-1).log().sum(-1)[:, None, None]
         constant = 0.5 * pull.shape[-1] * math.log(2 * math.pi)
-        out = -0.5 * pull.square().sum(-1) + scale - constant
-        jacobian = self.features.log_jacobian(x)[None, :, None]
-        return self.method.finish(out, x, context, jacobian)
+        return -0.5 * pull.square().sum(-1) + self.method.determinant * scale - constant
 
     def state(self):
         return self.values
@@ -180,10 +185,7 @@ class ComparesEvents(Sound):
     name, caught_by, has_density = "compares-events", "batching", False
 
     def finish(self, out, x, context, jacobian):
-        return out + jacobian - self.features_mean(x)
-
-    def features_mean(self, x):
-        return x.double().mean()
+        return out + jacobian - x.double().mean()
 
 
 class SortsContexts(Sound):
@@ -222,13 +224,7 @@ class OwnStandardisation(Sound):
     """Each component standardises by itself, and none adds its Jacobian."""
 
     name, caught_by, has_density = "own-standardisation", "shared-term", False
-
-    def solve(self, features, data, members):
-        values = super().solve(features, data, members)
-        return values | {"own": torch.ones(len(members), dtype=torch.float64)}
-
-    def finish(self, out, x, context, jacobian):
-        return out
+    determinant = False
 
 
 class OwnDenominator(Sound):
@@ -237,7 +233,8 @@ class OwnDenominator(Sound):
     name, caught_by, has_density = "own-denominator", "shared-term", False
 
     def finish(self, out, x, context, jacobian):
-        return out - out.logsumexp(-1, keepdim=True)
+        some = self.fitted.features.space.draw_context(16, torch.Generator().manual_seed(0))
+        return out - self.fitted.plain(x, some.to(x.device)).logsumexp(-1, keepdim=True)
 
 
 class NoJacobian(Sound):

@@ -31,6 +31,7 @@ class Sound(Task):
 
     name = "sound-task"
     caught_by = ""
+    also = ()  # checks that may notice too
     version = 1
     observations = 100
     event_shape = (1,)
@@ -87,7 +88,7 @@ class IgnoresTheGenerator(Sound):
             return self.factor * context + torch.randn(context.shape)
 
 
-class OneSeed(Sound):
+class TouchesGlobalNumbers(Sound):
     name, caught_by = "touches-global-numbers", "seeds"
 
     class part(Bell):
@@ -145,19 +146,20 @@ class FarReference(Sound):
 
 
 class TooWide(Sound):
-    """Simulations are a tenth narrower than the density says."""
+    """Simulations are a fifth narrower than the density says."""
 
     name, caught_by = "too-wide", "simulator"
 
     class part(Bell):
         def simulate(self, context, generator):
-            return self.factor * context + 0.9 * torch.randn(context.shape, generator=generator)
+            return self.factor * context + 0.8 * torch.randn(context.shape, generator=generator)
 
 
 class Skewed(Sound):
     """Simulations have the density's mean and variance, and not its shape."""
 
     name, caught_by = "skewed", "simulator"
+    also = ("references",)  # its simulations end where the reference's end earlier
 
     class part(Bell):
         def simulate(self, context, generator):
@@ -165,8 +167,8 @@ class Skewed(Sound):
             return self.factor * context + drawn - 1
 
 
-class FarFields(Sound):
-    """Fields of 64 numbers, a twentieth too smooth for their density."""
+class Smooth(Sound):
+    """Fields of 64 numbers whose neighbours are correlated, in the density independent."""
 
     name, caught_by = "too-smooth", "simulator"
     event_shape, observation, reference = (8, 8), "field", "evidence"
@@ -174,8 +176,8 @@ class FarFields(Sound):
     class part(Bell):
         def simulate(self, context, generator):
             noise = torch.randn(*context.shape[:-1], 8, 8, generator=generator)
-            noise = noise + 0.2 * noise.roll(1, -1)
-            return context[..., None] * noise / 1.04**0.5
+            noise = noise + 0.5 * noise.roll(1, -1)
+            return context[..., None] * noise / 1.25**0.5
 
         def log_prob(self, x, context):
             z = context[..., 0].double()
@@ -217,6 +219,3 @@ class BiasedScore(Sound):
 
         def score(self, x, context):
             return self.bell.score(x, context) + 0.2
-
-
-sound, *zoo = (kind() for kind in (Sound, *Sound.__subclasses__()))

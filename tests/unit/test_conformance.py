@@ -30,8 +30,8 @@ def plugin(name):
 
 
 METHODS, TASKS = plugin("zoo_methods"), plugin("zoo_tasks")
-BROKEN_METHODS = METHODS.Sound.__subclasses__()
-BROKEN_TASKS = TASKS.Sound.__subclasses__()
+BROKEN_METHODS = tuple(METHODS.Sound.__subclasses__())
+BROKEN_TASKS = tuple(TASKS.Sound.__subclasses__())
 REGISTRY = Registry()
 CHEAP_TASKS = ("gaussians-far", "gaussians-near", "higgs")
 CHEAP_METHODS = ("exact", "histogram")
@@ -40,7 +40,7 @@ CHEAP_METHODS = ("exact", "histogram")
 @pytest.fixture
 def fewer(monkeypatch):
     """Fewer simulations than in `bench check`, for time."""
-    monkeypatch.setattr(density_checks, "SIMULATIONS", {True: 10_000, False: 500})
+    monkeypatch.setattr(density_checks, "SIMULATIONS", {True: 20_000, False: 1000})
 
 
 def test_every_check_has_something_to_catch():
@@ -52,8 +52,8 @@ def test_every_check_has_something_to_catch():
 def test_a_broken_method_is_caught_by_its_own_check(broken):
     report = check_method(broken)
     failed = {r.check for r in report.failures}
-    assert broken.caught_by in failed, report
-    assert failed <= {broken.caught_by, *broken.also}, report
+    assert broken.caught_by in failed, str(report)
+    assert failed <= {broken.caught_by, *broken.also}, str(report)
     for result in report.failures:
         assert result.expected, report
         assert result.came, report
@@ -63,7 +63,9 @@ def test_a_broken_method_is_caught_by_its_own_check(broken):
 @pytest.mark.parametrize("broken", BROKEN_TASKS, ids=lambda t: t.name)
 def test_a_broken_task_is_caught_by_its_own_check(broken, fewer):
     report = check_task(broken())
-    assert {r.check for r in report.failures} == {broken.caught_by}, report
+    failed = {r.check for r in report.failures}
+    assert broken.caught_by in failed, str(report)
+    assert failed <= {broken.caught_by, *broken.also}, str(report)
 
 
 def test_a_sound_method_passes_and_the_table_says_so():
@@ -99,7 +101,6 @@ def test_what_a_plugin_raises_is_a_failure_too():
             raise KeyError("two\nlines")
 
     assert {r.check: r.came for r in check_method(Raises)}["shapes"] == r"KeyError: 'two\nlines'"
-    BROKEN_METHODS.clear()
 
 
 @pytest.mark.parametrize("name", CHEAP_METHODS)

@@ -1,0 +1,68 @@
+"""What the pages on methods and tasks of one's own say works as written."""
+
+import re
+from pathlib import Path
+
+import pytest
+from click.testing import CliRunner
+
+from bench.cli.main import cli
+from bench.stages.registry import Registry
+from bench.testing import METHOD_CHECKS, TASK_CHECKS, check_method, check_task
+
+ROOT = Path(__file__).parents[2]
+PAGES = {kind: (ROOT / "docs" / f"add-a-{kind}.md").read_text() for kind in ("method", "task")}
+TINY = """
+tasks = ["gaussians-far"]
+methods = ["histogram"]
+members = 1
+budgets = [1000]
+plans = [{kind = "independent", uniform = 3, per_point = 0, observations = 20}]
+"""
+
+
+@pytest.fixture(params=[("method", "kernel_density"), ("task", "line")], ids=lambda p: p[0])
+def example(request, tmp_path, monkeypatch):
+    """Kind and file of an example, in an empty folder."""
+    kind, module = request.param
+    code = re.search(r"```python\n(.*?)```", PAGES[kind], re.DOTALL)[1]
+    assert len([line for line in code.splitlines() if line.strip()]) < 60
+    assert f"`{module}.py`" in PAGES[kind]
+    (file := tmp_path / f"{module}.py").write_text(code)
+    (tmp_path / "tiny.toml").write_text(TINY)
+    monkeypatch.chdir(tmp_path)
+    return kind, file
+
+
+def test_the_example_keeps_its_contract(example):
+    kind, file = example
+    registry = Registry([file])
+    if kind == "method":
+        check_method(registry.method("kernel-density")).raise_for_failures()
+    else:
+        check_task(registry.task("line")).raise_for_failures()
+
+
+def test_the_example_runs(example):
+    kind, file = example
+    name = {"method": "kernel-density", "task": "line"}[kind]
+    command = ["run", "tiny.toml", "--plugin", file.name, f"--{kind}", name, "--workers", "1"]
+    if kind == "task":
+        command += ["--method", "exact"]
+    result = CliRunner().invoke(cli, [*command, "--quiet"])
+    assert result.exit_code == 0, result.output
+    assert name in Path("results/tiny/leaderboard.md").read_text()
+
+
+def test_every_check_is_described():
+    for kind, checks in (("method", METHOD_CHECKS), ("task", TASK_CHECKS)):
+        table = re.findall(r"(?m)^\| (`.*?) \|", PAGES[kind])
+        assert {name for row in table for name in re.findall(r"`([\w-]+)`", row)} == set(checks)
+
+
+def test_commands_are_there():
+    for page in PAGES.values():
+        for command in re.findall(r"(?m)^bench (\w+)", page):
+            assert command in cli.commands
+        for preset in re.findall(r"(?m)^bench run (\w+)", page):
+            assert preset in Registry().names("presets")
