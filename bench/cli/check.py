@@ -83,6 +83,7 @@ def _checked(
 ) -> "Report | bool":
     """Checks one thing and prints results as they come; false if it does not load."""
     from bench.errors import PluginError
+    from bench.stages.cells import configure
     from bench.testing import check_method, check_task
 
     def show(result: object) -> None:
@@ -94,6 +95,8 @@ def _checked(
             report = check_task(registry.task(item.name), report=show)
         else:
             method = registry.method(item.name)
+            if configuration:
+                configure(method, configuration)  # says so if there is none
             report = check_method(
                 method, configuration=configuration or None, task=task, report=show
             )

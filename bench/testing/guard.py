@@ -20,7 +20,7 @@ def _set_environment(before: dict[str, str]) -> None:
 
 
 # What is watched: how it is read, and how it is put back.
-_STATES: dict[str, tuple[Callable[[], Any], Callable[[Any], None]]] = {
+_STATES: dict[str, tuple[Callable[[], Any], Callable[[Any], object]]] = {
     "torch's default dtype": (torch.get_default_dtype, torch.set_default_dtype),
     "torch's default device": (torch.get_default_device, torch.set_default_device),
     "torch's gradient mode": (torch.is_grad_enabled, torch.set_grad_enabled),

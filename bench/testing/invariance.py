@@ -214,7 +214,8 @@ def _roughened(x: Tensor, strength: Tensor) -> Tensor:
     speed = torch.stack(torch.meshgrid(*steps, indexing="ij")).sum(0)
     speed = (speed - speed.mean()) / speed.std()
     factor = torch.exp(strength * speed)
-    return torch.fft.ifftn(torch.fft.fftn(x, dim=axes) * factor, dim=axes).real
+    out: Tensor = torch.fft.ifftn(torch.fft.fftn(x, dim=axes) * factor, dim=axes).real
+    return out
 
 
 def _contexts(task: Task, unit: Tensor) -> Tensor:

@@ -1,0 +1,126 @@
+"""`bench new` and `bench check`: what they write works, what is broken they say."""
+
+import ast
+import sys
+import tomllib
+from pathlib import Path
+
+import pytest
+
+from bench.cli import main
+from bench.stages.registry import Registry
+from bench.testing import density_checks
+
+PLUGINS = Path(__file__).parents[1] / "plugins"
+TINY = """
+tasks = ["gaussians-far"]
+methods = ["exact"]
+members = 1
+budgets = [1000]
+plans = [{kind = "independent", uniform = 3, per_point = 0, observations = 20}]
+"""
+
+
+@pytest.fixture
+def bench(monkeypatch, capsys, tmp_path):
+    """Runs a command in an empty folder; returns exit status, standard output and error."""
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(density_checks, "SIMULATIONS", {True: 10_000, False: 500})
+
+    def run(*arguments):
+        monkeypatch.setattr(sys, "argv", ["bench", *map(str, arguments)])
+        status = 0
+        try:
+            main()
+        except SystemExit as error:
+            status = error.code
+        out, err = capsys.readouterr()
+        assert "Traceback" not in err
+        return status, out, err
+
+    return run
+
+
+@pytest.mark.parametrize("kind", ["method", "task"])
+def test_what_is_written_passes_its_checks_and_runs(bench, kind):
+    name = f"my-own-{kind}"
+    status, out, err = bench("new", kind, name)
+    file = f"my_own_{kind}.py"
+    assert (status, err) == (0, f"wrote {file}\n")
+    assert out.splitlines()[0] == f"bench check ./{file}"
+    status, out, err = bench(*out.splitlines()[0].split()[1:])
+    assert status == 0, out
+    assert f"{kind} {name}: " in out
+    assert "0 failed" in out
+    Path("tiny.toml").write_text(TINY)
+    command = ("run", "tiny.toml", "--plugin", f"./{file}", f"--{kind}", name, "--workers", 1)
+    status, out, err = bench(*command, "--quiet")
+    assert status == 0, err
+
+
+@pytest.mark.parametrize("kind", ["method", "task"])
+def test_a_package_has_an_entry_point_and_a_test(bench, kind):
+    status, out, _ = bench("new", kind, "wide-net", "--package")
+    assert status == 0
+    assert out.splitlines()[0] == "pip install -e wide-net"
+    project = tomllib.loads(Path("wide-net/pyproject.toml").read_text())
+    assert project["project"]["name"] == "wide-net"
+    (point,) = project["project"]["entry-points"][f"nlbench.{kind}s"].items()
+    assert point == ("wide-net", "wide_net:WideNet")
+    assert project["tool"]["setuptools"]["py-modules"] == ["wide_net"]
+    registry = Registry(["wide-net/wide_net.py"])
+    assert registry.get(f"{kind}s", "wide-net").name == "wide-net"
+    test = Path("wide-net/test_wide_net.py").read_text()
+    ast.parse(test)
+    assert f"{kind}_checks(WideNet" in test
+    for file in Path("wide-net").iterdir():
+        text = file.read_text()
+        assert f"my-{kind}" not in text
+        assert f"my_{kind}" not in text
+        assert "kind" not in text
+
+
+def test_nothing_is_overwritten_and_names_are_sensible(bench):
+    assert bench("new", "method", "mine")[0] == 0
+    before = Path("mine.py").read_text()
+    for name, why in {
+        "mine": "mine.py exists",
+        "lre": "there is a method 'lre' already",
+        "Mine!": "name 'Mine!' is not allowed",
+        "torch": "must not be called torch.py",
+        "class": "must not be called class.py",
+    }.items():
+        status, out, err = bench("new", "method", name)
+        assert (status, out) == (2, "")
+        assert err.startswith("bench: ")
+        assert why in err
+        assert err.count("\n") == 1
+    assert Path("mine.py").read_text() == before
+
+
+def test_a_failed_check_is_explained_and_the_exit_status_is_1(bench):
+    status, out, _ = bench("check", "squeezes", "--plugin", PLUGINS / "zoo_methods.py")
+    assert status == 1
+    lines = out.splitlines()
+    assert lines[0] == "method squeezes"
+    (row,) = [i for i, line in enumerate(lines) if line.startswith("  shapes ")]
+    assert "failed" in lines[row]
+    assert lines[row + 1].startswith("      expected  (members, components, events, contexts)")
+    assert lines[row + 2].startswith("      came      (3, 2, 7)")
+    assert lines[row + 3] == "      look at   the surrogate's log_ratio"
+    assert lines[-2] == "method squeezes: 17 passed, 1 failed, 1 skipped"
+
+
+def test_names_that_are_none_and_files_that_do_not_load(bench):
+    status, _, err = bench("check", "lree")
+    assert status == 2
+    assert "unknown method or task 'lree'; did you mean lre" in err
+    assert bench("check", "no_such.py")[0] == 2
+    Path("broken.py").write_text("import no_such_module")
+    status, out, err = bench("check", "broken.py")
+    assert (status, out) == (1, "")
+    assert "not loaded: plugin" in err
+    assert "ModuleNotFoundError" in err
+    status, _, err = bench("check", "lre:tund")
+    assert status != 0
+    assert "tuned" in err
