@@ -8,8 +8,9 @@ import click
 from bench.errors import UsageError
 
 if TYPE_CHECKING:  # they import torch, which takes its time
+    from bench.contracts import Task
     from bench.stages.registry import Item, Kind, Registry
-    from bench.testing import Report
+    from bench.testing import Report, Result
 
 
 @click.command()
@@ -79,14 +80,14 @@ def _named(registry: "Registry", what: str) -> "list[Item]":
 
 
 def _checked(
-    registry: "Registry", item: "Item", configuration: str, task: "object"
+    registry: "Registry", item: "Item", configuration: str, task: "Task | None"
 ) -> "Report | bool":
     """Checks one thing and prints results as they come; false if it does not load."""
     from bench.errors import PluginError
     from bench.stages.cells import configure
     from bench.testing import check_method, check_task
 
-    def show(result: object) -> None:
+    def show(result: "Result") -> None:
         click.echo(f"  {result}".replace("\n", "\n  "))
 
     click.echo(f"{item.kind[:-1]} {item.name}" + (f":{configuration}" if configuration else ""))
