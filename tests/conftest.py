@@ -176,3 +176,14 @@ def module_made(tmp_path_factory):
 
 def _make(folder, root="results", **settings):
     return Made(folder / root, **settings)
+from pathlib import Path
+
+import torch
+
+torch.set_num_threads(1)
+
+
+def pytest_ignore_collect(collection_path, config):
+    """Tests under fire take minutes: they run where they are asked for, as by `tox -e fire`."""
+    asked = any("fire" in Path(argument).parts for argument in config.args)
+    return True if collection_path.name == "fire" and not asked else None

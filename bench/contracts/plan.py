@@ -8,6 +8,8 @@ from typing import Annotated, Literal
 
 from pydantic import BaseModel, ConfigDict, Field
 
+_MOST = 10**6  # of anything: beyond it a slip of the keyboard is likelier than a plan
+
 
 class _Plan(BaseModel):
     model_config = ConfigDict(extra="forbid", frozen=True)
@@ -23,9 +25,9 @@ class IndependentPlan(_Plan):
     """
 
     kind: Literal["independent"] = "independent"
-    uniform: int = Field(default=900, ge=2)
-    per_point: int = Field(default=100, ge=0)
-    observations: int | None = Field(default=None, ge=1)
+    uniform: int = Field(default=900, ge=2, le=_MOST)
+    per_point: int = Field(default=100, ge=0, le=_MOST)
+    observations: int | None = Field(default=None, ge=1, le=_MOST)
 
 
 class BootstrapPlan(_Plan):
@@ -44,11 +46,11 @@ class BootstrapPlan(_Plan):
     """
 
     kind: Literal["bootstrap"] = "bootstrap"
-    sets: int = Field(default=5, ge=1)
-    multiple: int = Field(default=9, ge=1)
-    bootstraps: int = Field(default=100, ge=2)
+    sets: int = Field(default=5, ge=1, le=_MOST)
+    multiple: int = Field(default=9, ge=1, le=_MOST)
+    bootstraps: int = Field(default=100, ge=2, le=_MOST)
     stratified: bool = True
-    observations: int | None = Field(default=None, ge=1)
+    observations: int | None = Field(default=None, ge=1, le=_MOST)
 
 
 class HeldOutPlan(_Plan):
@@ -60,8 +62,8 @@ class HeldOutPlan(_Plan):
     """
 
     kind: Literal["heldout"] = "heldout"
-    contexts: int = Field(default=64, ge=2)
-    events: int = Field(default=256, ge=2)
+    contexts: int = Field(default=64, ge=2, le=_MOST)
+    events: int = Field(default=256, ge=2, le=_MOST)
 
 
 Plan = Annotated[IndependentPlan | BootstrapPlan | HeldOutPlan, Field(discriminator="kind")]

@@ -155,7 +155,8 @@ def unknown(what: str, name: str, known: Sequence[str]) -> str:
     """The message for an unknown name, with near matches."""
     near = difflib.get_close_matches(name, known, n=3)
     hint = f"did you mean {' or '.join(near)}?" if near else f"known: {', '.join(known) or 'none'}"
-    return f"unknown {what} {name!r}; {hint}"
+    shown = name if len(name) <= 60 else f"{name[:57]}..."
+    return f"unknown {what} {shown!r}; {hint}"
 
 
 def _entry_item(kind: Kind, point: EntryPoint) -> Item:
