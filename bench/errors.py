@@ -4,6 +4,17 @@ A message is one line: what is wrong, where, and what is allowed.
 """
 
 
+def printable(text: str) -> str:
+    """Text on one line, without characters that steer a terminal.
+
+    Example:
+        >>> printable("two\\nlines, \\x1b[31mred")
+        'two lines, \\\\x1b[31mred'
+    """
+    line = " ".join(text.split())
+    return "".join(c if c.isprintable() else repr(c)[1:-1] for c in line)
+
+
 class BenchError(Exception):
     """Base of the suite's errors; the command line prints it without a traceback (exit 1)."""
 

@@ -1,5 +1,6 @@
 """Results folders as commands see them: opened, checked, summed up in leaderboards."""
 
+import os
 from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -25,8 +26,8 @@ def open_results(folder: str | None) -> "Store":
         if not runs:
             raise UsageError("there are no results under results/; name a folder or `bench run`")
         return Store.open(runs[-1].parent)
-    if not (Path(folder) / "run.json").is_file():
-        problem = "has no run.json" if Path(folder).exists() else "does not exist"
+    if not os.path.isfile(Path(folder) / "run.json"):
+        problem = "has no run.json" if os.path.exists(folder) else "does not exist"
         raise UsageError(f"{folder} is not a results folder: it {problem}")
     return Store.open(folder)
 

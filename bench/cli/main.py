@@ -21,12 +21,15 @@ from bench.cli.report import report
 from bench.cli.new import new
 from bench.cli.study import study
 from bench.cli.tune import tune
-from bench.errors import BenchError, UsageError
+from bench.cli.types import FOLDER, WORKERS
+from bench.errors import BenchError, UsageError, printable
 
 if TYPE_CHECKING:
     from bench.stages.cells import Absent
     from bench.stages.execute import Report
     from bench.stages.store import Store
+
+_LONGEST = 600  # characters of an error message
 
 _PLUGIN = click.option(
     "--plugin",
@@ -65,8 +68,8 @@ def cli(context: click.Context, debug: bool) -> None:
 @click.option("--budget", "budgets", type=int, multiple=True, help="Simulator calls; repeatable.")
 @click.option("--seed", type=int, help="Seed of simulations, training and datasets.")
 @click.option("--device", help="auto, cpu or cuda.")
-@click.option("--workers", type=click.IntRange(1), help="Worker processes.  [default: the cores]")
-@click.option("--out", type=click.Path(), help="Results folder.  [default: results/PRESET]")
+@click.option("--workers", type=WORKERS, help="Worker processes.  [default: the cores]")
+@click.option("--out", type=FOLDER, help="Results folder.  [default: results/PRESET]")
 @click.option("--overwrite", is_flag=True, help="Make again what is there.")
 @click.option("--quiet", is_flag=True, help="No progress, no leaderboards.")
 @_PLUGIN
@@ -148,7 +151,7 @@ def status(folder: str | None) -> None:
 
 @cli.command()
 @_FOLDER
-@click.option("--workers", type=click.IntRange(1), help="Worker processes.  [default: the cores]")
+@click.option("--workers", type=WORKERS, help="Worker processes.  [default: the cores]")
 @_PLUGIN
 def score(folder: str | None, workers: int | None, plugins: tuple[str, ...]) -> None:
     """Compute metrics anew from saved predictions; nothing is retrained."""
@@ -310,7 +313,10 @@ def main() -> None:
 def _fail(message: str, status: int) -> NoReturn:
     if _debug():
         traceback.print_exc()
-    click.echo("bench: " + " ".join(message.split()), err=True)
+    line = printable(message)
+    if len(line) > _LONGEST:  # what was typed may be of any length
+        line = f"{line[:_LONGEST]}..."
+    click.echo(f"bench: {line}", err=True)
     raise SystemExit(status) from None
 
 

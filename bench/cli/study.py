@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 
 import click
 
+from bench.cli.types import COUNT, FOLDER, MOST, SEED, WORKERS
 from bench.errors import BenchError
 
 if TYPE_CHECKING:  # they import torch, which takes its time
@@ -30,26 +31,26 @@ def study() -> None:
 @click.option(
     "--k",
     "multiples",
-    type=click.IntRange(1),
+    type=COUNT,
     multiple=True,
     help="Size of a set in units of M; repeatable.  [default: 1 2 3 5 9]",
 )
 @click.option(
     "--observations",
-    type=click.IntRange(1),
+    type=COUNT,
     multiple=True,
     help="M; repeatable.  [default: the task's with every k, five times as many with k ≤ 3]",
 )
 @click.option(
     "--sets",
-    type=click.IntRange(2),
+    type=click.IntRange(2, MOST),
     default=12,
     show_default=True,
     help="Sets of k M events at each evaluation point.",
 )
 @click.option(
     "--bootstraps",
-    type=click.IntRange(2),
+    type=click.IntRange(2, MOST),
     default=100,
     show_default=True,
     help="Times that each set is resampled to M events.",
@@ -61,22 +62,22 @@ def study() -> None:
 )
 @click.option(
     "--independent",
-    type=click.IntRange(1),
+    type=COUNT,
     default=1800,
     show_default=True,
     help="Independent datasets to compare with, spread over the points.",
 )
 @click.option(
     "--seed",
-    type=click.IntRange(0, 2**31 - 1),
+    type=SEED,
     default=0,
     show_default=True,
     help="Seed of the datasets.",
 )
-@click.option("--workers", type=click.IntRange(1), help="Worker processes.  [default: the cores]")
+@click.option("--workers", type=WORKERS, help="Worker processes.  [default: the cores]")
 @click.option(
     "--out",
-    type=click.Path(),
+    type=FOLDER,
     default="results/studies",
     show_default=True,
     help="Folder of tables and results.",
@@ -177,9 +178,9 @@ def bootstrap_k(
     show_default=True,
     help="Observations of each component and task in a test; memory grows with the square.",
 )
-@click.option("--permutations", type=click.IntRange(9), default=999, show_default=True)
-@click.option("--seed", type=click.IntRange(0, 2**31 - 1), default=0, show_default=True)
-@click.option("--out", type=click.Path(), default="results/studies", show_default=True)
+@click.option("--permutations", type=click.IntRange(9, MOST), default=999, show_default=True)
+@click.option("--seed", type=SEED, default=0, show_default=True)
+@click.option("--out", type=FOLDER, default="results/studies", show_default=True)
 @click.option("--plugin", "plugins", multiple=True, metavar="FILE", help="As in `bench run`.")
 def features(
     observed: str,
@@ -213,7 +214,7 @@ def features(
 @click.argument("results", type=click.Path())
 @click.option(
     "--out",
-    type=click.Path(),
+    type=FOLDER,
     default="results/studies",
     show_default=True,
     help="Folder of tables.",

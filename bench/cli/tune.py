@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 
 import click
 
+from bench.cli.types import CALLS, COUNT, FOLDER, SEED, WORKERS
 from bench.errors import BenchError
 
 if TYPE_CHECKING:
@@ -23,18 +24,18 @@ if TYPE_CHECKING:
     metavar="GLOB",
     help="Tasks whose mean validation loss decides; may be repeated.  [default: all]",
 )
-@click.option("--budget", type=click.IntRange(1), default=1_000_000, show_default=True)
-@click.option("--epochs", type=click.IntRange(1), default=9, show_default=True, help="Last rung.")
+@click.option("--budget", type=CALLS, default=1_000_000, show_default=True)
+@click.option("--epochs", type=COUNT, default=9, show_default=True, help="Last rung.")
 @click.option("--rungs", type=click.IntRange(1, 10), default=3, show_default=True)
 @click.option(
-    "--members", type=click.IntRange(1), default=2, show_default=True, help="In the last rung."
+    "--members", type=click.IntRange(1, 10_000), default=2, show_default=True, help="In the last rung."
 )
-@click.option("--seed", type=click.IntRange(0), default=0, show_default=True)
-@click.option("--workers", type=click.IntRange(1), help="Worker processes.  [default: the cores]")
+@click.option("--seed", type=SEED, default=0, show_default=True)
+@click.option("--workers", type=WORKERS, help="Worker processes.  [default: the cores]")
 @click.option(
     "--device", type=click.Choice(["auto", "cpu", "cuda"]), default="auto", show_default=True
 )
-@click.option("--out", type=click.Path(), default="results/tuning", show_default=True)
+@click.option("--out", type=FOLDER, default="results/tuning", show_default=True)
 @click.option(
     "--plugin",
     "plugins",

@@ -184,8 +184,8 @@ def _preset_items(point: EntryPoint, failures: dict[str, str]) -> list[Item]:
 
 
 def _plugin_items(path: Path, failures: dict[str, str]) -> list[Item]:
-    if not path.is_file():
-        problem = "is not a file" if path.exists() else "does not exist"
+    if not os.path.isfile(path):
+        problem = "is not a file" if os.path.exists(path) else "does not exist"
         raise UsageError(f"plugin {path} {problem}")
     try:
         content = path.read_bytes()

@@ -2,14 +2,17 @@
 
 An entry is a record (JSON) and, where there are arrays, a safetensors file beside it. The record
 holds the checksum of the arrays' file and of itself, and is written last: an entry without a sound
-record does not exist, and is made again. Nothing is ever unpickled.
+record does not exist, and is made again. Nothing is ever unpickled. Folders may come from others:
+only regular files of a reasonable size are read, and no symbolic link is followed out of the folder.
 """
 
 import contextlib
 import hashlib
 import json
 import os
+import stat
 import tempfile
+import time
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -27,6 +30,9 @@ from bench.numerics.seeds import canonical_json, digest
 
 SCHEMA = 1
 """Raise it when what is stored changes its meaning; it enters every identity."""
+
+_LARGEST = {"json": 2**23, "safetensors": 2**32}  # bytes of a file
+_STALE = 3600.0  # seconds after which nobody is still writing a part
 
 
 @dataclass(frozen=True)
@@ -67,6 +73,7 @@ class Store:
                 f"cannot write to {self.root}: {error.strerror or error}; choose another folder "
                 "with --out"
             ) from error
+        self._sweep()
 
     @classmethod
     def open(cls, root: str | Path) -> "Store":
@@ -81,7 +88,7 @@ class Store:
         """Writes an entry; what was there is replaced.
 
         Raises:
-            StoreError: if the disk refuses.
+            StoreError: if the disk refuses, or it is too large to be read again.
         """
         body = dict(record)
         if arrays:
@@ -94,6 +101,10 @@ class Store:
     def write_bytes(self, name: str, content: bytes) -> None:
         """Writes a file atomically: readers see the old content or the new, never a part."""
         path = self.root / name
+        largest = _LARGEST.get(path.suffix[1:])
+        if largest is not None and len(content) > largest:
+            raise StoreError(f"cannot write {path}: it would be larger than {largest:,} bytes")
+        self._refuse_outside(path.parent)
         temporary = None
         try:
             path.parent.mkdir(parents=True, exist_ok=True)
@@ -113,7 +124,7 @@ class Store:
     def record(self, key: str) -> dict[str, Any] | None:
         """Reads a record; None if it is missing, truncated or altered."""
         try:
-            body = json.loads((self.root / f"{key}.json").read_bytes())
+            body = json.loads(self._content(f"{key}.json"))
             claimed = body.pop("record_sha256")
             return body if digest(body) == claimed else None
         except (OSError, ValueError, KeyError, AttributeError, TypeError, RecursionError):
@@ -127,17 +138,20 @@ class Store:
         if "arrays_sha256" not in record:
             return Entry(record, {})
         try:
-            payload = (self.root / f"{key}.safetensors").read_bytes()
+            payload = self._content(f"{key}.safetensors")
             if hashlib.sha256(payload).hexdigest() != record["arrays_sha256"]:
                 return None
-            return Entry(record, load_arrays(payload))
-        except (OSError, SafetensorError, ValueError):
+            arrays = load_arrays(payload)
+        except (OSError, SafetensorError, ValueError, KeyError):  # KeyError: of unknown dtypes
             return None
+        for array in arrays.values():
+            array.flags.writeable = False  # what one metric alters, the next one would take
+        return Entry(record, arrays)
 
     def keys(self, prefix: str) -> list[str]:
         """Keys that have a record under a folder, sorted; their soundness is not checked."""
         folder = self.root / prefix
-        if not folder.is_dir():
+        if not folder.is_dir() or not self._is_inside(folder):
             return []
         return sorted(
             path.relative_to(self.root).with_suffix("").as_posix()
@@ -152,6 +166,7 @@ class Store:
             StoreError: if the disk refuses.
         """
         path = self.root / "locks" / (digest(key)[:24] + ".lock")
+        self._refuse_outside(path)
         lock = FileLock(path)
         try:
             path.parent.mkdir(parents=True, exist_ok=True)
@@ -162,3 +177,34 @@ class Store:
             yield
         finally:
             lock.release()
+
+    def _content(self, name: str) -> bytes:
+        """Reads a file.
+
+        Raises:
+            OSError: if the system refuses.
+            ValueError: if it is outside of the folder, no regular file, or too large.
+        """
+        path = self.root / name
+        if not self._is_inside(path):
+            raise ValueError(f"{path} is not inside {self.root}")
+        handle = os.open(path, os.O_RDONLY | os.O_NONBLOCK)  # a named pipe would wait for a writer
+        with os.fdopen(handle, "rb") as file:
+            status = os.fstat(handle)
+            if not stat.S_ISREG(status.st_mode) or status.st_size > _LARGEST[path.suffix[1:]]:
+                raise ValueError(f"{path} is no regular file of a reasonable size")
+            return file.read()
+
+    def _is_inside(self, path: Path) -> bool:
+        return Path(os.path.realpath(path)).is_relative_to(os.path.realpath(self.root))
+
+    def _refuse_outside(self, path: Path) -> None:
+        if not self._is_inside(path):
+            raise StoreError(f"cannot write {path}: it leads out of {self.root}")
+
+    def _sweep(self) -> None:
+        """Removes what processes that were killed while writing have left behind."""
+        for path in [*self.root.rglob(".part-*"), *self.root.glob(".writable-*")]:
+            with contextlib.suppress(OSError):
+                if time.time() - path.stat().st_mtime > _STALE:
+                    path.unlink()

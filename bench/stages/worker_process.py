@@ -5,6 +5,7 @@ A worker and its parent, `workers`, talk in pickled messages through a pipe, to 
 
 from __future__ import annotations
 
+import ctypes
 import io
 import multiprocessing
 import os
@@ -71,6 +72,7 @@ def serve(connection: Connection) -> None:
         os.dup2(2, 1)  # what jobs print must not end up in the parent's output
         if isinstance(sys.stdout, io.TextIOWrapper):  # and not be lost when a worker is killed
             sys.stdout.reconfigure(line_buffering=True)
+    _die_with_parent()
     threading.Thread(target=_exit_with_parent, daemon=True).start()
 
     connection.send_bytes(_message("ready"))
@@ -124,6 +126,12 @@ def messages(connection: Connection) -> Iterator[tuple[str, Fields]]:
             yield kind, fields
     except (EOFError, OSError):
         yield "closed", {}
+
+
+def _die_with_parent() -> None:
+    """Have Linux kill this process with its parent, even while a job in C lets no thread run."""
+    with suppress(OSError, AttributeError):
+        ctypes.CDLL(None).prctl(1, signal.SIGKILL)  # PR_SET_PDEATHSIG
 
 
 def _exit_with_parent() -> None:

@@ -1,10 +1,24 @@
-"""For the tests under fire: how much is tried, and what they share.
+"""For the tests under fire: how much is tried, and the small run that they disturb.
 
-`--hypothesis-profile fire` tries 10,000 cases in all, `ci` and the default a tenth of them.
+`--hypothesis-profile fire` tries 10,000 options and presets in all, the default a tenth of them.
 """
 
+import csv
+import hashlib
+import io
+import os
+import shutil
+import subprocess
+import sys
+import time
+from contextlib import suppress
+from pathlib import Path
+
+import psutil
 import pytest
 from hypothesis import HealthCheck, settings
+
+from bench.stages.store import Store
 
 _LENIENT = {
     "deadline": None,
@@ -16,8 +30,144 @@ settings.register_profile("ci", max_examples=250, **_LENIENT)
 settings.register_profile("fire", max_examples=2500, **_LENIENT)
 settings.load_profile("ci")
 
+HERE = Path(__file__).parent
+BENCH = str(Path(sys.executable).with_name("bench"))
+PRESET = """
+tasks = ["gaussians-far"]
+methods = ["histogram", "simple:default", "simple:wide"]
+members = 2
+budgets = [600]
+time_limit = 60
+memory_limit = 2
+plans = [
+    {kind = "independent", uniform = 3, per_point = 1, observations = 50},
+    {kind = "bootstrap", sets = 1, multiple = 2, bootstraps = 5, observations = 50},
+    {kind = "heldout", contexts = 2, events = 4},
+]
+"""
+
 
 def pytest_collection_modifyitems(items):
     for item in items:
         if "fire" in item.path.parts:
             item.add_marker(pytest.mark.slow)
+
+
+class Place:
+    """A folder with a small preset `tiny.toml` and a plugin, and runs of it.
+
+    Every command must end within two minutes, with no traceback, and leave no process behind.
+    """
+
+    def __init__(self, folder, root=None):
+        self.folder = folder
+        self.root = root or folder / "results"
+        folder.mkdir(exist_ok=True)
+        shutil.copy(HERE.parent / "plugins" / "simple.py", folder)
+        (folder / "tiny.toml").write_text(PRESET)
+
+    def start(self, *arguments, sabotage="", command="run"):
+        """Starts `bench run`, in a process group of its own."""
+        what = [command, "tiny.toml", "--plugin", "simple.py", "--quiet", "--out", str(self.root)]
+        if command != "run":
+            what = [command, str(self.root)]
+        # Byte code would otherwise be another thing that is being written.
+        environment = os.environ | {"PYTHONDONTWRITEBYTECODE": "1"}
+        if sabotage:
+            environment |= {"SABOTAGE": sabotage, "PYTHONPATH": str(HERE / "sabotage")}
+        return subprocess.Popen(
+            [BENCH, *what, *map(str, arguments)],
+            cwd=self.folder,
+            text=True,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+            env=environment,
+            start_new_session=True,
+        )
+
+    def finish(self, process):
+        """Waits; returns exit status, output and error."""
+        out, err = process.communicate(timeout=120)
+        assert "Traceback" not in err, err
+        assert self.deserted(), self.alive()
+        return process.returncode, out, err
+
+    def run(self, *arguments, **options):
+        """Starts a run, and waits."""
+        return self.finish(self.start(*arguments, **options))
+
+    def alive(self):
+        """Command lines of the processes that work in the folder."""
+        found = []
+        for process in psutil.process_iter():
+            with suppress(psutil.Error):
+                if process.cwd() == str(self.folder) and process.status() != "zombie":
+                    found.append(process.cmdline())
+        return found
+
+    def deserted(self, seconds=5.0):
+        """Whether all of them are gone in time."""
+        end = time.monotonic() + seconds
+        while found := self.alive():
+            if time.monotonic() > end:
+                return not found
+            time.sleep(0.05)
+        return True
+
+    def finished(self):
+        """Digest and time of every file of finished work."""
+        if not self.root.exists():
+            return {}
+        store = Store.open(self.root)
+        found = {}
+        for part in ("fits", "predictions", "scores", "simulations"):
+            for key in store.keys(part):
+                entry = store.read(key)
+                done = part == "simulations" or (entry and entry.record.get("status") == "done")
+                if entry is None or not done:
+                    continue
+                for suffix in ("json", "safetensors"):
+                    path = self.root / f"{key}.{suffix}"
+                    if path.exists():
+                        digest = hashlib.sha256(path.read_bytes()).hexdigest()
+                        found[f"{key}.{suffix}"] = digest, path.stat().st_mtime_ns
+        return found
+
+    def arrays(self):
+        """Digests of all arrays."""
+        return {k: d for k, (d, _) in self.finished().items() if k.endswith(".safetensors")}
+
+    def table(self):
+        """The leaderboards without what a clock has measured."""
+        rows = csv.DictReader(io.StringIO((self.root / "leaderboard.csv").read_text()))
+        return [row for row in rows if "seconds" not in row["quantity"]]
+
+    def litter(self):
+        """Files that are neither results nor locks."""
+        return [p for p in self.root.rglob(".*") if p.is_file()]
+
+
+@pytest.fixture(scope="session")
+def undisturbed(tmp_path_factory):
+    """A run that nothing disturbed."""
+    place = Place(tmp_path_factory.mktemp("undisturbed"))
+    status, _, err = place.run()
+    assert status == 0, err
+    return place
+
+
+@pytest.fixture
+def place(undisturbed, tmp_path):
+    """A place for a run that something will disturb."""
+    return Place(tmp_path / "place")
+
+
+@pytest.fixture
+def same(undisturbed):
+    """Asserts that a place holds what the undisturbed run has made."""
+
+    def check(place):
+        assert place.arrays() == undisturbed.arrays()
+        assert place.table() == undisturbed.table()
+
+    return check

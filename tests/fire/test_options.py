@@ -20,7 +20,6 @@ import pytest
 from hypothesis import example, given
 from hypothesis import strategies as st
 
-import bench.contracts
 import bench.stages.store
 import bench.stages.tune
 import bench.studies.features
@@ -192,7 +191,8 @@ def test_keys_of_presets(place, values):
         assert allowed, preset
         made = preset.model_dump(mode="json")
         for key in values.keys() - {"plans"}:
-            assert made[key] == values[key]
+            asked = values[key]
+            assert made[key] == (float(asked) if key.endswith("_limit") else asked)
         for plan, asked in zip(made["plans"], values.get("plans", made["plans"]), strict=True):
             assert asked.items() <= plan.items()
         assert Preset.model_validate(made) == preset
@@ -207,3 +207,244 @@ def test_files_that_are_no_presets(place, content):
         except UsageError as error:
             assert one_line(str(error)), str(error)
             raise
+
+
+# Options
+
+
+class Started(Exception):
+    """Something was about to be made or fetched."""
+
+
+@pytest.fixture(scope="module")
+def shell(tmp_path_factory):
+    """Runs commands in this process, in a folder of their own, and stops before any work."""
+    folder = tmp_path_factory.mktemp("shell")
+    shutil.copy(PLUGINS / "simple.py", folder)
+    (folder / "tiny.toml").write_text(
+        'tasks = ["gaussians-far"]\nmethods = ["simple"]\nplans = [{kind = "heldout"}]\n'
+    )
+    folder.joinpath("made").mkdir()
+    before = sorted(folder.rglob("*"))
+
+    def start(self, *arguments, **options):
+        raise Started
+
+    def run(*arguments):
+        """Returns exit status, standard output and error; status None if work would begin."""
+        out, err = io.StringIO(), io.StringIO()
+        status = 0
+        with pytest.MonkeyPatch.context() as patch:
+            patch.chdir(folder)
+            patch.setattr(sys, "argv", ["bench", *arguments])
+            patch.setattr(sys, "stdout", out)
+            patch.setattr(sys, "stderr", err)
+            patch.setattr(bench.stages.store.Store, "__init__", start)
+            patch.setattr(bench.stages.store.Store, "write_bytes", start)
+            patch.setattr(bench.studies.features, "tests", start)
+            patch.setattr(type(REGISTRY.task("higgs-fair").data), "fetch", start)
+            try:
+                program()
+            except SystemExit as error:
+                status = error.code
+        if "unexpected Started" in err.getvalue():
+            status = None
+        assert sorted(folder.rglob("*")) == before
+        return status, out.getvalue(), err.getvalue()
+
+    run("list")  # imports what is imported late
+    return run
+
+
+def an_integer(low=1, high=MILLION):
+    def allowed(text):
+        try:
+            return low <= int(text) <= high
+        except ValueError:
+            return False
+
+    return allowed
+
+
+def names(kind):
+    return lambda pattern: bool(fnmatch.filter(REGISTRY.names(kind), pattern))
+
+
+def one_of(*allowed):
+    return lambda text: text in allowed
+
+
+def never(text):
+    return False
+
+
+def a_method(pattern):
+    found = re.fullmatch(r"ensemble\(\s*([^\s,()]+)\s*,\s*(\d{1,4})\s*\)", pattern)
+    if found and int(found[2]) < 2:
+        return False
+    name, colon, configuration = (found[1] if found else pattern).partition(":")
+    methods = fnmatch.filter([*REGISTRY.names("methods"), "simple"], name)
+    if found and "exact" in methods and fnmatch.fnmatchcase("default", configuration or "*"):
+        return False  # it has one member
+    labels = [
+        c
+        for m in methods
+        for c in (["default", "same", "wide", "slow"] if m == "simple" else REGISTRY.method(m).configurations)
+    ]
+    return bool(methods) and (not colon or bool(fnmatch.filter(labels, configuration)))
+
+
+def a_folder(text):
+    return text != "" and len(text) < 200
+
+
+COMMANDS = {  # how it begins, what else is allowed, and whether then it makes something
+    "run": (
+        ["run", "tiny.toml", "--plugin", "simple.py"],
+        {
+            "--task": names("tasks"),
+            "--method": a_method,
+            "--members": an_integer(1, 10_000),
+            "--budget": an_integer(1, 10**12),
+            "--seed": an_integer(0, 2**31 - 1),
+            "--device": one_of("auto", "cpu"),
+            "--workers": an_integer(1, 1024),
+            "--out": a_folder,
+            "--plugin": never,
+        },
+    ),
+    "tune": (
+        ["tune", "lre", "--task", "gaussians-far"],
+        {
+            "--task": one_of("gaussians-far", "gaussians-near", "gaussians-*", "higgs"),
+            "--budget": an_integer(1, 10**12),
+            "--epochs": an_integer(9, MILLION),
+            "--rungs": an_integer(1, 3),
+            "--members": an_integer(1, 10_000),
+            "--seed": an_integer(0, 2**31 - 1),
+            "--workers": an_integer(1, 1024),
+            "--device": one_of("auto", "cpu"),
+            "--out": a_folder,
+            "--plugin": never,
+        },
+    ),
+    "study bootstrap-k": (
+        ["study", "bootstrap-k"],
+        {
+            "--task": one_of("gaussians-far", "gaussians-near", "gaussians-*", "gp", "sis"),
+            "--k": an_integer(),
+            "--observations": an_integer(),
+            "--sets": an_integer(2),
+            "--bootstraps": an_integer(2),
+            "--independent": an_integer(),
+            "--seed": an_integer(0, 2**31 - 1),
+            "--workers": an_integer(1, 1024),
+            "--out": a_folder,
+            "--plugin": never,
+        },
+    ),
+    "study features": (
+        ["study", "features", "--observed", "higgs", "--model", "higgs"],
+        {
+            "--observed": one_of("higgs"),
+            "--model": one_of("higgs"),
+            "--events": an_integer(10, 10_000),
+            "--permutations": an_integer(9, MILLION),
+            "--seed": an_integer(0, 2**31 - 1),
+            "--out": None,  # is looked at in the end
+            "--plugin": never,
+        },
+    ),
+    "study equivalence": (["study", "equivalence"], {"": never, "--out": None}),
+    "status": (["status"], {"": never}),
+    "score": (["score"], {"": never, "--workers": never, "--plugin": never}),
+    "leaderboard": (
+        ["leaderboard", "made"],
+        {"--task": never, "--format": never, "--plugin": never, "": never},
+    ),
+    "list": (["list"], {"": one_of("tasks", "methods", "metrics", "presets"), "--plugin": never}),
+    "data fetch": (
+        ["data", "fetch", "higgs-fair"],
+        {"--from": lambda text: True, "--plugin": never, "": never},
+    ),
+    "data status": (["data", "status"], {"--plugin": never, "": never}),
+    "": ([], {"": never}),
+}
+ODD = [
+    *("", " ", "0", "1", "2", "7", "-1", "1e3", "0x10", "1_0", "١", " 5 ", "nan", "inf", "3.0"),
+    *("10000", "10001", "1000000", "1000001", str(2**31 - 1), str(2**31), "9" * 40, "9" * 5000),
+    *("../..", "/", ".", "~", "made", "*", "**", "[", "[!a]", "?", "{}", "%s", "$(id)", "a\nb"),
+    *("<script>", "\x1b[2J", "\x9b2J", "\u202e", "\udcff", "x" * 300, "x" * 9000),
+    *("ü", "'", '"', "\\", "lre", "lre:tuned", "lre:", ":", "exact", "simple", "ensemble(lre,2)"),
+    *("ensemble(lre,1)", "ensemble(exact,2)", "ensemble(lre,9999)", "ensemble(,2)", "ensemble(("),
+    *("gaussians-far", "gaussians-*", "gp", "cpu", "cuda", "auto", "csv", "tasks", "higgs"),
+]
+words = st.characters(exclude_categories=["Cs"], exclude_characters="\0")  # as a system hands on
+odd = st.sampled_from(ODD) | st.text(words, max_size=8) | st.integers().map(str)
+
+
+def told(err):
+    """The one line that is said, or fails."""
+    assert err.startswith("bench: "), err
+    assert err.endswith("\n")
+    line = err.removesuffix("\n")
+    assert one_line(line), line
+    assert line.isprintable(), line
+    assert "bench: unexpected" not in line, line
+    return line
+
+
+HELP = ("-h", "--help", "--version", "--debug", "--overwrite", "--quiet", "--multinomial")
+
+
+def test_every_option_is_tried():
+    def walk(command, path=()):
+        if isinstance(command, click.Group):
+            for name, inner in command.commands.items():
+                yield from walk(inner, (*path, name))
+        else:
+            yield " ".join(path), {
+                p.opts[-1] for p in command.params if isinstance(p, click.Option) and not p.is_flag
+            }
+
+    for path, options in walk(cli):
+        assert options == set(COMMANDS[path][1]) - {""}, path
+
+
+@given(data=st.data(), command=st.sampled_from(sorted(COMMANDS)))
+def test_options(shell, data, command):
+    begin, options = COMMANDS[command]
+    given_options = data.draw(st.lists(st.sampled_from(sorted(options)), min_size=1, max_size=3, unique=True))
+    arguments, right, sure = list(begin), True, True
+    for option in given_options:
+        value = data.draw(odd)
+        if option == "" and value.startswith("-"):
+            value = f"x{value}"
+        allowed = options[option]
+        if allowed is None:
+            sure = False
+        elif not allowed(value):
+            right = False
+        if option:
+            arguments += data.draw(st.sampled_from([[option, value], [f"{option}={value}"]]))
+        else:
+            arguments.append(value)
+    status, _, err = shell(*arguments)
+    if right and (command in ("list", "data status") or not sure):
+        return
+    if right:
+        assert status is None, (status, err)
+    else:
+        assert status == 2, (status, err)
+        told(err)
+
+
+@given(arguments=st.lists(odd | st.sampled_from(["run", "tiny.toml", "study", "--out"]), max_size=5))
+def test_words(shell, arguments):
+    if set(arguments) & set(HELP):
+        return
+    status, out, err = shell(*arguments)
+    assert status in (None, 0, 2)
+    if status == 2:
+        told(err)
+        assert out == ""
