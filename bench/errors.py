@@ -15,6 +15,14 @@ def printable(text: str) -> str:
     return "".join(c if c.isprintable() else repr(c)[1:-1] for c in line)
 
 
+def message_of(error: BaseException) -> str:
+    """An exception's message on one line; a plugin's may be one that fails to give it."""
+    try:
+        return " ".join(str(error).split())
+    except Exception:
+        return "(its message cannot be shown)"
+
+
 class BenchError(Exception):
     """Base of the suite's errors; the command line prints it without a traceback (exit 1)."""
 

@@ -34,11 +34,13 @@ def open_results(folder: str | None) -> "Store":
 
 def damaged(store: "Store") -> list[str]:
     """Says which of the records that the rest hangs on are damaged, one line each."""
+    from bench.stages import records
+
     keys = ["run", *store.keys("plans"), *(k for k in store.keys("fits") if k.endswith("/fit"))]
     return [
         f"{store.root / key}.json; `bench run` makes it anew"
         for key in keys
-        if store.record(key) is None
+        if records.read(store, key) is None
     ]
 
 

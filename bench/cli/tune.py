@@ -28,7 +28,11 @@ if TYPE_CHECKING:
 @click.option("--epochs", type=COUNT, default=9, show_default=True, help="Last rung.")
 @click.option("--rungs", type=click.IntRange(1, 10), default=3, show_default=True)
 @click.option(
-    "--members", type=click.IntRange(1, 10_000), default=2, show_default=True, help="In the last rung."
+    "--members",
+    type=click.IntRange(1, 10_000),
+    default=2,
+    show_default=True,
+    help="In the last rung.",
 )
 @click.option("--seed", type=SEED, default=0, show_default=True)
 @click.option("--workers", type=WORKERS, help="Worker processes.  [default: the cores]")

@@ -7,10 +7,12 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from bench.stages import records
 from bench.stages.cells import label
 from bench.stages.store import Store
 
-_IDENTIFIES = {"task", "method", "configuration", "oracle", "identity"}
+_IDENTIFIES = ("task", "method", "configuration", "oracle", "identity")
+_SETS = {"point", "set", "block"}
 
 
 @dataclass
@@ -67,11 +69,12 @@ class Results:
 
     def __init__(self, store: Store) -> None:
         self.store = store
-        self.run: dict[str, Any] = store.record("run") or {}
+        self.run: dict[str, Any] = records.read(store, "run") or {}
         self.fits: list[Fit] = []
         self.plans: dict[str, dict[str, Any]] = {}
+        self._datasets: dict[tuple[str, str], dict[str, NDArray[Any]]] = {}
         for key in store.keys("plans"):
-            record = store.record(key)
+            record = records.read(store, key)
             if record is not None:
                 self.plans[key.removeprefix("plans/")] = record
         for key in store.keys("fits"):
@@ -79,17 +82,17 @@ class Results:
                 self._read_fit(key)
 
     def _read_fit(self, key: str) -> None:
-        record = self.store.record(key)
-        if record is None or not set(record) >= _IDENTIFIES:
-            return
+        record = records.read(self.store, key)
         folder = key.removeprefix("fits/").removesuffix("/fit")
+        if record is None or not _belongs(record, folder):
+            return
         fit = Fit(folder=folder, **{name: record[name] for name in _IDENTIFIES})
         for member_key in self.store.keys(f"fits/{folder}"):
             found = re.fullmatch(r"member-(\d+)", member_key.rsplit("/", 1)[1])
             if found is None:
                 continue
             number = int(found[1])
-            member = self.store.record(member_key)
+            member = records.read(self.store, member_key)
             if member is None:
                 fit.failed[number] = "its record is damaged; run again"
             elif member.get("status") == "done":
@@ -103,27 +106,50 @@ class Results:
         members, rows = [], []
         undefined: dict[str, str] = {}
         for number in sorted(fit.members):
-            entry = self.store.read(f"scores/{fit.folder}/{plan}/member-{number:03d}")
-            if entry is not None and entry.record.get("status") == "done":
+            key = f"scores/{fit.folder}/{plan}/member-{number:03d}"
+            record, entry = records.read(self.store, key), self.store.read(key)
+            if record is None or entry is None or record["status"] != "done":
+                continue
+            if self._same_datasets(fit.task, plan, entry.arrays):
                 members.append(number)
                 rows.append(entry.arrays)
-                undefined |= entry.record.get("undefined", {})
+                undefined |= record.get("undefined", {})
         if not rows:
             return None
-        common = set.intersection(*(set(r) for r in rows)) - {"point", "set", "block"}
+        common = set.intersection(*(set(r) for r in rows)) - _SETS
         values = {name: np.stack([r[name] for r in rows]) for name in sorted(common)}
         block = rows[0].get("block", rows[0]["set"])  # older scores have sets of their own alone
         return Scores(tuple(members), rows[0]["point"], block, values, undefined)
+
+    def _same_datasets(self, task: str, plan: str, arrays: dict[str, NDArray[Any]]) -> bool:
+        """Whether scores are numbers of the very datasets that others on this plan are of."""
+        if not {"point", "set"} <= set(arrays):
+            return False
+        sets = {name: arrays[name] for name in _SETS if name in arrays}
+        shape = sets["set"].shape
+        if len(shape) != 1 or any(
+            array.shape != shape or array.dtype != (np.int64 if name in sets else np.float64)
+            for name, array in arrays.items()
+        ):
+            return False
+        known = self._datasets.setdefault((task, plan), sets)
+        return all(np.array_equal(known[name], sets[name]) for name in ("point", "set"))
 
     def failures(self, fit: Fit) -> dict[str, str]:
         """One-line reasons of every member's failed fit or prediction, by what failed."""
         reasons = {f"fit of member {m}": reason for m, reason in sorted(fit.failed.items())}
         for stage in ("predictions", "scores"):
             for key in self.store.keys(f"{stage}/{fit.folder}"):
-                record = self.store.record(key)
-                if record is not None and record.get("status") in ("failed", "n/a"):
+                record = records.read(self.store, key)
+                if record is not None and record["status"] in ("failed", "n/a"):
                     plan, member = key.rsplit("/", 2)[1:]
                     reasons[f"{stage[:-1]} of {member.replace('-', ' ')} on {plan}"] = str(
                         record.get("error")
                     )
         return reasons
+
+
+def _belongs(record: dict[str, Any], folder: str) -> bool:
+    """Whether a folder of a fit is called as fits like this one are."""
+    task, method = re.escape(record["task"]), re.escape(record["method"])
+    return re.fullmatch(rf"{task}/(ensemble-\d+-)?{method}-[\w-]+", folder) is not None

@@ -17,7 +17,7 @@ from bench.contracts import (
 )
 from bench.errors import BudgetExceeded, NotApplicable
 from bench.numerics.seeds import digest, generator
-from bench.stages.datasets import observations_of
+from bench.stages.datasets import observations_of, simulate
 from bench.stages.store import Store
 
 TrainingData = Literal["fresh", "shared", "bootstrap"]
@@ -98,7 +98,7 @@ class SimulationBank:
         def make(
             rng: torch.Generator, count: int, of: Callable[[str], torch.Generator]
         ) -> dict[str, Tensor]:
-            return _simulate(source, contexts(count, rng), of(component), score)
+            return _simulate(self.task, source, contexts(count, rng), of(component), score)
 
         return self._gather(n, stream, split, make, score)
 
@@ -121,7 +121,7 @@ class SimulationBank:
             for k, (name, component) in enumerate(components.items()):
                 rows = label == k
                 if bool(rows.any()):
-                    x[rows] = component.simulate(context[rows], of(name)).float()
+                    x[rows] = simulate(self.task, component, context[rows], of(name))
             return {"x": x, "context": context}
 
         return self._gather(n, stream, split, make, score=False)
@@ -220,9 +220,9 @@ class SimulationBank:
 
 
 def _simulate(
-    source: Component, context: Tensor, rng: torch.Generator, score: bool
+    task: Task, source: Component, context: Tensor, rng: torch.Generator, score: bool
 ) -> dict[str, Tensor]:
-    x = source.simulate(context, rng).float()
+    x = simulate(task, source, context, rng)
     out = {"x": x, "context": context.contiguous()}
     if score:
         assert isinstance(source, HasScore)

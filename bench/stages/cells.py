@@ -63,6 +63,11 @@ class Cell:
         ensemble = f"ensemble-{self.size}-" if self.size > 1 else ""
         return f"{self.task}/{ensemble}{self.method}-{self.key}"
 
+    @property
+    def fit_record(self) -> str:
+        """Key of what says what its fits are."""
+        return f"fits/{self.folder}/fit"
+
     def fit_key(self, member: int) -> str:
         """Key of a member's fit."""
         return f"fits/{self.folder}/member-{member:03d}"

@@ -5,20 +5,20 @@ import re
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import asdict
-from typing import Any
+from typing import Any, get_args
 
 from torch import Tensor
 
-from bench.contracts import Method, Metric, ParameterSpace, Task
-from bench.errors import NotApplicable, PluginError, UsageError
+from bench.contracts import Method, Metric, ParameterSpace, PlanKind, Task
+from bench.errors import NotApplicable, PluginError, UsageError, message_of
 from bench.numerics.seeds import canonical_json
 
-_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._+-]{0,63}")  # it names files, and patterns match it
+NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._+-]{0,63}")  # it names files, and patterns match it
 
 
 def one_line(error: BaseException) -> str:
     """An exception's type and message, without line breaks."""
-    return " ".join(f"{type(error).__name__}: {error}".split())
+    return f"{type(error).__name__}: {message_of(error)}"
 
 
 @contextmanager
@@ -30,9 +30,9 @@ def blamed_on(where: str) -> Iterator[None]:
     """
     try:
         yield
-    except (PluginError, NotApplicable, UsageError):
+    except (PluginError, NotApplicable, UsageError, KeyboardInterrupt):
         raise
-    except (Exception, SystemExit) as error:
+    except BaseException as error:
         raise PluginError(f"{where}: {one_line(error)}") from error
 
 
@@ -46,16 +46,26 @@ def check(kind: str, name: str, loaded: Any) -> None:
         _check_task(loaded)
     elif kind == "methods":
         _check_method(loaded)
-    elif kind == "metrics" and not isinstance(loaded, Metric):
-        raise PluginError(f"it is not a bench.contracts.Metric but {type(loaded).__name__}")
+    elif kind == "metrics":
+        _check_metric(loaded)
     if kind == "presets":
         return
     if loaded.name != name:
         raise PluginError(f"it calls itself {loaded.name!r}; the two names must agree")
-    if not _NAME.fullmatch(name):
+    if not NAME.fullmatch(name):
         raise PluginError(
             "a name is up to 64 letters, digits or . _ + -, and begins with a letter or digit"
         )
+
+
+def _check_metric(metric: Any) -> None:
+    if not isinstance(metric, Metric):
+        raise PluginError(f"it is not a bench.contracts.Metric but {type(metric).__name__}")
+    if not callable(metric.compute):
+        raise PluginError("its compute cannot be called")
+    plans = metric.plans
+    if not isinstance(plans, tuple) or not {*plans} <= {*get_args(PlanKind)}:
+        raise PluginError(f"its plans are {plans!r}, and must be some of {get_args(PlanKind)}")
 
 
 def _check_task(task: Any) -> None:
@@ -102,7 +112,7 @@ def _check_method(method: Any) -> None:
     for name in ("fit", "restore", "fit_component", "restore_component"):
         _check_signature(method, name)
     names = method.configurations
-    if not names or not all(isinstance(n, str) and _NAME.fullmatch(n) for n in names):
+    if not names or not all(isinstance(n, str) and NAME.fullmatch(n) for n in names):
         raise PluginError(f"its configurations must be settings by name, and are {names!r}")
 
 

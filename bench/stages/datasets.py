@@ -23,7 +23,7 @@ from bench.contracts import (
     Split,
     Task,
 )
-from bench.errors import NotApplicable, PluginError
+from bench.errors import NonFiniteError, NotApplicable, PluginError
 from bench.numerics.seeds import generator
 
 
@@ -179,11 +179,31 @@ def events(
     context = task.space.context_of(theta).float()
     return torch.cat(
         [
-            component.simulate(context.expand(count, -1), rng).float()
+            simulate(task, component, context.expand(count, -1), rng)
             for component, count in zip(sources, counts, strict=True)
             if count
         ]
     )
+
+
+def simulate(task: Task, component: Component, context: Tensor, rng: torch.Generator) -> Tensor:
+    """Simulates one observation per context, (n, \\*event) float32, as the contract promises.
+
+    Raises:
+        PluginError: if the shape is another one.
+        NonFiniteError: if a number is not finite.
+    """
+    x = component.simulate(context, rng)
+    expected = (len(context), *task.event_shape)
+    if not isinstance(x, Tensor) or tuple(x.shape) != expected:
+        came = tuple(x.shape) if isinstance(x, Tensor) else type(x).__name__
+        raise PluginError(
+            f"a component of {task.name} simulated {came}; the contract is {expected}"
+        )
+    x = x.float()
+    if not bool(torch.isfinite(x).all()):
+        raise NonFiniteError(f"a component of {task.name} simulated NaN or infinite numbers")
+    return x
 
 
 def describe(sets_seen: list[EventsOfSet]) -> Datasets:

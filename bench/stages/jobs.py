@@ -15,14 +15,14 @@ from pydantic import TypeAdapter
 
 import bench
 from bench.contracts import Method, Plan, Run, Surrogate, Task
-from bench.errors import NonFiniteError, PluginError, StoreError
+from bench.errors import NonFiniteError, PluginError, StoreError, message_of
 from bench.numerics.seeds import digest, generator
 from bench.stages.bank import SimulationBank, features_of
 from bench.stages.cells import Cell
 from bench.stages.ensemble import Ensemble
 from bench.stages.predict import load, predict
 from bench.stages.registry import Kind, Registry
-from bench.stages.score import score
+from bench.stages.score import Prediction, score
 from bench.stages.store import Entry, Store
 
 Report = Callable[..., None]
@@ -277,26 +277,41 @@ def score_member(
         truth_key = None if truth is None else truth.prediction_key(folder, 0)
         exact = store.read(truth_key) if truth_key and is_done(store, truth_key) else None
         task = registry.task(cell.task)
-        predictions = [
-            None if entry is None else load(task, _plan(plan), entry.arrays)
-            for entry in (own, exact)
-        ]
-        arrays, undefined = score([], *predictions)
+
+        def predictions() -> list[Prediction | None]:
+            return [
+                None
+                if entry is None
+                else load(task, _plan(plan), {k: v.copy() for k, v in entry.arrays.items()})
+                for entry in (own, exact)
+            ]
+
+        given = predictions()
+        arrays, undefined = score([], *given)
         broken: dict[str, str] = {}
-        for metric in registry.metrics():
-            if plan["kind"] not in metric.plans:
-                continue
+
+        def save() -> None:
+            done = None if broken or waiting else inputs
+            record = _done(member=member, inputs=done, undefined=undefined | broken)
+            store.write(key, record, arrays)
+
+        waiting = [m for m in registry.metrics() if plan["kind"] in m.plans]
+        plugins = {m.name for m in waiting if registry.item("metrics", m.name).plugin_hash}
+        waiting.sort(key=lambda m: m.name in plugins)
+        while waiting:
+            metric = waiting[0]
+            if metric.name in plugins:  # it may not return, and may write into what it is given
+                save()
+                given = predictions()
             try:
-                more, reasons = score([metric], *predictions)
+                more, reasons = score([metric], *given)
             except PluginError as error:
-                broken[metric.name] = " ".join(str(error).split())
+                broken[metric.name] = message_of(error)
             else:
                 arrays |= more
                 undefined |= reasons
-        record = _done(
-            member=member, inputs=None if broken else inputs, undefined=undefined | broken
-        )
-        store.write(key, record, arrays)
+            waiting.pop(0)
+        save()
     return broken or "done"
 
 

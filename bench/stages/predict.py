@@ -29,7 +29,7 @@ from bench.numerics.intervals import summarise
 from bench.numerics.seeds import generator
 from bench.numerics.surface import EventSet, LogRatio, zoom
 from bench.stages.bank import SimulationBank
-from bench.stages.datasets import EventsOfSet, describe, number_of_sets, sets
+from bench.stages.datasets import EventsOfSet, describe, number_of_sets, sets, simulate
 from bench.stages.store import Store
 
 EVALUATION = 1
@@ -207,7 +207,7 @@ def _held_out(
             if isinstance(component, FiniteComponent):
                 component = component.block(len(contexts) - 1, plan.contexts)
             rng = generator("held out", task.name, task.version, seed, name, len(contexts))
-            x = component.simulate(raw[:1].cpu().expand(plan.events, -1), rng).float().to(device)
+            x = simulate(task, component, raw[:1].cpu().expand(plan.events, -1), rng).to(device)
             rng_rows.append(_log_ratio(task, surrogate, x, raw)[:, k])
         around_own = torch.stack(rng_rows, 1).double()  # (members, K, n, 1 + 2 d)
         own.append(around_own[..., 0])

@@ -169,7 +169,9 @@ def _preset_items(point: EntryPoint, failures: dict[str, str]) -> list[Item]:
     try:
         package = files(point.value)
         found = [f for f in package.iterdir() if f.name.endswith(".toml")]
-    except (Exception, SystemExit) as error:  # importing a package runs its code
+    except KeyboardInterrupt:
+        raise
+    except BaseException as error:  # importing a package runs its code
         failures[f"presets {point.name} ({point.value})"] = one_line(error)
         return []
     return [
@@ -197,7 +199,9 @@ def _plugin_items(path: Path, failures: dict[str, str]) -> list[Item]:
     try:
         with redirect_stdout(sys.stderr):  # standard output is for what was asked for
             module = sys.modules.get(module_name) or _import(module_name, path)
-    except (Exception, SystemExit) as error:
+    except KeyboardInterrupt:
+        raise
+    except BaseException as error:
         _log.debug("plugin %s", path, exc_info=True)
         failures[f"plugin {path}"] = one_line(error)
         return []

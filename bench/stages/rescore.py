@@ -1,11 +1,12 @@
 """Plans the scores of every saved prediction of a results folder."""
 
 import re
+from dataclasses import fields
 
 from pydantic import TypeAdapter
 
 from bench.contracts import Plan
-from bench.stages import jobs
+from bench.stages import jobs, records
 from bench.stages.cells import Cell, truth_among
 from bench.stages.execute import Planned
 from bench.stages.registry import Registry
@@ -18,16 +19,18 @@ def plan_scores(store: Store, registry: Registry) -> list[Planned]:
     place = jobs.Place(str(store.root.absolute()), registry.plugins, "cpu", 0.0)
     cells: dict[str, Cell] = {}
     for key in store.keys("fits"):
-        record = store.record(key) if key.endswith("/fit") else None
-        if record is not None:
-            cell = Cell(**record)
+        if not key.endswith("/fit") or records.read(store, key) is None:
+            continue
+        record = store.record(key) or {}
+        cell = Cell(**{f.name: record[f.name] for f in fields(Cell)})
+        if key == cell.fit_record:
             cells[cell.folder] = cell
     planned = []
     for folder, cell in sorted(cells.items()):
         truth = truth_among(c for c in cells.values() if c.task == cell.task)
         for key in store.keys(f"predictions/{folder}"):
             plan_folder, name = key.rsplit("/", 2)[1:]
-            plan = store.record(f"plans/{plan_folder}")
+            plan = records.read(store, f"plans/{plan_folder}")
             number = re.fullmatch(r"member-(\d+)", name)
             if plan is None or number is None or not jobs.is_done(store, key):
                 continue

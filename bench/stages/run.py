@@ -102,7 +102,7 @@ class BenchmarkRun:
         )
         for cell in self.cells:
             self.store.write(
-                f"fits/{cell.folder}/fit",
+                cell.fit_record,
                 {
                     "task": cell.task,
                     "method": cell.method,

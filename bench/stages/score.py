@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from bench.contracts import HeldOutPrediction, LikelihoodPrediction, Metric
-from bench.errors import PluginError
+from bench.errors import PluginError, message_of
 
 Prediction = LikelihoodPrediction | HeldOutPrediction
 
@@ -42,15 +42,15 @@ def score(
             undefined[metric.name] = "needs an exact likelihood, and there is none"
             continue
         try:
-            contributions = metric.compute(prediction, truth)
-        except Exception as error:
+            contributions = dict(metric.compute(prediction, truth))
+            found = {key: np.asarray(v, dtype=np.float64) for key, v in contributions.items()}
+        except (Exception, SystemExit) as error:
             raise PluginError(
-                f"metric {metric.name!r} fails: {type(error).__name__}: {error}"
+                f"metric {metric.name!r} fails: {type(error).__name__}: {message_of(error)}"
             ) from error
-        if not contributions:
+        if not found:
             undefined[metric.name] = "not defined for this method"
-        for key, values in contributions.items():
-            values = np.asarray(values, dtype=np.float64)
+        for key, values in found.items():
             if values.shape != number.shape:
                 raise PluginError(
                     f"metric {metric.name!r} returned shape {values.shape} for {key!r}; "

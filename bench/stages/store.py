@@ -2,8 +2,9 @@
 
 An entry is a record (JSON) and, where there are arrays, a safetensors file beside it. The record
 holds the checksum of the arrays' file and of itself, and is written last: an entry without a sound
-record does not exist, and is made again. Nothing is ever unpickled. Folders may come from others:
-only regular files of a reasonable size are read, and no symbolic link is followed out of the folder.
+record does not exist, and is made again; nor does one that was copied from under another key.
+Nothing is ever unpickled. Folders may come from others: only regular files of a reasonable size are
+read, and no symbolic link is followed out of the folder.
 """
 
 import contextlib
@@ -90,7 +91,7 @@ class Store:
         Raises:
             StoreError: if the disk refuses, or it is too large to be read again.
         """
-        body = dict(record)
+        body = {**record, "key": key}
         if arrays:
             payload = save_arrays({k: np.ascontiguousarray(v) for k, v in arrays.items()})
             body["arrays_sha256"] = hashlib.sha256(payload).hexdigest()
@@ -126,7 +127,8 @@ class Store:
         try:
             body = json.loads(self._content(f"{key}.json"))
             claimed = body.pop("record_sha256")
-            return body if digest(body) == claimed else None
+            sound = digest(body) == claimed and body.pop("key", key) == key
+            return body if sound else None
         except (OSError, ValueError, KeyError, AttributeError, TypeError, RecursionError):
             return None
 
@@ -141,12 +143,9 @@ class Store:
             payload = self._content(f"{key}.safetensors")
             if hashlib.sha256(payload).hexdigest() != record["arrays_sha256"]:
                 return None
-            arrays = load_arrays(payload)
+            return Entry(record, load_arrays(payload))
         except (OSError, SafetensorError, ValueError, KeyError):  # KeyError: of unknown dtypes
             return None
-        for array in arrays.values():
-            array.flags.writeable = False  # what one metric alters, the next one would take
-        return Entry(record, arrays)
 
     def keys(self, prefix: str) -> list[str]:
         """Keys that have a record under a folder, sorted; their soundness is not checked."""

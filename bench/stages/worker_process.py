@@ -21,6 +21,8 @@ from multiprocessing import resource_tracker
 from multiprocessing.connection import Connection, wait
 from typing import Any
 
+from bench.errors import message_of
+
 Fields = dict[str, Any]
 
 _ENVIRONMENT = {
@@ -84,6 +86,7 @@ def serve(connection: Connection) -> None:
 def _perform(payload: bytes, send: Callable[[bytes], None]) -> bytes:
     """Run one job; return the message that ends it, with nothing else left in memory."""
     last, start = float("-inf"), time.perf_counter()
+    before: Fields = {}
 
     def report(**fields: Any) -> None:
         """Send the fields to the parent, unless the last message was a moment ago."""
@@ -101,12 +104,58 @@ def _perform(payload: bytes, send: Callable[[bytes], None]) -> bytes:
             torch.set_num_threads(1)
             torch.set_default_dtype(torch.float32)
             torch.set_grad_enabled(True)
+        before = _shared_state()
         start = time.perf_counter()
         value = function(report=report, **arguments)
-        seconds = time.perf_counter() - start
-        return _message("finished", status="done", value=value, seconds=seconds)
+        fields = {"status": "done", "value": value}
     except BaseException as error:  # sys.exit() too: the worker goes on
-        return _message("finished", seconds=time.perf_counter() - start, **failure(error))
+        fields = failure(error)
+    seconds = time.perf_counter() - start
+    ending = {"seconds": seconds, "spoilt": _is_spoilt(before)}
+    try:
+        return _message("finished", **ending, **fields)
+    except Exception as error:  # of a value that cannot be pickled
+        return _message("finished", **ending, **failure(error))
+
+
+def _is_spoilt(before: Fields) -> bool:
+    """Whether a job has left anything changed that was there before it."""
+    try:
+        now = _shared_state()
+        return any(now.get(name) != value for name, value in before.items())
+    except Exception:  # even what this takes
+        return True
+
+
+_SHARED = ("builtins", "math", "random", "numpy", "torch", "torch.nn", "torch.nn.functional")
+
+
+def _shared_state() -> Fields:
+    """What a job shares with those after it, and should leave as it was.
+
+    Besides settings, which object every public name stands for in modules that jobs use: the
+    suite's own and a few others.
+    """
+    state: Fields = {f"environment {name}": value for name, value in os.environ.items()}
+    state["recursion"] = sys.getrecursionlimit()
+    with suppress(OSError):  # of a folder that is gone
+        state["folder"] = os.getcwd()
+    for name, module in sorted(sys.modules.items()):
+        if name in _SHARED or name.startswith("bench."):
+            names = {k: id(v) for k, v in vars(module).items() if not k.startswith("_")}
+            state |= {f"{name}.{k}": v for k, v in names.items()}
+    if numpy := sys.modules.get("numpy"):
+        state["numpy errors"] = numpy.geterr()
+    if torch := sys.modules.get("torch"):
+        state["torch"] = (
+            str(torch.get_default_dtype()),
+            str(torch.get_default_device()),
+            torch.is_grad_enabled(),
+            torch.get_num_threads(),
+            torch.get_float32_matmul_precision(),
+            torch.are_deterministic_algorithms_enabled(),
+        )
+    return state
 
 
 def _message(kind: str, /, **fields: Any) -> bytes:
@@ -146,7 +195,7 @@ def failure(error: BaseException) -> Fields:
     """An exception as text, since the object itself may not survive pickling."""
     return {
         "status": "failed",
-        "error": " ".join(str(error).split()) or type(error).__name__,
+        "error": message_of(error) or type(error).__name__,
         "error_type": type(error).__name__,
         "traceback": "".join(traceback.format_exception(error)),
     }

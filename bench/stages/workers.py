@@ -188,7 +188,7 @@ class Workers:
             elif kind == "progress" and worker.job:
                 self.on_event(Event(worker.job.key, "progress", fields))
             elif kind == "finished":
-                return self._end(worker, fields)
+                return self._end(worker, fields, kill=fields.pop("spoilt"))
             elif kind == "unreadable":  # perhaps not its last message, so it cannot go on
                 return self._end(worker, fields, kill=True)
             elif kind == "closed":

@@ -155,7 +155,7 @@ def test_both_names_are_installed():
         ("run smoke --members x", "Invalid value for '--members': 'x' is not a valid integer"),
         ("run smoke --members", "Option '--members' requires an argument."),
         ("run smoke --budget -5", "option --budget = -5 is not allowed: it must be greater than"),
-        ("run smoke --workers 0", "Invalid value for '--workers': 0 is not in the range x>=1"),
+        ("run smoke --workers 0", "Invalid value for '--workers': 0 is not in the range 1<=x"),
         ("run smoke --seed -1", "option --seed = -1 is not allowed: it must be greater than or eq"),
         ("run smoke --device tpu", "option --device = \"tpu\" is not allowed: it must be 'auto', "),
         ("run smoke --plugin missing.py", "plugin {}/missing.py does not exist"),

@@ -87,6 +87,17 @@ OTHERS = [
 ]
 
 
+MEMBER = {
+    "status": "done",
+    "seconds": 1.0,
+    "stack": 1,
+    "calls": 1,
+    "parameters": 1,
+    "curves": {},
+    "environment": {"device": "cpu"},
+}
+
+
 def stored(
     path: Path, kinds: list[tuple[str, dict[str, object], float, dict[str, int]]]
 ) -> Results:
@@ -120,7 +131,7 @@ def stored(
                     "width/length": np.ones(4),
                 }
                 key = f"{folder}/heldout-1/member-{member:03d}"
-                store.write(f"fits/{folder}/member-{member:03d}", {"status": "done"}, {})
+                store.write(f"fits/{folder}/member-{member:03d}", MEMBER, {})
                 store.write(f"scores/{key}", {"status": "done"}, arrays)
     return Results(Store.open(path))
 

@@ -1,9 +1,11 @@
 """The store: atomic, checked, and never trusting what it reads."""
 
+import hashlib
 import json
 import os
 import threading
 import time
+from unittest.mock import ANY
 
 import numpy as np
 import pytest
@@ -11,6 +13,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from bench.errors import StoreError
+from bench.numerics.seeds import digest
 from bench.stages.store import Store
 
 ARRAYS = {
@@ -118,6 +121,95 @@ def test_arrays_of_another_entry_are_refused(store):
     assert store.read("a") is None
 
 
+def test_an_entry_of_another_key_is_refused(store):
+    store.write("a", {"member": 0}, {"w": np.ones(3)})
+    for suffix in ("json", "safetensors"):
+        (store.root / f"b.{suffix}").write_bytes((store.root / f"a.{suffix}").read_bytes())
+    assert store.record("a") == {"member": 0} | {"arrays_sha256": ANY}
+    assert store.record("b") is None
+
+
+def test_records_from_before_keys_were_noted_are_read(store):
+    body = {"status": "done"}
+    body["record_sha256"] = digest(body)
+    (store.root / "a.json").write_text(json.dumps(body))
+    assert store.record("a") == {"status": "done"}
+
+
+@pytest.mark.parametrize("lure", ["link", "folder", "pipe", "device", "sparse", "loop"])
+def test_only_regular_files_inside_the_folder_are_read(store, tmp_path, lure):
+    other = Store(tmp_path / "other")
+    other.write("fits/a", {"one": 1}, {"w": np.ones(3)})
+    fits = store.root / "fits"
+    fits.mkdir()
+    path = fits / "a.json"
+    if lure == "link":
+        path.symlink_to(other.root / "fits" / "a.json")
+    elif lure == "folder":
+        fits.rmdir()
+        fits.symlink_to(other.root / "fits")
+        with pytest.raises(StoreError, match=r"cannot write .*fits: it leads out of .*results"):
+            store.write("fits/b", {})
+        assert not (other.root / "fits" / "b.json").exists()
+    elif lure == "pipe":
+        os.mkfifo(path)
+    elif lure == "device":
+        path.symlink_to("/dev/zero")
+    elif lure == "sparse":
+        with path.open("wb") as file:
+            file.truncate(2**40)
+    else:
+        path.symlink_to(path)
+    assert store.record("fits/a") is None
+    assert store.read("fits/a") is None
+    assert store.keys("fits") == ([] if lure == "folder" else ["fits/a"])
+
+
+@pytest.mark.parametrize("key", ["../other/fits/a", "fits/../../other/fits/a", "/etc/x"])
+def test_keys_do_not_lead_out(store, tmp_path, key):
+    Store(tmp_path / "other").write("fits/a", {"one": 1})
+    assert store.record(key) is None
+    with pytest.raises(StoreError, match="it leads out of"):
+        store.write(key, {})
+
+
+def test_what_could_not_be_read_is_not_written(store, monkeypatch):
+    monkeypatch.setattr("bench.stages.store._LARGEST", {"json": 100, "safetensors": 1000})
+    with pytest.raises(StoreError, match=r"cannot write .*a\.safetensors: it would be larger than"):
+        store.write("a", {}, {"w": np.ones(1000)})
+    with pytest.raises(StoreError, match=r"cannot write .*a\.json: it would be larger than 100 by"):
+        store.write("a", {"text": "x" * 100})
+
+
+@pytest.mark.parametrize(
+    "header",
+    [
+        b'{"w": {"dtype": "F8_E4M3", "shape": [8], "data_offsets": [0, 8]}}',
+        b'{"w": {"dtype": "F64", "shape": [4611686018427387904, 4], "data_offsets": [0, 8]}}',
+        b'{"w": {"dtype": "F64", "shape": [2], "data_offsets": [0, 8]}}',
+        b"[" * 10_000,
+    ],
+)
+@pytest.mark.parametrize("length", [None, 2**63, 2**31])
+def test_hostile_headers(store, header, length):
+    payload = (length or len(header)).to_bytes(8, "little") + header + bytes(8)
+    store.write_bytes("a.safetensors", payload)
+    store.write("a", {"arrays_sha256": hashlib.sha256(payload).hexdigest()})
+    assert store.read("a") is None
+
+
+def test_stale_parts_are_swept_away(store):
+    store.write("fits/a", {})
+    old, new = (store.root / "fits" / f".part-{name}" for name in ("old", "new"))
+    for path in (old, new):
+        path.write_text("")
+    os.utime(old, (0, 0))
+    Store(store.root)
+    assert new.exists()
+    assert not old.exists()
+    assert store.record("fits/a") == {}
+
+
 def test_a_write_that_fails_leaves_the_old_entry_and_no_litter(store, monkeypatch):
     store.write("a", {"version": 1}, {"w": np.ones(3)})
 
@@ -201,8 +293,9 @@ def test_a_folder_is_left_as_it_was(tmp_path):
 
 def test_records_are_canonical(store):
     store.write("a", {"b": 1, "a": 2})
-    store.write("b", {"a": 2, "b": 1})
-    assert (store.root / "a.json").read_bytes() == (store.root / "b.json").read_bytes()
+    first = (store.root / "a.json").read_bytes()
+    store.write("a", {"a": 2, "b": 1})
+    assert (store.root / "a.json").read_bytes() == first
     assert json.loads((store.root / "a.json").read_text())["a"] == 2
     with pytest.raises(ValueError, match="Out of range float"):
         store.write("c", {"value": float("nan")})

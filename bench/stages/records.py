@@ -1,0 +1,131 @@
+"""What the records of a results folder must look like: folders may come from others.
+
+A record that is sound as a file and is none of these counts as damaged.
+"""
+
+import re
+from typing import Annotated, Any
+
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
+
+from bench.contracts import Plan
+from bench.errors import printable
+from bench.stages.check import NAME
+from bench.stages.preset import Preset
+from bench.stages.store import Store
+
+_Name = Annotated[str, Field(pattern=f"^{NAME.pattern}$")]
+_Count = Annotated[int, Field(ge=0, le=10**15)]
+_Seconds = Annotated[float, Field(ge=0, le=1e15)]
+
+
+class _Record(BaseModel):
+    """A record; of keys beyond these nothing is known, and none is read."""
+
+    model_config = ConfigDict(strict=True)
+
+
+class _Limits(_Record):
+    members: _Count = 0
+    time_limit: float = Preset().time_limit
+    memory_limit: float = Preset().memory_limit
+
+
+class _Absent(_Record):
+    task: str
+    label: str
+    reason: str
+    broken: bool = False
+
+
+class _Run(_Record):
+    command: list[str]
+    preset: _Limits
+    cells: list[str] = []
+    absent: list[_Absent] = []
+
+
+class _Plan(_Record):
+    plan: Plan
+    seed: _Count
+    blocks: _Count | None = None
+    asked: Plan | None = None
+
+
+class _Identity(_Record):
+    budget: _Count
+    training_data: str
+    seed: _Count
+    ensemble: Annotated[int, Field(ge=1, le=10_000)] = 1
+    method: dict[str, Any] = {}
+
+
+class _Fit(_Record):
+    task: _Name
+    method: _Name
+    configuration: _Name
+    oracle: bool
+    identity: _Identity
+
+
+class _Curve(_Record):
+    steps: _Count
+    seconds: _Seconds
+    seconds_to_best: _Seconds
+
+
+class _Environment(_Record):
+    device: str
+
+
+class _Member(_Record):
+    seconds: _Seconds
+    stack: Annotated[int, Field(ge=1, le=10_000)]
+    calls: _Count
+    parameters: _Count
+    curves: dict[str, _Curve]
+    environment: _Environment
+
+
+class _Scores(_Record):
+    undefined: dict[str, str] = {}
+
+
+class _Unfinished(_Record):
+    status: str
+    error: str = ""
+
+
+_MODELS: dict[str, type[_Record]] = {
+    r"run": _Run,
+    r"plans/[^/]+": _Plan,
+    r"fits/.+/fit": _Fit,
+    r"fits/.+": _Member,
+    r"scores/.+": _Scores,
+    r"predictions/.+": _Record,
+}
+
+
+def read(store: Store, key: str) -> dict[str, Any] | None:
+    """Reads a record, fit to be shown; None if missing, damaged, or not what belongs there."""
+    record = store.record(key)
+    if record is None:
+        return None
+    model = next(m for pattern, m in _MODELS.items() if re.fullmatch(pattern, key))
+    if model in (_Member, _Scores, _Record) and record.get("status") != "done":
+        model = _Unfinished
+    try:
+        model.model_validate(record)
+        out: dict[str, Any] = _shown(record)
+    except (ValidationError, RecursionError):
+        return None
+    return out
+
+
+def _shown(value: Any) -> Any:
+    """A record's value with every text on one line, and harmless to a terminal."""
+    if isinstance(value, dict):
+        return {printable(key): _shown(inner) for key, inner in value.items()}
+    if isinstance(value, list):
+        return [_shown(inner) for inner in value]
+    return printable(value) if isinstance(value, str) else value
