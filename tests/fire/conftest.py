@@ -13,11 +13,16 @@ import sys
 import time
 from contextlib import suppress
 from pathlib import Path
+from typing import ClassVar
 
 import psutil
 import pytest
 from hypothesis import HealthCheck, settings
 
+from bench.cli import main
+from bench.stages.preset import Preset
+from bench.stages.registry import Registry
+from bench.stages.run import BenchmarkRun
 from bench.stages.store import Store
 
 _LENIENT = {
@@ -53,6 +58,26 @@ def pytest_collection_modifyitems(items):
             item.add_marker(pytest.mark.slow)
 
 
+def finished(root):
+    """Digest and time of every file of finished work."""
+    if not root.exists():
+        return {}
+    store = Store.open(root)
+    found = {}
+    for part in ("fits", "predictions", "scores", "simulations"):
+        for key in store.keys(part):
+            entry = store.read(key)
+            done = part == "simulations" or (entry and entry.record.get("status") == "done")
+            if entry is None or not done:
+                continue
+            for suffix in ("json", "safetensors"):
+                path = root / f"{key}.{suffix}"
+                if path.exists():
+                    digest = hashlib.sha256(path.read_bytes()).hexdigest()
+                    found[f"{key}.{suffix}"] = digest, path.stat().st_mtime_ns
+    return found
+
+
 class Place:
     """A folder with a small preset `tiny.toml` and a plugin, and runs of it.
 
@@ -66,7 +91,7 @@ class Place:
         shutil.copy(HERE.parent / "plugins" / "simple.py", folder)
         (folder / "tiny.toml").write_text(PRESET)
 
-    def start(self, *arguments, sabotage="", command="run"):
+    def start(self, *arguments, sabotage="", command="run", **options):
         """Starts `bench run`, in a process group of its own."""
         what = [command, "tiny.toml", "--plugin", "simple.py", "--quiet", "--out", str(self.root)]
         if command != "run":
@@ -83,6 +108,7 @@ class Place:
             stderr=subprocess.PIPE,
             env=environment,
             start_new_session=True,
+            **options,
         )
 
     def finish(self, process):
@@ -116,22 +142,7 @@ class Place:
 
     def finished(self):
         """Digest and time of every file of finished work."""
-        if not self.root.exists():
-            return {}
-        store = Store.open(self.root)
-        found = {}
-        for part in ("fits", "predictions", "scores", "simulations"):
-            for key in store.keys(part):
-                entry = store.read(key)
-                done = part == "simulations" or (entry and entry.record.get("status") == "done")
-                if entry is None or not done:
-                    continue
-                for suffix in ("json", "safetensors"):
-                    path = self.root / f"{key}.{suffix}"
-                    if path.exists():
-                        digest = hashlib.sha256(path.read_bytes()).hexdigest()
-                        found[f"{key}.{suffix}"] = digest, path.stat().st_mtime_ns
-        return found
+        return finished(self.root)
 
     def arrays(self):
         """Digests of all arrays."""
@@ -171,3 +182,68 @@ def same(undisturbed):
         assert place.table() == undisturbed.table()
 
     return check
+
+
+class Inline:
+    """A smaller run, whose jobs are done in this process, one after the other."""
+
+    PRESET: ClassVar = {
+        "tasks": ("gaussians-far",),
+        "methods": ("simple:default",),
+        "members": 2,
+        "budgets": (600,),
+        "plans": (
+            {"kind": "independent", "uniform": 3, "per_point": 0, "observations": 50},
+            {"kind": "heldout", "contexts": 2, "events": 4},
+        ),
+    }
+
+    def __init__(self, folder):
+        self.plugin = Path(shutil.copy(HERE.parent / "plugins" / "simple.py", folder))
+        self.root = folder / "results"
+        self.run(self.root)
+        self.expected = self.arrays(self.root)
+
+    def benchmark(self, root):
+        preset = Preset.model_validate(self.PRESET)
+        return BenchmarkRun(Registry([self.plugin]), preset, Store(root))
+
+    def planned(self, root):
+        """Keys of the jobs that a run would do."""
+        return [p.job.key for p in self.benchmark(root).planned]
+
+    def run(self, root):
+        """Runs all that is missing."""
+        benchmark = self.benchmark(root)
+        benchmark.record(["bench", "run"])
+        for p in benchmark.planned:
+            p.job.function(report=lambda **fields: None, **p.job.arguments)
+
+    def finished(self, root):
+        return finished(root)
+
+    def arrays(self, root):
+        return {k: d for k, (d, _) in finished(root).items() if k.endswith(".safetensors")}
+
+
+@pytest.fixture(scope="session")
+def inline(tmp_path_factory):
+    return Inline(tmp_path_factory.mktemp("inline"))
+
+
+@pytest.fixture
+def command(monkeypatch, capsys):
+    """Runs a command in this process; returns exit status, standard output and error."""
+
+    def run(*arguments):
+        monkeypatch.setattr(sys, "argv", ["bench", *map(str, arguments)])
+        status = 0
+        try:
+            main()
+        except SystemExit as error:
+            status = error.code
+        out, err = capsys.readouterr()
+        assert "Traceback" not in err
+        return status, out, err
+
+    return run

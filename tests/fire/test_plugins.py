@@ -1,0 +1,158 @@
+"""Plugins that misbehave in ways other tests have not: recorded, isolated, the rest goes on."""
+
+import re
+import shutil
+import time
+from pathlib import Path
+
+import pytest
+
+HERE = Path(__file__).parent
+REASONS = {
+    "cannot-be-told": r"Unspeakable: \(its message cannot be shown\)",
+    "no-exception": "Baser: bare",
+    "recurses": "RecursionError: maximum recursion depth exceeded",
+    "spins": "ran past its time limit of 15 s",
+    "crashes": "its worker process was killed by SIGSEGV",
+    "closes-files": "its worker process ",
+    "daemon": "its worker process exited with code 5",
+    "nothing": "AttributeError: 'NoneType' object has no attribute 'state'",
+    "odd-state": "AttributeError: ",
+    "odd-ratio": "log_ratio returned ndarray; the contract is",
+    "infinite-ratio": r"log_ratio returned NaN or \+inf",
+}
+METRICS = {
+    "a_leaves": "fails: SystemExit: 3",
+    "a_none": "fails: TypeError: ",
+    "a_list": "fails: TypeError: ",
+    "a_shape": r"returned shape \(1,\) for ''",
+    "a_text": "fails: ValueError: could not convert string to float",
+    "a_told": r"fails: Unspeakable: \(its message cannot be shown\)",
+}
+
+
+@pytest.fixture
+def small(place):
+    preset = (place.folder / "tiny.toml").read_text()
+    preset = preset.replace("members = 2", "members = 1").replace("limit = 60", "limit = 15")
+    (place.folder / "tiny.toml").write_text(preset)
+    return place
+
+
+def ours(place):
+    """Leaderboards of the methods that do nothing wrong, without what plugins add."""
+    return [
+        r
+        for r in place.table()
+        if r["method"] in ("exact", "histogram", "simple")
+        and not r["quantity"].startswith(("a_", "absent"))
+        and not r["rank_low"]
+    ]
+
+
+def test_crimes(small):
+    assert small.run()[0] == 0
+    undisturbed, arrays = ours(small), small.arrays()
+    shutil.rmtree(small.root)
+    shutil.copy(HERE / "crimes.py", small.folder)
+    methods = [*REASONS, "chatters", "spoils", "histogram", "simple:default", "simple:wide"]
+    process = small.start(
+        *("--plugin", "crimes.py", "--workers", 1),
+        *(word for name in methods for word in ("--method", name)),
+    )
+    out, err = process.communicate(timeout=400)
+    assert process.returncode == 1
+    assert "Traceback" not in out
+    status = small.run(command="status")[1]
+    for name, reason in REASONS.items():
+        assert re.search(rf" {name} .*\n(  failed: .*\n)*  failed: .*{reason}", status), name
+    for name, reason in METRICS.items():
+        assert re.search(f"failed: metric {name} on gaussians-far: metric '{name}' {reason}", err)
+    assert re.search(r"failed: .*metric 'a_plan'.*: its plans are \('always',\)", err)
+    # Nothing that the others made has changed.
+    made = small.arrays()
+    unscored = {k: v for k, v in arrays.items() if not k.startswith("scores/")}
+    assert unscored.items() <= made.items()
+    assert ours(small) == undisturbed
+    # The process that was left behind holds no lock.
+    begin = time.monotonic()
+    status, _, err = small.run("--method", "daemon", "--plugin", "crimes.py")
+    assert status == 1
+    assert "its worker process exited with code 5" in small.run(command="status")[1]
+    assert time.monotonic() - begin < 60
+
+
+METRIC = """
+import os, time
+from bench.contracts import Metric
+
+def compute(prediction, truth):
+    {deed}
+
+bad = Metric("bad", "bad", "Does not return.", ("independent",), compute)
+"""
+
+
+@pytest.mark.parametrize("deed", ["time.sleep(999)", "os._exit(4)"])
+def test_metrics_that_do_not_return_cost_the_others_nothing(small, deed):
+    small.folder.joinpath("tiny.toml").write_text(
+        small.folder.joinpath("tiny.toml").read_text().replace("time_limit = 15", "time_limit = 6")
+    )
+    assert small.run("--method", "simple:default")[0] == 0
+    undisturbed = ours(small)
+    (small.folder / "bad.py").write_text(METRIC.format(deed=deed))
+    status, _, _ = small.run("--method", "simple:default", "--plugin", "bad.py")
+    assert status == 1
+    assert ours(small) == undisturbed
+    assert small.run("--method", "simple:default")[0] == 0
+    assert ours(small) == undisturbed
+
+
+@pytest.mark.parametrize(
+    ("body", "reason"),
+    [
+        ("torch.full_like(x, math.nan)", "NonFiniteError|simulated NaN or infinite numbers"),
+        ("x[:, :1]", r"simulated \(\d+, 1\); the contract is \(\d+, 2\)"),
+        ("x[:-1]", r"simulated \(\d+, 2\); the contract is"),
+        ("x.tolist()", "simulated list; the contract is"),
+        ("exec('while True: pass')", "ran past its time limit of 15 s"),
+    ],
+)
+def test_tasks_whose_simulator_is_broken(small, body, reason):
+    (small.folder / "bad.py").write_text(
+        "import math, torch\n"
+        "from bench.tasks.gaussians import far\n"
+        "bad = far()\n"
+        "bad.name = 'bad'\n"
+        "genuine = bad.components\n"
+        "class Broken:\n"
+        "    size = None\n"
+        "    def __init__(self, inner): self.inner = inner\n"
+        "    def log_prob(self, x, context): return self.inner.log_prob(x, context)\n"
+        "    def simulate(self, context, generator):\n"
+        "        x = self.inner.simulate(context, generator)\n"
+        f"        return {body}\n"
+        "bad.components = lambda split='train': {k: Broken(c) for k, c in genuine(split).items()}\n"
+    )
+    status, _, _ = small.run(
+        *("--plugin", "bad.py", "--task", "bad", "--task", "gaussians-far"),
+        *("--method", "simple:default"),
+    )
+    assert status == 1
+    said = small.run(command="status")[1]
+    assert re.search(rf"bad  simple .*\n(  failed: .*\n)*  failed: .*({reason})", said), said
+    assert re.search("gaussians-far  simple  .* fits 1/1  .*1/1", said)
+
+
+@pytest.mark.parametrize("what", ["raise Baser", "raise Unspeakable", "raise SystemExit(0)"])
+def test_plugins_that_cannot_be_imported(small, what):
+    (small.folder / "bad.py").write_text(
+        "class Baser(BaseException): pass\n"
+        "class Unspeakable(Exception):\n"
+        "    def __str__(self): raise RuntimeError\n"
+        f"{what}\n"
+    )
+    status, _, err = small.run("--plugin", "bad.py", "--method", "simple:default")
+    assert status == 1
+    assert re.match("failed: plugin .*bad.py on every task: ", err)
+    assert small.table()
