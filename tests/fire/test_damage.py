@@ -9,7 +9,7 @@ import time
 
 import pytest
 
-CASES = 30
+CASES = 20
 
 
 def flip(path, draw, others):
