@@ -254,7 +254,7 @@ def _echo_damaged(store: "Store") -> bool:
     """Says what is damaged; returns whether anything is."""
     lines = damaged(store)
     for line in lines:
-        click.echo(f"damaged: {line}", err=True)
+        click.echo(f"damaged: {printable(line)}", err=True)
     return bool(lines)
 
 

@@ -128,7 +128,9 @@ class Results:
         sets = {name: arrays[name] for name in _SETS if name in arrays}
         shape = sets["set"].shape
         if len(shape) != 1 or any(
-            array.shape != shape or array.dtype != (np.int64 if name in sets else np.float64)
+            array.shape != shape
+            or array.dtype != (np.int64 if name in sets else np.float64)
+            or not name.isprintable()
             for name, array in arrays.items()
         ):
             return False

@@ -98,27 +98,31 @@ class _Unfinished(_Record):
 
 _MODELS: dict[str, type[_Record]] = {
     r"run": _Run,
-    r"plans/[^/]+": _Plan,
-    r"fits/.+/fit": _Fit,
-    r"fits/.+": _Member,
-    r"scores/.+": _Scores,
-    r"predictions/.+": _Record,
+    r"plans/[\w-]+": _Plan,
+    r"fits/[\w./+-]+/fit": _Fit,
+    r"fits/[\w./+-]+": _Member,
+    r"scores/[\w./+-]+": _Scores,
+    r"predictions/[\w./+-]+": _Record,
 }
 
 
 def read(store: Store, key: str) -> dict[str, Any] | None:
     """Reads a record, fit to be shown; None if missing, damaged, or not what belongs there."""
     record = store.record(key)
-    if record is None:
+    model = next((m for pattern, m in _MODELS.items() if re.fullmatch(pattern, key)), None)
+    if record is None or model is None:
         return None
-    model = next(m for pattern, m in _MODELS.items() if re.fullmatch(pattern, key))
     if model in (_Member, _Scores, _Record) and record.get("status") != "done":
         model = _Unfinished
     try:
-        model.model_validate(record)
+        found = model.model_validate(record)
         out: dict[str, Any] = _shown(record)
     except (ValidationError, RecursionError):
         return None
+    if isinstance(found, _Plan):  # with every setting
+        for name in ("plan", "asked"):
+            if (plan := getattr(found, name)) is not None:
+                out[name] = plan.model_dump(mode="json")
     return out
 
 

@@ -203,6 +203,16 @@ def test_files_that_swell(command, root, tmp_path, where, what):
         assert any("damaged: " in err or "bench: " in err for _, err in said.values())
 
 
+@pytest.mark.parametrize("part", ["plans/{}", "fits/gaussians-far/{}/fit", "scores/{}/x"])
+@pytest.mark.parametrize("name", ["\x1b[2J", "two\nlines", "<script>", "a b", "-", "\udcff"])
+def test_names_of_files(command, root, tmp_path, part, name):
+    store = Store.open(root)
+    like = store.keys(part.partition("/{}")[0])[0]
+    record = store.record(like) | {"status": "failed", "error": "it did not work"}
+    store.write(part.format(name), record, store.read(like).arrays)
+    show_all(command, root, tmp_path)
+
+
 def test_what_is_told_of_failures_is_escaped(command, root, tmp_path):
     store = Store.open(root)
     key = folder_of(root).relative_to(root).as_posix() + "/member-001"
