@@ -25,10 +25,13 @@ from bench.contracts import (
     FitLog,
     Run,
     Settings,
+    Speed,
     Task,
+    Work,
 )
 from bench.errors import NotApplicable
 from bench.numerics.coordinates import Coordinates, cell_noise
+from bench.numerics.counting import ENCODERS, SPLINES, SPLINES_GPU, operations
 from bench.numerics.flows import FlowShape, ZukoFlow
 from bench.numerics.networks import Activation, evaluation_rows
 from bench.numerics.scores import (
@@ -128,8 +131,11 @@ class DLE(ComponentMethod):
     """What builds the flow."""
     vectorise: ClassVar[bool] = True
     """Whether the flow survives torch.func.vmap, torch.compile and CUDA graphs."""
+    speed: ClassVar[Speed] = SPLINES
+    gpu_speed: ClassVar[Speed] = SPLINES_GPU
 
     def check(self, task: Task) -> None:
+        super().check(task)
         if len(task.event_shape) != _DIMENSIONS.get(task.observation):
             raise NotApplicable(
                 f"{self.name} takes vectors, series and fields, and observations of {task.name} "
@@ -148,6 +154,25 @@ class DLE(ComponentMethod):
             for name, value in settings.items()
             if name not in unused and (name != "draws" or task.discrete)
         }
+
+    def work(self, task: Task, budget: int) -> Work:
+        names, shape = task.component_names, self._flow(task)
+        own = int(budget * self.config.budget_share) // len(names)
+        rows = own - max(1, int(own * self.config.validation_share))
+        settings = self._sizes(task).training
+        flow = Stack.create(shape, [torch.Generator()], vectorise=self.vectorise)
+        one = torch.zeros(1, 1, shape.features), torch.zeros(1, 1, shape.contexts)
+        forwards = operations(lambda: flow(*one))
+        factor = 3.0 if self.config.scores is None else 5.0  # forwards and backwards
+        points = self.config.draws if task.discrete else 1
+        return Work(
+            steps=len(names) * settings.steps_of(rows),
+            rows=len(names) * settings.epochs_of(rows) * rows,
+            training=factor * forwards,
+            evaluation=len(names) * points * forwards,
+            cpu=ENCODERS if shape.bins is None else self.speed,
+            gpu=self.gpu_speed,
+        )
 
     def _sizes(self, task: Task) -> DLEConfig | AffineFlow:
         """What builds and trains the flow of a task's observations."""

@@ -6,7 +6,6 @@ not even on the context; it is the other blocks, in which the order is reversed,
 """
 
 from collections.abc import Mapping
-from importlib.util import find_spec
 from typing import Any, ClassVar
 
 from torch import Tensor, nn
@@ -14,6 +13,7 @@ from torch.nn import functional
 
 from bench.contracts import Task
 from bench.errors import NotApplicable
+from bench.numerics.counting import SPLINES_NFLOWS
 from bench.numerics.flows import FlowShape
 
 from .dle import DLE
@@ -68,6 +68,7 @@ class DLENflows(DLE):
 
     name = "dle-nflows"
     title = "Conditional spline flow (nflows)"
+    requires: ClassVar[Mapping[str, str]] = {"nflows": "nlbench[nflows]"}
     configurations: ClassVar[Mapping[str, Mapping[str, Any]]] = {
         "tuned": {
             "activation": "silu",
@@ -77,10 +78,9 @@ class DLENflows(DLE):
     }
     Flow = NflowsFlow
     vectorise = False
+    speed = gpu_speed = SPLINES_NFLOWS
 
     def check(self, task: Task) -> None:
         super().check(task)
-        if find_spec("nflows") is None:
-            raise NotApplicable("dle-nflows needs nflows: pip install 'nlbench[nflows]'")
         if len(set(self._sizes(task).hidden)) > 1:
             raise NotApplicable("the hidden layers of dle-nflows must be of one width")

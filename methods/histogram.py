@@ -9,7 +9,6 @@ is one term in x alone.
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from itertools import product
 from math import comb, prod
 from typing import Any, ClassVar
 
@@ -26,8 +25,11 @@ from bench.contracts import (
     Settings,
     Surrogate,
     Task,
+    Work,
 )
 from bench.errors import NotApplicable
+from bench.numerics.counting import TEMPLATES
+from bench.numerics.interpolation import chebyshev
 
 _ANCHORS = {1: 17, 2: 7}
 
@@ -76,6 +78,11 @@ class Histogram(Method):
                 f"{len(task.space.context_index)}"
             )
 
+    def work(self, task: Task, budget: int) -> Work:
+        numbers = 10.0 * prod(task.event_shape)
+        looked_up = 2.0 * len(task.component_names)
+        return Work(0, budget, numbers, looked_up, cpu=TEMPLATES, gpu=TEMPLATES)
+
     def fit(
         self, task: Task, bank: Bank, features: Features, members: Sequence[int], run: Run
     ) -> Surrogate:
@@ -113,7 +120,7 @@ class Histogram(Method):
         counts = torch.zeros(*y.shape[:3], total, dtype=torch.float64)
         counts.scatter_add_(3, index, torch.ones((), dtype=torch.float64).expand(index.shape))
         average = 0.99 * counts.mean(2) / n + 0.01 / total
-        basis = _chebyshev(features.context(anchors), min(self.config.degree, len(nodes) - 1))
+        basis = chebyshev(features.context(anchors), min(self.config.degree, len(nodes) - 1))
         coefficients = torch.einsum("ca,mkab->mkcb", torch.linalg.pinv(basis), counts / n)
         log = FitLog(coefficients[0].numel(), [{} for _ in members])
         state = {
@@ -140,14 +147,6 @@ class _Binned:
         if summaries is not None:
             return summaries.float()
         return self.features(x).flatten(x.dim() - len(self.task.event_shape))
-
-
-def _chebyshev(context: Tensor, degree: int) -> Tensor:
-    """Products of Chebyshev polynomials up to a total degree, (J, d) to (J, coefficients)."""
-    angle = context.double().clamp(-1, 1).acos()
-    powers = [p for p in product(range(degree + 1), repeat=context.shape[-1]) if sum(p) <= degree]
-    order = torch.tensor(powers, device=context.device)  # (coefficients, d)
-    return (angle[:, None] * order).cos().prod(-1)
 
 
 def _quantiles(column: Tensor, levels: Tensor) -> Tensor:
@@ -191,7 +190,7 @@ class Templates:
         index = _bin(y, self.edges)  # (members, n)
         d = context.shape[-1]
         degree = next(g for g in range(64) if comb(g + d, d) == self.coefficients.shape[2])
-        basis = _chebyshev(self.binned.features.context(context), degree).to(self.coefficients)
+        basis = chebyshev(self.binned.features.context(context), degree).to(self.coefficients)
         table = torch.einsum("jc,mkcb->mkbj", basis, self.coefficients)
         table = torch.maximum(table, self.floor[..., None])
         table = (table / table.sum(2, keepdim=True)).log()

@@ -25,8 +25,10 @@ from bench.contracts import (
     Run,
     Settings,
     Task,
+    Work,
 )
 from bench.errors import NotApplicable
+from bench.numerics.counting import CLASSIFIER, CLASSIFIER_GPU, ENCODERS
 from bench.numerics.encoders import Encoder, encoder_of
 from bench.numerics.networks import Activation, evaluation_rows
 from bench.numerics.normaliser import NODES, Normaliser
@@ -134,6 +136,39 @@ class LRE(ComponentMethod):
             return "evidence"
         return self.config.reference or task.reference
 
+    def work(self, task: Task, budget: int) -> Work:
+        names, features = task.component_names, math.prod(task.event_shape)
+        spent = int(budget * self.config.reference_share)
+        own = (budget - spent) // len(names)
+        reference = spent or len(names) * (budget // len(names))
+        rows = sum(n - max(1, int(n * self.config.validation_share)) for n in (own, reference))
+        net = self._network(task, [torch.Generator()])
+        settings = (net.encoder and self.config.encoded) or self.config.training
+        encode, decide = net.operations(features)
+        dimensions = len(task.space.context_index)
+        normalising = min(reference, _NORMALISING) * NODES[dimensions] ** dimensions
+        factor = 3.0 if self.config.scores is None else 5.0  # forwards and backwards
+        return Work(
+            steps=len(names) * settings.steps_of(rows),
+            rows=len(names) * settings.epochs_of(rows) * rows,
+            training=factor * (encode + decide),
+            evaluation=len(names) * decide,
+            cpu=ENCODERS if net.encoder else CLASSIFIER,
+            gpu=CLASSIFIER_GPU,
+            encoding=len(names) * encode,
+            pairs=normalising if self.config.normalise else 0.0,
+        )
+
+    def _network(self, task: Task, generators: Sequence[torch.Generator]) -> RatioNetwork:
+        return RatioNetwork.create(
+            _encoder(task),
+            math.prod(task.event_shape),
+            len(task.space.context_index),
+            self.config.hidden,
+            self.config.activation,
+            generators,
+        )
+
     def _reference(self, task: Task, bank: Bank) -> Tensor:
         """Events of the reference, (members, n, *event); contexts of theirs do not matter."""
         if share := int(bank.budget * self.config.reference_share):
@@ -195,14 +230,8 @@ class LRE(ComponentMethod):
 
         data, validation = rows(False), rows(True)
         dimensions = len(task.space.context_index)
-        net = RatioNetwork.create(
-            _encoder(task),
-            math.prod(task.event_shape),
-            dimensions,
-            self.config.hidden,
-            self.config.activation,
-            [run.generator(m, f"{component} weights") for m in members],
-        ).to(run.device)
+        weights = [run.generator(m, f"{component} weights") for m in members]
+        net = self._network(task, weights).to(run.device)
         contexts = [run.generator(m, f"{component} redraw") for m in members]
         first_reference = len(own) - held_out[0]
 

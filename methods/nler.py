@@ -24,8 +24,10 @@ from bench.contracts import (
     Run,
     Settings,
     Task,
+    Work,
 )
 from bench.errors import NotApplicable
+from bench.numerics.counting import CLASSIFIER, CLASSIFIER_GPU, ENCODERS
 from bench.numerics.encoders import encoder_of
 from bench.numerics.normaliser import Normaliser
 from bench.numerics.ratio import RatioNetwork, flat
@@ -163,6 +165,25 @@ class NLER(ComponentMethod):
         own = {k: v for k, v in state.items() if k != "normaliser"}
         net = RatioNetwork.from_state(encoder, len(task.space.context_index), "silu", own)
         return self._classifier(net, features, task, FitLog(net.count))
+
+    def work(self, task: Task, budget: int) -> Work:
+        names, features = task.component_names, math.prod(task.event_shape)
+        own = budget // len(names)
+        rows = own - max(1, int(own * self.config.validation_share))
+        net = self._network(task, [torch.Generator()])
+        settings = self.config.training
+        encode, decide = net.operations(features)
+        passes = encode * (1 if len(names) == 1 else 2) + 2 * decide  # joint pairs, and apart
+        factor = 3.0 if self.config.scores is None else 4.0  # forwards and backwards
+        return Work(
+            steps=len(names) * settings.steps_of(rows),
+            rows=len(names) * settings.epochs_of(rows) * rows,
+            training=factor * passes,
+            evaluation=len(names) * decide,
+            cpu=ENCODERS if net.encoder else CLASSIFIER,
+            gpu=CLASSIFIER_GPU,
+            encoding=len(names) * encode,
+        )
 
     def _network(self, task: Task, generators: Sequence[torch.Generator]) -> RatioNetwork:
         hidden = 6 * self.config.width

@@ -29,6 +29,7 @@ _PARTS: Mapping[Split, str] = {
     "train": "train",
     "features": "train",
     "heldout": "validation",
+    "calibration": "validation",
     "test": "test",
 }
 

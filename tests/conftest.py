@@ -2,6 +2,7 @@
 
 from dataclasses import dataclass, field
 from functools import partial
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -13,9 +14,8 @@ from bench.stages.registry import Registry
 from bench.stages.score import score
 from bench.stages.store import Store
 
-torch.set_num_threads(
-    1
-)  # small networks gain nothing from threads, and lose much beside other work
+# Small networks gain nothing from threads, and lose much beside other work.
+torch.set_num_threads(1)
 
 
 @dataclass
@@ -176,11 +176,6 @@ def module_made(tmp_path_factory):
 
 def _make(folder, root="results", **settings):
     return Made(folder / root, **settings)
-from pathlib import Path
-
-import torch
-
-torch.set_num_threads(1)
 
 
 def pytest_ignore_collect(collection_path, config):

@@ -1,6 +1,7 @@
 """What `bench list` prints."""
 
 from collections.abc import Sequence
+from typing import Any
 
 from bench.errors import PluginError, UsageError
 from bench.stages.preset import read_preset
@@ -16,6 +17,34 @@ def listing(registry: Registry, kinds: Sequence[Kind]) -> str:
         lines = [f"{name:<{width}}  {what}  [{place}]" for name, what, place in rows]
         blocks.append("\n".join([kind, *(f"  {line}" for line in lines)]))
     return "\n\n".join(blocks)
+
+
+def markdown(registry: Registry, kinds: Sequence[Kind]) -> str:
+    """Lists tasks, methods and others as tables of GitHub-flavoured Markdown, as in the README."""
+    return "\n\n".join(_table(registry, kind) for kind in kinds)
+
+
+def _table(registry: Registry, kind: Kind) -> str:
+    header = {
+        "tasks": ["task", "model", "parameters", "M"],
+        "methods": ["method", "what it is", "configurations", "source"],
+    }.get(kind, [kind[:-1], "what it is"])
+    rows = [header, ["---"] * len(header)]
+    for name in registry.names(kind):
+        try:
+            loaded: Any = None if kind == "presets" else registry.get(kind, name)
+        except PluginError:  # among the registry's failures now
+            continue
+        if kind == "tasks":
+            parameters = ", ".join(p.symbol or p.name for p in loaded.space.parameters)
+            cells = [loaded.title or name, parameters, str(loaded.observations)]
+        elif kind == "methods":
+            configurations = ", ".join(f"`{c}`" for c in loaded.configurations)
+            cells = [loaded.title or name, configurations, loaded.citation]
+        else:
+            cells = [_describe(registry, kind, name)[0]]
+        rows.append([f"`{name}`", *cells])
+    return "\n".join(f"| {' | '.join(cell.replace('|', '/') for cell in row)} |" for row in rows)
 
 
 def _describe(registry: Registry, kind: Kind, name: str) -> tuple[str, str]:
@@ -34,5 +63,7 @@ def _describe(registry: Registry, kind: Kind, name: str) -> tuple[str, str]:
         return f"{loaded.title or name}: parameters {parameters}, M = {loaded.observations}", place
     if kind == "methods":
         source = f"; {loaded.citation}" if loaded.citation else ""
-        return f"{loaded.title or name} ({', '.join(loaded.configurations)}){source}", place
+        lacking = f"; not available: {loaded.unavailable()}" if loaded.unavailable() else ""
+        what = f"{loaded.title or name} ({', '.join(loaded.configurations)}){source}{lacking}"
+        return what, place
     return loaded.description, place

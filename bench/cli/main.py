@@ -17,11 +17,13 @@ import bench
 from bench.cli.check import check
 from bench.cli.data import data
 from bench.cli.folder import boards, damaged, open_results, write_leaderboards
-from bench.cli.report import report
 from bench.cli.new import new
+from bench.cli.options import PLUGIN, TASK, overrides, selection
+from bench.cli.plan import LONG, lines, plan
+from bench.cli.report import report
 from bench.cli.study import study
 from bench.cli.tune import tune
-from bench.cli.types import FOLDER, WORKERS
+from bench.cli.types import WORKERS
 from bench.errors import BenchError, UsageError, printable
 
 if TYPE_CHECKING:
@@ -31,17 +33,7 @@ if TYPE_CHECKING:
 
 _LONGEST = 600  # characters of an error message
 
-_PLUGIN = click.option(
-    "--plugin",
-    "plugins",
-    multiple=True,
-    metavar="FILE",
-    help="Python file that defines tasks, methods or metrics; may be repeated.",
-)
 _FOLDER = click.argument("folder", required=False, metavar="[DIR]")
-_TASK = click.option(
-    "--task", "tasks", multiple=True, metavar="GLOB", help="Only these tasks; may be repeated."
-)
 
 
 @click.group(context_settings={"help_option_names": ["-h", "--help"]}, invoke_without_command=True)
@@ -55,24 +47,8 @@ def cli(context: click.Context, debug: bool) -> None:
 
 
 @cli.command()
-@click.argument("preset", metavar="PRESET|FILE")
-@_TASK
-@click.option(
-    "--method",
-    "methods",
-    multiple=True,
-    metavar="GLOB",
-    help="Only these methods: NAME, NAME:CONFIGURATION, 'ensemble(NAME,5)'; may be repeated.",
-)
-@click.option("--members", type=int, help="Independently trained networks of each method.")
-@click.option("--budget", "budgets", type=int, multiple=True, help="Simulator calls; repeatable.")
-@click.option("--seed", type=int, help="Seed of simulations, training and datasets.")
-@click.option("--device", help="auto, cpu or cuda.")
-@click.option("--workers", type=WORKERS, help="Worker processes.  [default: the cores]")
-@click.option("--out", type=FOLDER, help="Results folder.  [default: results/PRESET]")
-@click.option("--overwrite", is_flag=True, help="Make again what is there.")
+@selection
 @click.option("--quiet", is_flag=True, help="No progress, no leaderboards.")
-@_PLUGIN
 def run(
     preset: str,
     tasks: tuple[str, ...],
@@ -82,10 +58,11 @@ def run(
     seed: int | None,
     device: str | None,
     workers: int | None,
+    scheduler: str | None,
     out: str | None,
     overwrite: bool,
-    quiet: bool,
     plugins: tuple[str, ...],
+    quiet: bool,
 ) -> None:
     """Simulate, train, evaluate and rank. Interrupted runs resume; finished work is reused.
 
@@ -98,17 +75,10 @@ def run(
     from bench.stages.store import Store
 
     registry = Registry(plugins)
-    overrides = {
-        "tasks": tasks or None,
-        "methods": methods or None,
-        "members": members,
-        "budgets": budgets or None,
-        "seed": seed,
-        "device": device,
-    }
-    settings = read_preset(registry, preset, overrides)
+    given = overrides(tasks, methods, members, budgets, seed, device)
+    settings = read_preset(registry, preset, given)
     root = Path(out) if out else Path("results") / Path(preset).stem
-    benchmark = BenchmarkRun(registry, settings, Store.open(root), overwrite)
+    benchmark = BenchmarkRun(registry, settings, Store.open(root), overwrite, scheduler)
     store = Store(root)  # not before: what is asked for by a wrong name leaves no folder behind
     benchmark.record(_command())
     _echo_broken(benchmark.absent)
@@ -117,10 +87,14 @@ def run(
             click.echo(f"n/a: {a.task}, {a.label}: {a.reason}", err=True)
     if not benchmark.tasks:
         raise BenchError("no task is left to run")
+    count = workers or os.cpu_count() or 1
+    if not quiet or scheduler:
+        found = benchmark.estimate()
+        if not quiet and found.duration(count) > LONG:
+            for line in lines(found, count, benchmark.device):
+                click.echo(line, err=True)
     with Progress(benchmark.planned, quiet) as progress:
-        report = benchmark.execute(
-            workers or os.cpu_count() or 1, progress.on_event, progress.on_outcome
-        )
+        report = benchmark.execute(count, progress.on_event, progress.on_outcome)
     benchmark.record(_command(), report.absent)
     _echo_broken(report.absent)
     write_leaderboards(store, registry)
@@ -152,7 +126,7 @@ def status(folder: str | None) -> None:
 @cli.command()
 @_FOLDER
 @click.option("--workers", type=WORKERS, help="Worker processes.  [default: the cores]")
-@_PLUGIN
+@PLUGIN
 def score(folder: str | None, workers: int | None, plugins: tuple[str, ...]) -> None:
     """Compute metrics anew from saved predictions; nothing is retrained."""
     from bench.cli.progress import Progress
@@ -186,11 +160,11 @@ def score(folder: str | None, workers: int | None, plugins: tuple[str, ...]) -> 
 
 @cli.command()
 @_FOLDER
-@_TASK
+@TASK
 @click.option(
     "--format", "form", default="table", help="table, csv, md or json.", show_default=True
 )
-@_PLUGIN
+@PLUGIN
 def leaderboard(
     folder: str | None, tasks: tuple[str, ...], form: str, plugins: tuple[str, ...]
 ) -> None:
@@ -216,23 +190,32 @@ def leaderboard(
 
 @cli.command(name="list")
 @click.argument("kind", required=False, metavar="[tasks|methods|metrics|presets]")
-@_PLUGIN
-def list_(kind: str | None, plugins: tuple[str, ...]) -> None:
+@click.option(
+    "--format",
+    "form",
+    type=click.Choice(["table", "md"]),
+    default="table",
+    help="md prints the tables of the README.",
+)
+@PLUGIN
+def list_(kind: str | None, form: str, plugins: tuple[str, ...]) -> None:
     """List what is registered, where it comes from, and what fails to load."""
-    from bench.cli.listing import listing
+    from bench.cli.listing import listing, markdown
     from bench.stages.registry import KINDS, Registry, unknown
 
     if kind is not None and kind not in KINDS:
         raise UsageError(unknown("kind", kind, KINDS))
     registry = Registry(plugins)
-    click.echo(listing(registry, [k for k in KINDS if kind in (None, k)]))
+    shown = markdown if form == "md" else listing
+    click.echo(shown(registry, [k for k in KINDS if kind in (None, k)]))
     _warn(registry.failures)
 
 
 cli.add_command(check)
 cli.add_command(data)
-cli.add_command(report)
 cli.add_command(new)
+cli.add_command(plan)
+cli.add_command(report)
 cli.add_command(study)
 cli.add_command(tune)
 

@@ -7,13 +7,14 @@ from pathlib import Path
 
 import click
 
+from bench.cli.types import FOLDER
 from bench.errors import UsageError
 
 _PACKAGE = click.option(
     "--package", is_flag=True, help="A small installable package, with entry point and test."
 )
 _OUT = click.option(
-    "--out", type=click.Path(), default=".", help="Folder to write to.  [default: this one]"
+    "--out", type=FOLDER, default=".", help="Folder to write to.  [default: this one]"
 )
 
 

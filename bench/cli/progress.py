@@ -16,7 +16,7 @@ from rich.progress import (
 from rich.progress import Progress as Bars
 
 from bench.stages.execute import Planned, reason
-from bench.stages.workers import Event, Outcome
+from bench.stages.executor import Event, Outcome
 
 _LINE_EVERY = 10.0  # seconds between two lines where there is no terminal
 _WEIGHT = {"fit": 6.0, "predict": 6.0, "score": 0.2}
@@ -75,7 +75,7 @@ class Progress:
         if self._bars is None:
             return
         planned = self._by_key[event.key]
-        if event.kind == "started":
+        if event.kind == "started" and event.key not in self._tasks:  # or again, elsewhere
             name = (
                 f"{planned.kind} {planned.cell.label} · {planned.cell.task} · {planned.members[0]}"
             )

@@ -4,11 +4,13 @@ from pathlib import Path
 
 import click
 
+from bench.cli.types import FOLDER
+
 
 @click.command()
 @click.argument("results", nargs=-1, metavar="[RESULTS]...")
 @click.option(
-    "--out", type=click.Path(), help="Folder of the report.  [default: reports/ and the results']"
+    "--out", type=FOLDER, help="Folder of the report.  [default: reports/ and the results']"
 )
 @click.option(
     "--task", "tasks", multiple=True, metavar="GLOB", help="Only these tasks; may be repeated."

@@ -11,7 +11,7 @@ from bench.cli.types import COUNT, FOLDER, MOST, SEED, WORKERS
 from bench.errors import BenchError
 
 if TYPE_CHECKING:  # they import torch, which takes its time
-    from bench.stages.workers import Outcome
+    from bench.stages.executor import Outcome
     from bench.studies.bootstrap_k import Sample
 
 

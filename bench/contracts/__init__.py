@@ -2,6 +2,7 @@
 
 from bench.contracts.bank import Bank, Simulations
 from bench.contracts.component import Component, FiniteComponent, HasLogProb, HasScore
+from bench.contracts.cost import Speed, Work
 from bench.contracts.data import Data
 from bench.contracts.features import Features
 from bench.contracts.method import (
@@ -58,9 +59,11 @@ __all__ = [
     "Run",
     "Settings",
     "Simulations",
+    "Speed",
     "Split",
     "Surrogate",
     "Task",
     "TrainingCurve",
     "Transform",
+    "Work",
 ]

@@ -3,6 +3,7 @@
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
+from importlib.util import find_spec
 from typing import Any, ClassVar, Protocol
 
 import torch
@@ -10,8 +11,10 @@ from pydantic import BaseModel, ConfigDict
 from torch import Tensor
 
 from bench.contracts.bank import Bank
+from bench.contracts.cost import Work
 from bench.contracts.features import Features
 from bench.contracts.task import ReferenceKind, Task
+from bench.errors import NotApplicable
 
 
 class Settings(BaseModel):
@@ -111,6 +114,9 @@ class Method(ABC):
     citation: ClassVar[str] = ""
     oracle: ClassVar[bool] = False
     """Whether this is the truth, with nothing to train: one member, no budget."""
+    requires: ClassVar[Mapping[str, str]] = {}
+    """Packages that it imports and the suite does not, each with what to install for it, as
+    {"nflows": "nlbench[nflows]"}."""
     Config: ClassVar[type[Settings]] = Settings
     configurations: ClassVar[Mapping[str, Mapping[str, Any]]] = {"default": {}}
     """Named settings of Config; the first is the default."""
@@ -121,12 +127,29 @@ class Method(ABC):
     def __init__(self, config: Settings) -> None:
         self.config = config
 
-    def check(self, task: Task) -> None:  # noqa: B027 - most methods run on every task
-        """Raises NotApplicable, with the reason, if the method cannot run on the task."""
+    @classmethod
+    def unavailable(cls) -> str:
+        """What it lacks, with the command that installs it; empty where it lacks nothing."""
+        for package, install in cls.requires.items():
+            if find_spec(package) is None:
+                return f"{cls.name} needs {package}: pip install '{install}'"
+        return ""
+
+    def check(self, task: Task) -> None:
+        """Raises NotApplicable, with the reason, if the method cannot run on the task.
+
+        By itself if a package that it requires is not installed.
+        """
+        if lacking := self.unavailable():
+            raise NotApplicable(lacking)
 
     def settings(self, task: Task) -> dict[str, Any]:
         """The configuration as it identifies fits on a task: what has no effect there may go."""
         return self.config.model_dump(mode="json")
+
+    def work(self, task: Task, budget: int) -> Work | None:
+        """What one member costs at a budget, for `bench plan`; None where nobody has counted."""
+        return None
 
     @abstractmethod
     def fit(

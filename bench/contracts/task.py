@@ -12,7 +12,7 @@ from bench.contracts.component import Component, HasLogProb
 from bench.contracts.data import Data
 from bench.contracts.parameters import ParameterSpace
 
-Split = Literal["train", "test", "features", "heldout"]
+Split = Literal["train", "test", "features", "heldout", "calibration"]
 ReferenceKind = Literal["fixed", "evidence"]
 Observation = Literal["vector", "series", "field"]
 

@@ -208,6 +208,11 @@ def notes(board: Leaderboard, brief: bool = False) -> list[str]:
             "ensemble(…, N) averages N members with training sets of their own: it costs N times "
             "the simulator calls of the others."
         )
+    if any(r.fit.identity.get("calibration") for r in board.rows):
+        out.append(
+            "calibrated(…) spends a tenth of its simulator calls on calibrating; what it "
+            "calibrates has the rest."
+        )
     for row in board.rows:
         for name, quantity in row.quantities.items():
             if name.startswith("not_finite/") and quantity.estimate and quantity.estimate.value > 0:
@@ -348,6 +353,7 @@ def flat(boards: Sequence[Leaderboard]) -> list[dict[str, Any]]:
                 "method": row.fit.method,
                 "configuration": row.fit.configuration,
                 "ensemble": size(row.fit.identity),
+                "calibration": (row.fit.identity.get("calibration") or {}).get("kind", ""),
                 "fit": row.fit.folder,
                 "members": row.members,
                 "rank_low": row.rank[0] if row.rank else None,
@@ -362,7 +368,7 @@ def flat(boards: Sequence[Leaderboard]) -> list[dict[str, Any]]:
             for what, reason in row.failures.items():
                 records.append(base | {"quantity": f"failure/{what}"} | _flat(None, None, reason))
         for label, reason in board.absent.items():
-            whole = label.startswith("ensemble(")  # its name has no simpler form
+            whole = label.startswith(("ensemble(", "calibrated("))  # these have no simpler form
             method, _, configuration = (label, "", "") if whole else label.partition(":")
             records.append(
                 dict.fromkeys(records[0] if records else ())

@@ -84,8 +84,8 @@ class Results:
     def _read_fit(self, key: str) -> None:
         record = records.read(self.store, key)
         folder = key.removeprefix("fits/").removesuffix("/fit")
-        if record is None or not _belongs(record, folder):
-            return
+        if record is None or not _belongs(record, folder) or not record.get("shown", True):
+            return  # not shown are fits that others calibrate, and that nothing else was asked of
         fit = Fit(folder=folder, **{name: record[name] for name in _IDENTIFIES})
         for member_key in self.store.keys(f"fits/{folder}"):
             found = re.fullmatch(r"member-(\d+)", member_key.rsplit("/", 1)[1])
@@ -154,4 +154,6 @@ class Results:
 def _belongs(record: dict[str, Any], folder: str) -> bool:
     """Whether a folder of a fit is called as fits like this one are."""
     task, method = re.escape(record["task"]), re.escape(record["method"])
-    return re.fullmatch(rf"{task}/(ensemble-\d+-)?{method}-[\w-]+", folder) is not None
+    return (
+        re.fullmatch(rf"{task}/(ensemble-\d+-)?(calibrated-)?{method}-[\w-]+", folder) is not None
+    )

@@ -1,4 +1,6 @@
-"""Cubic interpolation between evenly spaced nodes, as matrices."""
+"""Interpolation as matrices: cubic between evenly spaced nodes, and Chebyshev's polynomials."""
+
+from itertools import product
 
 import torch
 from torch import Tensor
@@ -30,3 +32,11 @@ def cubic(position: Tensor, nodes: int) -> Tensor:
                 weight = weight * (position - first - j) / (i - j)
         matrix.scatter_(-1, (first + i).long().unsqueeze(-1), weight.unsqueeze(-1))
     return matrix
+
+
+def chebyshev(context: Tensor, degree: int) -> Tensor:
+    """Products of Chebyshev polynomials up to a total degree, (J, d) to (J, coefficients)."""
+    angle = context.double().clamp(-1, 1).acos()
+    powers = [p for p in product(range(degree + 1), repeat=context.shape[-1]) if sum(p) <= degree]
+    order = torch.tensor(powers, device=context.device)  # (coefficients, d)
+    return (angle[:, None] * order).cos().prod(-1)

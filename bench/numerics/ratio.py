@@ -6,6 +6,7 @@ from math import prod
 import torch
 from torch import Tensor
 
+from bench.numerics.counting import operations
 from bench.numerics.encoders import Encoder
 from bench.numerics.networks import Activation, StackedMLP, evaluation_rows
 from bench.numerics.stacks import Stack
@@ -111,6 +112,12 @@ class RatioNetwork:
     def decide(self, encoded: Tensor, eta: Tensor) -> Tensor:
         """Log-odds (members, n) of encoded observations, (members, n, width), at contexts."""
         return self.head(torch.cat([encoded, eta], -1)).squeeze(-1)
+
+    def operations(self, features: int) -> tuple[float, float]:
+        """Operations of encoding an observation, and of the head for each context."""
+        one = self.head.weights[0].new_zeros(1, 1, features)
+        head = operations(lambda: self.head(one.new_zeros(1, 1, self.head.sizes[0])))
+        return (0.0 if self.encoder is None else operations(lambda: self.encoding(one))), head
 
     def pairs(self, encoded: Tensor, eta: Tensor) -> Tensor:
         """Log-odds (members, n, J) of all pairs of n encoded observations and J contexts (J, d)."""

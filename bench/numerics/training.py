@@ -44,6 +44,14 @@ class Training(Settings):
         """Rows of a batch of a training set of so many rows."""
         return min(self.batch_size, max(rows // 128, 64), rows)
 
+    def epochs_of(self, rows: int) -> int:
+        """Passes over a training set of so many rows."""
+        return max(self.epochs, math.ceil(self.steps / (rows // self.batch_of(rows))))
+
+    def steps_of(self, rows: int) -> int:
+        """Gradient steps on a training set of so many rows."""
+        return self.epochs_of(rows) * (rows // self.batch_of(rows))
+
     def rate_of(self, rows: int) -> float:
         """(Peak) learning rate for a training set of so many rows."""
         return self.learning_rate * math.sqrt(self.batch_of(rows) / self.batch_size)
@@ -108,7 +116,7 @@ def train(
     device = run.device
     batch = settings.batch_of(rows)
     per_epoch = rows // batch
-    epochs = max(settings.epochs, math.ceil(settings.steps / per_epoch))
+    epochs = settings.epochs_of(rows)
     step = GradientSteps(
         parameters,
         loss,

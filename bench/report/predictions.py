@@ -16,8 +16,8 @@ from bench.leaderboard import Leaderboard, Results, Row
 from bench.leaderboard.build import not_certain
 from bench.leaderboard.results import Fit
 from bench.leaderboard.units import Units
-from bench.numerics.reliability import fall_at, simultaneous_band
 from bench.numerics.clustering import Estimate, Strata, two_way_variance
+from bench.numerics.reliability import fall_at, simultaneous_band
 from bench.report.frames import KEYS, Families, framed, of_board, of_method
 from bench.stages import predict
 from bench.stages.registry import Registry

@@ -1,5 +1,6 @@
 """The bank: simulations in seeded chunks, kept on disk, metered per member."""
 
+import os
 from collections.abc import Callable, Sequence
 from typing import Any, Literal
 
@@ -25,6 +26,8 @@ Make = Callable[[torch.Generator, int, Callable[[str], torch.Generator]], dict[s
 """Makes so many simulations, contexts from one generator, observations of a component from another.
 """
 
+SHARED = "NLBENCH_SIMULATIONS"
+
 FEATURE_SIMULATIONS = 10_000
 """Simulations that fix the standardisation. Like the bounds they belong to the task's definition,
 are the same for every method, and are not charged to a budget."""
@@ -38,7 +41,8 @@ class SimulationBank:
 
     Args:
         task: the task.
-        store: where chunks are kept.
+        store: where chunks are kept, unless the environment variable NLBENCH_SIMULATIONS names a
+            folder, which many runs and workers may share.
         budget: simulator calls that each member may spend.
         members: the members of the block.
         training_data: "fresh" gives every member simulations of its own, "shared" the same to
@@ -56,7 +60,7 @@ class SimulationBank:
         seed: int = 0,
     ) -> None:
         self.task = task
-        self.store = store
+        self.store = Store.open(os.environ.get(SHARED) or store.root)
         self.budget = budget
         self.members = tuple(members)
         self.training_data = training_data

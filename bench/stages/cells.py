@@ -8,13 +8,19 @@ from pydantic import ValidationError
 
 from bench.contracts import HeldOutPlan, Method, Plan, Task
 from bench.errors import PluginError, UsageError
+from bench.numerics.calibration import CalibrationKind
 from bench.numerics.seeds import digest
+from bench.stages.calibrated import VERSION
 from bench.stages.check import blamed_on
 from bench.stages.datasets import number_of_blocks
 from bench.stages.predict import EVALUATION
 from bench.stages.preset import Preset, explain
 from bench.stages.registry import Registry, unknown
 from bench.stages.store import SCHEMA
+
+CALIBRATION_SHARE = 10
+"""One in so many simulator calls of a calibrated cell is for the calibration."""
+DEFAULT_CALIBRATION: CalibrationKind = "platt"
 
 
 @dataclass(frozen=True)
@@ -24,7 +30,8 @@ class Cell:
     The configuration's name, the number of members, the device and the workers are not part of
     the identity: equal configurations share one fit, and more members train only what is missing.
     A cell may be an ensemble of another one's members: nothing is trained for it, and its member i
-    averages `size` of theirs.
+    averages `size` of theirs. A calibrated cell maps the log-ratios of another one's fits, which
+    have what the calibration leaves of its budget.
     """
 
     task: str
@@ -49,6 +56,24 @@ class Cell:
         return size(self.identity)
 
     @property
+    def calibration(self) -> dict[str, Any] | None:
+        """How its log-ratios are calibrated: kind, simulator calls, version; None if not at all."""
+        return self.identity.get("calibration")
+
+    def calibrated(self, kind: CalibrationKind) -> "Cell":
+        """The cell of its budget that spends a tenth of it on calibrating."""
+        calls = self.identity["budget"] // CALIBRATION_SHARE
+        calibration = {"kind": kind, "calls": calls, "version": VERSION}
+        return replace(self, identity={**self.identity, "calibration": calibration})
+
+    @property
+    def uncalibrated(self) -> "Cell":
+        """The cell whose fits it calibrates: with what the calibration leaves of the budget."""
+        identity = {k: v for k, v in self.identity.items() if k != "calibration"}
+        calls = self.calibration["calls"] if self.calibration else 0
+        return replace(self, identity={**identity, "budget": identity["budget"] - calls})
+
+    @property
     def base(self) -> "Cell":
         """The cell whose members it averages."""
         return replace(self, identity={k: v for k, v in self.identity.items() if k != "ensemble"})
@@ -61,7 +86,8 @@ class Cell:
     def folder(self) -> str:
         """Where its parts are kept, under fits/, predictions/ and scores/."""
         ensemble = f"ensemble-{self.size}-" if self.size > 1 else ""
-        return f"{self.task}/{ensemble}{self.method}-{self.key}"
+        calibrated = "calibrated-" if self.calibration else ""
+        return f"{self.task}/{ensemble}{calibrated}{self.method}-{self.key}"
 
     @property
     def fit_record(self) -> str:
@@ -73,9 +99,18 @@ class Cell:
         return f"fits/{self.folder}/member-{member:03d}"
 
     def base_keys(self, member: int) -> list[str]:
-        """Keys of the fits that a member averages."""
-        first = member * self.size
-        return [self.base.fit_key(m) for m in range(first, first + self.size)]
+        """Keys of the fits that a member averages or calibrates; none where it is trained."""
+        if self.size > 1:
+            first = member * self.size
+            return [self.base.fit_key(m) for m in range(first, first + self.size)]
+        return [self.uncalibrated.fit_key(member)] if self.calibration else []
+
+    def state_keys(self, member: int) -> list[str]:
+        """Keys of all fits whose states a member's prediction reads."""
+        if self.size > 1:
+            first, base = member * self.size, self.base
+            return [k for m in range(first, first + self.size) for k in base.state_keys(m)]
+        return [self.fit_key(member), *self.base_keys(member)]
 
     def prediction_key(self, plan: str, member: int) -> str:
         """Key of a member's prediction for a plan's folder."""
@@ -89,7 +124,11 @@ class Cell:
 def label(method: str, configuration: str, identity: Mapping[str, Any] | None = None) -> str:
     """How a method in a configuration is called; "default" goes without saying."""
     name = method if configuration == "default" else f"{method}:{configuration}"
-    members = size(identity or {})
+    identity = identity or {}
+    if calibration := identity.get("calibration"):
+        kind = "" if calibration["kind"] == DEFAULT_CALIBRATION else f",{calibration['kind']}"
+        name = f"calibrated({name}{kind})"
+    members = size(identity)
     return f"ensemble({name},{members})" if members > 1 else name
 
 

@@ -1,14 +1,16 @@
 """Executes planned jobs: failures are recorded, and the rest goes on."""
 
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 
 import bench.errors
 from bench.stages import jobs
 from bench.stages.cells import Absent, Cell
+from bench.stages.executor import Event, Executor, Job, Outcome
 from bench.stages.store import Store
-from bench.stages.workers import Event, Job, Outcome, Workers
+from bench.stages.workers import Workers
 
 
 @dataclass(frozen=True)
@@ -72,23 +74,27 @@ def execute(
     limits: tuple[float, float],
     on_event: Callable[[Event], None],
     on_outcome: Callable[[Planned, Outcome], None],
+    scheduler: str | None = None,
 ) -> Report:
     """Runs jobs; failures are recorded and the rest goes on.
 
     Args:
         planned: the jobs.
         store: the results folder.
-        workers: worker processes, at most.
+        workers: worker processes on this machine, at most.
         limits: seconds and GiB that a job may take.
         on_event: called when a job starts, reports progress or ends.
         on_outcome: called with every job that ended.
+        scheduler: the Dask cluster that fits and predicts, as in `cluster.connect`; none where
+            this machine's workers do all.
     """
     begin = time.perf_counter()
     report = Report()
     by_key = {p.job.key: p for p in planned}
     seconds, gibibytes = limits
     count = max(1, min(workers, len(planned)))
-    with Workers(count, seconds, int(gibibytes * 2**30), on_event) as pool:
+    here = Workers(count, seconds, int(gibibytes * 2**30), on_event)
+    with _executor(here, store, scheduler if planned else None) as pool:
         for outcome in pool.run([p.job for p in planned]):
             job = by_key[outcome.key]
             if outcome.status == "done":
@@ -110,6 +116,19 @@ def execute(
     report.absent = list(dict.fromkeys(report.absent))
     report.seconds = time.perf_counter() - begin
     return report
+
+
+@contextmanager
+def _executor(here: Workers, store: Store, scheduler: str | None) -> Iterator[Executor]:
+    """This machine's workers, or with them a Dask cluster."""
+    if scheduler is None:
+        with here:
+            yield here
+        return
+    from bench.stages.cluster import Cluster, connect  # which need the extra [cluster]
+
+    with connect(scheduler) as client, Cluster(client, store, here) as cluster:
+        yield cluster
 
 
 def _record_failure(store: Store, planned: Planned, outcome: Outcome) -> None:

@@ -16,8 +16,10 @@ from pydantic import TypeAdapter
 import bench
 from bench.contracts import Method, Plan, Run, Surrogate, Task
 from bench.errors import NonFiniteError, PluginError, StoreError, message_of
+from bench.numerics.calibration import Calibration
 from bench.numerics.seeds import digest, generator
 from bench.stages.bank import SimulationBank, features_of
+from bench.stages.calibrated import Calibrated, calibrate
 from bench.stages.cells import Cell
 from bench.stages.ensemble import Ensemble
 from bench.stages.predict import load, predict
@@ -165,6 +167,45 @@ def average(*, report: Report, place: Place, cell: Cell, members: Sequence[int])
     return "done"
 
 
+def calibrate_fits(*, report: Report, place: Place, cell: Cell, members: Sequence[int]) -> str:
+    """Calibrates stored fits with simulations that they have not seen, and saves the maps.
+
+    Raises:
+        StoreError: if a fit that it calibrates is missing or damaged, or failed.
+        NotApplicable: if the fits have no reference.
+    """
+    store, task, method = _open(place, cell)
+    device, settings = torch.device(place.device), cell.identity["calibration"]
+    for member in members:
+        key = cell.fit_key(member)
+        with store.lock(key):
+            if is_done(store, key, place.overwrite_before):
+                continue
+            (base_key,) = cell.base_keys(member)
+            base = _read(store, base_key).record
+            fitted = _restore(store, task, method, cell.uncalibrated, member, device)
+            training_data, seed = cell.identity["training_data"], cell.identity["seed"]
+            bank = SimulationBank(task, store, settings["calls"], [member], training_data, seed)
+            rng = generator("calibration", cell.identity, member)
+            begin = time.perf_counter()
+            made = calibrate(fitted, task, bank, settings["kind"], device, rng)
+            state = {k: v.numpy() for k, v in made.state().items()}
+            bad = _not_finite(cell, state, 1)
+            if bad:
+                raise NonFiniteError(bad[0])
+            record = _done(
+                member=member,
+                seconds=base["seconds"] + time.perf_counter() - begin,
+                stack=1,
+                calls=base["calls"] + bank.spent,
+                parameters=base["parameters"],
+                curves=base["curves"],
+                environment=base["environment"],
+            )
+            store.write(key, record, state)
+    return "done"
+
+
 def _finite(value: Any) -> Any:
     """JSON knows no NaN: a loss that is not finite becomes null."""
     if isinstance(value, dict):
@@ -241,15 +282,18 @@ def predict_member(
 def _restore(
     store: Store, task: Task, method: Method, cell: Cell, member: int, device: torch.device
 ) -> Surrogate:
-    """Rebuilds a member from its state, or an ensemble from those of its members."""
-    features = features_of(task, store)
-    keys = cell.base_keys(member) if cell.size > 1 else [cell.fit_key(member)]
-    surrogates = []
-    for key in keys:
-        arrays = _read(store, key).arrays
-        state = {k: torch.from_numpy(v.copy()).to(device) for k, v in arrays.items()}
-        surrogates.append(method.restore(task, features, state))
-    return surrogates[0] if cell.size == 1 else Ensemble(surrogates)
+    """Rebuilds a member from its state; where it averages or calibrates others, on top of them."""
+    if cell.size > 1:
+        first, base = member * cell.size, cell.base
+        averaged = range(first, first + cell.size)
+        return Ensemble([_restore(store, task, method, base, m, device) for m in averaged])
+    arrays = _read(store, cell.fit_key(member)).arrays
+    state = {k: torch.from_numpy(v.copy()).to(device) for k, v in arrays.items()}
+    if cell.calibration:
+        base = cell.uncalibrated
+        fitted = _restore(store, task, method, base, member, device)
+        return Calibrated(fitted, Calibration.from_state(state))
+    return method.restore(task, features_of(task, store), state)
 
 
 def score_member(

@@ -21,7 +21,8 @@ class Preset(BaseModel):
     Args:
         description: one line for `bench list presets`.
         tasks: patterns of task names.
-        methods: patterns of `method` (all its configurations) or `method:configuration`.
+        methods: patterns of `method` (all its configurations) or `method:configuration`, or
+            `ensemble(…,N)` and `calibrated(…)` of them.
         members: independently trained networks of each method.
         budgets: simulator calls that each member may spend; one leaderboard each.
         training_data: a new training set per member, one shared by all, or bootstraps of it.

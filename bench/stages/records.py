@@ -66,6 +66,7 @@ class _Fit(_Record):
     configuration: _Name
     oracle: bool
     identity: _Identity
+    shown: bool = True
 
 
 class _Curve(_Record):

@@ -9,9 +9,9 @@ from bench.contracts import Plan
 from bench.stages import jobs, records
 from bench.stages.cells import Cell, truth_among
 from bench.stages.execute import Planned
+from bench.stages.executor import Job
 from bench.stages.registry import Registry
 from bench.stages.store import Store
-from bench.stages.workers import Job
 
 
 def plan_scores(store: Store, registry: Registry) -> list[Planned]:

@@ -12,24 +12,36 @@ from bench.contracts import Plan, Task
 from bench.errors import NotApplicable, UsageError
 from bench.stages import jobs
 from bench.stages.cells import Absent, Cell, plan_folder, truth_among
+from bench.stages.cost import Estimate, estimate
 from bench.stages.datasets import fit_to, number_of_blocks
 from bench.stages.execute import Planned, Report, execute
+from bench.stages.executor import Event, Job, Outcome, Travel
 from bench.stages.preset import Preset
 from bench.stages.registry import Registry
 from bench.stages.selection import select_cells, select_tasks
 from bench.stages.store import Store
-from bench.stages.workers import Event, Job, Outcome
 
 STACK = 10
 """Members that train as one stack on a GPU; on a CPU each trains by itself."""
 
 
-def choose_device(wanted: str) -> str:
+def choose_device(wanted: str, scheduler: str | None = None) -> str:
     """Resolves "auto", and refuses CUDA where there is none.
 
+    On a cluster "auto" is CUDA if any worker is tagged with a GPU now, and jobs that ask for CUDA
+    wait for a worker that is.
+
     Raises:
-        UsageError: if CUDA is asked for and not there.
+        UsageError: if CUDA is asked for and not there, or no cluster is.
     """
+    if scheduler is not None:
+        from bench.stages.cluster import check_address, offers_gpus
+
+        check_address(scheduler)
+        if wanted == "auto":
+            return "cuda" if offers_gpus(scheduler) else "cpu"
+        if not scheduler.startswith("local:"):
+            return wanted
     if wanted == "auto":
         return "cuda" if torch.cuda.is_available() else "cpu"
     if wanted == "cuda" and not torch.cuda.is_available():
@@ -48,15 +60,22 @@ class BenchmarkRun:
         preset: what to compute.
         store: the results folder.
         overwrite: whether to make again what is there.
+        scheduler: the Dask cluster that fits and predicts: `tcp://HOST:PORT`, or `local:N`.
     """
 
     def __init__(
-        self, registry: Registry, preset: Preset, store: Store, overwrite: bool = False
+        self,
+        registry: Registry,
+        preset: Preset,
+        store: Store,
+        overwrite: bool = False,
+        scheduler: str | None = None,
     ) -> None:
         self.registry = registry
         self.preset = preset
         self.store = store
-        self.device = choose_device(preset.device)
+        self.scheduler = scheduler
+        self.device = choose_device(preset.device, scheduler)
         self.tasks, absent = select_tasks(registry, preset)
         self.cells, more = select_cells(registry, self.tasks, preset)
         registry.metrics()
@@ -81,6 +100,11 @@ class BenchmarkRun:
             time.time() if overwrite else 0.0,
         )
         self.reused = 0
+        shown = {cell.folder for cell in self.cells}
+        calibrated = [c.uncalibrated for c in self.cells if c.calibration and c.size == 1]
+        bases = {c.folder: c for c in calibrated}
+        self.bases = [base for folder, base in bases.items() if folder not in shown]
+        """Cells that are trained for calibrated ones alone: nothing is predicted with them."""
         self.planned = list(self._plan())
 
     def record(self, command: Sequence[str], found: Sequence[Absent] = ()) -> None:
@@ -100,15 +124,19 @@ class BenchmarkRun:
                 "absent": [asdict(a) for a in dict.fromkeys([*self.absent, *found])],
             },
         )
-        for cell in self.cells:
+        for cell in [*self.cells, *self.bases]:
+            key, shown = cell.fit_record, cell in self.cells
+            if not shown and self.store.record(key) is not None:
+                continue  # an earlier run may have shown it
             self.store.write(
-                cell.fit_record,
+                key,
                 {
                     "task": cell.task,
                     "method": cell.method,
                     "configuration": cell.configuration,
                     "oracle": cell.oracle,
                     "identity": cell.identity,
+                    "shown": shown,
                 },
             )
         for task in self.tasks:
@@ -119,6 +147,17 @@ class BenchmarkRun:
                 if blocks is not None:
                     described |= {"blocks": blocks, "asked": asked.model_dump(mode="json")}
                 self.store.write(f"plans/{folder}", described)
+
+    def estimate(self) -> Estimate:
+        """What the jobs will cost; on a cluster, those with most to come then start first.
+
+        With many workers a run lasts no longer than its longest chain of jobs, if that starts in
+        time; with a few it is better to have one member of everything early.
+        """
+        found = estimate(self.planned, self.registry, self.store, self.device)
+        if self.scheduler is not None:
+            self.planned.sort(key=lambda p: -found.seconds[p.job.key])
+        return found
 
     def execute(
         self,
@@ -134,6 +173,7 @@ class BenchmarkRun:
             (self.preset.time_limit, self.preset.memory_limit),
             on_event,
             on_outcome,
+            self.scheduler,
         )
         report.reused += self.reused
         return report
@@ -143,7 +183,8 @@ class BenchmarkRun:
         for task in self.tasks:
             cells = [c for c in self.cells if c.task == task.name]
             truth = truth_among(cells)
-            for cell in sorted(cells, key=lambda c: (not c.oracle, c.size)):
+            cells += [c for c in self.bases if c.task == task.name]
+            for cell in sorted(cells, key=lambda c: (not c.oracle, c.size, bool(c.calibration))):
                 for block in self._blocks(cell):
                     for p in self._plan_block(task, cell, truth, block, planned):
                         planned[p.job.key] = p
@@ -154,7 +195,7 @@ class BenchmarkRun:
 
     def _blocks(self, cell: Cell) -> list[tuple[int, ...]]:
         members = 1 if cell.oracle else self.preset.members // cell.size
-        size = STACK if self.device == "cuda" and cell.size == 1 else 1
+        size = STACK if self.device == "cuda" and not cell.base_keys(0) else 1
         return [
             tuple(range(start, min(start + size, members))) for start in range(0, members, size)
         ]
@@ -174,17 +215,22 @@ class BenchmarkRun:
         if missing:
             arguments: dict[str, Any] = {"place": self._place, "cell": cell, "members": missing}
             needed = self._fits_of(cell, missing, planned)
+            written = tuple(cell.fit_key(m) for m in missing)
+            make = jobs.calibrate_fits if cell.calibration else jobs.fit
+            read = tuple(key for m in missing for key in cell.base_keys(m))
             out.append(
                 Planned(
-                    Job(fit_job, jobs.average if cell.size > 1 else jobs.fit, arguments, needed),
+                    Job(fit_job, jobs.average, arguments, needed)
+                    if cell.size > 1
+                    else Job(fit_job, make, arguments, needed, Travel(read, written)),
                     "fit",
                     cell,
                     tuple(missing),
-                    tuple(cell.fit_key(m) for m in missing),
+                    written,
                 )
             )
         made = {p.job.key for p in out}
-        for plan, _ in self.plans[task.name]:
+        for plan, _ in self.plans[task.name] if cell not in self.bases else ():
             folder = plan_folder(task, plan, self.preset.seed)
             values = plan.model_dump(mode="json")
             for member in block:
@@ -194,7 +240,8 @@ class BenchmarkRun:
                 key = cell.prediction_key(folder, member)
                 if not self._has(key):
                     arguments = base | {"folder": folder, "seed": self.preset.seed}
-                    job = Job(predict_job, jobs.predict_member, arguments, after)
+                    travel = Travel(tuple(cell.state_keys(member)), (key,))
+                    job = Job(predict_job, jobs.predict_member, arguments, after, travel)
                     out.append(Planned(job, "predict", cell, (member,), (key,)))
                     made.add(predict_job)
                 needs = [predict_job] if predict_job in made else []
@@ -220,9 +267,7 @@ class BenchmarkRun:
     def _fits_of(
         self, cell: Cell, members: Sequence[int], planned: dict[str, Planned]
     ) -> tuple[str, ...]:
-        """The jobs that train what an ensemble averages."""
-        if cell.size == 1:
-            return ()
+        """The jobs that make what a cell averages or calibrates."""
         keys = {key for member in members for key in cell.base_keys(member)}
         return tuple(name for name, p in planned.items() if p.kind == "fit" and keys & {*p.keys})
 

@@ -4,15 +4,18 @@ import fnmatch
 import re
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import cast, get_args
 
 from bench.contracts import Task
 from bench.errors import NotApplicable, PluginError, UsageError
-from bench.stages.cells import Absent, Cell, label, make_cell
+from bench.numerics.calibration import CalibrationKind
+from bench.stages.cells import DEFAULT_CALIBRATION, Absent, Cell, label, make_cell
 from bench.stages.check import blamed_on
 from bench.stages.preset import Preset
 from bench.stages.registry import Registry, unknown
 
-_ENSEMBLE = re.compile(r"ensemble\(\s*([^\s,()]+)\s*,\s*(\d{1,4})\s*\)")
+_CALIBRATED = re.compile(r"calibrated\(\s*([^\s,()]+)\s*(?:,\s*(\w+)\s*)?\)")
+_ENSEMBLE = re.compile(r"ensemble\(\s*([^\s,()]+|calibrated\([^()]*\))\s*,\s*(\d{1,4})\s*\)")
 
 
 @dataclass(frozen=True)
@@ -23,24 +26,27 @@ class Wanted:
         method: pattern of method names.
         configuration: pattern of configurations; any where None.
         ensemble: how many members to average; 1 for the members themselves.
+        calibration: how their log-ratios are calibrated; not at all where None.
     """
 
     method: str
     configuration: str | None
     ensemble: int
+    calibration: CalibrationKind | None = None
 
     @classmethod
     def parse(cls, pattern: str) -> "Wanted":
-        """Reads `METHOD`, `METHOD:CONFIGURATION` or `ensemble(either of them,N)`.
+        """Reads `METHOD`, `METHOD:CONFIGURATION`, `calibrated(…)` of them, `ensemble(any,N)`.
 
         Raises:
-            UsageError: if an ensemble is written in another way, or is one of fewer than two.
+            UsageError: if an ensemble is written in another way, or is one of fewer than two, or if
+                a calibrated method is written in another way.
 
         Example:
-            >>> Wanted.parse("ensemble(lre:tuned,5)")
-            Wanted(method='lre', configuration='tuned', ensemble=5)
+            >>> Wanted.parse("ensemble(calibrated(lre:tuned),5)")
+            Wanted(method='lre', configuration='tuned', ensemble=5, calibration='platt')
         """
-        found, members = pattern, 1
+        found, members, calibration = pattern, 1, None
         if pattern.startswith("ensemble("):
             matched = _ENSEMBLE.fullmatch(pattern)
             if matched is None or int(matched[2]) < 2:
@@ -49,8 +55,18 @@ class Wanted:
                     "'ensemble(METHOD:CONFIGURATION,N)', with N at least 2"
                 )
             found, members = matched[1], int(matched[2])
+        if found.startswith("calibrated("):
+            matched = _CALIBRATED.fullmatch(found)
+            kind = DEFAULT_CALIBRATION if matched is None else matched[2] or DEFAULT_CALIBRATION
+            if matched is None or kind not in get_args(CalibrationKind):
+                raise UsageError(
+                    f"method {pattern!r}: a calibrated method is written 'calibrated(METHOD)' or "
+                    "'calibrated(METHOD,isotonic)', METHOD or METHOD:CONFIGURATION; ensembles go "
+                    "around it: 'ensemble(calibrated(METHOD),N)'"
+                )
+            found, calibration = matched[1], cast(CalibrationKind, kind)
         name, colon, configuration = found.partition(":")
-        return cls(name, configuration if colon else None, members)
+        return cls(name, configuration if colon else None, members, calibration)
 
     def matches(self, method: str, configuration: str) -> bool:
         """Whether it asks for a method in a configuration."""
@@ -92,10 +108,12 @@ def select_cells(
     """Cells of a preset, with what they need: the exact likelihood, and the bases of ensembles.
 
     Raises:
-        UsageError: if a pattern matches nothing, or asks for an ensemble of what has one member.
+        UsageError: if a pattern matches nothing, or asks for an ensemble or a calibration of the
+            exact likelihood.
     """
     patterns = [Wanted.parse(pattern) for pattern in preset.methods]
-    chosen: dict[tuple[str, str], list[int]] = {}  # sizes of ensembles, 1 for the members
+    chosen: dict[tuple[str, str], set[tuple[CalibrationKind | None, int]]] = {}
+    """Calibrations and sizes of ensembles, 1 for the members, by method and configuration."""
     absent: list[Absent] = []
     for name in registry.names("methods"):
         try:
@@ -105,11 +123,14 @@ def select_cells(
                 absent += [Absent(task.name, name, str(error), broken=True) for task in tasks]
             continue
         for configuration in method.configurations:
-            sizes = {p.ensemble for p in patterns if p.matches(name, configuration)}
-            if method.oracle and sizes - {1}:
+            matching = [p for p in patterns if p.matches(name, configuration)]
+            if method.oracle and any(p.ensemble > 1 for p in matching):
                 raise UsageError(f"an ensemble of {name!r} makes no sense: it has one member")
-            if sizes or method.oracle:
-                chosen[name, configuration] = sorted(sizes | {1})
+            if method.oracle and any(p.calibration for p in matching):
+                raise UsageError(f"{name!r} needs no calibration: it is the exact likelihood")
+            if matching or method.oracle:
+                forms = {(p.calibration, size) for p in matching for size in (1, p.ensemble)}
+                chosen[name, configuration] = forms or {(None, 1)}
     for pattern in patterns:
         _check(registry, pattern)
     cells: dict[str, Cell] = {}
@@ -124,14 +145,25 @@ def select_cells(
                     broken = isinstance(error, PluginError)
                     absent.append(Absent(task.name, label(name, configuration), str(error), broken))
                     continue
-                for size in chosen[name, configuration]:
-                    part = cell.ensemble(size) if size > 1 else cell
-                    if size <= preset.members:
-                        cells.setdefault(part.folder, part)
-                    else:
-                        why = f"it takes {size} members, and this run has {preset.members}"
+                for kind, size in sorted(chosen[name, configuration], key=str):
+                    part = cell.calibrated(kind) if kind else cell
+                    part = part.ensemble(size) if size > 1 else part
+                    why = _why_not(part, task, preset)
+                    if why:
                         absent.append(Absent(task.name, part.label, why))
+                    else:
+                        cells.setdefault(part.folder, part)
     return list(cells.values()), list(dict.fromkeys(absent))
+
+
+def _why_not(cell: Cell, task: Task, preset: Preset) -> str:
+    """Why a preset cannot have a cell; empty where it can."""
+    if cell.size > preset.members:
+        return f"it takes {cell.size} members, and this run has {preset.members}"
+    if cell.calibration and cell.calibration["calls"] < 2 * len(task.component_names):
+        calls = cell.calibration["calls"]
+        return f"its budget leaves {calls} simulations for calibration: too few"
+    return ""
 
 
 def _check(registry: Registry, wanted: Wanted) -> None:

@@ -147,6 +147,13 @@ class Store:
         except (OSError, SafetensorError, ValueError, KeyError):  # KeyError: of unknown dtypes
             return None
 
+    def files(self, key: str) -> dict[str, bytes]:
+        """The files of an entry by name, as they are on the disk; none if it is not sound."""
+        if self.read(key) is None:
+            return {}
+        paths = [self.root / f"{key}.safetensors", self.root / f"{key}.json"]  # written in order
+        return {p.relative_to(self.root).as_posix(): p.read_bytes() for p in paths if p.exists()}
+
     def keys(self, prefix: str) -> list[str]:
         """Keys that have a record under a folder, sorted; their soundness is not checked."""
         folder = self.root / prefix

@@ -21,10 +21,11 @@ from bench.contracts import Method, Run, Settings, Task
 from bench.errors import NotApplicable, PluginError, UsageError
 from bench.numerics.seeds import digest, generator
 from bench.stages.bank import SimulationBank, features_of
+from bench.stages.executor import Event, Job, Outcome
 from bench.stages.preset import explain
 from bench.stages.registry import Registry
 from bench.stages.store import SCHEMA, Store
-from bench.stages.workers import Event, Job, Outcome, Workers
+from bench.stages.workers import Workers
 
 FACTOR = 3
 """Of so many combinations one goes on to the next rung, for so many times the epochs."""

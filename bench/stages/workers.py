@@ -11,17 +11,16 @@ import multiprocessing
 import pickle
 import signal
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from contextlib import suppress
-from dataclasses import dataclass, field
-from graphlib import TopologicalSorter
+from dataclasses import dataclass
 from multiprocessing.connection import Connection, wait
 from multiprocessing.process import BaseProcess
-from typing import Any, Literal
 
 import psutil
 
 from bench.errors import LimitExceeded
+from bench.stages.executor import Event, Executor, Job, Outcome
 from bench.stages.worker_process import Fields, failure, messages, start_up
 from bench.stages.worker_process import serve as _serve
 
@@ -29,48 +28,7 @@ _TICK = 0.2  # seconds between two looks at the clock and the memory of the work
 _STILLBIRTHS = 3  # so many workers in a row that die at start-up: it is not the jobs' fault
 
 
-@dataclass(frozen=True)
-class Job:
-    """One call, `function(report=report, **arguments)`, once every job in `after` has succeeded.
-
-    The function must be importable by name. It may call `report(**fields)`, from its own thread
-    and as often as it likes, to tell the parent how far it is.
-    """
-
-    key: str
-    function: Callable[..., Any]
-    arguments: dict[str, Any]
-    after: tuple[str, ...] = ()
-
-
-@dataclass(frozen=True)
-class Outcome:
-    """What became of a job; `error` is one line, and a skipped job carries that of its cause.
-
-    `seconds` is the time inside the function; `peak_bytes` is the largest resident memory of
-    the worker that was seen, so a spike shorter than a fifth of a second can be missed.
-    """
-
-    key: str
-    status: Literal["done", "failed", "skipped"]
-    value: Any = None
-    error: str = ""
-    error_type: str = ""
-    traceback: str = ""
-    seconds: float = 0.0
-    peak_bytes: int = 0
-
-
-@dataclass(frozen=True)
-class Event:
-    """Something to show to the user: a job started, reported progress or finished."""
-
-    key: str
-    kind: Literal["started", "progress", "finished"]
-    fields: dict[str, Any] = field(default_factory=dict)
-
-
-class Workers:
+class Workers(Executor):
     """Up to `count` worker processes, started when needed and reused from job to job.
 
     Use it as a context manager: on the way out every worker is killed, whatever it is doing.
@@ -90,89 +48,62 @@ class Workers:
         self.count = count
         self.time_limit = time_limit
         self.memory_limit = memory_limit
-        self.on_event = on_event
+        super().__init__(on_event)
+        self.tick = _TICK
         self._workers: list[_Worker] = []
+        self._unsent: list[Outcome] = []  # of jobs that could not be handed out
         self._stillborn = 0
         self._checked = 0.0
-
-    def __enter__(self) -> Workers:
-        return self
 
     def __exit__(self, *exception: object) -> None:
         self._stop(*self._workers)
 
-    def run(self, jobs: Sequence[Job]) -> Iterator[Outcome]:
-        """Yield the outcome of every job, in the order in which they finish.
+    @property
+    def busy(self) -> bool:
+        """Whether any job is under way."""
+        return bool(self._busy() or self._unsent)
 
-        Jobs start in the given order, each as soon as its predecessors are done and a worker is
-        free. Limits are enforced, and `on_event` is called, while the caller waits for the next
-        outcome; a caller who stops iterating stops the jobs that are running.
-
-        Raises ValueError if keys are repeated, or `after` names an unknown key or goes round in
-        a circle; RuntimeError if another `run` is under way; LimitExceeded if workers cannot
-        even start. Whatever goes wrong inside a job is an outcome, not an exception.
-        """
-        waiting = {job.key: job for job in jobs}
-        if len(waiting) < len(jobs):
-            raise ValueError("two jobs have the same key")
-        if unknown := {key for job in jobs for key in job.after} - waiting.keys():
-            raise ValueError(f"no job has the key {min(unknown)!r}, which another waits for")
-        TopologicalSorter({job.key: job.after for job in jobs}).prepare()  # raises on a circle
-        if self._busy():
-            raise RuntimeError("the pool is busy with another run")
-
-        outcomes: dict[str, Outcome] = {}
-        hopeless: list[Outcome] = []
-        try:
-            while len(outcomes) < len(jobs):
-                fresh = hopeless or self._collect()
-                for outcome in fresh:
-                    outcomes[outcome.key] = outcome
-                    shown = {"status": outcome.status, "error": outcome.error}
-                    self.on_event(Event(outcome.key, "finished", shown))
-                # Free workers get their next job before the caller takes its time.
-                hopeless = self._dispatch(waiting, outcomes)
-                yield from fresh
-        finally:
-            self._stop(*self._busy())
+    def halt(self) -> None:
+        """Kills the workers that have a job."""
+        self._unsent.clear()
+        self._stop(*self._busy())
 
     def _busy(self) -> list[_Worker]:
         return [worker for worker in self._workers if worker.job]
 
-    def _dispatch(self, waiting: dict[str, Job], outcomes: dict[str, Outcome]) -> list[Outcome]:
-        """Hand out what can start; return the outcomes of jobs that never will."""
-        startable, hopeless = [], []
-        for job in waiting.values():
-            before = [outcomes.get(key) for key in job.after]
-            if bad := next((o for o in before if o and o.status != "done"), None):
-                hopeless.append(_skipped(job, bad))
-            elif all(before):
-                startable.append(job)
-        for _ in range(len(self._workers), min(self.count, len(self._busy()) + len(startable))):
+    def take(self, ready: Sequence[Job]) -> list[str]:
+        """Hands jobs to free workers, and starts more workers while there is work for them."""
+        for _ in range(len(self._workers), min(self.count, len(self._busy()) + len(ready))):
             self._start()
         idle = [worker for worker in self._workers if worker.ready and not worker.job]
-        for worker, job in zip(idle, startable, strict=False):
+        taken = []
+        for job in ready:
+            if not idle:
+                break
+            taken.append(job.key)
             try:
                 payload = pickle.dumps((job.function, job.arguments))
             except Exception as error:
-                hopeless.append(Outcome(job.key, **failure(error)))
+                self._unsent.append(Outcome(job.key, **failure(error)))
                 continue
-            worker.job, worker.since, worker.peak = waiting.pop(job.key), time.monotonic(), 0
+            worker = idle.pop(0)
+            worker.job, worker.since, worker.peak = job, time.monotonic(), 0
             self.on_event(Event(job.key, "started"))
             with suppress(OSError):  # it died while idle; reading from it will tell
                 worker.connection.send_bytes(payload)
-        for outcome in hopeless:
-            del waiting[outcome.key]
-        return hopeless
+        return taken
 
-    def _collect(self) -> list[Outcome]:
+    def collect(self) -> list[Outcome]:
         """Wait for messages, at most a tick; return the outcomes of jobs that ended meanwhile.
 
         What was sent is read before any limit is checked: a job that finished in time has
         finished, however late the parent looks. A worker that dies closes its pipe.
         """
+        if self._unsent:
+            unsent, self._unsent = self._unsent, []
+            return unsent
         pipes = [worker.connection for worker in self._workers]
-        ready = wait(pipes, _TICK if pipes else 0)
+        ready = wait(pipes, self.tick if pipes else 0)
         found = [self._read(worker) for worker in self._workers[:] if worker.connection in ready]
         if time.monotonic() - self._checked >= _TICK:
             found += [self._check(worker) for worker in self._workers[:]]
@@ -281,11 +212,6 @@ class _Worker:
             self.peak = max(self.peak, size)
             return size
         return 0
-
-
-def _skipped(job: Job, bad: Outcome) -> Outcome:
-    error = bad.error if bad.status == "skipped" else f"needs {bad.key}, which failed: {bad.error}"
-    return Outcome(job.key, "skipped", error=error, error_type=bad.error_type)
 
 
 def _cause_of_death(exitcode: int | None) -> str:

@@ -20,12 +20,13 @@ from bench.errors import NotApplicable, PluginError, UsageError
 from bench.metrics.intervals import coverage, cut, region_coverage, unresolved
 from bench.numerics.seeds import digest
 from bench.stages.datasets import describe, sets
+from bench.stages.executor import Job, Outcome
 from bench.stages.predict import EVALUATION, evaluate, load
 from bench.stages.registry import Registry
 from bench.stages.score import score
 from bench.stages.selection import select
 from bench.stages.store import SCHEMA, Store
-from bench.stages.workers import Job, Outcome, Workers
+from bench.stages.workers import Workers
 from bench.studies.expected import MULTINOMIAL, exact, expected, stratified_shares
 
 NAME = "bootstrap-k"

@@ -7,7 +7,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from bench.stages.workers import Job, Workers
+from bench.stages.executor import Job
+from bench.stages.workers import Workers
 
 
 @pytest.fixture

@@ -102,7 +102,7 @@ def test_tasks_and_methods_are_chosen(bench, results, tmp_path):
     assert status == 0
     page = (tmp_path / "r/index.html").read_text()
     assert "lre:tuned" in page
-    assert "dle:tuned" not in page
+    assert "dle" not in (tmp_path / "r/tables/leaderboards.csv").read_text()
     assert "--task '*far' --method 'lre:*'" in page.replace("&#39;", "'")
 
 
@@ -110,7 +110,7 @@ def test_tasks_and_methods_are_chosen(bench, results, tmp_path):
     ("arguments", "message"),
     [
         (["nowhere"], "nowhere is not a results folder: it does not exist"),
-        (["results/mine", "--task", "gausian"], "unknown task 'gausian'; known: gaussians-far"),
+        (["results/mine", "--task", "gausian"], "unknown task 'gausian'; did you mean gaussians-far?"),
         (["results/mine", "--method", "lre:none"], "no method here matches 'lre:none'; known: "),
         (["results/mine", "--method", "ensemble(lre)"], "method 'ensemble(lre)': an ensemble is"),
     ],

@@ -42,7 +42,7 @@ tasks = ["gaussians-far"]
 methods = ["histogram", "simple:default", "simple:wide"]
 members = 2
 budgets = [600]
-time_limit = 60
+time_limit = 600
 memory_limit = 2
 plans = [
     {kind = "independent", uniform = 3, per_point = 1, observations = 50},

@@ -4,6 +4,7 @@ import re
 import tomllib
 from pathlib import Path
 
+import pytest
 from click.testing import CliRunner
 
 from bench.cli.main import cli
@@ -30,6 +31,19 @@ def test_the_method_of_the_readme_runs(tmp_path, monkeypatch):
     assert result.exit_code == 0, result.output
     board = (tmp_path / "results" / "tiny" / "leaderboard.md").read_text()
     assert "moving-gaussian" in board
+
+
+@pytest.mark.parametrize("kind", ["tasks", "methods"])
+def test_its_lists_are_the_registry(kind):
+    """Where this fails, paste what the command in the comment prints."""
+    listed = re.search(
+        rf"<!-- bench list {kind} --format md -->\n(.*?)<!-- end -->", README, re.DOTALL
+    )
+    assert listed is not None
+    result = CliRunner().invoke(cli, ["list", kind, "--format", "md"])
+    assert result.exit_code == 0, result.output
+    assert listed.group(1) == result.output
+    assert len(result.output.splitlines()) == 2 + len(Registry().names(kind))
 
 
 def test_commands_name_what_exists():

@@ -14,7 +14,8 @@ import psutil
 import pytest
 
 from bench.errors import LimitExceeded
-from bench.stages.workers import Job, Workers
+from bench.stages.executor import Job
+from bench.stages.workers import Workers
 
 HERE = str(Path(__file__).parent)
 
@@ -328,7 +329,8 @@ def start_script(tmp_path, *paths):
             import sys
             sys.path.insert(0, {HERE!r})
             import worker_jobs
-            from bench.stages.workers import Job, Workers
+            from bench.stages.executor import Job
+            from bench.stages.workers import Workers
 
             if __name__ == "__main__":
                 with Workers(2) as workers:

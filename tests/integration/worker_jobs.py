@@ -109,3 +109,23 @@ def threads(report, ask_for=None):
 def scale(report, values):
     values *= 2
     return values
+
+
+def note(report, place, path, seconds=0.0):
+    """Says in a file which process ran it, whose child that is, and in which folder."""
+    with Path(path).open("a") as file:
+        file.write(f"{os.getpid()} {os.getppid()} {place.root}\n")
+    report(stage="noted", done=1, total=2)
+    time.sleep(seconds)
+    return Path(path).name
+
+
+def hang_there(report, place, path=None):
+    hang(report, path)
+
+
+def work(report, place, seconds):
+    """So much CPU time, whatever else the machine does."""
+    end = time.process_time() + seconds
+    while time.process_time() < end:
+        sum(range(10_000))

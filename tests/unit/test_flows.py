@@ -226,7 +226,7 @@ def test_not_applicable(monkeypatch) -> None:
     task = REGISTRY.task("gaussians-near")
     with pytest.raises(NotApplicable, match="one width"):
         DLENflows(DLEConfig(hidden=(8, 16))).check(task)
-    monkeypatch.setattr("bench.methods.dle_nflows.find_spec", lambda name: None)
+    monkeypatch.setattr("bench.contracts.method.find_spec", lambda name: None)
     with pytest.raises(NotApplicable, match=r"nlbench\[nflows\]"):
         DLENflows(DLEConfig()).check(task)
     DLE(DLEConfig()).check(task)

@@ -1,0 +1,75 @@
+"""Options that say what to run, the same for `bench run` and `bench plan`."""
+
+from collections.abc import Callable
+from functools import reduce
+from typing import Any
+
+import click
+
+from bench.cli.types import FOLDER, WORKERS
+
+PLUGIN = click.option(
+    "--plugin",
+    "plugins",
+    multiple=True,
+    metavar="FILE",
+    help="Python file that defines tasks, methods or metrics; may be repeated.",
+)
+TASK = click.option(
+    "--task", "tasks", multiple=True, metavar="GLOB", help="Only these tasks; may be repeated."
+)
+_SELECTION = (
+    click.argument("preset", metavar="PRESET|FILE"),
+    TASK,
+    click.option(
+        "--method",
+        "methods",
+        multiple=True,
+        metavar="GLOB",
+        help="Only these methods: NAME, NAME:CONFIGURATION, 'ensemble(NAME,5)', "
+        "'calibrated(NAME)'; may be repeated.",
+    ),
+    click.option("--members", type=int, help="Independently trained networks of each method."),
+    click.option(
+        "--budget", "budgets", type=int, multiple=True, help="Simulator calls; repeatable."
+    ),
+    click.option("--seed", type=int, help="Seed of simulations, training and datasets."),
+    click.option("--device", help="auto, cpu or cuda."),
+    click.option(
+        "--workers", type=WORKERS, help="Worker processes.  [default: the cores]"
+    ),
+    click.option(
+        "--scheduler",
+        metavar="ADDRESS",
+        help="Fit and predict on a Dask cluster: tcp://HOST:PORT, or local:N to start one here.",
+    ),
+    click.option(
+        "--out", type=FOLDER, help="Results folder.  [default: results/PRESET]"
+    ),
+    click.option("--overwrite", is_flag=True, help="Make again what is there."),
+    PLUGIN,
+)  # fmt: skip
+
+
+def selection(command: Callable[..., Any]) -> Callable[..., Any]:
+    """Adds the options; what they say is read by `overrides` and by the command itself."""
+    return reduce(lambda done, option: option(done), reversed(_SELECTION), command)
+
+
+def overrides(
+    tasks: tuple[str, ...],
+    methods: tuple[str, ...],
+    members: int | None,
+    budgets: tuple[int, ...],
+    seed: int | None,
+    device: str | None,
+) -> dict[str, Any]:
+    """What the command line says in a preset's place; None where it says nothing."""
+    return {
+        "tasks": tasks or None,
+        "methods": methods or None,
+        "members": members,
+        "budgets": budgets or None,
+        "seed": seed,
+        "device": device,
+    }

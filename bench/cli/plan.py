@@ -1,0 +1,92 @@
+"""The command `bench plan`: what a run will cost, before it does."""
+
+import os
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import click
+
+from bench.cli.options import overrides, selection
+
+if TYPE_CHECKING:  # they import torch, which takes its time
+    from bench.stages.cost import Cost, Estimate
+
+LONG = 600.0
+"""Seconds after which a run is long enough to be told beforehand what it costs."""
+
+
+@click.command()
+@selection
+def plan(
+    preset: str,
+    tasks: tuple[str, ...],
+    methods: tuple[str, ...],
+    members: int | None,
+    budgets: tuple[int, ...],
+    seed: int | None,
+    device: str | None,
+    workers: int | None,
+    scheduler: str | None,
+    out: str | None,
+    overwrite: bool,
+    plugins: tuple[str, ...],
+) -> None:
+    """Say what a run will cost: events, floating-point operations, core-hours, GPU-hours.
+
+    Takes the arguments of `bench run`, counts what is missing of its results, and runs nothing.
+    Times hold within a factor of two on machines like those that they were measured on.
+    """
+    from bench.stages.preset import read_preset
+    from bench.stages.registry import Registry
+    from bench.stages.run import BenchmarkRun
+    from bench.stages.store import Store
+
+    registry = Registry(plugins)
+    given = overrides(tasks, methods, members, budgets, seed, device)
+    settings = read_preset(registry, preset, given)
+    root = Path(out) if out else Path("results") / Path(preset).stem
+    run = BenchmarkRun(registry, settings, Store.open(root), overwrite, scheduler)
+    for line in lines(run.estimate(), workers or os.cpu_count() or 1, run.device):
+        click.echo(line)
+
+
+def lines(found: "Estimate", workers: int, device: str) -> Iterator[str]:
+    """A table by stage and method, totals, and how long it will take."""
+    rows = [["stage", "method", "jobs", "events", "operations", "core-hours", "GPU-hours"]]
+    rows += [[*key, str(count), *_numbers(cost)] for key, (count, cost) in found.parts.items()]
+    rows += [["total", "", str(found.jobs), *_numbers(found.total)]]
+    widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
+    for row in rows:
+        yield _aligned(row, widths)
+    at_once = f"{workers} worker{'s' if workers > 1 else ''}"
+    at_once += " and one GPU" if device == "cuda" else ""
+    longest = duration(found.longest)
+    yield (
+        f"about {duration(found.duration(workers))} with {at_once}; no number of workers makes it "
+        f"less than {longest}"
+    )
+    for method in found.unknown:
+        yield f"not counted: {method}, which does not say what it costs"
+
+
+def _numbers(cost: "Cost") -> list[str]:
+    hours = [seconds / 3600 for seconds in (cost.core_seconds, cost.gpu_seconds)]
+    return [_short(cost.events), _short(cost.operations), *(f"{h:.2f}" for h in hours)]
+
+
+def _short(value: float) -> str:
+    return f"{value:.1e}" if value else "–"
+
+
+def _aligned(row: Sequence[str], widths: Sequence[int]) -> str:
+    text = [cell.ljust(width) for cell, width in zip(row[:2], widths, strict=False)]
+    text += [cell.rjust(width) for cell, width in zip(row[2:], widths[2:], strict=True)]
+    return "  ".join(text).rstrip()
+
+
+def duration(seconds: float) -> str:
+    """Seconds in the unit that people would use."""
+    if seconds < 100:
+        return f"{seconds:.0f} s"
+    return f"{seconds / 60:.0f} min" if seconds < 6000 else f"{seconds / 3600:.1f} h"

@@ -1,0 +1,98 @@
+"""Boosted trees as boxes: what is left of them once they are grown, and how it is evaluated.
+
+A leaf is a box in (x, η), so that the sum of all trees at n observations and J contexts is a matrix
+product: which leaves observations lie in, times leaf values, times which leaves contexts lie in.
+"""
+
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from bench.numerics.interpolation import chebyshev
+
+_FARTHEST = torch.finfo(torch.float32).max  # where a box is open: states hold finite numbers
+_CELLS = 1 << 22  # observations times leaves at a time
+_GRID = 300  # contexts that polynomials are fitted at, about
+
+
+def boxes(forest: Sequence[Any], constant: float, numbers: int) -> tuple[Tensor, Tensor, Tensor]:
+    """Turns trees into boxes: a leaf is where lower < inputs ≤ upper.
+
+    Thresholds are rounded down to float32, which decides the same for float32 inputs.
+
+    Args:
+        forest: scikit-learn's nodes of each tree, numerical splits alone.
+        constant: what all trees are added to; it becomes a leaf without bounds.
+        numbers: of inputs.
+
+    Returns:
+        lower and upper, (leaves, numbers) float32, and value, (leaves,) float64.
+    """
+    lower, upper, value = [], [], []
+    open_box = np.full((2, numbers), [[-_FARTHEST], [_FARTHEST]], np.float32)
+    stack: list[tuple[Any, int, Any]] = [(None, 0, open_box)]
+    stack += [(nodes, 0, open_box) for nodes in forest]
+    while stack:
+        nodes, at, box = stack.pop()
+        if nodes is None or nodes[at]["is_leaf"]:
+            lower.append(box[0])
+            upper.append(box[1])
+            value.append(constant if nodes is None else nodes[at]["value"])
+            continue
+        node = nodes[at]
+        threshold = np.float32(node["num_threshold"])
+        if threshold > node["num_threshold"]:
+            threshold = np.nextafter(threshold, np.float32(-np.inf))
+        left, right = box.copy(), box.copy()
+        left[1, node["feature_idx"]] = right[0, node["feature_idx"]] = threshold
+        stack += [(nodes, node["left"], left), (nodes, node["right"], right)]
+    bounds = [torch.from_numpy(np.stack(b)) for b in (lower, upper)]
+    return bounds[0], bounds[1], torch.tensor(value, dtype=torch.float64)
+
+
+class Leaves:
+    """The sum of trees, as boxes; see `boxes`. The last inputs are contexts.
+
+    Args:
+        lower, upper, value: the boxes.
+        degree: of polynomials in the context that stand in for steps; steps remain where None.
+    """
+
+    def __init__(
+        self, lower: Tensor, upper: Tensor, value: Tensor, degree: int | None = None
+    ) -> None:
+        self.lower = lower
+        self.upper = upper
+        self.value = value
+        self.degree = degree
+
+    def __call__(self, y: Tensor, eta: Tensor) -> Tensor:
+        """Log-odds of all pairs of observations (n, numbers) and contexts (J, d), (n, J)."""
+        within = self._of_contexts(eta) * self.value.float()
+        step = max(1, _CELLS // len(self.value))
+        parts = [self._within(part, first=0) @ within.T for part in torch.split(y, step)]
+        return torch.cat(parts)
+
+    def _of_contexts(self, eta: Tensor) -> Tensor:
+        """Which leaves hold contexts (J, d), or the polynomials in its stead, (J, leaves)."""
+        d = eta.shape[1]
+        first = self.lower.shape[1] - d
+        if self.degree is None:
+            return self._within(eta, first)
+        count = max(self.degree + 1, round(_GRID ** (1 / d)))
+        angles = torch.pi * (torch.arange(count, device=eta.device) + 0.5) / count
+        nodes = torch.cartesian_prod(*[angles.cos()] * d).view(-1, d)
+        fit = torch.linalg.pinv(chebyshev(nodes, self.degree)) @ self._within(nodes, first).double()
+        smooth: Tensor = (chebyshev(eta, self.degree) @ fit).float()
+        return smooth
+
+    def _within(self, inputs: Tensor, first: int) -> Tensor:
+        """Which leaves hold inputs (n, some), of which the first is known, as 0 and 1."""
+        inside = torch.ones(len(inputs), len(self.value), dtype=torch.bool, device=inputs.device)
+        for i, column in enumerate(inputs.T.contiguous(), first):
+            inside &= column[:, None] > self.lower[:, i]
+            inside &= column[:, None] <= self.upper[:, i]
+        return inside.float()

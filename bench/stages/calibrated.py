@@ -1,0 +1,95 @@
+"""Calibrated cells: stored fits whose log-ratios are mapped to what other simulations bear out."""
+
+from collections.abc import Mapping
+
+import torch
+from torch import Tensor
+
+from bench.contracts import Bank, FitLog, ReferenceKind, Surrogate, Task
+from bench.errors import NotApplicable
+from bench.numerics.calibration import Calibration, CalibrationKind, pairs
+
+VERSION = 1
+"""Of the calibration; part of the identity of calibrated cells."""
+
+
+class Calibrated:
+    """One member of another surrogate, each component's log-ratios mapped by its own function.
+
+    Args:
+        surrogate: of one member, with a reference.
+        calibration: a map per member and component.
+    """
+
+    has_density = False
+
+    def __init__(self, surrogate: Surrogate, calibration: Calibration) -> None:
+        self.surrogate = surrogate
+        self.calibration = calibration
+        self.log = FitLog()
+
+    @property
+    def reference(self) -> ReferenceKind | None:
+        """The reference of what is calibrated."""
+        return self.surrogate.reference
+
+    def log_ratio(self, x: Tensor, context: Tensor) -> Tensor:
+        """As Surrogate.log_ratio, with one member."""
+        return self.calibration(self.surrogate.log_ratio(x, context))
+
+    def state(self) -> Mapping[str, Tensor]:
+        """The maps."""
+        return self.calibration.state()
+
+
+def calibrate(
+    surrogate: Surrogate,
+    task: Task,
+    bank: Bank,
+    kind: CalibrationKind,
+    device: torch.device,
+    generator: torch.Generator,
+) -> Calibrated:
+    """Fits a map per component to simulations that the surrogate has not seen: the bank's budget.
+
+    Pairs of the evidence reference cost nothing: they are observations of all components, equally
+    many, at contexts of others. A fixed reference takes as many simulations as a component.
+
+    Args:
+        surrogate: of one member.
+        task: its task.
+        bank: of one member, with the budget of the calibration.
+        kind: of the map.
+        device: where the surrogate works.
+        generator: draws contexts for observations of a fixed reference.
+
+    Raises:
+        NotApplicable: if log-ratios have no reference to be calibrated against, or if the budget
+            has no two simulations of every component.
+    """
+    reference = surrogate.reference
+    if reference is None:
+        raise NotApplicable("calibration takes ratios to a reference, and this surrogate has none")
+    names = task.component_names
+    n = bank.budget // (len(names) + (reference == "fixed"))
+    if n < 2:
+        raise NotApplicable(
+            f"{bank.budget} simulations are too few to calibrate {len(names)} components"
+        )
+
+    def log_ratio(x: Tensor, context: Tensor) -> Tensor:
+        return surrogate.log_ratio(x.to(device), context.to(device))[0]
+
+    drawn = [bank.draw(name, n, split="calibration") for name in names]
+    # In turns, so that every block of pairs is a fair mixture.
+    x, context = (
+        torch.stack([getattr(own, what)[0] for own in drawn], 1).flatten(0, 1)
+        for what in ("x", "context")
+    )
+    own, others = pairs(log_ratio, x, context)
+    if reference == "fixed":
+        events = bank.reference(n, "fixed", split="calibration").x[0]
+        at = task.space.draw_context(n, generator)
+        others = torch.cat([t.flatten(1) for t in pairs(log_ratio, events, at)], 1)
+    maps = [Calibration.fit(kind, own[k, k :: len(names)], others[k], n) for k in range(len(names))]
+    return Calibrated(surrogate, Calibration.stack([Calibration.stack(maps)]))

@@ -1,0 +1,181 @@
+"""Jobs, and how a graph of them is executed: here once, for local processes and for clusters."""
+
+from __future__ import annotations
+
+import bisect
+from abc import ABC, abstractmethod
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass, field
+from graphlib import TopologicalSorter
+from typing import Any, Literal
+
+
+@dataclass(frozen=True)
+class Travel:
+    """What a job that may run on another machine takes along and brings back.
+
+    Args:
+        takes: keys of the store's entries that it reads.
+        brings: keys of the entries that it writes.
+    """
+
+    takes: tuple[str, ...]
+    brings: tuple[str, ...]
+
+
+@dataclass(frozen=True)
+class Job:
+    """One call, `function(report=report, **arguments)`, once every job in `after` has succeeded.
+
+    The function must be importable by name. It may call `report(**fields)`, from its own thread
+    and as often as it likes, to tell the parent how far it is. A job without `travel` runs on the
+    machine that has the store.
+    """
+
+    key: str
+    function: Callable[..., Any]
+    arguments: dict[str, Any]
+    after: tuple[str, ...] = ()
+    travel: Travel | None = None
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """What became of a job; `error` is one line, and a skipped job carries that of its cause.
+
+    `seconds` is the time inside the function; `peak_bytes` is the largest resident memory of
+    the worker that was seen, so a spike shorter than a fifth of a second can be missed.
+    """
+
+    key: str
+    status: Literal["done", "failed", "skipped"]
+    value: Any = None
+    error: str = ""
+    error_type: str = ""
+    traceback: str = ""
+    seconds: float = 0.0
+    peak_bytes: int = 0
+
+
+@dataclass(frozen=True)
+class Event:
+    """Something to show to the user: a job started, reported progress or finished."""
+
+    key: str
+    kind: Literal["started", "progress", "finished"]
+    fields: dict[str, Any] = field(default_factory=dict)
+
+
+class Executor(ABC):
+    """Executes a graph of jobs; subclasses know where.
+
+    Use it as a context manager: on the way out everything that runs is stopped.
+
+    Args:
+        on_event: called, in the caller's thread, when a job starts, reports progress or ends.
+    """
+
+    def __init__(self, on_event: Callable[[Event], None] = lambda event: None) -> None:
+        self.on_event = on_event
+
+    def __enter__(self) -> Executor:
+        return self
+
+    def __exit__(self, *exception: object) -> None:
+        self.halt()
+
+    def run(self, jobs: Sequence[Job]) -> Iterator[Outcome]:
+        """Yield the outcome of every job, in the order in which they finish.
+
+        Jobs start in the given order, each as soon as its predecessors are done and there is room.
+        Limits are enforced, and `on_event` is called, while the caller waits for the next outcome;
+        a caller who stops iterating stops the jobs that are running.
+
+        Raises ValueError if keys are repeated, or `after` names an unknown key or goes round in
+        a circle; RuntimeError if another `run` is under way; LimitExceeded if workers cannot
+        even start. Whatever goes wrong inside a job is an outcome, not an exception.
+        """
+        graph = _Graph(jobs)
+        if self.busy:
+            raise RuntimeError("the pool is busy with another run")
+        try:
+            while graph.unfinished:
+                fresh = [o for ended in self.collect() for o in graph.end(ended)]
+                for outcome in fresh:
+                    shown = {"status": outcome.status, "error": outcome.error}
+                    self.on_event(Event(outcome.key, "finished", shown))
+                # Free workers get their next job before the caller takes its time.
+                graph.took(self.take(graph.ready()))
+                yield from fresh
+        finally:
+            self.halt()
+
+    @property
+    @abstractmethod
+    def busy(self) -> bool:
+        """Whether any job is under way."""
+
+    @abstractmethod
+    def take(self, ready: Sequence[Job]) -> list[str]:
+        """Starts the jobs that there is room for, first ones first; returns their keys."""
+
+    @abstractmethod
+    def collect(self) -> list[Outcome]:
+        """Waits a moment for jobs to end; returns what became of those that did."""
+
+    @abstractmethod
+    def halt(self) -> None:
+        """Stops the jobs that are running; nothing is heard of them any more."""
+
+
+class _Graph:
+    """Which jobs can start, and which never will."""
+
+    def __init__(self, jobs: Sequence[Job]) -> None:
+        self._jobs = {job.key: job for job in jobs}
+        if len(self._jobs) < len(jobs):
+            raise ValueError("two jobs have the same key")
+        if unknown := {key for job in jobs for key in job.after} - self._jobs.keys():
+            raise ValueError(f"no job has the key {min(unknown)!r}, which another waits for")
+        TopologicalSorter({job.key: job.after for job in jobs}).prepare()  # raises on a circle
+        self._rank = {key: i for i, key in enumerate(self._jobs)}
+        self._missing = {job.key: set(job.after) for job in jobs}
+        self._followers: dict[str, list[str]] = {key: [] for key in self._jobs}
+        for job in jobs:
+            for key in dict.fromkeys(job.after):
+                self._followers[key].append(job.key)
+        self._ready = [self._rank[key] for key, missing in self._missing.items() if not missing]
+        self._keys = list(self._jobs)
+        self.unfinished = set(self._jobs)
+
+    def ready(self) -> list[Job]:
+        """The jobs that can start, in the given order."""
+        return [self._jobs[self._keys[rank]] for rank in self._ready]
+
+    def took(self, keys: Sequence[str]) -> None:
+        """Notes that jobs have started."""
+        started = {self._rank[key] for key in keys}
+        if started:
+            self._ready = [rank for rank in self._ready if rank not in started]
+
+    def end(self, outcome: Outcome) -> list[Outcome]:
+        """Notes how a job ended; returns that, and the outcomes of jobs that now never start."""
+        ended = [outcome]
+        self.unfinished.discard(outcome.key)
+        for current in ended:  # which grows
+            for key in self._followers[current.key]:
+                if key not in self.unfinished:
+                    continue
+                if current.status != "done":
+                    self.unfinished.discard(key)
+                    ended.append(_skipped(self._jobs[key], current))
+                    continue
+                self._missing[key].discard(current.key)
+                if not self._missing[key]:
+                    bisect.insort(self._ready, self._rank[key])
+        return ended
+
+
+def _skipped(job: Job, bad: Outcome) -> Outcome:
+    error = bad.error if bad.status == "skipped" else f"needs {bad.key}, which failed: {bad.error}"
+    return Outcome(job.key, "skipped", error=error, error_type=bad.error_type)

@@ -1,0 +1,209 @@
+"""What a Dask worker does with a job: one process of its own per slot, as on one machine.
+
+A thread of a Dask worker cannot be stopped. So it hands the job to the same pool that runs jobs on
+one machine, with one process: single-threaded, killed at its limits, and when the client gives up.
+This module imports no torch; the process does, and ends when it has had nothing to do for a while.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import hashlib
+import multiprocessing
+import os
+import pickle
+import shutil
+import tempfile
+import threading
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import bench
+from bench.errors import LimitExceeded, PluginError, UsageError
+from bench.stages.executor import Event, Job, Outcome
+from bench.stages.worker_process import failure
+from bench.stages.workers import Workers
+
+if TYPE_CHECKING:
+    from distributed import Worker
+
+_REPORT_EVERY = 1.0  # seconds between two progress messages of one job across the network
+_IDLE = 60.0  # seconds after which an idle process, with all that it imported, is given up
+
+
+@dataclass(frozen=True)
+class Parcel:
+    """A job on its way to a worker, with all that it needs there.
+
+    Args:
+        key: the job's key.
+        call: the pickled function and arguments.
+        files: files of the store that it reads, by name.
+        brings: keys of the entries that it writes.
+        plugins: plugin files, by the SHA-256 of their bytes: name and bytes.
+        time_limit: seconds that it may take.
+        memory_limit: bytes that it may use.
+        topic: where it reports how far it is.
+        version: of the suite, the same on both sides.
+    """
+
+    key: str
+    call: bytes
+    files: dict[str, bytes]
+    brings: tuple[str, ...]
+    plugins: dict[str, tuple[str, bytes]]
+    time_limit: float | None
+    memory_limit: int | None
+    topic: str
+    version: str
+
+
+@dataclass(frozen=True)
+class Returned:
+    """What comes back: the job's own value, and the files that it wrote, by name."""
+
+    value: Any
+    files: dict[str, bytes]
+
+
+def packed(job: Job) -> bytes:
+    """What a job calls, for `Parcel.call`."""
+    return pickle.dumps((job.function, job.arguments))
+
+
+def perform(parcel: Parcel) -> Outcome:
+    """Runs a job on this Dask worker; its outcome's value is `Returned` if it is done."""
+    from distributed import get_worker
+
+    if parcel.version != bench.__version__:
+        what = f"this worker has nlbench {bench.__version__}, the client {parcel.version}"
+        return Outcome(parcel.key, **failure(UsageError(what)))
+    worker = get_worker()
+    task = worker.get_current_task()
+    scratch = Path(worker.local_directory) / "nlbench"
+    last = 0.0
+
+    def on_event(event: Event) -> None:
+        nonlocal last
+        if event.kind == "progress" and time.monotonic() - last < _REPORT_EVERY:
+            return
+        last = time.monotonic()
+        worker.log_event(parcel.topic, (event.key, event.kind, event.fields))
+
+    call = _Call(parcel.call)
+    parcel = dataclasses.replace(parcel, call=b"")
+    job = Job(parcel.key, unpack, {"parcel": parcel, "call": call, "scratch": str(scratch)})
+    with _pool() as pool:
+        pool.time_limit, pool.memory_limit = parcel.time_limit, parcel.memory_limit
+        pool.on_event = on_event
+        try:
+            ended: list[Outcome] = pool.collect()  # whether its process still lives
+            taken: list[str] = []
+            while not ended:
+                taken = taken or pool.take([job])
+                ended = pool.collect()
+                if _unwanted(worker, task):
+                    raise LimitExceeded("the client does not want it any more")
+            return ended[0]
+        finally:
+            pool.halt()
+
+
+def _unwanted(worker: Worker, task: Any) -> bool:
+    """Whether the client has gone or given the task up, or the worker is being closed."""
+    state = worker.state.tasks.get(task)
+    return state is None or state.state in ("cancelled", "resumed") or worker.status.name in _GONE
+
+
+_GONE = ("closing", "closed", "failed")
+
+_idle: list[tuple[float, Workers]] = []
+_lock = threading.Lock()
+
+
+@contextmanager
+def _pool() -> Iterator[Workers]:
+    """A pool of one process, this thread's own for a while."""
+    # Dask's nannies start their workers as daemons, which may have no children; ours ends with its
+    # parent all the same.
+    multiprocessing.process.current_process()._config["daemon"] = False  # type: ignore[attr-defined]
+    with _lock:
+        pool = _idle.pop()[1] if _idle else Workers(1)
+    try:
+        yield pool
+    finally:
+        with _lock:
+            _idle.append((time.monotonic(), pool))
+        timer = threading.Timer(_IDLE, give_up)
+        timer.daemon = True
+        timer.start()
+
+
+def give_up(after: float = _IDLE) -> None:
+    """Ends the processes that have been idle for so many seconds."""
+    with _lock:
+        old = [pool for since, pool in _idle if time.monotonic() - since >= after]
+        _idle[:] = [(since, pool) for since, pool in _idle if pool not in old]
+    for pool in old:
+        pool.__exit__()
+
+
+class _Call:
+    """Turns, where it is unpickled, into the function and arguments: there it imports torch."""
+
+    def __init__(self, pickled: bytes) -> None:
+        self._pickled = pickled
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return pickle.loads, (self._pickled,)
+
+
+def unpack(
+    *,
+    report: Callable[..., None],
+    parcel: Parcel,
+    call: tuple[Callable[..., Any], dict[str, Any]],
+    scratch: str,
+) -> Returned:
+    """Runs a job in a folder of its own; simulations are kept for other jobs of this worker.
+
+    Args:
+        report: as for every job.
+        parcel: the job.
+        call: its function and arguments.
+        scratch: this worker's folder.
+
+    Raises:
+        PluginError: if a plugin's bytes are not what they were.
+    """
+    from bench.stages.bank import SHARED
+    from bench.stages.store import Store
+
+    plugins = []
+    for version, (name, content) in parcel.plugins.items():
+        if hashlib.sha256(content).hexdigest() != version:
+            raise PluginError(f"plugin {name} was changed on the way; run again")
+        Store.open(scratch).write_bytes(f"plugins/{version[:16]}/{name}", content)
+        plugins.append(os.path.join(scratch, "plugins", version[:16], name))
+    os.makedirs(scratch, exist_ok=True)
+    root = tempfile.mkdtemp(dir=scratch, prefix="job-")
+    shared = os.environ.get(SHARED)
+    os.environ[SHARED] = shared or scratch
+    try:
+        store = Store.open(root)
+        for name, content in parcel.files.items():
+            store.write_bytes(name, content)
+        function, arguments = call
+        place = dataclasses.replace(arguments["place"], root=root, plugins=tuple(plugins))
+        value = function(report=report, **{**arguments, "place": place})
+        files = [store.files(key) for key in parcel.brings]
+        return Returned(value, {name: content for part in files for name, content in part.items()})
+    finally:
+        if shared is None:
+            del os.environ[SHARED]
+        with suppress(OSError):
+            shutil.rmtree(root)

@@ -1,0 +1,270 @@
+r"""Gradient boosting: the classifier that practitioners try first, calibrated on held-out pairs.
+
+Boosted trees (Friedman 2001) of scikit-learn's histogram kind see (x, η) and separate a component's
+simulations from the evidence reference, for which η is drawn independently of x; isotonic or Platt
+calibration makes of their log-odds :math:`\log p_k(x|\eta) / p_\text{ref}(x)` (Cranmer, Pavez &
+Louppe 2015, arXiv:1506.02169). All components share the reference, so that it cancels.
+
+Trees are steps in the context too, and so is the likelihood, whose intervals end at the next step;
+`smooth` replaces every leaf's step by a polynomial in η, fitted to it, as the histogram does with
+its bins. Leaves are stored as boxes (`bench/numerics/trees.py`): nothing of scikit-learn's is
+pickled, or needed to restore.
+"""
+
+from collections.abc import Mapping, Sequence
+from time import perf_counter
+from typing import Any, ClassVar
+
+import numpy as np
+import torch
+from pydantic import Field
+from torch import Tensor
+
+from bench.contracts import (
+    Bank,
+    ComponentMethod,
+    Features,
+    FitLog,
+    ReferenceKind,
+    Run,
+    Settings,
+    Task,
+    TrainingCurve,
+)
+from bench.errors import BudgetExceeded
+from bench.numerics.calibration import Calibration, CalibrationKind, pairs
+from bench.numerics.ratio import flat
+from bench.numerics.trees import Leaves, boxes
+
+_LEAVES = ("lower", "upper", "value")
+
+
+class GradientBoostingConfig(Settings):
+    """Configuration of gradient boosting; the first five are scikit-learn's, with its defaults.
+
+    Args:
+        learning_rate: shrinkage of every tree.
+        leaves: of a tree, at most.
+        leaf_rows: training rows of a leaf, at least.
+        bins: of each feature, in which trees are split.
+        patience: trees without a better validation loss after which no more are grown.
+        trees: at most.
+        validation_share: share of every simulation held out for choosing the number of trees.
+        calibration_share: share of every simulation held out for calibrating.
+        calibration: the kind of map.
+        degree: total degree of the polynomials in the context that stand in for steps, fitted to
+            them on a grid of some 300 contexts; steps remain where None.
+    """
+
+    learning_rate: float = Field(default=0.1, gt=0)
+    leaves: int = Field(default=31, ge=2)
+    leaf_rows: int = Field(default=20, ge=1)
+    bins: int = Field(default=255, ge=2, le=255)
+    patience: int = Field(default=10, ge=1)
+    trees: int = Field(default=1000, ge=1)
+    validation_share: float = Field(default=0.1, gt=0, le=0.5)
+    calibration_share: float = Field(default=0.1, gt=0, le=0.4)
+    calibration: CalibrationKind = "isotonic"
+    degree: int | None = Field(default=None, ge=1, le=12)
+
+
+class GradientBoosting(ComponentMethod):
+    """Likelihood-ratio estimation with boosted trees."""
+
+    name = "gradient-boosting"
+    version = 1
+    title = "Gradient-boosted trees, calibrated (scikit-learn)"
+    family = "discriminative"
+    citation = "Friedman (2001), Ann. Stat. 29, 1189; scikit-learn (Pedregosa et al. 2011)"
+    requires: ClassVar[Mapping[str, str]] = {"sklearn": "nlbench[boosting]"}
+    Config = GradientBoostingConfig
+    configurations: ClassVar[Mapping[str, Mapping[str, Any]]] = {
+        "default": {},
+        "smooth": {"degree": 4, "calibration": "platt"},
+    }
+    config: GradientBoostingConfig
+
+    def reference_kind(self, task: Task) -> ReferenceKind:
+        return "evidence"
+
+    def fit_component(
+        self,
+        component: str,
+        task: Task,
+        bank: Bank,
+        features: Features,
+        members: Sequence[int],
+        run: Run,
+    ) -> "BoostedTrees":
+        n = bank.budget // len(task.component_names)
+        drawn = {name: bank.draw(name, n) for name in task.component_names}
+        shares = (self.config.validation_share, self.config.calibration_share)
+        ends = np.cumsum([max(1, int(n * share)) for share in shares])
+        if n <= ends[-1]:
+            raise BudgetExceeded("the budget leaves no simulation to train on")
+        parts = [slice(0, ends[0]), slice(ends[0], ends[1]), slice(ends[1], None)]
+        leaves, maps, curves = [], [], []
+        for i, member in enumerate(members):
+            rng = run.generator(member, f"{component} trees")
+            seen = {name: _seen(task, features, own.x[i]) for name, own in drawn.items()}
+            # In turns, so that any part is a fair mixture.
+            evidence = torch.stack(list(seen.values()), 1)
+            own = [(seen[component][p], drawn[component].context[i, p]) for p in parts]
+
+            def rows(
+                y: Tensor,
+                eta: Tensor,
+                reference: Tensor,
+                rng: torch.Generator = rng,
+            ) -> tuple[Tensor, Tensor]:
+                """Pairs that belong together, labelled 1, and of the reference, of equal weight."""
+                others = reference.flatten(0, 1)
+                context = features.context(task.space.draw_context(len(others), rng))
+                inputs = [torch.cat(p, 1) for p in ((y, features.context(eta)), (others, context))]
+                label = torch.cat([torch.ones(len(y)), torch.zeros(len(others))])
+                return torch.cat(inputs), label
+
+            held_out, _, data = (
+                rows(*pair, evidence[p]) for pair, p in zip(own, parts, strict=True)
+            )
+            found, curve = self._grow(data, held_out, rng, run, component)
+            trees = Leaves(*found, self.config.degree)
+            calibrating = evidence[parts[1]].flatten(0, 1)
+            contexts = torch.stack([d.context[i, parts[1]] for d in drawn.values()], 1)
+
+            def log_odds(y: Tensor, eta: Tensor, trees: "Leaves" = trees) -> Tensor:
+                return trees(y, features.context(eta))[None]
+
+            together, apart = pairs(log_odds, calibrating, contexts.flatten(0, 1))
+            k = task.component_names.index(component)
+            together = together[0, k :: len(drawn)]
+            maps.append(Calibration.fit(self.config.calibration, together, apart[0], len(together)))
+            leaves.append(trees)
+            curves.append({"": curve})
+        stacked = {
+            name: torch.stack(padded).to(run.device)
+            for name, padded in zip(_LEAVES, _padded(leaves), strict=True)
+        }
+        log = FitLog(max(len(trees.value) for trees in leaves), curves)
+        calibration = Calibration.stack(maps)
+        state = stacked | {k: v.to(run.device) for k, v in calibration.state().items()}
+        return BoostedTrees(task, features, state, log, self.config.degree)
+
+    def _grow(
+        self,
+        data: tuple[Tensor, Tensor],
+        held_out: tuple[Tensor, Tensor],
+        rng: torch.Generator,
+        run: Run,
+        component: str,
+    ) -> tuple[tuple[Tensor, Tensor, Tensor], TrainingCurve]:
+        """Grows trees, and keeps those up to the lowest validation loss, as boxes."""
+        from sklearn.ensemble import HistGradientBoostingClassifier
+
+        config = self.config
+        model = HistGradientBoostingClassifier(
+            learning_rate=config.learning_rate,
+            max_iter=config.trees,
+            max_leaf_nodes=config.leaves,
+            min_samples_leaf=config.leaf_rows,
+            max_bins=config.bins,
+            early_stopping=True,
+            n_iter_no_change=config.patience,
+            random_state=int(torch.randint(2**31 - 1, (), generator=rng)),
+        )
+        x, label = (t.double().numpy() for t in data)
+        x_held_out, label_held_out = (t.double().numpy() for t in held_out)
+        begin = perf_counter()
+        model.fit(
+            x,
+            label,
+            sample_weight=_balanced(label),
+            X_val=x_held_out,
+            y_val=label_held_out,
+            sample_weight_val=_balanced(label_held_out),
+        )
+        seconds = perf_counter() - begin
+        training, validation = (
+            (-s).tolist() for s in (model.train_score_, model.validation_score_)
+        )
+        best = int(np.argmin(validation))  # the first is of no tree at all
+        run.report(
+            stage=component, epoch=len(validation), epochs=len(validation), loss=validation[best]
+        )
+        curve = TrainingCurve(
+            training[1:],
+            validation[1:],
+            best,
+            len(validation) - 1,
+            seconds,
+            seconds * best / max(1, len(validation) - 1),
+        )
+        forest = [tree.nodes for (tree,) in model._predictors[:best]]
+        return boxes(forest, float(model._baseline_prediction.item()), x.shape[1]), curve
+
+    def restore_component(
+        self, component: str, task: Task, features: Features, state: Mapping[str, Tensor]
+    ) -> "BoostedTrees":
+        log = FitLog(state["value"].shape[1])
+        return BoostedTrees(task, features, dict(state), log, self.config.degree)
+
+
+def _seen(task: Task, features: Features, x: Tensor) -> Tensor:
+    """What trees see of observations (n, *event): summaries or features, (n, numbers)."""
+    summaries = task.summaries(x.double())
+    return flat(features(x), task.event_shape) if summaries is None else summaries.float()
+
+
+def _balanced(label: Any) -> Any:
+    """Weights that make both classes count the same; they sum to the number of rows."""
+    share = label.mean()
+    return 0.5 * np.where(label > 0, 1 / share, 1 / (1 - share))
+
+
+def _padded(leaves: Sequence[Leaves]) -> list[list[Tensor]]:
+    """Lower, upper and value of every member, of equal length: what is added counts nothing."""
+    longest = max(len(own.value) for own in leaves)
+
+    def pad(tensor: Tensor) -> Tensor:
+        more = tensor.new_zeros(longest - len(tensor), *tensor.shape[1:])
+        return torch.cat([tensor, more])
+
+    return [[pad(getattr(own, name)) for own in leaves] for name in _LEAVES]
+
+
+class BoostedTrees:
+    """The boosted trees of one component, calibrated.
+
+    Args:
+        task: the task.
+        features: what trees see, where the task declares no summaries.
+        state: `lower` and `upper` (members, leaves, inputs), `value` (members, leaves), and the
+            calibration's `nodes` and `values` (members, nodes).
+        log: what the fit cost.
+        degree: as in `Leaves`.
+    """
+
+    def __init__(
+        self,
+        task: Task,
+        features: Features,
+        state: Mapping[str, Tensor],
+        log: FitLog,
+        degree: int | None,
+    ) -> None:
+        self.task = task
+        self.features = features
+        self.log = log
+        self._state = state
+        self.trees = [
+            Leaves(lower, upper, value, degree)
+            for lower, upper, value in zip(*(state[name] for name in _LEAVES), strict=True)
+        ]
+        self.calibration = Calibration.from_state(state)
+
+    def log_ratio(self, x: Tensor, context: Tensor) -> Tensor:
+        y, eta = _seen(self.task, self.features, x), self.features.context(context)
+        return self.calibration(torch.stack([trees(y, eta) for trees in self.trees]))
+
+    def state(self) -> Mapping[str, Tensor]:
+        return self._state

@@ -1,0 +1,149 @@
+"""Neural likelihood estimation by the sbi package: the field's own flow as a peer.
+
+A flow per component (Papamakarios, Sterratt & Murray 2019, arXiv:1805.07226), trained by sbi on
+standardised features; the density of x adds the logarithm of the Jacobian.
+"""
+
+import math
+from collections.abc import Mapping, Sequence
+from typing import Any, ClassVar
+
+import torch
+from torch import Tensor
+
+from bench.contracts import Bank, ComponentMethod, Features, FitLog, Run, Settings, Task
+from bench.errors import NotApplicable
+from bench.numerics.flows import ZukoFlow
+from bench.numerics.networks import evaluation_rows
+from bench.numerics.ratio import flat
+
+from .sbi_training import (
+    REQUIRES,
+    SbiTraining,
+    in_blocks,
+    quiet,
+    rebuild,
+    state_of,
+    train,
+    trainable,
+)
+
+
+class SbiNLEConfig(Settings):
+    """Configuration of sbi-nle.
+
+    Args:
+        ours: whether the flow is that of `dle`, a spline flow on zuko, instead of sbi's own, a
+            masked autoregressive flow on nflows.
+        training: how sbi trains.
+    """
+
+    ours: bool = False
+    training: SbiTraining = SbiTraining()
+
+
+class SbiNLE(ComponentMethod):
+    """Neural likelihood estimation with sbi."""
+
+    name = "sbi-nle"
+    version = 1
+    title = "Neural likelihood estimation (sbi)"
+    family = "generative"
+    citation = "Papamakarios, Sterratt & Murray (2019), arXiv:1805.07226; sbi, arXiv:2411.17337"
+    has_density = True
+    requires: ClassVar[Mapping[str, str]] = REQUIRES
+    Config = SbiNLEConfig
+    configurations: ClassVar[Mapping[str, Mapping[str, Any]]] = {
+        "default": {},
+        # Flow and training of dle:published, but with all of the budget.
+        "matched": {
+            "ours": True,
+            "training": {
+                "training_batch_size": 1024,
+                "learning_rate": 1e-3,
+                "epochs": 10,
+                "clip_max_norm": None,
+            },
+        },
+    }
+    config: SbiNLEConfig
+
+    def check(self, task: Task) -> None:
+        super().check(task)
+        if task.discrete:
+            raise NotApplicable(f"{self.name} takes continuous observations, {task.name} counts")
+        if self.config.ours and task.observation != "vector":
+            raise NotApplicable("this configuration is for vectors")
+
+    def _build(self, task: Task) -> Any:
+        with quiet(torch.Generator()):  # importing sbi may warn
+            from sbi.neural_nets import likelihood_nn
+            from sbi.neural_nets.estimators import ZukoFlow as SbiFlow
+
+        if not self.config.ours:
+            return likelihood_nn("maf")
+
+        def build(theta: Tensor, x: Tensor) -> Any:
+            shape = ZukoFlow(x.shape[1], theta.shape[1], 4, 8, (64, 64), 32, "relu")
+            density: Any = shape()
+            return SbiFlow(density.flow, density.embedding, x[0].shape, theta[0].shape)
+
+        return build
+
+    def fit_component(
+        self,
+        component: str,
+        task: Task,
+        bank: Bank,
+        features: Features,
+        members: Sequence[int],
+        run: Run,
+    ) -> "SbiDensity":
+        own = bank.draw(component, bank.budget // len(task.component_names))
+        x, theta = flat(features(own.x), task.event_shape), features.context(own.context)
+        build = self._build(task)
+        nets, curves = [], []
+        for i, member in enumerate(members):
+            generator = run.generator(member, f"{component} sbi")
+            net, curve = train(
+                "NLE_A", build, theta[i], x[i], self.config.training, generator, run, component
+            )
+            nets.append(net.eval())
+            curves.append({"": curve})
+        return SbiDensity(task, features, nets, FitLog(trainable(nets[0]), curves))
+
+    def restore_component(
+        self, component: str, task: Task, features: Features, state: Mapping[str, Tensor]
+    ) -> "SbiDensity":
+        build = self._build(task)
+        numbers = math.prod(task.event_shape)
+        nets = rebuild(build, len(task.space.context_index), numbers, state)
+        return SbiDensity(task, features, nets, FitLog(trainable(nets[0])))
+
+
+class SbiDensity:
+    """sbi's trained flows of one component, one per member."""
+
+    def __init__(self, task: Task, features: Features, nets: Sequence[Any], log: FitLog) -> None:
+        self.task = task
+        self.features = features
+        self.nets = nets
+        self.log = log
+
+    @torch.no_grad()
+    def log_ratio(self, x: Tensor, context: Tensor) -> Tensor:
+        y, eta = flat(self.features(x), self.task.event_shape), self.features.context(context)
+
+        def log_density(net: Any) -> Tensor:
+            def evaluate(y: Tensor, eta: Tensor) -> Tensor:
+                values: Tensor = net.log_prob(y[None], eta)[0]
+                return values
+
+            out: Tensor = in_blocks(evaluate, y, eta, evaluation_rows(y.device))
+            return out
+
+        jacobian = self.features.log_jacobian(x).float()[:, None]
+        return torch.stack([log_density(net) for net in self.nets]) + jacobian
+
+    def state(self) -> Mapping[str, Tensor]:
+        return state_of(self.nets)

@@ -1,0 +1,209 @@
+r"""Neural ratio estimation by the sbi package: the field's own trainer as a peer.
+
+sbi tells pairs that were simulated together from pairs that it shuffles within a batch, so that the
+denominator is the marginal of x over all that it shuffles. Trained on each component by itself,
+that would be :math:`E_\eta[p_k(x|\eta)]`, another one for every component. So the component's label
+is a part of the parameters: what is shuffled is (k, η), the denominator is the evidence of the
+equal mixture, and one network gives every component's ratio to it.
+
+`NRE` of sbi is NRE-B (Durkan, Murray & Papamakarios 2020, arXiv:2002.03712), whose ratio is right
+up to a function of x, which the components share too; `matched` is NRE-A (Hermans, Begy & Louppe
+2020, arXiv:1903.04057), which has the loss of `lre`.
+"""
+
+import math
+from collections.abc import Mapping, Sequence
+from typing import Any, ClassVar, Literal
+
+import torch
+from pydantic import Field
+from torch import Tensor, nn
+
+from bench.contracts import Bank, Features, FitLog, Method, ReferenceKind, Run, Settings, Task
+from bench.errors import NotApplicable
+from bench.numerics.encoders import Encoder, encoder_of
+from bench.numerics.flows import ACTIVATIONS
+from bench.numerics.networks import Activation, evaluation_rows
+from bench.numerics.ratio import flat
+
+from .sbi_training import (
+    REQUIRES,
+    SbiTraining,
+    in_blocks,
+    quiet,
+    rebuild,
+    state_of,
+    train,
+    trainable,
+)
+
+
+class SbiNREConfig(Settings):
+    """Configuration of sbi-nre.
+
+    Args:
+        loss: sbi's NRE_A, a binary cross-entropy, or NRE_B, among ten pairs.
+        hidden: widths of hidden layers, as `lre` has them, after its encoder of series and fields;
+            where None, sbi's own network of numbers, a residual one.
+        activation: their nonlinearity.
+        training: how sbi trains.
+    """
+
+    loss: Literal["NRE_A", "NRE_B"] = "NRE_B"
+    hidden: tuple[int, ...] | None = Field(default=None, min_length=1)
+    activation: Activation = "relu"
+    training: SbiTraining = SbiTraining()
+
+
+class SbiNRE(Method):
+    """Neural ratio estimation with sbi."""
+
+    name = "sbi-nre"
+    version = 1
+    title = "Neural ratio estimation (sbi)"
+    family = "discriminative"
+    citation = "Durkan, Murray & Papamakarios (2020), arXiv:2002.03712; sbi, arXiv:2411.17337"
+    requires: ClassVar[Mapping[str, str]] = REQUIRES
+    Config = SbiNREConfig
+    configurations: ClassVar[Mapping[str, Mapping[str, Any]]] = {
+        "default": {},
+        # Network and training of lre:published.
+        "matched": {
+            "loss": "NRE_A",
+            "hidden": (120, 120, 120),
+            "training": {
+                "training_batch_size": 1024,
+                "learning_rate": 1e-3,
+                "epochs": 10,
+                "clip_max_norm": None,
+            },
+        },
+    }
+    config: SbiNREConfig
+
+    def check(self, task: Task) -> None:
+        super().check(task)
+        try:
+            self._encoder(task)
+        except ValueError as error:
+            raise NotApplicable(f"{task.name}: {error}") from error
+
+    def settings(self, task: Task) -> dict[str, Any]:
+        settings = super().settings(task)
+        if self.config.hidden is None:
+            del settings["activation"]
+        return settings
+
+    def _encoder(self, task: Task) -> Encoder | None:
+        """lre's encoder of series and fields; sbi's own network takes them as so many numbers."""
+        if self.config.hidden is None or task.observation == "vector":
+            return None
+        return encoder_of(task.observation, task.event_shape)
+
+    def _build(self, task: Task) -> Any:
+        with quiet(torch.Generator()):  # importing sbi may warn
+            from sbi.neural_nets import classifier_nn
+            from sbi.neural_nets.ratio_estimators import RatioEstimator
+
+        if self.config.hidden is None:
+            return classifier_nn("resnet")
+        encoder, hidden = self._encoder(task), self.config.hidden
+
+        def build(theta: Tensor, x: Tensor) -> Any:
+            width = theta.shape[1] + (encoder.outputs if encoder else x.shape[1])
+            layers: list[nn.Module] = []
+            for inner, outer in zip((width, *hidden), hidden, strict=False):
+                layers += [nn.Linear(inner, outer), ACTIVATIONS[self.config.activation]()]
+            net = nn.Sequential(*layers, nn.Linear(hidden[-1], 1))
+            embedding = encoder() if encoder else nn.Identity()
+            return RatioEstimator(net, theta[0].shape, x[0].shape, embedding_net_x=embedding)
+
+        return build
+
+    def fit(
+        self, task: Task, bank: Bank, features: Features, members: Sequence[int], run: Run
+    ) -> "SbiRatio":
+        names = task.component_names
+        drawn = [bank.draw(name, bank.budget // len(names)) for name in names]
+        build = self._build(task)
+        nets, curves = [], []
+        for i, member in enumerate(members):
+            x = torch.cat([flat(features(own.x[i]), task.event_shape) for own in drawn])
+            theta = [
+                _labelled(features.context(own.context[i]), len(names))[k]
+                for k, own in enumerate(drawn)
+            ]
+            net, curve = train(
+                self.config.loss,
+                build,
+                torch.cat(theta),
+                x,
+                self.config.training,
+                run.generator(member, "sbi"),
+                run,
+                "ratio",
+                mean=True,
+            )
+            nets.append(net.eval())
+            curves.append({"ratio": curve})
+        return SbiRatio(task, features, nets, self._reference, FitLog(trainable(nets[0]), curves))
+
+    @property
+    def _reference(self) -> ReferenceKind | None:
+        return "evidence" if self.config.loss == "NRE_A" else None
+
+    def restore(self, task: Task, features: Features, state: Mapping[str, Tensor]) -> "SbiRatio":
+        build = self._build(task)
+        components = len(task.component_names)
+        parameters = len(task.space.context_index) + (components if components > 1 else 0)
+        nets = rebuild(build, parameters, math.prod(task.event_shape), state)
+        return SbiRatio(task, features, nets, self._reference, FitLog(trainable(nets[0])))
+
+
+def _labelled(context: Tensor, components: int) -> Tensor:
+    """Contexts (J, d) of every component beside its label, one-hot, (components, J, d + K)."""
+    label = torch.eye(components, device=context.device)[:, None].expand(-1, len(context), -1)
+    both = context.expand(components, -1, -1)
+    return torch.cat([both, label], -1) if components > 1 else both
+
+
+class SbiRatio:
+    """sbi's trained networks, one per member, of all components."""
+
+    has_density = False
+
+    def __init__(
+        self,
+        task: Task,
+        features: Features,
+        nets: Sequence[Any],
+        reference: ReferenceKind | None,
+        log: FitLog,
+    ) -> None:
+        self.task = task
+        self.features = features
+        self.nets = nets
+        self.reference = reference
+        self.log = log
+
+    @torch.no_grad()
+    def log_ratio(self, x: Tensor, context: Tensor) -> Tensor:
+        y = flat(self.features(x), self.task.event_shape)
+        components = len(self.task.component_names)
+        theta = _labelled(self.features.context(context), components).flatten(0, 1)
+        members = []
+        for net in self.nets:
+            # Observations and parameters are embedded once, and not once per pair.
+            rows = evaluation_rows(y.device)
+            encoded = torch.cat([net.embedding_net_x(part) for part in torch.split(y, rows // 8)])
+
+            def decide(encoded: Tensor, embedded: Tensor, net: Any = net) -> Tensor:
+                odds: Tensor = net.net(torch.cat([embedded, encoded], -1)).squeeze(-1)
+                return odds
+
+            values = in_blocks(decide, encoded, net.embedding_net_theta(theta), rows)
+            members.append(values.view(len(x), components, len(context)).transpose(0, 1))
+        return torch.stack(members)
+
+    def state(self) -> Mapping[str, Tensor]:
+        return state_of(self.nets)

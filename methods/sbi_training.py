@@ -1,0 +1,168 @@
+"""The sbi package's trainers (Boelts et al. 2024, arXiv:2411.17337) behind the suite's rules.
+
+They draw from PyTorch's global generator, print, warn and write to a folder of logs: here they draw
+from a member's own generator, and leave nothing behind but the network and its losses.
+"""
+
+import io
+import warnings
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager, redirect_stdout
+from itertools import accumulate
+from typing import Any
+
+import torch
+from pydantic import Field
+from torch import Tensor, nn
+
+from bench.contracts import Run, Settings, TrainingCurve
+from bench.errors import BudgetExceeded
+
+Build = Callable[[Tensor, Tensor], nn.Module]
+"""Creates a network from parameters and observations, which give shapes and standardisations."""
+
+REQUIRES = {"sbi": "nlbench[peers]"}
+_FEWEST = 20  # simulations: two of them validate
+
+
+class SbiTraining(Settings):
+    """How sbi trains, by its own names and with its defaults.
+
+    Args:
+        training_batch_size: rows of a batch.
+        learning_rate: of Adam, constant.
+        validation_fraction: share of the simulations held out for stopping, drawn at random.
+        stop_after_epochs: epochs without a better validation loss after which training stops.
+        epochs: passes over the training data, at most; no limit where None.
+        clip_max_norm: largest norm of the gradient; none where None.
+    """
+
+    training_batch_size: int = Field(default=200, ge=2)
+    learning_rate: float = Field(default=5e-4, gt=0)
+    validation_fraction: float = Field(default=0.1, ge=0.1, le=0.5)
+    stop_after_epochs: int = Field(default=20, ge=1)
+    epochs: int | None = Field(default=None, ge=2)
+    clip_max_norm: float | None = Field(default=5.0, gt=0)
+
+
+@contextmanager
+def quiet(generator: torch.Generator) -> Iterator[None]:
+    """Draws global random numbers on the CPU from a generator; prints and warns of nothing."""
+    with (
+        torch.random.fork_rng(devices=[]),
+        warnings.catch_warnings(),
+        redirect_stdout(io.StringIO()),
+    ):
+        warnings.simplefilter("ignore")
+        torch.set_rng_state(generator.get_state())
+        yield
+
+
+def train(
+    trainer: str,
+    build: Build,
+    theta: Tensor,
+    x: Tensor,
+    settings: SbiTraining,
+    generator: torch.Generator,
+    run: Run,
+    label: str,
+    *,
+    mean: bool = False,
+) -> tuple[nn.Module, TrainingCurve]:
+    """Trains a network of one member with one of sbi's trainers, and leaves it at its best epoch.
+
+    Args:
+        trainer: name of a class of sbi.inference.
+        build: creates the network.
+        theta: what a pair's second half is, (n, parameters).
+        x: observations, (n, numbers).
+        settings: how to train.
+        generator: the only source of random numbers.
+        run: device and progress.
+        label: shown with the progress.
+        mean: whether the trainer's loss is a batch's mean, which sbi divides by its rows again.
+
+    Raises:
+        BudgetExceeded: if there are too few simulations to train and validate.
+    """
+    if len(x) < _FEWEST:
+        raise BudgetExceeded(f"sbi needs {_FEWEST} simulations to train and validate, not {len(x)}")
+    with quiet(generator):
+        import sbi.inference
+
+        inference = getattr(sbi.inference, trainer)(
+            None, build, device=str(run.device), tracker=_Nowhere(), show_progress_bars=False
+        )
+        inference.append_simulations(theta, x)
+        options = settings.model_dump(exclude={"epochs"})
+        if settings.epochs is not None:  # sbi makes a pass more than it is told
+            options["max_num_epochs"] = settings.epochs - 1
+        net: nn.Module = inference.train(**options)
+    summary = inference.summary
+    held_out = len(x) - int((1 - settings.validation_fraction) * len(x))
+    rows = [min(settings.training_batch_size, n) for n in (len(x) - held_out, held_out)]
+    training, validation = (
+        [loss * (factor if mean else 1) for loss in summary[name]]
+        for name, factor in zip(("training_loss", "validation_loss"), rows, strict=True)
+    )
+    best = min(range(len(validation)), key=validation.__getitem__)
+    times = list(accumulate(summary["epoch_durations_sec"]))
+    epochs = len(validation)
+    run.report(stage=label, epoch=epochs, epochs=epochs, loss=validation[best])
+    steps = epochs * ((len(x) - held_out) // rows[0])
+    return net, TrainingCurve(training, validation, best + 1, steps, times[-1], times[best])
+
+
+class _Nowhere:
+    """A tracker, as sbi calls it, that keeps nothing; its default writes to ./sbi-logs."""
+
+    log_dir = None
+
+    def __getattr__(self, name: str) -> Callable[..., None]:
+        return lambda *args, **kwargs: None
+
+
+def state_of(nets: Sequence[nn.Module]) -> dict[str, Tensor]:
+    """Parameters and standardisations of every member, by name, members leading."""
+    states = [net.state_dict() for net in nets]
+    return {name: torch.stack([s[name].detach() for s in states]) for name in states[0]}
+
+
+def rebuild(
+    build: Build, parameters: int, numbers: int, state: Mapping[str, Tensor]
+) -> list[nn.Module]:
+    """Rebuilds every member's network from `state_of`, on the state's device."""
+    first = next(iter(state.values()))
+    nets = []
+    for member in range(len(first)):
+        generator = torch.Generator().manual_seed(0)
+        with quiet(generator):  # what it draws is replaced
+            net = build(torch.randn(8, parameters), torch.randn(8, numbers))
+        net.load_state_dict({name: values[member] for name, values in state.items()})
+        nets.append(net.to(first.device).eval())
+    return nets
+
+
+def trainable(net: nn.Module) -> int:
+    """How many parameters a network has."""
+    return sum(p.numel() for p in net.parameters())
+
+
+def in_blocks(
+    evaluate: Callable[[Tensor, Tensor], Tensor], x: Tensor, theta: Tensor, rows: int
+) -> Any:
+    """Evaluates all pairs of observations (n, …) and parameters (J, …) in blocks, (n, J).
+
+    Args:
+        evaluate: maps as many observations as parameters, row by row, to (rows,).
+        x: observations.
+        theta: parameters.
+        rows: of a block, about.
+    """
+    nodes = len(theta)
+    parts = []
+    for block in torch.split(x, max(1, rows // nodes)):
+        pairs = block.repeat_interleave(nodes, 0), theta.repeat(len(block), 1)
+        parts.append(evaluate(*pairs).view(len(block), nodes))
+    return torch.cat(parts)

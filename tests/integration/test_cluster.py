@@ -1,0 +1,309 @@
+"""Runs on a Dask cluster: the same numbers, and what happens when workers, jobs or clients end."""
+
+import hashlib
+import importlib
+import os
+import re
+import shutil
+import signal
+import socket
+import subprocess
+import sys
+import time
+from dataclasses import replace
+from pathlib import Path
+from types import SimpleNamespace
+
+import psutil
+import pytest
+from click.testing import CliRunner
+from distributed import LocalCluster
+
+import bench
+from bench.cli.main import cli
+from bench.errors import BenchError, PluginError, UsageError
+from bench.stages import cluster, worker_slot
+from bench.stages.cluster import Cluster, check_address, connect, offers_gpus
+from bench.stages.executor import Job, Travel
+from bench.stages.jobs import Place
+from bench.stages.preset import Preset
+from bench.stages.registry import Registry
+from bench.stages.run import BenchmarkRun
+from bench.stages.store import Store
+from bench.stages.worker_slot import Parcel, unpack
+from bench.stages.workers import Workers
+
+# A scratch folder can take long to make on a busy machine, of which Dask warns.
+pytestmark = pytest.mark.filterwarnings("ignore:Creating scratch directories")
+
+HERE = Path(__file__).parent
+PLUGINS = HERE.parent / "plugins"
+BENCH = str(Path(sys.executable).with_name("bench"))
+
+
+@pytest.fixture
+def jobs(monkeypatch):
+    """The module of job functions; spawned children get this process's sys.path."""
+    monkeypatch.syspath_prepend(str(HERE))
+    return importlib.import_module("worker_jobs")
+
+
+@pytest.fixture
+def dask(jobs):
+    """Starts clusters whose workers are threads; the processes of their slots are real."""
+    started = []
+
+    def start(workers=1, **options):
+        options = {"threads_per_worker": 1, "processes": False, "protocol": "tcp"} | options
+        options |= {"host": "127.0.0.1", "dashboard_address": ":0"}
+        started.append(LocalCluster(n_workers=workers, **options))
+        return started[-1]
+
+    yield start
+    for one in started:
+        one.close()
+    worker_slot.give_up(after=0.0)
+
+
+def travelling(key, function, device="cpu", after=(), **arguments):
+    place = Place("/nowhere", (), device, 0.0)
+    return Job(key, function, {"place": place, **arguments}, after, Travel((), ()))
+
+
+def pool(client, tmp_path, time_limit=None, on_event=lambda event: None):
+    return Cluster(client, Store(tmp_path / "store"), Workers(1, time_limit, None, on_event))
+
+
+def lines(path):
+    return [line.split() for line in path.read_text().splitlines()] if path.exists() else []
+
+
+def until(condition, seconds=60.0):
+    end = time.monotonic() + seconds
+    while not condition():
+        assert time.monotonic() < end, "it did not come about"
+        time.sleep(0.05)
+
+
+def gone(pid):
+    try:
+        return psutil.Process(pid).status() == psutil.STATUS_ZOMBIE
+    except psutil.NoSuchProcess:
+        return True
+
+
+def test_jobs_meet_their_limits_and_report_as_on_one_machine(dask, jobs, tmp_path):
+    events = []
+    warm = [travelling("warm", jobs.note, path=str(tmp_path / "warm"))]
+    work = [
+        travelling("note", jobs.note, path=str(tmp_path / "note")),
+        Job("here", jobs.add, {"a": 1, "b": 2}, ("note",)),
+        travelling("hang", jobs.hang_there),
+        travelling("needs", jobs.note, after=("hang",), path="never"),
+    ]
+    with connect(dask(1).scheduler_address) as client:
+        with pool(client, tmp_path) as executor:  # the slot's process imports what it needs
+            assert [outcome.error for outcome in executor.run(warm)] == [""]
+        with pool(client, tmp_path, time_limit=5.0, on_event=events.append) as executor:
+            outcomes = {outcome.key: outcome for outcome in executor.run(work)}
+    assert outcomes["hang"].error == "ran past its time limit of 5 s"
+    assert outcomes["hang"].error_type == "LimitExceeded"
+    assert outcomes["note"].error == ""
+    assert outcomes["note"].value == "note"
+    assert outcomes["needs"].status == "skipped"
+    assert outcomes["here"].value == 3
+    noted = [(event.kind, event.fields.get("stage")) for event in events if event.key == "note"]
+    assert noted[0] == ("started", None)
+    assert noted[-1][0] == "finished"
+
+
+def test_a_lost_worker_loses_only_what_it_was_on(jobs, tmp_path):
+    path = tmp_path / "{}"
+    with connect("local:2") as client, pool(client, tmp_path) as executor:
+        slow = {"path": str(tmp_path / "victim"), "seconds": 3.0}
+        work = [travelling("first", jobs.note, path=str(tmp_path / "first"))]
+        work += [travelling("victim", jobs.note, after=("first",), **slow)]
+        work += [
+            travelling(f"other {i}", jobs.note, path=str(tmp_path / f"other {i}"), seconds=0.5)
+            for i in range(3)
+        ]
+        ended = []
+        for outcome in executor.run(work):
+            ended.append((outcome.key, outcome.status))
+            if outcome.key == "first":
+                until(lambda: lines(tmp_path / "victim"))
+                os.kill(int(lines(tmp_path / "victim")[0][1]), signal.SIGKILL)
+                # The job ends with its worker.
+                until(lambda: gone(int(lines(tmp_path / "victim")[0][0])), 10)
+    assert sorted(ended) == sorted((job.key, "done") for job in work)
+    runs = {job.key: len(lines(Path(str(path).format(job.key)))) for job in work}
+    assert runs == {job.key: 2 if job.key == "victim" else 1 for job in work}
+
+
+def test_stopping_early_stops_the_workers_jobs(dask, jobs, tmp_path):
+    path = tmp_path / "pid"
+    with connect(dask(2).scheduler_address) as client, pool(client, tmp_path) as executor:
+        work = [
+            travelling("hang", jobs.hang_there, path=str(path)),
+            travelling("note", jobs.note, path=str(tmp_path / "note"), seconds=1.0),
+        ]
+        for outcome in executor.run(work):
+            assert outcome.key == "note"
+            until(lambda: path.exists() and path.read_text())
+            break
+        assert not executor.busy
+        until(lambda: gone(int(path.read_text())), 20)
+
+
+def test_gpu_jobs_go_to_workers_with_the_tag(dask, jobs, tmp_path):
+    plain = dask(1)
+    assert not offers_gpus(plain.scheduler_address)
+    tagged = dask(1, resources={"GPU": 1})
+    assert offers_gpus(tagged.scheduler_address)
+    with connect(plain.scheduler_address) as client, pool(client, tmp_path) as executor:
+        job = travelling("gpu", jobs.note, "cuda", path=str(tmp_path / "gpu"))
+        assert executor.take([job]) == []  # it waits for a worker that has one
+    with connect(tagged.scheduler_address) as client, pool(client, tmp_path) as executor:
+        both = [job, replace(job, key="other")]
+        assert executor.take(both) == ["gpu"]  # one GPU, one job at a time
+        ended = []
+        until(lambda: ended.extend(executor.collect()) or ended)
+        assert [(outcome.key, outcome.error) for outcome in ended] == [("gpu", "")]
+        assert executor.take(both[1:]) == ["other"]
+
+
+@pytest.mark.slow
+def test_the_same_numbers_on_1_2_and_4_workers_as_on_one_machine(dask, tmp_path):
+    plugin = shutil.copy(PLUGINS / "simple.py", tmp_path)
+    preset = Preset(
+        tasks=("gaussians-far",),
+        methods=("exact", "lre:tuned", "simple:default"),
+        members=2,
+        budgets=(600,),
+        plans=({"kind": "independent", "uniform": 3, "per_point": 0, "observations": 50},),
+    )
+
+    def numbers(name, scheduler=None):
+        root = tmp_path / name
+        run = BenchmarkRun(Registry([plugin]), preset, Store(root), scheduler=scheduler)
+        run.record(["test"])
+        report = run.execute(1, lambda event: None, lambda planned, outcome: None)
+        assert report.ok
+        assert report.done == len(run.planned)
+        kept = sorted(path.relative_to(root) for path in root.rglob("*.safetensors"))
+        hashes = {
+            path.as_posix(): hashlib.sha256((root / path).read_bytes()).hexdigest()
+            for path in kept
+            if path.parts[0] != "simulations"
+        }
+        assert len(hashes) == 4 + 5 + 5  # exact has nothing to keep of its fit
+        return hashes
+
+    alone = numbers("alone")
+    fits = len(plugin_log(plugin))
+    dask_cluster = dask(1)
+    for workers in (1, 2, 4):
+        dask_cluster.scale(workers)
+        dask_cluster.wait_for_workers(workers)
+        name = f"{workers} workers"
+        assert numbers(name, dask_cluster.scheduler_address) == alone
+        # Workers make simulations in a place of their own, and read the plugin that they were sent.
+        assert not (tmp_path / name / "simulations").exists()
+        assert len(plugin_log(plugin)) == fits
+
+
+def plugin_log(plugin):
+    return Path(plugin).with_suffix(".log").read_text().splitlines()
+
+
+@pytest.mark.slow
+def test_an_interrupted_client_cancels_and_the_next_one_resumes(dask, tmp_path):
+    plugin = shutil.copy(PLUGINS / "simple.py", tmp_path)
+    (tmp_path / "tiny.toml").write_text(
+        'tasks = ["gaussians-far"]\nmethods = ["simple:default", "simple:slow"]\nmembers = 2\n'
+        "budgets = [600]\nplans = [{kind = 'heldout', contexts = 2, events = 4}]\n"
+    )
+    text = Path(plugin).read_text().replace('"slow": {"delay": 1.0}', '"slow": {"delay": 20.0}')
+    Path(plugin).write_text(text)
+    address = dask(1).scheduler_address
+    command = [BENCH, "run", "tiny.toml", "--plugin", plugin, "--out", "out", "--quiet"]
+    command += ["--scheduler", address]
+    client = subprocess.Popen(command, cwd=tmp_path, stderr=subprocess.PIPE, text=True)
+    fits = tmp_path / "out" / "fits" / "gaussians-far"
+    until(lambda: len(list(fits.glob("simple-*/member-*.json"))) == 2, 300)
+    time.sleep(2)  # now a slow one is under way
+    client.send_signal(signal.SIGINT)
+    _, said = client.communicate(timeout=60)
+    assert client.returncode == 130
+    assert said.strip().splitlines()[-1].startswith("bench: interrupted; the same command resumes")
+    assert "Traceback" not in said
+    until(lambda: not any(pool.busy for _, pool in worker_slot._idle) and worker_slot._idle, 20)
+    done = subprocess.run(
+        [*command, "--method", "simple:default"], cwd=tmp_path, capture_output=True, text=True
+    )
+    assert done.returncode == 0, done.stderr
+    assert "0 failed" in done.stderr
+    assert int(re.search(r"(\d+) reused", done.stderr)[1]) >= 2
+
+
+@pytest.mark.parametrize(
+    "address",
+    ["tcp://", "tcp://host", "host:8786", "tcp://host:0", "tcp://host:99999", "local:0", "local:",
+     "local:two", "local:-1", "tcp://a b:1", "tcp://host:8786/x", "", "http://host:80"],
+)  # fmt: skip
+def test_what_is_no_address_is_told_in_one_line(address, tmp_path):
+    result = CliRunner().invoke(
+        cli, ["run", "smoke", "--scheduler", address, "--out", str(tmp_path / "out")]
+    )
+    assert isinstance(result.exception, UsageError)
+    assert "is neither tcp://HOST:PORT" in str(result.exception)
+    assert not (tmp_path / "out").exists()
+
+
+def test_good_addresses():
+    for address in ("tcp://host:8786", "tls://10.0.0.1:1", "tcp://[::1]:8786", "local:16"):
+        check_address(address)
+
+
+def test_nobody_answers(monkeypatch):
+    monkeypatch.setattr(cluster, "_CONNECT", 0.5)
+    with socket.socket() as unused:
+        unused.bind(("127.0.0.1", 0))
+        address = f"tcp://127.0.0.1:{unused.getsockname()[1]}"
+        with pytest.raises(UsageError, match=f"no Dask scheduler answers at {address}"):
+            connect(address).__enter__()
+
+
+def test_without_the_extra(monkeypatch):
+    monkeypatch.setitem(sys.modules, "distributed", None)
+    with pytest.raises(UsageError, match=r"pip install 'nlbench\[cluster\]'"):
+        check_address("local:2")
+
+
+def test_another_version_of_the_suite_is_refused(dask, jobs, tmp_path, monkeypatch):
+    address = dask(1).scheduler_address
+    with connect(address) as client, pool(client, tmp_path) as executor:
+        monkeypatch.setattr(cluster, "bench", SimpleNamespace(__version__="0.0.1"))
+        job = travelling("note", jobs.note, path=str(tmp_path / "note"))
+        assert executor.take([job]) == ["note"]
+        while not (ended := executor.collect()):
+            pass
+    assert ended[0].error_type == "UsageError"
+    assert f"nlbench {bench.__version__}, the client 0.0.1" in ended[0].error
+    with pytest.raises(UsageError, match=f"have nlbench {bench.__version__}, and this is 0.0.1"):
+        connect(address).__enter__()
+
+
+def test_a_cluster_that_ends_is_told_in_one_line(dask, jobs, tmp_path):
+    one = dask(1)
+    with connect(one.scheduler_address) as client, pool(client, tmp_path) as executor:
+        assert executor.take([travelling("hang", jobs.hang_there)]) == ["hang"]
+        one.close()
+        with pytest.raises(BenchError, match="the cluster has gone; the same command resumes"):
+            until(executor.collect, 60)
+
+
+def test_a_plugin_that_changed_on_the_way_is_refused(tmp_path):
+    parcel = Parcel("job", b"", {}, (), {"0" * 64: ("simple.py", b"x = 1")}, None, None, "", "")
+    with pytest.raises(PluginError, match=r"simple\.py was changed on the way"):
+        unpack(report=print, parcel=parcel, call=(print, {}), scratch=str(tmp_path))

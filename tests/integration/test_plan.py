@@ -1,0 +1,207 @@
+"""What runs will cost, and how many workers the paper's plan keeps busy."""
+
+import heapq
+import time
+from pathlib import Path
+
+import numpy as np
+import pytest
+from click.testing import CliRunner
+
+from bench.cli.main import cli
+from bench.contracts import BootstrapPlan, HeldOutPlan, IndependentPlan
+from bench.numerics.counting import operations
+from bench.stages import cost
+from bench.stages.cost import Cost, Estimate, estimate
+from bench.stages.executor import Executor, Outcome
+from bench.stages.preset import Preset, read_preset
+from bench.stages.registry import Registry
+from bench.stages.run import BenchmarkRun
+from bench.stages.store import Store
+
+PLUGINS = Path(__file__).parents[1] / "plugins"
+
+
+class Simulated(Executor):
+    """A cluster in a time of its own: jobs take what they are said to take, and a moment more.
+
+    The graph, the order and the hand-out are the suite's.
+    """
+
+    def __init__(self, workers, here, seconds, latency):
+        super().__init__()
+        self.free = {True: workers, False: here}
+        self.seconds = seconds
+        self.latency = latency
+        self.clock = 0.0
+        self.ends = []
+        self.last = 0.0
+
+    @property
+    def busy(self):
+        return bool(self.ends)
+
+    def take(self, ready):
+        taken = []
+        for job in ready:
+            away = job.travel is not None
+            if self.free[away]:
+                self.free[away] -= 1
+                end = self.clock + self.latency + self.seconds[job.key]
+                heapq.heappush(self.ends, (end, job.key, away))
+                taken.append(job.key)
+        return taken
+
+    def collect(self):
+        if not self.ends:
+            return []
+        self.clock, key, away = heapq.heappop(self.ends)
+        self.free[away] += 1
+        self.last = self.clock if away else self.last
+        return [Outcome(key, "done")]
+
+    def halt(self):
+        self.ends.clear()
+
+
+def planned(preset, root, **options):
+    registry = Registry(options.pop("plugins", ()))
+    settings = read_preset(registry, preset, {"device": "cpu"} | options)
+    return BenchmarkRun(registry, settings, Store.open(root), scheduler="local:2")
+
+
+def test_256_workers_are_kept_busy_by_the_papers_plan(tmp_path):
+    run = planned("paper", tmp_path)
+    found = run.estimate()
+    assert not found.unknown
+    rng = np.random.default_rng(0)
+    # Nobody knows how long a job takes to better than this.
+    scatter = rng.lognormal(0.0, 0.3, len(run.planned))
+    seconds = {
+        p.job.key: found.own[p.job.key] * factor
+        for p, factor in zip(run.planned, scatter, strict=True)
+    }
+    cluster = Simulated(256, 2, seconds, latency=0.5)
+    outcomes = list(cluster.run([p.job for p in run.planned]))
+    assert len(outcomes) == len(run.planned) > 2000
+    working = sum(seconds[p.job.key] for p in run.planned if p.job.travel is not None)
+    busy = working / (256 * cluster.last)
+    print(f"{len(outcomes)} jobs, {working / 3600:.0f} h of work, {cluster.last / 60:.0f} min, "
+          f"{busy:.3f} busy")  # fmt: skip
+    assert busy > 0.9
+    assert cluster.clock - cluster.last < 0.1 * cluster.last  # scores here keep up
+
+
+def test_jobs_with_most_to_come_start_first(tmp_path):
+    run = planned("smoke", tmp_path, tasks=("gaussians-far",), members=2)
+    found = run.estimate()
+    order = [found.seconds[p.job.key] for p in run.planned]
+    assert order == sorted(order, reverse=True)
+    for p in run.planned:
+        for before in p.job.after:
+            assert found.seconds[before] >= found.seconds[p.job.key]
+
+
+def test_estimates_count_shapes(tmp_path):
+    run = planned("smoke", tmp_path, tasks=("gaussians-far",), methods=("lre:published",))
+    model = cost.CostModel(run.registry, run.store, "cpu")
+    jobs = [p for p in run.planned if p.cell.method == "lre"]
+    fit = model(next(p for p in jobs if p.kind == "fit"))
+    # Two components, each of 500 own simulations against 1000 of the reference, a tenth held out,
+    # in batches of 64, 500 steps at least; three inputs, three layers of 120.
+    steps_per_epoch = (450 + 900) // 64
+    epochs = max(10, -(-500 // steps_per_epoch))
+    rows = 2 * epochs * (450 + 900)
+    weights = 3 * 120 + 2 * 120 * 120 + 120
+    assert fit.events == rows
+    assert fit.operations == rows * 3 * 2 * weights
+    held_out = next(p for p in jobs if p.kind == "predict" and "heldout" in p.job.key)
+    assert model(held_out).events == 8 * 64 * (2 * 3 + 1)
+    independent = next(p for p in jobs if p.kind == "predict" and "independent" in p.job.key)
+    sets = 6 + 9
+    assert model(independent).events == sets * 100 * cost._NODES[1][0]
+
+
+def test_plans_that_are_larger_cost_more():
+    task = Registry().task("gaussians-near")
+    events = [
+        cost._evaluated(task, plan)[0]
+        for plan in (
+            HeldOutPlan(contexts=2, events=10),
+            IndependentPlan(uniform=10, per_point=1),
+            BootstrapPlan(sets=1, multiple=9, bootstraps=10),
+        )
+    ]
+    assert events == [2 * 10 * 3, 19 * 1000, 9 * 9 * 1000]
+
+
+def test_operations_of_a_product():
+    import torch
+
+    assert operations(lambda: torch.zeros(2, 3) @ torch.zeros(3, 5)) == 2 * 2 * 3 * 5
+
+
+def test_a_method_that_does_not_count_is_named_and_then_taken_from_its_records(tmp_path):
+    plugins = [str(PLUGINS / "simple.py")]
+    options = {"tasks": ("gaussians-far",), "methods": ("simple:default",), "plugins": plugins}
+    run = planned("smoke", tmp_path, **options)
+    found = estimate(run.planned, run.registry, run.store, "cpu")
+    assert found.unknown == ("simple",)
+    assert {stage for stage, method in found.parts if method == "simple"} == {"score"}
+    fit = next(p for p in run.planned if p.kind == "fit" and p.cell.method == "simple")
+    other = fit.keys[0].replace("member-000", "member-007")
+    run.store.write(other, {"status": "done", "seconds": 12.0})
+    model = cost.CostModel(run.registry, run.store, "cpu")
+    assert model(fit) == Cost(core_seconds=12.0)
+    assert cost.CostModel(run.registry, run.store, "cuda")(fit) == Cost(gpu_seconds=12.0)
+
+
+def test_duration_is_bounded_by_the_longest_chain_and_by_one_gpu():
+    found = Estimate({("fit", "a"): (4, Cost(core_seconds=40.0))}, (), {}, {"a": 15.0, "b": 10.0})
+    assert (found.jobs, found.longest) == (4, 15.0)
+    assert (found.duration(1), found.duration(2), found.duration(100)) == (40.0, 20.0, 15.0)
+    gpu = Estimate({("fit", "a"): (4, Cost(gpu_seconds=40.0))}, (), {}, {"a": 10.0})
+    assert gpu.duration(8) == 40.0
+
+
+def test_the_command_runs_nothing(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    result = CliRunner().invoke(
+        cli, ["plan", "smoke", "--task", "gaussians-far", "--device", "cpu", "--workers", "3"]
+    )
+    assert result.exit_code == 0, result.output
+    rows = [line.split() for line in result.output.splitlines()]
+    assert rows[0] == ["stage", "method", "jobs", "events", "operations", "core-hours", "GPU-hours"]
+    assert [row[:2] for row in rows if row[0] == "fit"] == [
+        ["fit", name] for name in ("exact", "dle:tuned", "histogram", "lre:tuned")
+    ]
+    assert rows[-2][0] == "total"
+    assert "with 3 workers" in result.output
+    assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.slow
+def test_estimates_hold_within_a_factor_of_two(tmp_path):
+    """In time of this process: other work on the machine takes none of it, but slows it."""
+    preset = Preset(
+        tasks=("gaussians-near",),
+        methods=("lre:tuned", "dle:published"),
+        members=1,
+        budgets=(20_000,),
+        device="cpu",
+        plans=({"kind": "independent", "uniform": 6, "per_point": 0},),
+    )
+    run = BenchmarkRun(Registry(), preset, Store(tmp_path))
+    model = cost.CostModel(run.registry, run.store, "cpu")
+    expected, taken = {}, {}
+    for p in run.planned:
+        if p.kind == "score":
+            continue
+        key = p.kind, p.cell.method
+        expected[key] = model(p).seconds
+        begin = time.process_time()
+        p.job.function(report=lambda **fields: None, **p.job.arguments)
+        taken[key] = time.process_time() - begin
+    ratios = {key: taken[key] / expected[key] for key in taken}
+    print(ratios)
+    assert 0.5 < sum(taken.values()) / sum(expected.values()) < 2.0, ratios
