@@ -241,6 +241,9 @@ class Labels:
 class Three:
     """A stand-in for a task with three components, one of them absent."""
 
+    name = "three"
+    event_shape = (1,)
+
     def __init__(self) -> None:
         self.space = REGISTRY.task("gaussians-far").space
 
