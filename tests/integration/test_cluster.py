@@ -290,6 +290,8 @@ def test_another_version_of_the_suite_is_refused(dask, jobs, tmp_path, monkeypat
             pass
     assert ended[0].error_type == "UsageError"
     assert f"nlbench {bench.__version__}, the client 0.0.1" in ended[0].error
+    version = bench.__version__  # what workers of another machine would say
+    monkeypatch.setattr(cluster, "_version", lambda: version)
     with pytest.raises(UsageError, match=f"have nlbench {bench.__version__}, and this is 0.0.1"):
         connect(address).__enter__()
 
