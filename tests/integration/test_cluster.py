@@ -173,6 +173,24 @@ def test_gpu_jobs_go_to_workers_with_the_tag(dask, jobs, tmp_path):
 
 
 @pytest.mark.slow
+def test_two_workers_are_nearly_twice_as_fast_as_one(dask, jobs, tmp_path):
+    """Jobs wait instead of computing, so that other work on the machine takes less of their time."""
+    with connect(dask(2).scheduler_address) as client, pool(client, tmp_path) as executor:
+
+        def seconds(count, each):
+            path = str(tmp_path / "note")
+            work = [travelling(f"{i}", jobs.note, path=path, seconds=each) for i in range(count)]
+            begin = time.perf_counter()
+            assert all(outcome.status == "done" for outcome in executor.run(work))
+            return time.perf_counter() - begin
+
+        seconds(2, 3.0)  # both processes import what they need
+        efficiency = 12 * 3.0 / (2 * seconds(12, 3.0))
+    print(f"efficiency {efficiency:.3f}")
+    assert efficiency > 0.85
+
+
+@pytest.mark.slow
 def test_the_same_numbers_on_1_2_and_4_workers_as_on_one_machine(dask, tmp_path):
     plugin = shutil.copy(PLUGINS / "simple.py", tmp_path)
     preset = Preset(
