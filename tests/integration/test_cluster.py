@@ -174,7 +174,7 @@ def test_gpu_jobs_go_to_workers_with_the_tag(dask, jobs, tmp_path):
 
 @pytest.mark.slow
 def test_two_workers_are_nearly_twice_as_fast_as_one(dask, jobs, tmp_path):
-    """Jobs wait instead of computing, so that other work on the machine takes less of their time."""
+    """Jobs wait instead of computing: other work on the machine takes less of their time."""
     with connect(dask(2).scheduler_address) as client, pool(client, tmp_path) as executor:
 
         def seconds(count, each):
