@@ -16,6 +16,7 @@ from bench.errors import UsageError
 from bench.report.figures.boards import calls, each, groups, slug, symbols, written
 from bench.report.figures.colours import INK, Look, looks
 from bench.report.figures.figure import Figure
+from bench.report.figures.scores import column, same_configuration
 from bench.report.figures.style import (
     FAINT,
     PAGE,
@@ -130,7 +131,8 @@ def figures(loaded: Loaded, colours: Mapping[str, Look]) -> Iterator[Figure]:
 
 def _figure(loaded: Loaded, colours: Mapping[str, Look], task: str, frame: pd.DataFrame) -> Figure:
     names = symbols(loaded.registry, task)
-    pairs = list(dict.fromkeys(zip(frame["plain"], frame["other"], strict=True)))[:_MOST]
+    every = dict.fromkeys(zip(frame["plain"], frame["other"], strict=True))
+    pairs = sorted(every, key=lambda pair: not same_configuration(pair))[:_MOST]
     known = dict(colours) | looks(set(frame["other"]) - set(colours))
     budgets = sorted(set(frame["budget"]))
     metrics = frame["metric"].nunique()
@@ -140,7 +142,7 @@ def _figure(loaded: Loaded, colours: Mapping[str, Look], task: str, frame: pd.Da
         for ax, (plain, other) in zip(line, pairs, strict=True):
             one = frame[(frame["plain"] == plain) & (frame["other"] == other)]
             draw_equivalence(one, ax, known, names=names)
-            ax.set_title(literal(f"{other} / {plain}", 30))
+            ax.set_title(column((plain, other)))
         shapes = {
             calls(b): Line2D([], [], color=INK, marker=_MARKERS[i % len(_MARKERS)], ms=4, ls="none")
             for i, b in enumerate(budgets)

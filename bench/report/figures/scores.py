@@ -76,7 +76,16 @@ def pairs(frame: pd.DataFrame) -> list[Pair]:
         if plain is not None:
             found.append((plain, label))
     size = frame[frame["quantity"] == "cost/parameters"].groupby("label")["value"].max()
-    return sorted(found, key=lambda pair: (float(size.get(pair[0], np.inf)), pair))
+
+    def order(pair: Pair) -> tuple[float, bool, Pair]:
+        return float(size.get(pair[0], np.inf)), not same_configuration(pair), pair
+
+    return sorted(found, key=order)
+
+
+def same_configuration(pair: Pair) -> bool:
+    """Whether two labels have one configuration: such pairs are shown first."""
+    return pair[0].partition(":")[2] == pair[1].partition(":")[2]
 
 
 @styled
@@ -204,7 +213,7 @@ def _arrow_figure(
                 logarithmic(line[0].yaxis, reach(one["value"], one["error"]))
             line[0].set_ylabel(literal(_named(title, name, names)))
         for ax, pair in zip(axes[0], used, strict=True):
-            ax.set_title(literal(_network(pair)))
+            ax.set_title(column(pair))
         for ax in axes[-1]:
             ax.set_xlabel("simulator calls")
         key(canvas, {label: shown[label] for label in _labels(used)}, lines=False)
@@ -233,12 +242,10 @@ def _width(used: Sequence[Pair]) -> float:
     return min(PAGE, max(COLUMN, 0.4 + 2.2 * len(used)))
 
 
-def _network(pair: Pair) -> str:
-    """What a column is called: the configuration that two labels share."""
-    plain, _, configuration = pair[0].partition(":")
-    other = pair[1].partition(":")
-    same = other[2] == configuration
-    return (configuration or plain) if same else f"{pair[0]} → {pair[1]}"
+def column(pair: Pair) -> str:
+    """What a column is called: the configuration of the method with scores."""
+    name, _, configuration = pair[1].partition(":")
+    return literal(configuration or name, 18)
 
 
 def _named(title: str, name: str, names: Mapping[str, str]) -> str:
@@ -273,7 +280,7 @@ def _time_figure(
         line = panels(canvas, 1, len(used), sharey=True)[0]
         for ax, pair in zip(line, used, strict=True):
             draw_times(rows, ax, shown, pair=pair)
-            ax.set_title(literal(_network(pair)))
+            ax.set_title(column(pair))
         both = [label for pair in used for label in pair]
         found = rows[rows["label"].isin(both)]
         logarithmic(line[0].yaxis, found["seconds"].to_numpy(float))
