@@ -33,6 +33,8 @@ from bench.studies import equivalence
 Verdict = Literal["reproduced", "better", "missed", "n/a"]
 
 LEVEL = 0.95
+WIDEST = 0.5
+"""Of a share, the range beyond which hardly any number could be missed."""
 FEWEST = 3
 """Networks that tell how networks scatter; two hardly do."""
 
@@ -147,6 +149,8 @@ def _beside(loaded: Loaded, number: Published, configuration: str) -> Comparison
     low, high = _interval(estimate, row.members, number)
     if isnan(low):
         return replace(said, reason="our error is not known")
+    if not number.quantity.startswith("width/") and high - low > WIDEST:
+        return replace(said, low=low, high=high, reason="our networks scatter too much to tell")
     verdict = judge(float(number.value), estimate.value, low, high, target)
     return replace(said, low=low, high=high, verdict=verdict)
 
