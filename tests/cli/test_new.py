@@ -73,7 +73,7 @@ def test_a_package_has_an_entry_point_and_a_test(bench, kind):
     test = Path("wide-net/test_wide_net.py").read_text()
     ast.parse(test)
     assert f"{kind}_checks(WideNet" in test
-    for file in Path("wide-net").iterdir():
+    for file in filter(Path.is_file, Path("wide-net").iterdir()):
         text = file.read_text()
         assert f"my-{kind}" not in text
         assert f"my_{kind}" not in text
