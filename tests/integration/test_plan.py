@@ -81,7 +81,7 @@ def test_256_workers_are_kept_busy_by_the_papers_plan(tmp_path):
         p.job.key: found.own[p.job.key] * factor
         for p, factor in zip(run.planned, scatter, strict=True)
     }
-    cluster = Simulated(256, 4, seconds, latency=0.5)
+    cluster = Simulated(256, 8, seconds, latency=0.5)
     outcomes = list(cluster.run([p.job for p in run.planned]))
     assert len(outcomes) == len(run.planned) > 2000
     working = sum(seconds[p.job.key] for p in run.planned if p.job.travel is not None)
