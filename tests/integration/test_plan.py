@@ -89,7 +89,7 @@ def test_256_workers_are_kept_busy_by_the_papers_plan(tmp_path):
     print(f"{len(outcomes)} jobs, {working / 3600:.0f} h of work, {cluster.last / 60:.0f} min, "
           f"{busy:.3f} busy")  # fmt: skip
     assert busy > 0.9
-    assert cluster.clock - cluster.last < 0.1 * cluster.last  # scores here keep up
+    assert cluster.clock < 1.25 * cluster.last  # eight workers here end the scores soon after
 
 
 def test_jobs_with_most_to_come_start_first(tmp_path):
