@@ -51,8 +51,7 @@ def _write(kind: str, name: str, package: bool, out: Path) -> None:
         )
     module = name.replace("-", "_")
     registry = Registry()
-    kinds: dict[str, list[str]] = {k: registry.names(f"{k}s") for k in ("method", "task")}  # type: ignore[arg-type]
-    if name in kinds[kind]:
+    if name in registry.names("methods" if kind == "method" else "tasks"):
         raise UsageError(f"there is a {kind} {name!r} already; choose another name")
     if keyword.iskeyword(module) or module in ("bench", "torch", kind):
         raise UsageError(f"a file must not be called {module}.py; choose another name")

@@ -109,7 +109,7 @@ def inline(figure: Figure, svg: str) -> Markup:
     body = _METADATA_TAG.sub("", _PROLOGUE.sub("", svg, count=1))
     body = _IDENTIFIER.sub(rf"\g<1>{figure.name}--", body)
     body = re.sub(re.escape(INK), "currentColor", body, flags=re.IGNORECASE)
-    rest = body[_OPENING.match(body).end() :]  # type: ignore[union-attr]
+    rest = _OPENING.sub("", body, count=1)
     width, height = (72 * length for length in figure.size)
     names = escape(f"{figure.name}--title"), escape(f"{figure.name}--words")
     return Markup(

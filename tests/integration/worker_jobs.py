@@ -122,10 +122,3 @@ def note(report, place, path, seconds=0.0):
 
 def hang_there(report, place, path=None):
     hang(report, path)
-
-
-def work(report, place, seconds):
-    """So much CPU time, whatever else the machine does."""
-    end = time.process_time() + seconds
-    while time.process_time() < end:
-        sum(range(10_000))
