@@ -14,25 +14,6 @@ ROOT = Path(__file__).parents[2]
 README = (ROOT / "README.md").read_text()
 
 
-def test_the_method_of_the_readme_runs(tmp_path, monkeypatch):
-    (plugin := tmp_path / "my_method.py").write_text(
-        re.search(r"```python\n(.*?)```", README, re.DOTALL).group(1)
-    )
-    preset = tmp_path / "tiny.toml"
-    preset.write_text(
-        "members = 2\nbudgets = [1000]\n"
-        "plans = [{kind = 'independent', uniform = 3, per_point = 0, observations = 50}]"
-    )
-    monkeypatch.chdir(tmp_path)
-    result = CliRunner().invoke(
-        cli,
-        ["run", str(preset), "--plugin", str(plugin), "--method", "moving-gaussian", "--quiet"],
-    )
-    assert result.exit_code == 0, result.output
-    board = (tmp_path / "results" / "tiny" / "leaderboard.md").read_text()
-    assert "moving-gaussian" in board
-
-
 @pytest.mark.parametrize("kind", ["tasks", "methods"])
 def test_its_lists_are_the_registry(kind):
     """Where this fails, paste what the command in the comment prints."""
