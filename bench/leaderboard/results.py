@@ -107,8 +107,9 @@ class Results:
         undefined: dict[str, str] = {}
         for number in sorted(fit.members):
             key = f"scores/{fit.folder}/{plan}/member-{number:03d}"
-            record, entry = records.read(self.store, key), self.store.read(key)
-            if record is None or entry is None or record["status"] != "done":
+            entry = self.store.read(key)
+            record = records.shown(key, entry.record) if entry is not None else None
+            if entry is None or record is None or record["status"] != "done":
                 continue
             if self._same_datasets(fit.task, plan, entry.arrays):
                 members.append(number)

@@ -1,5 +1,6 @@
 """Figures as files, and as pictures inside a page."""
 
+import gc
 import io
 import multiprocessing
 import os
@@ -86,12 +87,14 @@ def draw_all(figures: Sequence[Figure]) -> list[Drawing]:
         return [drawn(figure) for figure in figures]
     # What draws a figure holds frames, and cannot be sent to another process: children inherit it.
     _inherited.extend(figures)
+    gc.freeze()  # frames stay as they are: collections would look at all of them, in every child
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore", DeprecationWarning)  # of forks beside idle threads
             with multiprocessing.get_context("fork").Pool(workers) as pool:
                 files = pool.map(_files, range(len(figures)), chunksize=1)
     finally:
+        gc.unfreeze()
         _inherited.clear()
     return [Drawing(figure, each) for figure, each in zip(figures, files, strict=True)]
 

@@ -7,6 +7,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 import torch
+from numpy.typing import NDArray
 from pydantic import TypeAdapter
 from scipy import stats
 
@@ -25,6 +26,7 @@ from bench.stages.registry import Registry
 LEVELS = tuple(round(0.05 * i, 2) for i in range(1, 20))
 """Nominal levels of calibration."""
 
+_NODE = ("x", "y", "fall")
 _PLAN: TypeAdapter[Plan] = TypeAdapter(Plan)
 
 
@@ -149,7 +151,8 @@ def _coverages(evaluated: Evaluated, board: Leaderboard, fit: Fit) -> Iterable[d
 
 def windows(evaluated: Evaluated, families: Families) -> tuple[pd.DataFrame, pd.DataFrame]:
     """Contours and maxima; see Loaded.contours and Loaded.maxima."""
-    grids: list[pd.DataFrame] = []
+    grids: list[dict[str, NDArray[np.float64]]] = []
+    of_grid: list[dict[str, Any]] = []
     maxima: list[dict[str, Any]] = []
     for board, row in evaluated.rows():
         first = next(evaluated.members(board, row.fit), None)
@@ -158,33 +161,40 @@ def windows(evaluated: Evaluated, families: Families) -> tuple[pd.DataFrame, pd.
         member, prediction = first
         space = evaluated.space(row.fit)
         keys = of_board(board) | of_method(row.fit, row.label, families) | {"member": member}
+        names = {"x_name": prediction.names[0], "y_name": prediction.names[1]}
         point = prediction.datasets.point
         for number, dataset in zip(*np.unique(point, return_index=True), strict=True):
             if number < 0:
                 continue
             where = keys | {"point": int(number), "dataset": int(dataset)}
-            grids.append(_grid(where, prediction, space, int(dataset)))
+            grids.append(_grid(prediction, space, int(dataset)))
+            of_grid.append(where | names)
             true, mle = prediction.datasets.theta[dataset], prediction.curves.mle[dataset]
             ends = {"x_true": true[0], "y_true": true[1], "x_mle": mle[0], "y_mle": mle[1]}
             maxima.append(where | {name: float(value) for name, value in ends.items()})
     at = ("member", "point", "dataset")
-    columns = (*KEYS, *at, "x_name", "y_name", "x", "y", "fall")
-    contours = pd.concat(grids, ignore_index=True)[list(columns)] if grids else framed((), columns)
+    columns = (*KEYS, *at, "x_name", "y_name")
+    # Grids are sorted, and then their nodes follow: there are a thousand in each.
+    contours = framed(
+        (where | {"grid": number} for number, where in enumerate(of_grid)), (*columns, "grid")
+    )
+    chosen = [grids[number] for number in contours.pop("grid")]
+    contours = contours.loc[np.repeat(contours.index, [len(grid["x"]) for grid in chosen])]
+    numbers = {n: np.concatenate([g[n] for g in chosen] or [np.zeros(0)]) for n in _NODE}
     return (
-        contours.sort_values(list(KEYS), kind="stable", ignore_index=True),
+        contours.reset_index(drop=True).assign(**numbers),
         framed(maxima, (*KEYS, *at, "x_true", "y_true", "x_mle", "y_mle")),
     )
 
 
 def _grid(
-    keys: dict[str, Any], prediction: LikelihoodPrediction, space: ParameterSpace, dataset: int
-) -> pd.DataFrame:
+    prediction: LikelihoodPrediction, space: ParameterSpace, dataset: int
+) -> dict[str, NDArray[np.float64]]:
+    """Nodes around a maximum, in the parameters' own units, and how far the likelihood falls."""
     curves = prediction.curves
     fall = curves.joint[dataset]
     nodes = np.arange(len(fall))[:, None]
     unit = curves.origin[dataset] + nodes * curves.spacing[dataset]  # (W, 2)
     x, y = space.from_unit(torch.from_numpy(unit)).numpy().T
     grid = np.meshgrid(x, y, indexing="ij")
-    names = {"x_name": prediction.names[0], "y_name": prediction.names[1]}
-    numbers = {"x": grid[0].ravel(), "y": grid[1].ravel(), "fall": fall.ravel().astype(float)}
-    return pd.DataFrame(numbers).assign(**keys, **names)
+    return dict(zip(_NODE, (*(g.ravel() for g in grid), fall.ravel().astype(float)), strict=True))

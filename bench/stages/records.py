@@ -110,14 +110,19 @@ _MODELS: dict[str, type[_Record]] = {
 def read(store: Store, key: str) -> dict[str, Any] | None:
     """Reads a record, fit to be shown; None if missing, damaged, or not what belongs there."""
     record = store.record(key)
+    return None if record is None else shown(key, record)
+
+
+def shown(key: str, record: dict[str, Any]) -> dict[str, Any] | None:
+    """A record that has been read, fit to be shown; None if it is not what belongs there."""
     model = next((m for pattern, m in _MODELS.items() if re.fullmatch(pattern, key)), None)
-    if record is None or model is None:
+    if model is None:
         return None
     if model in (_Member, _Scores, _Record) and record.get("status") != "done":
         model = _Unfinished
     try:
         found = model.model_validate(record)
-        out: dict[str, Any] = _shown(record)
+        out: dict[str, Any] = _on_one_line(record)
     except (ValidationError, RecursionError):
         return None
     if isinstance(found, _Plan):  # with every setting
@@ -127,10 +132,10 @@ def read(store: Store, key: str) -> dict[str, Any] | None:
     return out
 
 
-def _shown(value: Any) -> Any:
+def _on_one_line(value: Any) -> Any:
     """A record's value with every text on one line, and harmless to a terminal."""
     if isinstance(value, dict):
-        return {printable(key): _shown(inner) for key, inner in value.items()}
+        return {printable(key): _on_one_line(inner) for key, inner in value.items()}
     if isinstance(value, list):
-        return [_shown(inner) for inner in value]
+        return [_on_one_line(inner) for inner in value]
     return printable(value) if isinstance(value, str) else value

@@ -59,7 +59,7 @@ def draw_contours(
     shown = colours or looks(frame["label"])
     for label in sorted(set(frame["label"]), key=lambda x: (x == "exact", x)):
         one = frame[frame["label"] == label]
-        fall = one.pivot_table(index="y", columns="x", values="fall", aggfunc="first")
+        fall = _lattice(one)
         if min(fall.shape) < 2 or not np.isfinite(fall.to_numpy()).any():
             continue
         x, y = fall.columns.to_numpy(float), fall.index.to_numpy(float)
@@ -143,6 +143,11 @@ def _figure(loaded: Loaded, shown: Mapping[str, Look], board: Board, rows: pd.Da
     )
 
 
+def _lattice(rows: pd.DataFrame) -> pd.DataFrame:
+    """Falls of the log-likelihood by y, then x."""
+    return rows.drop_duplicates(["x", "y"]).pivot(index="y", columns="x", values="fall")
+
+
 def _where(rows: pd.DataFrame, true: pd.DataFrame, names: Mapping[str, str]) -> str:
     x, y = (written(names, str(rows[axis].iloc[0])) for axis in ("x_name", "y_name"))
     return f"{valued(x, true['x_true'].iloc[0])}, {valued(y, true['y_true'].iloc[0])}"
@@ -180,7 +185,7 @@ def _areas(rows: pd.DataFrame) -> dict[str, "pd.Series[float]"]:
     """Areas within the 1σ contour by label and point, from nodes that each stand for a cell."""
     out: dict[str, dict[int, float]] = {}
     for (label, point), one in groups(rows, ["label", "point"]):
-        fall = one.pivot_table(index="y", columns="x", values="fall", aggfunc="first")
+        fall = _lattice(one)
         if min(fall.shape) < 2:
             continue
         cell = np.outer(

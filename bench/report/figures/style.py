@@ -45,6 +45,8 @@ _STYLE: Any = {
     "lines.solid_capstyle": "butt",
     "lines.linewidth": 1.0,
     "text.usetex": False,
+    "figure.autolayout": False,
+    "figure.constrained_layout.use": False,
     **dict.fromkeys(
         ("text.color", "axes.edgecolor", "axes.labelcolor", "xtick.color", "ytick.color"), INK
     ),
@@ -77,7 +79,7 @@ def laid_out(draw: Callable[[Figure], None]) -> Callable[[Figure], None]:
             figure.dpi = _FINE  # where hinting hardly changes widths of texts
             engine.execute(figure)
             figure.dpi = dpi
-            figure.set_layout_engine("none")
+            figure.set_layout_engine(None)  # any other engine has every file drawn twice
 
     return inside
 
