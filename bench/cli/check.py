@@ -1,5 +1,6 @@
 """`bench check`: does a method or a task keep its contract, and are its numbers right?"""
 
+from contextlib import suppress
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -69,13 +70,20 @@ def _items(registry: "Registry") -> "list[Item]":
 
 
 def _named(registry: "Registry", what: str) -> "list[Item]":
+    from bench.errors import PluginError
+    from bench.stages.cells import configure
     from bench.stages.registry import unknown
 
-    name = what.partition(":")[0]
+    name, colon, configuration = what.partition(":")
     found = [item for item in _items(registry) if item.name == name]
     if not found:
         known = [*registry.names("methods"), *registry.names("tasks")]
         raise UsageError(unknown("method or task", name, known))
+    for item in found if colon else []:
+        if item.kind == "tasks":
+            raise UsageError(f"{name} is a task, and has no configuration {configuration!r}")
+        with suppress(PluginError):  # told as a check that failed
+            configure(registry.method(name), configuration)
     return found
 
 
@@ -84,7 +92,6 @@ def _checked(
 ) -> "Report | bool":
     """Checks one thing and prints results as they come; false if it does not load."""
     from bench.errors import PluginError
-    from bench.stages.cells import configure
     from bench.testing import check_method, check_task
 
     def show(result: "Result") -> None:
@@ -96,8 +103,6 @@ def _checked(
             report = check_task(registry.task(item.name), report=show)
         else:
             method = registry.method(item.name)
-            if configuration:
-                configure(method, configuration)  # says so if there is none
             report = check_method(
                 method, configuration=configuration or None, task=task, report=show
             )

@@ -130,6 +130,7 @@ def status(folder: str | None) -> None:
 def score(folder: str | None, workers: int | None, plugins: tuple[str, ...]) -> None:
     """Compute metrics anew from saved predictions; nothing is retrained."""
     from bench.cli.progress import Progress
+    from bench.stages import records
     from bench.stages.execute import execute
     from bench.stages.preset import Preset
     from bench.stages.registry import Registry
@@ -141,7 +142,8 @@ def score(folder: str | None, workers: int | None, plugins: tuple[str, ...]) -> 
     registry.metrics()
     _warn(registry.failures)
     incomplete = _echo_damaged(store)
-    preset = (store.record("run") or {}).get("preset", Preset().model_dump())
+    recorded = records.read(store, "run") or {"preset": {}}
+    preset = Preset().model_dump() | recorded["preset"]
     with Progress(planned, quiet=False) as progress:
         report = execute(
             planned,

@@ -16,6 +16,7 @@ from bench.stages.store import Store
 
 _Name = Annotated[str, Field(pattern=f"^{NAME.pattern}$")]
 _Count = Annotated[int, Field(ge=0, le=10**15)]
+_Limit = Annotated[float, Field(gt=0)]
 _Seconds = Annotated[float, Field(ge=0, le=1e15)]
 
 
@@ -25,10 +26,16 @@ class _Record(BaseModel):
     model_config = ConfigDict(strict=True)
 
 
-class _Limits(_Record):
+class _Kind(_Record):
+    kind: str
+
+
+class _Preset(_Record):
     members: _Count = 0
-    time_limit: float = Preset().time_limit
-    memory_limit: float = Preset().memory_limit
+    budgets: list[_Count] = []
+    plans: list[_Kind] = []
+    time_limit: _Limit = Preset().time_limit
+    memory_limit: _Limit = Preset().memory_limit
 
 
 class _Absent(_Record):
@@ -40,7 +47,8 @@ class _Absent(_Record):
 
 class _Run(_Record):
     command: list[str]
-    preset: _Limits
+    preset: _Preset
+    plugins: list[Any] = []
     cells: list[str] = []
     absent: list[_Absent] = []
 
@@ -52,12 +60,18 @@ class _Plan(_Record):
     asked: Plan | None = None
 
 
+class _Method(_Record):
+    config: dict[str, Any] = {}
+
+
 class _Identity(_Record):
+    task: dict[str, Any] = {}
     budget: _Count
     training_data: str
     seed: _Count
     ensemble: Annotated[int, Field(ge=1, le=10_000)] = 1
-    method: dict[str, Any] = {}
+    method: _Method = _Method()
+    calibration: dict[str, Any] | None = None
 
 
 class _Fit(_Record):
@@ -73,6 +87,8 @@ class _Curve(_Record):
     steps: _Count
     seconds: _Seconds
     seconds_to_best: _Seconds
+    train_loss: list[float | None] = []
+    validation_loss: list[float | None] = []
 
 
 class _Environment(_Record):

@@ -8,6 +8,7 @@ import datetime
 import fnmatch
 import io
 import json
+import keyword
 import math
 import re
 import shutil
@@ -19,9 +20,12 @@ import pytest
 from hypothesis import example, given
 from hypothesis import strategies as st
 
+import bench.report.write  # with it matplotlib, which makes a folder for itself
+import bench.stages.run
 import bench.stages.store
 import bench.stages.tune
 import bench.studies.features
+import bench.testing
 from bench.cli import main as program
 from bench.cli.main import cli
 from bench.errors import UsageError
@@ -240,7 +244,11 @@ def shell(tmp_path_factory):
             patch.setattr(sys, "stderr", err)
             patch.setattr(bench.stages.store.Store, "__init__", start)
             patch.setattr(bench.stages.store.Store, "write_bytes", start)
+            patch.setattr(bench.stages.run.BenchmarkRun, "estimate", start)
             patch.setattr(bench.studies.features, "tests", start)
+            patch.setattr(bench.testing, "check_method", start)
+            patch.setattr(bench.testing, "check_task", start)
+            patch.setattr(Path, "mkdir", start)
             patch.setattr(type(REGISTRY.task("higgs-fair").data), "fetch", start)
             try:
                 program()
@@ -281,43 +289,76 @@ SIMPLE = ("default", "same", "wide", "slow")
 
 
 def a_method(pattern):
-    found = re.fullmatch(r"ensemble\(\s*([^\s,()]+)\s*,\s*(\d{1,4})\s*\)", pattern)
-    if found and int(found[2]) < 2:
+    inner, wrapped = pattern, False
+    if found := re.fullmatch(r"ensemble\(\s*(.+?)\s*,\s*(\d{1,4})\s*\)", pattern):
+        inner, wrapped = found[1], True
+        if int(found[2]) < 2:
+            return False
+    if found := re.fullmatch(r"calibrated\(\s*([^\s,()]+)\s*(,\s*(platt|isotonic)\s*)?\)", inner):
+        inner, wrapped = found[1], True
+    if re.search(r"[\s,()]", inner) and wrapped:
         return False
-    name, colon, configuration = (found[1] if found else pattern).partition(":")
+    name, colon, configuration = inner.partition(":")
     methods = fnmatch.filter([*REGISTRY.names("methods"), "simple"], name)
-    if found and "exact" in methods and fnmatch.fnmatchcase("default", configuration or "*"):
-        return False  # it has one member
+    if wrapped and "exact" in methods and fnmatch.fnmatchcase("default", configuration or "*"):
+        return False  # it has one member, and nothing to calibrate
     labels = [
-        c
-        for m in methods
-        for c in (
-            ["default", "same", "wide", "slow"]
-            if m == "simple"
-            else REGISTRY.method(m).configurations
-        )
+        c for m in methods for c in (SIMPLE if m == "simple" else REGISTRY.method(m).configurations)
     ]
     return bool(methods) and (not colon or bool(fnmatch.filter(labels, configuration)))
+
+
+def a_configuration(text):
+    """A method or task that `bench check` knows by its name."""
+    name, colon, configuration = text.partition(":")
+    if name in REGISTRY.names("methods"):
+        return not colon or configuration in REGISTRY.method(name).configurations
+    return not colon and name in REGISTRY.names("tasks")
+
+
+def a_new(kind):
+    """A name that nothing has yet, and a file can have."""
+
+    def allowed(text):
+        return (
+            len(text) <= 40
+            and re.fullmatch(r"[a-z][a-z0-9]*([-_][a-z0-9]+)*", text) is not None
+            and text not in REGISTRY.names(f"{kind}s")
+            and not keyword.iskeyword(text.replace("-", "_"))
+            and text not in ("bench", "torch", kind)
+        )
+
+    return allowed
 
 
 def a_folder(text):
     return text != "" and len(text) < 200
 
 
+RUN = {
+    "--task": names("tasks"),
+    "--method": a_method,
+    "--members": an_integer(1, 10_000),
+    "--budget": an_integer(1, 10**12),
+    "--seed": an_integer(0, 2**31 - 1),
+    "--device": one_of("auto", "cpu"),
+    "--workers": an_integer(1, 1024),
+    "--scheduler": one_of("local:2"),
+    "--out": a_folder,
+    "--plugin": never,
+}
 COMMANDS = {  # how it begins, what else is allowed, and whether then it makes something
-    "run": (
-        ["run", "tiny.toml", "--plugin", "simple.py"],
-        {
-            "--task": names("tasks"),
-            "--method": a_method,
-            "--members": an_integer(1, 10_000),
-            "--budget": an_integer(1, 10**12),
-            "--seed": an_integer(0, 2**31 - 1),
-            "--device": one_of("auto", "cpu"),
-            "--workers": an_integer(1, 1024),
-            "--out": a_folder,
-            "--plugin": never,
-        },
+    "run": (["run", "tiny.toml", "--plugin", "simple.py"], RUN),
+    "plan": (["plan", "tiny.toml", "--plugin", "simple.py"], RUN),
+    "check": (
+        ["check"],
+        {"": a_configuration, "--task": one_of(*REGISTRY.names("tasks")), "--plugin": never},
+    ),
+    "new method": (["new", "method"], {"": a_new("method"), "--out": a_folder}),
+    "new task": (["new", "task"], {"": a_new("task"), "--out": a_folder}),
+    "report": (
+        ["report", "made"],
+        {"": never, "--out": never, "--task": never, "--method": never, "--plugin": never},
     ),
     "tune": (
         ["tune", "lre", "--task", "gaussians-far"],
@@ -345,7 +386,7 @@ COMMANDS = {  # how it begins, what else is allowed, and whether then it makes s
             "--independent": an_integer(),
             "--seed": an_integer(0, 2**31 - 1),
             "--workers": an_integer(1, 1024),
-            "--out": a_folder,
+            "--out": None,  # is looked at in the end
             "--plugin": never,
         },
     ),
@@ -368,7 +409,14 @@ COMMANDS = {  # how it begins, what else is allowed, and whether then it makes s
         ["leaderboard", "made"],
         {"--task": never, "--format": never, "--plugin": never, "": never},
     ),
-    "list": (["list"], {"": one_of("tasks", "methods", "metrics", "presets"), "--plugin": never}),
+    "list": (
+        ["list"],
+        {
+            "": one_of("tasks", "methods", "metrics", "presets"),
+            "--format": one_of("table", "md"),
+            "--plugin": never,
+        },
+    ),
     "data fetch": (
         ["data", "fetch", "higgs-fair"],
         {"--from": lambda text: True, "--plugin": never, "": never},
@@ -381,9 +429,24 @@ ODD = [
     *("10000", "10001", "1000000", "1000001", str(2**31 - 1), str(2**31), "9" * 40, "9" * 5000),
     *("../..", "/", ".", "~", "made", "*", "**", "[", "[!a]", "?", "{}", "%s", "$(id)", "a\nb"),
     *("<script>", "\x1b[2J", "\x9b2J", "\u202e", "\udcff", "x" * 300, "x" * 9000),
-    *("ü", "'", '"', "\\", "lre", "lre:tuned", "lre:", ":", "exact", "simple", "ensemble(lre,2)"),
+    *(
+        "ü",
+        "'",
+        '"',
+        "\\",
+        "lre",
+        "lre:tuned",
+        "lre:",
+        "gp:x",
+        ":",
+        "exact",
+        "simple",
+        "ensemble(lre,2)",
+    ),
+    *("local:2", "local:0", "local:", "tcp://", "tcp://x:99999", "tls://x", "calibrated(lre)"),
+    *("calibrated(exact)", "calibrated(lre,x)", "ensemble(calibrated(lre),3)", "calibrated(("),
     *("ensemble(lre,1)", "ensemble(exact,2)", "ensemble(lre,9999)", "ensemble(,2)", "ensemble(("),
-    *("gaussians-far", "gaussians-*", "gp", "cpu", "cuda", "auto", "csv", "tasks", "higgs"),
+    *("gaussians-far", "gaussians-*", "gp", "cpu", "cuda", "auto", "csv", "md", "tasks", "higgs"),
 ]
 words = st.characters(exclude_categories=["Cs"], exclude_characters="\0")  # as a system hands on
 odd = st.sampled_from(ODD) | st.text(words, max_size=8) | st.integers().map(str)
@@ -400,7 +463,9 @@ def told(err):
     return line
 
 
-HELP = ("-h", "--help", "--version", "--debug", "--overwrite", "--quiet", "--multinomial")
+FLAGS = {"--debug", "--overwrite", "--quiet", "--multinomial", "--package"}
+HELP = {"-h", "--help", "--version"} | FLAGS
+NAMELESS = {"new method", "new task"}  # commands that do nothing without their argument
 
 
 def test_every_option_is_tried():
@@ -428,7 +493,7 @@ def test_options(shell, data, command):
     given_options = data.draw(
         st.lists(st.sampled_from(sorted(options)), min_size=1, max_size=3, unique=True)
     )
-    arguments, right, sure = list(begin), True, True
+    arguments, right, sure = list(begin), command not in NAMELESS or "" in given_options, True
     for option in given_options:
         value = data.draw(odd)
         if option == "" and value.startswith("-"):
@@ -456,7 +521,7 @@ def test_options(shell, data, command):
     arguments=st.lists(odd | st.sampled_from(["run", "tiny.toml", "study", "--out"]), max_size=5)
 )
 def test_words(shell, arguments):
-    if set(arguments) & set(HELP):
+    if set(arguments) & HELP:
         return
     status, out, err = shell(*arguments)
     assert status in (None, 0, 2)
