@@ -13,6 +13,7 @@ from typing import Any
 import matplotlib as mpl
 from markupsafe import Markup, escape
 from matplotlib.figure import Figure as Canvas
+from PIL import Image
 
 from bench.report.figures import INK, Figure
 
@@ -64,8 +65,17 @@ def drawn(figure: Figure) -> Drawing:
             canvas.savefig(
                 buffer, format=form, dpi=_DPI, metadata=_METADATA[form], facecolor=colour
             )
-            files[form] = buffer.getvalue()
+            files[form] = _lighter(buffer) if form == "png" else buffer.getvalue()
     return Drawing(figure, files)
+
+
+def _lighter(png: io.BytesIO) -> bytes:
+    """The same picture in 256 colours, of which line drawings have few, in a third of the bytes."""
+    buffer = io.BytesIO()
+    picture = Image.open(png).convert("RGB")
+    few = picture.quantize(256, dither=Image.Dither.NONE)
+    few.save(buffer, "png", optimize=True, dpi=(_DPI, _DPI))
+    return buffer.getvalue()
 
 
 def _settle(canvas: Canvas) -> None:

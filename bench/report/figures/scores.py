@@ -12,7 +12,16 @@ import pandas as pd
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure as Canvas
 
-from bench.report.figures.boards import calls, each, groups, parameters, slug, symbols, written
+from bench.report.figures.boards import (
+    calls,
+    each,
+    groups,
+    listed,
+    parameters,
+    slug,
+    symbols,
+    written,
+)
 from bench.report.figures.colours import INK, Look, looks
 from bench.report.figures.figure import Figure
 from bench.report.figures.style import (
@@ -168,20 +177,21 @@ def draw_times(
 def figures(loaded: Loaded, shown: Mapping[str, Look]) -> Iterator[Figure]:
     """A figure for each task and metric, sizes across, and one of training times."""
     for task, rows in groups(loaded.quantities, "task"):
-        found = pairs(rows)[:_MOST]
+        found, more = pairs(rows)[:_MOST], pairs(rows)[_MOST:]
         if not found:
             continue
+        left = f" Not drawn: {listed([other for _, other in more])}." if more else ""
         names = symbols(loaded.registry, str(task))
         for metric, title in _METRICS.items():
             one = rows[(rows["metric"] == metric) & (rows["statistic"] == "")]
             one = one[one["value"].notna() & (one["plan"] != "bootstrap")]
             used = [pair for pair in found if _complete(one, pair)]
             if used:
-                yield _arrow_figure(shown, str(task), one, used, metric, title, names)
+                yield _arrow_figure(shown, str(task), one, used, metric, title, names, left)
         times = loaded.fits[(loaded.fits["task"] == task) & (loaded.fits["seconds"] > 0)]
         used = [pair for pair in found if _complete(times, pair)]
         if used:
-            yield _time_figure(shown, str(task), times, used)
+            yield _time_figure(shown, str(task), times, used, left)
 
 
 def _complete(rows: pd.DataFrame, pair: Pair) -> bool:
@@ -198,6 +208,7 @@ def _arrow_figure(
     metric: str,
     title: str,
     names: Mapping[str, str],
+    left: str,
 ) -> Figure:
     keys = parameters(rows["key"], list(names))
 
@@ -227,6 +238,7 @@ def _arrow_figure(
             "Arrows lead from the method without scores to the one with them, at the same network "
             "and budget. Standard errors over members and datasets. "
             + ("Higher is better." if metric == "overlap_M" else "Lower is better.")
+            + left
         ),
         alternative=_alternative(rows, used, keys, title, names),
         size=(_width(used), 0.75 + _ROW * len(keys)),
@@ -274,7 +286,7 @@ def _alternative(
 
 
 def _time_figure(
-    shown: Mapping[str, Look], task: str, rows: pd.DataFrame, used: Sequence[Pair]
+    shown: Mapping[str, Look], task: str, rows: pd.DataFrame, used: Sequence[Pair], left: str
 ) -> Figure:
     def draw(canvas: Canvas) -> None:
         line = panels(canvas, 1, len(used), sharey=True)[0]
@@ -300,7 +312,7 @@ def _time_figure(
         title=f"Training time without and with scores: {task}",
         caption=(
             "Seconds that one member took, means over members with bars from the fastest to the "
-            "slowest. What else ran on the machine is in these times."
+            f"slowest. What else ran on the machine is in these times.{left}"
         ),
         alternative=f"Mean training time of a member: {'; '.join(parts)}.",
         size=(_width(used), 2.1),
