@@ -29,19 +29,24 @@ class Answer:
 def answers(boards: Sequence[Leaderboard]) -> list[Answer]:
     """The answers of the leaderboards that rank, and why others of their tasks do not.
 
-    The largest budget of a task comes first.
+    The largest budget of a task at which methods can be compared comes first.
     """
     out = []
     for task in sorted({board.task for board in boards}):
         own = [board for board in boards if board.task == task]
         ranking = [board for board in own if any(row.rank for row in board.rows)]
-        ranking.sort(key=lambda b: (-b.budget, b.training_data != "fresh", b.plan_folder))
+        ranking.sort(key=_order)
         for board in ranking:
             sentence = next(verdict(board))
             out.append(Answer(task, _setting(board), sentence, _coverage(board), board))
         if not ranking:
             out.append(Answer(task, "", _why_not(own), "", own[0]))
     return out
+
+
+def _order(board: Leaderboard) -> tuple[bool, int, bool, str]:
+    alone = sum(row.rank is not None for row in board.rows) < 2
+    return alone, -board.budget, board.training_data != "fresh", board.plan_folder
 
 
 def _coverage(board: Leaderboard) -> str:
@@ -59,7 +64,8 @@ def _coverage(board: Leaderboard) -> str:
     if not known:
         which = "any of them" if len(compared) > 1 else "it"
         return f"No difference in coverage from exact is established for {which}."
-    rest = f" For the other {quiet} no difference in coverage is established." if quiet else ""
+    others = "the other one" if quiet == 1 else f"the other {quiet}"
+    rest = f" For {others} no difference in coverage is established." if quiet else ""
     return f"{'; '.join(known)}.{rest}"
 
 

@@ -277,3 +277,14 @@ def test_the_fingerprint_changes_with_any_record(made):
     path = next((results.root / "scores").rglob("member-000.json"))
     path.write_text(path.read_text().replace("done", "dome"))
     assert fingerprint(results.root) != before
+
+
+def test_answers_begin_where_methods_can_be_compared(made):
+    results = made()
+    for method in ("exact", "histogram", "lre"):
+        results.fit(TASK, method)
+    results.budget = 5000
+    results.fit(TASK, "lre", "tuned")
+    found = answers(bench.load(results.root).boards)
+    assert [answer.board.budget for answer in found] == [1000, 5000]
+    assert "is the only method here" in found[1].sentence
