@@ -18,6 +18,7 @@ from matplotlib.colors import to_hex, to_rgb  # noqa: E402
 from matplotlib.figure import Figure as Canvas  # noqa: E402
 from matplotlib.text import Text  # noqa: E402
 
+import bench  # noqa: E402
 from bench.report.figures import (  # noqa: E402
     INK,
     absent,
@@ -656,3 +657,21 @@ def test_labels_do_not_collide():
     assert placed[3] == 0.1
     assert np.mean(placed[:3]) == pytest.approx(np.mean([0.5, 0.5, 0.52]))
     assert all(0 <= p <= 1 for p in spread([1.0] * 40, 0.1, 0, 1))
+
+
+def test_markers_of_close_budgets_stay_on_the_axes(made):
+    """Budgets a tenth apart, as of a method and its calibrated form."""
+    results = made()
+    results.fit("gaussians-far", "exact")
+    for number, budget in enumerate((45_000, 50_000)):
+        results.budget = budget
+        for other in range(5):
+            results.fit("gaussians-far", "lre", f"c{number}{other}", 2)
+    frame = bench.load(results.root).quantities.query("quantity == 'coverage/z'")
+    axes = Canvas().subplots()
+    draw_budgets(frame, axes)
+    low, high = axes.get_xlim()
+    drawn = np.concatenate([line.get_xdata() for line in axes.lines if len(line.get_xdata()) == 1])
+    assert len(drawn) >= 10
+    assert low < drawn.min()
+    assert drawn.max() < high

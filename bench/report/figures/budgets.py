@@ -2,6 +2,7 @@
 
 import math
 from collections.abc import Iterator, Mapping, Sequence
+from itertools import pairwise
 
 import numpy as np
 import pandas as pd
@@ -59,16 +60,20 @@ def draw_budgets(
     found = frame[frame["value"].notna() & (frame["budget"] > 0)]
     budgets = sorted(set(found["budget"]))
     methods = [x for x in dict.fromkeys(found["label"]) if x != "exact"]
+    # Errors stand beside each other, and budgets apart.
+    closest = min((b / a for a, b in pairwise(budgets)), default=math.inf)
+    step = min(1.06, closest ** (0.6 / max(len(methods), 1)))
+    places = [np.array(budgets, float)]
     for place, label in enumerate(methods):
         one = found[found["label"] == label].sort_values("budget")
-        aside = 1.06 ** (place - (len(methods) - 1) / 2)  # errors stand beside each other
-        x = one["budget"].to_numpy(float) * aside
+        x = one["budget"].to_numpy(float) * step ** (place - (len(methods) - 1) / 2)
+        places.append(x)
         axes.plot(x, one["value"], **shown[label].line())
         axes.errorbar(x, one["value"], one["error"], elinewidth=0.8, **shown[label].points())
     exact = found[found["label"] == "exact"]
     if len(exact):
         axes.axhline(float(exact["value"].mean()), color=INK, lw=0.8, alpha=0.7, zorder=0)
-    logarithmic(axes.xaxis, np.array(budgets, float))
+    logarithmic(axes.xaxis, np.concatenate(places))
     if len(budgets) < 6:
         axes.set_xticks(budgets, [number(b) for b in budgets])
     axes.set_xlabel("simulator calls")
