@@ -280,7 +280,7 @@ class Cluster(Executor):
         except KilledWorker:
             lost = LimitExceeded("the workers that it ran on were lost, again and again")
             outcome = Outcome(key, **failure(lost))
-        except Exception as error:
+        except Exception as error:  # whatever the cluster raises ends this job, not the run
             outcome = Outcome(key, **failure(error))
         self._news.put(_Arrival(key, future, outcome))
 
