@@ -239,6 +239,7 @@ def shell(tmp_path_factory):
         status = 0
         with pytest.MonkeyPatch.context() as patch:
             patch.chdir(folder)
+            patch.setattr(sys, "dont_write_bytecode", True)
             patch.setattr(sys, "argv", ["bench", *arguments])
             patch.setattr(sys, "stdout", out)
             patch.setattr(sys, "stderr", err)
