@@ -80,9 +80,6 @@ def _lighter(png: io.BytesIO) -> bytes:
 
 def _settle(canvas: Canvas) -> None:
     """Fixes where axes are: last digits of the solver differ by run, and name clip paths."""
-    if canvas.get_layout_engine() is not None:
-        canvas.draw_without_rendering()
-        canvas.set_layout_engine("none")
     for axes in canvas.axes:
         left, bottom, width, height = (
             round(float(v), 6) for v in axes.get_position(original=True).bounds

@@ -177,10 +177,11 @@ def draw_times(
 def figures(loaded: Loaded, shown: Mapping[str, Look]) -> Iterator[Figure]:
     """A figure for each task and metric, sizes across, and one of training times."""
     for task, rows in groups(loaded.quantities, "task"):
-        found, more = pairs(rows)[:_MOST], pairs(rows)[_MOST:]
-        if not found:
+        every = pairs(rows)
+        if not every:
             continue
-        left = f" Not drawn: {listed([other for _, other in more])}." if more else ""
+        found, more = every[:_MOST], [other for _, other in every[_MOST:]]
+        left = f" Not drawn: {listed(more)}." if more else ""
         names = symbols(loaded.registry, str(task))
         for metric, title in _METRICS.items():
             one = rows[(rows["metric"] == metric) & (rows["statistic"] == "")]
