@@ -58,7 +58,6 @@ def drawn(figure: Figure) -> Drawing:
     files = {}
     with mpl.rc_context(_SETTINGS):
         figure.draw(canvas)
-        _settle(canvas)
         for form in FORMATS:
             buffer = io.BytesIO()
             colour = "white" if form == "png" else "none"  # a viewer may be dark
@@ -76,15 +75,6 @@ def _lighter(png: io.BytesIO) -> bytes:
     few = picture.quantize(256, dither=Image.Dither.NONE)
     few.save(buffer, "png", optimize=True, dpi=(_DPI, _DPI))
     return buffer.getvalue()
-
-
-def _settle(canvas: Canvas) -> None:
-    """Fixes where axes are: last digits of the solver differ by run, and name clip paths."""
-    for axes in canvas.axes:
-        left, bottom, width, height = (
-            round(float(v), 6) for v in axes.get_position(original=True).bounds
-        )
-        axes.set_position((left, bottom, width, height))
 
 
 def draw_all(figures: Sequence[Figure]) -> list[Drawing]:

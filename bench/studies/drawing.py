@@ -11,7 +11,7 @@ FORMATS = ("svg", "png")
 def drawn(draw: Callable[[Any], None], size: tuple[float, float]) -> dict[str, bytes]:
     """Draws on an empty figure of a size in inches; returns the files' contents by format.
 
-    The same drawing gives the same file. Nothing without matplotlib.
+    Nothing without matplotlib.
     """
     try:
         matplotlib: Any = importlib.import_module("matplotlib")
