@@ -19,7 +19,7 @@ def message_of(error: BaseException) -> str:
     """An exception's message on one line; a plugin's may be one that fails to give it."""
     try:
         return " ".join(str(error).split())
-    except Exception:
+    except Exception:  # whatever its __str__ raises
         return "(its message cannot be shown)"
 
 

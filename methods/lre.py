@@ -111,11 +111,8 @@ class LRE(ComponentMethod):
     config: LREConfig
 
     def check(self, task: Task) -> None:
-        try:
-            if _encoder(task) and self.config.encoded is None:
-                raise NotApplicable("this configuration is for vectors")
-        except ValueError as error:
-            raise NotApplicable(f"{task.name}: {error}") from error
+        if _encoder(task) and self.config.encoded is None:
+            raise NotApplicable("this configuration is for vectors")
         if self.config.scores is not None:
             need_scores(task)
         if self.config.reference == "fixed" and self.config.reference_share == 0:
@@ -300,7 +297,7 @@ class LRE(ComponentMethod):
 
 def _encoder(task: Task) -> Encoder | None:
     """The encoder of series and fields; vectors are few numbers, and enter with the context."""
-    return None if task.observation == "vector" else encoder_of(task.observation, task.event_shape)
+    return None if task.observation == "vector" else encoder_of(task)
 
 
 @torch.no_grad()

@@ -26,7 +26,6 @@ from bench.contracts import (
     Task,
     Work,
 )
-from bench.errors import NotApplicable
 from bench.numerics.counting import CLASSIFIER, CLASSIFIER_GPU, ENCODERS
 from bench.numerics.encoders import encoder_of
 from bench.numerics.normaliser import Normaliser
@@ -81,10 +80,7 @@ class NLER(ComponentMethod):
     config: NLERConfig
 
     def check(self, task: Task) -> None:
-        try:
-            encoder_of(task.observation, task.event_shape)
-        except ValueError as error:
-            raise NotApplicable(f"{task.name}: {error}") from error
+        encoder_of(task)
         if self.config.scores is not None:
             need_scores(task)
 
@@ -161,7 +157,7 @@ class NLER(ComponentMethod):
     def restore_component(
         self, component: str, task: Task, features: Features, state: Mapping[str, Tensor]
     ) -> Classifier:
-        encoder = encoder_of(task.observation, task.event_shape, self.config.width)
+        encoder = encoder_of(task, self.config.width)
         own = {k: v for k, v in state.items() if k != "normaliser"}
         net = RatioNetwork.from_state(encoder, len(task.space.context_index), "silu", own)
         return self._classifier(net, features, task, FitLog(net.count))
@@ -188,7 +184,7 @@ class NLER(ComponentMethod):
     def _network(self, task: Task, generators: Sequence[torch.Generator]) -> RatioNetwork:
         hidden = 6 * self.config.width
         return RatioNetwork.create(
-            encoder_of(task.observation, task.event_shape, self.config.width),
+            encoder_of(task, self.config.width),
             math.prod(task.event_shape),
             len(task.space.context_index),
             (hidden, hidden),

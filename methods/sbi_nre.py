@@ -98,7 +98,7 @@ class SbiNRE(Method):
         """lre's encoder of series and fields; sbi's own network takes them as so many numbers."""
         if self.config.hidden is None or task.observation == "vector":
             return None
-        return encoder_of(task.observation, task.event_shape)
+        return encoder_of(task)
 
     def _build(self, task: Task) -> Any:
         with quiet(torch.Generator()):  # importing sbi may warn

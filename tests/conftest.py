@@ -1,5 +1,6 @@
-"""For all tests: one thread, and results whose likelihoods are Gaussian by construction."""
+"""For all tests: one thread, commands, results whose likelihoods are Gaussian by construction."""
 
+import sys
 from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
@@ -8,6 +9,7 @@ import numpy as np
 import pytest
 import torch
 
+from bench.cli import main
 from bench.contracts import Curves, Datasets, LikelihoodPrediction
 from bench.numerics.intervals import NODES
 from bench.stages.registry import Registry
@@ -16,6 +18,24 @@ from bench.stages.store import Store
 
 # Small networks gain nothing from threads, and lose much beside other work.
 torch.set_num_threads(1)
+
+
+@pytest.fixture
+def command(monkeypatch, capsys):
+    """Runs a command in this process; returns exit status, standard output and error."""
+
+    def run(*arguments):
+        monkeypatch.setattr(sys, "argv", ["bench", *map(str, arguments)])
+        status = 0
+        try:
+            main()
+        except SystemExit as error:
+            status = error.code
+        out, err = capsys.readouterr()
+        assert "Traceback" not in err
+        return status, out, err
+
+    return run
 
 
 @dataclass

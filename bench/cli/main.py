@@ -291,7 +291,7 @@ def main() -> None:
             _abandon_output()
         where = f"{error.filename}: " if error.filename else ""
         _fail(f"{where}{error.strerror or error}", 1)
-    except Exception as error:
+    except Exception as error:  # a fault of the suite is one line too, and has its status
         _fail(f"unexpected {type(error).__name__}: {error}; --debug shows where", 1)
 
 

@@ -12,7 +12,7 @@ from bench.cli.types import CALLS, COUNT, FOLDER, SEED, WORKERS
 from bench.errors import BenchError
 
 if TYPE_CHECKING:
-    from bench.stages.tune import Search, Trial
+    from bench.stages.search import Search, Trial
 
 
 @click.command()
@@ -23,6 +23,12 @@ if TYPE_CHECKING:
     multiple=True,
     metavar="GLOB",
     help="Tasks whose mean validation loss decides; may be repeated.  [default: all]",
+)
+@click.option(
+    "--only",
+    multiple=True,
+    metavar="SETTING=VALUE",
+    help="Of this setting try this value alone; may be repeated.  [default: all that are declared]",
 )
 @click.option("--budget", type=CALLS, default=1_000_000, show_default=True)
 @click.option("--epochs", type=COUNT, default=9, show_default=True, help="Last rung.")
@@ -50,6 +56,7 @@ if TYPE_CHECKING:
 def tune(
     method: str,
     tasks: tuple[str, ...],
+    only: tuple[str, ...],
     budget: int,
     epochs: int,
     rungs: int,
@@ -67,9 +74,9 @@ def tune(
     """
     from bench.stages.registry import Registry
     from bench.stages.run import choose_device
+    from bench.stages.search import make_search, untunable
     from bench.stages.selection import select
     from bench.stages.store import Store
-    from bench.stages.tune import make_search, untunable
     from bench.stages.tune import tune as search_settings
 
     registry = Registry(plugins)
@@ -80,9 +87,8 @@ def tune(
             if why:
                 click.echo(f"skipped: {name}: {why}", err=True)
         names = [name for name in names if not skipped[name]]
-    search = make_search(
-        registry, method, names, budget, members, epochs, rungs, seed, choose_device(device)
-    )
+    where = choose_device(device)
+    search = make_search(registry, method, names, budget, members, epochs, rungs, seed, where, only)
     store = Store(Path(out))
 
     def on_trial(trial: "Trial", done: int, of: int) -> None:
@@ -159,11 +165,13 @@ def as_csv(rows: Sequence[dict[str, str]]) -> str:
 
 def as_markdown(search: "Search", rows: Sequence[dict[str, str]]) -> str:
     """The rows as a Markdown table, with what was searched."""
+    members = f"{search.members} member{'s' if search.members > 1 else ''}"
+    members += " in the last rung and one before" if search.rungs > 1 else ""
     lines = [
         f"# Tuning {search.method}",
         "",
         f"Validation loss in nats, summed over components; {search.budget:,} simulator calls; "
-        f"{search.members} members in the last rung and one before; seed {search.seed}; on "
+        f"{members}; seed {search.seed}; on "
         f"{search.device}. Only the last rung decides. `behind` is the distance to the best of the "
         "rung, its standard error from paired members.",
         "",

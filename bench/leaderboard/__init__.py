@@ -1,6 +1,7 @@
 """Leaderboards: saved scores, averaged with their errors, compared and ranked."""
 
-from bench.leaderboard.build import Leaderboard, Quantity, Row, build
+from bench.leaderboard.build import Leaderboard, Row, build
+from bench.leaderboard.quantities import Quantity
 from bench.leaderboard.render import FORMATS, table
 from bench.leaderboard.results import Results
 

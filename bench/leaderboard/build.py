@@ -1,29 +1,20 @@
 """Builds leaderboards: means with clustered errors, paired comparisons, rank intervals."""
 
 import fnmatch
-from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, field, replace
-from math import exp, nan, sqrt
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from math import exp, nan
 from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
 
 from bench.contracts import Metric
+from bench.leaderboard.quantities import Quantity, quantities_of
 from bench.leaderboard.results import Fit, Results, Scores
 from bench.leaderboard.units import Units
-from bench.numerics.clustering import Array, Estimate, mean, median, ratio
+from bench.numerics.clustering import Array, Estimate
 from bench.numerics.ranking import rank
 from bench.stages.cells import truth_among
-
-
-@dataclass(frozen=True)
-class Quantity:
-    """One number of a leaderboard, or the reason why there is none."""
-
-    estimate: Estimate | None = None
-    reason: str = ""
-    where: str = ""
 
 
 @dataclass
@@ -205,7 +196,7 @@ def _row(
             quantities[metric.name] = Quantity(reason=reason)
         for name in names:
             units = Units(scores.point, scores.block, finite)
-            quantities |= dict(_quantities(metric, name, scores, own_truth, units))
+            quantities |= dict(quantities_of(metric, name, scores, own_truth, units))
     return Row(
         fit.label,
         fit,
@@ -215,76 +206,6 @@ def _row(
         _cost(fit, scores.members),
         results.failures(fit),
     )
-
-
-def _quantities(
-    metric: Metric, name: str, scores: Scores, truth: Scores | None, units: Units
-) -> Iterator[tuple[str, Quantity]]:
-    """A metric's mean, its comparison with the truth, and its worst point."""
-    values, headline = scores.values[name], units.headline
-    yield name, _estimate(values, units, headline, share=metric.share)
-    if metric.median:
-        yield f"{name}/median", _median(values, units, headline)
-    other = truth.values.get(name) if truth is not None else None
-    if other is None or metric.against == "nothing":
-        return
-    if metric.against == "ratio":
-        yield f"{name}/ratio", _estimate(values, units, headline, other)
-        return
-    gap = values - other
-    yield f"{name}/gap", _estimate(gap, units, headline, share=metric.share)
-    at = [
-        (int(p), _estimate(gap, units, units.point == p, share=metric.share))
-        for p in np.unique(units.point[units.point >= 0])
-        if (units.point == p).sum() > 1  # one dataset shows no spread
-    ]
-    known = [(abs(q.estimate.value), p, q) for p, q in at if q.estimate is not None]
-    if known:
-        _, worst, quantity = max(known, key=lambda item: item[0])
-        yield f"{name}/worst", Quantity(quantity.estimate, where=f"point {worst + 1}")
-
-
-def _median(values: Array, units: Units, used: NDArray[np.bool_]) -> Quantity:
-    defined = used & np.isfinite(values).all(0)
-    if not defined.any():
-        return Quantity(reason="no dataset has it")
-    found = units[defined]
-    estimate = median(values[:, defined], found.point)
-    unknown = found.shared or not found.enough
-    return Quantity(replace(estimate, error=nan) if unknown else estimate)
-
-
-def _estimate(
-    values: Array,
-    units: Units,
-    used: NDArray[np.bool_],
-    denominator: Array | None = None,
-    share: bool = False,
-) -> Quantity:
-    """A mean, or a ratio of means, over the sets that are used and defined."""
-    parts = [values] if denominator is None else [values, denominator]
-    defined = used & np.all([np.isfinite(p).all(0) for p in parts], axis=0)
-    if not defined.any():
-        return Quantity(reason="no dataset has it")
-    found = units[defined]
-    selected = [found.average(p[:, defined]) for p in parts]
-    try:
-        if denominator is None:
-            estimate = mean(selected[0], found.strata)
-            estimate = not_certain(estimate, len(found.strata)) if share else estimate
-        else:
-            estimate = ratio(selected[0], selected[1], found.strata)
-    except ValueError as error:
-        return Quantity(reason=str(error))
-    return Quantity(estimate if found.enough else Estimate(estimate.value, nan, nan, nan, nan))
-
-
-def not_certain(estimate: Estimate, sets: int) -> Estimate:
-    """Gives a share of equal answers the error of Agresti & Coull (1998), for it is not certain."""
-    if estimate.error > 0:
-        return estimate
-    error = sqrt(2 * (sets + 2) / (sets + 4) ** 3)
-    return Estimate(estimate.value, error, max(sets - 1.0, 1.0), nan, error)
 
 
 def _rank(

@@ -16,13 +16,14 @@ def verdict(board: Leaderboard) -> Iterator[str]:
         return
     chosen = best(board)
     names = ", ".join(row.label for row in chosen)
+    trained = ", as trained here" if any(row.members == 1 for row in ranked) else ""
     if len(ranked) == 1:
         yield f"{names} is the only method here."
     elif len(chosen) == 1:
-        trained = ", as trained here" if any(row.members == 1 for row in ranked) else ""
         yield f"{names} has a better interval score than every other method here{trained}."
     else:
-        rest = "" if len(chosen) == len(ranked) else "; the others are behind at least one of them"
+        behind = f"; the others are behind at least one of them{trained}"
+        rest = "" if len(chosen) == len(ranked) else behind
         yield f"These data do not tell which of {names} has the best interval score{rest}."
     if board.reference == "exact":
         yield from (_coverage(board, row) for row in chosen)

@@ -6,6 +6,9 @@ from math import prod
 
 from torch import Tensor, nn
 
+from bench.contracts import Task
+from bench.errors import NotApplicable
+
 
 @dataclass(frozen=True)
 class Encoder(ABC):
@@ -90,19 +93,20 @@ class _Average(nn.Module):
         return x.mean((-2, -1))
 
 
-def encoder_of(observation: str, event_shape: tuple[int, ...], width: int = 16) -> Encoder:
-    """The encoder for a kind of observation.
+def encoder_of(task: Task, width: int = 16) -> Encoder:
+    """The encoder for a task's kind of observation.
 
     Raises:
-        ValueError: if the kind is unknown, or its shape another one.
+        NotApplicable: if the kind is unknown, or its shape another one.
     """
-    if observation == "vector":
-        return VectorEncoder(event_shape, width)
-    if observation == "series" and len(event_shape) == 1:
-        return SeriesEncoder(event_shape, width)
-    if observation == "field" and len(event_shape) == 2 and min(event_shape) >= 9:
-        return FieldEncoder(event_shape, width)
-    raise ValueError(
-        f"an observation of kind {observation!r} and shape {event_shape} has no encoder: a series "
+    kind, shape = task.observation, task.event_shape
+    if kind == "vector":
+        return VectorEncoder(shape, width)
+    if kind == "series" and len(shape) == 1:
+        return SeriesEncoder(shape, width)
+    if kind == "field" and len(shape) == 2 and min(shape) >= 9:
+        return FieldEncoder(shape, width)
+    raise NotApplicable(
+        f"{task.name}: an observation of kind {kind!r} and shape {shape} has no encoder: a series "
         "has one dimension, a field two of at least 9"
     )

@@ -7,7 +7,8 @@ from math import isfinite
 import numpy as np
 
 from bench.leaderboard import Leaderboard, Quantity, Row
-from bench.leaderboard.render import Column, heading, sections
+from bench.leaderboard.columns import Column, sections
+from bench.leaderboard.notes import heading
 from bench.report.tables import Bar, Cell, Table
 
 _SCALE = 5.0  # a bar reaches this many times the typical distance from the reference

@@ -5,7 +5,7 @@ from math import isfinite
 
 import pandas as pd
 
-from bench.leaderboard.render import parenthesised
+from bench.leaderboard.columns import parenthesised
 from bench.report.papers import Comparison
 from bench.report.tables import Cell, Table
 

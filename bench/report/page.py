@@ -12,7 +12,7 @@ from markupsafe import Markup
 
 import bench
 from bench.leaderboard import Leaderboard
-from bench.leaderboard.render import heading, notes
+from bench.leaderboard.notes import heading, notes
 from bench.leaderboard.verdict import verdict
 from bench.report.boards import name_of
 from bench.report.drawings import Drawing

@@ -23,7 +23,7 @@ from scipy import stats
 
 from bench.errors import UsageError
 from bench.leaderboard import Leaderboard, Row
-from bench.leaderboard.render import parenthesised
+from bench.leaderboard.columns import parenthesised
 from bench.leaderboard.results import Fit
 from bench.numerics.clustering import Array, Estimate, effective_dof
 from bench.report.load import Loaded

@@ -14,7 +14,7 @@ from scipy import stats
 from bench.contracts import LikelihoodPrediction, ParameterSpace, Plan, Task
 from bench.errors import BenchError
 from bench.leaderboard import Leaderboard, Results, Row
-from bench.leaderboard.build import not_certain
+from bench.leaderboard.quantities import not_certain
 from bench.leaderboard.results import Fit
 from bench.leaderboard.units import Units
 from bench.numerics.clustering import Estimate, Strata, two_way_variance

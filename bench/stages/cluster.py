@@ -11,159 +11,31 @@ from __future__ import annotations
 
 import asyncio
 import hashlib
-import logging
 import queue
-import re
-import tempfile
 import time
 import uuid
-import warnings
 from collections import Counter
-from collections.abc import Iterator, Sequence
-from contextlib import ExitStack, contextmanager, suppress
+from collections.abc import Sequence
+from contextlib import suppress
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import bench
-from bench.errors import BenchError, LimitExceeded, UsageError
+from bench.errors import BenchError, LimitExceeded
+from bench.stages.connection import slots
 from bench.stages.executor import Event, Executor, Job, Outcome
 from bench.stages.store import Store
-from bench.stages.worker_process import failure, start_up
+from bench.stages.worker_process import failure
 from bench.stages.worker_slot import Parcel, Returned, packed, perform
 from bench.stages.workers import Workers
 
 if TYPE_CHECKING:
-    from distributed import Client, Future, SpecCluster
+    from distributed import Client, Future
 
 _WAIT = 0.2  # seconds that one look for news takes at most
 _BUSY_WAIT = 0.02  # the same while jobs run here, too
 _COUNT_EVERY = 2.0  # seconds between two counts of the slots
-_CONNECT = 10.0  # seconds that a scheduler may take to answer
-_CLOSE = 60.0  # seconds that a cluster of our own may take to end
-_ADDRESS = re.compile(r"(tcp|tls)://(\[[0-9a-fA-F:.]+\]|[\w.-]+):(\d{1,5})", re.ASCII)
-_LOCAL = re.compile(r"local:([1-9]\d{0,3})", re.ASCII)
-
-
-def check_address(scheduler: str) -> None:
-    """Refuses what is neither a scheduler's address nor a local cluster.
-
-    Raises:
-        UsageError: if it is wrong, or Dask is not installed.
-    """
-    found = _ADDRESS.fullmatch(scheduler)
-    if not (_LOCAL.fullmatch(scheduler) or (found and 0 < int(found[3]) < 2**16)):
-        raise UsageError(
-            f"scheduler {scheduler!r} is neither tcp://HOST:PORT (or tls://…), the address of a "
-            "Dask scheduler, nor local:N, which starts N workers here"
-        )
-    try:
-        import distributed  # noqa: F401
-    except ImportError as error:
-        raise UsageError(
-            f"--scheduler needs dask.distributed ({error}): pip install 'nlbench[cluster]'"
-        ) from error
-
-
-@contextmanager
-def connect(scheduler: str) -> Iterator[Client]:
-    """A client of a Dask cluster, which is started where the address says `local:N`.
-
-    Raises:
-        UsageError: if the address is wrong, nobody answers there, or workers have another version
-            of the suite.
-    """
-    check_address(scheduler)
-    from distributed import Client
-
-    here = _LOCAL.fullmatch(scheduler)
-    with ExitStack() as stack:
-        cluster = stack.enter_context(_local_cluster(int(here[1]))) if here else None
-        try:
-            client = Client(cluster or scheduler, timeout=_CONNECT, set_as_default=False)
-        except (OSError, TimeoutError) as error:
-            raise UsageError(f"no Dask scheduler answers at {scheduler}") from error
-        with client:
-            _check_versions(client, scheduler)
-            yield client
-
-
-@contextmanager
-def _local_cluster(workers: int) -> Iterator[SpecCluster]:
-    """Workers on this machine, one thread each; with GPUs, each of them sees one."""
-    import dask
-    import torch
-    from distributed import Nanny, Scheduler, SpecCluster
-
-    gpus = torch.cuda.device_count()
-    options: dict[str, Any] = {
-        "nthreads": 1,
-        "memory_limit": 0,  # jobs have limits of their own
-        "silence_logs": logging.ERROR,
-        "dashboard": False,
-    }
-    specification: dict[str, Any] = {}
-    for i in range(workers):
-        if gpus:
-            own = {"resources": {"GPU": 1}, "env": {"CUDA_VISIBLE_DEVICES": str(i % gpus)}}
-            specification[str(i)] = {"cls": Nanny, "options": options | own}
-        else:
-            specification[str(i)] = {"cls": Nanny, "options": options}
-    scheduler = {"host": "127.0.0.1", "port": 0, "dashboard": False}
-    with tempfile.TemporaryDirectory(prefix="nlbench-", ignore_cleanup_errors=True) as scratch:
-        # What the cluster's threads start does not hear of Ctrl-C.
-        with start_up(), warnings.catch_warnings(), dask.config.set(temporary_directory=scratch):
-            warnings.filterwarnings("ignore", "Creating scratch directories")  # a busy machine
-            cluster = SpecCluster(
-                specification,
-                {"cls": Scheduler, "options": scheduler},
-                silence_logs=logging.CRITICAL,
-            )
-        try:
-            yield cluster
-        finally:
-            cluster.close(timeout=_CLOSE)
-
-
-def _check_versions(client: Client, scheduler: str) -> None:
-    """Refuses a cluster whose workers have no nlbench, or another one."""
-    try:
-        versions = set(client.run(_version).values())
-    except Exception as error:
-        raise UsageError(
-            f"the workers at {scheduler} cannot import nlbench: {failure(error)['error']}"
-        ) from error
-    if other := versions - {bench.__version__}:
-        raise UsageError(
-            f"the workers at {scheduler} have nlbench {', '.join(sorted(other))}, and this is "
-            f"{bench.__version__}"
-        )
-
-
-def _version() -> str:
-    return bench.__version__
-
-
-def offers_gpus(scheduler: str) -> bool:
-    """Whether any worker of a running cluster has the resource tag GPU.
-
-    Raises:
-        UsageError: as `connect`.
-    """
-    if _LOCAL.fullmatch(scheduler):
-        import torch
-
-        return torch.cuda.is_available()
-    with connect(scheduler) as client:
-        return any(slots(client, "GPU").values())
-
-
-def slots(client: Client, resource: str | None = None) -> dict[str, int]:
-    """How many jobs each worker can run at a time: its threads, or its resource, by address."""
-    workers = client.scheduler_info()["workers"].items()
-    if resource is None:
-        return {address: int(worker["nthreads"]) for address, worker in workers}
-    return {address: int(worker["resources"].get(resource, 0)) for address, worker in workers}
 
 
 class Cluster(Executor):

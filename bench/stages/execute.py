@@ -6,8 +6,8 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field
 
 import bench.errors
-from bench.stages import jobs
 from bench.stages.cells import Absent, Cell
+from bench.stages.entries import failed, is_done
 from bench.stages.executor import Event, Executor, Job, Outcome
 from bench.stages.store import Store
 from bench.stages.workers import Workers
@@ -85,7 +85,7 @@ def execute(
         limits: seconds and GiB that a job may take.
         on_event: called when a job starts, reports progress or ends.
         on_outcome: called with every job that ended.
-        scheduler: the Dask cluster that fits and predicts, as in `cluster.connect`; none where
+        scheduler: the Dask cluster that fits and predicts, as in `connection.connect`; none where
             this machine's workers do all.
     """
     begin = time.perf_counter()
@@ -125,7 +125,8 @@ def _executor(here: Workers, store: Store, scheduler: str | None) -> Iterator[Ex
         with here:
             yield here
         return
-    from bench.stages.cluster import Cluster, connect  # which need the extra [cluster]
+    from bench.stages.cluster import Cluster  # which needs the extra [cluster]
+    from bench.stages.connection import connect
 
     with connect(scheduler) as client, Cluster(client, store, here) as cluster:
         yield cluster
@@ -135,6 +136,6 @@ def _record_failure(store: Store, planned: Planned, outcome: Outcome) -> None:
     # Without a lock, for which this process would have to wait while another run is at the same
     # job: should that one succeed, it has the last word.
     for key in planned.keys:
-        if not jobs.is_done(store, key):
+        if not is_done(store, key):
             details = {"traceback": outcome.traceback, "seconds": outcome.seconds}
-            store.write(key, jobs.failed(reason(outcome), outcome.error_type, **details))
+            store.write(key, failed(reason(outcome), outcome.error_type, **details))

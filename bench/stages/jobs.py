@@ -1,4 +1,4 @@
-"""What worker processes do: fit a member, predict with it, score it. Each saves what it makes."""
+"""What worker processes do: fit members, predict with them. Each job saves what it makes."""
 
 import math
 import os
@@ -6,58 +6,27 @@ import platform
 import random
 import time
 from collections.abc import Callable, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict
 from typing import Any
 
 import numpy as np
 import torch
-from pydantic import TypeAdapter
 
 import bench
-from bench.contracts import Method, Plan, Run, Surrogate, Task
-from bench.errors import NonFiniteError, PluginError, StoreError, message_of
+from bench.contracts import Method, Run, Surrogate, Task
+from bench.errors import NonFiniteError, PluginError
 from bench.numerics.calibration import Calibration
 from bench.numerics.seeds import digest, generator
 from bench.stages.bank import SimulationBank, features_of
 from bench.stages.calibrated import Calibrated, calibrate
 from bench.stages.cells import Cell
 from bench.stages.ensemble import Ensemble
-from bench.stages.predict import load, predict
+from bench.stages.entries import Place, done, failed, is_done, plan_of, read_done
+from bench.stages.predict import predict
 from bench.stages.registry import Kind, Registry
-from bench.stages.score import Prediction, score
-from bench.stages.store import Entry, Store
+from bench.stages.store import Store
 
 Report = Callable[..., None]
-
-
-@dataclass(frozen=True)
-class Place:
-    """Where a job works: the store's folder, the plugins, the device; plain values only."""
-
-    root: str
-    plugins: tuple[str, ...]
-    device: str
-    overwrite_before: float
-    """Entries made before this time are made again; 0 keeps all."""
-
-
-def is_done(store: Store, key: str, overwrite_before: float = 0.0) -> bool:
-    """Whether an entry is sound, finished, and not to be overwritten."""
-    entry = store.read(key)
-    return (
-        entry is not None
-        and entry.record.get("status") == "done"
-        and entry.record.get("finished", 0.0) >= overwrite_before
-    )
-
-
-def _done(**fields: Any) -> dict[str, Any]:
-    return {"status": "done", "finished": time.time(), **fields}
-
-
-def failed(error: str, error_type: str, **fields: Any) -> dict[str, Any]:
-    """The record of what did not come about, and why."""
-    return {"status": "failed", "error": error, "error_type": error_type, **fields}
 
 
 def _open(place: Place, cell: Cell) -> tuple[Store, Task, Method]:
@@ -127,7 +96,7 @@ def fit(*, report: Report, place: Place, cell: Cell, members: Sequence[int]) -> 
                 store.write(key, failed(bad[i], "NonFiniteError"))
                 continue
             curves = surrogate.log.curves[i] if i < len(surrogate.log.curves) else {}
-            record = _done(
+            record = done(
                 member=member,
                 seconds=seconds / len(members),
                 stack=len(members),
@@ -152,9 +121,9 @@ def average(*, report: Report, place: Place, cell: Cell, members: Sequence[int])
         with store.lock(key):
             if is_done(store, key, place.overwrite_before):
                 continue
-            records = [_read(store, k).record for k in cell.base_keys(member)]
+            records = [read_done(store, k).record for k in cell.base_keys(member)]
             shared = cell.identity["training_data"] != "fresh"
-            record = _done(
+            record = done(
                 member=member,
                 seconds=sum(r["seconds"] for r in records),
                 stack=1,
@@ -182,7 +151,7 @@ def calibrate_fits(*, report: Report, place: Place, cell: Cell, members: Sequenc
             if is_done(store, key, place.overwrite_before):
                 continue
             (base_key,) = cell.base_keys(member)
-            base = _read(store, base_key).record
+            base = read_done(store, base_key).record
             fitted = _restore(store, task, method, cell.uncalibrated, member, device)
             training_data, seed = cell.identity["training_data"], cell.identity["seed"]
             bank = SimulationBank(task, store, settings["calls"], [member], training_data, seed)
@@ -193,7 +162,7 @@ def calibrate_fits(*, report: Report, place: Place, cell: Cell, members: Sequenc
             bad = _not_finite(cell, state, 1)
             if bad:
                 raise NonFiniteError(bad[0])
-            record = _done(
+            record = done(
                 member=member,
                 seconds=base["seconds"] + time.perf_counter() - begin,
                 stack=1,
@@ -241,20 +210,6 @@ def _environment(device: torch.device) -> dict[str, str]:
     }
 
 
-def _read(store: Store, key: str) -> Entry:
-    """Reads what an earlier job made.
-
-    Raises:
-        StoreError: if it is missing or damaged, or its job failed.
-    """
-    entry = store.read(key)
-    if entry is None:
-        raise StoreError(f"{store.root / key} is missing or damaged; run again to make it anew")
-    if entry.record.get("status") != "done":
-        raise StoreError(f"{key} failed: {entry.record.get('error')}")
-    return entry
-
-
 def predict_member(
     *,
     report: Report,
@@ -274,8 +229,8 @@ def predict_member(
             return "reused"
         surrogate = _restore(store, task, method, cell, member, device)
         begin = time.perf_counter()
-        arrays = predict(task, surrogate, _plan(plan), seed, store, device, report)[0]
-        store.write(key, _done(member=member, seconds=time.perf_counter() - begin), arrays)
+        arrays = predict(task, surrogate, plan_of(plan), seed, store, device, report)[0]
+        store.write(key, done(member=member, seconds=time.perf_counter() - begin), arrays)
     return "done"
 
 
@@ -287,100 +242,10 @@ def _restore(
         first, base = member * cell.size, cell.base
         averaged = range(first, first + cell.size)
         return Ensemble([_restore(store, task, method, base, m, device) for m in averaged])
-    arrays = _read(store, cell.fit_key(member)).arrays
+    arrays = read_done(store, cell.fit_key(member)).arrays
     state = {k: torch.from_numpy(v.copy()).to(device) for k, v in arrays.items()}
     if cell.calibration:
         base = cell.uncalibrated
         fitted = _restore(store, task, method, base, member, device)
         return Calibrated(fitted, Calibration.from_state(state))
     return method.restore(task, features_of(task, store), state)
-
-
-def score_member(
-    *,
-    report: Report,
-    place: Place,
-    cell: Cell,
-    truth: Cell | None,
-    member: int,
-    plan: dict[str, Any],
-    folder: str,
-) -> str | dict[str, str]:
-    """Scores a member's prediction and saves the scores; returns "done" or "reused".
-
-    A metric that fails costs the others nothing: their scores are saved, returned are the reasons
-    of those that fail, by name, and the next run tries again.
-    """
-    store, registry = Store.open(place.root), Registry(place.plugins)
-    key = cell.score_key(folder, member)
-    with store.lock(key):
-        inputs = score_inputs(store, registry, cell, truth, member, plan["kind"], folder)
-        if is_done(store, key) and (store.record(key) or {}).get("inputs") == inputs:
-            return "reused"
-        own = _read(store, cell.prediction_key(folder, member))
-        truth_key = None if truth is None else truth.prediction_key(folder, 0)
-        exact = store.read(truth_key) if truth_key and is_done(store, truth_key) else None
-        task = registry.task(cell.task)
-
-        def predictions() -> list[Prediction | None]:
-            return [
-                None
-                if entry is None
-                else load(task, _plan(plan), {k: v.copy() for k, v in entry.arrays.items()})
-                for entry in (own, exact)
-            ]
-
-        given = predictions()
-        arrays, undefined = score([], *given)
-        broken: dict[str, str] = {}
-
-        def save() -> None:
-            done = None if broken or waiting else inputs
-            record = _done(member=member, inputs=done, undefined=undefined | broken)
-            store.write(key, record, arrays)
-
-        waiting = [m for m in registry.metrics() if plan["kind"] in m.plans]
-        plugins = {m.name for m in waiting if registry.item("metrics", m.name).plugin_hash}
-        waiting.sort(key=lambda m: m.name in plugins)
-        while waiting:
-            metric = waiting[0]
-            if metric.name in plugins:  # it may not return, and may write into what it is given
-                save()
-                given = predictions()
-            try:
-                more, reasons = score([metric], *given)
-            except PluginError as error:
-                broken[metric.name] = message_of(error)
-            else:
-                arrays |= more
-                undefined |= reasons
-            waiting.pop(0)
-        save()
-    return broken or "done"
-
-
-def score_inputs(
-    store: Store,
-    registry: Registry,
-    cell: Cell,
-    truth: Cell | None,
-    member: int,
-    kind: str,
-    folder: str,
-) -> str:
-    """What a member's scores depend on: its prediction, the truth's, and the metrics."""
-    keys = [cell.prediction_key(folder, member)]
-    keys += [] if truth is None else [truth.prediction_key(folder, 0)]
-    return digest(
-        [(store.record(key) or {}).get("arrays_sha256") for key in keys],
-        [
-            [m.name, m.version, registry.item("metrics", m.name).plugin_hash]
-            for m in registry.metrics()
-            if kind in m.plans
-        ],
-    )
-
-
-def _plan(values: dict[str, Any]) -> Plan:
-    plan: Plan = TypeAdapter(Plan).validate_python(values)
-    return plan

@@ -3,20 +3,19 @@
 import re
 from dataclasses import fields
 
-from pydantic import TypeAdapter
-
-from bench.contracts import Plan
-from bench.stages import jobs, records
+from bench.stages import records
 from bench.stages.cells import Cell, truth_among
+from bench.stages.entries import Place, is_done, plan_of
 from bench.stages.execute import Planned
 from bench.stages.executor import Job
 from bench.stages.registry import Registry
+from bench.stages.score import score_member
 from bench.stages.store import Store
 
 
 def plan_scores(store: Store, registry: Registry) -> list[Planned]:
     """One job per member and plan that has a sound prediction; each is reused where unchanged."""
-    place = jobs.Place(str(store.root.absolute()), registry.plugins, "cpu", 0.0)
+    place = Place(str(store.root.absolute()), registry.plugins, "cpu", 0.0)
     cells: dict[str, Cell] = {}
     for key in store.keys("fits"):
         if not key.endswith("/fit") or records.read(store, key) is None:
@@ -32,19 +31,18 @@ def plan_scores(store: Store, registry: Registry) -> list[Planned]:
             plan_folder, name = key.rsplit("/", 2)[1:]
             plan = records.read(store, f"plans/{plan_folder}")
             number = re.fullmatch(r"member-(\d+)", name)
-            if plan is None or number is None or not jobs.is_done(store, key):
+            if plan is None or number is None or not is_done(store, key):
                 continue
             member = int(number[1])
-            parsed: Plan = TypeAdapter(Plan).validate_python(plan["plan"])
             arguments = {
                 "place": place,
                 "cell": cell,
                 "truth": truth,
                 "member": member,
-                "plan": parsed.model_dump(mode="json"),
+                "plan": plan_of(plan["plan"]).model_dump(mode="json"),
                 "folder": plan_folder,
             }
-            job = Job(f"score {folder} {plan_folder} {member}", jobs.score_member, arguments)
+            job = Job(f"score {folder} {plan_folder} {member}", score_member, arguments)
             score_key = cell.score_key(plan_folder, member)
             planned.append(Planned(job, "score", cell, (member,), (score_key,)))
     return planned

@@ -14,10 +14,12 @@ from bench.stages import jobs
 from bench.stages.cells import Absent, Cell, plan_folder, truth_among
 from bench.stages.cost import Estimate, estimate
 from bench.stages.datasets import fit_to, number_of_blocks
+from bench.stages.entries import Place, is_done
 from bench.stages.execute import Planned, Report, execute
 from bench.stages.executor import Event, Job, Outcome, Travel
 from bench.stages.preset import Preset
 from bench.stages.registry import Registry
+from bench.stages.score import score_inputs, score_member
 from bench.stages.selection import select_cells, select_tasks
 from bench.stages.store import Store
 
@@ -35,7 +37,7 @@ def choose_device(wanted: str, scheduler: str | None = None) -> str:
         UsageError: if CUDA is asked for and not there, or no cluster is.
     """
     if scheduler is not None:
-        from bench.stages.cluster import check_address, offers_gpus
+        from bench.stages.connection import check_address, offers_gpus
 
         check_address(scheduler)
         if wanted == "auto":
@@ -93,7 +95,7 @@ class BenchmarkRun:
             for what, why in registry.failures.items()
             if what.startswith(("plugin ", "metric "))
         ]
-        self._place = jobs.Place(
+        self._place = Place(
             str(store.root.absolute()),
             registry.plugins,
             self.device,
@@ -251,12 +253,12 @@ class BenchmarkRun:
                 arguments = base | {"folder": folder, "truth": truth}
                 job = Job(
                     f"score {cell.folder} {folder} {member}",
-                    jobs.score_member,
+                    score_member,
                     arguments,
                     tuple(needs),
                 )
                 score_key = cell.score_key(folder, member)
-                inputs = jobs.score_inputs(
+                inputs = score_inputs(
                     self.store, self.registry, cell, truth, member, plan.kind, folder
                 )
                 known = (self.store.record(score_key) or {}).get("inputs")
@@ -272,6 +274,6 @@ class BenchmarkRun:
         return tuple(name for name, p in planned.items() if p.kind == "fit" and keys & {*p.keys})
 
     def _has(self, key: str) -> bool:
-        there = jobs.is_done(self.store, key, self._place.overwrite_before)
+        there = is_done(self.store, key, self._place.overwrite_before)
         self.reused += there
         return there

@@ -3,7 +3,7 @@
 Sets are drawn whole from blocks, the unit of resampling, so nothing that errors need is lost.
 """
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import numpy as np
@@ -11,6 +11,12 @@ from numpy.typing import NDArray
 
 from bench.contracts import HeldOutPrediction, LikelihoodPrediction, Metric
 from bench.errors import PluginError, message_of
+from bench.numerics.seeds import digest
+from bench.stages.cells import Cell
+from bench.stages.entries import Place, done, is_done, plan_of, read_done
+from bench.stages.predict import load
+from bench.stages.registry import Registry
+from bench.stages.store import Store
 
 Prediction = LikelihoodPrediction | HeldOutPrediction
 
@@ -75,3 +81,88 @@ def _mean_within(values: NDArray[Any], row: NDArray[Any], sets: int) -> NDArray[
     total = np.bincount(row[defined], values[defined], minlength=sets)
     count = np.bincount(row[defined], minlength=sets)
     return np.where(count > 0, total / np.maximum(count, 1), np.nan)
+
+
+def score_member(
+    *,
+    report: Callable[..., None],
+    place: Place,
+    cell: Cell,
+    truth: Cell | None,
+    member: int,
+    plan: dict[str, Any],
+    folder: str,
+) -> str | dict[str, str]:
+    """Scores a member's prediction and saves the scores; returns "done" or "reused".
+
+    A metric that fails costs the others nothing: their scores are saved, returned are the reasons
+    of those that fail, by name, and the next run tries again.
+    """
+    store, registry = Store.open(place.root), Registry(place.plugins)
+    key = cell.score_key(folder, member)
+    with store.lock(key):
+        inputs = score_inputs(store, registry, cell, truth, member, plan["kind"], folder)
+        if is_done(store, key) and (store.record(key) or {}).get("inputs") == inputs:
+            return "reused"
+        own = read_done(store, cell.prediction_key(folder, member))
+        truth_key = None if truth is None else truth.prediction_key(folder, 0)
+        exact = store.read(truth_key) if truth_key and is_done(store, truth_key) else None
+        task = registry.task(cell.task)
+
+        def predictions() -> list[Prediction | None]:
+            return [
+                None
+                if entry is None
+                else load(task, plan_of(plan), {k: v.copy() for k, v in entry.arrays.items()})
+                for entry in (own, exact)
+            ]
+
+        given = predictions()
+        arrays, undefined = score([], *given)
+        broken: dict[str, str] = {}
+
+        def save() -> None:
+            unchanged = None if broken or waiting else inputs
+            record = done(member=member, inputs=unchanged, undefined=undefined | broken)
+            store.write(key, record, arrays)
+
+        waiting = [m for m in registry.metrics() if plan["kind"] in m.plans]
+        plugins = {m.name for m in waiting if registry.item("metrics", m.name).plugin_hash}
+        waiting.sort(key=lambda m: m.name in plugins)
+        while waiting:
+            metric = waiting[0]
+            if metric.name in plugins:  # it may not return, and may write into what it is given
+                save()
+                given = predictions()
+            try:
+                more, reasons = score([metric], *given)
+            except PluginError as error:
+                broken[metric.name] = message_of(error)
+            else:
+                arrays |= more
+                undefined |= reasons
+            waiting.pop(0)
+        save()
+    return broken or "done"
+
+
+def score_inputs(
+    store: Store,
+    registry: Registry,
+    cell: Cell,
+    truth: Cell | None,
+    member: int,
+    kind: str,
+    folder: str,
+) -> str:
+    """What a member's scores depend on: its prediction, the truth's, and the metrics."""
+    keys = [cell.prediction_key(folder, member)]
+    keys += [] if truth is None else [truth.prediction_key(folder, 0)]
+    return digest(
+        [(store.record(key) or {}).get("arrays_sha256") for key in keys],
+        [
+            [m.name, m.version, registry.item("metrics", m.name).plugin_hash]
+            for m in registry.metrics()
+            if kind in m.plans
+        ],
+    )

@@ -7,8 +7,8 @@ from math import inf, isfinite
 import numpy as np
 from scipy import stats
 
-from bench.leaderboard.build import not_certain
-from bench.leaderboard.render import parenthesised
+from bench.leaderboard.columns import parenthesised
+from bench.leaderboard.quantities import not_certain
 from bench.numerics.clustering import Estimate, mean
 from bench.stages.store import Store
 from bench.studies.bootstrap_k import Sample

@@ -10,7 +10,8 @@ from rich.table import Table
 from rich.text import Text
 
 from bench.contracts import BootstrapPlan
-from bench.leaderboard.render import csv_of, escape, parenthesised, printed
+from bench.leaderboard.columns import parenthesised
+from bench.leaderboard.render import csv_of, escape, printed
 from bench.studies.comparison import Row, verdict
 
 Column = tuple[str, Callable[[Row], str]]

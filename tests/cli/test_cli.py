@@ -13,7 +13,6 @@ from pathlib import Path
 
 import pytest
 
-from bench.cli import main
 from bench.stages.store import Store
 
 PLUGINS = Path(__file__).parents[1] / "plugins"
@@ -38,29 +37,11 @@ answer = Metric("answer", "answer", "The answer.", ("independent",), compute)
 
 
 @pytest.fixture
-def bench(monkeypatch, capsys):
-    """Runs a command in this process; returns exit status, standard output and error."""
-
-    def run(*arguments):
-        monkeypatch.setattr(sys, "argv", ["bench", *map(str, arguments)])
-        status = 0
-        try:
-            main()
-        except SystemExit as error:
-            status = error.code
-        out, err = capsys.readouterr()
-        assert "Traceback" not in err
-        return status, out, err
-
-    return run
-
-
-@pytest.fixture
-def fails(bench):
+def fails(command):
     """Runs a command that must fail with one line; returns status and line."""
 
     def run(*arguments):
-        status, out, err = bench(*arguments)
+        status, out, err = command(*arguments)
         assert out == ""
         assert err.startswith("bench: ")
         assert err.count("\n") == 1
@@ -105,15 +86,15 @@ def results(folder):
 # Help
 
 
-def test_help_and_version(bench):
-    status, out, _ = bench()
-    assert (status, out) == bench("--help")[:2]
-    for command in ("run", "status", "score", "leaderboard", "list"):
-        assert re.search(rf"^  {command} ", out, re.MULTILINE)
-        status, text, _ = bench(command, "-h")
+def test_help_and_version(command):
+    status, out, _ = command()
+    assert (status, out) == command("--help")[:2]
+    for name in ("run", "status", "score", "leaderboard", "list"):
+        assert re.search(rf"^  {name} ", out, re.MULTILINE)
+        status, text, _ = command(name, "-h")
         assert status == 0
-        assert text.startswith(f"Usage: bench {command} ")
-    assert bench("--version")[1].startswith("nlbench, version ")
+        assert text.startswith(f"Usage: bench {name} ")
+    assert command("--version")[1].startswith("nlbench, version ")
 
 
 def test_help_needs_no_torch():
@@ -248,20 +229,20 @@ def test_what_nobody_expected_is_one_line_too(fails, monkeypatch):
 # Lists
 
 
-def test_list(bench):
-    status, out, err = bench("list")
+def test_list(command):
+    status, out, err = command("list")
     assert (status, err) == (0, "")
     assert [line for line in out.splitlines() if not line.startswith(" ") and line] == [
         *("tasks", "methods", "metrics", "presets")
     ]
     for name in ("gaussians-far", "lre", "coverage", "smoke"):
         assert re.search(rf"^  {name}  .*\[.+\]$", out, re.MULTILINE)
-    assert bench("list", "tasks")[1] == out.split("\n\n")[0] + "\n"
+    assert command("list", "tasks")[1] == out.split("\n\n")[0] + "\n"
 
 
-def test_a_plugin_that_fails_is_listed(bench, tmp_path):
+def test_a_plugin_that_fails_is_listed(command, tmp_path):
     (tmp_path / "bad.py").write_text("print('chatter')\nraise ValueError('two\\nlines')")
-    status, out, err = bench(
+    status, out, err = command(
         "list", "methods", "--plugin", tmp_path / "bad.py", "--plugin", PLUGINS / "hostile.py"
     )
     assert status == 0
@@ -293,25 +274,25 @@ def test_what_a_run_says(made):
     }
 
 
-def test_a_run_that_has_nothing_to_do(bench, folder):
-    status, out, err = bench("run", "my preset.toml", "--plugin", "simple.py", "--quiet")
+def test_a_run_that_has_nothing_to_do(command, folder):
+    status, out, err = command("run", "my preset.toml", "--plugin", "simple.py", "--quiet")
     assert (status, out) == (0, "")
     assert re.fullmatch(r"0 made, 6 reused, 0 failed in 0 s; results in .*/my preset\n", err)
 
 
-def test_a_plugin_that_does_not_load_fails_the_run_that_asks_for_it(bench, folder):
+def test_a_plugin_that_does_not_load_fails_the_run_that_asks_for_it(command, folder):
     (folder / "bad.py").write_text("import no_such_module")
-    status, out, err = bench(
+    status, out, err = command(
         *("run", "my preset.toml", "--plugin", "simple.py", "--plugin", "bad.py", "--quiet")
     )
     assert (status, out) == (1, "")
     line, end = err.splitlines()
     assert line.startswith(f"failed: plugin {folder}/bad.py on every task: ModuleNotFoundError: ")
     assert end.startswith("0 made, 6 reused, ")
-    assert f"failed: plugin {folder}/bad.py on every task: " in bench("status")[1]
+    assert f"failed: plugin {folder}/bad.py on every task: " in command("status")[1]
 
 
-def test_a_task_that_does_not_load(bench, folder):
+def test_a_task_that_does_not_load(command, folder):
     (folder / "bad.py").write_text(
         "from bench.contracts import Task\n"
         "class Bad(Task):\n"
@@ -320,7 +301,7 @@ def test_a_task_that_does_not_load(bench, folder):
         "    def weights(self, theta): return theta\n"
         "bad = Bad()\n"
     )
-    status, _, err = bench(
+    status, _, err = command(
         *("run", "my preset.toml", "--plugin", "simple.py", "--plugin", "bad.py", "--task", "bad")
     )
     assert status == 1
@@ -357,10 +338,10 @@ def test_on_a_terminal_there_are_bars(made, tmp_path):
 # Results
 
 
-def test_status(bench, folder):
-    status, out, err = bench("status", results(folder))
+def test_status(command, folder):
+    status, out, err = command("status", results(folder))
     assert (status, err) == (0, "")
-    assert bench("status") == (status, out, err)  # the newest under results/
+    assert command("status") == (status, out, err)  # the newest under results/
     assert out.splitlines() == [
         "last run: bench run my preset.toml --plugin simple.py --workers 1",
         "gaussians-far  exact  budget 0  seed 0  fits 1/1  independent 1/1",
@@ -368,11 +349,11 @@ def test_status(bench, folder):
     ]
 
 
-def test_leaderboards_parse_back(bench, folder):
-    _, text, err = bench("leaderboard", "--format", "csv")
+def test_leaderboards_parse_back(command, folder):
+    _, text, err = command("leaderboard", "--format", "csv")
     assert err == ""
     rows = list(csv.DictReader(io.StringIO(text)))
-    records = json.loads(bench("leaderboard", "--format", "json")[1])
+    records = json.loads(command("leaderboard", "--format", "json")[1])
     assert len(rows) == len(records) > 20
     for row, record in zip(rows, records, strict=True):
         assert list(row) == list(record)
@@ -381,7 +362,7 @@ def test_leaderboards_parse_back(bench, folder):
     assert {r["method"] for r in records} == {"exact", "simple"}
     table = [
         [cell.strip() for cell in line.strip("|").split("|")]
-        for line in bench("leaderboard", "--format", "md")[1].splitlines()
+        for line in command("leaderboard", "--format", "md")[1].splitlines()
         if line.startswith("|")
     ]
     assert table[0][:2] == ["rank", "method"]
@@ -391,32 +372,32 @@ def test_leaderboards_parse_back(bench, folder):
     assert all(widths[i - 1] == widths[i] == widths[i + 1] == widths[i + 2] for i in starts)
     for form in ("csv", "md", "json"):
         written = (results(folder) / f"leaderboard.{form}").read_text()
-        assert bench("leaderboard", "--format", form)[1] == written
-    assert "simple" in bench("leaderboard")[1]
-    assert bench("leaderboard", "--task", "gaussians-*")[1] == bench("leaderboard")[1]
+        assert command("leaderboard", "--format", form)[1] == written
+    assert "simple" in command("leaderboard")[1]
+    assert command("leaderboard", "--task", "gaussians-*")[1] == command("leaderboard")[1]
 
 
-def test_score_computes_a_new_metric_and_trains_nothing(bench, folder):
+def test_score_computes_a_new_metric_and_trains_nothing(command, folder):
     root = results(folder)
 
     def stamps(*parts):
         return {p: p.stat().st_mtime_ns for part in parts for p in (root / part).rglob("*.*")}
 
     before = stamps("fits", "predictions", "simulations")
-    status, out, err = bench("score", "--plugin", "metric.py", "--workers", "1")
+    status, out, err = command("score", "--plugin", "metric.py", "--workers", "1")
     assert (status, out) == (0, "")
     assert re.search(r"^2 made, 0 reused, 0 failed in ", err, re.MULTILINE)
     assert stamps("fits", "predictions", "simulations") == before
-    records = json.loads(bench("leaderboard", "--format", "json", "--plugin", "metric.py")[1])
+    records = json.loads(command("leaderboard", "--format", "json", "--plugin", "metric.py")[1])
     assert [r["value"] for r in records if r["quantity"] == "answer/"] == [42.0, 42.0]
 
     # A metric that breaks costs the others nothing, and is tried again.
     shutil.move("broken.py", "metric.py")
-    status, out, err = bench("score", "--plugin", "metric.py", "--workers", "1")
+    status, out, err = command("score", "--plugin", "metric.py", "--workers", "1")
     assert (status, out) == (1, "")
     assert err.count("ZeroDivisionError: float division by zero") <= 1
     assert err.count("metric 'answer' fails: ZeroDivisionError") == 1
-    records = json.loads(bench("leaderboard", "--format", "json", "--plugin", "metric.py")[1])
+    records = json.loads(command("leaderboard", "--format", "json", "--plugin", "metric.py")[1])
     assert not [r for r in records if r["quantity"] == "answer/"]
     assert [r for r in records if r["quantity"] == "coverage/mu"]
     assert stamps("fits", "predictions", "simulations") == before
@@ -424,16 +405,16 @@ def test_score_computes_a_new_metric_and_trains_nothing(bench, folder):
 
 @pytest.mark.parametrize("which", ["run", "plans/*", "fits/*/simple-*/fit"])
 @pytest.mark.parametrize("content", [b"", b'{"a": NaN, "record_sha256": ""}', b"\xff\0", b"[]"])
-def test_damaged_records_are_named_and_the_rest_is_shown(bench, folder, which, content):
+def test_damaged_records_are_named_and_the_rest_is_shown(command, folder, which, content):
     root = results(folder)
     (path,) = root.glob(f"{which}.json")
     path.write_bytes(content)
-    for command in ("status", "leaderboard"):
-        status, out, err = bench(command, root)
+    for name in ("status", "leaderboard"):
+        status, out, err = command(name, root)
         assert status == 1
         lines = err.splitlines()
         assert lines[0] == f"damaged: {path}; `bench run` makes it anew"
-        if command == "leaderboard" and which == "plans/*":  # the only plan
+        if name == "leaderboard" and which == "plans/*":  # the only plan
             assert lines[1] == (
                 f"bench: {root} has no scores to compare; `bench status` says what it has"
             )
@@ -441,39 +422,39 @@ def test_damaged_records_are_named_and_the_rest_is_shown(bench, folder, which, c
         else:
             assert len(lines) == 1
             assert "exact" in out
-    status, _, err = bench("run", "my preset.toml", "--plugin", "simple.py", "--quiet")
+    status, _, err = command("run", "my preset.toml", "--plugin", "simple.py", "--quiet")
     assert (status, err.count("\n")) == (0, 1)
-    assert bench("status", root)[::2] == (0, "")
+    assert command("status", root)[::2] == (0, "")
 
 
-def test_score_of_a_damaged_folder(bench, folder):
+def test_score_of_a_damaged_folder(command, folder):
     (results(folder) / "run.json").write_text("")
-    status, _, err = bench("score", "--workers", "1")
+    status, _, err = command("score", "--workers", "1")
     assert status == 1
     assert err.startswith("damaged: results/my preset/run.json; `bench run` makes it anew\n")
     assert "0 made, 2 reused, 0 failed" in err
 
 
-def test_results_without_scores(bench, fails, folder):
+def test_results_without_scores(command, fails, folder):
     shutil.rmtree(results(folder) / "scores")
     status, line = fails("leaderboard")
     assert status == 1
     assert line == "results/my preset has no scores to compare; `bench status` says what it has"
-    assert bench("status")[1].splitlines()[-1].endswith("fits 1/1  independent 0/1")
+    assert command("status")[1].splitlines()[-1].endswith("fits 1/1  independent 0/1")
 
 
 # Surroundings
 
 
-def test_links_and_relative_places(bench, folder, monkeypatch):
+def test_links_and_relative_places(command, folder, monkeypatch):
     (folder / "link").symlink_to(results(folder), target_is_directory=True)
     elsewhere = folder / "else where"
     elsewhere.mkdir()
     monkeypatch.chdir(elsewhere)
     arguments = ("run", "../my preset.toml", "--plugin", "../simple.py", "--out", "../link")
-    status, _, err = bench(*arguments, "--quiet")
+    status, _, err = command(*arguments, "--quiet")
     assert (status, err.split(" failed")[0]) == (0, "0 made, 6 reused, 0")
-    assert bench("status", "../link")[0] == 0
+    assert command("status", "../link")[0] == 0
 
 
 def shell(command, cwd, **environment):

@@ -1,13 +1,11 @@
 """`bench new` and `bench check`: what they write works, what is broken they say."""
 
 import ast
-import sys
 import tomllib
 from pathlib import Path
 
 import pytest
 
-from bench.cli import main
 from bench.stages.registry import Registry
 from bench.testing import density_checks
 
@@ -22,23 +20,11 @@ plans = [{kind = "independent", uniform = 3, per_point = 0, observations = 20}]
 
 
 @pytest.fixture
-def bench(monkeypatch, capsys, tmp_path):
-    """Runs a command in an empty folder; returns exit status, standard output and error."""
+def bench(command, monkeypatch, tmp_path):
+    """Runs a command in an empty folder."""
     monkeypatch.chdir(tmp_path)
     monkeypatch.setattr(density_checks, "SIMULATIONS", {True: 10_000, False: 500})
-
-    def run(*arguments):
-        monkeypatch.setattr(sys, "argv", ["bench", *map(str, arguments)])
-        status = 0
-        try:
-            main()
-        except SystemExit as error:
-            status = error.code
-        out, err = capsys.readouterr()
-        assert "Traceback" not in err
-        return status, out, err
-
-    return run
+    return command
 
 
 @pytest.mark.parametrize("kind", ["method", "task"])

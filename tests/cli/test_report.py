@@ -5,11 +5,8 @@ import json
 import re
 import shutil
 import subprocess
-import sys
 
 import pytest
-
-from bench.cli import main
 
 CHROMIUM = next(
     filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome"))), None
@@ -64,22 +61,6 @@ document.getElementById("found").textContent = JSON.stringify(found);
 
 
 @pytest.fixture
-def bench(monkeypatch, capsys):
-    """Runs a command in this process; returns exit status, standard output and error."""
-
-    def run(*arguments):
-        monkeypatch.setattr(sys, "argv", ["bench", *map(str, arguments)])
-        status = 0
-        try:
-            main()
-        except SystemExit as error:
-            status = error.code
-        return status, *capsys.readouterr()
-
-    return run
-
-
-@pytest.fixture
 def results(made, monkeypatch, tmp_path):
     monkeypatch.chdir(tmp_path)
     results = made("results/mine", uniform=30, per_point=1)
@@ -89,16 +70,18 @@ def results(made, monkeypatch, tmp_path):
     return results
 
 
-def test_the_newest_results_become_a_report(bench, results, tmp_path):
-    status, out, err = bench("report")
+def test_the_newest_results_become_a_report(command, results, tmp_path):
+    status, out, err = command("report")
     assert (status, out) == (0, "reports/mine/index.html\n")
     assert re.fullmatch(r"\d+ files in reports/mine\n", err)
     page = (tmp_path / "reports/mine/index.html").read_text()
     assert "bench report results/mine --out reports/mine" in page
 
 
-def test_tasks_and_methods_are_chosen(bench, results, tmp_path):
-    status, *_ = bench("report", results.root, "--method", "lre:*", "--task", "*far", "--out", "r")
+def test_tasks_and_methods_are_chosen(command, results, tmp_path):
+    status, *_ = command(
+        "report", results.root, "--method", "lre:*", "--task", "*far", "--out", "r"
+    )
     assert status == 0
     page = (tmp_path / "r/index.html").read_text()
     assert "lre:tuned" in page
@@ -115,23 +98,23 @@ def test_tasks_and_methods_are_chosen(bench, results, tmp_path):
         (["results/mine", "--method", "ensemble(lre)"], "method 'ensemble(lre)': an ensemble is"),
     ],
 )
-def test_mistakes_are_one_line(bench, results, arguments, message):
-    status, out, err = bench("report", *arguments)
+def test_mistakes_are_one_line(command, results, arguments, message):
+    status, out, err = command("report", *arguments)
     assert (status, out, err.count("\n")) == (2, "", 1)
     assert err.startswith(f"bench: {message}")
 
 
-def test_nothing_to_compare_is_said(bench, made, tmp_path):
+def test_nothing_to_compare_is_said(command, made, tmp_path):
     empty = made("empty")
-    status, out, err = bench("report", empty.root, "--out", tmp_path / "r")
+    status, out, err = command("report", empty.root, "--out", tmp_path / "r")
     assert (status, out) == (1, "")
     assert "no scores to compare" in err
     assert not (tmp_path / "r").exists()
 
 
-def test_damage_is_said_and_the_rest_reported(bench, results):
+def test_damage_is_said_and_the_rest_reported(command, results):
     (results.root / f"fits/{TASK}/dle-tuned/fit.json").write_text("{")
-    status, out, err = bench("report", results.root)
+    status, out, err = command("report", results.root)
     assert (status, out) == (1, "reports/mine/index.html\n")
     assert err.startswith("damaged: ")
 
@@ -143,8 +126,8 @@ def browse(page, *options):
 
 @pytest.mark.slow
 @pytest.mark.skipif(CHROMIUM is None, reason="there is no Chromium")
-def test_a_browser_shows_it(bench, results, tmp_path):
-    assert bench("report", results.root, "--out", tmp_path / "r")[0] == 0
+def test_a_browser_shows_it(command, results, tmp_path):
+    assert command("report", results.root, "--out", tmp_path / "r")[0] == 0
     page = tmp_path / "r" / "index.html"
     log = tmp_path / "net.json"
     plain = browse(page, "--enable-logging=stderr", f"--log-net-log={log}", "--dump-dom")

@@ -19,7 +19,6 @@ import psutil
 import pytest
 from hypothesis import HealthCheck, settings
 
-from bench.cli import main
 from bench.stages.preset import Preset
 from bench.stages.registry import Registry
 from bench.stages.run import BenchmarkRun
@@ -229,21 +228,3 @@ class Inline:
 @pytest.fixture(scope="session")
 def inline(tmp_path_factory):
     return Inline(tmp_path_factory.mktemp("inline"))
-
-
-@pytest.fixture
-def command(monkeypatch, capsys):
-    """Runs a command in this process; returns exit status, standard output and error."""
-
-    def run(*arguments):
-        monkeypatch.setattr(sys, "argv", ["bench", *map(str, arguments)])
-        status = 0
-        try:
-            main()
-        except SystemExit as error:
-            status = error.code
-        out, err = capsys.readouterr()
-        assert "Traceback" not in err
-        return status, out, err
-
-    return run

@@ -366,6 +366,7 @@ COMMANDS = {  # how it begins, what else is allowed, and whether then it makes s
         {
             "--task": one_of("gaussians-far", "gaussians-near", "gaussians-*", "higgs"),
             "--budget": an_integer(1, 10**12),
+            "--only": one_of("activation=silu", "learning_rate=1e-2", "training.batch_size=1024"),
             "--epochs": an_integer(9, MILLION),
             "--rungs": an_integer(1, 3),
             "--members": an_integer(1, 10_000),

@@ -22,10 +22,11 @@ from distributed import LocalCluster
 import bench
 from bench.cli.main import cli
 from bench.errors import BenchError, PluginError, UsageError
-from bench.stages import cluster, worker_slot
-from bench.stages.cluster import Cluster, check_address, connect, offers_gpus
+from bench.stages import cluster, connection, worker_slot
+from bench.stages.cluster import Cluster
+from bench.stages.connection import check_address, connect, offers_gpus
+from bench.stages.entries import Place
 from bench.stages.executor import Job, Travel
-from bench.stages.jobs import Place
 from bench.stages.preset import Preset
 from bench.stages.registry import Registry
 from bench.stages.run import BenchmarkRun
@@ -284,7 +285,7 @@ def test_good_addresses():
 
 
 def test_nobody_answers(monkeypatch):
-    monkeypatch.setattr(cluster, "_CONNECT", 0.5)
+    monkeypatch.setattr(connection, "_CONNECT", 0.5)
     with socket.socket() as unused:
         unused.bind(("127.0.0.1", 0))
         address = f"tcp://127.0.0.1:{unused.getsockname()[1]}"
@@ -301,7 +302,8 @@ def test_without_the_extra(monkeypatch):
 def test_another_version_of_the_suite_is_refused(dask, jobs, tmp_path, monkeypatch):
     address = dask(1).scheduler_address
     with connect(address) as client, pool(client, tmp_path) as executor:
-        monkeypatch.setattr(cluster, "bench", SimpleNamespace(__version__="0.0.1"))
+        older = SimpleNamespace(__version__="0.0.1")
+        monkeypatch.setattr(cluster, "bench", older)
         job = travelling("note", jobs.note, path=str(tmp_path / "note"))
         assert executor.take([job]) == ["note"]
         while not (ended := executor.collect()):
@@ -309,7 +311,8 @@ def test_another_version_of_the_suite_is_refused(dask, jobs, tmp_path, monkeypat
     assert ended[0].error_type == "UsageError"
     assert f"nlbench {bench.__version__}, the client 0.0.1" in ended[0].error
     version = bench.__version__  # what workers of another machine would say
-    monkeypatch.setattr(cluster, "_version", lambda: version)
+    monkeypatch.setattr(connection, "_version", lambda: version)
+    monkeypatch.setattr(connection, "bench", older)
     with pytest.raises(UsageError, match=f"have nlbench {bench.__version__}, and this is 0.0.1"):
         connect(address).__enter__()
 

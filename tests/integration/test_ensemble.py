@@ -11,6 +11,7 @@ from bench.errors import UsageError
 from bench.leaderboard import FORMATS, Results, build
 from bench.leaderboard.status import status_lines
 from bench.stages import jobs
+from bench.stages.entries import Place
 from bench.stages.preset import Preset
 from bench.stages.registry import Registry
 from bench.stages.run import BenchmarkRun
@@ -64,7 +65,7 @@ def test_an_ensemble_averages_its_members_and_trains_nothing(tmp_path, simple):
     store, registry = Store.open(root), Registry([simple])
     assert [k[-3:] for k in store.keys(f"fits/{ensemble.folder}")] == ["fit", "000", "001"]
     task, method = registry.task("gaussians-far"), registry.method("simple")
-    place = jobs.Place(str(root), registry.plugins, "cpu", 0.0)
+    place = Place(str(root), registry.plugins, "cpu", 0.0)
     _, _, built = jobs._open(place, ensemble)
     cpu = torch.device("cpu")
     x, context = torch.randn(20, 2), task.space.draw_context(3, torch.Generator())

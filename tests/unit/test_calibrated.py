@@ -14,6 +14,7 @@ from bench.numerics.calibration import Calibration, pairs
 from bench.stages import jobs
 from bench.stages.bank import SimulationBank
 from bench.stages.calibrated import calibrate
+from bench.stages.entries import Place
 from bench.stages.preset import Preset
 from bench.stages.registry import Registry
 from bench.stages.run import BenchmarkRun
@@ -212,7 +213,7 @@ def test_a_calibrated_cell_has_the_budget_and_its_base_what_is_left(tmp_path):
     again = benchmark(tmp_path)
     assert again.planned == []
 
-    place = jobs.Place(str(tmp_path), again.registry.plugins, "cpu", 0.0)
+    place = Place(str(tmp_path), again.registry.plugins, "cpu", 0.0)
     _, task, method = jobs._open(place, cell)
     x, context = torch.randn(20, 2), task.space.draw_context(3, torch.Generator())
 

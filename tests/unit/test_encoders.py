@@ -2,9 +2,13 @@
 
 from __future__ import annotations
 
+from types import SimpleNamespace
+from typing import Any
+
 import pytest
 import torch
 
+from bench.errors import NotApplicable
 from bench.numerics.encoders import Encoder, FieldEncoder, SeriesEncoder, VectorEncoder, encoder_of
 from bench.numerics.ratio import RatioNetwork, flat
 
@@ -62,8 +66,11 @@ def test_a_field_s_encoder_does_not_mind_where_things_are() -> None:
 
 
 def test_kinds_and_shapes_that_fit_no_encoder() -> None:
-    assert encoder_of("vector", (2, 2)) == VectorEncoder((2, 2))
-    assert encoder_of("series", (9,), 4) == SeriesEncoder((9,), 4)
+    def task(kind: str, shape: tuple[int, ...]) -> Any:
+        return SimpleNamespace(name="odd", observation=kind, event_shape=shape)
+
+    assert encoder_of(task("vector", (2, 2))) == VectorEncoder((2, 2))
+    assert encoder_of(task("series", (9,)), 4) == SeriesEncoder((9,), 4)
     for kind, shape in (("series", (3, 3)), ("field", (9,)), ("field", (4, 9)), ("graph", (3,))):
-        with pytest.raises(ValueError, match=f"an observation of kind '{kind}' and shape"):
-            encoder_of(kind, shape)
+        with pytest.raises(NotApplicable, match=f"odd: an observation of kind '{kind}' and shape"):
+            encoder_of(task(kind, shape))

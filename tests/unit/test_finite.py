@@ -19,6 +19,7 @@ from bench.stages import jobs
 from bench.stages.bank import SimulationBank, features_of
 from bench.stages.cells import make_cell, plan_folder
 from bench.stages.datasets import fit_to, number_of_blocks, sets
+from bench.stages.entries import Place
 from bench.stages.predict import predict
 from bench.stages.preset import Preset
 from bench.stages.registry import Registry
@@ -214,7 +215,7 @@ def test_data_that_change_end_a_run(
 ) -> None:
     registry = Registry(())
     cell = make_cell(registry, task, "histogram", "default", Preset(), 1000)
-    place = jobs.Place(str(tmp_path), (), "cpu", 0.0)
+    place = Place(str(tmp_path), (), "cpu", 0.0)
     assert jobs._open(place, cell)[1].name == "higgs-fair"
     monkeypatch.setattr(FairUniverse, "digest", "b" * 64)
     with pytest.raises(PluginError, match="data of higgs-fair changed while the run"):

@@ -12,7 +12,8 @@ from hypothesis import strategies as st
 
 from bench.leaderboard import FORMATS, Results, build, table
 from bench.leaderboard.build import expected_coverage
-from bench.leaderboard.render import heading, notes, parenthesised
+from bench.leaderboard.columns import parenthesised
+from bench.leaderboard.notes import heading, notes
 from bench.leaderboard.verdict import verdict
 from bench.stages.registry import Registry
 from bench.stages.store import Store
@@ -36,7 +37,7 @@ class Folder:
         self.store.write("run", {"command": ["bench"], "preset": {}, "cells": [], "absent": []})
         self.noise = np.random.default_rng(0)
 
-    def fit(self, method, members, *, oracle=False, failed=(), **values):
+    def fit(self, method, members, *, oracle=False, failed=(), losses=(), **values):
         budget = 0 if oracle else 1000
         data = "none" if oracle else "fresh"
         self.store.write(
@@ -51,6 +52,7 @@ class Folder:
         )
         for member in range(members):
             curve = {"steps": 10, "seconds": 2.0, "seconds_to_best": 1.0}
+            curve["validation_loss"] = list(losses)
             record = {
                 "status": "done",
                 "seconds": 3.0,
@@ -150,6 +152,25 @@ def test_failed_members_are_said_and_left_out(folder, metrics):
         assert "broken" in form([board])
 
 
+@pytest.mark.parametrize(
+    ("losses", "worse"),
+    [
+        ((), 0),
+        ((1.0,), 0),
+        ((1.0, 0.4, 0.5), 0),
+        ((1.0, 0.4, 1.1), 1),
+        ((1.0, None), 1),
+        ((None, 1.0), 0),
+    ],
+)
+def test_trainings_that_ended_worse_than_they_began_are_said(folder, metrics, losses, worse):
+    folder.fit("steady", 3, losses=(1.0, 0.5), **scores(folder, 1.0))
+    folder.fit("shaky", 1, losses=losses, **scores(folder, 1.0))
+    (board,) = folder.boards(metrics)
+    said = [note for note in notes(board) if "ended a training" in note]
+    assert [note[:22] for note in said] == ["shaky: 1 of 1 members "] * worse
+
+
 def test_without_an_exact_likelihood_the_histogram_is_the_reference(tmp_path, metrics):
     folder = Folder(tmp_path / "r")
     folder.fit("histogram", 3, **scores(folder, 1.0))
@@ -179,6 +200,9 @@ def test_one_member_is_conditional(folder, metrics):
     (board,) = folder.boards(metrics)
     assert any("one training set" in note for note in notes(board))
     assert "as trained here" in next(iter(verdict(board)))
+    folder.fit("twin", 5, **scores(folder, 1.1))
+    (board,) = folder.boards(metrics)
+    assert next(iter(verdict(board))).endswith("behind at least one of them, as trained here.")
 
 
 def test_formats_parse_back(folder, metrics):

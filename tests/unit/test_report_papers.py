@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from bench.leaderboard.build import Leaderboard, Quantity, Row
+from bench.leaderboard import Leaderboard, Quantity, Row
 from bench.leaderboard.results import Fit
 from bench.numerics.clustering import Estimate
 from bench.report.papers import Published, _beside, _interval, comparisons, judge, published

@@ -12,16 +12,9 @@ from bench.cli.tune import as_csv, as_markdown, table
 from bench.cli.tune import tune as command
 from bench.errors import PluginError, UsageError
 from bench.stages.registry import Registry
+from bench.stages.search import Trial, combinations, configured, make_search
 from bench.stages.store import Store
-from bench.stages.tune import (
-    FIRST_MEMBER,
-    Trial,
-    combinations,
-    configured,
-    make_search,
-    train_one,
-    tune,
-)
+from bench.stages.tune import FIRST_MEMBER, train_one, tune
 
 FAR = ("gaussians-far",)
 
@@ -36,9 +29,9 @@ def search(**changes: Any):
 
 
 def test_every_combination_of_declared_values() -> None:
-    assert len(combinations(LRE)) == 32
-    assert combinations(Few)[0] == {"training.learning_rate": 1e-9, "activation": "relu"}
-    config = configured(LRE, LRE.configurations["published"], combinations(Few)[1], 7)
+    assert len(combinations(LRE.search)) == 32
+    assert combinations(Few.search)[0] == {"training.learning_rate": 1e-9, "activation": "relu"}
+    config = configured(LRE, LRE.configurations["published"], combinations(Few.search)[1], 7)
     assert config.training.learning_rate == 1e-9
     assert (config.training.epochs, config.training.steps) == (7, 0)
     assert (config.activation, config.redraw) == ("silu", False)
@@ -57,6 +50,26 @@ def test_what_cannot_be_searched() -> None:
         make_search(Registry(), "exact", FAR, 1000, 1, 9, 3, 0)
     with pytest.raises(UsageError, match="3 rungs need at least 9 epochs"):
         search(rungs=3)
+
+
+def test_a_part_of_the_search() -> None:
+    chosen = (
+        "learning_rate=3e-3",
+        "training.learning_rate=0.01",
+        "activation=silu",
+        "activation=silu",
+    )
+    values = search(only=chosen).values
+    assert values["training.learning_rate"] == [0.003, 0.01]
+    assert values["activation"] == ["silu"]
+    assert len(combinations(values)) == 2 * len(LRE.search["training.batch_size"]) * 2
+    for text in ("momentum=1", "learning_rate", "=", ""):
+        with pytest.raises(UsageError, match=r"no SETTING=VALUE of what 'lre' tries: |not try ''"):
+            search(only=(text,))
+    with pytest.raises(
+        UsageError, match=r"'lre' does not try '5' as learning_rate; it tries 0.001,"
+    ):
+        search(only=("learning_rate=5",))
 
 
 def test_successive_halving(tmp_path, monkeypatch) -> None:

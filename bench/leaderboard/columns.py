@@ -1,0 +1,154 @@
+"""What tables say of a leaderboard's rows: their columns, and which belong together."""
+
+from collections.abc import Callable
+from math import floor, isfinite, log10
+from typing import Any, NamedTuple
+
+from bench.leaderboard.build import Leaderboard, Row
+
+
+class Column(NamedTuple):
+    """A column of a table.
+
+    Args:
+        name: its heading.
+        text: what it says of a row.
+        quantity: the quantity of leaderboards that it shows, if it shows one.
+    """
+
+    name: str
+    text: Callable[[Row], str]
+    quantity: str = ""
+
+
+def parenthesised(value: float, error: float) -> str:
+    """Writes a number with its standard error on the last digits, as 0.652(14).
+
+    Two digits of the error are kept.
+
+    Example:
+        >>> parenthesised(0.65213, 0.0138), parenthesised(1234.5, 67.8), parenthesised(0.5, 0.0)
+        ('0.652(14)', '1234(68)', '0.5000(0)')
+    """
+    if not isfinite(value):
+        return "n/a"
+    if not isfinite(error):
+        return f"{value:.3g}(?)"
+    if error <= 0:
+        return f"{value:.4f}(0)"
+    digits = max(0, 1 - floor(log10(error)))
+    shown = round(error * 10**digits)
+    if shown >= 100 and digits > 0:  # 0.0996 rounds up to three digits
+        digits -= 1
+        shown = round(error * 10**digits)
+    return f"{value:.{digits}f}({shown})"
+
+
+def _column(heading: str, name: str) -> Column:
+    def text(row: Row) -> str:
+        quantity = row.quantities.get(name)
+        if quantity is None or quantity.estimate is None:
+            return "n/a" if not row.fit.oracle or quantity is not None else "–"
+        shown = parenthesised(quantity.estimate.value, quantity.estimate.error)
+        return f"{shown} {quantity.where.replace('point ', '@')}".strip()
+
+    return Column(heading, text, name)
+
+
+def _rank(row: Row) -> str:
+    if row.rank is None:
+        return "–"
+    low, high = row.rank
+    return str(low) if low == high else f"{low}–{high}"
+
+
+def _number(value: Any, form: str) -> str:
+    return "–" if value is None else format(value, form)
+
+
+def sections(board: Leaderboard) -> list[tuple[str, list[Column]]]:
+    """What a reader sees, in tables that fit 80 columns."""
+    method = Column("method", lambda r: r.label)
+    if board.plan["kind"] == "heldout":
+        return [
+            ("Held-out losses", [method, *_found(board, {"bce": "BCE", "nll": "NLL"})]),
+            (
+                "Normalisation and score",
+                [method, *_found(board, {"log_mean_ratio": "log E", "score_error": "score error"})],
+            ),
+        ]
+    names = board.parameters
+    over = "hist." if board.reference == "histogram" else board.reference
+    ranks = any(row.rank is not None for row in board.rows)
+    exact = board.reference == "exact"  # without it lengths are absolute, and the rest is n/a
+    gaps = [
+        method,
+        *(_column(f"gap {n}", f"coverage/{n}/gap") for n in names),
+        *(
+            _column(f"gap {n} at worst", f"coverage/{n}/worst")
+            for n in names
+            if any(f"coverage/{n}/worst" in row.quantities for row in board.rows)
+        ),
+    ]
+    regions = [
+        method,
+        _column("LR error mean", "likelihood_ratio_error/"),
+        _column("LR error median", "likelihood_ratio_error//median"),
+        _column("95 % coverage", "region_coverage/"),
+        _column("95 % area /exact", "region_area//ratio"),
+    ]
+    if not exact:
+        regions = [method, regions[3], _column("95 % area", "region_area/")]
+    found: list[tuple[str, list[Column]]] = [
+        (
+            "Which intervals are short and still cover",
+            [
+                *([Column("rank", _rank)] if ranks else []),
+                method,
+                _column(f"score /{over}", "score_ratio"),
+                *(_column(f"coverage {n}", f"coverage/{n}") for n in names),
+                *(
+                    _column(f"width {n} /exact", f"width/{n}/ratio")
+                    if exact
+                    else _column(f"width {n}", f"width/{n}")
+                    for n in names
+                ),
+            ],
+        ),
+        *([("Coverage against the exact likelihood on the same datasets", gaps)] * exact),
+        *(
+            (f"Overlap with the exact likelihood of {events}", [method, *columns])
+            for events, metric in (("M events", "overlap_M"), ("all k M events", "overlap_kM"))
+            if (columns := [_column(n, f"{metric}/{n}") for n in (*names, "joint")])
+            and any(f"{metric}/joint" in row.quantities for row in board.rows)
+        ),
+        ("Likelihood ratios and 95 % regions" if exact else "95 % regions", regions),
+        (
+            "Share cut by a bound of the parameter space",
+            [method, *(_column(n, f"cut/{n}") for n in (*names, "region"))],
+        ),
+        (
+            "Cost of one member",
+            [
+                method,
+                Column("members", lambda r: str(r.members)),
+                Column("calls", lambda r: _number(r.cost.get("calls"), ",")),
+                Column("train s", lambda r: _number(r.cost.get("seconds"), ".1f")),
+                Column("to best s", lambda r: _number(r.cost.get("seconds_to_best"), ".1f")),
+                Column("parameters", lambda r: _number(r.cost.get("parameters"), ",")),
+                Column("device", lambda r: str(r.cost.get("device", "–"))),
+            ],
+        ),
+    ]
+    return found
+
+
+def _found(board: Leaderboard, titles: dict[str, str]) -> list[Column]:
+    """Columns of the metrics' keys that any row has."""
+    names = {n for row in board.rows for n in row.quantities if n.count("/") == 1}
+    return [
+        _column(f"{title} {name.partition('/')[2]}", name)
+        for metric, title in titles.items()
+        for name in sorted(names)
+        if name.partition("/")[0] == metric
+    ]

@@ -1,0 +1,209 @@
+"""What is tuned: the settings that a method declares, on tasks, by validation loss alone."""
+
+import itertools
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from pydantic import ValidationError
+
+from bench.contracts import Method, Settings
+from bench.errors import NotApplicable, PluginError, UsageError
+from bench.numerics.seeds import digest
+from bench.stages.preset import explain
+from bench.stages.registry import Registry
+
+FACTOR = 3
+"""Of so many combinations one goes on to the next rung, for so many times the epochs."""
+
+Values = Mapping[str, Any]
+
+
+@dataclass(frozen=True)
+class Search:
+    """What is tried.
+
+    Args:
+        method: name of the method.
+        base: its settings before any value is tried.
+        values: what is tried of which setting, by dotted name.
+        tasks: names of the tasks whose mean validation loss decides.
+        budget: simulator calls of a trial.
+        members: trained networks per trial in the last rung; one before.
+        epochs: of the last rung; earlier ones have thirds of it.
+        rungs: how many.
+        seed: seed of the simulations.
+        device: where networks train, "cpu" or "cuda": rounding differs, so trials do not mix.
+    """
+
+    method: str
+    base: Values
+    values: Mapping[str, Sequence[Any]]
+    tasks: tuple[str, ...]
+    budget: int
+    members: int
+    epochs: int
+    rungs: int
+    seed: int
+    device: str = "cpu"
+
+
+@dataclass(frozen=True)
+class Trial:
+    """How one combination did in one rung.
+
+    Args:
+        rung: counted from 0.
+        epochs: passes over the training data.
+        values: the combination.
+        losses: validation loss at the best epoch, summed over components, (tasks, members); NaN
+            where training failed.
+        seconds: training time of all of it.
+        problem: why training failed, if it did.
+        kept: whether it went on, or in the last rung whether it is the best.
+    """
+
+    rung: int
+    epochs: int
+    values: Values
+    losses: tuple[tuple[float, ...], ...]
+    seconds: float
+    problem: str = ""
+    kept: bool = False
+
+    @property
+    def loss(self) -> float:
+        """Mean over tasks and members; infinite where any training failed."""
+        mean = float(np.mean(self.losses))
+        return mean if math.isfinite(mean) else math.inf
+
+
+def make_search(
+    registry: Registry,
+    method: str,
+    tasks: Sequence[str],
+    budget: int,
+    members: int,
+    epochs: int,
+    rungs: int,
+    seed: int,
+    device: str = "cpu",
+    only: Sequence[str] = (),
+) -> Search:
+    """Resolves names and checks that there is something to tune.
+
+    Args:
+        registry: the names.
+        method: name of a method; its default configuration is where the search starts.
+        tasks: names of tasks.
+        budget, members, epochs, rungs, seed, device: as in `Search`.
+        only: of some settings these values alone are tried, each as "SETTING=VALUE".
+
+    Raises:
+        UsageError: if the method declares no values to try, or not these, cannot run on a task, or
+            `rungs` asks for less than an epoch.
+        PluginError: if its values do not fit its settings.
+    """
+    found = registry.method(method)
+    if not found.search:
+        raise UsageError(f"method {method!r} declares no values to try (its attribute `search`)")
+    if epochs < FACTOR ** (rungs - 1):
+        raise UsageError(
+            f"{rungs} rungs need at least {FACTOR ** (rungs - 1)} epochs in the last one, and "
+            f"epochs = {epochs}"
+        )
+    base = dict(next(iter(found.configurations.values())))
+    for name in tasks:
+        if problem := untunable(registry, method, name):
+            raise UsageError(f"method {method!r} cannot be tuned on {name}: {problem}")
+    values = _restricted(found, only)
+    return Search(method, base, values, tuple(tasks), budget, members, epochs, rungs, seed, device)
+
+
+def _restricted(method: type[Method], only: Sequence[str]) -> dict[str, Sequence[Any]]:
+    """The values that a method declares, or of some settings those that are asked for."""
+    chosen: dict[str, list[Any]] = {}
+    for text in only:
+        setting, _, wanted = text.partition("=")
+        names = [n for n in method.search if setting in (n, n.rpartition(".")[2])]
+        if not names:
+            raise UsageError(
+                f"{text!r} is no SETTING=VALUE of what {method.name!r} tries: "
+                f"{', '.join(n.rpartition('.')[2] for n in method.search)}"
+            )
+        declared = method.search[names[0]]
+        found = [v for v in declared if wanted == str(v) or _number(wanted) == v]
+        if not found:
+            raise UsageError(
+                f"{method.name!r} does not try {wanted!r} as {setting}; it tries "
+                f"{', '.join(map(str, declared))}"
+            )
+        chosen.setdefault(names[0], []).extend(found)
+    return {
+        name: list(dict.fromkeys(chosen.get(name, values)))
+        for name, values in method.search.items()
+    }
+
+
+def _number(text: str) -> float | None:
+    try:
+        return float(text)
+    except ValueError:
+        return None
+
+
+def untunable(registry: Registry, method: str, task: str) -> str:
+    """Why a method cannot be tuned on a task; empty where it can.
+
+    Raises:
+        PluginError: if its values do not fit its settings.
+    """
+    found, where = registry.method(method), registry.task(task)
+    base = dict(next(iter(found.configurations.values())))
+    configs = [configured(found, base, values, 1) for values in combinations(found.search)]
+    try:
+        where.check()
+        for config in configs:
+            found(config).check(where)
+    except NotApplicable as error:
+        return str(error)
+    if len({digest(found(config).settings(where)) for config in configs}) < len(configs):
+        return "some of the values that it declares have no effect there"
+    return ""
+
+
+def combinations(values: Mapping[str, Sequence[Any]]) -> list[Values]:
+    """Every combination of the values of several settings."""
+    return [
+        dict(zip(values, chosen, strict=True)) for chosen in itertools.product(*values.values())
+    ]
+
+
+def configured(method: type[Method], base: Values, values: Values, epochs: int) -> Settings:
+    """Settings with some values replaced, by dotted name, and a number of epochs.
+
+    A lower limit on gradient steps is lifted: it would give large batches more epochs than small.
+
+    Raises:
+        PluginError: if they are not valid.
+    """
+    settings = method.Config.model_validate(base).model_dump()
+    fixed = {"training.epochs": epochs}
+    if "steps" in settings.get("training", {}):
+        fixed["training.steps"] = 0
+    for name, value in {**values, **fixed}.items():
+        *path, last = name.split(".")
+        place = settings
+        for part in path:
+            place = place.get(part, {}) if isinstance(place, dict) else {}
+        if last not in place:
+            raise PluginError(f"method {method.name!r} would try {name}, which it does not have")
+        place[last] = value
+    try:
+        return method.Config.model_validate(settings)
+    except ValidationError as error:
+        raise PluginError(
+            f"search of method {method.name!r}: {explain(error, method.Config)}"
+        ) from (error)
