@@ -188,16 +188,21 @@ class CostModel:
 
 
 def _seconds_each(function: Callable[[int], None], most: int) -> float:
-    """Core-seconds of one of n, from as many as take a moment."""
-    n = min(8, most)
-    function(n)  # the first call of anything takes longer
-    while True:
-        begin = time.process_time()
-        function(n)
-        seconds = time.process_time() - begin
-        if seconds > _TIMED or n >= most:
-            return seconds / n
-        n = min(4 * n, most)
+    """Core-seconds of one of n on one thread, as workers have it, from as many as take a moment."""
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)  # others would wait for each other, which counts, where cores are busy
+    try:
+        n = min(8, most)
+        function(n)  # the first call of anything takes longer
+        while True:
+            begin = time.process_time()
+            function(n)
+            seconds = time.process_time() - begin
+            if seconds > _TIMED or n >= most:
+                return seconds / n
+            n = min(4 * n, most)
+    finally:
+        torch.set_num_threads(threads)
 
 
 def _plan(planned: Planned) -> Plan:

@@ -24,12 +24,13 @@ class Place:
 
 def is_done(store: Store, key: str, overwrite_before: float = 0.0) -> bool:
     """Whether an entry is sound, finished, and not to be overwritten."""
-    entry = store.read(key)
-    return (
-        entry is not None
-        and entry.record.get("status") == "done"
-        and entry.record.get("finished", 0.0) >= overwrite_before
-    )
+    return is_recorded(store, key, overwrite_before) and store.read(key) is not None
+
+
+def is_recorded(store: Store, key: str, overwrite_before: float = 0.0) -> bool:
+    """Whether an entry's record is so, be its arrays kept or not."""
+    record = store.record(key) or {}
+    return record.get("status") == "done" and record.get("finished", 0.0) >= overwrite_before
 
 
 def done(**fields: Any) -> dict[str, Any]:

@@ -2,24 +2,26 @@
 
 import time
 from collections.abc import Callable, Sequence
+from collections.abc import Set as AbstractSet
 from dataclasses import asdict
 from itertools import product
 from typing import Any
 
 import torch
 
-from bench.contracts import Plan, Task
+from bench.contracts import Plan
 from bench.errors import NotApplicable, UsageError
 from bench.stages import jobs
 from bench.stages.cells import Absent, Cell, plan_folder, truth_among
 from bench.stages.cost import Estimate, estimate
 from bench.stages.datasets import fit_to, number_of_blocks
-from bench.stages.entries import Place, is_done
+from bench.stages.entries import Place
 from bench.stages.execute import Planned, Report, execute
 from bench.stages.executor import Event, Job, Outcome, Travel
+from bench.stages.lacking import Wanted, lacking
 from bench.stages.preset import Preset
 from bench.stages.registry import Registry
-from bench.stages.score import score_inputs, score_member
+from bench.stages.score import score_member
 from bench.stages.selection import select_cells, select_tasks
 from bench.stages.store import Store
 
@@ -181,99 +183,81 @@ class BenchmarkRun:
         return report
 
     def _plan(self) -> list[Planned]:
-        planned: dict[str, Planned] = {}
+        planned: list[Planned] = []
         for task in self.tasks:
             cells = [c for c in self.cells if c.task == task.name]
             truth = truth_among(cells)
-            cells += [c for c in self.bases if c.task == task.name]
-            for cell in sorted(cells, key=lambda c: (not c.oracle, c.size, bool(c.calibration))):
-                for block in self._blocks(cell):
-                    for p in self._plan_block(task, cell, truth, block, planned):
-                        planned[p.job.key] = p
+            seed, since = self.preset.seed, self._place.overwrite_before
+            plans = [(plan, plan_folder(task, plan, seed)) for plan, _ in self.plans[task.name]]
+            wanted = [Wanted(cell, self._members(cell), plans) for cell in cells]
+            wanted += [Wanted(c, self._members(c), ()) for c in self.bases if c.task == task.name]
+            wanted.sort(key=lambda w: (not w.cell.oracle, w.cell.size, bool(w.cell.calibration)))
+            missing = lacking(self.store, self.registry, wanted, truth, since)
+            makers: dict[str, str] = {}
+            for part in wanted:
+                self.reused += sum(key not in missing for key in part.keys)
+                for block in self._blocks(part):
+                    planned += self._plan_block(part, block, truth, missing, makers)
         # One member of everything first, so that an early leaderboard compares like with like.
         return sorted(
-            planned.values(), key=lambda p: (not p.cell.oracle, p.cell.size * (min(p.members) + 1))
+            planned, key=lambda p: (not p.cell.oracle, p.cell.size * (min(p.members) + 1))
         )
 
-    def _blocks(self, cell: Cell) -> list[tuple[int, ...]]:
-        members = 1 if cell.oracle else self.preset.members // cell.size
-        size = STACK if self.device == "cuda" and not cell.base_keys(0) else 1
-        return [
-            tuple(range(start, min(start + size, members))) for start in range(0, members, size)
-        ]
+    def _members(self, cell: Cell) -> range:
+        return range(1 if cell.oracle else self.preset.members // cell.size)
+
+    def _blocks(self, part: Wanted) -> list[range]:
+        size = STACK if self.device == "cuda" and not part.cell.base_keys(0) else 1
+        return [part.members[start : start + size] for start in range(0, len(part.members), size)]
 
     def _plan_block(
         self,
-        task: Task,
-        cell: Cell,
+        part: Wanted,
+        block: range,
         truth: Cell | None,
-        block: tuple[int, ...],
-        planned: dict[str, Planned],
+        missing: AbstractSet[str],
+        makers: dict[str, str],
     ) -> list[Planned]:
-        out: list[Planned] = []
-        fit_keys = tuple(cell.fit_key(m) for m in block)
-        missing = [m for m, k in zip(block, fit_keys, strict=True) if not self._has(k)]
-        fit_job = f"fit {cell.folder} {block[0]}"
-        if missing:
-            arguments: dict[str, Any] = {"place": self._place, "cell": cell, "members": missing}
-            needed = self._fits_of(cell, missing, planned)
-            written = tuple(cell.fit_key(m) for m in missing)
+        """The jobs that make what is missing of a block of members.
+
+        `makers` has the names of planned jobs by the entries that they write; theirs are added.
+        """
+        cell, out = part.cell, []
+
+        def after(*keys: str) -> tuple[str, ...]:
+            return tuple(dict.fromkeys(makers[key] for key in keys if key in makers))
+
+        def plan(job: Job, kind: str, members: tuple[int, ...], keys: tuple[str, ...]) -> None:
+            out.append(Planned(job, kind, cell, members, keys))
+            makers.update(dict.fromkeys(keys, job.key))
+
+        if untrained := tuple(m for m in block if cell.fit_key(m) in missing):
+            arguments: dict[str, Any] = {"place": self._place, "cell": cell, "members": untrained}
+            written = tuple(cell.fit_key(m) for m in untrained)
+            read = tuple(key for m in untrained for key in cell.base_keys(m))
             make = jobs.calibrate_fits if cell.calibration else jobs.fit
-            read = tuple(key for m in missing for key in cell.base_keys(m))
-            out.append(
-                Planned(
-                    Job(fit_job, jobs.average, arguments, needed)
-                    if cell.size > 1
-                    else Job(fit_job, make, arguments, needed, Travel(read, written)),
-                    "fit",
-                    cell,
-                    tuple(missing),
-                    written,
-                )
-            )
-        made = {p.job.key for p in out}
-        for plan, _ in self.plans[task.name] if cell not in self.bases else ():
-            folder = plan_folder(task, plan, self.preset.seed)
-            values = plan.model_dump(mode="json")
-            for member in block:
-                base = {"place": self._place, "cell": cell, "member": member, "plan": values}
-                after = (fit_job,) if fit_job in made and member in missing else ()
-                predict_job = f"predict {cell.folder} {folder} {member}"
-                key = cell.prediction_key(folder, member)
-                if not self._has(key):
-                    arguments = base | {"folder": folder, "seed": self.preset.seed}
-                    travel = Travel(tuple(cell.state_keys(member)), (key,))
-                    job = Job(predict_job, jobs.predict_member, arguments, after, travel)
-                    out.append(Planned(job, "predict", cell, (member,), (key,)))
-                    made.add(predict_job)
-                needs = [predict_job] if predict_job in made else []
-                if truth is not None and truth is not cell:
-                    exact_job = f"predict {truth.folder} {folder} 0"
-                    needs += [exact_job] if exact_job in planned else []
+            name = f"fit {cell.folder} {block[0]}"
+            if cell.size > 1:
+                job = Job(name, jobs.average, arguments, after(*read))
+            else:
+                job = Job(name, make, arguments, after(*read), Travel(read, written))
+            plan(job, "fit", untrained, written)
+        for (datasets, folder), member in product(part.plans, block):
+            values = datasets.model_dump(mode="json")
+            base = {"place": self._place, "cell": cell, "member": member, "plan": values}
+            key, score_key = cell.prediction_key(folder, member), cell.score_key(folder, member)
+            if key in missing:
+                states = tuple(cell.state_keys(member))
+                arguments = base | {"folder": folder, "seed": self.preset.seed}
+                needs = after(cell.fit_key(member), *states)
+                name = f"predict {cell.folder} {folder} {member}"
+                job = Job(name, jobs.predict_member, arguments, needs, Travel(states, (key,)))
+                plan(job, "predict", (member,), (key,))
+            needs = after(key)
+            if truth is not None and (needs or self.store.holds(f"{key}.json")):
+                needs = after(key, truth.prediction_key(folder, 0))
+            if needs or score_key in missing:
                 arguments = base | {"folder": folder, "truth": truth}
-                job = Job(
-                    f"score {cell.folder} {folder} {member}",
-                    score_member,
-                    arguments,
-                    tuple(needs),
-                )
-                score_key = cell.score_key(folder, member)
-                inputs = score_inputs(
-                    self.store, self.registry, cell, truth, member, plan.kind, folder
-                )
-                known = (self.store.record(score_key) or {}).get("inputs")
-                if needs or known != inputs or not self._has(score_key):
-                    out.append(Planned(job, "score", cell, (member,), (score_key,)))
+                name = f"score {cell.folder} {folder} {member}"
+                plan(Job(name, score_member, arguments, needs), "score", (member,), (score_key,))
         return out
-
-    def _fits_of(
-        self, cell: Cell, members: Sequence[int], planned: dict[str, Planned]
-    ) -> tuple[str, ...]:
-        """The jobs that make what a cell averages or calibrates."""
-        keys = {key for member in members for key in cell.base_keys(member)}
-        return tuple(name for name, p in planned.items() if p.kind == "fit" and keys & {*p.keys})
-
-    def _has(self, key: str) -> bool:
-        there = is_done(self.store, key, self._place.overwrite_before)
-        self.reused += there
-        return there

@@ -3,7 +3,7 @@
 Sets are drawn whole from blocks, the unit of resampling, so nothing that errors need is lost.
 """
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -102,7 +102,7 @@ def score_member(
     key = cell.score_key(folder, member)
     with store.lock(key):
         inputs = score_inputs(store, registry, cell, truth, member, plan["kind"], folder)
-        if is_done(store, key) and (store.record(key) or {}).get("inputs") == inputs:
+        if is_done(store, key) and stand(store.record(key), inputs):
             return "reused"
         own = read_done(store, cell.prediction_key(folder, member))
         truth_key = None if truth is None else truth.prediction_key(folder, 0)
@@ -154,15 +154,38 @@ def score_inputs(
     member: int,
     kind: str,
     folder: str,
-) -> str:
-    """What a member's scores depend on: its prediction, the truth's, and the metrics."""
-    keys = [cell.prediction_key(folder, member)]
-    keys += [] if truth is None else [truth.prediction_key(folder, 0)]
-    return digest(
-        [(store.record(key) or {}).get("arrays_sha256") for key in keys],
-        [
-            [m.name, m.version, registry.item("metrics", m.name).plugin_hash]
-            for m in registry.metrics()
-            if kind in m.plans
-        ],
-    )
+) -> dict[str, str | None]:
+    """What a member's scores depend on: its prediction, the truth's, and the metrics.
+
+    Returns:
+        Checksums under `prediction` and `truth`, None of what is not there, and `metrics`.
+    """
+
+    def checksum(key: str) -> str | None:
+        return (store.record(key) or {}).get("arrays_sha256")
+
+    return {
+        "prediction": checksum(cell.prediction_key(folder, member)),
+        "truth": None if truth is None else checksum(truth.prediction_key(folder, 0)),
+        "metrics": digest(
+            [
+                [m.name, m.version, registry.item("metrics", m.name).plugin_hash]
+                for m in registry.metrics()
+                if kind in m.plans
+            ]
+        ),
+    }
+
+
+def stand(record: Mapping[str, Any] | None, inputs: Mapping[str, str | None]) -> bool:
+    """Whether a record's scores are those of these inputs.
+
+    A prediction that is no longer there is taken to be the one that was scored.
+    """
+    known = (record or {}).get("inputs")
+    if not isinstance(known, Mapping) or known.get("metrics") != inputs["metrics"]:
+        return False
+    if inputs["prediction"] is None:  # the truth may be predicted anew on another machine
+        return inputs["truth"] is None or known.get("truth") is not None
+    same = known.get("prediction") == inputs["prediction"]
+    return same and inputs["truth"] in (None, known.get("truth"))

@@ -147,6 +147,10 @@ class Store:
         except (OSError, SafetensorError, ValueError, KeyError):  # KeyError: of unknown dtypes
             return None
 
+    def holds(self, name: str) -> bool:
+        """Whether there is a file of this name, sound or not."""
+        return os.path.lexists(self.root / name)
+
     def files(self, key: str) -> dict[str, bytes]:
         """The files of an entry by name, as they are on the disk; none if it is not sound."""
         if self.read(key) is None:

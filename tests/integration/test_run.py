@@ -28,6 +28,7 @@ from bench.stages.preset import Preset
 from bench.stages.registry import Registry
 from bench.stages.rescore import plan_scores
 from bench.stages.run import BenchmarkRun
+from bench.stages.score import stand
 from bench.stages.store import Store
 
 PLUGINS = Path(__file__).parents[1] / "plugins"
@@ -176,6 +177,72 @@ def test_more_members_train_only_what_is_missing(tmp_path, simple):
     assert [line.split()[-1] for line in fitted(simple)] == ["0", "1", "2", "3"]
     fewer = benchmark(root, [simple], members=1)
     assert fewer.planned == []
+
+
+def pruned(root):
+    """Takes away what results are kept without: weights, predictions, simulations."""
+    for path in (root / "fits").rglob("*.safetensors"):
+        path.unlink()
+    for part in ("predictions", "simulations"):
+        shutil.rmtree(root / part)
+
+
+def test_scores_stand_without_weights_and_predictions(tmp_path, simple):
+    root = tmp_path / "results"
+    inline(benchmark(root, [simple]))
+    pruned(root)
+    before = digests(root)
+    again = benchmark(root, [simple])
+    assert again.planned == []
+    assert again.reused == 3 * 5
+    made = inline(benchmark(root, [simple], members=3))
+    kinds = [key.split()[0] for key in made]
+    assert sorted(kinds) == ["fit"] + ["predict"] * 4 + ["score"] * 4  # exact's predictions too
+    assert [line.split()[-1] for line in fitted(simple)] == ["0", "1", "2"]
+    assert all(
+        digests(root)[name] == value
+        for name, value in before.items()
+        if "/simple" in name and "member" in name
+    )
+    assert benchmark(root, [simple], members=3).planned == []
+
+
+def test_an_ensemble_of_fits_without_weights_trains_them_again(tmp_path, simple):
+    root = tmp_path / "results"
+    inline(benchmark(root, [simple]))
+    pruned(root)
+    wanted = {"methods": ("simple:default", "ensemble(simple:default,2)")}
+    run = benchmark(root, [simple], **wanted)
+    made = [p.job.key for p in run.planned if p.kind == "predict" and not p.cell.oracle]
+    assert len(made) == 2
+    assert all("ensemble" in key for key in made)
+    trained = {p.job.key for p in run.planned if p.kind == "fit"}
+    assert all(set(p.job.after) == trained for p in run.planned if p.job.key in made)
+    says = inline(run)
+    assert {
+        key for key, said in says.items() if said != "done"
+    } <= {  # the same prediction as before
+        p.job.key for p in run.planned if p.kind == "score" and p.cell.oracle
+    }
+    assert [line.split()[-1] for line in fitted(simple)] == ["0", "1", "0", "1"]
+    assert benchmark(root, [simple], **wanted).planned == []
+
+
+def test_which_scores_stand():
+    inputs = {"prediction": "a", "truth": "t", "metrics": "m"}
+    gone = {"prediction": None}
+    assert stand({"inputs": inputs}, inputs)
+    assert stand({"inputs": inputs}, inputs | gone)
+    assert stand({"inputs": inputs}, inputs | gone | {"truth": "another machine's"})
+    assert stand({"inputs": inputs}, inputs | {"truth": None})
+    assert not stand({"inputs": inputs}, inputs | {"truth": "another"})
+    assert not stand({"inputs": inputs}, inputs | {"prediction": "another"})
+    assert not stand({"inputs": inputs}, inputs | gone | {"metrics": "another"})
+    assert not stand({"inputs": inputs | {"truth": None}}, inputs)
+    assert not stand({"inputs": inputs | {"truth": None}}, inputs | gone)
+    assert stand({"inputs": inputs | {"truth": None}}, inputs | gone | {"truth": None})
+    for record in (None, {}, {"inputs": None}, {"inputs": "a digest of all"}):
+        assert not stand(record, inputs)
 
 
 def test_a_member_depends_on_its_number_alone(tmp_path, simple):

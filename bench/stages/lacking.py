@@ -1,0 +1,100 @@
+"""What a results folder lacks of a run: what is missing, stale or damaged, and what they take.
+
+Scores stand without the prediction that they were computed from, and a prediction without the
+weights: results that are kept without either are added to, and nothing of them is made again.
+"""
+
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from functools import cache
+
+from bench.contracts import Plan
+from bench.stages.cells import Cell
+from bench.stages.entries import is_done, is_recorded
+from bench.stages.registry import Registry
+from bench.stages.score import score_inputs, stand
+from bench.stages.store import Store
+
+
+@dataclass(frozen=True)
+class Wanted:
+    """What a run wants of a cell.
+
+    Args:
+        cell: the cell.
+        members: the numbers of its members.
+        plans: the plans to evaluate them on, each with its folder; none where the cell is there
+            for what others make of its fits.
+    """
+
+    cell: Cell
+    members: range
+    plans: Sequence[tuple[Plan, str]]
+
+    @property
+    def keys(self) -> list[str]:
+        """Keys of its fits, predictions and scores."""
+        cell, folders = self.cell, [folder for _, folder in self.plans]
+        return [
+            key
+            for m in self.members
+            for key in (
+                cell.fit_key(m),
+                *(cell.prediction_key(folder, m) for folder in folders),
+                *(cell.score_key(folder, m) for folder in folders),
+            )
+        ]
+
+
+def lacking(
+    store: Store,
+    registry: Registry,
+    wanted: Iterable[Wanted],
+    truth: Cell | None,
+    overwrite_before: float,
+) -> frozenset[str]:
+    """Keys of the fits, predictions and scores of a task that are to be made.
+
+    Args:
+        store: the results folder.
+        registry: the metrics, which scores depend on.
+        wanted: what a run wants of the task.
+        truth: the exact likelihood's cell, if there is one.
+        overwrite_before: entries made before this time are made again; 0 keeps all.
+    """
+    wanted = list(wanted)
+    found: set[str] = set()
+
+    @cache
+    def there(key: str) -> bool:
+        return is_done(store, key, overwrite_before)
+
+    def need(*keys: str) -> None:
+        found.update(key for key in keys if not there(key))
+
+    for part in wanted:
+        cell = part.cell
+        for member in part.members:
+            for plan, folder in part.plans:
+                scores, prediction = (
+                    cell.score_key(folder, member),
+                    cell.prediction_key(folder, member),
+                )
+                inputs = score_inputs(store, registry, cell, truth, member, plan.kind, folder)
+                if not there(scores) or not stand(store.record(scores), inputs):
+                    found.add(scores)
+                    need(prediction, *([truth.prediction_key(folder, 0)] if truth else ()))
+                elif store.holds(f"{prediction}.json"):
+                    need(prediction)
+    for part in wanted:
+        cell = part.cell
+        for member in part.members:
+            predictions = {cell.prediction_key(folder, member) for _, folder in part.plans}
+            fit = cell.fit_key(member)
+            if predictions & found:
+                need(*cell.state_keys(member))
+            if part.plans and not is_recorded(store, fit, overwrite_before):
+                need(fit, *cell.base_keys(member))
+            if store.holds(f"{fit}.safetensors"):
+                need(fit)
+    return frozenset(found)
