@@ -47,6 +47,9 @@ def plan(
     settings = read_preset(registry, preset, given)
     root = Path(out) if out else Path("results") / Path(preset).stem
     run = BenchmarkRun(registry, settings, Store.open(root), overwrite, scheduler)
+    if not run.planned:
+        click.echo(f"nothing is missing in {root}")
+        return
     for line in lines(run.estimate(), workers or os.cpu_count() or 1, run.device):
         click.echo(line)
 

@@ -180,6 +180,18 @@ def test_the_command_runs_nothing(tmp_path, monkeypatch):
     assert list(tmp_path.iterdir()) == []
 
 
+def test_what_is_there_costs_nothing(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    Path("tiny.toml").write_text(
+        'tasks = ["gaussians-far"]\nmethods = ["exact"]\nmembers = 1\nbudgets = [1000]\n'
+        'plans = [{kind = "heldout", contexts = 2, events = 4}]\n'
+    )
+    for command in ("run", "plan"):
+        result = CliRunner().invoke(cli, [command, "tiny.toml", "--device", "cpu"])
+        assert result.exit_code == 0, result.output
+    assert result.output == "nothing is missing in results/tiny\n"
+
+
 @pytest.mark.slow
 def test_estimates_hold_within_a_factor_of_two(tmp_path):
     """In time of this process: other work on the machine takes none of it, but slows it."""
