@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 
 import bench.errors
 from bench.stages.cells import Absent, Cell
-from bench.stages.entries import failed, is_done
+from bench.stages.entries import failed, is_done, is_recorded
 from bench.stages.executor import Event, Executor, Job, Outcome
 from bench.stages.store import Store
 from bench.stages.workers import Workers
@@ -135,7 +135,9 @@ def _executor(here: Workers, store: Store, scheduler: str | None) -> Iterator[Ex
 def _record_failure(store: Store, planned: Planned, outcome: Outcome) -> None:
     # Without a lock, for which this process would have to wait while another run is at the same
     # job: should that one succeed, it has the last word.
+    # The record of a fit whose weights were taken away stands: its scores do.
+    there = is_recorded if planned.kind == "fit" else is_done
     for key in planned.keys:
-        if not is_done(store, key):
+        if not there(store, key):
             details = {"traceback": outcome.traceback, "seconds": outcome.seconds}
             store.write(key, failed(reason(outcome), outcome.error_type, **details))

@@ -21,7 +21,15 @@ from bench.stages.bank import SimulationBank, features_of
 from bench.stages.calibrated import Calibrated, calibrate
 from bench.stages.cells import Cell
 from bench.stages.ensemble import Ensemble
-from bench.stages.entries import Place, done, failed, is_done, plan_of, read_done
+from bench.stages.entries import (
+    Place,
+    done,
+    failed,
+    is_done,
+    is_recorded,
+    plan_of,
+    read_done,
+)
 from bench.stages.predict import predict
 from bench.stages.registry import Kind, Registry
 from bench.stages.store import Store
@@ -93,7 +101,8 @@ def fit(*, report: Report, place: Place, cell: Cell, members: Sequence[int]) -> 
             raise NonFiniteError(bad[0])
         for i, (member, key) in enumerate(zip(members, keys, strict=True)):
             if i in bad:
-                store.write(key, failed(bad[i], "NonFiniteError"))
+                if not is_recorded(store, key, place.overwrite_before):
+                    store.write(key, failed(bad[i], "NonFiniteError"))
                 continue
             curves = surrogate.log.curves[i] if i < len(surrogate.log.curves) else {}
             record = done(

@@ -4,9 +4,10 @@ Scores stand without the prediction that they were computed from, and a predicti
 weights: results that are kept without either are added to, and nothing of them is made again.
 """
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cache
+from itertools import product
 
 from bench.contracts import Plan
 from bench.stages.cells import Cell
@@ -49,7 +50,7 @@ class Wanted:
 def lacking(
     store: Store,
     registry: Registry,
-    wanted: Iterable[Wanted],
+    wanted: Sequence[Wanted],
     truth: Cell | None,
     overwrite_before: float,
 ) -> frozenset[str]:
@@ -58,11 +59,10 @@ def lacking(
     Args:
         store: the results folder.
         registry: the metrics, which scores depend on.
-        wanted: what a run wants of the task.
+        wanted: what a run wants of the task, cells after those whose fits they read.
         truth: the exact likelihood's cell, if there is one.
         overwrite_before: entries made before this time are made again; 0 keeps all.
     """
-    wanted = list(wanted)
     found: set[str] = set()
 
     @cache
@@ -74,27 +74,25 @@ def lacking(
 
     for part in wanted:
         cell = part.cell
-        for member in part.members:
-            for plan, folder in part.plans:
-                scores, prediction = (
-                    cell.score_key(folder, member),
-                    cell.prediction_key(folder, member),
-                )
-                inputs = score_inputs(store, registry, cell, truth, member, plan.kind, folder)
-                if not there(scores) or not stand(store.record(scores), inputs):
-                    found.add(scores)
-                    need(prediction, *([truth.prediction_key(folder, 0)] if truth else ()))
-                elif store.holds(f"{prediction}.json"):
-                    need(prediction)
-    for part in wanted:
+        for member, (plan, folder) in product(part.members, part.plans):
+            scores, prediction = cell.score_key(folder, member), cell.prediction_key(folder, member)
+            inputs = score_inputs(store, registry, cell, truth, member, plan.kind, folder)
+            record = store.record(scores) or {}
+            stale = not there(scores) or not stand(record, inputs)
+            stale = stale or (truth is not None and record["inputs"].get("truth") is None)
+            if stale:
+                found.add(scores)
+            if stale or (store.holds(f"{prediction}.json") and not there(prediction)):
+                need(prediction, *([truth.prediction_key(folder, 0)] if truth else ()))
+    for part in reversed(wanted):
         cell = part.cell
         for member in part.members:
-            predictions = {cell.prediction_key(folder, member) for _, folder in part.plans}
             fit = cell.fit_key(member)
-            if predictions & found:
+            if any(cell.prediction_key(folder, member) in found for _, folder in part.plans):
                 need(*cell.state_keys(member))
-            if part.plans and not is_recorded(store, fit, overwrite_before):
-                need(fit, *cell.base_keys(member))
-            if store.holds(f"{fit}.safetensors"):
+            recorded = not part.plans or is_recorded(store, fit, overwrite_before)
+            if not recorded or store.holds(f"{fit}.safetensors"):
                 need(fit)
+            if fit in found:
+                need(*cell.base_keys(member))
     return frozenset(found)

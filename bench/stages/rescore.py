@@ -14,7 +14,10 @@ from bench.stages.store import Store
 
 
 def plan_scores(store: Store, registry: Registry) -> list[Planned]:
-    """One job per member and plan that has a sound prediction; each is reused where unchanged."""
+    """One job per member and plan that has a sound prediction; each is reused where unchanged.
+
+    Scores that were computed with the exact likelihood's prediction, which is gone, are left alone.
+    """
     place = Place(str(store.root.absolute()), registry.plugins, "cpu", 0.0)
     cells: dict[str, Cell] = {}
     for key in store.keys("fits"):
@@ -34,6 +37,11 @@ def plan_scores(store: Store, registry: Registry) -> list[Planned]:
             if plan is None or number is None or not is_done(store, key):
                 continue
             member = int(number[1])
+            score_key = cell.score_key(plan_folder, member)
+            scored = (store.record(score_key) or {}).get("inputs") or {}
+            exact = truth and truth.prediction_key(plan_folder, 0)
+            if exact and scored.get("truth") and not is_done(store, exact):
+                continue  # what needs the truth would be lost
             arguments = {
                 "place": place,
                 "cell": cell,
@@ -43,6 +51,5 @@ def plan_scores(store: Store, registry: Registry) -> list[Planned]:
                 "folder": plan_folder,
             }
             job = Job(f"score {folder} {plan_folder} {member}", score_member, arguments)
-            score_key = cell.score_key(plan_folder, member)
             planned.append(Planned(job, "score", cell, (member,), (score_key,)))
     return planned

@@ -195,9 +195,9 @@ class BenchmarkRun:
             missing = lacking(self.store, self.registry, wanted, truth, since)
             makers: dict[str, str] = {}
             for part in wanted:
-                self.reused += sum(key not in missing for key in part.keys)
                 for block in self._blocks(part):
                     planned += self._plan_block(part, block, truth, missing, makers)
+            self.reused += sum(key not in makers for part in wanted for key in part.keys)
         # One member of everything first, so that an early leaderboard compares like with like.
         return sorted(
             planned, key=lambda p: (not p.cell.oracle, p.cell.size * (min(p.members) + 1))

@@ -107,6 +107,7 @@ def score_member(
         own = read_done(store, cell.prediction_key(folder, member))
         truth_key = None if truth is None else truth.prediction_key(folder, 0)
         exact = store.read(truth_key) if truth_key and is_done(store, truth_key) else None
+        inputs["truth"] = inputs["truth"] if exact else None
         task = registry.task(cell.task)
 
         def predictions() -> list[Prediction | None]:

@@ -3,6 +3,7 @@
 import csv
 import hashlib
 import io
+import json
 import os
 import random
 import re
@@ -24,6 +25,8 @@ from bench.errors import BudgetExceeded, NonFiniteError, PluginError, StoreError
 from bench.leaderboard import FORMATS, Results, build
 from bench.leaderboard.status import status_lines
 from bench.stages.cells import make_cell
+from bench.stages.execute import _record_failure
+from bench.stages.executor import Outcome
 from bench.stages.preset import Preset
 from bench.stages.registry import Registry
 from bench.stages.rescore import plan_scores
@@ -226,6 +229,53 @@ def test_an_ensemble_of_fits_without_weights_trains_them_again(tmp_path, simple)
     }
     assert [line.split()[-1] for line in fitted(simple)] == ["0", "1", "0", "1"]
     assert benchmark(root, [simple], **wanted).planned == []
+
+
+def test_fits_without_weights_are_trained_for_what_calibrates_them(tmp_path, simple):
+    root = tmp_path / "results"
+    calibrated = "calibrated(lre:unnormalised)"
+    wanted = {"methods": (calibrated, f"ensemble({calibrated},2)")}
+    run = benchmark(root, [simple], **wanted)
+    inline(run)
+    pruned(root)
+    (ensemble,) = [cell for cell in run.cells if cell.size == 2]
+    (root / f"{ensemble.fit_key(0)}.json").unlink()
+    again = benchmark(root, [simple], **wanted)
+    kinds = [p.job.function.__name__ for p in again.planned]
+    assert sorted(kinds) == ["average"] + ["calibrate_fits"] * 2 + ["fit"] * 2
+    assert set(inline(again).values()) == {"done"}
+    assert benchmark(root, [simple], **wanted).planned == []
+
+
+def test_scores_do_not_lose_the_truth(tmp_path, simple):
+    root = tmp_path / "results"
+    run = benchmark(root, [simple])
+    inline(run)
+    exact = next(cell for cell in run.cells if cell.oracle)
+    shutil.rmtree(root / "predictions" / exact.folder)
+    assert [p.cell.oracle for p in plan_scores(Store.open(root), Registry([simple]))] == []
+    assert benchmark(root, [simple]).planned == []
+    member = next((root / "predictions").rglob("*independent*/member-000.safetensors"))
+    member.write_bytes(b"")
+    kinds = inline(benchmark(root, [simple]))
+    assert sorted(key.split()[0] for key in kinds) == ["predict"] * 2 + ["score"] * 3
+    assert benchmark(root, [simple]).planned == []
+    kept = json.loads(next((root / "scores").rglob("simple*/indep*/member-000.json")).read_text())
+    assert kept["inputs"]["truth"] is not None
+    assert "overlap_M" not in kept["undefined"]
+
+
+def test_a_failed_training_leaves_the_record_that_scores_need(tmp_path, simple):
+    root = tmp_path / "results"
+    inline(benchmark(root, [simple]))
+    pruned(root)
+    wanted = {"methods": ("simple:default", "ensemble(simple:default,2)")}
+    fits = [p for p in benchmark(root, [simple], **wanted).planned if p.kind == "fit"]
+    for planned in fits:
+        failure = Outcome(planned.job.key, "failed", error="no luck", error_type="RuntimeError")
+        _record_failure(Store.open(root), planned, failure)
+    statuses = [Store.open(root).record(key)["status"] for p in fits for key in p.keys]
+    assert sorted(statuses) == ["done", "done", "failed"]  # the ensemble had none
 
 
 def test_which_scores_stand():
