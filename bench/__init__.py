@@ -1,9 +1,14 @@
 """nlbench: which neural likelihood surrogate should a scientist trust?"""
 
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from bench.report.load import load as load
+
+if not (Path(__file__).parent / "tasks").is_dir():
+    # Python was started in a checkout, where tasks/ and methods/ lie beside bench/.
+    __path__.append(str(Path(__file__).parents[1]))
 
 __version__ = "0.1.0"
 

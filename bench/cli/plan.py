@@ -34,7 +34,8 @@ def plan(
 ) -> None:
     """Say what a run will cost: events, floating-point operations, core-hours, GPU-hours.
 
-    Takes the arguments of `bench run`, counts what is missing of its results, and runs nothing.
+    Takes the arguments of `bench run`, counts what is missing of its results, says what cannot be
+    run here, and runs nothing.
     Times hold within a factor of two on machines like those that they were measured on.
     """
     from bench.stages.preset import read_preset
@@ -47,6 +48,8 @@ def plan(
     settings = read_preset(registry, preset, given)
     root = Path(out) if out else Path("results") / Path(preset).stem
     run = BenchmarkRun(registry, settings, Store.open(root), overwrite, scheduler)
+    for absent in dict.fromkeys(run.absent):
+        click.echo(f"n/a: {absent.task}, {absent.label}: {absent.reason}", err=True)
     if not run.planned:
         click.echo(f"nothing is missing in {root}")
         return

@@ -149,7 +149,14 @@ def _board(
     )
     reference = "" if kind == "heldout" else _rank(rows, scored, parameters, finite)
     rows.sort(key=lambda r: (not r.fit.oracle, _order(r), r.label))
-    absent = {a["label"]: a["reason"] for a in results.run.get("absent", []) if a["task"] == key[0]}
+    there = {
+        row.fit.label for row in rows
+    }  # from an earlier run, on a machine that had what it needs
+    absent = {
+        a["label"]: a["reason"]
+        for a in results.run.get("absent", [])
+        if a["task"] == key[0] and a["label"] not in there
+    }
     return Leaderboard(
         *key,
         plan["plan"],

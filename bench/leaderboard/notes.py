@@ -44,7 +44,13 @@ def notes(board: Leaderboard, brief: bool = False) -> list[str]:
         )
     if board.plan["kind"] == "independent":
         out.append("Rank: the interval of ranks that 95 % simultaneous comparisons allow.")
+    if board.plan["kind"] != "heldout":
+        out.append(
+            "A difference in coverage is established where its 95 % interval, widened for the "
+            "number of methods and parameters (Bonferroni), excludes 0."
+        )
     out += _finite(board)
+    out += _fewer(board)
     if any(r.members == 1 and not r.fit.oracle for r in board.rows):
         out.append("With n = 1 errors hold for that one training set only.")
     if board.training_data == "fresh" and any(size(r.fit.identity) > 1 for r in board.rows):
@@ -91,6 +97,14 @@ def _ended_worse(curve: Mapping[str, Any]) -> bool:
     if len(losses) < 2 or losses[0] is None:
         return False
     return losses[-1] is None or bool(losses[-1] > losses[0])
+
+
+def _fewer(board: Leaderboard) -> list[str]:
+    """Who has fewer members than others, because a run is not at its end or some failed."""
+    trained = [r for r in board.rows if not r.fit.oracle and size(r.fit.identity) == 1]
+    most = max((r.members for r in trained), default=0)
+    fewer = [f"{r.label} {r.members}" for r in trained if 0 < r.members < most]
+    return [f"Members: {', '.join(fewer)}, where others have {most}."] if fewer else []
 
 
 def _finite(board: Leaderboard) -> list[str]:

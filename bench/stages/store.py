@@ -86,12 +86,14 @@ class Store:
     def write(
         self, key: str, record: Mapping[str, Any], arrays: Mapping[str, NDArray[Any]] | None = None
     ) -> None:
-        """Writes an entry; what was there is replaced.
+        """Writes an entry; what was there is replaced, and left alone where it is the same.
 
         Raises:
             StoreError: if the disk refuses, or it is too large to be read again.
         """
         body = {**record, "key": key}
+        if not arrays and canonical_json(self.record(key)) == canonical_json(dict(record)):
+            return
         if arrays:
             payload = save_arrays({k: np.ascontiguousarray(v) for k, v in arrays.items()})
             body["arrays_sha256"] = hashlib.sha256(payload).hexdigest()

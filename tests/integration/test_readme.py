@@ -1,6 +1,8 @@
 """What the README says works as written."""
 
 import re
+import subprocess
+import sys
 import tomllib
 from pathlib import Path
 
@@ -25,6 +27,15 @@ def test_its_lists_are_the_registry(kind):
     assert result.exit_code == 0, result.output
     assert listed.group(1) == result.output
     assert len(result.output.splitlines()) == 2 + len(Registry().names(kind))
+
+
+def test_a_notebook_in_the_checkout_finds_tasks_and_methods():
+    """There `bench/` is what Python imports, wherever nlbench is installed."""
+    code = "import bench.methods.lre, bench.tasks.gaussians as found; print(found.__file__)"
+    made = subprocess.run(
+        [sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, timeout=100
+    )
+    assert made.stdout.strip() == str(ROOT / "tasks" / "gaussians.py"), made.stderr
 
 
 def test_commands_name_what_exists():

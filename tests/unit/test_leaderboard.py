@@ -152,6 +152,21 @@ def test_failed_members_are_said_and_left_out(folder, metrics):
         assert "broken" in form([board])
 
 
+def test_who_has_fewer_members_is_said(folder, metrics):
+    folder.fit("whole", 3, **scores(folder, 1.1))
+    folder.fit("begun", 2, **scores(folder, 1.2))
+    (board,) = folder.boards(metrics)
+    assert "Members: begun 2, where others have 3." in notes(board)
+
+
+def test_what_has_scores_is_not_absent(folder, metrics):
+    folder.fit("there", 2, **scores(folder, 1.1))
+    absent = [{"task": "t", "label": name, "reason": "no package"} for name in ("there", "gone")]
+    folder.store.write("run", {"command": [], "preset": {}, "cells": [], "absent": absent})
+    (board,) = folder.boards(metrics)
+    assert board.absent == {"gone": "no package"}
+
+
 @pytest.mark.parametrize(
     ("losses", "worse"),
     [

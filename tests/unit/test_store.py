@@ -300,3 +300,12 @@ def test_records_are_canonical(store):
     with pytest.raises(ValueError, match="Out of range float"):
         store.write("c", {"value": float("nan")})
     assert store.read("c") is None
+
+
+def test_the_same_record_is_left_alone(store):
+    store.write("a", {"x": [1, 2], "y": 0.1})
+    before = (store.root / "a.json").stat().st_mtime_ns
+    store.write("a", {"y": 0.1, "x": (1, 2)})
+    assert (store.root / "a.json").stat().st_mtime_ns == before
+    store.write("a", {"y": 0.2, "x": (1, 2)})
+    assert store.record("a") == {"x": [1, 2], "y": 0.2}
