@@ -134,7 +134,8 @@ def draw_features(frame: pd.DataFrame, axes: Axes, *, task: Task, panel: int = 0
             linestyles="-",
         )
     for element, axis in enumerate((axes.xaxis, axes.yaxis)):
-        values = frame[frame["element"] == element]["value"].quantile([0.003, 0.997])
+        each = frame[frame["element"] == element].groupby(["panel", "component"])["value"]
+        values = each.quantile([0.003, 0.997])  # of each, lest the contours of one are cut
         if scale:
             logarithmic(axis, values.to_numpy())
 
