@@ -100,12 +100,29 @@ def curves(points: pd.DataFrame, task: str, labels: list[str]) -> str:
     return table(["metric", "method", *(f"{b:,}" for b in budgets)], rows)
 
 
+def worse(points: pd.DataFrame) -> str:
+    """How often scores make a method worse by two errors of the difference, at equal budgets."""
+    rows = []
+    for size, (plain, other) in PAIRS.items():
+        keys = ["task", "metric", "budget"]
+        both = points[points.label == plain].merge(points[points.label == other], on=keys)
+        both = both[(both.members_x > 1) & (both.members_y > 1)]
+        gap = (both.value_y - both.value_x) / (both.error_x**2 + both.error_y**2) ** 0.5
+        beyond = both[gap > 2]
+        where = "; ".join(
+            f"{name(r.task, r.metric)} on `{r.task}` at {r.budget:,}" for r in beyond.itertuples()
+        )
+        rows.append([SIZES[size], str(len(both)), str(sum(gap < -2)), str(len(beyond)), where])
+    return table(["parameters", "comparisons", "better", "worse", "where"], rows)
+
+
 def main() -> None:
     """Prints every table."""
     found = pd.read_csv(STUDIES / "equivalence.csv", keep_default_na=False, na_values=["nan"])
     points = pd.read_csv(STUDIES / "equivalence-curves.csv")
     print("## Factors\n", factors(found), sep="\n")
     print("## By size\n", sizes(found), sep="\n")
+    print("## Better and worse by two errors\n", worse(points), sep="\n")
     for task in TASKS:
         chosen = points[points.task == task]
         for part in (["tuned", "adaptive", "scores"], ["3k", "10k"]):

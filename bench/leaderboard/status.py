@@ -12,7 +12,9 @@ def status_lines(results: Results) -> Iterator[str]:
     wanted = run.get("preset", {}).get("members", 0)
     if run:
         yield "last run: " + " ".join(run["command"])
-    for fit in sorted(results.fits, key=lambda f: (f.task, not f.oracle, f.label, f.folder)):
+    for fit in sorted(
+        results.fits, key=lambda f: (f.task, not f.oracle, f.label, f.identity["budget"], f.folder)
+    ):
         of_each = wanted // size(fit.identity) if fit.folder in run.get("cells", []) else 0
         members = 1 if fit.oracle else of_each
         of = f"/{members}" if members else ""
