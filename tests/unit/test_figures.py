@@ -39,6 +39,7 @@ from bench.report.figures import (  # noqa: E402
     draw_members,
     draw_times,
     draw_training,
+    equivalence,
     figures,
     looks,
     members,
@@ -523,6 +524,35 @@ def test_factors_that_budgets_end_before_are_open():
     assert [float(np.ravel(line.get_xdata())[0]) for line in marks] == [10.0, 3.0]
     assert len(marks) == 2  # what is not finite is not drawn
     assert len(axes.texts) == 1  # the arrow
+
+
+def test_panels_of_factors_share_rows_and_markers():
+    """A flow has no cross-entropy, and may be there at one budget alone."""
+    table = equivalence_table()
+    flow = table[~table["metric"].str.startswith("bce")].assign(
+        plain="dle:tuned", other="dle:scores", budget=10_000
+    )
+    studies = {"equivalence": pd.concat([flow, table], ignore_index=True)}
+    loaded = type("Loaded", (), {"studies": studies, "registry": REGISTRY})()
+    (figure,) = equivalence.figures(loaded, {})
+    canvas = drawn(figure)
+    first, second = canvas.axes[:2]
+    assert [ax.get_title(loc="left") or ax.get_title() for ax in (first, second)] == [
+        "tuned",
+        "dle:scores",
+    ]
+    labels = [label.get_text() for label in first.get_yticklabels()]
+    assert [label.partition(",")[0] for label in labels] == [
+        "score error",
+        "held-out BCE",
+        "MLE distance",
+    ]
+    rows = [
+        {round(float(np.ravel(line.get_ydata())[0])) for line in ax.lines if line.get_marker() == m}
+        for ax, m in ((first, "o"), (second, "s"))
+    ]
+    assert rows == [{0, 1}, {0}]
+    assert not any(line.get_marker() == "o" for line in second.lines)
 
 
 def test_bootstrap_coverage_and_formula():

@@ -29,7 +29,7 @@ from bench.report.figures.style import (
     styled,
 )
 from bench.report.load import Loaded
-from bench.studies.equivalence import NAME, Row, rows, shown
+from bench.studies.equivalence import METRICS, NAME, Row, rows, shown
 
 _WORDS = {
     "score_error": "score error",
@@ -41,7 +41,7 @@ _WORDS = {
 _MARKERS = "osD^vPX"
 _CLAIM = 10  # Shen & Kuusela (2026)
 _ARROW = "<-,head_length=0.2,head_width=0.12"
-_MOST = 4
+_MOST = 5
 
 
 @lru_cache(maxsize=1)
@@ -64,6 +64,8 @@ def draw_equivalence(
     colours: Mapping[str, Look] | None = None,
     *,
     names: Mapping[str, str] | None = None,
+    metrics: Sequence[str] = (),
+    budgets: Sequence[int] = (),
 ) -> None:
     """Draws factors with their intervals, a row for each metric; arrows where budgets end.
 
@@ -72,11 +74,13 @@ def draw_equivalence(
         axes: to draw on.
         colours: the looks of methods.
         names: how parameters are written.
+        metrics: the rows, from top to bottom; those of the frame where empty.
+        budgets: what markers stand for, in their order; those of the frame where empty.
     """
     dress(axes)
     look = (colours or looks(frame["other"]))[str(frame["other"].iloc[0])]
-    metrics = list(dict.fromkeys(frame["metric"]))
-    budgets = sorted(set(frame["budget"]))
+    metrics = list(metrics) or list(dict.fromkeys(frame["metric"]))
+    budgets = list(budgets) or sorted(set(frame["budget"]))
     finite: list[float] = [1.0, _CLAIM]
     step = 0.7 / max(len(budgets), 1)
     for row in each(frame):
@@ -134,15 +138,19 @@ def _figure(loaded: Loaded, colours: Mapping[str, Look], task: str, frame: pd.Da
     every = dict.fromkeys(zip(frame["plain"], frame["other"], strict=True))
     pairs = sorted(every, key=lambda pair: not same_configuration(pair))[:_MOST]
     known = dict(colours) | looks(set(frame["other"]) - set(colours))
-    budgets = sorted(set(frame["budget"]))
-    metrics = frame["metric"].nunique()
+    shown_pairs = [(frame["plain"] == plain) & (frame["other"] == other) for plain, other in pairs]
+    drawn = frame[np.any(shown_pairs, axis=0)]
+    budgets = sorted(set(drawn["budget"]))
+    metrics = sorted(
+        set(drawn["metric"]), key=lambda m: (METRICS.index(str(m).partition("/")[0]), m)
+    )
+    left_out = [other for plain, other in every if (plain, other) not in pairs]
 
     def draw(canvas: Canvas) -> None:
         line = panels(canvas, 1, len(pairs), sharey=True)[0]
-        for ax, (plain, other) in zip(line, pairs, strict=True):
-            one = frame[(frame["plain"] == plain) & (frame["other"] == other)]
-            draw_equivalence(one, ax, known, names=names)
-            ax.set_title(column((plain, other)))
+        for ax, pair, here in zip(line, pairs, shown_pairs, strict=True):
+            draw_equivalence(frame[here], ax, known, names=names, metrics=metrics, budgets=budgets)
+            ax.set_title(column(pair))
         shapes = {
             calls(b): Line2D([], [], color=INK, marker=_MARKERS[i % len(_MARKERS)], ms=4, ls="none")
             for i, b in enumerate(budgets)
@@ -163,9 +171,10 @@ def _figure(loaded: Loaded, colours: Mapping[str, Look], task: str, frame: pd.Da
             "scores reaches, with 95 % bootstrap intervals over training sets. Open markers with "
             "arrows: the budgets end before the factor is reached. Dashed: the factor of ten that "
             "Shen & Kuusela (2026) claim."
+            + (f" Not drawn: {', '.join(left_out)}." if left_out else "")
         ),
         alternative=_alternative(frame, pairs, names),
-        size=(PAGE, 0.75 + metrics * max(0.1 * len(budgets), 0.22)),
+        size=(PAGE, 0.75 + len(metrics) * max(0.1 * len(budgets), 0.22)),
         draw=laid_out(draw),
     )
 

@@ -135,7 +135,9 @@ def draw_features(frame: pd.DataFrame, axes: Axes, *, task: Task, panel: int = 0
         )
     for element, axis in enumerate((axes.xaxis, axes.yaxis)):
         each = frame[frame["element"] == element].groupby(["panel", "component"])["value"]
-        values = each.quantile([0.003, 0.997])  # of each, lest the contours of one are cut
+        values = each.quantile(
+            np.array([0.003, 0.997])
+        )  # of each, lest the contours of one are cut
         if scale:
             logarithmic(axis, values.to_numpy())
 

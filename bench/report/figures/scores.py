@@ -256,9 +256,13 @@ def _width(used: Sequence[Pair]) -> float:
 
 
 def column(pair: Pair) -> str:
-    """What a column is called: the configuration of the method with scores."""
+    """What a column is called: the configuration of the method with scores.
+
+    Where only the configuration tells the two apart, the method's name too.
+    """
     name, _, configuration = pair[1].partition(":")
-    return literal(configuration or name, 18)
+    alone = pair[0].partition(":")[0] != name and configuration
+    return literal(configuration if alone else pair[1], 18)
 
 
 def _named(title: str, name: str, names: Mapping[str, str]) -> str:
