@@ -32,7 +32,8 @@ def test_its_lists_are_the_registry(kind):
 def test_a_notebook_in_the_checkout_finds_tasks_and_methods():
     """There `bench/` is what Python imports, wherever nlbench is installed."""
     code = "import bench.methods.lre, bench.tasks.gaussians as found; print(found.__file__)"
-    code = f"import sys; sys.path.insert(0, {str(ROOT)!r}); {code}"  # which some environments leave out
+    # Some environments leave the working directory out of the path.
+    code = f"import sys; sys.path.insert(0, {str(ROOT)!r}); {code}"
     made = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=100)
     assert made.stdout.strip() == str(ROOT / "tasks" / "gaussians.py"), made.stderr
 
