@@ -79,6 +79,7 @@ def lacking(
             inputs = score_inputs(store, registry, cell, truth, member, plan.kind, folder)
             record = store.record(scores) or {}
             stale = not there(scores) or not stand(record, inputs)
+            # Scored without the truth, which this run has or makes.
             stale = stale or (truth is not None and record["inputs"].get("truth") is None)
             if stale:
                 found.add(scores)

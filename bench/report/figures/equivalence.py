@@ -138,8 +138,8 @@ def _figure(loaded: Loaded, colours: Mapping[str, Look], task: str, frame: pd.Da
     every = dict.fromkeys(zip(frame["plain"], frame["other"], strict=True))
     pairs = sorted(every, key=lambda pair: not same_configuration(pair))[:_MOST]
     known = dict(colours) | looks(set(frame["other"]) - set(colours))
-    shown_pairs = [(frame["plain"] == plain) & (frame["other"] == other) for plain, other in pairs]
-    drawn = frame[np.any(shown_pairs, axis=0)]
+    of_pairs = [(frame["plain"] == plain) & (frame["other"] == other) for plain, other in pairs]
+    drawn = frame[np.any(of_pairs, axis=0)]
     budgets = sorted(set(drawn["budget"]))
     metrics = sorted(
         set(drawn["metric"]), key=lambda m: (METRICS.index(str(m).partition("/")[0]), m)
@@ -148,7 +148,7 @@ def _figure(loaded: Loaded, colours: Mapping[str, Look], task: str, frame: pd.Da
 
     def draw(canvas: Canvas) -> None:
         line = panels(canvas, 1, len(pairs), sharey=True)[0]
-        for ax, pair, here in zip(line, pairs, shown_pairs, strict=True):
+        for ax, pair, here in zip(line, pairs, of_pairs, strict=True):
             draw_equivalence(frame[here], ax, known, names=names, metrics=metrics, budgets=budgets)
             ax.set_title(column(pair))
         shapes = {
@@ -169,8 +169,8 @@ def _figure(loaded: Loaded, colours: Mapping[str, Look], task: str, frame: pd.Da
         caption=(
             "How many times the simulations the method without scores needs for what the one with "
             "scores reaches, with 95 % bootstrap intervals over training sets. Open markers with "
-            "arrows: the budgets end before the factor is reached. Dashed: the factor of ten that "
-            "Shen & Kuusela (2026) claim."
+            "arrows: the factor is beyond the budgets without scores. Dashed: the factor of ten "
+            "that Shen & Kuusela (2026) claim."
             + (f" Not drawn: {', '.join(left_out)}." if left_out else "")
         ),
         alternative=_alternative(frame, pairs, names),
