@@ -172,8 +172,7 @@ def leaderboard(
 ) -> None:
     """Print the leaderboards of a results folder."""
     from bench.leaderboard import FORMATS, Results
-    from bench.stages.registry import Registry, unknown
-    from bench.stages.selection import select
+    from bench.stages.registry import Registry, select, unknown
 
     if form not in FORMATS:
         raise UsageError(unknown("format", form, list(FORMATS)))

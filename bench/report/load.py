@@ -14,8 +14,8 @@ from bench.leaderboard import Leaderboard, Results, Row, build
 from bench.leaderboard.results import Fit
 from bench.report import frames, predictions
 from bench.report.folders import Folders, open_folders
-from bench.stages.registry import Registry
-from bench.stages.selection import Wanted, select
+from bench.stages.registry import Registry, select
+from bench.stages.selection import Wanted
 from bench.studies import equivalence
 
 

@@ -6,6 +6,7 @@ reason and breaks nothing else.
 """
 
 import difflib
+import fnmatch
 import hashlib
 import importlib.util
 import inspect
@@ -103,7 +104,24 @@ class Registry:
         try:
             return self._items[kind][name]
         except KeyError:
-            raise UsageError(unknown(kind[:-1], name, self.names(kind))) from None
+            message = unknown(kind[:-1], name, self.names(kind))
+            raise UsageError(message + self._not_loaded()) from None
+
+    def select(self, kind: Kind, patterns: Sequence[str]) -> list[str]:
+        """Names of a kind that match any pattern, sorted.
+
+        Raises:
+            UsageError: if a pattern matches nothing.
+        """
+        try:
+            return select(patterns, self.names(kind), kind[:-1])
+        except UsageError as error:
+            raise UsageError(f"{error}{self._not_loaded()}") from None
+
+    def _not_loaded(self) -> str:
+        """What a name that is not here may be in."""
+        failed = [item for item in self.failures.items() if item[0].startswith("plugin ")]
+        return "".join(f"; not loaded: {what}: {why}" for what, why in failed)
 
     def get(self, kind: Kind, name: str) -> Any:
         """Imports an object and checks it against its contract.
@@ -157,6 +175,18 @@ def unknown(what: str, name: str, known: Sequence[str]) -> str:
     hint = f"did you mean {' or '.join(near)}?" if near else f"known: {', '.join(known) or 'none'}"
     shown = name if len(name) <= 60 else f"{name[:57]}..."
     return f"unknown {what} {shown!r}; {hint}"
+
+
+def select(patterns: Sequence[str], names: Sequence[str], what: str) -> list[str]:
+    """Names that match any pattern, in the order of `names`.
+
+    Raises:
+        UsageError: if a pattern matches nothing.
+    """
+    for pattern in patterns:
+        if not fnmatch.filter(names, pattern):
+            raise UsageError(unknown(what, pattern, names))
+    return [n for n in names if any(fnmatch.fnmatchcase(n, p) for p in patterns)]
 
 
 def _entry_item(kind: Kind, point: EntryPoint) -> Item:

@@ -12,7 +12,7 @@ from bench.numerics.calibration import CalibrationKind
 from bench.stages.cells import DEFAULT_CALIBRATION, Absent, Cell, label, make_cell
 from bench.stages.check import blamed_on
 from bench.stages.preset import Preset
-from bench.stages.registry import Registry, unknown
+from bench.stages.registry import Registry, select
 
 _CALIBRATED = re.compile(r"calibrated\(\s*([^\s,()]+)\s*(?:,\s*(\w+)\s*)?\)")
 _ENSEMBLE = re.compile(r"ensemble\(\s*([^\s,()]+|calibrated\([^()]*\))\s*,\s*(\d{1,4})\s*\)")
@@ -75,22 +75,10 @@ class Wanted:
         )
 
 
-def select(patterns: Sequence[str], names: Sequence[str], what: str) -> list[str]:
-    """Names that match any pattern, in the order of `names`.
-
-    Raises:
-        UsageError: if a pattern matches nothing.
-    """
-    for pattern in patterns:
-        if not fnmatch.filter(names, pattern):
-            raise UsageError(unknown(what, pattern, names))
-    return [n for n in names if any(fnmatch.fnmatchcase(n, p) for p in patterns)]
-
-
 def select_tasks(registry: Registry, preset: Preset) -> tuple[list[Task], list[Absent]]:
     """Tasks that a preset names; what does not load or cannot run is absent, with its reason."""
     tasks, absent = [], []
-    for name in select(preset.tasks, registry.names("tasks"), "task"):
+    for name in registry.select("tasks", preset.tasks):
         try:
             task = registry.task(name)
             with blamed_on(f"task {name!r} from {registry.item('tasks', name).place}"):
@@ -168,7 +156,7 @@ def _why_not(cell: Cell, task: Task, preset: Preset) -> str:
 
 def _check(registry: Registry, wanted: Wanted) -> None:
     """Refuses a pattern that matches nothing, with near matches."""
-    matched = select([wanted.method], registry.names("methods"), "method")
+    matched = registry.select("methods", [wanted.method])
     if wanted.configuration is None:
         return
     labels = []

@@ -24,7 +24,6 @@ from bench.stages.executor import Job, Outcome
 from bench.stages.predict import EVALUATION, evaluate, load
 from bench.stages.registry import Registry
 from bench.stages.score import score
-from bench.stages.selection import select
 from bench.stages.store import SCHEMA, Store
 from bench.stages.workers import Workers
 from bench.studies.expected import MULTINOMIAL, exact, expected, stratified_shares
@@ -91,7 +90,7 @@ def choose(registry: Registry, patterns: Sequence[str]) -> tuple[list[Task], dic
         UsageError: if a pattern matches nothing, or no task is left.
     """
     tasks, skipped = [], {}
-    for name in select(patterns, registry.names("tasks"), "task"):
+    for name in registry.select("tasks", patterns):
         try:
             task = registry.task(name)
             task.check()

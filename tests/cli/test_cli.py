@@ -255,6 +255,17 @@ def test_a_plugin_that_fails_is_listed(command, tmp_path):
     assert "chatter" not in out
 
 
+def test_a_name_that_is_not_known_may_be_in_a_plugin_that_does_not_load(fails, tmp_path):
+    plugin = tmp_path / "mine.py"
+    plugin.write_text("import no_such_module")
+    why = f"; not loaded: plugin {plugin}: ModuleNotFoundError: No module named 'no_such_module'"
+    for option, what in (("--method", "method"), ("--task", "task")):
+        status, err = fails("run", "smoke", "--plugin", plugin, option, "mine")
+        assert status == 2
+        assert err.startswith(f"unknown {what} 'mine'; known: ")
+        assert err.endswith(why)
+
+
 # A run
 
 
