@@ -88,12 +88,14 @@ def run(
     if not benchmark.tasks:
         raise BenchError("no task is left to run")
     count = workers or os.cpu_count() or 1
+    seconds = None
     if not quiet or scheduler:
         found = benchmark.estimate()
+        seconds = found.own
         if not quiet and found.duration(count) > LONG:
             for line in lines(found, count, benchmark.device):
                 click.echo(line, err=True)
-    with Progress(benchmark.planned, quiet) as progress:
+    with Progress(benchmark.planned, quiet, seconds) as progress:
         report = benchmark.execute(count, progress.on_event, progress.on_outcome)
     benchmark.record(_command(), report.absent)
     _echo_broken(report.absent)

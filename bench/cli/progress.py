@@ -2,7 +2,8 @@
 
 import sys
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from statistics import fmean
 from types import TracebackType
 
 from rich.console import Console
@@ -19,7 +20,6 @@ from bench.stages.execute import Planned, reason
 from bench.stages.executor import Event, Outcome
 
 _LINE_EVERY = 10.0  # seconds between two lines where there is no terminal
-_WEIGHT = {"fit": 6.0, "predict": 6.0, "score": 0.2}
 
 
 class Progress:
@@ -28,13 +28,18 @@ class Progress:
     Args:
         planned: the jobs.
         quiet: show nothing.
+        seconds: how long each job may take, by key; others count as the mean of these.
     """
 
-    def __init__(self, planned: Sequence[Planned], quiet: bool) -> None:
+    def __init__(
+        self, planned: Sequence[Planned], quiet: bool, seconds: Mapping[str, float] | None = None
+    ) -> None:
         self._by_key = {p.job.key: p for p in planned}
         self._total = len(planned)
         self._count = 0
         self._weight = 0.0
+        self._seconds = dict(seconds or {})
+        self._mean = fmean(self._seconds.values()) if self._seconds else 1.0
         self._weights = sum(self._weigh(p) for p in planned)
         self._begin = self._last = time.monotonic()
         self._quiet = quiet
@@ -126,10 +131,8 @@ class Progress:
                     + ("" if failed else f"; {outcome.status}: {planned.kind} of {name}")
                 )
 
-    @staticmethod
-    def _weigh(planned: Planned) -> float:
-        cheap = 0.1 if planned.cell.oracle and planned.kind == "fit" else 1.0
-        return _WEIGHT[planned.kind] * cheap * len(planned.members)
+    def _weigh(self, planned: Planned) -> float:
+        return self._seconds.get(planned.job.key, self._mean)
 
     def _line(self, text: str) -> None:
         if self._bars is not None:
