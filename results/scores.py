@@ -5,6 +5,7 @@
 curves behind them, mean ± standard error over networks.
 """
 
+from fnmatch import fnmatchcase
 from pathlib import Path
 
 import pandas as pd
@@ -22,6 +23,16 @@ NAMES = {
     "interval_score": "interval score",
 }
 PAIRS = {size: (f"nler:{size}", f"nler-sa:{size}") for size in ("3k", "10k", "tuned")}
+SHOWN = {
+    "sis": ("score_error/*", "bce/*", "likelihood_ratio_error/", "interval_score/lambda"),
+    "gp": ("score_error/*", "bce/*", "likelihood_ratio_error/", "interval_score/length"),
+    "student-t": ("score_error/*", "bce/*", "likelihood_ratio_error/", "interval_score/nu"),
+    "gaussians-near": (
+        *("score_error/signal.*", "bce/signal"),
+        *("likelihood_ratio_error/", "interval_score/z"),
+    ),
+}
+"""By task, patterns of the metrics whose values the page shows."""
 SIZES = {"3k": "3,000", "10k": "10,000", "tuned": "30,000"}
 
 
@@ -81,29 +92,66 @@ def sizes(found: pd.DataFrame) -> str:
     return table(["task", "metric", "parameters", *(f"{b:,}" for b in budgets)], rows)
 
 
-def curves(points: pd.DataFrame, task: str, labels: list[str]) -> str:
+def value(point: pd.Series) -> str:
+    """Mean ± standard error, and the number of networks where it is not five."""
+    shown = f"{point.value:.3g} ± {point.error:.1g}" if point.members > 1 else f"{point.value:.3g}"
+    return shown if point.members == 5 else f"{shown} ({point.members})"
+
+
+def values(points: pd.DataFrame, column: str, wanted: list) -> list[str]:
+    """Values in the order that is wanted; a dash where there is none."""
+    by = {point[column]: value(point) for _, point in points.iterrows()}
+    return [by.get(key, "–") for key in wanted]
+
+
+def shown_metrics(points: pd.DataFrame, task: str) -> list[str]:
+    """The metrics of a task whose values the page shows, in its order."""
+    known = points[points.task == task].metric.unique()
+    return [m for pattern in SHOWN[task] for m in known if fnmatchcase(m, pattern)]
+
+
+def curves(points: pd.DataFrame, task: str) -> str:
     """Learning curves of a task, in each metric's own units."""
+    labels = ["nler:tuned", "nler-sa:tuned", "nler-sa:adaptive"]
     points = points[(points.task == task) & points.label.isin(labels)]
     budgets = sorted(points.budget.unique())
     rows = []
-    for metric in points.metric.unique():
+    for metric in shown_metrics(points, task):
         for label in labels:
-            here = points[(points.metric == metric) & (points.label == label)].set_index("budget")
-            if len(here):
-                each = [
-                    f"{here.value[b]:.3g} ± {here.error[b]:.1g} ({here.members[b]})"
-                    if b in here.index
-                    else "–"
-                    for b in budgets
-                ]
-                rows.append([name(task, metric), f"`{label}`", *each])
+            here = points[(points.metric == metric) & (points.label == label)]
+            rows.append([name(task, metric), f"`{label}`", *values(here, "budget", budgets)])
     return table(["metric", "method", *(f"{b:,}" for b in budgets)], rows)
+
+
+def noise(points: pd.DataFrame, budget: int = 3000) -> str:
+    """What noise on the scores does."""
+    labels = {
+        "nler-sa:tuned": "exact scores",
+        "nler-sa:noise-0.01": "1 %",
+        "nler-sa:noise-0.1": "10 %",
+        "nler-sa:noise-0.5": "50 %",
+        "nler:tuned": "no scores",
+    }
+    rows = []
+    for task in TASKS:
+        for metric in shown_metrics(points, task):
+            here = points[
+                (points.budget == budget) & (points.task == task) & (points.metric == metric)
+            ]
+            rows.append([f"`{task}`", name(task, metric), *values(here, "label", list(labels))])
+    return table(["task", "metric", *labels.values()], rows)
 
 
 def worse(points: pd.DataFrame) -> str:
     """How often scores make a method worse by two errors of the difference, at equal budgets."""
     rows = []
-    for size, (plain, other) in PAIRS.items():
+    pairs = {
+        **{f"`nler-sa`, {SIZES[size]} parameters": pair for size, pair in PAIRS.items()},
+        "`nler-sa:adaptive`, 30,000 parameters": ("nler:tuned", "nler-sa:adaptive"),
+        "`lre:scores`": ("lre:tuned", "lre:scores"),
+        "`dle:scores`": ("dle:tuned", "dle:scores"),
+    }
+    for what, (plain, other) in pairs.items():
         keys = ["task", "metric", "budget"]
         both = points[points.label == plain].merge(points[points.label == other], on=keys)
         both = both[(both.members_x > 1) & (both.members_y > 1)]
@@ -112,8 +160,8 @@ def worse(points: pd.DataFrame) -> str:
         where = "; ".join(
             f"{name(r.task, r.metric)} on `{r.task}` at {r.budget:,}" for r in beyond.itertuples()
         )
-        rows.append([SIZES[size], str(len(both)), str(sum(gap < -2)), str(len(beyond)), where])
-    return table(["parameters", "comparisons", "better", "worse", "where"], rows)
+        rows.append([what, str(len(both)), str(sum(gap < -2)), str(len(beyond)), where])
+    return table(["method", "comparisons", "better", "worse", "where"], rows)
 
 
 def main() -> None:
@@ -124,12 +172,8 @@ def main() -> None:
     print("## By size\n", sizes(found), sep="\n")
     print("## Better and worse by two errors\n", worse(points), sep="\n")
     for task in TASKS:
-        chosen = points[points.task == task]
-        for part in (["tuned", "adaptive", "scores"], ["3k", "10k"]):
-            known = sorted(chosen.label.unique(), key=lambda x: ("-sa" in x, x))
-            labels = [x for x in known if x.partition(":")[2] in part]
-            if labels:
-                print(f"## {task}\n", curves(points, task, labels), sep="\n")
+        print(f"## {task}\n", curves(points, task), sep="\n")
+    print("## Noise\n", noise(points), sep="\n")
 
 
 if __name__ == "__main__":
