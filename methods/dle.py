@@ -35,6 +35,7 @@ from bench.numerics.counting import ENCODERS, SPLINES, SPLINES_GPU, operations
 from bench.numerics.flows import FlowShape, ZukoFlow
 from bench.numerics.networks import Activation, evaluation_rows
 from bench.numerics.scores import (
+    LIGHT,
     Augmentation,
     ScoreTerms,
     need_scores,
@@ -110,6 +111,7 @@ class DLE(ComponentMethod):
     configurations: ClassVar[Mapping[str, Mapping[str, Any]]] = {
         "tuned": {},
         "scores": {"scores": {}},
+        "scores-light": {"scores": LIGHT},
         # The paper's flows see its component simulations alone: half of what its classifiers cost.
         "published": {
             "budget_share": 0.5,

@@ -34,6 +34,7 @@ from bench.numerics.networks import Activation, evaluation_rows
 from bench.numerics.normaliser import NODES, Normaliser
 from bench.numerics.ratio import RatioNetwork, flat
 from bench.numerics.scores import (
+    LIGHT,
     Augmentation,
     ScoreTerms,
     need_scores,
@@ -103,6 +104,7 @@ class LRE(ComponentMethod):
         },
         "unnormalised": {"normalise": False},
         "scores": {"scores": {}},
+        "scores-light": {"scores": LIGHT},
     }
     search: ClassVar[Mapping[str, Sequence[Any]]] = {
         "activation": ("relu", "silu"),

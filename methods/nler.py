@@ -31,6 +31,7 @@ from bench.numerics.encoders import encoder_of
 from bench.numerics.normaliser import Normaliser
 from bench.numerics.ratio import RatioNetwork, flat
 from bench.numerics.scores import (
+    LIGHT,
     Augmentation,
     ScoreTerms,
     need_scores,
@@ -212,6 +213,7 @@ class NLERSA(NLER):
     citation = "Shen & Kuusela (2026), arXiv:2605.12118"
     configurations: ClassVar[Mapping[str, Mapping[str, Any]]] = {
         "tuned": {"scores": {}},
+        "light": {"scores": LIGHT},
         "10k": {"scores": {}, "width": 8},
         "3k": {"scores": {}, "width": 4},
         "adaptive": {"scores": ADAPTIVE},

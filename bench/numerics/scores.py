@@ -46,6 +46,10 @@ class ScoreTerms(Settings):
         return self.weights == "fixed"
 
 
+LIGHT = {"weight": 0.03}
+"""A tenth of the weight that is the default, for where that one spoils what it augments."""
+
+
 def need_scores(task: Task) -> None:
     """Refuses tasks without scores.
 

@@ -68,7 +68,7 @@ def pairs(frame: pd.DataFrame) -> list[Pair]:
     """Labels of methods without and with scores, at the same network: from small to large.
 
     `NAME-sa` is set against `NAME` in the same configuration, or against "tuned" where there is
-    none, and a configuration "scores" against "tuned".
+    none, and a configuration "scores…" against "tuned".
     """
     known = frame.drop_duplicates("label")
     known = known[known["ensemble"] == 0]
@@ -78,7 +78,7 @@ def pairs(frame: pd.DataFrame) -> list[Pair]:
         if method.endswith("-sa"):
             name = method.removesuffix("-sa")
             plain = by_parts.get((name, configuration), by_parts.get((name, "tuned")))
-        elif configuration == "scores":
+        elif configuration.startswith("scores"):
             plain = by_parts.get((method, "tuned"))
         else:
             continue
