@@ -493,10 +493,12 @@ def test_arrows_lead_from_without_scores_to_with():
 
 
 def test_scores_of_other_names_are_paired_with_the_same_network():
-    labels = ["a-sa:3k", "a:3k", "a:tuned", "a-sa:fixed", "lre:scores", "lre:tuned", "b-sa:tuned"]
+    labels = ["a-sa:3k", "a:3k", "a:tuned", "a-sa:fixed", "b-sa:tuned"]
+    labels += ["lre:scores", "lre:tuned", "lre:scores-light"]
     frame = pd.DataFrame([keys(x) | {"quantity": "x", "value": 1.0} for x in labels])
     assert scores.pairs(frame) == [
-        *(("a:3k", "a-sa:3k"), ("a:tuned", "a-sa:fixed"), ("lre:tuned", "lre:scores"))
+        *(("a:3k", "a-sa:3k"), ("a:tuned", "a-sa:fixed")),
+        *(("lre:tuned", "lre:scores"), ("lre:tuned", "lre:scores-light")),
     ]
 
 
