@@ -10,6 +10,7 @@ from pathlib import Path
 
 import pandas as pd
 
+from bench.leaderboard.columns import parenthesised
 from bench.studies.equivalence import Row, shown
 
 STUDIES = Path(__file__).parent / "studies"
@@ -92,15 +93,9 @@ def sizes(found: pd.DataFrame) -> str:
     return table(["task", "metric", "parameters", *(f"{b:,}" for b in budgets)], rows)
 
 
-def value(point: pd.Series) -> str:
-    """Mean ± standard error, and the number of networks where it is not five."""
-    shown = f"{point.value:.3g} ± {point.error:.1g}" if point.members > 1 else f"{point.value:.3g}"
-    return shown if point.members == 5 else f"{shown} ({point.members})"
-
-
 def values(points: pd.DataFrame, column: str, wanted: list) -> list[str]:
     """Values in the order that is wanted; a dash where there is none."""
-    by = {point[column]: value(point) for _, point in points.iterrows()}
+    by = {p[column]: parenthesised(p.value, p.error) for _, p in points.iterrows()}
     return [by.get(key, "–") for key in wanted]
 
 
@@ -112,7 +107,7 @@ def shown_metrics(points: pd.DataFrame, task: str) -> list[str]:
 
 def curves(points: pd.DataFrame, task: str) -> str:
     """Learning curves of a task, in each metric's own units."""
-    labels = ["nler:tuned", "nler-sa:tuned", "nler-sa:adaptive"]
+    labels = ["nler:tuned", "nler-sa:tuned", "nler-sa:light", "nler-sa:adaptive"]
     points = points[(points.task == task) & points.label.isin(labels)]
     budgets = sorted(points.budget.unique())
     rows = []
@@ -147,9 +142,14 @@ def worse(points: pd.DataFrame) -> str:
     rows = []
     pairs = {
         **{f"`nler-sa`, {SIZES[size]} parameters": pair for size, pair in PAIRS.items()},
-        "`nler-sa:adaptive`, 30,000 parameters": ("nler:tuned", "nler-sa:adaptive"),
+        "`nler-sa:light`": ("nler:tuned", "nler-sa:light"),
+        "`nler-sa:adaptive`": ("nler:tuned", "nler-sa:adaptive"),
+        "`nler-sa:10k-adaptive`": ("nler:10k", "nler-sa:10k-adaptive"),
+        "`nler-sa:3k-adaptive`": ("nler:3k", "nler-sa:3k-adaptive"),
         "`lre:scores`": ("lre:tuned", "lre:scores"),
+        "`lre:scores-light`": ("lre:tuned", "lre:scores-light"),
         "`dle:scores`": ("dle:tuned", "dle:scores"),
+        "`dle:scores-light`": ("dle:tuned", "dle:scores-light"),
     }
     for what, (plain, other) in pairs.items():
         keys = ["task", "metric", "budget"]

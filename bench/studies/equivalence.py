@@ -7,13 +7,14 @@ metric, at the same network (Shen & Kuusela 2026 claim ten). A method is compare
 
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass
-from math import isnan, nan
+from math import nan
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from bench.errors import UsageError
+from bench.leaderboard.columns import parenthesised
 from bench.leaderboard.render import csv_of
 from bench.leaderboard.results import Fit, Results
 from bench.numerics.equivalence import factor
@@ -194,7 +195,7 @@ def shown(row: Row) -> str:
     """A factor with its interval, "> 10" where the budgets end before it is reached."""
 
     def number(value: float) -> str:
-        return "0" if value == 0 else "∞" if np.isinf(value) else f"{value:.2g}"
+        return "∞" if np.isinf(value) else f"{float(f'{value:.2g}'):g}"  # 100, not 1e+02
 
     if np.isnan(row.value):
         return "n/a (not finite)"
@@ -237,7 +238,7 @@ def learning_curves(points: Sequence[Point]) -> str:
         ]
         for metric, plan, label in dict.fromkeys((p.metric, p.plan, p.label) for p in chosen):
             cells = {
-                p.budget: f"{p.value:.3g}" + ("" if isnan(p.error) else f" ± {p.error:.1g}")
+                p.budget: parenthesised(p.value, p.error)
                 for p in chosen
                 if (p.metric, p.plan, p.label) == (metric, plan, label)
             }

@@ -148,7 +148,7 @@ def test_study_of_stored_scores(tmp_path: Path, kinds: list[Any]) -> None:
     assert first.value == pytest.approx(0.005 * 1.01)
     assert first.error == pytest.approx(0.005 * 0.01 / 3**0.5)
     shown = study.learning_curves(points)
-    assert "| score_error/field.length | nler-sa:3k | 0.00505 ± 3e-05 |" in shown
+    assert "| score_error/field.length | nler-sa:3k | 0.005050(29) |" in shown
     assert [r.budget for r in found] == [1000, 3000, 10_000, 30_000]
     assert {r.metric for r in found} == {"score_error/field.length"}
     for row in found[:2]:
