@@ -99,6 +99,18 @@ def values(points: pd.DataFrame, column: str, wanted: list) -> list[str]:
     return [by.get(key, "–") for key in wanted]
 
 
+def families(found: pd.DataFrame, budget: int = 10_000) -> str:
+    """Factors of standard classifiers, by the weight of scores."""
+    others = ("lre:scores", "lre:scores-light")
+    rows = []
+    for task in ("sis", "gp", "student-t"):
+        here = found[(found.task == task) & found.other.isin(others) & (found.budget == budget)]
+        for metric in here.metric.unique():
+            each = [factor(here, metric=metric, other=other) for other in others]
+            rows.append([f"`{task}`", name(task, metric), *each])
+    return table(["task", "metric", *(f"`{other}`" for other in others)], rows)
+
+
 def shown_metrics(points: pd.DataFrame, task: str) -> list[str]:
     """The metrics of a task whose values the page shows, in its order."""
     known = points[points.task == task].metric.unique()
@@ -173,6 +185,7 @@ def main() -> None:
     print("## Better and worse by two errors\n", worse(points), sep="\n")
     for task in TASKS:
         print(f"## {task}\n", curves(points, task), sep="\n")
+    print("## Families\n", families(found), sep="\n")
     print("## Noise\n", noise(points), sep="\n")
 
 
