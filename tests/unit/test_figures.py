@@ -502,6 +502,16 @@ def test_scores_of_other_names_are_paired_with_the_same_network():
     ]
 
 
+def test_every_method_is_drawn_once_before_its_variants():
+    others = ["a-sa:3k", "a-sa:tuned", "a-sa:light", "b:scores", "b:scores-light", "c:scores"]
+    plain = ["a:3k", "a:tuned", "a:tuned", "b:tuned", "b:tuned", "c:tuned"]
+    every = list(zip(plain, others, strict=True))
+    placed = sorted(every, key=lambda pair: equivalence._place(pair, every))
+    assert [other for _, other in placed] == [
+        *("a-sa:3k", "a-sa:tuned", "b:scores", "c:scores", "b:scores-light", "a-sa:light")
+    ]
+
+
 def test_panels_that_share_an_axis_share_its_limits(shown):
     for name in ("scores-score-ratio-gaussians-near", "cost-gaussians-near"):
         first, *others = shown[name][1].axes

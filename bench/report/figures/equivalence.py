@@ -3,7 +3,7 @@
 import math
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict
-from functools import lru_cache
+from functools import lru_cache, partial
 from typing import Any
 
 import numpy as np
@@ -133,10 +133,17 @@ def figures(loaded: Loaded, colours: Mapping[str, Look]) -> Iterator[Figure]:
         yield _figure(loaded, colours, str(task), one)
 
 
+def _place(pair: tuple[str, str], every: Sequence[tuple[str, str]]) -> tuple[bool, int]:
+    """Networks of all sizes come first, then every method once, then what else it has."""
+    name = pair[1].partition(":")[0]
+    before = [other for _, other in every[: every.index(pair)]]
+    return not same_configuration(pair), sum(o.partition(":")[0] == name for o in before)
+
+
 def _figure(loaded: Loaded, colours: Mapping[str, Look], task: str, frame: pd.DataFrame) -> Figure:
     names = symbols(loaded.registry, task)
-    every = dict.fromkeys(zip(frame["plain"], frame["other"], strict=True))
-    pairs = sorted(every, key=lambda pair: not same_configuration(pair))[:_MOST]
+    every = list(dict.fromkeys(zip(frame["plain"], frame["other"], strict=True)))
+    pairs = sorted(every, key=partial(_place, every=every))[:_MOST]
     known = dict(colours) | looks(set(frame["other"]) - set(colours))
     of_pairs = [(frame["plain"] == plain) & (frame["other"] == other) for plain, other in pairs]
     drawn = frame[np.any(of_pairs, axis=0)]
