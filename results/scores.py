@@ -1,4 +1,4 @@
-"""Tables of docs/scores.md, as Markdown.
+"""Tables of docs/scores.md, as Markdown, and its figure.
 
 `python results/scores.py` reads what `bench study equivalence results/scores` wrote into
 `results/studies/`: data-equivalence factors by metric and by size of the network, and the learning
@@ -10,7 +10,10 @@ from pathlib import Path
 
 import pandas as pd
 
+import bench
 from bench.leaderboard.columns import parenthesised
+from bench.report.drawings import drawn
+from bench.report.figures import equivalence
 from bench.studies.equivalence import Row, shown
 
 STUDIES = Path(__file__).parent / "studies"
@@ -34,6 +37,7 @@ SHOWN = {
     ),
 }
 """By task, patterns of the metrics whose values the page shows."""
+DRAWN = ("nler:*", "nler-sa:tuned", "nler-sa:10k", "nler-sa:3k", "dle:*", "lre:*")
 SIZES = {"3k": "3,000", "10k": "10,000", "tuned": "30,000"}
 
 
@@ -176,10 +180,20 @@ def worse(points: pd.DataFrame) -> str:
     return table(["method", "comparisons", "better", "worse", "where"], rows)
 
 
+def draw(task: str) -> None:
+    """Draws the factors of a task as `bench report` does, without those of noisy scores."""
+    loaded = bench.load(STUDIES.parent / "scores", tasks=[task], methods=DRAWN)
+    (figure,) = equivalence.figures(loaded, {})
+    files = drawn(figure).files
+    for form in ("png", "svg"):
+        (STUDIES / f"equivalence-{task}.{form}").write_bytes(files[form])
+
+
 def main() -> None:
-    """Prints every table."""
+    """Prints every table and draws the figure."""
     found = pd.read_csv(STUDIES / "equivalence.csv", keep_default_na=False, na_values=["nan"])
     points = pd.read_csv(STUDIES / "equivalence-curves.csv")
+    draw("sis")
     print("## Factors\n", factors(found), sep="\n")
     print("## By size\n", sizes(found), sep="\n")
     print("## Better and worse by two errors\n", worse(points), sep="\n")
