@@ -1,7 +1,7 @@
 """DLE on nflows (Durkan et al. 2019, arXiv:1906.04032), which the first papers used.
 
-Its splines select by boolean masks, so members train one after another and nothing is compiled. In
-its autoregressive networks the parameters of the first feature's spline depend on nothing at all,
+Its splines check their inputs, so members train one after another and no step is recorded. In its
+autoregressive networks the parameters of the first feature's spline depend on nothing at all,
 not even on the context; it is the other blocks, in which the order is reversed, that condition it.
 """
 
@@ -28,9 +28,10 @@ class NflowsFlow(FlowShape):
         from nflows.transforms import (
             CompositeTransform,
             MaskedAffineAutoregressiveTransform,
-            MaskedPiecewiseRationalQuadraticAutoregressiveTransform,
             ReversePermutation,
         )
+
+        from .nflows_splines import SplineBlock
 
         options: dict[str, Any] = {
             "num_blocks": len(self.hidden) - 1,
@@ -45,9 +46,7 @@ class NflowsFlow(FlowShape):
                 blocks.append(MaskedAffineAutoregressiveTransform(*sizes, **options))
                 continue
             blocks.append(
-                MaskedPiecewiseRationalQuadraticAutoregressiveTransform(
-                    *sizes, num_bins=self.bins, tails="linear", tail_bound=5.0, **options
-                )
+                SplineBlock(*sizes, num_bins=self.bins, tails="linear", tail_bound=5.0, **options)
             )
         flow = Flow(CompositeTransform(blocks), StandardNormal([self.features]), self.embed())
         return _LogDensity(flow)

@@ -137,6 +137,7 @@ def test_flows(benchmark, training, batch, capsys):
     if not training:
         fastest = "compiled zuko"
         kinds[fastest] = (ZukoFlow, 1, {"compile_shape": batch})
+        kinds["compiled nflows"] = (NflowsFlow, 1, {"vectorise": False, "compile_shape": batch})
     rates = {}
 
     def step(flow, y, eta):

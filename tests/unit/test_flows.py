@@ -120,6 +120,31 @@ def test_the_first_feature_of_nflows_ignores_the_context() -> None:
     assert float(out[:, 1].std(0).max()) > 1e-4
 
 
+def test_splines_of_nflows_without_masks_are_nflows_own() -> None:
+    """Outputs, log-determinants, their gradients and the inverse, in the box and beyond it."""
+    from bench.methods.nflows_splines import SplineBlock
+    from nflows.transforms import MaskedPiecewiseRationalQuadraticAutoregressiveTransform
+
+    outcomes = []
+    for block in (SplineBlock, MaskedPiecewiseRationalQuadraticAutoregressiveTransform):
+        torch.manual_seed(5)
+        module = block(
+            2, 16, 3, num_bins=6, tails="linear", tail_bound=5.0, use_residual_blocks=False
+        )
+        with torch.no_grad():
+            for parameter in module.parameters():
+                parameter.mul_(3)
+        y = (4 * torch.randn(300, 2)).requires_grad_()
+        assert 30 < int((y.abs() > 5).any(1).sum()) < 270
+        context = torch.randn(300, 3)
+        z, log_determinant = module(y, context)
+        (z.sin().sum() + log_determinant.sum()).backward()
+        gradients = [y.grad, *(p.grad for p in module.parameters())]
+        outcomes.append([z, log_determinant, *module.inverse(y, context), *gradients])
+    for ours, theirs in zip(*outcomes, strict=True):
+        torch.testing.assert_close(ours, theirs, rtol=1e-6, atol=1e-6)
+
+
 def test_cosines_of_a_stationary_field_are_nearly_uncorrelated() -> None:
     """A rotation, lowest frequencies first; log-densities carry the units' Jacobian."""
     rotation = cosines(8, 8)

@@ -6,11 +6,12 @@ from functools import partial
 
 import pytest
 import torch
+from bench.methods.dle_nflows import NflowsFlow
 from torch import Tensor, nn
 
 from bench.contracts import Run
 from bench.numerics import stacks
-from bench.numerics.flows import ZukoFlow
+from bench.numerics.flows import FlowShape, ZukoFlow
 from bench.numerics.seeds import generator
 from bench.numerics.stacks import Stack
 from bench.numerics.training import Training, train
@@ -140,14 +141,14 @@ def test_what_cannot_be_compiled_runs_as_it_is(monkeypatch, when: str) -> None:
 
 
 @torch.no_grad()
-def test_compiling_for_real() -> None:
+@pytest.mark.parametrize("flow", [ZukoFlow, NflowsFlow])
+def test_compiling_for_real(flow: type[FlowShape]) -> None:
     """A spline flow by PyTorch's own compiler, where this machine has one; else it falls back."""
-    architecture = ZukoFlow(
-        2, 1, transforms=2, bins=8, hidden=(16,), embedding=8, activation="relu"
-    )
+    architecture = flow(2, 1, transforms=2, bins=8, hidden=(16,), embedding=8, activation="relu")
     generators = [torch.Generator().manual_seed(0)]
-    plain = Stack.create(architecture, generators).to(CPU, torch.float64)
-    fast = Stack(architecture, plain.state(), compile_shape=64).to(CPU, torch.float64)
+    options = {"vectorise": flow is ZukoFlow}
+    plain = Stack.create(architecture, generators, **options).to(CPU, torch.float64)
+    fast = Stack(architecture, plain.state(), compile_shape=64, **options).to(CPU, torch.float64)
     y = 3 * torch.randn(1, 64, 2, dtype=torch.float64)  # some are beyond the splines' box
     eta = torch.rand(1, 64, 1, dtype=torch.float64)
     torch.testing.assert_close(fast(y, eta), plain(y, eta), rtol=1e-9, atol=1e-9)
