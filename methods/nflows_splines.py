@@ -15,7 +15,7 @@ class SplineBlock(MaskedPiecewiseRationalQuadraticAutoregressiveTransform):  # t
 
     nflows picks the features inside the splines' box by a mask, into tensors whose size depends on
     the data. Here those outside are moved to its edge and their results replaced by the identity's:
-    the same numbers bit by bit, and gradients, in less time.
+    the same values bit by bit, and gradients to rounding, in less time.
     """
 
     def _elementwise(
