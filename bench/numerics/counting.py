@@ -30,8 +30,9 @@ SPLINES_GPU = Speed(training=1.4e11, evaluation=6.6e11, step=4e-4)
 """Stacks of five: 13 s a member for 9·10⁶ rows (results/gaussians-published); evaluation: 9·10⁶
 pairs a second (docs/architecture.md)."""
 
-SPLINES_NFLOWS = Speed(training=8e9, evaluation=6e9, step=8e-3)
-"""Spline flows on nflows: 257 s for 9·10⁶ rows on an idle machine (results/gaussians-published)."""
+SPLINES_NFLOWS = Speed(training=1e10, evaluation=1.5e10, step=8e-3)
+"""Spline flows on nflows, where both cores are busy: 455 s for 2.2·10⁷ rows, and 145 s to evaluate
+a network on 300 datasets, compiled but for the first 2·10⁶ rows (results/gaussians-tuned)."""
 
 ENCODERS = Speed(training=1.5e10, evaluation=1.5e10, step=1.5e-3)
 """Convolutions over series and fields, and affine flows of them (results/processes)."""
