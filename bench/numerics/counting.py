@@ -31,8 +31,8 @@ SPLINES_GPU = Speed(training=1.4e11, evaluation=6.6e11, step=4e-4)
 pairs a second (docs/architecture.md)."""
 
 SPLINES_NFLOWS = Speed(training=1e10, evaluation=1.5e10, step=8e-3)
-"""Spline flows on nflows, where both cores are busy: 455 s for 2.2·10⁷ rows, and 145 s to evaluate
-a network on 300 datasets, compiled but for the first 2·10⁶ rows (results/gaussians-tuned)."""
+"""Spline flows on nflows, where both cores are busy: 455 s for 2.2·10⁷ rows, and 150 to 200 s to
+evaluate a network on 300 datasets, compiled after 2·10⁶ rows (results/gaussians-tuned)."""
 
 ENCODERS = Speed(training=1.5e10, evaluation=1.5e10, step=1.5e-3)
 """Convolutions over series and fields, and affine flows of them (results/processes)."""
