@@ -1,6 +1,7 @@
 """What a leaderboard says, in sentences that claim no more than its numbers."""
 
 from collections.abc import Iterator
+from math import floor, log10
 
 from bench.leaderboard.build import Leaderboard, Row
 
@@ -46,9 +47,20 @@ def gaps(board: Leaderboard, row: Row) -> tuple[list[str], list[str]]:
             continue
         gap = quantity.estimate
         low, high = gap.interval(level)
-        points = f"{round(100 * gap.value):+d} ± {100 * gap.error:.0f} points in {name}"
-        (known if low > 0 or high < 0 else unknown).append(points)
+        said = f"{_points(gap.value, gap.error)} points in {name}"
+        (known if low > 0 or high < 0 else unknown).append(said)
     return known, unknown
+
+
+def _points(value: float, error: float) -> str:
+    """Percentage points with their error: whole ones, or as many digits as the error has.
+
+    Example:
+        >>> _points(-0.1213, 0.0512), _points(-0.0004, 0.0038), _points(0.0, 0.0)
+        ('-12 ± 5', '+0.0 ± 0.4', '+0 ± 0')
+    """
+    digits = max(0, -floor(log10(100 * error))) if error > 0 else 0
+    return f"{100 * value:+z.{digits}f} ± {100 * error:.{digits}f}"
 
 
 def _coverage(board: Leaderboard, row: Row) -> str:
