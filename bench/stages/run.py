@@ -156,11 +156,12 @@ class BenchmarkRun:
         """What the jobs will cost; on a cluster, those with most to come then start first.
 
         With many workers a run lasts no longer than its longest chain of jobs, if that starts in
-        time; with a few it is better to have one member of everything early.
+        time; with a few it is better to have one member of everything early. The exact likelihood
+        comes before all: every score waits for it.
         """
         found = estimate(self.planned, self.registry, self.store, self.device)
         if self.scheduler is not None:
-            self.planned.sort(key=lambda p: -found.seconds[p.job.key])
+            self.planned.sort(key=lambda p: (not p.cell.oracle, -found.seconds[p.job.key]))
         return found
 
     def execute(
