@@ -24,8 +24,8 @@ CLASSIFIER_GPU = Speed(training=6e11, evaluation=1.2e13, step=2e-5)
 
 SPLINES = Speed(training=6e9, evaluation=1.5e10, step=8e-3)
 """Spline flows on zuko. results/higgs: `dle` at 10⁶ calls trains 2.3·10⁴ to 2.6·10⁴ rows a second;
-the step is from 10⁴ calls (results/gaussians-budgets). Evaluation, compiled after 2·10⁶ rows, takes
-0.85 of the time that it takes on nflows (210 and 248 s for 300 datasets beside two other jobs)."""
+the step is from 10⁴ calls (results/gaussians-budgets). Evaluation, compiled after 2·10⁶ rows, is
+about as fast as on nflows: 210 and 248 s for 300 datasets, once each, beside two other jobs."""
 
 SPLINES_GPU = Speed(training=1.4e11, evaluation=6.6e11, step=4e-4)
 """Stacks of five: 13 s a member for 9·10⁶ rows (results/gaussians-published); evaluation: 9·10⁶
