@@ -33,7 +33,7 @@ from bench.errors import NotApplicable
 from bench.numerics.coordinates import Coordinates, cell_noise
 from bench.numerics.counting import ENCODERS, SPLINES, SPLINES_GPU, operations
 from bench.numerics.flows import FlowShape, ZukoFlow
-from bench.numerics.networks import Activation, evaluation_rows
+from bench.numerics.networks import Activation
 from bench.numerics.scores import (
     LIGHT,
     Augmentation,
@@ -46,7 +46,9 @@ from bench.numerics.scores import (
 from bench.numerics.stacks import Stack
 from bench.numerics.training import SEARCH, Training, train
 
-_COMPILE_EVALUATION = 2_000_000  # rows, which take about as long as compiling does
+_COMPILE_EVALUATION = 2_000_000  # pairs, which take about as long as compiling does
+_BLOCK = {"cpu": (512, 6), "cuda": (4096, 8)}
+"""Events and contexts that are evaluated at a time: activations stay in cache, or fill a GPU."""
 _DIMENSIONS = {"vector": 1, "series": 1, "field": 2}  # of an observation
 _SCALE = "coordinates.scale"  # in a saved state, beside the flow's parameters
 _OF_VECTORS = {"transforms", "bins", "hidden", "activation", "training"}  # of a configuration
@@ -301,21 +303,28 @@ class ConditionalDensity:
 
     def _log_density(self, x: Tensor, context: Tensor) -> Tensor:
         z, eta = self.coordinates(self.features(x)[None]), self.features.context(context)
-        members, nodes, rows = self.flow.members, len(eta), len(x) * len(eta)
-        size = min(rows, evaluation_rows(x.device))
-        self._evaluated += rows
+        self._evaluated += len(x) * len(eta)
+        events, contexts = _BLOCK[x.device.type]
         if self._evaluated > _COMPILE_EVALUATION:
-            self.flow.compile_shape = evaluation_rows(x.device)
-        parts = []
-        for start in range(0, rows, size):
-            # The last batch is filled up, with its last row, to the size of the others.
-            index = torch.arange(start, start + size, device=x.device)
-            index.clamp_(max=rows - 1)
-            batch = z[:, index // nodes], eta[index % nodes]
-            parts.append(self.flow(*(t.expand(members, -1, -1) for t in batch)))
-        out = torch.cat(parts, 1)[:, :rows].view(members, len(x), nodes)
+            self.flow.compile_shape = events
+        near = self._blocks(eta[None, None], contexts)
+        parts = [
+            torch.cat([self.flow(some[:, :, None], others) for others in near], -1)
+            for some in self._blocks(z, events)
+        ]
+        out = torch.cat(parts, 1)[:, : len(x), : len(eta)]
         jacobian = self.features.log_jacobian(x).float()[:, None]
         return out + (jacobian + self.coordinates.log_jacobian(x.device))
+
+    def _blocks(self, tensor: Tensor, size: int) -> Sequence[Tensor]:
+        """Blocks of (1, …, n, F) for every member; if compiled for, the last is filled up."""
+        missing = -tensor.shape[-2] % size
+        if self.flow.compile_shape is not None and missing:
+            last = tensor[..., -1:, :].expand(*tensor.shape[:-2], missing, -1)
+            tensor = torch.cat([tensor, last], -2)
+        blocks = torch.split(tensor.expand(self.flow.members, *tensor.shape[1:]), size, -2)
+        # Strides are a compiled shape's, too: of copies they do not tell what was cut.
+        return [block.clone(memory_format=torch.contiguous_format) for block in blocks]
 
     def state(self) -> Mapping[str, Tensor]:
         scale = self.coordinates.scale

@@ -14,7 +14,7 @@ from torch.nn import functional
 from bench.contracts import Task
 from bench.errors import NotApplicable
 from bench.numerics.counting import SPLINES_NFLOWS
-from bench.numerics.flows import FlowShape
+from bench.numerics.flows import FlowShape, over_pairs
 
 from .dle import DLE
 
@@ -58,8 +58,7 @@ class _LogDensity(nn.Module):
         self.flow = flow
 
     def forward(self, y: Tensor, eta: Tensor) -> Tensor:
-        out: Tensor = self.flow.log_prob(y, eta)
-        return out
+        return over_pairs(self.flow.log_prob, y, eta)
 
 
 class DLENflows(DLE):

@@ -25,7 +25,8 @@ CLASSIFIER_GPU = Speed(training=6e11, evaluation=1.2e13, step=2e-5)
 SPLINES = Speed(training=6e9, evaluation=1.5e10, step=8e-3)
 """Spline flows on zuko. results/higgs: `dle` at 10⁶ calls trains 2.3·10⁴ to 2.6·10⁴ rows a second;
 the step is from 10⁴ calls (results/gaussians-budgets). Evaluation, compiled after 2·10⁶ rows, is
-about as fast as on nflows: 210 and 248 s for 300 datasets, once each, beside two other jobs."""
+twice as fast on pairs as row by row, but flows with ReLU take more nodes under a bootstrap plan
+than are counted: 109 s for 300 datasets and 630 s for 45 sets of 9000 events (results/higgs)."""
 
 SPLINES_GPU = Speed(training=1.4e11, evaluation=6.6e11, step=4e-4)
 """Stacks of five: 13 s a member for 9·10⁶ rows (results/gaussians-published); evaluation: 9·10⁶

@@ -8,6 +8,7 @@ from typing import Any
 import zuko
 from torch import Tensor, nn
 
+from bench.numerics.autoregressive import paired
 from bench.numerics.networks import Activation
 
 ACTIVATIONS: Mapping[Activation, Callable[[], nn.Module]] = {"relu": nn.ReLU, "silu": nn.SiLU}
@@ -36,7 +37,10 @@ class FlowShape(ABC):
 
     @abstractmethod
     def __call__(self) -> nn.Module:
-        """Creates a module that maps features and contexts, (n, …) each, to log-densities (n,)."""
+        """Creates a module that maps features and contexts, (n, …) each, to log-densities (n,).
+
+        It maps (n, 1, features) and (1, J, contexts) to those of all pairs, (n, J).
+        """
 
     def embed(self) -> nn.Module:
         """Creates the network that embeds the context."""
@@ -62,11 +66,32 @@ class ZukoFlow(FlowShape):
 
 
 class _LogDensity(nn.Module):
-    def __init__(self, embedding: nn.Module, flow: nn.Module) -> None:
+    def __init__(self, embedding: nn.Module, flow: zuko.lazy.Flow) -> None:
         super().__init__()
         self.embedding = embedding
         self.flow = flow
+        self._paired = paired(flow)
 
     def forward(self, y: Tensor, eta: Tensor) -> Tensor:
+        if y.dim() == 2 or self._paired is None:
+            return over_pairs(self._own, y, eta)
+        context, total = self.embedding(eta[0]), y.new_zeros(())
+        y = y.expand(-1, len(context), -1)
+        for block in self._paired:
+            y, log_slope = block(y, context)
+            total = total + log_slope
+        out: Tensor = total + self.flow.base(context).log_prob(y)
+        return out
+
+    def _own(self, y: Tensor, eta: Tensor) -> Tensor:
         out: Tensor = self.flow(self.embedding(eta)).log_prob(y)
         return out
+
+
+def over_pairs(density: Callable[[Tensor, Tensor], Tensor], y: Tensor, eta: Tensor) -> Tensor:
+    """Evaluates a density of rows on rows, or on all pairs of (n, 1, …) and (1, J, …)."""
+    if y.dim() == 2:
+        return density(y, eta)
+    pairs = len(y), eta.shape[1]
+    rows = (t.expand(*pairs, -1).flatten(0, 1) for t in (y, eta))
+    return density(*rows).view(pairs)

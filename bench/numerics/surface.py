@@ -21,6 +21,8 @@ Axes = tuple[Tensor, Tensor]
 
 _CHUNK_ELEMENTS = {"cpu": 1 << 20, "cuda": 1 << 25}
 """Surface elements of a chunk, float32: about a cache on a CPU, enough to fill a GPU."""
+_BLOCK = 512
+"""Chunks hold whole blocks of so many events, for which surrogates may have been compiled."""
 DEPTH = 6.0
 """How far below the maximum likelihoods are followed, in nats: three and a half half-widths."""
 
@@ -103,6 +105,7 @@ class EventSet:
         truth_weights = self.weights(self.truth).to(device)  # (K,)
         elements = _CHUNK_ELEMENTS[device.type]
         step = max(16, elements // (self.members * nodes * mixings))
+        step -= step % _BLOCK if step > _BLOCK else 0
         datasets = (self.members, len(self.counts))
         best_sum = torch.zeros(*datasets, nodes, dtype=torch.float64, device=device)
         mixed_sum = torch.zeros(1, device=device)

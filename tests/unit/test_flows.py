@@ -3,8 +3,11 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
 from functools import partial
+from itertools import product
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
@@ -15,6 +18,7 @@ from torch import nn
 
 from bench.contracts import HasLogProb, Run
 from bench.errors import NotApplicable
+from bench.numerics import stacks
 from bench.numerics.coordinates import Coordinates, cell_noise, cosines
 from bench.numerics.flows import FlowShape, ZukoFlow
 from bench.numerics.seeds import generator
@@ -108,6 +112,29 @@ def test_affine_blocks_are_the_change_of_variables(flow: type[FlowShape]) -> Non
     torch.testing.assert_close(
         module(y, eta).detach(), by_autograd(module, y, eta), rtol=1e-9, atol=0
     )
+
+
+SHAPES = [(2, 1, 4, 8), (3, 2, 3, 5), (5, 2, 3, None), (1, 1, 2, 4)]
+"""Features, contexts, blocks and bins."""
+
+
+@pytest.mark.parametrize("shape", SHAPES)
+@pytest.mark.parametrize("flow", FLOWS)
+def test_pairs_are_their_rows(flow: type[FlowShape], shape: tuple[int, int, int, int]) -> None:
+    """What is computed once per context is what every pair would have computed."""
+    vectorise = flow is ZukoFlow
+    architecture = flow(*shape, (16, 24) if vectorise else (16, 16), 8, "silu")
+    seeds = [generator("flows", m) for m in range(3)]
+    stack = Stack.create(architecture, seeds, vectorise=vectorise).to(CPU, torch.float64)
+    features, contexts, *_ = shape
+    with torch.no_grad():
+        for parameter in stack.parameters():
+            parameter.mul_(1.8)
+        y = 3 * torch.randn(3, 20, 1, features, dtype=torch.float64)
+        eta = 2 * torch.rand(3, 1, 7, contexts, dtype=torch.float64) - 1
+        pairs = stack(y, eta)
+        rows = stack(*(t.expand(-1, 20, 7, -1).flatten(1, 2) for t in (y, eta)))
+    torch.testing.assert_close(pairs, rows.view(3, 20, 7), rtol=1e-9, atol=1e-9)
 
 
 def test_the_first_feature_of_nflows_ignores_the_context() -> None:
@@ -230,21 +257,41 @@ def test_learns_the_density_of_raw_events(method: type[DLE], tmp_path: Path) -> 
     assert torch.equal(again.log_ratio(x[:50], contexts), surrogate.log_ratio(x[:50], contexts))
 
 
-def test_log_ratio_in_batches_of_one_size(tmp_path: Path) -> None:
-    """The last batch is filled up: no event is lost, repeated or moved."""
+@pytest.mark.parametrize("members", [1, 2])
+@pytest.mark.parametrize("compiling", [False, True])
+def test_log_ratio_in_blocks(
+    members: int, compiling: bool, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """No event or context is lost, repeated or moved; what is compiled has one shape."""
     task = REGISTRY.task("gaussians-near")
     features = features_of(task, Store(tmp_path))
     method = DLE(DLEConfig(transforms=1, hidden=(8,), embedding=4))
-    flow = Stack.create(method._flow(task), [generator("flows", m) for m in range(2)])
+    flow = Stack.create(method._flow(task), [generator("flows", m) for m in range(members)])
     state = {f"{name}/{k}": v for name in task.component_names for k, v in flow.state().items()}
-    surrogate = method.restore(task, features, state)
-    x = torch.randn(1500, 2)
+    shapes = set()
+
+    def not_compiled(*kind: Any) -> Callable[..., torch.Tensor]:
+        def evaluate(parameters: dict[str, torch.Tensor], *inputs: torch.Tensor) -> torch.Tensor:
+            shapes.add(tuple(t.shape for t in inputs))
+            return stacks._evaluate(stacks._template(*kind), parameters, *inputs)
+
+        return evaluate
+
+    x = torch.randn(1100, 2)
     contexts = task.space.draw_context(7, generator("contexts"))
-    whole = surrogate.log_ratio(x, contexts)  # 10,500 rows
-    assert whole.shape == (2, 2, 1500, 7)
-    for i, j in ((0, 0), (1170, 2), (1499, 6)):
-        alone = surrogate.log_ratio(x[i : i + 1], contexts[j : j + 1])[..., 0, 0]
-        torch.testing.assert_close(whole[..., i, j], alone, rtol=1e-5, atol=1e-5)
+    surrogate = method.restore(task, features, state)
+    alone = {
+        (i, j): surrogate.log_ratio(x[i : i + 1], contexts[j : j + 1])[..., 0, 0]
+        for i, j in product((0, 511, 512, 1099), (0, 5, 6))
+    }
+    if compiling:
+        monkeypatch.setattr("bench.methods.dle._COMPILE_EVALUATION", 0)
+        monkeypatch.setattr(stacks, "_compiled", not_compiled)
+    whole = surrogate.log_ratio(x, contexts)
+    assert whole.shape == (members, 2, 1100, 7)
+    for (i, j), own in alone.items():
+        torch.testing.assert_close(whole[..., i, j], own, rtol=1e-5, atol=1e-5)
+    assert len(shapes) == (compiling and members == 1)
 
 
 def test_not_applicable(monkeypatch) -> None:
