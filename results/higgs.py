@@ -5,6 +5,7 @@ networks too (mean ± standard deviation between them, which is how the paper sh
 and paired differences on the same training sets and datasets.
 """
 
+import re
 from collections.abc import Iterable
 from itertools import combinations, product
 from pathlib import Path
@@ -41,11 +42,19 @@ def table(head: Iterable[str], rows: Iterable[Iterable[str]]) -> str:
     """Markdown."""
     head = list(head)
     lines = [head, ["---"] * len(head), *rows]
-    return "\n".join(f"| {' | '.join(line)} |" for line in lines).replace("-0.", "−0.") + "\n"
+    text = "\n".join(f"| {' | '.join(line)} |" for line in lines) + "\n"
+    return re.sub(r"-(?=\d)", "−", text)
+
+
+def marked(estimate: Estimate, comparisons: int) -> str:
+    """A difference; bold where its 95 % interval, widened for so many, excludes 0 (Bonferroni)."""
+    number = parenthesised(estimate.value, estimate.error)
+    low, high = estimate.interval(1 - 0.05 / max(comparisons, 1))
+    return f"**{number}**" if low > 0 or high < 0 else number
 
 
 def board(loaded: Loaded, plan: str) -> str:
-    """The leaderboard's numbers that the page shows, methods in its order."""
+    """The leaderboard's numbers that the page shows, methods in its order; gaps are marked."""
     shown = {
         "score /exact": "score_ratio",
         "coverage μ": "coverage/mu",
@@ -61,8 +70,14 @@ def board(loaded: Loaded, plan: str) -> str:
     }
     frame = loaded.quantities.query("plan == @plan")
     rows = []
+    gaps = 2 * (frame.label.nunique() - 1)
     for label, numbers in frame.groupby("label", sort=False):
-        by = {q.quantity: parenthesised(q.value, q.error) for q in numbers.itertuples()}
+        by = {
+            q.quantity: marked(Estimate(q.value, q.error, q.dof, np.nan, np.nan), gaps)
+            if q.statistic == "gap"
+            else parenthesised(q.value, q.error)
+            for q in numbers.itertuples()
+        }
         first = numbers.iloc[0]
         rank = "–" if np.isnan(first.rank_low) else f"{first.rank_low:.0f}–{first.rank_high:.0f}"
         rows.append(
@@ -139,12 +154,7 @@ def differences(loaded: Loaded, plan: str) -> str:
             used = units.headline & np.isfinite(first - second).all(0)
             estimate = mean((first - second)[:, used], units[used].strata)
             found.append((f"`{one}` − `{other}` ({len(common)})", name, estimate))
-    level = 1 - 0.05 / max(len(found), 1)
-    rows = []
-    for pair, name, estimate in found:
-        low, high = estimate.interval(level)
-        number = parenthesised(estimate.value, estimate.error)
-        rows.append([pair, name, f"**{number}**" if low > 0 or high < 0 else number])
+    rows = [[pair, name, marked(estimate, len(found))] for pair, name, estimate in found]
     return table(["difference (networks)", "metric", "value"], rows)
 
 
