@@ -33,7 +33,7 @@ from bench.errors import NotApplicable
 from bench.numerics.coordinates import Coordinates, cell_noise
 from bench.numerics.counting import ENCODERS, SPLINES, SPLINES_GPU, operations
 from bench.numerics.flows import FlowShape, ZukoFlow
-from bench.numerics.networks import Activation
+from bench.numerics.networks import EVALUATION_BLOCK, Activation, evaluation_rows
 from bench.numerics.scores import (
     LIGHT,
     Augmentation,
@@ -47,8 +47,6 @@ from bench.numerics.stacks import Stack
 from bench.numerics.training import SEARCH, Training, train
 
 _COMPILE_EVALUATION = 2_000_000  # pairs, which take about as long as compiling does
-_BLOCK = {"cpu": (512, 6), "cuda": (4096, 8)}
-"""Events and contexts that are evaluated at a time: activations stay in cache, or fill a GPU."""
 _DIMENSIONS = {"vector": 1, "series": 1, "field": 2}  # of an observation
 _SCALE = "coordinates.scale"  # in a saved state, beside the flow's parameters
 _OF_VECTORS = {"transforms", "bins", "hidden", "activation", "training"}  # of a configuration
@@ -304,17 +302,39 @@ class ConditionalDensity:
     def _log_density(self, x: Tensor, context: Tensor) -> Tensor:
         z, eta = self.coordinates(self.features(x)[None]), self.features.context(context)
         self._evaluated += len(x) * len(eta)
-        events, contexts = _BLOCK[x.device.type]
-        if self._evaluated > _COMPILE_EVALUATION:
-            self.flow.compile_shape = events
+        # A few observations in many contexts share little, and would fill no block.
+        many = 2 * len(x) >= EVALUATION_BLOCK[x.device.type][0]
+        out = self._of_pairs(z, eta) if many else self._of_rows(z, eta)
+        jacobian = self.features.log_jacobian(x).float()[:, None]
+        return out + (jacobian + self.coordinates.log_jacobian(x.device))
+
+    def _compile_for(self, size: int) -> None:
+        self.flow.compile_shape = size if self._evaluated > _COMPILE_EVALUATION else None
+
+    def _of_rows(self, z: Tensor, eta: Tensor) -> Tensor:
+        """Evaluates z (1, n, F) in contexts (J, d) pair by pair, (members, n, J)."""
+        members, nodes, rows = self.flow.members, len(eta), z.shape[1] * len(eta)
+        size = min(rows, evaluation_rows(z.device))
+        self._compile_for(evaluation_rows(z.device))
+        parts = []
+        for start in range(0, rows, size):
+            # The last batch is filled up, with its last row, to the size of the others.
+            index = torch.arange(start, start + size, device=z.device)
+            index.clamp_(max=rows - 1)
+            batch = z[:, index // nodes], eta[index % nodes]
+            parts.append(self.flow(*(t.expand(members, -1, -1) for t in batch)))
+        return torch.cat(parts, 1)[:, :rows].view(members, -1, nodes)
+
+    def _of_pairs(self, z: Tensor, eta: Tensor) -> Tensor:
+        """The same, in blocks that share what depends on the context alone."""
+        events, contexts = EVALUATION_BLOCK[z.device.type]
+        self._compile_for(events)
         near = self._blocks(eta[None, None], contexts)
         parts = [
             torch.cat([self.flow(some[:, :, None], others) for others in near], -1)
             for some in self._blocks(z, events)
         ]
-        out = torch.cat(parts, 1)[:, : len(x), : len(eta)]
-        jacobian = self.features.log_jacobian(x).float()[:, None]
-        return out + (jacobian + self.coordinates.log_jacobian(x.device))
+        return torch.cat(parts, 1)[:, : z.shape[1], : len(eta)]
 
     def _blocks(self, tensor: Tensor, size: int) -> Sequence[Tensor]:
         """Blocks of (1, …, n, F) for every member; if compiled for, the last is filled up."""

@@ -121,10 +121,10 @@ def scales(loaded: Loaded) -> str:
         for kind, scale in product(("width/z", "percentile_width/z", "coverage/z"), ENERGY_SCALES):
             used = known == scale
             own, true = (s.values[kind][:, used] for s in (found, exact))
-            of = ratio(own, true, units[used].strata)
-            if kind == "coverage/z":
-                of = mean(own - true, units[used].strata)
-            cells.append(parenthesised(of.value, of.error))
+            strata = units[used].strata
+            gap = kind == "coverage/z"
+            found_there = mean(own - true, strata) if gap else ratio(own, true, strata)
+            cells.append(parenthesised(found_there.value, found_there.error))
         rows.append([f"`{label}`", str(len(found.members)), *cells])
     names = ("width /exact", "spread /exact", "coverage − exact's")
     head = [f"{name}, z = {scale:.2f}" for name, scale in product(names, ENERGY_SCALES)]

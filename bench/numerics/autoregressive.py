@@ -49,6 +49,8 @@ class PairedBlock:
                 sees = (layer.mask & sees).any(1)
                 self._layers.append(Units.of(sees))
         self._features = Units.of(sees.view(features, -1)[:, 0])
+        order = [*self._features.pair, *self._features.context]
+        self._back = [order.index(i) for i in range(features)]
 
     def __call__(self, x: Tensor, context: Tensor) -> tuple[Tensor, Tensor]:
         """Transforms x (n, J, F) in contexts (J, C): (n, J, F), and log |det| (n, J)."""
@@ -64,7 +66,6 @@ class PairedBlock:
             else:
                 of_pairs, of_contexts = layer(of_pairs), layer(of_contexts)
         parts, total = [], x.new_zeros(())
-        order = [*self._features.pair, *self._features.context]
         for parameters, of in (
             (of_pairs, self._features.pair),
             (of_contexts, self._features.context),
@@ -74,7 +75,7 @@ class PairedBlock:
             z, log_slope = transform.call_and_ladj(x[..., of])
             parts.append(z)
             total = total + log_slope.sum(-1)
-        return torch.cat(parts, -1)[..., [order.index(i) for i in range(len(order))]], total
+        return torch.cat(parts, -1)[..., self._back], total
 
 
 def paired(flow: zuko.lazy.Flow) -> list[PairedBlock] | None:

@@ -74,7 +74,7 @@ class _LogDensity(nn.Module):
 
     def forward(self, y: Tensor, eta: Tensor) -> Tensor:
         if y.dim() == 2 or self._paired is None:
-            return over_pairs(self._own, y, eta)
+            return over_pairs(self._of_rows, y, eta)
         context, total = self.embedding(eta[0]), y.new_zeros(())
         y = y.expand(-1, len(context), -1)
         for block in self._paired:
@@ -83,7 +83,7 @@ class _LogDensity(nn.Module):
         out: Tensor = total + self.flow.base(context).log_prob(y)
         return out
 
-    def _own(self, y: Tensor, eta: Tensor) -> Tensor:
+    def _of_rows(self, y: Tensor, eta: Tensor) -> Tensor:
         out: Tensor = self.flow(self.embedding(eta)).log_prob(y)
         return out
 

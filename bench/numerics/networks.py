@@ -133,6 +133,10 @@ class StackedMLP:
         return torch.baddbmm(bias, x, weight)
 
 
+EVALUATION_BLOCK = {"cpu": (512, 6), "cuda": (4096, 8)}
+"""Events and contexts of a block of pairs: activations stay in cache on a CPU, and fill a GPU."""
+
+
 def evaluation_rows(device: torch.device) -> int:
     """Rows of a network evaluation: activations stay in cache on a CPU, and fill a GPU."""
     return 8192 if device.type == "cpu" else 1 << 15

@@ -14,6 +14,7 @@ from torch import Tensor
 
 from bench.contracts import ParameterSpace, Resolution
 from bench.errors import NonFiniteError
+from bench.numerics.networks import EVALUATION_BLOCK
 from bench.numerics.profile import crossings, peak, profiles
 
 LogRatio = Callable[[Tensor, Tensor], Tensor]
@@ -21,8 +22,6 @@ Axes = tuple[Tensor, Tensor]
 
 _CHUNK_ELEMENTS = {"cpu": 1 << 20, "cuda": 1 << 25}
 """Surface elements of a chunk, float32: about a cache on a CPU, enough to fill a GPU."""
-_BLOCK = 512
-"""Chunks hold whole blocks of so many events, for which surrogates may have been compiled."""
 DEPTH = 6.0
 """How far below the maximum likelihoods are followed, in nats: three and a half half-widths."""
 
@@ -105,7 +104,8 @@ class EventSet:
         truth_weights = self.weights(self.truth).to(device)  # (K,)
         elements = _CHUNK_ELEMENTS[device.type]
         step = max(16, elements // (self.members * nodes * mixings))
-        step -= step % _BLOCK if step > _BLOCK else 0
+        block, _ = EVALUATION_BLOCK[device.type]  # which surrogates may have been compiled for
+        step -= step % block if step > block else 0
         datasets = (self.members, len(self.counts))
         best_sum = torch.zeros(*datasets, nodes, dtype=torch.float64, device=device)
         mixed_sum = torch.zeros(1, device=device)

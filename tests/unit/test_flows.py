@@ -259,8 +259,14 @@ def test_learns_the_density_of_raw_events(method: type[DLE], tmp_path: Path) -> 
 
 @pytest.mark.parametrize("members", [1, 2])
 @pytest.mark.parametrize("compiling", [False, True])
+@pytest.mark.parametrize(("n", "nodes"), [(1100, 7), (20, 900)], ids=["pairs", "rows"])
 def test_log_ratio_in_blocks(
-    members: int, compiling: bool, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    n: int,
+    nodes: int,
+    members: int,
+    compiling: bool,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     """No event or context is lost, repeated or moved; what is compiled has one shape."""
     task = REGISTRY.task("gaussians-near")
@@ -277,18 +283,18 @@ def test_log_ratio_in_blocks(
 
         return evaluate
 
-    x = torch.randn(1100, 2)
-    contexts = task.space.draw_context(7, generator("contexts"))
+    x = torch.randn(n, 2)
+    contexts = task.space.draw_context(nodes, generator("contexts"))
     surrogate = method.restore(task, features, state)
     alone = {
         (i, j): surrogate.log_ratio(x[i : i + 1], contexts[j : j + 1])[..., 0, 0]
-        for i, j in product((0, 511, 512, 1099), (0, 5, 6))
+        for i, j in product((0, min(511, n - 1), min(512, n - 1), n - 1), (0, 5, 6, nodes - 1))
     }
     if compiling:
         monkeypatch.setattr("bench.methods.dle._COMPILE_EVALUATION", 0)
         monkeypatch.setattr(stacks, "_compiled", not_compiled)
     whole = surrogate.log_ratio(x, contexts)
-    assert whole.shape == (members, 2, 1100, 7)
+    assert whole.shape == (members, 2, n, nodes)
     for (i, j), own in alone.items():
         torch.testing.assert_close(whole[..., i, j], own, rtol=1e-5, atol=1e-5)
     assert len(shapes) == (compiling and members == 1)
