@@ -16,6 +16,11 @@ from bench.stages.registry import Registry
 from bench.stages.score import score
 from bench.stages.store import Store
 
+# Helpers that several files of a folder share are imported by name, as `from surfaces import …`.
+sys.path += [
+    str(Path(__file__).parent / folder) for folder in ("cli", "fire", "integration", "unit")
+]
+
 # Small networks gain nothing from threads, and lose much beside other work.
 torch.set_num_threads(1)
 

@@ -1,23 +1,29 @@
-"""Every key of a preset and every option of every command, with values that make no sense.
+"""Every option of every command, with values that make no sense.
 
-What is allowed is said here a second time, independently of the suite: everything else must end
-with status 2 and one line, and start nothing.
+What is not allowed must end with status 2 and one line, and start nothing.
 """
 
-import datetime
-import fnmatch
 import io
-import json
-import keyword
-import math
-import re
 import shutil
 import sys
 from pathlib import Path
 
 import click
 import pytest
-from hypothesis import example, given
+from allowed import (
+    MILLION,
+    REGISTRY,
+    a_configuration,
+    a_folder,
+    a_method,
+    a_new,
+    an_integer,
+    names,
+    never,
+    one_line,
+    one_of,
+)
+from hypothesis import given
 from hypothesis import strategies as st
 
 import bench.report.write  # with it matplotlib, which makes a folder for itself
@@ -28,191 +34,8 @@ import bench.studies.features
 import bench.testing
 from bench.cli import main as program
 from bench.cli.main import cli
-from bench.errors import UsageError
-from bench.stages.preset import Preset, read_preset
-from bench.stages.registry import Registry
 
 PLUGINS = Path(__file__).parents[1] / "plugins"
-LONGEST = 700  # characters of a message; a path may be part of it
-REGISTRY = Registry()
-
-
-def one_line(text):
-    return text.count("\n") == 0 and 0 < len(text) <= LONGEST
-
-
-# Presets
-
-
-def whole(low, high):
-    return lambda v: type(v) is int and low <= v <= high
-
-
-def number(low, high):
-    return lambda v: type(v) in (int, float) and math.isfinite(v) and low < v <= high
-
-
-def optional(allowed):
-    return lambda v: v is None or allowed(v)
-
-
-def listed(allowed):
-    return lambda v: type(v) is list and len(v) >= 1 and all(map(allowed, v))
-
-
-def text(v):
-    return type(v) is str
-
-
-MILLION = 10**6
-PLANS = {
-    "independent": {
-        "uniform": whole(2, MILLION),
-        "per_point": whole(0, MILLION),
-        "observations": whole(1, MILLION),
-    },
-    "bootstrap": {
-        "sets": whole(1, MILLION),
-        "multiple": whole(1, MILLION),
-        "bootstraps": whole(2, MILLION),
-        "stratified": lambda v: type(v) is bool,
-        "observations": whole(1, MILLION),
-    },
-    "heldout": {"contexts": whole(2, MILLION), "events": whole(2, MILLION)},
-}
-
-
-def a_plan(v):
-    if type(v) is not dict or type(v.get("kind")) is not str or v["kind"] not in PLANS:
-        return False
-    allowed = PLANS[v["kind"]]
-    return all(k == "kind" or (k in allowed and allowed[k](inner)) for k, inner in v.items())
-
-
-KEYS = {
-    "description": text,
-    "tasks": listed(text),
-    "methods": listed(text),
-    "members": whole(1, 10_000),
-    "budgets": listed(whole(1, 10**12)),
-    "training_data": lambda v: v in ("fresh", "shared", "bootstrap"),
-    "seed": whole(0, 2**31 - 1),
-    "device": lambda v: v in ("auto", "cpu", "cuda"),
-    "time_limit": number(0, math.inf),
-    "memory_limit": number(0, 1e6),
-    "plans": listed(a_plan),
-}
-characters = st.characters(exclude_categories=["Cs"])
-texts = st.text(characters, max_size=12) | st.sampled_from(
-    ["", "\0", "\x1b[31m", "<b>", "../..", "x" * 5000, "*", "[", "fresh", "cpu", "\u202e", "nan"]
-)
-wholes = st.integers(-3, 12) | st.integers(-(10**40), 10**40) | st.integers(MILLION - 1, 2**31 + 1)
-scalars = wholes | st.floats() | st.booleans() | texts | st.dates() | st.times() | st.datetimes()
-anything = st.recursive(
-    scalars,
-    lambda inner: st.lists(inner, max_size=3) | st.dictionaries(texts, inner, max_size=3),
-    max_leaves=6,
-)
-plans = st.fixed_dictionaries(
-    {},
-    optional={
-        "kind": st.sampled_from([*PLANS, "independant"]) | anything,
-        **{key: wholes | scalars for keys in PLANS.values() for key in keys},
-        "more": scalars,
-    },
-) | st.sampled_from(sorted(PLANS)).flatmap(
-    lambda kind: st.fixed_dictionaries(
-        {"kind": st.just(kind)}, optional=dict.fromkeys(PLANS[kind], wholes | st.booleans())
-    )
-)
-VALUES = {
-    "plans": st.lists(plans, max_size=2),
-    "tasks": st.lists(texts, max_size=3),
-    "methods": st.lists(texts, max_size=3),
-    "budgets": st.lists(wholes, max_size=3),
-    "time_limit": st.floats() | wholes,
-    "memory_limit": st.floats() | wholes,
-    "members": wholes,
-    "seed": wholes,
-}
-presets = st.fixed_dictionaries(
-    {}, optional={key: VALUES.get(key, texts) | anything for key in KEYS}
-) | st.dictionaries(texts | st.sampled_from(sorted(KEYS)), anything, max_size=4)
-
-
-def toml(value):
-    """A value as TOML has it."""
-    match value:
-        case bool():
-            return str(value).lower()
-        case str():
-            return json.dumps(value).replace("\\/", "/").replace("\x7f", "\\u007f")
-        case datetime.date() | datetime.time():
-            return value.isoformat()
-        case float() if not math.isfinite(value):
-            return "nan" if math.isnan(value) else "inf" if value > 0 else "-inf"
-        case list():
-            return "[" + ", ".join(map(toml, value)) + "]"
-        case dict():
-            return "{" + ", ".join(f"{toml(k)} = {toml(v)}" for k, v in value.items()) + "}"
-    return repr(value)
-
-
-def _surrogates(text):
-    """JSON escapes characters beyond 16 bits in two halves, TOML in one piece."""
-    return re.sub(
-        r"\\ud([89ab]..)\\ud([c-f]..)",
-        lambda m: json.loads(f'"{m[0]}"'),
-        text,
-    )
-
-
-@pytest.fixture(scope="module")
-def place(tmp_path_factory):
-    return tmp_path_factory.mktemp("presets") / "some.toml"
-
-
-def read(place):
-    """A preset, or the message that says why it is none."""
-    try:
-        return read_preset(REGISTRY, str(place), {}), ""
-    except UsageError as error:
-        return None, str(error)
-
-
-@given(values=presets)
-@example(values={"plans": [{"kind": "independent", "uniform": 10**12}]})
-@example(values={"plans": [{"kind": "independent", "observations": 10**30}]})
-@example(values={"x" * 5000: 1})
-def test_keys_of_presets(place, values):
-    place.write_text(
-        _surrogates("\n".join(f"{toml(k)} = {toml(v)}" for k, v in values.items())),
-        encoding="utf-8",
-    )
-    allowed = all(key in KEYS and KEYS[key](value) for key, value in values.items())
-    preset, problem = read(place)
-    assert allowed == (preset is not None), problem
-    if preset is None:
-        assert one_line(problem), problem
-        assert problem.startswith(f"preset {place}")
-    else:
-        made = preset.model_dump(mode="json")
-        for key in values.keys() - {"plans"}:
-            asked = values[key]
-            assert made[key] == (float(asked) if key.endswith("_limit") else asked)
-        for plan, asked in zip(made["plans"], values.get("plans", made["plans"]), strict=True):
-            assert asked.items() <= plan.items()
-        assert Preset.model_validate(made) == preset
-
-
-@given(content=st.binary(max_size=60) | texts.map(str.encode))
-def test_files_that_are_no_presets(place, content):
-    place.write_bytes(content)
-    preset, problem = read(place)
-    assert preset is not None or one_line(problem), problem
-
-
-# Options
 
 
 class Started(Exception):
@@ -262,78 +85,6 @@ def shell(tmp_path_factory):
 
     run("list")  # imports what is imported late
     return run
-
-
-def an_integer(low=1, high=MILLION):
-    def allowed(text):
-        try:
-            return low <= int(text) <= high
-        except ValueError:
-            return False
-
-    return allowed
-
-
-def names(kind):
-    return lambda pattern: bool(fnmatch.filter(REGISTRY.names(kind), pattern))
-
-
-def one_of(*allowed):
-    return lambda text: text in allowed
-
-
-def never(text):
-    return False
-
-
-SIMPLE = ("default", "same", "wide", "slow")
-
-
-def a_method(pattern):
-    inner, wrapped = pattern, False
-    if found := re.fullmatch(r"ensemble\(\s*(.+?)\s*,\s*(\d{1,4})\s*\)", pattern):
-        inner, wrapped = found[1], True
-        if int(found[2]) < 2:
-            return False
-    if found := re.fullmatch(r"calibrated\(\s*([^\s,()]+)\s*(,\s*(platt|isotonic)\s*)?\)", inner):
-        inner, wrapped = found[1], True
-    if re.search(r"[\s,()]", inner) and wrapped:
-        return False
-    name, colon, configuration = inner.partition(":")
-    methods = fnmatch.filter([*REGISTRY.names("methods"), "simple"], name)
-    if wrapped and "exact" in methods and fnmatch.fnmatchcase("default", configuration or "*"):
-        return False  # it has one member, and nothing to calibrate
-    labels = [
-        c for m in methods for c in (SIMPLE if m == "simple" else REGISTRY.method(m).configurations)
-    ]
-    return bool(methods) and (not colon or bool(fnmatch.filter(labels, configuration)))
-
-
-def a_configuration(text):
-    """A method or task that `bench check` knows by its name."""
-    name, colon, configuration = text.partition(":")
-    if name in REGISTRY.names("methods"):
-        return not colon or configuration in REGISTRY.method(name).configurations
-    return not colon and name in REGISTRY.names("tasks")
-
-
-def a_new(kind):
-    """A name that nothing has yet, and a file can have."""
-
-    def allowed(text):
-        return (
-            len(text) <= 40
-            and re.fullmatch(r"[a-z][a-z0-9]*([-_][a-z0-9]+)*", text) is not None
-            and text not in REGISTRY.names(f"{kind}s")
-            and not keyword.iskeyword(text.replace("-", "_"))
-            and text not in ("bench", "torch", kind)
-        )
-
-    return allowed
-
-
-def a_folder(text):
-    return text != "" and len(text) < 200
 
 
 RUN = {

@@ -1,7 +1,6 @@
 """Runs on a Dask cluster: the same numbers, and what happens when workers, jobs or clients end."""
 
 import hashlib
-import importlib
 import os
 import re
 import shutil
@@ -40,13 +39,6 @@ pytestmark = pytest.mark.filterwarnings("ignore:Creating scratch directories")
 HERE = Path(__file__).parent
 PLUGINS = HERE.parent / "plugins"
 BENCH = str(Path(sys.executable).with_name("bench"))
-
-
-@pytest.fixture
-def jobs(monkeypatch):
-    """The module of job functions; spawned children get this process's sys.path."""
-    monkeypatch.syspath_prepend(str(HERE))
-    return importlib.import_module("worker_jobs")
 
 
 @pytest.fixture

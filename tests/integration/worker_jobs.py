@@ -1,4 +1,4 @@
-"""The jobs of test_workers.py, in a module that a spawned worker can import by name."""
+"""The jobs of the tests of workers, in a module that a spawned worker can import by name."""
 
 import os
 import signal
@@ -122,3 +122,7 @@ def note(report, place, path, seconds=0.0):
 
 def hang_there(report, place, path=None):
     hang(report, path)
+
+
+def run(workers, *jobs):
+    return {outcome.key: outcome for outcome in workers.run(jobs)}

@@ -3,53 +3,21 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
 from dataclasses import replace
-from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
 import torch
+from metric_predictions import METRICS, SIGMA, THETA, Array, compute, prediction, scatter
 from numpy.typing import NDArray
 from scipy import integrate, optimize, stats
 from torch import Tensor
 
-from bench.contracts import (
-    BootstrapPlan,
-    Curves,
-    Datasets,
-    FitLog,
-    HasLogProb,
-    HeldOut,
-    HeldOutPlan,
-    HeldOutPrediction,
-    IndependentPlan,
-    LikelihoodPrediction,
-    Metric,
-    Parameter,
-    ParameterSpace,
-    ReferenceKind,
-    Surrogate,
-    Task,
-)
-from bench.numerics.clustering import mean
+from bench.contracts import Curves, Datasets, LikelihoodPrediction, Parameter, ParameterSpace
 from bench.numerics.intervals import summarise
 from bench.numerics.surface import Lattice
-from bench.stages.predict import load, predict
-from bench.stages.registry import Registry
 from bench.stages.score import score
-from bench.stages.store import Store
-from bench.testing import asymmetric
-
-Array = NDArray[np.float64]
-Scores = Mapping[str, NDArray[Any]]
-
-REGISTRY = Registry([asymmetric.__file__])
-METRICS: dict[str, Metric] = {
-    name: REGISTRY.get("metrics", name) for name in REGISTRY.names("metrics")
-}
-CPU = torch.device("cpu")
 
 SPACE = ParameterSpace(
     [
@@ -58,14 +26,6 @@ SPACE = ParameterSpace(
     ],
     context=["z"],
 )
-SIGMA = (0.02, 0.03)
-DATASETS = 600
-THETA = (0.5, 0.5)
-
-
-def compute(name: str, own: Any, truth: Any = None) -> Mapping[str, NDArray[Any]]:
-    """A metric's contributions, (D,) by key."""
-    return METRICS[name].compute(own, truth)
 
 
 def likelihoods(
@@ -93,27 +53,6 @@ def likelihoods(
     return summarise(Lattice((axes[0], axes[1]), values, at_truth, False), SPACE)
 
 
-def prediction(
-    curves: Curves,
-    theta: tuple[float, float] = THETA,
-    sets: NDArray[np.int64] | None = None,
-) -> LikelihoodPrediction:
-    count = len(curves.area)
-    return LikelihoodPrediction(
-        names=("mu", "z"),
-        low=np.zeros(2),
-        high=np.ones(2),
-        log_scale=np.zeros(2, dtype=bool),
-        datasets=Datasets(
-            theta=np.tile(theta, (count, 1)),
-            point=np.zeros(count, dtype=np.int64),
-            set=np.arange(count) if sets is None else sets,
-            block=np.arange(count) if sets is None else sets,
-        ),
-        curves=curves,
-    )
-
-
 def first(whole: LikelihoodPrediction, count: int = 50) -> LikelihoodPrediction:
     """The first datasets of a prediction."""
     return replace(
@@ -121,14 +60,6 @@ def first(whole: LikelihoodPrediction, count: int = 50) -> LikelihoodPrediction:
         datasets=Datasets(**{k: v[:count] for k, v in whole.datasets.arrays().items()}),
         curves=Curves(**{k: v[:count] for k, v in whole.curves.arrays().items()}),
     )
-
-
-def scatter(rho: float, seed: int = 0, count: int = DATASETS) -> Array:
-    """Estimates of exact likelihoods: θ plus noise of covariance Σ."""
-    rng = np.random.default_rng(seed)
-    noise = rng.multivariate_normal([0, 0], [[1, rho], [rho, 1]], count)
-    result: Array = np.array(THETA) + noise * np.array(SIGMA)
-    return result
 
 
 def near_share(values: NDArray[Any], share: float) -> bool:
@@ -145,9 +76,6 @@ def exact(request: pytest.FixtureRequest) -> tuple[float, Array, LikelihoodPredi
 
 
 Exact = tuple[float, Array, LikelihoodPrediction]
-
-
-# --- likelihoods -------------------------------------------------------------------------------
 
 
 def test_exact_against_itself(exact: Exact) -> None:
@@ -306,309 +234,3 @@ def test_overlap_of_all_events_is_given_to_the_datasets_of_its_set() -> None:
     assert not undefined
     arrays, undefined = score([METRICS["overlap_kM"]], prediction(curves), prediction(curves))
     assert list(undefined) == ["overlap_kM"]
-
-
-# --- intervals ---------------------------------------------------------------------------------
-
-
-def hand(count: int, **arrays: Any) -> LikelihoodPrediction:
-    """A prediction of which only some arrays matter."""
-    nothing = np.zeros((count, 2), dtype=bool)
-    fields: dict[str, Any] = {
-        "mle": np.full((count, 2), 0.5),
-        "lower": np.full((count, 2), 0.4),
-        "upper": np.full((count, 2), 0.6),
-        "cut_lower": nothing,
-        "cut_upper": nothing,
-        "disconnected": nothing,
-        "log_ratio_truth": np.zeros(count),
-        "area": np.ones(count),
-        "region_cut": np.zeros(count, dtype=bool),
-        "unresolved": np.zeros(count, dtype=bool),
-    } | arrays
-    rest = {
-        name: np.zeros(shape)
-        for name, shape in {
-            "origin": (count, 2),
-            "spacing": (count, 2),
-            "profile": (count, 2, 33),
-            "marginal": (count, 2, 33),
-            "joint": (count, 33, 33),
-        }.items()
-    }
-    return prediction(Curves(**fields, **rest))
-
-
-def test_interval_score_by_hand() -> None:
-    """Width, plus 2/α times the distance by which the truth (0.5) is missed."""
-    lower = np.array([[0.4, 0.5], [0.55, 0.1], [0.2, 0.0]])
-    upper = np.array([[0.6, 0.7], [0.65, 0.3], [0.4, 0.5]])
-    own = hand(3, lower=lower, upper=upper)
-    factor = 2 / 0.31731050786291415
-    scores = compute("interval_score", own)
-    np.testing.assert_allclose(scores["mu"], [0.2, 0.1 + factor * 0.05, 0.2 + factor * 0.1])
-    np.testing.assert_allclose(scores["z"], [0.2, 0.2 + factor * 0.2, 0.5])
-    np.testing.assert_array_equal(compute("coverage", own)["mu"], [1, 0, 0])
-    np.testing.assert_array_equal(compute("coverage", own)["z"], [1, 0, 1])
-    np.testing.assert_allclose(compute("width", own)["z"], [0.2, 0.2, 0.5])
-
-
-def test_interval_score_is_proper() -> None:
-    """Of Gaussian intervals, the 68.27 % one has the lowest mean score, and it is unbiased."""
-    estimates = scatter(0.0, seed=1, count=20_000)
-
-    def score_of(width: float, shift: float) -> float:
-        centre = estimates + shift * np.array(SIGMA)
-        half = width * np.array(SIGMA)
-        own = hand(len(estimates), lower=centre - half, upper=centre + half)
-        return float(compute("interval_score", own)["mu"].mean())
-
-    best = score_of(1, 0)
-    for other in ((0.7, 0), (1.4, 0), (1, 0.3), (1, -0.3)):
-        assert score_of(*other) > best
-
-
-def test_bias_is_in_half_widths_of_the_exact_interval() -> None:
-    own = hand(2, mle=np.array([[0.6, 0.5], [0.45, 0.2]]))
-    truth = hand(
-        2,
-        mle=np.array([[0.5, 0.5], [0.5, 0.5]]),
-        lower=np.array([[0.45, 0.4], [0.4, 0.3]]),
-        upper=np.array([[0.55, 0.6], [0.6, 0.5]]),
-    )
-    np.testing.assert_allclose(compute("bias", own, truth)["mu"], [2, -0.5])
-    np.testing.assert_allclose(compute("bias", own, truth)["z"], [0, -3])
-    np.testing.assert_allclose(compute("mle_distance", own, truth)["mu"], [2, 0.5])
-    np.testing.assert_allclose(compute("mle_distance", own, truth)["z"], [0, 3])
-
-
-def test_edges_and_flags() -> None:
-    yes = np.array([[True, False], [False, False], [False, True]])
-    own = hand(
-        3,
-        mle=np.array([[0.0, 0.5], [0.3, 1.0], [0.9999, 0.0001]]),
-        cut_lower=yes,
-        cut_upper=yes[::-1],
-        disconnected=yes,
-        region_cut=np.array([False, True, True]),
-        unresolved=np.array([True, False, False]),
-        area=np.array([1.0, 2.0, 3.0]),
-        log_ratio_truth=-0.5 * np.array([0.0, 5.9, 6.1]),
-    )
-    expected = {
-        "mle_edge": {"mu": [1, 0, 0], "z": [0, 1, 0]},
-        "cut": {"mu": [1, 0, 1], "z": [1, 0, 1], "region": [0, 1, 1]},
-        "disconnected": {"mu": [1, 0, 0], "z": [0, 0, 1]},
-        "unresolved": {"": [1, 0, 0]},
-        "region_area": {"": [1, 2, 3]},
-        "region_coverage": {"": [1, 1, 0]},
-    }
-    for name, by_key in expected.items():
-        found = compute(name, own)
-        assert set(found) == set(by_key), name
-        for key, values in by_key.items():
-            np.testing.assert_array_equal(found[key], values, err_msg=f"{name}/{key}")
-
-
-def test_percentile_width_by_hand() -> None:
-    """The 16 % and 84 % percentiles of each set's estimates, given to each of its datasets."""
-    rng = np.random.default_rng(0)
-    mle = rng.uniform(size=(200, 2))
-    sets = np.repeat([3, 8], 100)
-    own = hand(200, mle=mle)
-    own = replace(own, datasets=replace(own.datasets, set=sets))
-    found = compute("percentile_width", own)
-    for number in (3, 8):
-        for i, name in enumerate(("mu", "z")):
-            ordered = np.sort(mle[sets == number, i])
-            # Linear between order statistics: percentile q is at position q (n − 1).
-            low = ordered[15] + 0.84 * (ordered[16] - ordered[15])
-            high = ordered[83] + 0.16 * (ordered[84] - ordered[83])
-            np.testing.assert_allclose(found[name][sets == number], high - low)
-
-
-# --- from events to metrics ----------------------------------------------------------------------
-
-
-class Wrapped:
-    """The exact log-densities, changed: what a surrogate of known faults would return."""
-
-    log = FitLog(0, [{}])
-    has_density = False
-
-    def __init__(
-        self, task: Task, change: str = "nothing", reference: ReferenceKind | None = None
-    ) -> None:
-        self.task = task
-        self.change = change
-        self.reference = reference
-        self.parts = [c for c in task.components("test").values() if isinstance(c, HasLogProb)]
-
-    def log_ratio(self, x: Tensor, context: Tensor) -> Tensor:
-        out = torch.stack([c.log_prob(x[:, None], context[None]) for c in self.parts])[None]
-        if self.change == "x":
-            out = out + 20 * torch.sin(3 * x.sum(-1))[:, None] - 7
-        elif self.change == "sharp":
-            out = out * 1.1
-        elif self.change == "reference":
-            nominal = self.task.nominal.expand(len(x), -1)
-            both = torch.stack([c.log_prob(x, nominal) for c in self.parts])
-            out = out - (both.logsumexp(0) - math.log(2))[:, None]
-        return out
-
-    def state(self) -> None:
-        return None
-
-
-def evaluate(task: Task, surrogate: Surrogate, plan: Any, store: Store, seed: int = 0) -> Any:
-    arrays = predict(task, surrogate, plan, seed, store, CPU, lambda **_: None)
-    assert len(arrays) == 1
-    return load(task, plan, arrays[0])
-
-
-def all_scores(own: Any, truth: Any, kind: str) -> Scores:
-    metrics = [m for m in METRICS.values() if kind in m.plans]
-    arrays, undefined = score(metrics, own, truth)
-    assert not undefined
-    return arrays
-
-
-@pytest.mark.parametrize("name", ["gaussians-near", "asymmetric"])
-def test_a_term_in_x_alone_changes_nothing(name: str, tmp_path: Path) -> None:
-    task = REGISTRY.task(name)
-    plan = BootstrapPlan(sets=1, multiple=2, bootstraps=3, observations=500)
-    store = Store(tmp_path)
-    truth = evaluate(task, Wrapped(task), plan, store)
-    plain = all_scores(truth, truth, "bootstrap")
-    shifted = all_scores(evaluate(task, Wrapped(task, "x"), plan, store), truth, "bootstrap")
-    assert set(plain) == set(shifted)
-    np.testing.assert_allclose(plain["overlap_M/joint"], 1, atol=2e-3)
-    np.testing.assert_allclose(plain["overlap_kM/joint"], 1, atol=2e-3)
-    for key, values in plain.items():
-        np.testing.assert_allclose(shifted[key], values, atol=2e-3, err_msg=key)
-
-
-def test_a_sharper_surrogate_is_seen_to_be_sharper(tmp_path: Path) -> None:
-    """Log-densities times 1.1: intervals of z are narrower by a twentieth, all else equal."""
-    task = REGISTRY.task("gaussians-far")
-    plan = IndependentPlan(uniform=12, per_point=0)
-    store = Store(tmp_path)
-    truth = evaluate(task, Wrapped(task), plan, store)
-    found = all_scores(evaluate(task, Wrapped(task, "sharp"), plan, store), truth, "independent")
-    plain = all_scores(truth, truth, "independent")
-    ratio = found["width/z"].mean() / plain["width/z"].mean()
-    assert ratio == pytest.approx(1 / math.sqrt(1.1), abs=0.02)
-    assert found["overlap_M/z"].mean() < 0.99
-
-
-def test_scores_are_averaged_within_sets() -> None:
-    sets = np.array([7, 7, 4, 4, 4])
-    own = hand(5, area=np.array([1.0, 3.0, 5.0, np.nan, 7.0]))
-    own = replace(own, datasets=replace(own.datasets, set=sets, point=np.array([2, 2, 1, 1, 1])))
-    arrays, _ = score([METRICS["region_area"]], own, None)
-    np.testing.assert_array_equal(arrays["set"], [4, 7])
-    np.testing.assert_array_equal(arrays["point"], [1, 2])
-    np.testing.assert_array_equal(arrays["region_area/"], [6, 2])
-    _, undefined = score([METRICS["bias"]], own, None)
-    assert "needs an exact likelihood" in undefined["bias"]
-
-
-# --- held-out simulations ----------------------------------------------------------------------
-
-
-def held_out(
-    own: Array, reference: Array, gradient: Array, density: bool, ratio: bool
-) -> HeldOutPrediction:
-    context = np.zeros((own.shape[1], gradient.shape[-1]))
-    return HeldOutPrediction(
-        ("signal", "background"),
-        ("z",),
-        HeldOut(context, own, reference, gradient, np.array(density), np.array(ratio)),
-    )
-
-
-def test_held_out_metrics_by_hand() -> None:
-    """Two components, two contexts, two events."""
-    own = np.array([[[0.0, 1.0], [2.0, -1.0]], [[0.5, 0.5], [-3.0, 3.0]]])
-    reference = np.log(np.array([[[1.0, 3.0], [0.5, 0.5]], [[1.0, 1.0], [2.0, 6.0]]]))
-    gradient = np.array([[[1.0, 2.0], [0.0, 0.0]], [[1.0, 1.0], [1.0, 1.0]]])[..., None]
-    prediction_ = held_out(own, reference, gradient, True, True)
-    softplus = {v: math.log(1 + math.exp(v)) for v in (0.0, -1.0, -2.0, 1.0)}
-    bce = compute("bce", prediction_)
-    # log(1 + r̂) of the reference: log 2 and log 4; log 1.5 twice.
-    first = 0.25 * (softplus[0.0] + softplus[-1.0] + math.log(2) + math.log(4))
-    second = 0.25 * (softplus[-2.0] + softplus[1.0] + 2 * math.log(1.5))
-    np.testing.assert_allclose(bce["signal"], [first, second])
-    np.testing.assert_allclose(compute("nll", prediction_)["signal"], [-0.5, -0.5])
-    np.testing.assert_allclose(compute("nll", prediction_)["background"], [-0.5, 0])
-    mean_ratio = compute("log_mean_ratio", prediction_)
-    np.testing.assert_allclose(mean_ratio["signal"], np.log([2, 0.5]))
-    np.testing.assert_allclose(mean_ratio["background"], np.log([1, 4]))
-    truth = held_out(own, reference, np.full_like(gradient, 2.0), False, False)
-    error = compute("score_error", prediction_, truth)
-    np.testing.assert_allclose(error["signal.z"], [0.5 * (1 + 0) / 4, 1])
-    np.testing.assert_allclose(error["background.z"], [0.25, 0.25])
-    assert compute("nll", truth) == compute("bce", truth) == compute("log_mean_ratio", truth) == {}
-    np.testing.assert_allclose(compute("not_finite", prediction_)["signal"], [0, 0])
-    own[1, 0, 1] = -np.inf
-    own[1, 1] = np.nan
-    broken = held_out(own, reference, gradient, True, True)
-    np.testing.assert_allclose(compute("not_finite", broken)["signal"], [0, 0])
-    np.testing.assert_allclose(compute("not_finite", broken)["background"], [0.5, 1])
-    assert not np.isfinite(compute("nll", broken)["background"]).any()  # never replaced
-
-
-def test_log_mean_ratio_of_huge_ratios_is_finite() -> None:
-    big = np.full((2, 3, 4), 2000.0)
-    found = compute("log_mean_ratio", held_out(big, big, big[..., None], False, True))
-    np.testing.assert_allclose(found["signal"], 2000)
-    assert np.isfinite(
-        compute("bce", held_out(big, big, big[..., None], False, True))["signal"]
-    ).all()
-
-
-def test_held_out_simulations_of_exact_densities(tmp_path: Path) -> None:
-    """NLL is the entropy; scores are those of the context scaled to [−1, 1]."""
-    task = REGISTRY.task("gaussians-far")
-    plan = HeldOutPlan(contexts=16, events=400)
-    surrogate = Wrapped(task)
-    surrogate.has_density = True
-    own = evaluate(task, surrogate, plan, Store(tmp_path))
-    assert isinstance(own, HeldOutPrediction)
-    nll = compute("nll", own)
-    for values in nll.values():
-        entropy = 1 + math.log(2 * math.pi)
-        assert abs(values.mean() - entropy) < 4 / math.sqrt(16 * 400)
-    # The score of z is r times a standard normal; z covers π/2, its scaled form 2.
-    root_mean_square = np.sqrt((own.values.score**2).mean((1, 2, 3)))
-    np.testing.assert_allclose(root_mean_square, 2 * math.pi / 4, rtol=0.03)
-    for values in compute("score_error", own, own).values():
-        assert (values == 0).all()
-    assert compute("bce", own) == {}
-
-
-def test_held_out_simulations_of_an_exact_ratio(tmp_path: Path) -> None:
-    """Its mean over the reference is 1, and BCE is that of the best classifier."""
-    task = REGISTRY.task("gaussians-near")
-    surrogate = Wrapped(task, "reference", "fixed")
-    store = Store(tmp_path)
-    own = evaluate(task, surrogate, HeldOutPlan(contexts=16, events=2000), store)
-    for values in compute("log_mean_ratio", own).values():
-        np.testing.assert_allclose(values, 0, atol=0.1)
-    for values in compute("bce", own).values():
-        assert (values < math.log(2) + 0.02).all()
-        assert values.mean() > 0.6
-
-
-def test_errors_of_held_out_metrics_are_honest(tmp_path: Path) -> None:
-    """Over seeds, log E[r] of an exact ratio is 0 within its errors (contexts are the units)."""
-    task = REGISTRY.task("gaussians-near")
-    surrogate = Wrapped(task, "reference", "fixed")
-    pulls = []
-    for seed in range(12):
-        store = Store(tmp_path / str(seed))
-        own = evaluate(task, surrogate, HeldOutPlan(contexts=24, events=128), store, seed)
-        for values in compute("log_mean_ratio", own).values():
-            estimate = mean(values[None], np.full(len(values), -1))
-            pulls.append(estimate.value / estimate.error)
-    assert math.sqrt(np.mean(np.square(pulls))) < 1.6

@@ -1,0 +1,115 @@
+"""Commands on results: their status, leaderboards and scores, and what is damaged or missing."""
+
+import csv
+import io
+import json
+import re
+import shutil
+
+import pytest
+from small_run import results
+
+
+def test_status(command, folder):
+    status, out, err = command("status", results(folder))
+    assert (status, err) == (0, "")
+    assert command("status") == (status, out, err)  # the newest under results/
+    assert out.splitlines() == [
+        "last run: bench run my preset.toml --plugin simple.py --workers 1",
+        "gaussians-far  exact  budget 0  seed 0  fits 1/1  independent 1/1",
+        "gaussians-far  simple  budget 600  seed 0  fits 1/1  independent 1/1",
+    ]
+
+
+def test_leaderboards_parse_back(command, folder):
+    _, text, err = command("leaderboard", "--format", "csv")
+    assert err == ""
+    rows = list(csv.DictReader(io.StringIO(text)))
+    records = json.loads(command("leaderboard", "--format", "json")[1])
+    assert len(rows) == len(records) > 20
+    for row, record in zip(rows, records, strict=True):
+        assert list(row) == list(record)
+        for key, value in record.items():
+            assert row[key] == ("" if value is None else str(value))
+    assert {r["method"] for r in records} == {"exact", "simple"}
+    table = [
+        [cell.strip() for cell in line.strip("|").split("|")]
+        for line in command("leaderboard", "--format", "md")[1].splitlines()
+        if line.startswith("|")
+    ]
+    assert table[0][:2] == ["rank", "method"]
+    widths = [len(row) for row in table]
+    starts = [i for i, row in enumerate(table) if set(row) == {"---"}]
+    assert starts
+    assert all(widths[i - 1] == widths[i] == widths[i + 1] == widths[i + 2] for i in starts)
+    for form in ("csv", "md", "json"):
+        written = (results(folder) / f"leaderboard.{form}").read_text()
+        assert command("leaderboard", "--format", form)[1] == written
+    assert "simple" in command("leaderboard")[1]
+    assert command("leaderboard", "--task", "gaussians-*")[1] == command("leaderboard")[1]
+
+
+def test_score_computes_a_new_metric_and_trains_nothing(command, folder):
+    root = results(folder)
+
+    def stamps(*parts):
+        return {p: p.stat().st_mtime_ns for part in parts for p in (root / part).rglob("*.*")}
+
+    before = stamps("fits", "predictions", "simulations")
+    status, out, err = command("score", "--plugin", "metric.py", "--workers", "1")
+    assert (status, out) == (0, "")
+    assert re.search(r"^2 made, 0 reused, 0 failed in ", err, re.MULTILINE)
+    assert stamps("fits", "predictions", "simulations") == before
+    records = json.loads(command("leaderboard", "--format", "json", "--plugin", "metric.py")[1])
+    assert [r["value"] for r in records if r["quantity"] == "answer/"] == [42.0, 42.0]
+
+    # A metric that breaks costs the others nothing, and is tried again.
+    shutil.move("broken.py", "metric.py")
+    status, out, err = command("score", "--plugin", "metric.py", "--workers", "1")
+    assert (status, out) == (1, "")
+    assert err.count("ZeroDivisionError: float division by zero") <= 1
+    assert err.count("metric 'answer' fails: ZeroDivisionError") == 1
+    records = json.loads(command("leaderboard", "--format", "json", "--plugin", "metric.py")[1])
+    assert not [r for r in records if r["quantity"] == "answer/"]
+    assert [r for r in records if r["quantity"] == "coverage/mu"]
+    assert stamps("fits", "predictions", "simulations") == before
+
+
+@pytest.mark.parametrize("which", ["run", "plans/*", "fits/*/simple-*/fit"])
+@pytest.mark.parametrize("content", [b"", b'{"a": NaN, "record_sha256": ""}', b"\xff\0", b"[]"])
+def test_damaged_records_are_named_and_the_rest_is_shown(command, folder, which, content):
+    root = results(folder)
+    (path,) = root.glob(f"{which}.json")
+    path.write_bytes(content)
+    for name in ("status", "leaderboard"):
+        status, out, err = command(name, root)
+        assert status == 1
+        lines = err.splitlines()
+        assert lines[0] == f"damaged: {path}; `bench run` makes it anew"
+        if name == "leaderboard" and which == "plans/*":  # the only plan
+            assert lines[1] == (
+                f"bench: {root} has no scores to compare; `bench status` says what it has"
+            )
+            assert (len(lines), out) == (2, "")
+        else:
+            assert len(lines) == 1
+            assert "exact" in out
+    status, _, err = command("run", "my preset.toml", "--plugin", "simple.py", "--quiet")
+    assert (status, err.count("\n")) == (0, 1)
+    assert command("status", root)[::2] == (0, "")
+
+
+def test_score_of_a_damaged_folder(command, folder):
+    (results(folder) / "run.json").write_text("")
+    status, _, err = command("score", "--workers", "1")
+    assert status == 1
+    assert err.startswith("damaged: results/my preset/run.json; `bench run` makes it anew\n")
+    assert "0 made, 2 reused, 0 failed" in err
+
+
+def test_results_without_scores(command, fails, folder):
+    shutil.rmtree(results(folder) / "scores")
+    status, line = fails("leaderboard")
+    assert status == 1
+    assert line == "results/my preset has no scores to compare; `bench status` says what it has"
+    assert command("status")[1].splitlines()[-1].endswith("fits 1/1  independent 0/1")

@@ -1,0 +1,144 @@
+"""`bench run`: what it says where; and commands among odd links, streams and environments."""
+
+import os
+import pty
+import re
+import shutil
+import subprocess
+
+import pytest
+from small_run import BENCH, results
+
+
+@pytest.fixture
+def made(tiny_run):
+    """A folder with the results of a run, with what it said."""
+    return tiny_run
+
+
+# A run
+
+
+def test_what_a_run_says(made):
+    folder, ran = made
+    said = ran.stderr.splitlines()
+    assert said[0] == "6 jobs to do"
+    assert re.fullmatch(r"6/6 jobs, \d+ s, about 0 s left; done: score of simple .*", said[-2])
+    assert re.fullmatch(r"6 made, 0 reused, 0 failed in \d+ s; results in .*/my preset", said[-1])
+    assert all(re.fullmatch(r"\d+/6 jobs, .*", line) for line in said[1:-1])
+    assert "\x1b" not in ran.stdout + ran.stderr
+    assert "\r" not in ran.stdout + ran.stderr
+    assert "gaussians-far · 600 simulator calls" in ran.stdout
+    assert {p.name for p in results(folder).iterdir()} == {
+        *("run.json", "fits", "plans", "predictions", "scores", "simulations", "locks"),
+        *("leaderboard.md", "leaderboard.csv", "leaderboard.json"),
+    }
+
+
+def test_a_run_that_has_nothing_to_do(command, folder):
+    status, out, err = command("run", "my preset.toml", "--plugin", "simple.py", "--quiet")
+    assert (status, out) == (0, "")
+    assert re.fullmatch(r"0 made, 6 reused, 0 failed in 0 s; results in .*/my preset\n", err)
+
+
+def test_a_plugin_that_does_not_load_fails_the_run_that_asks_for_it(command, folder):
+    (folder / "bad.py").write_text("import no_such_module")
+    status, out, err = command(
+        *("run", "my preset.toml", "--plugin", "simple.py", "--plugin", "bad.py", "--quiet")
+    )
+    assert (status, out) == (1, "")
+    line, end = err.splitlines()
+    assert line.startswith(f"failed: plugin {folder}/bad.py on every task: ModuleNotFoundError: ")
+    assert end.startswith("0 made, 6 reused, ")
+    assert f"failed: plugin {folder}/bad.py on every task: " in command("status")[1]
+
+
+def test_a_task_that_does_not_load(command, folder):
+    (folder / "bad.py").write_text(
+        "from bench.contracts import Task\n"
+        "class Bad(Task):\n"
+        "    name = 'bad'\n"
+        "    def components(self, split): return {}\n"
+        "    def weights(self, theta): return theta\n"
+        "bad = Bad()\n"
+    )
+    status, _, err = command(
+        *("run", "my preset.toml", "--plugin", "simple.py", "--plugin", "bad.py", "--task", "bad")
+    )
+    assert status == 1
+    assert re.match(
+        r"failed: every method on bad: task 'bad' from .*bad\.py \(bad\): it lacks version, ", err
+    )
+    assert err.count("it lacks") == 1
+
+
+def test_on_a_terminal_there_are_bars(made, tmp_path):
+    shutil.copytree(made[0], tmp_path / "work")
+    ours, theirs = pty.openpty()
+    process = subprocess.Popen(
+        [BENCH, "run", "my preset.toml", "--plugin", "simple.py", "--seed", "1", "--workers", "1"],
+        cwd=tmp_path / "work",
+        stdout=subprocess.DEVNULL,
+        stderr=theirs,
+        env=os.environ | {"TERM": "xterm", "COLUMNS": "100"},
+    )
+    os.close(theirs)
+    seen = b""
+    while True:
+        try:
+            seen += os.read(ours, 65536)
+        except OSError:  # the other end is closed
+            break
+    os.close(ours)
+    assert process.wait() == 0
+    assert b"\x1b[" in seen
+    assert "━" in seen.decode()
+    assert b" made, " in seen
+
+
+# Surroundings
+
+
+def test_links_and_relative_places(command, folder, monkeypatch):
+    (folder / "link").symlink_to(results(folder), target_is_directory=True)
+    elsewhere = folder / "else where"
+    elsewhere.mkdir()
+    monkeypatch.chdir(elsewhere)
+    arguments = ("run", "../my preset.toml", "--plugin", "../simple.py", "--out", "../link")
+    status, _, err = command(*arguments, "--quiet")
+    assert (status, err.split(" failed")[0]) == (0, "0 made, 6 reused, 0")
+    assert command("status", "../link")[0] == 0
+
+
+def shell(command, cwd, **environment):
+    ran = subprocess.run(
+        f"{BENCH} {command}",
+        shell=True,
+        executable="/bin/bash",
+        cwd=cwd,
+        text=True,
+        capture_output=True,
+        check=False,
+        env=os.environ | environment,
+    )
+    assert "Traceback" not in ran.stderr
+    assert "Exception ignored" not in ran.stderr
+    return ran
+
+
+def test_standard_output_that_is_full_or_gone(folder):
+    ran = shell("leaderboard > /dev/full", folder)
+    assert (ran.returncode, ran.stderr) == (1, "bench: No space left on device\n")
+    assert shell("leaderboard --format csv | head -1", folder).stderr == ""
+
+
+def test_a_run_without_standard_streams(folder):
+    ran = shell("run 'my preset.toml' --plugin simple.py --seed 2 --workers 1 <&- >&- 2>&-", folder)
+    assert ran.returncode == 0
+    assert '"seed":2' in (results(folder) / "run.json").read_text()
+
+
+def test_surroundings_that_are_poor(folder):
+    ran = shell("leaderboard", folder, HOME="/proc", PYTHONIOENCODING="ascii", COLUMNS="x")
+    assert ran.returncode == 0
+    assert "600 simulator calls" in ran.stdout

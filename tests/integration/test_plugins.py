@@ -1,0 +1,131 @@
+"""Plugins in runs: edited meanwhile, bad in part, overspending; tasks and metrics of one's own."""
+
+import hashlib
+from pathlib import Path
+
+import pytest
+from whole_runs import PLUGINS, TINY, benchmark, digests, fitted, inline
+
+import bench.testing.asymmetric
+from bench.errors import BudgetExceeded, NonFiniteError, PluginError, StoreError, UsageError
+from bench.leaderboard import FORMATS, Results, build
+from bench.stages.registry import Registry
+from bench.stages.rescore import plan_scores
+from bench.stages.store import Store
+
+
+def test_a_plugin_that_is_edited_meanwhile_is_not_mixed_up(tmp_path, simple):
+    run = benchmark(tmp_path / "results", [simple])
+    Path(simple).write_text(Path(simple).read_text() + "\n# edited\n")
+    (job, *_) = [p.job for p in run.planned if p.kind == "fit" and not p.cell.oracle]
+    with pytest.raises(PluginError, match=r"simple\.py \(Simple\) was edited while the run was"):
+        job.function(report=print, **job.arguments)
+    assert fitted(simple) == []
+    inline(benchmark(tmp_path / "results", [simple]))
+    assert len(fitted(simple)) == 2
+
+
+def test_one_bad_member_of_a_stack_fails_alone(tmp_path):
+    plugin = tmp_path / "partly.py"
+    plugin.write_text(
+        "import math, torch\n"
+        "from bench.contracts import FitLog, Method, TrainingCurve\n"
+        "class Surrogate:\n"
+        "    reference, has_density = None, False\n"
+        "    def __init__(self, w, bad):\n"
+        "        self.w = w\n"
+        "        curve = TrainingCurve([math.inf, 1.0], [math.nan, 1.0], 2, 2, 0.1, 0.1)\n"
+        "        self.log = FitLog(1, [{'net': curve} for _ in w])\n"
+        "    def log_ratio(self, x, context):\n"
+        "        return torch.zeros(len(self.w), 2, len(x), len(context))\n"
+        "    def state(self):\n"
+        "        return {'w': self.w}\n"
+        "class Partly(Method):\n"
+        "    name = 'partly'\n"
+        "    def fit(self, task, bank, features, members, run):\n"
+        "        nan = math.nan\n"
+        "        return Surrogate(torch.tensor([[nan if m == 1 else m] for m in members]), 1)\n"
+        "    def restore(self, task, features, state):\n"
+        "        return Surrogate(state['w'], 0)\n"
+    )
+    root = tmp_path / "results"
+    run = benchmark(root, [plugin], methods=("partly",), members=3)
+    jobs = {p.job.key.rsplit(" ", 1)[1]: p.job for p in run.planned if p.kind == "fit"}
+    arguments = jobs["0"].arguments | {"members": [0, 1, 2]}
+    cell = arguments["cell"]
+    if cell.oracle:
+        cell = next(c for c in run.cells if not c.oracle)
+        arguments["cell"] = cell
+    assert jobs["0"].function(report=print, **arguments) == "done"
+    store = Store.open(root)
+    assert [store.record(cell.fit_key(m))["status"] for m in range(3)] == ["done", "failed", "done"]
+    assert store.read(cell.fit_key(2)).arrays["w"].tolist() == [[2.0]]
+    assert store.record(cell.fit_key(0))["curves"]["net"]["train_loss"] == [None, 1.0]
+    again = benchmark(root, [plugin], methods=("partly",), members=3)
+    fits = [p for p in again.planned if p.kind == "fit" and not p.cell.oracle]
+    assert [p.members for p in fits] == [(1,)]
+    with pytest.raises(NonFiniteError, match=r"state 'w' of partly holds NaN or infinite numbers"):
+        fits[0].job.function(report=print, **fits[0].job.arguments)
+    predict = next(p.job for p in again.planned if p.kind == "predict" and p.members == (1,))
+    with pytest.raises(StoreError, match="member-001 failed: state 'w' of partly holds NaN"):
+        predict.function(report=print, **predict.arguments)
+
+
+def test_a_method_cannot_spend_more_than_its_budget(tmp_path):
+    run = benchmark(
+        tmp_path / "results", [PLUGINS / "hostile.py"], methods=("overspends",), members=1
+    )
+    (job,) = [p.job for p in run.planned if p.kind == "fit" and not p.cell.oracle]
+    with pytest.raises(
+        BudgetExceeded, match="600 simulations cost 600 calls, and of the budget of"
+    ):
+        job.function(report=print, **job.arguments)
+
+
+def test_a_task_plugin_takes_part(tmp_path, simple):
+    asymmetric = Path(bench.testing.asymmetric.__file__)
+    run = benchmark(
+        tmp_path / "results", [asymmetric, simple], tasks=("asymmetric",), plans=TINY["plans"][:1]
+    )
+    assert set(inline(run).values()) == {"done"}
+    assert {cell.identity["task"]["plugin"] for cell in run.cells} == {
+        hashlib.sha256(asymmetric.read_bytes()).hexdigest()
+    }
+    assert [line.split()[0] for line in fitted(simple)] == ["asymmetric"] * 2
+
+
+def test_a_new_metric_needs_no_training(tmp_path, simple):
+    root = tmp_path / "results"
+    inline(benchmark(root, [simple]))
+    before = digests(root, parts=("fits", "predictions"))
+    metric = tmp_path / "metric.py"
+    metric.write_text(
+        "import numpy as np\n"
+        "from bench.contracts import Metric\n"
+        "def compute(prediction, truth):\n"
+        "    return {'': np.full(len(prediction.datasets), 42.0)}\n"
+        "answer = Metric('answer', 'answer', 'The answer.', ('independent',), compute)\n"
+    )
+    registry = Registry([metric])
+    planned = plan_scores(Store(root), registry)
+    assert len(planned) == 6
+    for p in planned:
+        made = p.job.function(report=print, **p.job.arguments)
+        assert made == ("done" if p.job.arguments["plan"]["kind"] == "independent" else "reused")
+    assert digests(root, parts=("fits", "predictions")) == before
+    (board, _) = build(Results(Store(root)), registry.metrics())
+    assert {row.quantities["answer/"].estimate.value for row in board.rows} == {42.0}
+    without = build(Results(Store(root)), Registry().metrics())
+    assert "answer/" not in without[0].rows[1].quantities
+    assert "answer" in FORMATS["csv"]([board])
+
+
+def test_wrong_names_are_found_before_anything_is_made(tmp_path):
+    for wrong, message in {
+        "tasks": "unknown task 'x'; known: gaussians-far, gaussians-near, gp, ",
+        "methods": "unknown method 'x'; known: dle, dle-nflows, exact, ",
+    }.items():
+        with pytest.raises(UsageError, match=message):
+            benchmark(tmp_path / "results", **{wrong: ("x",)})
+    with pytest.raises(UsageError, match="unknown configuration of lre 'tund'; did you mean tuned"):
+        benchmark(tmp_path / "results", methods=("lre:tund",))

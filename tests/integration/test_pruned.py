@@ -1,0 +1,126 @@
+"""Results kept without weights and predictions: which scores stand, what is trained again."""
+
+import json
+import shutil
+
+from whole_runs import benchmark, digests, fitted, inline
+
+from bench.stages.execute import _record_failure
+from bench.stages.executor import Outcome
+from bench.stages.registry import Registry
+from bench.stages.rescore import plan_scores
+from bench.stages.score import stand
+from bench.stages.store import Store
+
+
+def pruned(root):
+    """Takes away what results are kept without: weights, predictions, simulations."""
+    for path in (root / "fits").rglob("*.safetensors"):
+        path.unlink()
+    for part in ("predictions", "simulations"):
+        shutil.rmtree(root / part)
+
+
+def test_scores_stand_without_weights_and_predictions(tmp_path, simple):
+    root = tmp_path / "results"
+    inline(benchmark(root, [simple]))
+    pruned(root)
+    before = digests(root)
+    again = benchmark(root, [simple])
+    assert again.planned == []
+    assert again.reused == 3 * 5
+    made = inline(benchmark(root, [simple], members=3))
+    kinds = [key.split()[0] for key in made]
+    assert sorted(kinds) == ["fit"] + ["predict"] * 4 + ["score"] * 4  # exact's predictions too
+    assert [line.split()[-1] for line in fitted(simple)] == ["0", "1", "2"]
+    assert all(
+        digests(root)[name] == value
+        for name, value in before.items()
+        if "/simple" in name and "member" in name
+    )
+    assert benchmark(root, [simple], members=3).planned == []
+
+
+def test_an_ensemble_of_fits_without_weights_trains_them_again(tmp_path, simple):
+    root = tmp_path / "results"
+    inline(benchmark(root, [simple]))
+    pruned(root)
+    wanted = {"methods": ("simple:default", "ensemble(simple:default,2)")}
+    run = benchmark(root, [simple], **wanted)
+    made = [p.job.key for p in run.planned if p.kind == "predict" and not p.cell.oracle]
+    assert len(made) == 2
+    assert all("ensemble" in key for key in made)
+    trained = {p.job.key for p in run.planned if p.kind == "fit"}
+    assert all(set(p.job.after) == trained for p in run.planned if p.job.key in made)
+    says = inline(run)
+    assert {
+        key for key, said in says.items() if said != "done"
+    } <= {  # the same prediction as before
+        p.job.key for p in run.planned if p.kind == "score" and p.cell.oracle
+    }
+    assert [line.split()[-1] for line in fitted(simple)] == ["0", "1", "0", "1"]
+    assert benchmark(root, [simple], **wanted).planned == []
+
+
+def test_fits_without_weights_are_trained_for_what_calibrates_them(tmp_path, simple):
+    root = tmp_path / "results"
+    calibrated = "calibrated(lre:unnormalised)"
+    wanted = {"methods": (calibrated, f"ensemble({calibrated},2)")}
+    run = benchmark(root, [simple], **wanted)
+    inline(run)
+    pruned(root)
+    (ensemble,) = [cell for cell in run.cells if cell.size == 2]
+    (root / f"{ensemble.fit_key(0)}.json").unlink()
+    again = benchmark(root, [simple], **wanted)
+    kinds = [p.job.function.__name__ for p in again.planned]
+    assert sorted(kinds) == ["average"] + ["calibrate_fits"] * 2 + ["fit"] * 2
+    assert set(inline(again).values()) == {"done"}
+    assert benchmark(root, [simple], **wanted).planned == []
+
+
+def test_scores_do_not_lose_the_truth(tmp_path, simple):
+    root = tmp_path / "results"
+    run = benchmark(root, [simple])
+    inline(run)
+    exact = next(cell for cell in run.cells if cell.oracle)
+    shutil.rmtree(root / "predictions" / exact.folder)
+    assert [p.cell.oracle for p in plan_scores(Store.open(root), Registry([simple]))] == []
+    assert benchmark(root, [simple]).planned == []
+    member = next((root / "predictions").rglob("*independent*/member-000.safetensors"))
+    member.write_bytes(b"")
+    kinds = inline(benchmark(root, [simple]))
+    assert sorted(key.split()[0] for key in kinds) == ["predict"] * 2 + ["score"] * 3
+    assert benchmark(root, [simple]).planned == []
+    kept = json.loads(next((root / "scores").rglob("simple*/indep*/member-000.json")).read_text())
+    assert kept["inputs"]["truth"] is not None
+    assert "overlap_M" not in kept["undefined"]
+
+
+def test_a_failed_training_leaves_the_record_that_scores_need(tmp_path, simple):
+    root = tmp_path / "results"
+    inline(benchmark(root, [simple]))
+    pruned(root)
+    wanted = {"methods": ("simple:default", "ensemble(simple:default,2)")}
+    fits = [p for p in benchmark(root, [simple], **wanted).planned if p.kind == "fit"]
+    for planned in fits:
+        failure = Outcome(planned.job.key, "failed", error="no luck", error_type="RuntimeError")
+        _record_failure(Store.open(root), planned, failure)
+    statuses = [Store.open(root).record(key)["status"] for p in fits for key in p.keys]
+    assert sorted(statuses) == ["done", "done", "failed"]  # the ensemble had none
+
+
+def test_which_scores_stand():
+    inputs = {"prediction": "a", "truth": "t", "metrics": "m"}
+    gone = {"prediction": None}
+    assert stand({"inputs": inputs}, inputs)
+    assert stand({"inputs": inputs}, inputs | gone)
+    assert stand({"inputs": inputs}, inputs | gone | {"truth": "another machine's"})
+    assert stand({"inputs": inputs}, inputs | {"truth": None})
+    assert not stand({"inputs": inputs}, inputs | {"truth": "another"})
+    assert not stand({"inputs": inputs}, inputs | {"prediction": "another"})
+    assert not stand({"inputs": inputs}, inputs | gone | {"metrics": "another"})
+    assert not stand({"inputs": inputs | {"truth": None}}, inputs)
+    assert not stand({"inputs": inputs | {"truth": None}}, inputs | gone)
+    assert stand({"inputs": inputs | {"truth": None}}, inputs | gone | {"truth": None})
+    for record in (None, {}, {"inputs": None}, {"inputs": "a digest of all"}):
+        assert not stand(record, inputs)

@@ -1,0 +1,74 @@
+"""Whole runs done in this process, and what they leave in their folder."""
+
+import hashlib
+from pathlib import Path
+
+from bench.stages.preset import Preset
+from bench.stages.registry import Registry
+from bench.stages.run import BenchmarkRun
+from bench.stages.store import Store
+
+PLUGINS = Path(__file__).parents[1] / "plugins"
+TINY = {
+    "tasks": ("gaussians-far",),
+    "methods": ("simple:default",),
+    "members": 2,
+    "budgets": (600,),
+    "memory_limit": 2.0,
+    "plans": (
+        {"kind": "independent", "uniform": 3, "per_point": 0, "observations": 50},
+        {"kind": "heldout", "contexts": 2, "events": 4},
+    ),
+}
+
+
+def fitted(plugin):
+    log = Path(plugin).with_suffix(".log")
+    return log.read_text().splitlines() if log.exists() else []
+
+
+def benchmark(root, plugins=(), overwrite=False, **changes):
+    registry = Registry(plugins)
+    return BenchmarkRun(registry, Preset.model_validate(TINY | changes), Store(root), overwrite)
+
+
+def inline(run):
+    """Runs every job in this process, in the planned order; returns what each says."""
+    run.record(["bench", "run"])
+    return {
+        p.job.key: p.job.function(report=lambda **fields: None, **p.job.arguments)
+        for p in run.planned
+    }
+
+
+def digests(root, *suffixes, parts=("fits", "predictions", "scores", "simulations")):
+    """SHA-256 and modification time of the files under a results folder."""
+    return {
+        str(path.relative_to(root)): (
+            hashlib.sha256(path.read_bytes()).hexdigest(),
+            path.stat().st_mtime_ns,
+        )
+        for part in parts
+        for path in sorted((root / part).rglob("*"))
+        if path.is_file() and path.suffix in (suffixes or (".json", ".safetensors"))
+    }
+
+
+def finished(root):
+    """Those files that belong to finished work."""
+    store = Store.open(root)
+    done = {
+        key
+        for part in ("fits", "predictions", "scores")
+        for key in store.keys(part)
+        if (store.record(key) or {}).get("status") == "done" and store.read(key) is not None
+    }
+    return {
+        name: value
+        for name, value in digests(root, parts=("fits", "predictions", "scores")).items()
+        if name.rpartition(".")[0] in done
+    }
+
+
+def contents(found):
+    return {name: digest for name, (digest, _) in found.items()}

@@ -1,0 +1,56 @@
+"""For the tests of metrics: each by name, and predictions of two parameters around one truth."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from bench.contracts import Curves, Datasets, LikelihoodPrediction, Metric
+from bench.stages.registry import Registry
+from bench.testing import asymmetric
+
+Array = NDArray[np.float64]
+REGISTRY = Registry([asymmetric.__file__])
+METRICS: dict[str, Metric] = {
+    name: REGISTRY.get("metrics", name) for name in REGISTRY.names("metrics")
+}
+SIGMA = (0.02, 0.03)
+DATASETS = 600
+THETA = (0.5, 0.5)
+
+
+def compute(name: str, own: Any, truth: Any = None) -> Mapping[str, NDArray[Any]]:
+    """A metric's contributions, (D,) by key."""
+    return METRICS[name].compute(own, truth)
+
+
+def prediction(
+    curves: Curves,
+    theta: tuple[float, float] = THETA,
+    sets: NDArray[np.int64] | None = None,
+) -> LikelihoodPrediction:
+    count = len(curves.area)
+    return LikelihoodPrediction(
+        names=("mu", "z"),
+        low=np.zeros(2),
+        high=np.ones(2),
+        log_scale=np.zeros(2, dtype=bool),
+        datasets=Datasets(
+            theta=np.tile(theta, (count, 1)),
+            point=np.zeros(count, dtype=np.int64),
+            set=np.arange(count) if sets is None else sets,
+            block=np.arange(count) if sets is None else sets,
+        ),
+        curves=curves,
+    )
+
+
+def scatter(rho: float, seed: int = 0, count: int = DATASETS) -> Array:
+    """Estimates of exact likelihoods: θ plus noise of covariance Σ."""
+    rng = np.random.default_rng(seed)
+    noise = rng.multivariate_normal([0, 0], [[1, rho], [rho, 1]], count)
+    result: Array = np.array(THETA) + noise * np.array(SIGMA)
+    return result

@@ -1,0 +1,121 @@
+"""The ratios of lre: corrected for the class sizes, normalised per member, in two contexts."""
+
+from __future__ import annotations
+
+import math
+from pathlib import Path
+
+import pytest
+import torch
+from bench.methods.lre import Classifier
+from seeded import run, seeds
+from torch import Tensor
+
+from bench.contracts import Features, FitLog, HasLogProb, Parameter, ParameterSpace, Transform
+from bench.numerics.normaliser import Normaliser
+from bench.numerics.ratio import RatioNetwork
+from bench.stages.bank import SimulationBank, features_of
+from bench.stages.registry import Registry
+from bench.stages.store import Store
+from bench.testing import asymmetric
+
+REGISTRY = Registry([asymmetric.__file__])
+
+
+@pytest.mark.parametrize(
+    ("share", "normalise"), [(0.2, False), (0.75, False), (0.0, False), (0.2, True), (0.0, True)]
+)
+def test_ratios_are_corrected_for_the_class_sizes(
+    share: float, normalise: bool, tmp_path: Path
+) -> None:
+    """With N_ref ≠ N_k, log r̂ must not carry log(N_k / N_ref) = log 2, −log 6 or −log 2.
+
+    With a share of 0 the reference is the evidence: the components' own simulations, contexts
+    drawn anew.
+
+    On the asymmetric task, whose components would each be off by their own amount: the mean of
+    log r̂ − log r over the component, and log E_ref[r̂], are 0 for the exact ratio.
+    """
+    task = REGISTRY.task("asymmetric")
+    method = REGISTRY.method("lre")
+    config = method.Config(
+        hidden=(32, 32),
+        reference="fixed" if share else None,
+        reference_share=share,
+        normalise=normalise,
+        training={"epochs": 2, "steps": 700, "batch_size": 512, "learning_rate": 5e-3},
+    )
+    store = Store(tmp_path)
+    bank = SimulationBank(task, store, 60_000, [0])
+    surrogate = method(config).fit(task, bank, features_of(task, store), [0], run())
+    assert bank.spent == 60_000
+
+    rng = torch.Generator().manual_seed(9)
+    parts = list(task.components("test").values())
+    n = 1500
+    contexts = torch.tensor([[0.8], [1.0], [1.25]])
+    nodes = task.nominal[None] if share else task.space.draw_context(500, rng)
+    nominal = nodes[torch.randint(len(nodes), (n,), generator=rng)]
+    label = torch.randint(2, (n, 1), generator=rng)
+    reference_x = torch.where(
+        label == 0, parts[0].simulate(nominal, rng), parts[1].simulate(nominal, rng)
+    )
+
+    def log_reference(x: Tensor) -> Tensor:
+        both = torch.cat([p.log_prob(x[:, None], nodes[None]) for p in parts], 1)
+        return both.logsumexp(1) - math.log(2 * len(nodes))
+
+    for k, part in enumerate(parts):
+        assert isinstance(part, HasLogProb)
+        gaps, means = [], []
+        for j, context in enumerate(contexts):
+            x = part.simulate(context.expand(n, -1), rng)
+            learned = surrogate.log_ratio(x, contexts)[0, k, :, j].double()
+            gaps.append((learned - part.log_prob(x, context) + log_reference(x)).mean())
+            over_reference = surrogate.log_ratio(reference_x, contexts)[0, k, :, j].double()
+            means.append(over_reference.exp().mean().log())
+        # A missing or inverted correction would show as 0.7 or more.
+        assert float(torch.stack(gaps).mean()) == pytest.approx(0, abs=0.15)
+        assert float(torch.stack(means).mean()) == pytest.approx(0, abs=0.15)
+        if normalise:  # up to the noise of the mean over 1500 events, at every context
+            assert torch.stack(means).tolist() == pytest.approx([0] * 3, abs=0.1)
+
+
+@pytest.mark.parametrize("share", [0.5, 0.0])
+def test_every_member_is_normalised_over_its_own_reference(share: float, tmp_path: Path) -> None:
+    """Mean 1 to rounding, not another's; also when restored."""
+    task = REGISTRY.task("asymmetric")
+    found = REGISTRY.method("lre")
+    method = found(
+        found.Config(
+            hidden=(8,), reference_share=share, training={"epochs": 1, "steps": 0, "batch_size": 64}
+        )
+    )
+    members = [0, 1]
+    store = Store(tmp_path)
+    features = features_of(task, store)
+    bank = SimulationBank(task, store, 4000, members)
+    surrogate = method.fit(task, bank, features, members, run())
+    restored = method.restore(task, features, surrogate.state())
+    between = torch.tensor([[0.83], [1.02], [1.31]])  # contexts that are no nodes
+    reference = method._reference(task, bank)
+    for member in members:
+        log_ratio = surrogate.log_ratio(reference[member], between)
+        assert torch.equal(restored.log_ratio(reference[member], between), log_ratio)
+        means = log_ratio.double().exp().mean(2)  # (members, components, contexts)
+        assert means[member].flatten().tolist() == pytest.approx([1.0] * 6, abs=1e-4)
+        assert float((means[1 - member] - 1).abs().max()) > 1e-3  # not the other's reference
+
+
+def test_a_classifier_in_two_contexts() -> None:
+    """Normalised or by a constant, which needs no number of contexts."""
+    space = ParameterSpace(
+        [Parameter(name, -1, 1, "interest", (-0.5, 0.5)) for name in "ab"], ["a", "b"]
+    )
+    features = Features(space, Transform(), torch.zeros(2), torch.ones(2))
+    net = RatioNetwork.create(None, 2, 2, (8,), "silu", seeds(range(2)))
+    x, context = torch.randn(5, 2), 2 * torch.rand(3, 2) - 1
+    for coefficients in (torch.zeros(2, 81), torch.zeros(2, 1)):
+        normaliser = Normaliser(coefficients.double(), 2)
+        classifier = Classifier(net, features, normaliser, FitLog(), (2,))
+        assert classifier.log_ratio(x, context).shape == (2, 5, 3)
