@@ -23,6 +23,7 @@ from torch import Tensor
 from torch.nn.functional import binary_cross_entropy_with_logits
 from torch.utils.flop_counter import FlopCounterMode
 
+from bench.leaderboard.render import markdown_table
 from bench.numerics.encoders import FieldEncoder, SeriesEncoder
 from bench.numerics.flows import ZukoFlow
 from bench.numerics.networks import StackedMLP
@@ -147,25 +148,25 @@ def measure(
 
 def markdown(rows: Sequence[dict[str, Any]], name: str, limit: float) -> str:
     """The table that pages quote."""
-    lines = [
-        f"{name}, float32 matrix product {limit / 1e12:.3g} TFLOP/s, PyTorch {torch.__version__}; "
-        "medians of one run.\n",
-        "| network | what | members | batch | ms | M events/s | share of the roof | "
-        "against one member | largest difference to the CPU |",
-        "|---|---|---|---|---|---|---|---|---|",
-    ]
+    title = f"{name}, float32 matrix product {limit / 1e12:.3g} TFLOP/s"
+    head = ["network", "what", "members", "batch", "ms", "M events/s", "share of the roof"]
+    head += ["against one member", "largest difference to the CPU"]
+    lines = []
     alone = {(r["network"], r["what"], r["how"]): r["seconds"] for r in rows if r["members"] == 1}
     for r in rows:
         events = r["members"] * r["batch"] / r["seconds"] / 1e6
         one = alone.get((r["network"], r["what"], r["how"]))
+        share = r["operations"] / r["seconds"] / limit
         lines.append(
-            f"| {r['network']} | {r['what']}, {r['how']} | {r['members']} | {r['batch']} | "
-            f"{1e3 * r['seconds']:.3g} | {events:.2g} | "
-            f"{r['operations'] / r['seconds'] / limit:.1%} | "
-            f"{'–' if one is None else format(r['seconds'] / one, '.2f')} | "
-            f"{r['difference_to_cpu']:.1g} |"
+            [
+                *(r["network"], f"{r['what']}, {r['how']}", str(r["members"]), str(r["batch"])),
+                *(f"{1e3 * r['seconds']:.3g}", f"{events:.2g}", f"{share:.1%}"),
+                "–" if one is None else f"{r['seconds'] / one:.2f}",
+                f"{r['difference_to_cpu']:.1g}",
+            ]
         )
-    return "\n".join(lines) + "\n"
+    facts = f"{title}, PyTorch {torch.__version__}; medians of one run."
+    return f"{facts}\n\n{markdown_table(head, lines)}"
 
 
 def main() -> None:

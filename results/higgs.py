@@ -6,7 +6,7 @@ and paired differences on the same training sets and datasets.
 """
 
 import re
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from itertools import combinations, product
 from pathlib import Path
 
@@ -15,6 +15,7 @@ from bench.tasks.higgs import ENERGY_SCALES
 
 import bench
 from bench.leaderboard.columns import parenthesised
+from bench.leaderboard.render import markdown_table
 from bench.leaderboard.units import Units
 from bench.numerics.clustering import Estimate, mean, ratio
 from bench.report.load import Loaded
@@ -38,12 +39,9 @@ SINGLE = (
 )
 
 
-def table(head: Iterable[str], rows: Iterable[Iterable[str]]) -> str:
-    """Markdown."""
-    head = list(head)
-    lines = [head, ["---"] * len(head), *rows]
-    text = "\n".join(f"| {' | '.join(line)} |" for line in lines) + "\n"
-    return re.sub(r"-(?=\d)", "−", text)
+def table(head: Sequence[str], rows: Iterable[Iterable[str]]) -> str:
+    """Markdown, with the sign of minus."""
+    return re.sub(r"-(?=\d)", "−", markdown_table(head, rows))
 
 
 def marked(estimate: Estimate, comparisons: int) -> str:

@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 from scipy import stats
 
 from bench.cli.folder import open_results
+from bench.leaderboard.render import markdown_table
 from bench.leaderboard.results import Results
 from bench.stages.registry import Registry
 
@@ -47,5 +48,4 @@ def rows(folder: str, registry: Registry) -> list[list[str]]:
 if __name__ == "__main__":
     known = Registry([Path(__file__).parent / "single.py"])
     head = ["task", "θ", "datasets", "covers θ₁", "covers θ₂", "95 % region covers", "region cut"]
-    for row in (head, ["---"] * len(head), *(r for f in sys.argv[1:] for r in rows(f, known))):
-        print("|", " | ".join(row), "|")
+    print(markdown_table(head, (row for f in sys.argv[1:] for row in rows(f, known))), end="")

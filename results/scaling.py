@@ -27,6 +27,7 @@ from torch import Tensor
 from torch.nn.functional import binary_cross_entropy_with_logits
 
 from bench.contracts import Run
+from bench.leaderboard.render import markdown_table
 from bench.numerics.networks import StackedMLP
 from bench.numerics.seeds import generator
 from bench.numerics.steps import GradientSteps
@@ -220,16 +221,16 @@ def slope(rows: Sequence[dict[str, Any]]) -> tuple[float, float]:
 
 
 def markdown(found: Sequence[Exponent]) -> str:
-    lines = [
-        "| what | grows with | from | to | ms at the largest | exponent | of the upper decade |",
-        "|---|---|---|---|---|---|---|",
-    ]
-    lines += [
-        f"| {e.what} | {e.size} | {e.low:,} | {e.high:,} | {1e3 * e.seconds:.3g} | "
-        f"{e.exponent:.2f} ± {e.error:.2f} | {e.upper:.2f} ± {e.upper_error:.2f} |"
+    head = ["what", "grows with", "from", "to", "ms at the largest", "exponent"]
+    rows = [
+        [
+            *(e.what, e.size, f"{e.low:,}", f"{e.high:,}", f"{1e3 * e.seconds:.3g}"),
+            f"{e.exponent:.2f} ± {e.error:.2f}",
+            f"{e.upper:.2f} ± {e.upper_error:.2f}",
+        ]
         for e in found
     ]
-    return "\n".join(lines) + "\n"
+    return markdown_table([*head, "of the upper decade"], rows)
 
 
 def draw(figure: Any, rows: Sequence[dict[str, Any]], found: Sequence[Exponent]) -> None:

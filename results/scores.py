@@ -12,6 +12,7 @@ import pandas as pd
 
 import bench
 from bench.leaderboard.columns import parenthesised
+from bench.leaderboard.render import markdown_table
 from bench.report.drawings import drawn
 from bench.report.figures import equivalence
 from bench.studies.equivalence import Row, shown
@@ -55,12 +56,6 @@ def name(task: str, metric: str) -> str:
     return NAMES[kind] + key
 
 
-def table(head: list[str], rows: list[list[str]]) -> str:
-    """Markdown."""
-    lines = [head, ["---"] * len(head), *rows]
-    return "\n".join("| " + " | ".join(line) + " |" for line in lines) + "\n"
-
-
 def factor(found: pd.DataFrame, **wanted: object) -> str:
     """One factor with its interval; a dash where it was not measured."""
     for column, value in wanted.items():
@@ -79,7 +74,7 @@ def factors(found: pd.DataFrame) -> str:
         for task in TASKS
         for metric in found[found.task == task].metric.unique()
     ]
-    return table(["task", "metric", *(f"{b:,}" for b in budgets)], rows)
+    return markdown_table(["task", "metric", *(f"{b:,}" for b in budgets)], rows)
 
 
 def sizes(found: pd.DataFrame) -> str:
@@ -94,7 +89,7 @@ def sizes(found: pd.DataFrame) -> str:
                 each = [factor(here, metric=metric, budget=b) for b in budgets]
                 if set(each) != {"–"}:
                     rows.append([f"`{task}`", name(task, metric), SIZES[size], *each])
-    return table(["task", "metric", "parameters", *(f"{b:,}" for b in budgets)], rows)
+    return markdown_table(["task", "metric", "parameters", *(f"{b:,}" for b in budgets)], rows)
 
 
 def values(points: pd.DataFrame, column: str, wanted: list) -> list[str]:
@@ -112,7 +107,7 @@ def families(found: pd.DataFrame, budget: int = 10_000) -> str:
         for metric in here.metric.unique():
             each = [factor(here, metric=metric, other=other) for other in others]
             rows.append([f"`{task}`", name(task, metric), *each])
-    return table(["task", "metric", *(f"`{other}`" for other in others)], rows)
+    return markdown_table(["task", "metric", *(f"`{other}`" for other in others)], rows)
 
 
 def shown_metrics(points: pd.DataFrame, task: str) -> list[str]:
@@ -131,7 +126,7 @@ def curves(points: pd.DataFrame, task: str) -> str:
         for label in labels:
             here = points[(points.metric == metric) & (points.label == label)]
             rows.append([name(task, metric), f"`{label}`", *values(here, "budget", budgets)])
-    return table(["metric", "method", *(f"{b:,}" for b in budgets)], rows)
+    return markdown_table(["metric", "method", *(f"{b:,}" for b in budgets)], rows)
 
 
 def noise(points: pd.DataFrame, budget: int = 3000) -> str:
@@ -150,7 +145,7 @@ def noise(points: pd.DataFrame, budget: int = 3000) -> str:
                 (points.budget == budget) & (points.task == task) & (points.metric == metric)
             ]
             rows.append([f"`{task}`", name(task, metric), *values(here, "label", list(labels))])
-    return table(["task", "metric", *labels.values()], rows)
+    return markdown_table(["task", "metric", *labels.values()], rows)
 
 
 def worse(points: pd.DataFrame) -> str:
@@ -177,7 +172,7 @@ def worse(points: pd.DataFrame) -> str:
             f"{name(r.task, r.metric)} on `{r.task}` at {r.budget:,}" for r in beyond.itertuples()
         )
         rows.append([what, str(len(both)), str(sum(gap < -2)), str(len(beyond)), where])
-    return table(["method", "comparisons", "better", "worse", "where"], rows)
+    return markdown_table(["method", "comparisons", "better", "worse", "where"], rows)
 
 
 def draw(task: str) -> None:

@@ -4,6 +4,7 @@ from collections.abc import Sequence
 from typing import Any
 
 from bench.errors import PluginError, UsageError
+from bench.leaderboard.render import markdown_table
 from bench.stages.preset import read_preset
 from bench.stages.registry import Kind, Registry
 
@@ -29,7 +30,7 @@ def _table(registry: Registry, kind: Kind) -> str:
         "tasks": ["task", "model", "parameters", "M"],
         "methods": ["method", "what it is", "configurations", "source"],
     }.get(kind, [kind[:-1], "what it is"])
-    rows = [header, ["---"] * len(header)]
+    rows = []
     for name in registry.names(kind):
         try:
             loaded: Any = None if kind == "presets" else registry.get(kind, name)
@@ -44,7 +45,7 @@ def _table(registry: Registry, kind: Kind) -> str:
         else:
             cells = [_describe(registry, kind, name)[0]]
         rows.append([f"`{name}`", *cells])
-    return "\n".join(f"| {' | '.join(cell.replace('|', '/') for cell in row)} |" for row in rows)
+    return markdown_table(header, rows).rstrip("\n")
 
 
 def _describe(registry: Registry, kind: Kind, name: str) -> tuple[str, str]:

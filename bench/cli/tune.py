@@ -164,6 +164,8 @@ def as_csv(rows: Sequence[dict[str, str]]) -> str:
 
 def as_markdown(search: "Search", rows: Sequence[dict[str, str]]) -> str:
     """The rows as a Markdown table, with what was searched."""
+    from bench.leaderboard.render import markdown_table
+
     members = f"{search.members} member{'s' if search.members > 1 else ''}"
     members += " in the last rung and one before" if search.rungs > 1 else ""
     lines = [
@@ -174,8 +176,6 @@ def as_markdown(search: "Search", rows: Sequence[dict[str, str]]) -> str:
         f"{search.device}. Only the last rung decides. `behind` is the distance to the best of the "
         "rung, its standard error from paired members.",
         "",
-        "| " + " | ".join(rows[0]) + " |",
-        "|" + " --- |" * len(rows[0]),
+        markdown_table(list(rows[0]), (row.values() for row in rows)),
     ]
-    lines += ["| " + " | ".join(v.replace("|", "\\|") for v in row.values()) + " |" for row in rows]
-    return "\n".join(lines) + "\n"
+    return "\n".join(lines)

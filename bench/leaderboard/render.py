@@ -3,7 +3,8 @@
 import csv
 import io
 import json
-from collections.abc import Callable, Mapping, Sequence
+import re
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from math import isfinite
 from typing import Any
 
@@ -42,8 +43,31 @@ def printed(what: Text | Table, style: str = "") -> str:
 
 
 def escape(text: str) -> str:
-    """Writes a text so that Markdown shows it as it is, in a table too."""
-    return text.replace("|", "\\|").replace("<", "&lt;").replace("\n", " ")
+    """Writes a text so that Markdown shows it as it is, in a table too.
+
+    A `<` before a blank opens no tag: it is left as it is.
+
+    >>> print(escape("a|b <i> < 1"))
+    a\\|b &lt;i> < 1
+    """
+    return re.sub(r"<(?! )", "&lt;", text.replace("|", "\\|").replace("\n", " "))
+
+
+def markdown_table(head: Sequence[str], rows: Iterable[Iterable[str]], rule: str = "---") -> str:
+    """Renders a table of GitHub-flavoured Markdown, its texts escaped.
+
+    Args:
+        head: headings.
+        rows: as many texts each.
+        rule: what divides headings and rows; `---:` aligns to the right.
+
+    >>> print(markdown_table(["method", "a|b"], [["exact", "1"]]), end="")
+    | method | a\\|b |
+    | --- | --- |
+    | exact | 1 |
+    """
+    lines = [map(escape, head), [rule] * len(head), *(map(escape, row) for row in rows)]
+    return "".join(f"| {' | '.join(line)} |\n" for line in lines)
 
 
 def table(boards: Sequence[Leaderboard], brief: bool = False) -> str:
@@ -87,14 +111,9 @@ def markdown(boards: Sequence[Leaderboard]) -> str:
     for board in boards:
         lines += [f"### {escape(heading(board))}", ""]
         for number, (title, columns) in enumerate(sections(board)):
+            texts = ([column.text(row) for column in columns] for row in board.rows)
             lines += [f"**{escape(title)}**", ""]
-            lines.append("| " + " | ".join(escape(column.name) for column in columns) + " |")
-            lines.append("|" + " --- |" * len(columns))
-            for row in board.rows:
-                lines.append(
-                    "| " + " | ".join(escape(column.text(row)) for column in columns) + " |"
-                )
-            lines.append("")
+            lines.append(markdown_table([column.name for column in columns], texts))
             if number == 0:
                 lines += [f"{escape(sentence)}\n" for sentence in verdict(board)]
         lines += [f"- {escape(note)}" for note in notes(board)]

@@ -3,7 +3,7 @@
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 
-from bench.leaderboard.render import escape
+from bench.leaderboard.render import escape, markdown_table
 
 
 @dataclass(frozen=True)
@@ -67,15 +67,10 @@ class Table:
 
 def markdown(table: Table) -> str:
     """Renders GitHub-flavoured Markdown."""
-    lines = [f"**{escape(table.title)}**", "", _piped(table.columns)]
-    lines.append("|" + " --- |" * len(table.columns))
-    lines += [_piped([cell.text for cell in row]) for row in table.rows]
-    lines += ["", *(f"- {escape(note)}" for note in table.notes)]
+    texts = ([cell.text for cell in row] for row in table.rows)
+    lines = [f"**{escape(table.title)}**", "", markdown_table(table.columns, texts)]
+    lines += [f"- {escape(note)}" for note in table.notes]
     return "\n".join(lines).rstrip() + "\n"
-
-
-def _piped(texts: Sequence[str]) -> str:
-    return "| " + " | ".join(map(escape, texts)) + " |"
 
 
 def latex(table: Table) -> str:

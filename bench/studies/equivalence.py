@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 
 from bench.errors import UsageError
 from bench.leaderboard.columns import parenthesised
-from bench.leaderboard.render import csv_of
+from bench.leaderboard.render import csv_of, markdown_table
 from bench.leaderboard.results import Fit, Results
 from bench.numerics.equivalence import factor
 from bench.stages.cells import truth_among
@@ -211,17 +211,14 @@ def markdown(found: Sequence[Row]) -> str:
     for pair in dict.fromkeys((r.task, r.plain, r.other) for r in found):
         chosen = [r for r in found if (r.task, r.plain, r.other) == pair]
         budgets = sorted({r.budget for r in chosen})
-        lines = [
-            f"### {pair[0]}: {pair[2]} against {pair[1]}\n",
-            "| metric | " + " | ".join(f"{b:,} calls" for b in budgets) + " |",
-            "| --- " * (len(budgets) + 1) + "|",
-        ]
+        lines = []
         for metric, plan in dict.fromkeys((r.metric, r.plan) for r in chosen):
             several = len({r.plan for r in chosen if r.metric == metric}) > 1
             name = metric.rstrip("/") + (f" ({plan})" if several else "")
             cells = {r.budget: shown(r) for r in chosen if (r.metric, r.plan) == (metric, plan)}
-            lines.append(f"| {name} | " + " | ".join(cells.get(b, "–") for b in budgets) + " |")
-        parts.append("\n".join(lines) + "\n")
+            lines.append([name, *(cells.get(b, "–") for b in budgets)])
+        head = ["metric", *(f"{b:,} calls" for b in budgets)]
+        parts.append(f"### {pair[0]}: {pair[2]} against {pair[1]}\n\n{markdown_table(head, lines)}")
     return "\n".join(parts)
 
 
@@ -231,20 +228,16 @@ def learning_curves(points: Sequence[Point]) -> str:
     for task in dict.fromkeys(p.task for p in points):
         chosen = [p for p in points if p.task == task]
         budgets = sorted({p.budget for p in chosen})
-        lines = [
-            f"### {task}: what is left to learn\n",
-            "| metric | method | " + " | ".join(f"{b:,} calls" for b in budgets) + " |",
-            "| --- " * (len(budgets) + 2) + "|",
-        ]
+        lines = []
         for metric, plan, label in dict.fromkeys((p.metric, p.plan, p.label) for p in chosen):
             cells = {
                 p.budget: parenthesised(p.value, p.error)
                 for p in chosen
                 if (p.metric, p.plan, p.label) == (metric, plan, label)
             }
-            values = " | ".join(cells.get(b, "–") for b in budgets)
-            lines.append(f"| {metric.rstrip('/')} | {label} | {values} |")
-        parts.append("\n".join(lines) + "\n")
+            lines.append([metric.rstrip("/"), label, *(cells.get(b, "–") for b in budgets)])
+        head = ["metric", "method", *(f"{b:,} calls" for b in budgets)]
+        parts.append(f"### {task}: what is left to learn\n\n{markdown_table(head, lines)}")
     return "\n".join(parts)
 
 

@@ -11,7 +11,7 @@ from rich.text import Text
 
 from bench.contracts import BootstrapPlan
 from bench.leaderboard.columns import parenthesised
-from bench.leaderboard.render import csv_of, escape, printed
+from bench.leaderboard.render import csv_of, escape, markdown_table, printed
 from bench.studies.comparison import Row, verdict
 
 Column = tuple[str, Callable[[Row], str]]
@@ -105,12 +105,9 @@ def markdown(rows: Sequence[Row]) -> str:
     lines = ["# Coverage against the bootstrap multiple", ""]
     for heading, group in _groups(rows):
         columns = _columns(group)
+        texts = ([text(row) for _, text in columns] for row in group)
         lines += [f"**{escape(heading)}**", ""]
-        lines.append("| " + " | ".join(escape(name) for name, _ in columns) + " |")
-        lines.append("|" + " ---: |" * len(columns))
-        for row in group:
-            lines.append("| " + " | ".join(escape(text(row)) for _, text in columns) + " |")
-        lines.append("")
+        lines.append(markdown_table([name for name, _ in columns], texts, "---:"))
     lines += [f"- {escape(note)}" for note in notes(rows)] + [""]
     lines += [f"{escape(sentence)}\n" for sentence in verdict(rows)]
     return "\n".join(lines)
