@@ -1,5 +1,6 @@
 """Reads events from parquet and csv files, the columns that are needed, and checks them."""
 
+import re
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -10,8 +11,11 @@ from numpy.typing import NDArray
 
 from bench.errors import DataError
 
+READABLE = (".parquet", ".csv", ".csv.gz")
 _ROWS = 1 << 18  # of a batch
 _LEPTON = ("PRI_lep_pt", "PRI_lep_eta", "PRI_lep_phi")
+_LARGEST = {"eta": 10.0, "phi": 3.2}
+"""What an angle cannot exceed: it is in degrees then, or −999, which stands for a missing value."""
 
 
 @dataclass(frozen=True)
@@ -93,6 +97,7 @@ def _parquet(path: Path, name: str) -> Iterator[tuple[Any, _Schema, int | None]]
     with parquet.ParquetFile(path) as file:
         rows = file.metadata.num_rows
         schema = _schema(file.schema_arrow.names, name, rows)
+        _check_types(file.schema_arrow, schema, f"{name} ({rows:,} rows)")
         for batch in file.iter_batches(_ROWS, columns=list(schema.columns)):
             yield batch, schema, rows
 
@@ -102,16 +107,21 @@ def _csv(path: Path, name: str) -> Iterator[tuple[Any, _Schema, int | None]]:
     from pyarrow import csv
 
     with pyarrow.input_stream(str(path), compression="detect") as stream:
-        header = stream.read(1 << 16).partition(b"\n")[0].decode("utf-8-sig")
-    names = [column.strip().strip('"') for column in header.split(",")]
+        header = stream.read(1 << 16).partition(b"\n")[0].decode("utf-8-sig", errors="replace")
+    names = [column.strip("\r").strip('"') for column in header.split(",")]
+    if header.count("PRI_") > sum(column.startswith("PRI_") for column in names):
+        raise DataError(f"{name}: names of columns must be separated by commas, without spaces")
     schema = _schema(names, name, None)
     types = {c: pyarrow.float64() for c in schema.columns} | {schema.label: pyarrow.string()}
     convert = csv.ConvertOptions(column_types=types, include_columns=list(schema.columns))
-    with pyarrow.input_stream(str(path), compression="detect") as stream:
-        for batch in csv.open_csv(
-            stream, read_options=csv.ReadOptions(block_size=1 << 24), convert_options=convert
-        ):
-            yield batch, schema, None
+    options = csv.ReadOptions(block_size=1 << 24)
+    try:
+        with pyarrow.input_stream(str(path), compression="detect") as stream:
+            for batch in csv.open_csv(stream, read_options=options, convert_options=convert):
+                yield batch, schema, None
+    except pyarrow.ArrowInvalid as error:  # which counts columns
+        said = re.sub(r"In CSV column #(\d+)", lambda found: names[int(found[1])], str(error))
+        raise DataError(f"{name} cannot be read: {' '.join(said.split())}") from error
 
 
 def _schema(names: Sequence[str], name: str, rows: int | None) -> _Schema:
@@ -120,6 +130,8 @@ def _schema(names: Sequence[str], name: str, rows: int | None) -> _Schema:
     for schema in _SCHEMAS:
         missing = [column for column in schema.columns if column not in names]
         if not missing:
+            if twice := [column for column in schema.columns if names.count(column) > 1]:
+                raise DataError(f"{name}{of} has column {twice[0]} twice")
             return schema
         if schema.hadron[0] in names or schema.label in names:
             raise DataError(
@@ -130,12 +142,28 @@ def _schema(names: Sequence[str], name: str, rows: int | None) -> _Schema:
     raise DataError(f"{name}{of} follows no known schema; it must have {known}")
 
 
+def _check_types(types: Any, schema: _Schema, where: str) -> None:
+    """Refuses columns of a parquet file that are no numbers, and labels that are no text."""
+    from pyarrow import types as kinds
+
+    for column in schema.columns:
+        found = types.field(column).type
+        if column != schema.label:
+            wanted, right = "numbers", kinds.is_floating(found) or kinds.is_integer(found)
+        else:
+            text = found.value_type if kinds.is_dictionary(found) else found
+            wanted, right = "text", kinds.is_string(text) or kinds.is_large_string(text)
+        if not right:
+            raise DataError(f"{where}: {column} is of type {found}, and must be {wanted}")
+
+
 def _checked(table: Any, schema: _Schema, name: str, first: int) -> Batch:
     """Reads one batch; refuses what is not finite, momenta that are not positive, other labels."""
-    columns = {
-        c: table.column(c).to_numpy(zero_copy_only=False).astype(np.float32)
-        for c in schema.columns[:-1]
-    }
+    with np.errstate(over="ignore"):  # what is infinite is refused
+        columns = {
+            c: table.column(c).to_numpy(zero_copy_only=False).astype(np.float32)
+            for c in schema.columns[:-1]
+        }
     where = f"{name}, rows {first:,} to {first + table.num_rows:,}"
     for column, values in columns.items():
         bad = ~np.isfinite(values)
@@ -143,6 +171,9 @@ def _checked(table: Any, schema: _Schema, name: str, first: int) -> Batch:
             raise DataError(f"{where}: {column} is not finite in {np.sum(bad):,} rows")
         if column.endswith("_pt") and (values <= 0).any():
             raise DataError(f"{where}: {column} is not positive in {np.sum(values <= 0):,} rows")
+        largest = _LARGEST.get(column.rpartition("_")[2], np.inf)
+        if (bad := np.abs(values) > largest).any():
+            raise DataError(f"{where}: {column} is not within ±{largest:g} in {np.sum(bad):,} rows")
     encoded = table.column(schema.label).dictionary_encode()
     labels = encoded.dictionary.to_pylist()
     index = encoded.indices.to_numpy(zero_copy_only=False)

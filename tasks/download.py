@@ -1,6 +1,7 @@
-"""Downloads with pooch: verified by checksum, resumed where they broke off."""
+"""Downloads: resumed where they broke off, verified by checksum before they are used."""
 
 import os
+import re
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -11,10 +12,19 @@ from bench.errors import DataError
 _FILES = "https://zenodo.org/records/{record}/files"
 _CHUNK = 1 << 16  # what is lost, at most, where a connection breaks
 _TIMEOUT = (30.0, 60.0)  # seconds to connect, and between two parts
+_DIGITS = {"sha256": 64, "md5": 32}
 
 
-def release(record: str, folder: Path, report: Callable[..., None]) -> list[Path]:
+def release(
+    record: str, folder: Path, readable: tuple[str, ...], report: Callable[..., None]
+) -> list[Path]:
     """Downloads the data files of a Zenodo record, with the checksums that the record gives.
+
+    Args:
+        record: its number.
+        folder: where files are kept.
+        readable: how the names of those end that are wanted.
+        report: shows progress.
 
     Raises:
         DataError: if it cannot be reached, or a file is not what the record says.
@@ -34,11 +44,13 @@ def release(record: str, folder: Path, report: Callable[..., None]) -> list[Path
     return [
         _retrieve(f"{address}/{name}", files.registry[name], folder, report)
         for name in sorted(files.registry)
-        if name.endswith((".zip", ".parquet", ".csv", ".csv.gz"))
+        if name.endswith(readable)
     ]
 
 
-def download(url: str, folder: Path, report: Callable[..., None]) -> Path:
+def download(
+    url: str, folder: Path, readable: tuple[str, ...], report: Callable[..., None]
+) -> Path:
     """Downloads a file; a fragment of the URL, #sha256=… or #md5=…, is its checksum.
 
     Raises:
@@ -48,69 +60,135 @@ def download(url: str, folder: Path, report: Callable[..., None]) -> Path:
         parts = urlsplit(url)
     except ValueError as error:
         raise DataError(f"{url} is no address: {error}") from error
-    if parts.scheme not in ("http", "https") or not Path(parts.path).name:
-        raise DataError(f"{url}: a mirror's address is https://HOST/…/FILE, or http://")
+    if parts.scheme not in ("http", "https") or not parts.path.endswith(readable):
+        raise DataError(
+            f"{url}: a mirror's address is https://HOST/…/FILE, or http://, and ends in "
+            f"{', '.join(readable)}"
+        )
     address, _, fragment = url.partition("#")
     algorithm, _, value = fragment.partition("=")
-    if fragment and (algorithm not in ("sha256", "md5") or not value):
-        raise DataError(f"{url}: a checksum is written #sha256=… or #md5=…")
+    if fragment and not re.fullmatch(f"[0-9a-fA-F]{{{_DIGITS.get(algorithm, 0)}}}", value or "-"):
+        raise DataError(f"{url}: a checksum is written #sha256=, 64 digits, or #md5=, 32 digits")
     return _retrieve(address, f"{algorithm}:{value}" if fragment else None, folder, report)
 
 
 def _retrieve(url: str, checksum: str | None, folder: Path, report: Callable[..., None]) -> Path:
-    import pooch
+    """The file, downloaded where it is not there already, as what the checksum says."""
+    from pooch.hashes import file_hash, hash_matches
 
-    pooch.get_logger().setLevel("WARNING")
-    name = Path(urlsplit(url).path).name
-    if checksum is None:  # without one, what an earlier download left may be something else
-        (folder / name).unlink(missing_ok=True)
+    path = folder / Path(urlsplit(url).path).name
+    if checksum and path.is_file() and hash_matches(str(path), checksum):
+        return path
+    folder.mkdir(parents=True, exist_ok=True)
+    part = _Part(path, url, verified=checksum is not None)
 
-    def fetch(address: str, target: str, _: Any) -> None:
-        _resume(address, folder / f"{name}.part", report)
-        os.replace(folder / f"{name}.part", target)
+    def is_right() -> bool:
+        return checksum is None or hash_matches(str(part.path), checksum)
 
-    try:
-        found = pooch.retrieve(url, checksum, fname=name, path=folder, downloader=fetch)
-    except (OSError, ValueError) as error:
-        raise DataError(f"{url} cannot be downloaded: {_brief(error)}; again resumes") from error
-    return Path(found)
-
-
-def _resume(url: str, part: Path, report: Callable[..., None]) -> None:
-    """Downloads what is missing of a file; the whole of it if it has changed in the meantime."""
-    import requests
-
-    tag = part.with_suffix(".tag")  # which version of the file the part is of
-    there = part.stat().st_size if part.is_file() and tag.is_file() else 0
-    headers = {"Accept-Encoding": "identity"}
-    if there:
-        headers |= {"Range": f"bytes={there}-", "If-Range": tag.read_text()}
-    with requests.get(url, headers=headers, stream=True, timeout=_TIMEOUT) as answer:
-        if answer.status_code == 416:  # nothing is missing, or the part is of something else
-            part.unlink()
-            tag.unlink()
-            return _resume(url, part, report)
-        answer.raise_for_status()
-        done = there if answer.status_code == 206 else 0
-        total = done + int(answer.headers["Content-Length"]) if _sized(answer) else None
-        version = answer.headers.get("ETag") or answer.headers.get("Last-Modified")
-        if not done:
-            tag.unlink(missing_ok=True)
-            part.write_bytes(b"")
-        if version:  # not before the part is empty: it says what the part is of
-            tag.write_text(version)
-        with part.open("ab") as file:
-            for chunk in answer.iter_content(_CHUNK):
-                file.write(chunk)
-                done += len(chunk)
-                report(stage=f"download {part.stem}", done=done, total=total)
-    if total is not None and done != total:
-        raise OSError(f"the connection broke after {done:,} of {total:,} bytes")
-    tag.unlink(missing_ok=True)
+    if not (checksum and part.size() and is_right()):  # complete when it was interrupted
+        try:
+            part.download(report)
+        except (OSError, ValueError) as error:
+            again = "; again resumes" if part.size() else ""
+            raise DataError(f"{url} cannot be downloaded: {_brief(error)}{again}") from error
+        if checksum and not is_right():
+            algorithm, _, wanted = checksum.rpartition(":")
+            found = file_hash(str(part.path), algorithm or "sha256")
+            part.remove()
+            raise DataError(f"{url}: its {algorithm} is {found}, not {wanted}; it was deleted")
+    os.replace(part.path, path)
+    part.remove()
+    return path
 
 
-def _sized(answer: Any) -> bool:
-    return str(answer.headers.get("Content-Length", "")).isdigit()
+class _Part:
+    """What there is of a download, beside a note of which version of which address it is.
+
+    Args:
+        path: where the file will be.
+        url: its address.
+        verified: whether a checksum will tell parts of two versions; without one a part is
+            completed only where the server says that the file is still the same.
+    """
+
+    def __init__(self, path: Path, url: str, verified: bool) -> None:
+        self.path = path.with_name(f"{path.name}.part")
+        self._note = path.with_name(f"{path.name}.tag")
+        self._url = url
+        self._verified = verified
+
+    def _version(self) -> str | None:
+        """Which version there is a part of; None where it cannot be completed."""
+        try:
+            url, _, version = self._note.read_text().partition("\n")
+        except (OSError, ValueError):
+            return None
+        return version if url == self._url and (version or self._verified) else None
+
+    def size(self) -> int:
+        """Bytes that need not be downloaded again."""
+        there = self.path.is_file() and self._version() is not None
+        return self.path.stat().st_size if there else 0
+
+    def remove(self) -> None:
+        """Forgets the part."""
+        self.path.unlink(missing_ok=True)
+        self._note.unlink(missing_ok=True)
+
+    def download(self, report: Callable[..., None]) -> None:
+        """Downloads what is missing; the whole file if it has changed in the meantime.
+
+        Raises:
+            OSError: if the server does not give it, or the connection breaks.
+        """
+        import requests
+
+        there, known = self.size(), self._version()
+        headers = {"Accept-Encoding": "identity"}
+        if there:
+            headers["Range"] = f"bytes={there}-"
+        if there and known:
+            headers["If-Range"] = known
+        with requests.get(self._url, headers=headers, stream=True, timeout=_TIMEOUT) as answer:
+            span = answer.headers.get("Content-Range", "")
+            version = answer.headers.get("ETag") or answer.headers.get("Last-Modified") or ""
+            continued = (
+                there > 0
+                and answer.status_code == 206
+                and span.startswith(f"bytes {there}-")
+                and version == known
+            )
+            if there and not continued and answer.status_code in (206, 416):
+                self.remove()
+                return self.download(report)
+            answer.raise_for_status()
+            if answer.status_code != 200 and not continued:
+                raise OSError(f"the server answers {answer.status_code} {answer.reason}")
+            if answer.status_code == 200:
+                there = 0
+                self.remove()
+                self.path.touch()  # before the note, which says what the part is of
+                self._note.write_text(f"{self._url}\n{version}")
+            self._append(answer, there, report)
+
+    def _append(self, answer: Any, done: int, report: Callable[..., None]) -> None:
+        import requests
+
+        length = str(answer.headers.get("Content-Length", ""))
+        plain = answer.headers.get("Content-Encoding", "identity") == "identity"
+        total = done + int(length) if length.isdigit() and plain else None
+        broken = False
+        try:
+            with self.path.open("ab") as file:
+                for chunk in answer.iter_content(_CHUNK):
+                    file.write(chunk)
+                    done += len(chunk)
+                    report(stage=f"download {self.path.stem}", done=done, total=total)
+        except (requests.ConnectionError, requests.exceptions.ChunkedEncodingError):
+            broken = True
+        if broken or (total is not None and done != total):
+            of = "" if total is None else f" of {total:,}"
+            raise OSError(f"the connection broke after {done:,}{of} bytes")
 
 
 def _brief(error: Exception) -> str:

@@ -11,6 +11,7 @@ that fewer pass at lower z says nothing about μ, which counts accepted events.
 
 import math
 from collections.abc import Mapping
+from numbers import Real
 from typing import Any
 
 import numpy as np
@@ -103,8 +104,14 @@ class HiggsFair(SignalAndBackground):
     nominal = torch.tensor([1.0])
 
     def __init__(self, name: str = "higgs-fair", had_pt_min: float | None = None) -> None:
-        if had_pt_min is not None and not (math.isfinite(had_pt_min) and had_pt_min > 0):
-            raise ValueError(f"had_pt_min = {had_pt_min} is not allowed: it must be positive")
+        if had_pt_min is not None:
+            number = isinstance(had_pt_min, Real) and not isinstance(had_pt_min, bool)
+            if not (number and math.isfinite(had_pt_min) and had_pt_min > 0):
+                raise ValueError(
+                    f"had_pt_min = {had_pt_min!r} is not allowed: it must be a finite, positive "
+                    "number of GeV, or None"
+                )
+            had_pt_min = float(had_pt_min)
         super().__init__(ENERGY_SCALE, ENERGY_SCALES)
         self.name = name
         self.had_pt_min = had_pt_min

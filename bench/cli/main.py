@@ -277,6 +277,9 @@ def main() -> None:
         logging.getLogger("bench").addHandler(logging.StreamHandler())
     try:
         cli(arguments, prog_name="bench", standalone_mode=False)
+    except click.exceptions.NoArgsIsHelpError as error:  # a group's name alone
+        error.show()
+        raise SystemExit(error.exit_code) from None
     except click.ClickException as error:
         _fail(error.format_message(), error.exit_code)
     except (click.Abort, KeyboardInterrupt):

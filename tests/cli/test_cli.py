@@ -21,6 +21,10 @@ def test_help_and_version(command):
         status, text, _ = command(name, "-h")
         assert status == 0
         assert text.startswith(f"Usage: bench {name} ")
+    for group in ("data", "study"):
+        status, out, err = command(group)
+        assert (status, out) == (2, "")
+        assert err == command(group, "-h")[1]
     assert command("--version")[1].startswith("nlbench, version ")
 
 

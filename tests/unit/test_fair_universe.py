@@ -1,21 +1,17 @@
-"""Real events: read, checked, split, fetched. Files are generated."""
+"""Real events: read, checked, split. Files are generated."""
 
 from __future__ import annotations
 
-import hashlib
+import json
 import zipfile
-from collections.abc import Callable, Iterator
-from functools import partial
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from collections.abc import Callable
 from pathlib import Path
-from threading import Thread
-from typing import ClassVar
 
 import numpy as np
 import pyarrow as pa
 import pytest
-from bench.tasks import download as downloads
-from bench.tasks.fair_universe import SPLITS, FairUniverse
+from bench.tasks.event_files import SPLITS
+from bench.tasks.fair_universe import FairUniverse
 from bench.tasks.higgs_fair import HiggsFair
 from pyarrow import csv, parquet
 
@@ -190,13 +186,33 @@ def changed(column: str, row: int, value: object) -> Callable[[pa.Table], pa.Tab
         (changed("detailed_labels", 5, None), r"detailed_labels is empty in 1 rows"),
         (
             changed("PRI_had_eta", 9, -999.0),
-            r"PRI_lep_eta, PRI_had_eta and the angles give no visible mass in 1 rows",
+            r"bad.parquet, rows 0 to 800: PRI_had_eta is not within ±10 in 1 rows",
+        ),
+        (changed("PRI_lep_phi", 9, 180.0), r"PRI_lep_phi is not within ±3.2 in 1 rows"),
+        (
+            lambda t: t.set_column(1, "PRI_lep_eta", t["PRI_had_eta"]).set_column(
+                2, "PRI_lep_phi", t["PRI_had_phi"]
+            ),
+            r"PRI_lep_eta, PRI_had_eta and the angles give no visible mass in 800 rows",
+        ),
+        (
+            lambda t: t.append_column("PRI_had_pt", t["PRI_lep_pt"]),
+            r"bad.parquet \(800 rows\) has column PRI_had_pt twice",
+        ),
+        (
+            lambda t: t.set_column(0, "PRI_lep_pt", t["PRI_lep_pt"].cast(pa.string())),
+            r"bad.parquet \(800 rows\): PRI_lep_pt is of type string, and must be numbers",
+        ),
+        (
+            lambda t: t.set_column(8, "detailed_labels", t["PRI_lep_pt"]),
+            r"detailed_labels is of type float, and must be text",
         ),
         (lambda t: t.slice(0, 0), r"bad.parquet has no rows"),
         (
             lambda t: t.filter(pa.compute.equal(t["detailed_labels"], "htautau")),
-            r"bad.parquet: no background event in it",
+            r"bad.parquet: too few background events, train 0, validation 0, test 0; every part",
         ),
+        (lambda t: t.slice(0, 9), r"bad.parquet: too few \w+ events, train "),
     ],
 )
 def test_files_that_are_refused(
@@ -215,12 +231,26 @@ def test_what_is_no_data_is_refused_in_one_line(data: FairUniverse, tmp_path: Pa
         "PRI_lep_pt,PRI_lep_eta,PRI_lep_phi,PRI_had_pt,PRI_had_eta,PRI_had_phi,detailed_labels\n"
         "30,1,2,many,1,2,htautau\n"
     )
+    (tmp_path / "apart.csv").write_text((tmp_path / "words.csv").read_text().replace(",", ";"))
+    (tmp_path / "large.csv").write_text(
+        (tmp_path / "words.csv").read_text().replace("many", "1e39")
+    )
     (tmp_path / "cut.zip").write_bytes(b"PK")
+    with zipfile.ZipFile(tmp_path / "bent.zip", "w", zipfile.ZIP_LZMA) as archive:
+        archive.writestr("a.csv", "PRI_lep_pt" * 1000)
+    bent = bytearray((tmp_path / "bent.zip").read_bytes())
+    bent[50:80] = bytes(30)
+    (tmp_path / "bent.zip").write_bytes(bent)
+    (tmp_path / "notes.txt").write_text("")
     (tmp_path / "empty").mkdir()
     (tmp_path / "empty.csv").write_text("")
     for name, message in {
         "cut.parquet": "cut.parquet cannot be read: ",
-        "words.csv": "words.csv cannot be read: .*many",
+        "words.csv": "words.csv cannot be read: PRI_had_pt: .*many",
+        "apart.csv": "apart.csv: names of columns must be separated by commas",
+        "large.csv": "large.csv, rows 0 to 1: PRI_had_pt is not finite in 1 rows",
+        "bent.zip": "bent.zip is not a sound zip archive",
+        "notes.txt": "is not readable: allowed are .parquet, .csv, .csv.gz, .zip",
         "cut.zip": "is not a sound zip archive",
         "empty": "holds no file that ends in .parquet",
         "empty.csv": "empty.csv follows no known schema",
@@ -229,6 +259,10 @@ def test_what_is_no_data_is_refused_in_one_line(data: FairUniverse, tmp_path: Pa
         with pytest.raises(DataError, match=message) as error:
             data.fetch(str(tmp_path / name), silent)
         assert "\n" not in str(error.value)
+    with pytest.raises(DataError, match="--from is empty"):
+        data.fetch(" ", silent)
+    with pytest.raises(DataError, match="/dev/null is neither a file nor a folder"):
+        data.fetch("/dev/null", silent)
     assert data.status() == []
     with pytest.raises(NotApplicable, match="bench data fetch higgs-fair"):
         HiggsFair().check()
@@ -246,102 +280,66 @@ def test_damaged_events_count_as_missing(data: FairUniverse, tmp_path: Path) -> 
     assert FairUniverse().digest is not None
 
 
-def test_the_same_file_twice_is_refused(data: FairUniverse, tmp_path: Path) -> None:
-    (tmp_path / "folder").mkdir()
-    for name in ("a.parquet", "b.parquet"):
-        parquet.write_table(fair_universe(300), tmp_path / "folder" / name)
-    with pytest.raises(DataError, match=r"and a\.parquet hold the same events twice"):
-        data.fetch(str(tmp_path / "folder"), silent)
-
-
-class _Server(BaseHTTPRequestHandler):
-    """Serves `content`, in parts where asked to; breaks off after `breaks` bytes, once each."""
-
-    content = b""
-    tag = '"1"'
-    breaks: ClassVar[list[int]] = []
-    asked: ClassVar[list[str | None]] = []
-
-    def do_GET(self) -> None:
-        asked = self.headers.get("Range") if self.headers.get("If-Range") == self.tag else None
-        _Server.asked.append(asked)
-        start = int(asked.removeprefix("bytes=").rstrip("-")) if asked else 0
-        if start >= len(self.content):
-            self.send_response(416)
-            self.end_headers()
-            return
-        body = self.content[start:]
-        self.send_response(206 if asked else 200)
-        self.send_header("Content-Length", str(len(body)))
-        self.send_header("ETag", self.tag)
-        self.end_headers()
-        self.wfile.write(body[: _Server.breaks.pop(0)] if _Server.breaks else body)
-
-    def log_message(self, *_: object) -> None:
-        pass
-
-
-@pytest.fixture
-def mirror(tmp_path: Path) -> Iterator[str]:
-    parquet.write_table(fair_universe(5000), tmp_path / "source.parquet")
-    _Server.content = (tmp_path / "source.parquet").read_bytes()
-    _Server.tag, _Server.breaks, _Server.asked = '"1"', [], []
-    server = ThreadingHTTPServer(("127.0.0.1", 0), _Server)
-    Thread(target=partial(server.serve_forever, poll_interval=0.05), daemon=True).start()
-    yield f"http://127.0.0.1:{server.server_port}/mirror/events.parquet"
-    server.shutdown()
-    server.server_close()
-
-
-def test_downloads_resume_and_are_verified(data: FairUniverse, mirror: str) -> None:
-    sha256 = hashlib.sha256(_Server.content).hexdigest()
-    address = f"{mirror}#sha256={sha256}"
-    _Server.breaks = [70_000]
-    with pytest.raises(DataError, match="cannot be downloaded"):
-        data.fetch(address, silent)
-    seen: list[int] = []
-    data.fetch(address, lambda **k: seen.append(k["done"]) if "download" in k["stage"] else None)
-    assert _Server.asked == [None, "bytes=65536-"]
-    assert seen[-1] == len(_Server.content)
-    assert data.digest is not None
-    data.fetch(address, silent)  # nothing is downloaded twice
-    assert len(_Server.asked) == 2
-    assert not list((data.folder / "downloads").glob("*.part*"))
-
-
-def test_a_file_that_changed_meanwhile_is_downloaded_anew(data: FairUniverse, mirror: str) -> None:
-    _Server.breaks = [70_000]
-    with pytest.raises(DataError):
-        data.fetch(mirror, silent)
-    _Server.tag = '"2"'
-    data.fetch(mirror, silent)
-    assert _Server.asked == [None, None]
-    assert data.digest is not None
-
-
-def test_a_wrong_checksum_is_refused(data: FairUniverse, mirror: str) -> None:
-    with pytest.raises(DataError, match="hash of downloaded file"):
-        data.fetch(f"{mirror}#sha256={'0' * 64}", silent)
-    assert data.digest is None
-    with pytest.raises(DataError, match="a checksum is written"):
-        data.fetch(f"{mirror}#crc=1", silent)
-    with pytest.raises(DataError, match="address is https://HOST"):
-        data.fetch("ftp://127.0.0.1/x.parquet", silent)
-
-
-def test_the_release_is_verified_by_what_its_record_says(
-    data: FairUniverse, mirror: str, monkeypatch: pytest.MonkeyPatch
+@pytest.mark.parametrize("also", ["a.csv", "a.csv.gz", "b.parquet", "z.zip"])
+def test_an_event_that_is_recorded_again_counts_once(
+    data: FairUniverse, tmp_path: Path, also: str
 ) -> None:
-    """The record's answer is played; its files come from the mirror."""
-    import pooch
+    table = fair_universe(900)
+    once = fetched(data, table, tmp_path / "once.parquet")
+    (tmp_path / "folder").mkdir()
+    parquet.write_table(table, tmp_path / "folder" / "a.parquet")
+    again = tmp_path / "folder" / also
+    if also == "z.zip":
+        with zipfile.ZipFile(again, "w") as archive:
+            archive.write(tmp_path / "once.parquet", "a.parquet")
+    elif also == "b.parquet":  # twice in itself, too, with other events
+        parquet.write_table(pa.concat_tables([table, table, fair_universe(50, 1)]), again)
+    elif also == "a.csv":
+        csv.write_csv(table, again)
+    else:
+        with pa.CompressedOutputStream(str(again), "gzip") as stream:
+            csv.write_csv(table, stream)
+    data.fetch(str(tmp_path / "folder"), silent)
+    both = events(data)
+    lost = {key: once[key] - both[key] for key in once}
+    assert not any(lost.values())
+    used = sum(len(data.read(p, s)) for p in ("signal", "background") for s in SPLITS)
+    assert used == sum(map(len, both.values()))
+    if also == "b.parquet":
+        assert used > sum(map(len, once.values()))
+    else:
+        assert both == once
+    copies = (2 if also == "b.parquet" else 1) * sum(map(len, once.values()))
+    assert data.status()[-1] == f"recorded again, counted once: {copies:,}"
 
-    def load(self: pooch.Pooch) -> None:
-        assert self.base_url == "doi:10.5281/zenodo.15131565/"
-        md5 = hashlib.md5(_Server.content, usedforsecurity=False).hexdigest()
-        self.registry = {"events.parquet": f"md5:{md5}", "notes.json": "md5:0"}
 
-    monkeypatch.setattr(pooch.Pooch, "load_registry_from_doi", load)
-    monkeypatch.setattr(downloads, "_FILES", mirror.rpartition("/")[0])
-    data.fetch(None, silent)
-    assert data.status()[2] == "from events.parquet: 5,000 rows"
-    assert len(_Server.asked) == 1
+@pytest.mark.parametrize(
+    "change",
+    [
+        {"counts": [1, 2]},
+        {"counts": [-1] * 6},
+        {"digest": "../elsewhere"},
+        {"sources": None},
+        {"left_out": "many"},
+    ],
+)
+def test_a_damaged_manifest_counts_as_missing_and_is_put_right(
+    data: FairUniverse, tmp_path: Path, change: dict[str, object]
+) -> None:
+    good = fetched(data, fair_universe(500), tmp_path / "a.parquet")
+    path = data.folder / "events.json"
+    path.write_text(json.dumps(json.loads(path.read_text()) | change))
+    assert FairUniverse().status() == []
+    path.write_text("[" * 100_000)
+    assert FairUniverse().status() == []
+    data.fetch(str(tmp_path / "a.parquet"), silent)
+    assert events(FairUniverse()) == good
+
+
+def test_events_that_were_replaced_meanwhile(data: FairUniverse, tmp_path: Path) -> None:
+    fetched(data, fair_universe(500), tmp_path / "a.parquet")
+    of_a_run = FairUniverse()
+    assert of_a_run.digest is not None
+    fetched(data, fair_universe(500, 1), tmp_path / "b.parquet")
+    with pytest.raises(DataError, match="replaced meanwhile; run again"):
+        of_a_run.read("signal", "test")

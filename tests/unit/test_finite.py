@@ -119,8 +119,10 @@ def test_the_selection_is_applied_after_scaling() -> None:
         assert momenta.mean() == pytest.approx(passing.mean(), abs=4 * error)
     evaluation = source.simulate(torch.full((1000, 1), 0.93), torch.Generator().manual_seed(1))
     assert len(set(which(evaluation))) == 1000
-    with pytest.raises(ValueError, match="had_pt_min = -1 is not allowed"):
-        HiggsFair(had_pt_min=-1)
+    for wrong in (-1, 0, math.nan, math.inf, "26", True):
+        with pytest.raises(ValueError, match=f"had_pt_min = {wrong!r} is not allowed"):
+            HiggsFair(had_pt_min=wrong)  # type: ignore[arg-type]
+    assert isinstance(HiggsFair(had_pt_min=np.float32(26)).had_pt_min, float)
 
 
 def test_plans_shrink_to_what_there_is(task: HiggsFair) -> None:

@@ -1,0 +1,189 @@
+"""Files of events, read, checked and split into one array for each process and split.
+
+The split (train, validation, test) is decided by a hash of the event's own kinematics, so that it
+survives another download, another order, further files. Weights are not read: every event counts
+once, also one that is recorded again, in the same file or another one.
+"""
+
+import hashlib
+import lzma
+import shutil
+import zipfile
+import zlib
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack, suppress
+from pathlib import Path
+from typing import Annotated
+
+import numpy as np
+from numpy.typing import NDArray
+from pydantic import BaseModel, Field, NonNegativeInt
+
+from bench.errors import DataError
+
+from .columns import READABLE as _UNPACKED
+from .columns import Batch, batches
+
+PROCESSES = ("signal", "background")
+SPLITS = {"train": 0.35, "validation": 0.10, "test": 0.55}
+"""Shares of the events; half and more for tests, because their disjoint blocks are what errors
+count, and real files are small."""
+PARTS = tuple((process, split) for process in PROCESSES for split in SPLITS)
+READABLE = (*_UNPACKED, ".zip")
+
+
+class Manifest(BaseModel):
+    """What is there.
+
+    Args:
+        digest: hash of the events, and the folder that holds them.
+        counts: events of each process and split.
+        left_out: events of other processes.
+        repeated: times that an event was recorded which was there already.
+        sources: files, and their rows.
+    """
+
+    digest: Annotated[str, Field(pattern="^[0-9a-f]{64}$")]
+    counts: Annotated[list[NonNegativeInt], Field(min_length=len(PARTS), max_length=len(PARTS))]
+    left_out: NonNegativeInt
+    repeated: NonNegativeInt = 0
+    sources: list[tuple[str, NonNegativeInt]]
+
+
+def files_of(path: Path) -> list[Path]:
+    """A file, or the readable files of a folder in order of their names."""
+    if path.is_file():
+        if not path.name.endswith(READABLE):
+            raise DataError(f"{path} is not readable: allowed are {', '.join(READABLE)}")
+        return [path]
+    if not path.is_dir():
+        what = "is neither a file nor a folder" if path.exists() else "does not exist"
+        raise DataError(f"{path} {what}")
+    found = sorted(p for p in path.iterdir() if p.is_file() and _is_data(p.name, READABLE))
+    if not found:
+        raise DataError(f"{path} holds no file that ends in {', '.join(READABLE)}")
+    return found
+
+
+def _is_data(name: str, readable: tuple[str, ...]) -> bool:
+    """Whether a file's name says that it holds events; "._" begins what macOS adds."""
+    return name.endswith(readable) and not Path(name).name.startswith("._")
+
+
+def prepare(files: list[Path], working: Path, report: Callable[..., None]) -> Manifest:
+    """Reads files batch by batch into one file per process and split."""
+    folder = working / "events"
+    folder.mkdir()
+    sources, left_out = [], 0
+    with ExitStack() as stack:
+        events, keys = (
+            [stack.enter_context((at / f"{p}-{s}.{kind}").open("wb")) for p, s in PARTS]
+            for at, kind in ((folder, "f32"), (working, "u64"))
+        )
+        for path, name in _unpacked(files, working):
+            rows = 0
+            for batch, total in batches(path, name):
+                rows += len(batch.signal)
+                left_out += int(np.sum(~(batch.signal | batch.background)))
+                key = _keys(batch)
+                part = np.digitize(_uniform(key), np.cumsum(list(SPLITS.values()))[:-1])
+                kept = np.stack([batch.lepton[:, 0], batch.hadron[:, 0], batch.opening], -1)
+                for i, (process, _) in enumerate(PARTS):
+                    of_process = batch.signal if process == "signal" else batch.background
+                    chosen = of_process & (part == i % len(SPLITS))
+                    events[i].write(kept[chosen].astype("<f4").tobytes())
+                    keys[i].write(key[chosen].tobytes())
+                report(stage=f"read {name}", done=rows, total=total)
+            sources.append((name, rows))
+    repeated, counts, whole = 0, [], hashlib.sha256()
+    for process, split in PARTS:
+        path = folder / f"{process}-{split}.f32"
+        repeated += _keep_once(path, working / f"{process}-{split}.u64")
+        counts.append(path.stat().st_size // 12)
+        with path.open("rb") as file:
+            whole.update(hashlib.file_digest(file, "sha256").digest())
+    manifest = Manifest(
+        digest=whole.hexdigest(),
+        counts=counts,
+        left_out=left_out,
+        repeated=repeated,
+        sources=sources,
+    )
+    for process in PROCESSES:
+        if not all(n for (of, _), n in zip(PARTS, counts, strict=True) if of == process):
+            raise DataError(
+                f"{', '.join(name for name, _ in sources)}: too few {process} events, "
+                f"{counts_of(manifest, process)}; every part needs some"
+            )
+    return manifest
+
+
+def counts_of(manifest: Manifest, process: str) -> str:
+    """How many events of a process each split has."""
+    counted = zip(PARTS, manifest.counts, strict=True)
+    return ", ".join(f"{split} {n:,}" for (of, split), n in counted if of == process)
+
+
+def _unpacked(files: list[Path], working: Path) -> Iterator[tuple[Path, str]]:
+    """Files and how to call them; members of archives are unpacked one at a time."""
+    for path in files:
+        if path.suffix != ".zip":
+            yield path, path.name
+            continue
+        try:
+            with zipfile.ZipFile(path) as archive:
+                members = [m for m in archive.namelist() if _is_data(m, _UNPACKED)]
+                if not members:
+                    raise DataError(f"{path} holds no parquet or csv file")
+                for member in members:
+                    own = working / f"member{''.join(Path(member).suffixes[-2:])}"
+                    with archive.open(member) as packed, own.open("wb") as unpacked:
+                        shutil.copyfileobj(packed, unpacked, 1 << 20)
+                    yield own, f"{path.name}/{Path(member).name}"
+                    with suppress(OSError):
+                        own.unlink()
+        except (
+            zipfile.BadZipFile,
+            zlib.error,
+            lzma.LZMAError,
+            RuntimeError,
+            EOFError,
+            OSError,
+        ) as error:
+            if isinstance(error, OSError) and error.errno is not None:  # a full disk, say
+                raise
+            raise DataError(f"{path} is not a sound zip archive: {error}") from error
+
+
+def _keys(batch: Batch) -> NDArray[np.uint64]:
+    """A hash of each event's six momenta as they are recorded, (n,).
+
+    The finaliser of SplitMix64 (Steele, Lea & Flood 2014), chained over the columns.
+    """
+    state = np.zeros(len(batch.lepton), dtype=np.uint64)
+    for column in (*batch.lepton.T, *batch.hadron.T):
+        bits = np.ascontiguousarray(column + np.float32(0), dtype="<f4")  # −0 is 0
+        state = (state ^ bits.view("<u4").astype(np.uint64)) + np.uint64(0x9E3779B97F4A7C15)
+        state = (state ^ (state >> np.uint64(30))) * np.uint64(0xBF58476D1CE4E5B9)
+        state = (state ^ (state >> np.uint64(27))) * np.uint64(0x94D049BB133111EB)
+        state ^= state >> np.uint64(31)
+    return state
+
+
+def _uniform(keys: NDArray[np.uint64]) -> NDArray[np.float64]:
+    """A number in [0, 1) for each event."""
+    return (keys >> np.uint64(11)).astype(np.float64) * 2.0**-53
+
+
+def _keep_once(events: Path, keys: Path) -> int:
+    """Removes events that are in an earlier row too; returns how many."""
+    key = np.fromfile(keys, dtype=np.uint64)
+    ordered = np.sort(key)
+    repeated = np.unique(ordered[1:][ordered[1:] == ordered[:-1]])
+    if not len(repeated):
+        return 0
+    rows = np.flatnonzero(np.isin(key, repeated))
+    again = np.delete(rows, np.unique(key[rows], return_index=True)[1])
+    held = np.fromfile(events, dtype="<f4").reshape(-1, 3)
+    np.delete(held, again, axis=0).tofile(events)
+    return len(again)
