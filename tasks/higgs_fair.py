@@ -1,4 +1,4 @@
-r"""Higgs on real events: H→ττ over Z→ττ of the FAIR Universe challenge, without a density.
+r"""Higgs on simulated events of the FAIR Universe challenge, H→ττ over Z→ττ, without a density.
 
 At tau energy scale z the transverse momentum of the hadronic tau is multiplied by z, and
 :math:`m_\text{vis} = \sqrt{2 p_T^\ell p_T^h (\cosh\Delta\eta - \cos\Delta\phi)}` and the ratio
@@ -36,7 +36,7 @@ _PARTS: Mapping[Split, str] = {
 
 
 class TauEvents:
-    """Recorded events, shown at any tau energy scale; d = 1, event shape (2,).
+    """Events of a file, shown at any tau energy scale; d = 1, event shape (2,).
 
     Args:
         events: pT of the lepton and of the hadronic tau in GeV, cosh Δη − cos Δφ; (n, 3) float32.
@@ -89,7 +89,7 @@ class TauEvents:
 
 
 class HiggsFair(SignalAndBackground):
-    """H→ττ over Z→ττ, real events of the FAIR Universe challenge.
+    """H→ττ over Z→ττ, events of the FAIR Universe challenge.
 
     Args:
         name: name of the task.

@@ -39,7 +39,7 @@ FEWEST = 3
 """Networks that tell how networks scatter; two hardly do."""
 
 CONFIGURATIONS = ("published", "tuned")
-_HIGGS = ("higgs-fair", "higgs")  # the paper's events are real ones; the mixture describes them
+_HIGGS = ("higgs-fair", "higgs")  # the paper's events; the mixture describes them
 
 
 @dataclass(frozen=True)

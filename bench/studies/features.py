@@ -1,8 +1,8 @@
 """How well one task's model describes another's observations: features, and two-sample tests.
 
-Made for the tractable Higgs mixture against real events; both must have the same components, the
-same context and two features. Tests are at the nominal context, in transformed features, each
-divided by its standard deviation.
+Made for the tractable Higgs mixture against the challenge's events; both must have the same
+components, the same context and two features. Tests are at the nominal context, in transformed
+features, each divided by its standard deviation.
 """
 
 import importlib

@@ -1,4 +1,4 @@
-"""Peak memory of what is large: the paper's plan, and its training set of real events."""
+"""Peak memory of what is large: the paper's plan, and its training set of Higgs events."""
 
 import importlib.util
 import sys

@@ -1,4 +1,4 @@
-"""Real events: read, checked, split. Files are generated."""
+"""Events of the challenge: read, checked, split. Files are generated."""
 
 from __future__ import annotations
 
@@ -138,7 +138,7 @@ def test_what_is_kept_is_what_the_release_calls_visible_mass_and_ratio(
 def test_the_shared_events_are_all_read(data: FairUniverse) -> None:
     source = SHARED / "fair_universe_events.parquet"
     if not source.is_file():
-        pytest.skip("the real events are not here")
+        pytest.skip("the shared events are not here")
     data.fetch(str(source), silent)
     held = {p: sum(len(data.read(p, s)) for s in SPLITS) for p in ("signal", "background")}
     assert held == {"signal": 23_791, "background": 10_018}
