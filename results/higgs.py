@@ -44,11 +44,11 @@ def table(head: Sequence[str], rows: Iterable[Iterable[str]]) -> str:
     return re.sub(r"-(?=\d)", "−", markdown_table(head, rows))
 
 
-def marked(estimate: Estimate, comparisons: int) -> str:
-    """A difference; bold where its 95 % interval, widened for so many, excludes 0 (Bonferroni)."""
+def marked(estimate: Estimate, comparisons: int, equal: float = 0.0) -> str:
+    """Bold where the 95 % interval, widened for so many (Bonferroni), excludes equality."""
     number = parenthesised(estimate.value, estimate.error)
     low, high = estimate.interval(1 - 0.05 / max(comparisons, 1))
-    return f"**{number}**" if low > 0 or high < 0 else number
+    return f"**{number}**" if low > equal or high < equal else number
 
 
 def board(loaded: Loaded, plan: str) -> str:
@@ -104,7 +104,7 @@ def single(loaded: Loaded) -> str:
 
 
 def scales(loaded: Loaded) -> str:
-    """Lengths and coverage of intervals in z under the bootstrap plan, by energy scale."""
+    """Lengths and coverage of intervals in z under the bootstrap plan, by energy scale; marked."""
     folder = next(name for name in loaded.results.plans if name.startswith("bootstrap"))
     scores = {fit.label: loaded.results.scores(fit, folder) for fit in loaded.results.fits}
     exact = scores.pop("exact")
@@ -112,9 +112,9 @@ def scales(loaded: Loaded) -> str:
     units = Units(exact.point, exact.block)
     known = np.array(ENERGY_SCALES)[units.point % len(ENERGY_SCALES)]
     rows = []
-    for label, found in sorted(scores.items()):
-        if found is None:
-            continue
+    there = {label: found for label, found in sorted(scores.items()) if found is not None}
+    comparisons = 9 * len(there)
+    for label, found in there.items():
         cells = []
         for kind, scale in product(("width/z", "percentile_width/z", "coverage/z"), ENERGY_SCALES):
             used = known == scale
@@ -122,7 +122,7 @@ def scales(loaded: Loaded) -> str:
             strata = units[used].strata
             gap = kind == "coverage/z"
             found_there = mean(own - true, strata) if gap else ratio(own, true, strata)
-            cells.append(parenthesised(found_there.value, found_there.error))
+            cells.append(marked(found_there, comparisons, equal=0.0 if gap else 1.0))
         rows.append([f"`{label}`", str(len(found.members)), *cells])
     names = ("width /exact", "spread /exact", "coverage − exact's")
     head = [f"{name}, z = {scale:.2f}" for name, scale in product(names, ENERGY_SCALES)]
