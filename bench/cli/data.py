@@ -106,4 +106,4 @@ class _Progress:
         elif time.monotonic() - self._last >= _LINE_EVERY:
             self._last = time.monotonic()
             of = f" of {total:,}" if total is not None else ""
-            click.echo(f"{stage}: {done:,}{of}", err=True)
+            click.echo(f"{stage}: {done:,}{of}" if done else stage, err=True)
