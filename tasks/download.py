@@ -151,6 +151,7 @@ class _Part:
             headers["If-Range"] = known
         with requests.get(self._url, headers=headers, stream=True, timeout=_TIMEOUT) as answer:
             span = answer.headers.get("Content-Range", "")
+            plain = answer.headers.get("Content-Encoding", "identity") == "identity"
             version = answer.headers.get("ETag") or answer.headers.get("Last-Modified") or ""
             continued = (
                 there > 0
@@ -168,15 +169,17 @@ class _Part:
                 there = 0
                 self.remove()
                 self.path.touch()  # before the note, which says what the part is of
-                self._note.write_text(f"{self._url}\n{version}")
-            self._append(answer, there, report)
+                if plain:  # else its bytes are not those of the file
+                    self._note.write_text(f"{self._url}\n{version}")
+            length = str(answer.headers.get("Content-Length", ""))
+            total = there + int(length) if length.isdigit() and plain else None
+            self._append(answer, there, total, report)
 
-    def _append(self, answer: Any, done: int, report: Callable[..., None]) -> None:
+    def _append(
+        self, answer: Any, done: int, total: int | None, report: Callable[..., None]
+    ) -> None:
         import requests
 
-        length = str(answer.headers.get("Content-Length", ""))
-        plain = answer.headers.get("Content-Encoding", "identity") == "identity"
-        total = done + int(length) if length.isdigit() and plain else None
         broken = False
         try:
             with self.path.open("ab") as file:
