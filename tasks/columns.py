@@ -109,7 +109,8 @@ def _csv(path: Path, name: str) -> Iterator[tuple[Any, _Schema, int | None]]:
     with pyarrow.input_stream(str(path), compression="detect") as stream:
         header = stream.read(1 << 16).partition(b"\n")[0].decode("utf-8-sig", errors="replace")
     names = [column.strip("\r").strip('"') for column in header.split(",")]
-    if header.count("PRI_") > sum(column.startswith("PRI_") for column in names):
+    found = re.findall(r"(?<![A-Za-z0-9_])PRI_", header)
+    if len(found) > sum(column.startswith("PRI_") for column in names):
         raise DataError(f"{name}: names of columns must be separated by commas, without spaces")
     schema = _schema(names, name, None)
     types = {c: pyarrow.float64() for c in schema.columns} | {schema.label: pyarrow.string()}
@@ -149,10 +150,13 @@ def _check_types(types: Any, schema: _Schema, where: str) -> None:
     for column in schema.columns:
         found = types.field(column).type
         if column != schema.label:
-            wanted, right = "numbers", kinds.is_floating(found) or kinds.is_integer(found)
+            wanted = "numbers"
+            right = any(
+                is_(found) for is_ in (kinds.is_floating, kinds.is_integer, kinds.is_decimal)
+            )
         else:
             text = found.value_type if kinds.is_dictionary(found) else found
-            wanted, right = "text", kinds.is_string(text) or kinds.is_large_string(text)
+            wanted, right = "text", str(text) in ("string", "large_string", "string_view")
         if not right:
             raise DataError(f"{where}: {column} is of type {found}, and must be {wanted}")
 

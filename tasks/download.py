@@ -153,10 +153,12 @@ class _Part:
             span = answer.headers.get("Content-Range", "")
             plain = answer.headers.get("Content-Encoding", "identity") == "identity"
             version = answer.headers.get("ETag") or answer.headers.get("Last-Modified") or ""
+            found = re.fullmatch(rf"bytes {there}-\d+/(\d+)", span)
             continued = (
                 there > 0
                 and answer.status_code == 206
-                and span.startswith(f"bytes {there}-")
+                and found is not None
+                and plain
                 and version == known
             )
             if there and not continued and answer.status_code in (206, 416):
@@ -172,7 +174,9 @@ class _Part:
                 if plain:  # else its bytes are not those of the file
                     self._note.write_text(f"{self._url}\n{version}")
             length = str(answer.headers.get("Content-Length", ""))
-            total = there + int(length) if length.isdigit() and plain else None
+            total = int(length) if length.isdigit() and plain else None
+            if continued and found is not None:  # a server may send less than was asked for
+                total = int(found[1])
             self._append(answer, there, total, report)
 
     def _append(
@@ -197,6 +201,7 @@ class _Part:
 def _brief(error: Exception) -> str:
     import requests
 
-    if isinstance(error, requests.ConnectionError) and error.request is not None:
+    told = isinstance(error, (requests.exceptions.SSLError, requests.exceptions.ProxyError))
+    if isinstance(error, requests.ConnectionError) and error.request is not None and not told:
         return f"no connection to {urlsplit(str(error.request.url)).hostname}"
     return " ".join(str(error).split())[:200]

@@ -5,6 +5,7 @@ survives another download, another order, further files. Weights are not read: e
 once, also one that is recorded again, in the same file or another one.
 """
 
+import errno
 import hashlib
 import lzma
 import shutil
@@ -150,7 +151,7 @@ def _unpacked(files: list[Path], working: Path) -> Iterator[tuple[Path, str]]:
             EOFError,
             OSError,
         ) as error:
-            if isinstance(error, OSError) and error.errno is not None:  # a full disk, say
+            if isinstance(error, OSError) and error.errno not in (None, errno.EINVAL):
                 raise
             raise DataError(f"{path} is not a sound zip archive: {error}") from error
 

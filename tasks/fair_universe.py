@@ -50,7 +50,7 @@ class FairUniverse(Data):
     def folder(self) -> Path:
         """Where the events are kept."""
         root = os.environ.get("NLBENCH_DATA") or platformdirs.user_data_path("nlbench")
-        return Path(root).expanduser() / "higgs-fair"
+        return Path(os.path.expanduser(root)) / "higgs-fair"
 
     @cached_property
     def _manifest(self) -> Manifest | None:
@@ -124,7 +124,7 @@ class FairUniverse(Data):
         elif "://" in source:
             files = [download(source, downloads, READABLE, report)]
         else:
-            files = files_of(Path(source).expanduser())
+            files = files_of(Path(os.path.expanduser(source)))
         with tempfile.TemporaryDirectory(dir=self.folder, prefix=_WORKING) as working:
             self._publish(Path(working), prepare(files, Path(working), report))
 

@@ -29,6 +29,7 @@ class _Server(BaseHTTPRequestHandler):
     status = 200
     headers_sent: ClassVar[dict[str, str]] = {}
     blind = False  # continues whatever version is asked for
+    most = 1 << 30  # bytes in one answer to a range
     breaks: ClassVar[list[int]] = []
     asked: ClassVar[list[str | None]] = []
 
@@ -42,12 +43,12 @@ class _Server(BaseHTTPRequestHandler):
             self.send_response(416)
             self.end_headers()
             return
-        body = self.content[start:]
+        body = self.content[start : start + self.most if asked else None]
         self.send_response(206 if asked else self.status)
         sent = {"Content-Length": str(len(body)), "ETag": self.tag}
         if asked:
-            end = len(self.content)
-            sent["Content-Range"] = f"bytes {start}-{end - 1}/{end}"
+            end = start + len(body) - 1
+            sent["Content-Range"] = f"bytes {start}-{end}/{len(self.content)}"
         for name, value in (sent | self.headers_sent).items():
             if value is not None:
                 self.send_header(name, value)
@@ -66,6 +67,7 @@ def mirror() -> Iterator[str]:
         "status": 200,
         "headers_sent": {},
         "blind": False,
+        "most": 1 << 30,
         "breaks": [],
         "asked": [],
     }.items():
@@ -117,6 +119,27 @@ def test_parts_of_two_versions_are_never_joined(
     _Server.content = CONTENT[::-1]
     assert download(mirror).read_bytes() == CONTENT[::-1]
     assert _Server.asked == [None, "bytes=65536-", *([None] if blind else [])]
+
+
+def test_a_short_answer_to_a_range_is_not_the_whole(
+    download: Callable[..., Path], mirror: str
+) -> None:
+    _Server.breaks, _Server.most = [70_000], 65_536
+    for done in ("65,536", "131,072", "196,608"):
+        with pytest.raises(DataError, match=f"after {done} of 200,000 bytes; again resumes"):
+            download(mirror)
+    assert download(mirror).read_bytes() == CONTENT
+
+
+def test_an_encoded_answer_to_a_range_is_not_joined(
+    download: Callable[..., Path], mirror: str
+) -> None:
+    _Server.breaks = [70_000]
+    with pytest.raises(DataError):
+        download(mirror)
+    _Server.headers_sent = {"Content-Encoding": "br"}
+    download(mirror)
+    assert _Server.asked == [None, "bytes=65536-", None]
 
 
 def test_a_part_is_of_one_address(download: Callable[..., Path], mirror: str) -> None:

@@ -261,6 +261,8 @@ def test_what_is_no_data_is_refused_in_one_line(data: FairUniverse, tmp_path: Pa
         assert "\n" not in str(error.value)
     with pytest.raises(DataError, match="--from is empty"):
         data.fetch(" ", silent)
+    with pytest.raises(DataError, match="does not exist"):
+        data.fetch("~no-such-user/x.csv", silent)
     with pytest.raises(DataError, match="/dev/null is neither a file nor a folder"):
         data.fetch("/dev/null", silent)
     assert data.status() == []
