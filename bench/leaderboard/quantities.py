@@ -12,6 +12,26 @@ from bench.leaderboard.results import Scores
 from bench.leaderboard.units import Units
 from bench.numerics.clustering import Array, Estimate, mean, median, ratio
 
+STATISTICS = {
+    "gap": "gap",
+    "worst": "gap at worst point",
+    "ratio": "ratio",
+    "median": "median",
+}
+"""Numbers that are made of a metric beside its mean, by the last part of their name, in words."""
+
+
+def parts(name: str) -> tuple[str, str, str]:
+    """Splits the name of a quantity into its metric, key and statistic; "" where it has none.
+
+    Example:
+        >>> parts("coverage/mu/worst"), parts("width/z"), parts("score_ratio")
+        (('coverage', 'mu', 'worst'), ('width', 'z', ''), ('score_ratio', '', ''))
+    """
+    metric, _, rest = name.partition("/")
+    key, slash, statistic = rest.rpartition("/")
+    return (metric, key, statistic) if slash and statistic in STATISTICS else (metric, rest, "")
+
 
 @dataclass(frozen=True)
 class Quantity:

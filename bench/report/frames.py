@@ -10,6 +10,7 @@ import pandas as pd
 from numpy.typing import NDArray
 
 from bench.leaderboard import Leaderboard, Results
+from bench.leaderboard.quantities import STATISTICS, parts
 from bench.leaderboard.results import Fit, Scores
 from bench.stages.cells import size
 
@@ -121,12 +122,13 @@ def quantities(boards: Sequence[Leaderboard], families: Families) -> pd.DataFram
                 low, high = row.rank or (nan, nan)
                 keys |= {"rank_low": low, "rank_high": high, "members": row.members}
                 for name, quantity in row.quantities.items():
-                    metric, _, rest = name.partition("/")
-                    key, _, statistic = rest.partition("/")
+                    metric, key, statistic = parts(name)
                     estimate = quantity.estimate
                     yield keys | {
                         "quantity": name,
-                        "metric": metric,
+                        # One kind of number under one name, or else a pivot would average a
+                        # mean and its gap.
+                        "metric": f"{metric} {STATISTICS[statistic]}" if statistic else metric,
                         "key": key,
                         "statistic": statistic,
                         "value": estimate.value if estimate else nan,
@@ -137,9 +139,9 @@ def quantities(boards: Sequence[Leaderboard], families: Families) -> pd.DataFram
                     }
                 for name, value in row.cost.items():
                     if isinstance(value, int | float):
-                        parts = {"quantity": f"cost/{name}", "metric": "cost", "key": name}
+                        named = {"quantity": f"cost/{name}", "metric": "cost", "key": name}
                         told = {"statistic": "", "reason": "", "where": ""}
-                        yield keys | parts | told | {"value": float(value)}
+                        yield keys | named | told | {"value": float(value)}
 
     columns = ("quantity", "metric", "key", "statistic", "value", "error", "dof", "reason", "where")
     frame = framed(records(), (*KEYS, *columns, "rank_low", "rank_high", "members"))

@@ -128,10 +128,16 @@ class Loaded:
         """The numbers of leaderboards: `quantity, metric, key, statistic, value, error, dof,
         reason, where, rank_low, rank_high, members`.
 
-        `quantity` is "width/mu", "width/mu/ratio", "coverage/mu/gap" …, of which `metric`, `key`
-        and `statistic` ("", "ratio", "gap", "worst", "median") are the parts. What is n/a is NaN
-        with a `reason`; `where` is the point of a worst one. Errors are standard errors over
-        members and datasets.
+        `quantity` is the name in CSV and JSON: "coverage/mu", "coverage/mu/gap", "width/mu/ratio".
+        `metric` and `key` are the same in words, and name one number of a method on a leaderboard:
+        "coverage", "coverage gap", "coverage gap at worst point", "width ratio". `statistic` is the
+        last part of `quantity`: "" for a mean, "gap", "worst", "ratio" or "median". A number that
+        is n/a is NaN and has a `reason`; `where` is the point of the worst gap. Errors are standard
+        errors over members and datasets.
+
+        Example:
+            >>> frame = loaded.quantities.query("plan == 'independent'")  # doctest: +SKIP
+            >>> frame.pivot_table("value", "label", ["metric", "key"])  # doctest: +SKIP
         """
         return frames.quantities(self.boards, self.families)
 

@@ -51,7 +51,7 @@ def numbers(label, board, rng, n):
             told = {"statistic": "", "value": values.mean(), "error": 0.01}
             quantities.append(base | name | told)
             if metric == "width" and label != "exact":
-                ratio = {"statistic": "ratio", "value": 1.1, "error": 0.02}
+                ratio = {"metric": "width ratio", "statistic": "ratio", "value": 1.1, "error": 0.02}
                 quantities.append(base | name | ratio | {"quantity": f"width/{key}/ratio"})
     alone = {"score_ratio": 1 + rng.random(), "likelihood_ratio_error": rng.random()}
     for metric, value in alone.items() if label != "exact" else ():

@@ -71,14 +71,32 @@ def test_quantities_are_those_of_leaderboards(loaded):
             assert frame.reason[name] == quantity.reason != ""
         else:
             assert frame.value[name] == quantity.estimate.value
-    assert tuple(frame.loc["width/z/ratio", ["metric", "key", "statistic"]]) == (
-        "width",
-        "z",
-        "ratio",
-    )
+    said = frame.loc["width/z/ratio", ["metric", "key", "statistic"]]
+    assert tuple(said) == ("width ratio", "z", "ratio")
     assert frame.value["width/z/ratio"] == pytest.approx(1.1)
     assert (frame.rank_low["width/z"], frame.rank_high["width/z"]) == row.rank
     assert frame.value["cost/calls"] == 1000
+
+
+def test_a_pivot_of_quantities_averages_nothing(loaded):
+    (board,) = loaded.boards
+    table = loaded.quantities.pivot_table(index="label", columns=["metric", "key"], values="value")
+    for row in board.rows:
+        coverage = row.quantities["coverage/mu"].estimate.value
+        assert table.loc[row.label, ("coverage", "mu")] == pytest.approx(coverage, rel=1e-12)
+    lre = next(row for row in board.rows if row.label == "lre:tuned")
+    for metric, quantity in {
+        "coverage gap": "coverage/mu/gap",
+        "coverage gap at worst point": "coverage/mu/worst",
+        "width": "width/mu",
+        "width ratio": "width/mu/ratio",
+        "likelihood_ratio_error": "likelihood_ratio_error/",
+        "likelihood_ratio_error median": "likelihood_ratio_error//median",
+    }.items():
+        key = "mu" if "mu" in quantity else ""
+        value = lre.quantities[quantity].estimate.value
+        assert table.loc["lre:tuned", (metric, key)] == pytest.approx(value, rel=1e-12)
+    assert not loaded.quantities.duplicated(["label", "metric", "key"]).any()
 
 
 def test_members_are_means_over_the_sets_of_a_point(results, loaded):

@@ -10,6 +10,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure as Canvas
 from matplotlib.lines import Line2D
 
+from bench.leaderboard.quantities import parts
 from bench.report.figures.boards import (
     across_budgets,
     calls,
@@ -103,11 +104,11 @@ def _budget_figure(
             chosen[quantity] = title
     if not chosen:
         return None
-    keys = parameters({q.split("/")[1] for q in chosen if "/" in q}, list(names))
+    keys = parameters({parts(q)[1] for q in chosen if "/" in q}, list(names))
 
     def place(quantity: str) -> tuple[int, int]:
-        metric, _, rest = quantity.partition("/")
-        return _CURVES.index(metric), keys.index(rest.partition("/")[0]) if rest else 0
+        metric, key, _ = parts(quantity)
+        return _CURVES.index(metric), keys.index(key) if key else 0
 
     wanted = sorted(chosen, key=place)
     rows = rows[rows["quantity"].isin(wanted)]
@@ -152,8 +153,7 @@ def _budget_figure(
 
 def _curve(quantity: str, names: Mapping[str, str], relative_to: str) -> str:
     """The title of a learning curve; empty for what is not drawn."""
-    metric, _, rest = quantity.partition("/")
-    parameter, _, statistic = rest.partition("/")
+    metric, parameter, statistic = parts(quantity)
     if metric not in _CURVES or statistic != ("ratio" if metric == "width" else ""):
         return ""
     if metric == "score_ratio":

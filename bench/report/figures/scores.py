@@ -184,7 +184,7 @@ def figures(loaded: Loaded, shown: Mapping[str, Look]) -> Iterator[Figure]:
         left = f" Not drawn: {listed(more)}." if more else ""
         names = symbols(loaded.registry, str(task))
         for metric, title in _METRICS.items():
-            one = rows[(rows["metric"] == metric) & (rows["statistic"] == "")]
+            one = rows[rows["metric"] == metric]
             one = one[one["value"].notna() & (one["plan"] != "bootstrap")]
             used = [pair for pair in found if _complete(one, pair)]
             if used:
