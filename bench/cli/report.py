@@ -40,6 +40,9 @@ def report(
 
     RESULTS are folders that `bench run` wrote; several are read as one. Folders of tables that
     `bench study` wrote add their figures. Nothing is trained, and the page needs no network.
+
+    An earlier report in the folder is replaced as a whole. Its other files stay: a link or a file
+    that no report wrote is refused where the report would need its place.
     """
     from bench.cli.folder import damaged, open_results
     from bench.errors import BenchError

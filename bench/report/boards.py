@@ -16,11 +16,12 @@ _SCALE = 5.0  # a bar reaches this many times the typical distance from the refe
 
 def name_of(board: Leaderboard) -> str:
     """A file-safe name of a leaderboard that no other of a report has."""
-    safe = re.sub(r"[^A-Za-z0-9]+", "-", board.task).strip("-").lower() or "task"
+    safe, plan = (re.sub(r"[^A-Za-z0-9]+", "-", n) for n in (board.task, board.plan_folder))
+    safe = safe.strip("-").lower() or "task"
     data = "" if board.training_data in ("fresh", "none") else f"-{board.training_data}"
     seed = f"-seed{board.seed}" if board.seed else ""
     budget = f"-{board.budget}" if board.budget else ""
-    return f"{safe}{budget}{data}{seed}-{board.plan_folder}"
+    return f"{safe}{budget}{data}{seed}-{plan}"
 
 
 def tables_of(board: Leaderboard, link: Callable[[Row], str]) -> list[Table]:

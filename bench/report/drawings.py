@@ -5,6 +5,7 @@ import io
 import multiprocessing
 import os
 import re
+import signal
 import warnings
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -88,7 +89,10 @@ def draw_all(figures: Sequence[Figure]) -> list[Drawing]:
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore", DeprecationWarning)  # of forks beside idle threads
-            with multiprocessing.get_context("fork").Pool(workers) as pool:
+            fork = multiprocessing.get_context("fork")
+            # Ctrl-C is for the parent, which ends them.
+            quiet = (signal.SIGINT, signal.SIG_IGN)
+            with fork.Pool(workers, signal.signal, quiet) as pool:
                 files = pool.map(_files, range(len(figures)), chunksize=1)
     finally:
         gc.unfreeze()

@@ -10,7 +10,7 @@ from urllib.parse import quote
 from bench.errors import BenchError
 from bench.leaderboard import Leaderboard, Row
 from bench.leaderboard.render import as_csv
-from bench.report import comparison, provenance
+from bench.report import comparison, output, provenance
 from bench.report.bibliography import bibtex
 from bench.report.boards import name_of, tables_of
 from bench.report.drawings import Drawing, draw_all
@@ -20,16 +20,16 @@ from bench.report.page import Content, render
 from bench.report.papers import CONFIGURATIONS, comparisons
 from bench.report.summary import answers, compared
 from bench.report.tables import Table, latex, markdown
-from bench.stages.store import Store
 
 PAGE = "index.html"
+BIBLIOGRAPHY = "references.bib"
 
 
 def write(loaded: Loaded, out: Path, command: Sequence[str] = ("bench", "report")) -> list[str]:
     """Writes the report of results into a folder, and returns the names of its files.
 
-    The same results give the same bytes. Figures and tables that an earlier report of the folder
-    had, and this one has not, are removed.
+    The same results give the same bytes. An earlier report in the folder is replaced as a whole;
+    other files in the folder stay.
 
     Args:
         loaded: the results.
@@ -38,15 +38,12 @@ def write(loaded: Loaded, out: Path, command: Sequence[str] = ("bench", "report"
 
     Raises:
         StoreError: if the folder cannot be written.
+        UsageError: if a link, or a file that no report wrote, is where the report belongs.
     """
-    store = Store(out)
-    known = _written_before(out)
-    files = contents(loaded, out, command)
-    for name, content in files.items():
-        store.write_bytes(name, content)
-    for name in known - set(files):
-        (out / name).unlink()
-    return list(files)
+    with output.opened(out, (PAGE, BIBLIOGRAPHY)) as folder:
+        files = contents(loaded, out, command)
+        folder.replace(files)
+    return [*files, output.LIST]
 
 
 def contents(loaded: Loaded, out: Path, command: Sequence[str]) -> dict[str, bytes]:
@@ -84,7 +81,7 @@ def contents(loaded: Loaded, out: Path, command: Sequence[str]) -> dict[str, byt
         bibtex=bibtex(loaded),
         failures=loaded.registry.failures,
     )
-    files = {PAGE: render(content), "references.bib": content.bibtex}
+    files = {PAGE: render(content), BIBLIOGRAPHY: content.bibtex}
     files["tables/leaderboards.csv"] = as_csv(loaded.boards)
     for board, tables in boards:
         files |= _texts(f"leaderboard-{name_of(board)}", tables, as_csv([board]))
@@ -159,19 +156,3 @@ def _uncalibrated(loaded: Loaded) -> str:
 
 def _independent(board: Leaderboard) -> bool:
     return bool(board.plan["kind"] == "independent")
-
-
-def _written_before(out: Path) -> set[str]:
-    """Figures and tables of an earlier report; nothing where another program wrote the page."""
-    try:
-        page = (out / PAGE).read_text(encoding="utf-8")
-    except (OSError, UnicodeDecodeError):
-        return set()
-    if '<meta name="generator" content="nlbench' not in page[:2000]:
-        return set()
-    return {
-        path.relative_to(out).as_posix()
-        for pattern in ("figures/*.svg", "figures/*.pdf", "figures/*.png", "tables/*")
-        for path in out.glob(pattern)
-        if path.is_file()
-    }

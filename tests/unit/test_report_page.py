@@ -212,12 +212,11 @@ def test_earlier_figures_go_and_other_files_stay(made):
     (out / "figures").mkdir(parents=True)
     (out / "figures" / "mine.svg").write_text("mine")
     first = write(bench.load(results.root), out)
-    assert (out / "figures" / "mine.svg").exists()  # no report was there
     (out / "notes.txt").write_text("mine")
     second = write(bench.load(results.root, methods=["exact"]), out)
     assert set(second) != set(first)
     left = {p.relative_to(out).as_posix() for p in out.rglob("*") if p.is_file()}
-    assert left == {*second, "notes.txt"}
+    assert left == {*second, "notes.txt", "figures/mine.svg"}
 
 
 def test_ink_follows_the_page_and_identifiers_keep_apart():

@@ -1,0 +1,218 @@
+"""The folder of a report: a new report replaces the earlier one as a whole, and nothing else.
+
+A file belongs to an earlier report if the list which that report left names it and its content is
+still what the report wrote. These files are replaced or removed. Everything else is the user's and
+stays; where a report would need its place, or would have to follow a link, it is refused. The
+folder itself may be a link to another folder.
+
+A new report is written to a hidden folder in this one, which is on the same file system and leaves
+everything outside alone. Its files are then moved into place, and back if anything goes wrong.
+"""
+
+import hashlib
+import os
+import re
+import shutil
+import stat
+import tempfile
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager, suppress
+from pathlib import Path
+
+from bench.errors import StoreError, UsageError
+
+LIST = "report.sha256"
+_HEAD = f"# Files that `bench report` wrote; `sha256sum -c {LIST}` checks them.\n"
+_FOLDERS = ("figures", "tables")
+# Lists may come from others: they name what a report can have written, and nothing else.
+_LINE = re.compile(
+    rf"([0-9a-f]{{64}})  (index\.html|references\.bib|(?:{'|'.join(_FOLDERS)})/[\w-][\w.-]*)"
+)
+_LARGEST = 2**27  # bytes of a file that can be a report's
+_ELSEWHERE = "or choose another folder with --out"
+_Rename = tuple[Path, Path]
+
+
+@contextmanager
+def opened(root: Path, names: Collection[str] = ()) -> Iterator["Output"]:
+    """Open the folder of a report for a new report.
+
+    Nothing is left behind where no new report comes out, not even the folder.
+
+    Args:
+        root: the folder; created if need be.
+        names: files that the report has in any case.
+
+    Raises:
+        StoreError: if the folder cannot be written.
+        UsageError: if a link or a file of somebody else is where the report belongs.
+    """
+    created = [path for path in (root, *root.parents) if not os.path.lexists(path)]
+    stage = None
+    try:
+        try:
+            root.mkdir(parents=True, exist_ok=True)
+            stage = Path(tempfile.mkdtemp(dir=root, prefix=".report-"))  # on the same file system
+        except OSError as error:
+            reason = error.strerror or error
+            raise StoreError(
+                f"cannot write to {root}: {reason}; choose another folder with --out"
+            ) from error
+        output = Output(root, stage)
+        output.refuse(names)
+        yield output
+    finally:
+        if stage is not None:
+            shutil.rmtree(stage, ignore_errors=True)
+        for path in created:
+            with suppress(OSError):  # it is not empty
+                path.rmdir()
+
+
+class Output:
+    """The folder of a report, opened for a new one.
+
+    Args:
+        root: the folder.
+        stage: an empty folder in it, for what is not in place yet.
+    """
+
+    def __init__(self, root: Path, stage: Path) -> None:
+        self._root = root
+        self._stage = stage
+
+    def refuse(self, names: Collection[str]) -> None:
+        """Refuse a report of these files where it would touch what is not an earlier report's.
+
+        Raises:
+            UsageError: if a link or a file of somebody else is where one of them belongs.
+        """
+        for path in (self._root / name for name in (*_FOLDERS, LIST, *names)):
+            if path.is_symlink():
+                raise UsageError(
+                    f"{path} is a link, and reports follow none: remove it, {_ELSEWHERE}"
+                )
+        for path in (self._root / name for name in _FOLDERS):
+            if os.path.lexists(path) and not path.is_dir():
+                raise UsageError(f"{path} is not a folder: move it away, {_ELSEWHERE}")
+        listed = self._listed()
+        for name in names:
+            path = self._root / name
+            if os.path.lexists(path) and (self._digest(name), name) not in listed:
+                raise UsageError(
+                    f"{path} is not, or no longer, as a report wrote it: move it away, {_ELSEWHERE}"
+                )
+
+    def replace(self, files: Mapping[str, bytes]) -> None:
+        """Replace the earlier report; one that fails or is interrupted leaves it as it was.
+
+        Args:
+            files: contents by name.
+
+        Raises:
+            StoreError: if the disk refuses.
+            UsageError: if a link or a file of somebody else is where one of them belongs.
+        """
+        self.refuse(files)
+        earlier = {
+            (digest, name) for digest, name in self._listed() if self._digest(name) == digest
+        }
+        new = {(hashlib.sha256(content).hexdigest(), name) for name, content in files.items()}
+        old = {name for _, name in earlier}
+        folders = {self._root / name.partition("/")[0] for name in files if "/" in name}
+        created = [folder for folder in folders if not folder.exists()]
+        emptied = [self._root / name.partition("/")[0] for name in old if "/" in name]
+        try:
+            for name, content in files.items():
+                _write(self._stage / "new" / name, content)
+            lists = {"new": _text(new), "both": _text(new | earlier)}
+            lists["old"] = _content(self._root / LIST) or _HEAD.encode()
+            for which, content in lists.items():
+                _write(self._stage / which / LIST, content)
+            for folder in folders:
+                folder.mkdir(exist_ok=True)
+            for name in _FOLDERS:
+                (self._stage / "old" / name).mkdir()
+            _rename(list(self._renames({*files}, old)))
+        except OSError as error:
+            where = error.filename or self._root
+            raise StoreError(f"cannot write {where}: {error.strerror or error}") from error
+        finally:
+            for folder in (*created, *emptied):
+                with suppress(OSError):  # it is not empty
+                    folder.rmdir()
+
+    def _renames(self, new: set[str], old: set[str]) -> Iterator[tuple[_Rename, _Rename | None]]:
+        """Yield what puts the new files in place of the old ones, each with what undoes it."""
+        root, stage = self._root, self._stage
+        # The list of both is there while files move: what a killed report leaves, the next knows.
+        before = (stage / "old" / LIST, root / LIST)
+        if not os.path.lexists(root / LIST):
+            before = (root / LIST, stage / "old" / LIST)
+        yield (stage / "both" / LIST, root / LIST), before
+        for name in sorted(new | old):
+            if name in old:
+                yield (root / name, stage / "old" / name), (stage / "old" / name, root / name)
+            if name in new:
+                yield (stage / "new" / name, root / name), (root / name, stage / "new" / name)
+        yield (stage / "new" / LIST, root / LIST), None
+
+    def _listed(self) -> set[tuple[str, str]]:
+        """Digests and names of the files that an earlier report wrote.
+
+        Raises:
+            UsageError: if the list is somebody else's.
+        """
+        path = self._root / LIST
+        if not os.path.lexists(path):
+            return set()
+        text = (_content(path) or b"").decode(errors="replace")
+        if not text.startswith(_HEAD):
+            raise UsageError(f"{path} is not a list of a report: move it away, {_ELSEWHERE}")
+        found = map(_LINE.fullmatch, text.splitlines())
+        return {(line[1], line[2]) for line in found if line is not None}
+
+    def _digest(self, name: str) -> str:
+        """Return the SHA-256 of a file; "" of what is no regular file, or behind a link."""
+        linked = any((self._root / folder).is_symlink() for folder in _FOLDERS)
+        content = None if linked else _content(self._root / name)
+        return "" if content is None else hashlib.sha256(content).hexdigest()
+
+
+def _content(path: Path) -> bytes | None:
+    """Return a regular file's content; None of anything else, too large or unreadable."""
+    try:
+        handle = os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_NOFOLLOW)
+        with os.fdopen(handle, "rb") as file:
+            status = os.fstat(handle)
+            regular = stat.S_ISREG(status.st_mode) and status.st_size <= _LARGEST
+            return file.read() if regular else None
+    except OSError:
+        return None
+
+
+def _text(lines: Iterable[tuple[str, str]]) -> bytes:
+    by_name = sorted((name, digest) for digest, name in lines)
+    return (_HEAD + "".join(f"{digest}  {name}\n" for name, digest in by_name)).encode()
+
+
+def _write(path: Path, content: bytes) -> None:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    with path.open("xb") as file:
+        file.write(content)
+        file.flush()
+        os.fsync(file.fileno())
+
+
+def _rename(steps: Sequence[tuple[_Rename, _Rename | None]]) -> None:
+    """Rename files one after another; if one fails, or on Ctrl-C, all of it is undone."""
+    begun = []
+    try:
+        for (source, target), undo in steps:
+            begun.append(undo)
+            os.rename(source, target)
+    except BaseException:
+        for undo in filter(None, reversed(begun)):
+            with suppress(OSError):  # the last may not have been done
+                os.rename(*undo)
+        raise
