@@ -23,9 +23,12 @@ class Metric:
         plans: kinds of plan that it is defined for.
         compute: `compute(prediction, truth)` returns contributions (D,) by key (a parameter,
             "joint", a component, or "" where there is one), for the datasets of the prediction
-            in order; NaN where a dataset has none. An empty mapping means not defined.
+            in order. They are real numbers; NaN where a dataset has none, never infinite. A key
+            is a text of at most 200 printable characters, without a slash. An empty mapping means
+            not defined.
         needs_truth: whether it compares with the exact likelihood.
-        share: whether contributions are yes or no, so that a mean of 0 or 1 still has an error.
+        share: whether contributions are yes or no (booleans, or 1 and 0), so that a mean of 0 or
+            1 still has an error.
         median: whether the median matters beside the mean, because contributions are skewed.
         against: how a method's mean is set against that of the truth.
         version: raise it when the numbers change.

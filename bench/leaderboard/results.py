@@ -9,6 +9,7 @@ from numpy.typing import NDArray
 
 from bench.stages import records
 from bench.stages.cells import label
+from bench.stages.check import is_column
 from bench.stages.store import Store
 
 _IDENTIFIES = ("task", "method", "configuration", "oracle", "identity")
@@ -111,9 +112,10 @@ class Results:
             record = records.shown(key, entry.record) if entry is not None else None
             if entry is None or record is None or record["status"] != "done":
                 continue
-            if self._same_datasets(fit.task, plan, entry.arrays):
+            arrays = {k: v for k, v in entry.arrays.items() if k in _SETS or is_column(k)}
+            if self._same_datasets(fit.task, plan, arrays):
                 members.append(number)
-                rows.append(entry.arrays)
+                rows.append(arrays)
                 undefined |= record.get("undefined", {})
         if not rows:
             return None
@@ -129,9 +131,7 @@ class Results:
         sets = {name: arrays[name] for name in _SETS if name in arrays}
         shape = sets["set"].shape
         if len(shape) != 1 or any(
-            array.shape != shape
-            or array.dtype != (np.int64 if name in sets else np.float64)
-            or not name.isprintable()
+            array.shape != shape or array.dtype != (np.int64 if name in sets else np.float64)
             for name, array in arrays.items()
         ):
             return False

@@ -4,13 +4,14 @@ import numpy as np
 from numpy.typing import NDArray
 
 from bench.contracts import HeldOutPrediction, Metric
+from bench.metrics.defined import defined
 
 Array = NDArray[np.float64]
 
 
 def _by_component(prediction: HeldOutPrediction, values: Array) -> dict[str, Array]:
-    """Splits (K, C) by component."""
-    return dict(zip(prediction.components, values, strict=True))
+    """Splits (K, C) by component; contexts where a value is infinite have none."""
+    return dict(zip(prediction.components, defined(values), strict=True))
 
 
 def _bce(own: HeldOutPrediction, truth: HeldOutPrediction | None) -> dict[str, Array]:
@@ -40,7 +41,7 @@ def _score_error(own: HeldOutPrediction, truth: HeldOutPrediction) -> dict[str, 
     error = ((own.values.score - truth.values.score) ** 2).mean(2)  # (K, C, d)
     # One scale per component and parameter, so that contexts without information do not explode.
     scale = (truth.values.score**2).mean((1, 2))[:, None]
-    relative = error / np.maximum(scale, 1e-300)
+    relative = defined(error / np.maximum(scale, 1e-300))
     return {
         f"{component}.{parameter}": relative[k, :, j]
         for k, component in enumerate(own.components)

@@ -5,6 +5,7 @@ from numpy.typing import NDArray
 from scipy import stats
 
 from bench.contracts import LikelihoodPrediction, Metric, PlanKind
+from bench.metrics.defined import defined
 
 Contributions = dict[str, NDArray[np.float64]]
 
@@ -43,11 +44,12 @@ def _interval_score(own: LikelihoodPrediction, truth: LikelihoodPrediction | Non
 
 
 def _bias(own: LikelihoodPrediction, truth: LikelihoodPrediction) -> Contributions:
-    return _by_name(own, (own.curves.mle - own.datasets.theta) / _half_width(truth))
+    return _by_name(own, defined((own.curves.mle - own.datasets.theta) / _half_width(truth)))
 
 
 def _mle_distance(own: LikelihoodPrediction, truth: LikelihoodPrediction) -> Contributions:
-    return _by_name(own, np.abs(own.curves.mle - truth.curves.mle) / _half_width(truth))
+    distance = np.abs(own.curves.mle - truth.curves.mle)
+    return _by_name(own, defined(distance / _half_width(truth)))
 
 
 def _mle_edge(own: LikelihoodPrediction, truth: LikelihoodPrediction | None) -> Contributions:

@@ -15,6 +15,32 @@ from bench.numerics.seeds import canonical_json
 
 NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._+-]{0,63}")  # it names files, and patterns match it
 
+_LONGEST_KEY = 200  # characters; the name of a component, a dot and that of a parameter fit
+
+
+def is_key(key: object) -> bool:
+    """Check that a metric may file contributions under a key.
+
+    It is printed, and what follows the next slash is a statistic of it: "coverage/mu/gap".
+
+    Example:
+        >>> is_key("mu"), is_key(""), is_key("mu/gap"), is_key("two\\nlines")
+        (True, True, False, False)
+    """
+    return (
+        isinstance(key, str)
+        and len(key) <= _LONGEST_KEY
+        and key.isprintable()
+        and key == key.strip()
+        and "/" not in key
+    )
+
+
+def is_column(name: str) -> bool:
+    """Check that a column of scores is the name of a metric, a slash and a key."""
+    metric, slash, key = name.partition("/")
+    return bool(NAME.fullmatch(metric) and slash) and is_key(key)
+
 
 def one_line(error: BaseException) -> str:
     """An exception's type and message, without line breaks."""

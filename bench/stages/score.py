@@ -3,6 +3,7 @@
 Sets are drawn whole from blocks, the unit of resampling, so nothing that errors need is lost.
 """
 
+import reprlib
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
@@ -13,12 +14,16 @@ from bench.contracts import HeldOutPrediction, LikelihoodPrediction, Metric
 from bench.errors import PluginError, message_of
 from bench.numerics.seeds import digest
 from bench.stages.cells import Cell
+from bench.stages.check import is_key
 from bench.stages.entries import Place, done, is_done, plan_of, read_done
 from bench.stages.predict import load
 from bench.stages.registry import Registry
 from bench.stages.store import Store
 
 Prediction = LikelihoodPrediction | HeldOutPrediction
+
+_MOST_KEYS = 1000  # of a metric
+_NAMED = 5  # datasets in a message
 
 
 def score(
@@ -36,7 +41,7 @@ def score(
         (S,); and the reason of each metric that is not defined.
 
     Raises:
-        PluginError: if a metric fails or returns contributions of a wrong shape.
+        PluginError: if a metric fails, or what it returns breaks the contract of metrics.
     """
     assert prediction is not None
     point, number, block = _units(prediction)
@@ -48,22 +53,59 @@ def score(
             undefined[metric.name] = "needs an exact likelihood, and there is none"
             continue
         try:
-            contributions = dict(metric.compute(prediction, truth))
-            found = {key: np.asarray(v, dtype=np.float64) for key, v in contributions.items()}
+            # np.asarray alone would show what a masked array hides.
+            found = {
+                key: np.asarray(np.ma.filled(values, np.nan))
+                for key, values in dict(metric.compute(prediction, truth)).items()
+            }
         except (Exception, SystemExit) as error:
             raise PluginError(
                 f"metric {metric.name!r} fails: {type(error).__name__}: {message_of(error)}"
             ) from error
         if not found:
             undefined[metric.name] = "not defined for this method"
+        if len(found) > _MOST_KEYS:
+            raise PluginError(
+                f"metric {metric.name!r} returned {len(found):,} keys; {_MOST_KEYS} are allowed"
+            )
         for key, values in found.items():
-            if values.shape != number.shape:
+            if problem := _problem(metric, key, values, len(number)):
+                raise PluginError(f"metric {metric.name!r} returned {problem}")
+            means = _mean_within(values.astype(np.float64), row, len(order))
+            if np.isinf(means).any():
                 raise PluginError(
-                    f"metric {metric.name!r} returned shape {values.shape} for {key!r}; "
-                    f"it must be one contribution per dataset, {number.shape}"
+                    f"metric {metric.name!r} returned values for {key!r} that are too large to "
+                    "be averaged"
                 )
-            arrays[f"{metric.name}/{key}"] = _mean_within(values, row, len(order))
+            arrays[f"{metric.name}/{key}"] = means
     return arrays, undefined
+
+
+def _problem(metric: Metric, key: object, values: NDArray[Any], datasets: int) -> str:
+    """Describe how contributions break the contract of metrics; empty where they do not."""
+    if not is_key(key):
+        return (
+            f"the key {reprlib.repr(key)}; a key is a text of up to 200 printable characters, "
+            "without a slash and without blanks at its ends"
+        )
+    if values.dtype.kind == "b" and not metric.share:
+        return f"booleans for {key!r}; a share of yes and no is declared with share=True"
+    if values.dtype.kind not in "biuf":
+        return f"values of type {values.dtype} for {key!r}; they must be real numbers"
+    if values.shape != (datasets,):
+        return (
+            f"shape {values.shape} for {key!r}; it must be one contribution per dataset, "
+            f"({datasets},)"
+        )
+    infinite = np.flatnonzero(np.isinf(values))
+    if len(infinite):
+        numbers = ", ".join(map(str, infinite[:_NAMED]))
+        more = ", …" if len(infinite) > _NAMED else ""
+        return (
+            f"infinite values for {key!r} in {len(infinite)} of {datasets} datasets "
+            f"({numbers}{more}); NaN says that a dataset has none"
+        )
+    return ""
 
 
 def _units(prediction: Prediction) -> tuple[NDArray[Any], NDArray[Any], NDArray[Any]]:

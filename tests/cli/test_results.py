@@ -5,9 +5,13 @@ import io
 import json
 import re
 import shutil
+from pathlib import Path
 
+import numpy as np
 import pytest
-from small_run import results
+from small_run import METRIC, results
+
+from bench.stages.store import Store
 
 
 def test_status(command, folder):
@@ -73,6 +77,51 @@ def test_score_computes_a_new_metric_and_trains_nothing(command, folder):
     assert not [r for r in records if r["quantity"] == "answer/"]
     assert [r for r in records if r["quantity"] == "coverage/mu"]
     assert stamps("fits", "predictions", "simulations") == before
+
+
+@pytest.mark.parametrize(
+    ("returned", "told"),
+    [
+        ('{"two\\nlines": answers}', r"returned the key 'two\\nlines'; a key is a text "),
+        ('{"": answers * np.inf}', "returned infinite values for '' in 3 of 3 datasets"),
+        ('{"": answers, "mu": answers * 1j}', "returned values of type complex128 for 'mu'"),
+    ],
+)
+def test_a_metric_that_breaks_its_contract_loses_its_own_column(command, folder, returned, told):
+    before = command("leaderboard", "--format", "csv")[1]
+    source = METRIC.replace("return {", "answers = np.ones(len(prediction.datasets))\n    return {")
+    source = source.replace('{"": np.full(len(prediction.datasets), ANSWER)}', returned)
+    Path("metric.py").write_text(source)
+    status, out, err = command("score", "--plugin", "metric.py", "--workers", "1")
+    assert (status, out) == (1, "")
+    lines = [line for line in err.splitlines() if line.startswith("failed: ")]
+    assert len(lines) == 1
+    assert re.match(f"failed: metric answer on gaussians-far: metric 'answer' {told}", lines[0])
+    status, text, err = command("leaderboard", "--format", "csv", "--plugin", "metric.py")
+    assert (status, err) == (0, "")
+    own = [line for line in text.splitlines(keepends=True) if ",answer," in line]
+    assert len(own) == 1
+    assert re.search(told, own[0])
+    assert text.replace(own[0], "") == before
+    assert re.search(f"n/a answer: metric 'answer' {told}", read(command, "metric.py"))
+    status, _, err = command("score", "--plugin", "metric.py", "--workers", "1")
+    assert status == 1
+    assert err.count("failed: metric answer") == 1
+
+
+def read(command, plugin):
+    """The leaderboards as a terminal shows them, on one line."""
+    return " ".join(command("leaderboard", "--plugin", plugin)[1].split())
+
+
+def test_an_unreadable_column_is_left_out(command, folder):
+    before = command("leaderboard", "--format", "csv")[1]
+    store = Store(results(folder))
+    for key in store.keys("scores"):
+        entry = store.read(key)
+        odd = {name: np.ones(3) for name in ("mine/two\nlines", "mine", "../x", "mine/a/b")}
+        store.write(key, entry.record, entry.arrays | odd)
+    assert command("leaderboard", "--format", "csv")[1] == before
 
 
 @pytest.mark.parametrize("which", ["run", "plans/*", "fits/*/simple-*/fit"])
