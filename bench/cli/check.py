@@ -1,4 +1,4 @@
-"""`bench check`: does a method or a task keep its contract, and are its numbers right?"""
+"""`bench check`: checks methods and tasks against their contracts, and warns of inaccuracy."""
 
 from contextlib import suppress
 from pathlib import Path
@@ -30,6 +30,8 @@ if TYPE_CHECKING:  # they import torch, which takes its time
 )
 def check(what: str | None, task: str | None, plugins: tuple[str, ...]) -> None:
     """Check methods and tasks against their contracts; exit status 1 if a check fails.
+
+    Inaccurate numbers of a method that keeps its contract are warnings, which leave it at 0.
 
     NAME is a method, METHOD:CONFIGURATION or a task; FILE is a plugin, all of which is checked.
     Without either, everything that is registered, which takes a while.

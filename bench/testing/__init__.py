@@ -1,4 +1,4 @@
-"""The conformance kit: does a method or a task keep its contract, and are its numbers right?
+"""The conformance kit: checks of the contract and of the accuracy of methods and tasks.
 
 For authors of plugins; `bench check` runs the same.
 
@@ -11,7 +11,7 @@ Example:
 """
 
 from bench.testing.method import METHOD_CHECKS, check_method, method_checks
-from bench.testing.report import Check, Failed, Report, Result, Skipped
+from bench.testing.report import Check, Failed, Inaccurate, Report, Result, Skipped
 from bench.testing.task import TASK_CHECKS, check_task, task_checks
 
 __all__ = [
@@ -19,6 +19,7 @@ __all__ = [
     "TASK_CHECKS",
     "Check",
     "Failed",
+    "Inaccurate",
     "Report",
     "Result",
     "Skipped",

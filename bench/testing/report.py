@@ -1,22 +1,23 @@
-"""What checks say: for each what was expected, what came, and where to look."""
+"""Outcomes of checks: what was expected, what came, and where to look."""
 
 import time
 import unittest
+import warnings
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
-from typing import Literal
+from typing import Literal, get_args
 
 from bench.errors import BenchError
 from bench.stages.check import one_line
 
-Status = Literal["passed", "failed", "skipped"]
+Status = Literal["passed", "failed", "warned", "skipped"]
 
 
-class Failed(AssertionError):
-    """A check that fails.
+class _Finding(Exception):
+    """What a check expected and did not find.
 
     Args:
-        expected: what the contract promises.
+        expected: what the contract promises, or an accurate method gives.
         came: what came instead.
         where: where to look: the function to mend, or the page that explains.
     """
@@ -24,6 +25,14 @@ class Failed(AssertionError):
     def __init__(self, expected: str, came: str, where: str) -> None:
         super().__init__(f"expected {expected}; came {came}; look at {where}")
         self.expected, self.came, self.where = expected, came, where
+
+
+class Failed(_Finding, AssertionError):
+    """A breach of the contract."""
+
+
+class Inaccurate(_Finding, UserWarning):
+    """Numbers that are far from the truth, of a plugin that keeps its contract."""
 
 
 class Skipped(unittest.SkipTest):
@@ -37,8 +46,8 @@ class Result:
     Args:
         subject: what was checked, "method my-method" say.
         check: name of the check.
-        status: how it went.
-        expected, came, where: see :class:`Failed`; empty unless it failed.
+        status: how it went; "warned" is inaccurate without a breach of the contract.
+        expected, came, where: see :class:`Failed`; empty unless it failed or warned.
         note: why it was skipped, or what a check that passed has measured.
         seconds: how long it took.
     """
@@ -54,9 +63,10 @@ class Result:
 
     def __str__(self) -> str:
         lines = [f"{self.check:<14} {self.status:<7} {self.seconds:5.1f} s  {self.note}".rstrip()]
-        if self.status == "failed":
+        if self.status in ("failed", "warned"):
+            expected = "expected" if self.status == "failed" else "accurate"
             lines += [
-                f"    expected  {self.expected}",
+                f"    {expected}  {self.expected}",
                 f"    came      {self.came}",
                 f"    look at   {self.where}",
             ]
@@ -67,7 +77,8 @@ class Result:
 class Check:
     """One check, ready to run: calling it raises :class:`Failed` or :class:`Skipped`.
 
-    Checks of one method or task share what they train and simulate; any may run alone.
+    An :class:`Inaccurate` plugin gets a Python warning of that category. Checks of one method or
+    task share what they train and simulate; any may run alone.
 
     Args:
         subject: what it checks.
@@ -85,12 +96,15 @@ class Check:
         return self.name
 
     def __call__(self) -> None:
-        self._run()
+        try:
+            self._run()
+        except Inaccurate as finding:
+            warnings.warn(finding, stacklevel=2)
 
     def _run(self) -> str:
         try:
             return self.function() or ""
-        except (Failed, Skipped):
+        except (Failed, Inaccurate, Skipped):
             raise
         except (Exception, SystemExit) as error:
             message = str(error) if isinstance(error, BenchError) else one_line(error)
@@ -104,12 +118,12 @@ class Check:
         note = ""
         try:
             note = self._run()
-        except Failed as failure:
-            status = "failed"
+        except (Failed, Inaccurate) as finding:
+            status = "failed" if isinstance(finding, Failed) else "warned"
             fields = {
-                "expected": failure.expected,
-                "came": failure.came,
-                "where": failure.where,
+                "expected": finding.expected,
+                "came": finding.came,
+                "where": finding.where,
             }
         except Skipped as reason:
             status, note = "skipped", str(reason)
@@ -133,6 +147,11 @@ class Report:
         return tuple(r for r in self.results if r.status == "failed")
 
     @property
+    def warnings(self) -> tuple[Result, ...]:
+        """The results that warn of inaccurate numbers."""
+        return tuple(r for r in self.results if r.status == "warned")
+
+    @property
     def ok(self) -> bool:
         """Whether no check failed."""
         return not self.failures
@@ -144,16 +163,15 @@ class Report:
         return iter(self.results)
 
     def raise_for_failures(self) -> None:
-        """Raises AssertionError with the table if a check failed: a test in one line."""
+        """Raise AssertionError with the table if a check failed, a test in one line."""
         if not self.ok:
             raise AssertionError(str(self))
 
     def summary(self) -> str:
-        """One line: how many passed, failed, were skipped."""
-        counts = {s: sum(r.status == s for r in self.results) for s in ("passed", "failed")}
-        skipped = len(self.results) - sum(counts.values())
-        said = ", ".join(f"{n} {s}" for s, n in counts.items())
-        return f"{self.subject}: {said}" + (f", {skipped} skipped" if skipped else "")
+        """Return one line: how many passed, failed, warned, were skipped."""
+        counts = {s: sum(r.status == s for r in self.results) for s in get_args(Status)}
+        said = [f"{n} {s}" for s, n in counts.items() if n or s in ("passed", "failed")]
+        return f"{self.subject}: {', '.join(said)}"
 
     def __str__(self) -> str:
         return "\n".join([self.subject, *map(str, self.results), self.summary()])

@@ -97,6 +97,16 @@ def test_a_failed_check_is_explained_and_the_exit_status_is_1(bench):
     assert lines[-2] == "method squeezes: 18 passed, 1 failed"
 
 
+def test_an_inaccurate_method_is_a_warning_and_the_exit_status_is_0(bench):
+    status, out, _ = bench("check", "timid", "--plugin", PLUGINS / "zoo_methods.py")
+    assert status == 0, out
+    lines = out.splitlines()
+    (row,) = [i for i, line in enumerate(lines) if line.startswith("  shared-term ")]
+    assert "warned" in lines[row]
+    assert lines[row + 1].startswith("      accurate  log-odds of signal against background")
+    assert lines[-2].startswith("method timid: 17 passed, 0 failed, 1 warned, 1 skipped")
+
+
 def test_names_that_are_none_and_files_that_do_not_load(bench):
     status, _, err = bench("check", "lree")
     assert status == 2

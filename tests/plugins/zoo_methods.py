@@ -1,4 +1,7 @@
-"""Methods that break one promise each; `caught_by` is the check that must notice."""
+"""Methods that break one promise each; `caught_by` is the check that must notice.
+
+The last ones keep every promise and are inaccurate; `warned_by` is the check that must warn.
+"""
 
 import math
 
@@ -12,7 +15,7 @@ class Sound(ComponentMethod):
     """Gaussian features whose mean is quadratic in the context; breaks nothing."""
 
     name = "sound"
-    caught_by = ""
+    caught_by = warned_by = ""
     also = ()  # checks that may notice too
     has_density = True
     determinant = True
@@ -242,3 +245,40 @@ class NoJacobian(Sound):
 
     def finish(self, out, x, context, jacobian):
         return out
+
+
+class Timid(Sound):
+    """Log-ratios are half of what they should be: log-odds of slope 2."""
+
+    name, warned_by, has_density = "timid", "shared-term", False
+
+    def finish(self, out, x, context, jacobian):
+        return 0.5 * (out + jacobian)
+
+
+class TooWide(Sound):
+    """A density whose integral is 1, six times as wide as it should be."""
+
+    name, warned_by = "too-wide", "shared-term"
+
+    def solve(self, features, data, members):
+        values = super().solve(features, data, members)
+        return values | {"whiten": values["whiten"] / 6}
+
+
+class KnowsNothing(Sound):
+    """As a network that has not trained: almost the same log-ratio for every event."""
+
+    name, warned_by, has_density = "knows-nothing", "shared-term", False
+
+    def finish(self, out, x, context, jacobian):
+        return 1e-3 * out
+
+
+class NoTails(Sound):
+    """Takes for impossible what is rare."""
+
+    name, warned_by, has_density = "no-tails", "finite", False
+
+    def finish(self, out, x, context, jacobian):
+        return torch.where(out < out.new_tensor(-6.0), -torch.inf, out) + jacobian

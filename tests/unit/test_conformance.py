@@ -1,7 +1,8 @@
-"""The conformance kit: every check catches what was made for it, and sound plugins pass."""
+"""The conformance kit: checks catch what was made for them; sound plugins pass, inaccurate warn."""
 
 import importlib.util
 import os
+import re
 import sys
 from pathlib import Path
 
@@ -11,6 +12,7 @@ from bench.stages.registry import Registry
 from bench.testing import (
     METHOD_CHECKS,
     TASK_CHECKS,
+    Inaccurate,
     check_method,
     check_task,
     density_checks,
@@ -31,7 +33,8 @@ def plugin(name):
 
 
 METHODS, TASKS = plugin("zoo_methods"), plugin("zoo_tasks")
-BROKEN_METHODS = tuple(METHODS.Sound.__subclasses__())
+BROKEN_METHODS = tuple(m for m in METHODS.Sound.__subclasses__() if m.caught_by)
+INACCURATE_METHODS = tuple(m for m in METHODS.Sound.__subclasses__() if m.warned_by)
 BROKEN_TASKS = tuple(TASKS.Sound.__subclasses__())
 REGISTRY = Registry()
 CHEAP_TASKS = ("gaussians-far", "gaussians-near", "higgs")
@@ -60,6 +63,26 @@ def test_a_broken_method_is_caught_by_its_own_check(broken):
         assert result.expected, report
         assert result.came, report
         assert result.where, report
+
+
+@pytest.mark.parametrize("inaccurate", INACCURATE_METHODS, ids=lambda m: m.name)
+def test_an_inaccurate_method_that_keeps_its_contract_is_warned_of(inaccurate):
+    report = check_method(inaccurate)
+    assert report.ok, str(report)
+    report.raise_for_failures()
+    assert {r.check for r in report.warnings} >= {inaccurate.warned_by}, str(report)
+    assert {r.check for r in report.warnings} <= {"finite", "shared-term"}, str(report)
+    (shown, *_) = [r for r in report.warnings if r.check == inaccurate.warned_by]
+    assert re.search(
+        r"warned .*\n    accurate  .*\n    came      .*\n    look at   how ", str(shown)
+    )
+    assert f" 0 failed, {len(report.warnings)} warned" in report.summary()
+
+
+def test_a_warning_is_one_of_python_in_a_test():
+    (check,) = [c for c in method_checks(METHODS.Timid) if c.name == "shared-term"]
+    with pytest.warns(Inaccurate, match=r"expected log-odds .* came intercept"):
+        check()
 
 
 @pytest.mark.parametrize("broken", BROKEN_TASKS, ids=lambda t: t.name)
