@@ -27,8 +27,9 @@ def open_results(folder: str | None) -> "Store":
             raise UsageError("there are no results under results/; name a folder or `bench run`")
         return Store.open(runs[-1].parent)
     if not os.path.isfile(Path(folder) / "run.json"):
-        problem = "has no run.json" if os.path.exists(folder) else "does not exist"
-        raise UsageError(f"{folder} is not a results folder: it {problem}")
+        from bench.leaderboard.results import not_results
+
+        raise not_results(Path(folder))
     return Store.open(folder)
 
 

@@ -2,11 +2,13 @@
 
 import re
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
+from bench.errors import UsageError
 from bench.stages import records
 from bench.stages.cells import label
 from bench.stages.check import is_column
@@ -59,6 +61,21 @@ class Scores:
     block: NDArray[np.int64]
     values: dict[str, NDArray[np.float64]]
     undefined: dict[str, str]
+
+
+def not_results(folder: Path, lacks: str = "run.json") -> UsageError:
+    """Return the error for what is not a results folder, with the results folders that lie in it.
+
+    Args:
+        folder: the folder.
+        lacks: what was looked for in it.
+    """
+    inside = sorted(path.parent.name for path in folder.glob("*/run.json"))
+    if inside:
+        problem = f"name one of those in it: {', '.join(inside)}"
+    else:
+        problem = f"it has no {lacks}" if folder.exists() else "it does not exist"
+    return UsageError(f"{folder} is not a results folder: {problem}")
 
 
 class Results:

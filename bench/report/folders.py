@@ -5,7 +5,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from bench.errors import UsageError
+from bench.leaderboard.results import not_results
 from bench.stages.store import Entry, Store
 
 
@@ -56,19 +56,18 @@ class Folders(Store):
 
 
 def open_folders(paths: Sequence[str | os.PathLike[str]]) -> tuple[Folders, list[Path]]:
-    """Opens results folders, and folders that hold nothing but tables of studies.
+    """Open results folders, and folders of tables of studies.
 
     Raises:
-        UsageError: if one of them is neither.
+        UsageError: if one of them is neither, as a folder that results folders lie in.
     """
     stores, studies = [], []
     for path in dict.fromkeys(Path(p) for p in paths):
         tables = sorted(path.glob("*.csv"))
         if (path / "run.json").is_file():
             stores.append(Store.open(path))
-        elif tables:
+        elif tables and not any(path.glob("*/run.json")):
             studies += tables
         else:
-            problem = "has no run.json and no tables" if path.exists() else "does not exist"
-            raise UsageError(f"{path} is not a results folder: it {problem}")
+            raise not_results(path, "run.json and no tables")
     return Folders(stores), studies

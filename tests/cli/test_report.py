@@ -7,6 +7,7 @@ import shutil
 import subprocess
 
 import pytest
+from figure_results import bootstrap_table
 
 CHROMIUM = next(
     filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome"))), None
@@ -110,6 +111,37 @@ def test_nothing_to_compare_is_said(command, made, tmp_path):
     assert (status, out) == (1, "")
     assert "no scores to compare" in err
     assert not (tmp_path / "r").exists()
+
+
+@pytest.mark.parametrize("words", ["report", "leaderboard", "status", "score", "study equivalence"])
+def test_the_parent_of_results_is_refused_with_their_names(command, results, tmp_path, words):
+    """It had a table, as folders of studies do, and gave a report of nothing."""
+    shutil.copytree(results.root, tmp_path / "results" / "other")
+    (tmp_path / "results" / "afterwards.csv").write_text("a\n1\n")
+    status, out, err = command(*words.split(), "results")
+    assert (status, out) == (2, "")
+    assert err == "bench: results is not a results folder: name one of those in it: mine, other\n"
+    assert not (tmp_path / "reports").exists()
+
+
+def test_tables_that_no_figure_shows_are_no_report(command, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "tuning").mkdir()
+    (tmp_path / "tuning" / "lre.csv").write_text("rate,loss\n0.1,0.5\n")
+    status, out, err = command("report", "tuning")
+    assert (status, out) == (1, "")
+    assert err == (
+        "bench: tuning: no scores to compare, and no table of a study that a figure shows\n"
+    )
+    assert not (tmp_path / "reports").exists()
+
+
+def test_tables_of_studies_alone_are_a_report(command, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "studies").mkdir()
+    bootstrap_table().to_csv(tmp_path / "studies" / "bootstrap-k.csv", index=False)
+    assert command("report", "studies")[:2] == (0, "reports/studies/index.html\n")
+    assert list((tmp_path / "reports" / "studies" / "figures").glob("bootstrap-k*.svg"))
 
 
 def test_damage_is_said_and_the_rest_reported(command, results):

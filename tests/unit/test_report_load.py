@@ -220,8 +220,15 @@ def test_tables_of_studies_are_read(tmp_path, results):
 def test_what_is_no_results_folder_is_refused(tmp_path):
     with pytest.raises(UsageError, match="does not exist"):
         bench.load(tmp_path / "nowhere")
-    with pytest.raises(UsageError, match="and no tables"):
+    with pytest.raises(UsageError, match=r"it has no run\.json and no tables"):
         bench.load(tmp_path)
+
+
+def test_the_parent_of_results_is_refused(results):
+    parent = results.root.parent
+    (parent / "afterwards.csv").write_text("a\n1\n")
+    with pytest.raises(UsageError, match="is not a results folder: name one of those in it: resu"):
+        bench.load(parent)
 
 
 def test_the_band_holds_what_it_promises():
