@@ -1,8 +1,9 @@
-"""Progress of a run: bars on a terminal, a line now and then elsewhere."""
+"""Progress of runs and reports: bars on a terminal; of runs, a line now and then elsewhere."""
 
 import sys
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from statistics import fmean
 from types import TracebackType
 
@@ -20,6 +21,36 @@ from bench.stages.execute import Planned, reason
 from bench.stages.executor import Event, Outcome
 
 _LINE_EVERY = 10.0  # seconds between two lines where there is no terminal
+
+
+@contextmanager
+def stages() -> Iterator[Callable[[str, int, int], None]]:
+    """Show what a command is doing, on a terminal; nothing elsewhere.
+
+    Yields:
+        Takes what is being done, how much of it is done, and how much there is; 0 where unknown.
+    """
+    if not sys.stderr.isatty():
+        yield lambda what, done, total: None
+        return
+    bars = Bars(
+        TextColumn("{task.description}"),
+        BarColumn(bar_width=20),
+        TextColumn("{task.fields[note]}", style="dim"),
+        console=Console(stderr=True),
+        transient=True,
+        auto_refresh=False,  # no thread that a fork would leave with its locks taken
+    )
+    with bars:
+        task = bars.add_task("", total=None, note="")
+
+        def show(what: str, done: int, total: int) -> None:
+            note = f"{done} of {total}" if total else ""
+            bars.update(
+                task, description=what, completed=done, total=total or None, note=note, refresh=True
+            )
+
+        yield show
 
 
 class Progress:

@@ -45,21 +45,24 @@ def report(
     that no report wrote is refused where the report would need its place.
     """
     from bench.cli.folder import damaged, open_results
+    from bench.cli.progress import stages
     from bench.errors import BenchError
     from bench.report.figures import figures
     from bench.report.load import load
     from bench.report.write import PAGE, write
 
     given = results or (str(open_results(None).root),)
-    loaded = load(*given, tasks=tasks, methods=methods, plugins=plugins)
     folder = Path(out) if out else Path("reports") / _name(given)
-    incomplete = [line for store in loaded.folders.stores for line in damaged(store)]
-    if not loaded.boards and not (loaded.study_files and any(figures(loaded))):
-        reason = "; `bench status` says what is there"
-        if loaded.study_files:
-            reason = ", and no table of a study that a figure shows"
-        raise BenchError(f"{', '.join(given)}: no scores to compare{reason}")
-    names = write(loaded, folder, _command(given, folder, tasks, methods, plugins))
+    with stages() as show:
+        show("reading results", 0, 0)
+        loaded = load(*given, tasks=tasks, methods=methods, plugins=plugins)
+        incomplete = [line for store in loaded.folders.stores for line in damaged(store)]
+        if not loaded.boards and not (loaded.study_files and any(figures(loaded))):
+            reason = "; `bench status` says what is there"
+            if loaded.study_files:
+                reason = ", and no table of a study that a figure shows"
+            raise BenchError(f"{', '.join(given)}: no scores to compare{reason}")
+        names = write(loaded, folder, _command(given, folder, tasks, methods, plugins), show)
     for line in incomplete:
         click.echo(f"damaged: {line}", err=True)
     for what, why in loaded.registry.failures.items():

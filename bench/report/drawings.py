@@ -7,7 +7,7 @@ import os
 import re
 import signal
 import warnings
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -78,11 +78,16 @@ def _lighter(png: io.BytesIO) -> bytes:
     return buffer.getvalue()
 
 
-def draw_all(figures: Sequence[Figure]) -> list[Drawing]:
-    """Draws figures, on every core; in this process where there is one, or little to do."""
+def draw_all(figures: Sequence[Figure]) -> Iterator[Drawing]:
+    """Draw figures, on every core; in this process where there is one, or little to do.
+
+    Yields:
+        The figures in their order, as soon as they are drawn.
+    """
     workers = min(len(os.sched_getaffinity(0)), len(figures) // _FEWEST)
     if workers < 2:
-        return [drawn(figure) for figure in figures]
+        yield from map(drawn, figures)
+        return
     # What draws a figure holds frames, and cannot be sent to another process: children inherit it.
     _inherited.extend(figures)
     gc.freeze()  # frames stay as they are: collections would look at all of them, in every child
@@ -93,11 +98,10 @@ def draw_all(figures: Sequence[Figure]) -> list[Drawing]:
             # Ctrl-C is for the parent, which ends them.
             quiet = (signal.SIGINT, signal.SIG_IGN)
             with fork.Pool(workers, signal.signal, quiet) as pool:
-                files = pool.map(_files, range(len(figures)), chunksize=1)
+                yield from map(Drawing, figures, pool.imap(_files, range(len(figures))))
     finally:
         gc.unfreeze()
         _inherited.clear()
-    return [Drawing(figure, each) for figure, each in zip(figures, files, strict=True)]
 
 
 def _files(number: int) -> dict[str, bytes]:

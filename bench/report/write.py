@@ -2,7 +2,7 @@
 
 import os
 import shlex
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from contextlib import suppress
 from pathlib import Path
 from urllib.parse import quote
@@ -25,7 +25,20 @@ PAGE = "index.html"
 BIBLIOGRAPHY = "references.bib"
 
 
-def write(loaded: Loaded, out: Path, command: Sequence[str] = ("bench", "report")) -> list[str]:
+Show = Callable[[str, int, int], None]
+"""Takes what is being done, how much of it is done, and how much there is; 0 where unknown."""
+
+
+def _nothing(what: str, done: int, total: int) -> None:
+    pass
+
+
+def write(
+    loaded: Loaded,
+    out: Path,
+    command: Sequence[str] = ("bench", "report"),
+    show: Show = _nothing,
+) -> list[str]:
     """Writes the report of results into a folder, and returns the names of its files.
 
     The same results give the same bytes. An earlier report in the folder is replaced as a whole;
@@ -35,19 +48,23 @@ def write(loaded: Loaded, out: Path, command: Sequence[str] = ("bench", "report"
         loaded: the results.
         out: the folder.
         command: what reproduces it.
+        show: is told how far it is.
 
     Raises:
         StoreError: if the folder cannot be written.
         UsageError: if a link, or a file that no report wrote, is where the report belongs.
     """
     with output.opened(out, (PAGE, BIBLIOGRAPHY)) as folder:
-        files = contents(loaded, out, command)
+        files = contents(loaded, out, command, show)
+        show(f"writing {len(files)} files", 0, 0)
         folder.replace(files)
     return [*files, output.LIST]
 
 
-def contents(loaded: Loaded, out: Path, command: Sequence[str]) -> dict[str, bytes]:
-    """The files of a report by name, relative to the folder that they will be in."""
+def contents(
+    loaded: Loaded, out: Path, command: Sequence[str], show: Show = _nothing
+) -> dict[str, bytes]:
+    """Make the files of a report, by name relative to the folder that they will be in."""
     links = {
         fit.folder: _link(loaded.folders.where(f"fits/{fit.folder}/fit"), fit.folder, out)
         for fit in loaded.results.fits
@@ -57,7 +74,12 @@ def contents(loaded: Loaded, out: Path, command: Sequence[str]) -> dict[str, byt
         return links[row.fit.folder]
 
     boards = [(board, tables_of(board, link)) for board in loaded.boards]
-    drawings = draw_all(list(figures(loaded)))
+    drawings = []
+    to_draw = list(figures(loaded))
+    show("drawing figures", 0, len(to_draw))
+    for drawing in draw_all(to_draw):
+        drawings.append(drawing)
+        show("drawing figures", len(drawings), len(to_draw))
     found = comparisons(loaded)
     fits = provenance.fits(loaded, links)
     content = Content(

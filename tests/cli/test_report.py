@@ -2,12 +2,16 @@
 
 import html
 import json
+import os
+import pty
 import re
 import shutil
 import subprocess
+from contextlib import suppress
 
 import pytest
 from figure_results import bootstrap_table
+from small_run import BENCH
 
 CHROMIUM = next(
     filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome"))), None
@@ -77,6 +81,26 @@ def test_the_newest_results_become_a_report(command, results, tmp_path):
     assert re.fullmatch(r"\d+ files in reports/mine\n", err)
     page = (tmp_path / "reports/mine/index.html").read_text()
     assert "bench report results/mine --out reports/mine" in page
+
+
+def test_a_terminal_shows_how_far_it_is(results, monkeypatch):
+    monkeypatch.setenv("TERM", "xterm")
+    ours, theirs = pty.openpty()
+    made = subprocess.Popen([BENCH, "report"], stdout=subprocess.PIPE, stderr=theirs)
+    os.close(theirs)
+    shown = b""
+    with suppress(OSError):  # the end of a terminal
+        while part := os.read(ours, 4096):
+            shown += part
+    os.close(ours)
+    assert made.communicate(timeout=60)[0] == b"reports/mine/index.html\n"
+    text = re.sub(r"\x1b\[[0-9;?]*[A-Za-z]", "", shown.decode())
+    steps = re.findall(r"(\d+) of (\d+)", text)
+    assert [int(done) for done, _ in steps] == [*range(len(steps))]
+    assert {total for _, total in steps} == {str(len(steps) - 1)}
+    places = [text.index(what) for what in ("reading results", "drawing figures", "writing")]
+    assert places == sorted(places)
+    assert re.search(r"\d+ files in reports/mine", text)
 
 
 def test_tasks_and_methods_are_chosen(command, results, tmp_path):
