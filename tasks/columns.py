@@ -9,11 +9,12 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from bench.errors import DataError
+from bench.errors import DataError, printable
 
 READABLE = (".parquet", ".csv", ".csv.gz")
 _ROWS = 1 << 18  # of a batch
 _LEPTON = ("PRI_lep_pt", "PRI_lep_eta", "PRI_lep_phi")
+_MOST_NAMES, _LONGEST_NAME = 40, 40  # of columns that a message lists
 _LARGEST = {"eta": 10.0, "phi": 3.2}
 """What an angle cannot exceed: it is in degrees then, or −999, which stands for a missing value."""
 
@@ -58,6 +59,7 @@ class Batch:
         opening: cosh Δη − cos Δφ of the two, (n,) float32.
         signal: whether they are signal, (n,) bool.
         background: whether they are background; what is neither is left out.
+        schema: name of the schema that the file follows.
     """
 
     lepton: NDArray[np.float32]
@@ -65,6 +67,7 @@ class Batch:
     opening: NDArray[np.float32]
     signal: NDArray[np.bool_]
     background: NDArray[np.bool_]
+    schema: str
 
 
 def batches(path: Path, name: str) -> Iterator[tuple[Batch, int | None]]:
@@ -126,21 +129,32 @@ def _csv(path: Path, name: str) -> Iterator[tuple[Any, _Schema, int | None]]:
 
 
 def _schema(names: Sequence[str], name: str, rows: int | None) -> _Schema:
-    """The schema that a file follows; by the columns of the hadronic tau."""
-    of = "" if rows is None else f" ({rows:,} rows)"
+    """Find the schema that a file follows; by the columns of the hadronic tau.
+
+    Raises:
+        DataError: naming the columns that were looked for and those that the file has.
+    """
+    where = name if rows is None else f"{name} ({rows:,} rows)"
     for schema in _SCHEMAS:
         missing = [column for column in schema.columns if column not in names]
         if not missing:
             if twice := [column for column in schema.columns if names.count(column) > 1]:
-                raise DataError(f"{name}{of} has column {twice[0]} twice")
+                raise DataError(f"{where} has column {twice[0]} twice")
             return schema
         if schema.hadron[0] in names or schema.label in names:
             raise DataError(
-                f"{name}{of} lacks column{'s' * (len(missing) > 1)} {', '.join(missing)} of the "
-                f"{schema.name} schema"
+                f"{where} lacks column{'s' * (len(missing) > 1)} {', '.join(missing)} of the "
+                f"{schema.name} schema ({', '.join(schema.columns)}); {_columns_of(names)}"
             )
-    known = "; or ".join(", ".join(schema.columns) for schema in _SCHEMAS)
-    raise DataError(f"{name}{of} follows no known schema; it must have {known}")
+    known = " or ".join(f"{', '.join(s.columns)} ({s.name})" for s in _SCHEMAS)
+    raise DataError(f"{where} follows no known schema; it must have {known}; {_columns_of(names)}")
+
+
+def _columns_of(names: Sequence[str]) -> str:
+    """Say which columns a file has, on one line of bounded length."""
+    shown = [printable(name)[:_LONGEST_NAME] for name in names if name.strip()]
+    more = f" and {len(shown) - _MOST_NAMES:,} more" if len(shown) > _MOST_NAMES else ""
+    return f"it has {', '.join(shown[:_MOST_NAMES]) or 'no named column'}{more}"
 
 
 def _check_types(types: Any, schema: _Schema, where: str) -> None:
@@ -202,4 +216,4 @@ def _checked(table: Any, schema: _Schema, name: str, first: int) -> Batch:
             f"{where}: {_LEPTON[1]}, {schema.hadron[1]} and the angles give no visible mass in "
             f"{np.sum(bad):,} rows"
         )
-    return Batch(lepton, hadron, opening, kind == "signal", kind == "background")
+    return Batch(lepton, hadron, opening, kind == "signal", kind == "background", schema.name)

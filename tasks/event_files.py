@@ -11,14 +11,15 @@ import lzma
 import shutil
 import zipfile
 import zlib
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, suppress
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, BinaryIO
 
 import numpy as np
 from numpy.typing import NDArray
-from pydantic import BaseModel, Field, NonNegativeInt
+from pydantic import BaseModel, Field, NonNegativeInt, model_validator
 
 from bench.errors import DataError
 
@@ -42,6 +43,8 @@ class Manifest(BaseModel):
         left_out: events of other processes.
         repeated: times that an event was recorded which was there already.
         sources: files, and their rows.
+        schemas: name of each source's schema; empty where an earlier version wrote none.
+        unreadable: reasons of the files that were left out.
     """
 
     digest: Annotated[str, Field(pattern="^[0-9a-f]{64}$")]
@@ -49,6 +52,24 @@ class Manifest(BaseModel):
     left_out: NonNegativeInt
     repeated: NonNegativeInt = 0
     sources: list[tuple[str, NonNegativeInt]]
+    schemas: list[str] = []
+    unreadable: list[str] = []
+
+    @model_validator(mode="after")
+    def _a_schema_for_each_source(self) -> "Manifest":
+        if len(self.schemas) not in (0, len(self.sources)):
+            raise ValueError("schemas and sources differ in number")
+        return self
+
+
+@dataclass(frozen=True)
+class _Source:
+    """A file that was read: name, rows, rows of other processes, name of its schema."""
+
+    name: str
+    rows: int
+    left_out: int
+    schema: str
 
 
 def files_of(path: Path) -> list[Path]:
@@ -71,31 +92,52 @@ def _is_data(name: str, readable: tuple[str, ...]) -> bool:
     return name.endswith(readable) and not Path(name).name.startswith("._")
 
 
-def prepare(files: list[Path], working: Path, report: Callable[..., None]) -> Manifest:
-    """Reads files batch by batch into one file per process and split."""
+def prepare(
+    files: list[Path],
+    working: Path,
+    report: Callable[..., None],
+    skip: Callable[[Mapping[str, str]], bool],
+) -> Manifest:
+    """Read files batch by batch into one file per process and split.
+
+    Args:
+        files: parquet, csv or zip files.
+        working: an empty folder; the events are in its `events` afterwards.
+        report: shows progress.
+        skip: decides whether to go on without the files that cannot be read.
+
+    Raises:
+        DataError: if no file can be read, or `skip` refuses, or a process has too few events.
+    """
     folder = working / "events"
     folder.mkdir()
-    sources, left_out = [], 0
+    sources: list[_Source] = []
+    unreadable: dict[str, str] = {}
     with ExitStack() as stack:
         events, keys = (
             [stack.enter_context((at / f"{p}-{s}.{kind}").open("wb")) for p, s in PARTS]
             for at, kind in ((folder, "f32"), (working, "u64"))
         )
-        for path, name in _unpacked(files, working):
-            rows = 0
-            for batch, total in batches(path, name):
-                rows += len(batch.signal)
-                left_out += int(np.sum(~(batch.signal | batch.background)))
-                key = _keys(batch)
-                part = np.digitize(_uniform(key), np.cumsum(list(SPLITS.values()))[:-1])
-                kept = np.stack([batch.lepton[:, 0], batch.hadron[:, 0], batch.opening], -1)
-                for i, (process, _) in enumerate(PARTS):
-                    of_process = batch.signal if process == "signal" else batch.background
-                    chosen = of_process & (part == i % len(SPLITS))
-                    events[i].write(kept[chosen].astype("<f4").tobytes())
-                    keys[i].write(key[chosen].tobytes())
-                report(stage=f"read {name}", done=rows, total=total)
-            sources.append((name, rows))
+        for path in files:
+            ends = [written.tell() for written in (*events, *keys)]
+            try:
+                sources += [
+                    _append(part, name, events, keys, report)
+                    for part, name in _unpacked(path, working)
+                ]
+            except DataError as error:
+                unreadable[path.name] = str(error)
+                for written, end in zip((*events, *keys), ends, strict=True):
+                    written.seek(end)
+                    written.truncate()
+    if unreadable and not (sources and skip(unreadable)):
+        reasons = "; ".join(unreadable.values())
+        if not sources:
+            raise DataError(reasons)
+        raise DataError(
+            f"{len(unreadable)} of {len(files)} files cannot be read: {reasons}; "
+            "--skip-unreadable goes on without them"
+        )
     repeated, counts, whole = 0, [], hashlib.sha256()
     for process, split in PARTS:
         path = folder / f"{process}-{split}.f32"
@@ -106,14 +148,16 @@ def prepare(files: list[Path], working: Path, report: Callable[..., None]) -> Ma
     manifest = Manifest(
         digest=whole.hexdigest(),
         counts=counts,
-        left_out=left_out,
+        left_out=sum(source.left_out for source in sources),
         repeated=repeated,
-        sources=sources,
+        sources=[(source.name, source.rows) for source in sources],
+        schemas=[source.schema for source in sources],
+        unreadable=list(unreadable.values()),
     )
     for process in PROCESSES:
         if not all(n for (of, _), n in zip(PARTS, counts, strict=True) if of == process):
             raise DataError(
-                f"{', '.join(name for name, _ in sources)}: too few {process} events, "
+                f"{', '.join(source.name for source in sources)}: too few {process} events, "
                 f"{counts_of(manifest, process)}; every part needs some"
             )
     return manifest
@@ -125,35 +169,60 @@ def counts_of(manifest: Manifest, process: str) -> str:
     return ", ".join(f"{split} {n:,}" for (of, split), n in counted if of == process)
 
 
-def _unpacked(files: list[Path], working: Path) -> Iterator[tuple[Path, str]]:
-    """Files and how to call them; members of archives are unpacked one at a time."""
-    for path in files:
-        if path.suffix != ".zip":
-            yield path, path.name
-            continue
-        try:
-            with zipfile.ZipFile(path) as archive:
-                members = [m for m in archive.namelist() if _is_data(m, _UNPACKED)]
-                if not members:
-                    raise DataError(f"{path} holds no parquet or csv file")
-                for member in members:
-                    own = working / f"member{''.join(Path(member).suffixes[-2:])}"
-                    with archive.open(member) as packed, own.open("wb") as unpacked:
-                        shutil.copyfileobj(packed, unpacked, 1 << 20)
-                    yield own, f"{path.name}/{Path(member).name}"
-                    with suppress(OSError):
-                        own.unlink()
-        except (
-            zipfile.BadZipFile,
-            zlib.error,
-            lzma.LZMAError,
-            RuntimeError,
-            EOFError,
-            OSError,
-        ) as error:
-            if isinstance(error, OSError) and error.errno not in (None, errno.EINVAL):
-                raise
-            raise DataError(f"{path} is not a sound zip archive: {error}") from error
+def _append(
+    path: Path,
+    name: str,
+    events: Sequence[BinaryIO],
+    keys: Sequence[BinaryIO],
+    report: Callable[..., None],
+) -> _Source:
+    """Write a file's events and their keys to the files of the parts."""
+    rows = left_out = 0
+    schema = ""
+    for batch, total in batches(path, name):
+        schema = batch.schema
+        rows += len(batch.signal)
+        left_out += int(np.sum(~(batch.signal | batch.background)))
+        key = _keys(batch)
+        part = np.digitize(_uniform(key), np.cumsum(list(SPLITS.values()))[:-1])
+        kept = np.stack([batch.lepton[:, 0], batch.hadron[:, 0], batch.opening], -1)
+        for i, (process, _) in enumerate(PARTS):
+            of_process = batch.signal if process == "signal" else batch.background
+            chosen = of_process & (part == i % len(SPLITS))
+            events[i].write(kept[chosen].astype("<f4").tobytes())
+            keys[i].write(key[chosen].tobytes())
+        report(stage=f"read {name}", done=rows, total=total)
+    return _Source(name, rows, left_out, schema)
+
+
+def _unpacked(path: Path, working: Path) -> Iterator[tuple[Path, str]]:
+    """Yield a file and its name; the members of an archive are unpacked one at a time."""
+    if path.suffix != ".zip":
+        yield path, path.name
+        return
+    try:
+        with zipfile.ZipFile(path) as archive:
+            members = [m for m in archive.namelist() if _is_data(m, _UNPACKED)]
+            if not members:
+                raise DataError(f"{path} holds no parquet or csv file")
+            for member in members:
+                own = working / f"member{''.join(Path(member).suffixes[-2:])}"
+                with archive.open(member) as packed, own.open("wb") as unpacked:
+                    shutil.copyfileobj(packed, unpacked, 1 << 20)
+                yield own, f"{path.name}/{Path(member).name}"
+                with suppress(OSError):
+                    own.unlink()
+    except (
+        zipfile.BadZipFile,
+        zlib.error,
+        lzma.LZMAError,
+        RuntimeError,
+        EOFError,
+        OSError,
+    ) as error:
+        if isinstance(error, OSError) and error.errno not in (None, errno.EINVAL):
+            raise
+        raise DataError(f"{path} is not a sound zip archive: {error}") from error
 
 
 def _keys(batch: Batch) -> NDArray[np.uint64]:

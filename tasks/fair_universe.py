@@ -19,7 +19,7 @@ process              detailed_labels: htautau is signal,       Label: s is signa
 import os
 import shutil
 import tempfile
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from functools import cached_property
 from pathlib import Path
@@ -30,6 +30,7 @@ from filelock import FileLock, Timeout
 from numpy.typing import NDArray
 
 from bench.contracts import Data
+from bench.contracts.data import refuse
 from bench.errors import DataError, printable
 
 from .download import download, release
@@ -94,7 +95,10 @@ class FairUniverse(Data):
         if manifest is None:
             return []
         lines = [f"{self.title}; {self.licence}; {self.citation}", f"folder {self.folder}"]
-        lines += [f"from {printable(name)}: {rows:,} rows" for name, rows in manifest.sources]
+        for number, (name, rows) in enumerate(manifest.sources):
+            schema = f", {manifest.schemas[number]} schema" if manifest.schemas else ""
+            lines.append(f"from {printable(name)}: {rows:,} rows{schema}")
+        lines += [f"unreadable, left out: {printable(reason)}" for reason in manifest.unreadable]
         lines += [f"{process}: {counts_of(manifest, process)}" for process in PROCESSES]
         if manifest.left_out:
             lines.append(f"other processes, left out: {manifest.left_out:,}")
@@ -102,20 +106,30 @@ class FairUniverse(Data):
             lines.append(f"recorded again, counted once: {manifest.repeated:,}")
         return lines
 
-    def fetch(self, source: str | None, report: Callable[..., None]) -> None:
+    def fetch(
+        self,
+        source: str | None,
+        report: Callable[..., None],
+        skip: Callable[[Mapping[str, str]], bool] = refuse,
+    ) -> None:
         if source is not None and not source.strip():
             raise DataError("--from is empty: it takes a file, a folder or a mirror's URL")
         try:
             self.folder.mkdir(parents=True, exist_ok=True)
             with _waiting(FileLock(self.folder / ".lock"), report):
-                self._fetch(source, report)
+                self._fetch(source, report, skip)
         except OSError as error:
             raise DataError(
                 f"{error.filename or self.folder}: {error.strerror or error}"
             ) from error
         self.__dict__.pop("_manifest", None)
 
-    def _fetch(self, source: str | None, report: Callable[..., None]) -> None:
+    def _fetch(
+        self,
+        source: str | None,
+        report: Callable[..., None],
+        skip: Callable[[Mapping[str, str]], bool],
+    ) -> None:
         for left in self.folder.glob(f"{_WORKING}*"):  # by one that was killed
             shutil.rmtree(left, ignore_errors=True)
         downloads = self.folder / "downloads"
@@ -126,7 +140,7 @@ class FairUniverse(Data):
         else:
             files = files_of(Path(os.path.expanduser(source)))
         with tempfile.TemporaryDirectory(dir=self.folder, prefix=_WORKING) as working:
-            self._publish(Path(working), prepare(files, Path(working), report))
+            self._publish(Path(working), prepare(files, Path(working), report, skip))
 
     def _publish(self, working: Path, manifest: Manifest) -> None:
         """Puts what was read in the place of what was there."""

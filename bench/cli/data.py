@@ -2,13 +2,14 @@
 
 import sys
 import time
+from collections.abc import Mapping
 from contextlib import suppress
 from types import TracebackType
 from typing import TYPE_CHECKING, Any
 
 import click
 
-from bench.errors import BenchError, PluginError, UsageError
+from bench.errors import BenchError, PluginError, UsageError, printable
 
 if TYPE_CHECKING:  # they import torch, which takes its time
     from bench.contracts import Data
@@ -25,12 +26,17 @@ def data() -> None:
 @data.command()
 @click.argument("task")
 @click.option("--from", "source", metavar="PATH|URL", help="A local file or folder, or a mirror.")
+@click.option(
+    "--skip-unreadable",
+    is_flag=True,
+    help="Go on without files that cannot be read; otherwise a terminal is asked.",
+)
 @click.option("--plugin", "plugins", multiple=True, metavar="FILE", help="As in `bench run`.")
-def fetch(task: str, source: str | None, plugins: tuple[str, ...]) -> None:
+def fetch(task: str, source: str | None, skip_unreadable: bool, plugins: tuple[str, ...]) -> None:
     """Get the data of TASK and make them ready to use.
 
     Downloads are verified and resume where they broke off. A mirror's URL may end in #sha256=… or
-    #md5=…, the checksum that it must have.
+    #md5=…, the checksum that it must have. A file that cannot be read is named.
     """
     from bench.stages.registry import Registry
 
@@ -40,7 +46,7 @@ def fetch(task: str, source: str | None, plugins: tuple[str, ...]) -> None:
         raise UsageError(f"task {task!r} needs no data; {', '.join(_with_data(registry))} does")
     click.echo(f"{wanted.title}\nlicence: {wanted.licence}\ncite: {wanted.citation}", err=True)
     with _Progress() as progress:
-        wanted.fetch(source, progress.report)
+        wanted.fetch(source, progress.report, lambda files: progress.skip(files, skip_unreadable))
     lines = wanted.status()
     if not lines:
         raise BenchError(f"the data of {task} were fetched and cannot be read; try again")
@@ -96,6 +102,22 @@ class _Progress:
     ) -> None:
         if self._bars is not None:
             self._bars.stop()
+
+    def skip(self, unreadable: Mapping[str, str], wanted: bool) -> bool:
+        """Name files that cannot be read; ask whether to go on without them, on a terminal."""
+        ask = not wanted and sys.stdin.isatty() and sys.stderr.isatty()
+        if not (wanted or ask):
+            return False
+        if self._bars is not None:
+            self._bars.stop()
+        for reason in unreadable.values():
+            click.echo(f"unreadable: {printable(reason)}", err=True)
+        answer = wanted or click.confirm(
+            printable(f"Go on without {', '.join(unreadable)}?"), err=True
+        )
+        if self._bars is not None:
+            self._bars.start()
+        return answer
 
     def report(self, *, stage: str, done: int, total: int | None) -> None:
         """Shows how far a stage is."""

@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import json
+import os
+import pty
+import subprocess
 from pathlib import Path
 
 import numpy as np
@@ -10,6 +13,7 @@ import pyarrow as pa
 import pytest
 from click.testing import CliRunner, Result
 from pyarrow import parquet
+from small_run import BENCH
 
 from bench.cli.main import cli
 
@@ -86,7 +90,7 @@ def test_fetch_status_and_a_run(folder: Path) -> None:
     assert got.exit_code == 0, got.output
     assert "licence: CC BY 4.0" in got.stderr
     assert "arXiv:2410.02867" in got.stderr
-    assert got.stdout.splitlines()[2] == "from events.parquet: 3,000 rows"
+    assert got.stdout.splitlines()[2] == "from events.parquet: 3,000 rows, FAIR Universe schema"
     assert bench("data", "status").stdout.count("\n") == 6
     refused = bench("data", "fetch", "higgs", "--from", "events.parquet")
     assert "task 'higgs' needs no data; higgs-fair does" in str(refused.exception)
@@ -114,6 +118,59 @@ def test_fetch_status_and_a_run(folder: Path) -> None:
     assert plans["bootstrap"]["plan"] | {"sets": 1, "multiple": 6} == plans["bootstrap"]["plan"]
     assert plans["heldout"]["plan"]["events"] < 64
     assert plans["bootstrap"]["asked"]["multiple"] == 9
+
+
+@pytest.fixture
+def mixed(folder: Path) -> Path:
+    """A folder with a file that can be read and one that cannot."""
+    (folder / "mixed").mkdir()
+    (folder / "events.parquet").rename(folder / "mixed" / "a.parquet")
+    (folder / "mixed" / "b.csv").write_text("PRI_had_pt,label_sb\n30,s\n")
+    return folder
+
+
+FETCH = ("data", "fetch", "higgs-fair", "--from", "mixed")
+REASON = "b.csv lacks columns PRI_lep_pt, "
+
+
+def test_without_a_terminal_a_file_that_cannot_be_read_is_named(mixed: Path) -> None:
+    refused = bench(*FETCH)
+    assert refused.exit_code == 1
+    assert str(refused.exception).startswith(f"1 of 2 files cannot be read: {REASON}")
+    assert str(refused.exception).endswith("; --skip-unreadable goes on without them")
+    assert "nothing here" in bench("data", "status").stdout
+    got = bench(*FETCH, "--skip-unreadable")
+    assert got.exit_code == 0, got.output
+    assert f"unreadable: {REASON}" in got.stderr
+    shown = bench("data", "status").stdout
+    assert "from a.parquet: 3,000 rows" in shown
+    assert f"unreadable, left out: {REASON}" in shown
+
+
+@pytest.mark.parametrize(("answer", "status"), [("y", 0), ("n", 1), ("", 1)])
+def test_on_a_terminal_it_asks(mixed: Path, answer: str | None, status: int) -> None:
+    ours, theirs = pty.openpty()
+    process = subprocess.Popen(
+        [BENCH, *FETCH],
+        stdin=theirs,
+        stdout=subprocess.DEVNULL,
+        stderr=theirs,
+        env=os.environ | {"TERM": "xterm", "COLUMNS": "100"},
+    )
+    os.close(theirs)
+    seen = b""
+    while True:
+        try:
+            seen += os.read(ours, 65536)
+        except OSError:  # the other end is closed
+            break
+        if answer is not None and b"Go on without b.csv? [y/N]" in seen:
+            os.write(ours, f"{answer}\n".encode())
+            answer = None
+    os.close(ours)
+    assert process.wait() == status, seen
+    assert f"unreadable: {REASON}" in seen.decode()
+    assert (Path("data") / "higgs-fair" / "events.json").is_file() == (status == 0)
 
 
 def test_the_study_of_features(folder: Path) -> None:

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import json
+import re
 import zipfile
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from pathlib import Path
 
 import numpy as np
@@ -106,7 +107,7 @@ def test_the_split_survives_other_orders_formats_and_further_files(
         archive.writestr("__MACOSX/inner/._a.parquet", "what macOS adds")
     data.fetch(str(tmp_path / "z.zip"), silent)
     assert events(data) == first
-    assert data.status()[2] == "from z.zip/a.parquet: 3,000 rows"
+    assert data.status()[2] == "from z.zip/a.parquet: 3,000 rows, FAIR Universe schema"
     assert data.digest is not None
     left = {path.name for path in data.folder.iterdir()}
     assert left == {data.digest, "events.json", ".lock"}  # and nothing of what was there before
@@ -170,7 +171,18 @@ def changed(column: str, row: int, value: object) -> Callable[[pa.Table], pa.Tab
         ),
         (
             lambda t: t.drop_columns(["PRI_had_pt", "detailed_labels"]),
-            r"bad.parquet \(800 rows\) follows no known schema; it must have PRI_lep_pt",
+            r"bad.parquet \(800 rows\) follows no known schema; it must have PRI_lep_pt, .*"
+            r"detailed_labels \(FAIR Universe\) or PRI_lep_pt, .*PRI_tau_phi, Label "
+            r"\(HiggsML 2014\); it has PRI_lep_pt, .*, PRI_had_phi, PRI_met, weights$",
+        ),
+        (  # as others have released the events of 2014
+            lambda t: t.rename_columns([*t.column_names[:-1], "label_sb"]),
+            r"bad.parquet \(800 rows\) lacks column detailed_labels of the FAIR Universe schema "
+            r"\(PRI_lep_pt, .*, detailed_labels\); it has PRI_lep_pt, .*PRI_had_pt, .*label_sb$",
+        ),
+        (
+            lambda t: pa.table({f"\x1b[31m{i:>99}": [1.0] for i in range(99)}),
+            r"follows no known schema; .*; it has \\x1b.*, .* and 59 more$",
         ),
         (
             changed("PRI_had_eta", 700, float("nan")),
@@ -270,6 +282,76 @@ def test_what_is_no_data_is_refused_in_one_line(data: FairUniverse, tmp_path: Pa
         HiggsFair().check()
 
 
+@pytest.fixture
+def mixed(tmp_path: Path) -> Path:
+    """A folder of two files that can be read and three that cannot, of which one is an archive."""
+    folder = tmp_path / "mixed"
+    folder.mkdir()
+    csv.write_csv(fair_universe(900), folder / "a.csv")
+    parquet.write_table(higgs_ml(fair_universe(600, 1)), folder / "d.parquet")
+    parquet.write_table(fair_universe(50, 2).drop_columns(["PRI_had_pt"]), folder / "b.parquet")
+    (folder / "e.csv").write_text("x,y\n1,2\n")
+    with zipfile.ZipFile(folder / "c.zip", "w") as archive:  # its first file could be read
+        parquet.write_table(fair_universe(70, 3), tmp_path / "good.parquet")
+        archive.write(tmp_path / "good.parquet", "good.parquet")
+        archive.write(folder / "e.csv", "words.csv")
+    return folder
+
+
+BAD = {
+    "b.parquet": "b.parquet (50 rows) lacks column PRI_had_pt",
+    "c.zip": "c.zip/words.csv follows no known schema",
+    "e.csv": "e.csv follows no known schema",
+}
+
+
+def test_files_that_cannot_be_read_are_all_named(data: FairUniverse, mixed: Path) -> None:
+    with pytest.raises(DataError, match=r"^3 of 5 files cannot be read: ") as refused:
+        data.fetch(str(mixed), silent)
+    assert all(reason in str(refused.value) for reason in BAD.values())
+    assert str(refused.value).endswith("; --skip-unreadable goes on without them")
+    assert "\n" not in str(refused.value)
+    assert data.status() == []
+    for name in ("a.csv", "d.parquet"):
+        (mixed / name).unlink()
+    with pytest.raises(DataError, match=r"b.parquet .*; c.zip/words.csv .*; e.csv "):
+        data.fetch(str(mixed), silent, lambda unreadable: pytest.fail("there is no other file"))
+
+
+def test_files_that_cannot_be_read_are_left_out(data: FairUniverse, mixed: Path) -> None:
+    asked = []
+
+    def skip(unreadable: Mapping[str, str]) -> bool:
+        asked.append(unreadable)
+        return True
+
+    data.fetch(str(mixed), silent, skip)
+    found, digest = events(data), data.digest
+    (named,) = asked
+    assert list(named) == list(BAD)
+    assert all(named[name].startswith(reason) for name, reason in BAD.items())
+    assert data.status()[2:7] == [
+        "from a.csv: 900 rows, FAIR Universe schema",
+        f"from d.parquet: {len(higgs_ml(fair_universe(600, 1)))} rows, HiggsML 2014 schema",
+        *(f"unreadable, left out: {reason}" for reason in named.values()),
+    ]
+    for name in BAD:
+        (mixed / name).unlink()
+    data.fetch(str(mixed), silent, lambda unreadable: pytest.fail("all can be read"))
+    assert events(data) == found
+    assert data.digest == digest
+
+
+def test_the_page_lists_the_columns(data: FairUniverse, tmp_path: Path) -> None:
+    page = (Path(__file__).parents[2] / "docs" / "higgs.md").read_text()
+    (tmp_path / "other.csv").write_text("x\n1\n")
+    with pytest.raises(DataError, match="follows no known schema") as refused:
+        data.fetch(str(tmp_path / "other.csv"), silent)
+    named = re.findall(r"PRI_\w+|detailed_labels|Label", str(refused.value))
+    assert len(set(named)) == 11
+    assert all(f"`{column}`" in page for column in named)
+
+
 def test_damaged_events_count_as_missing(data: FairUniverse, tmp_path: Path) -> None:
     fetched(data, fair_universe(500), tmp_path / "a.parquet")
     assert data.digest is not None
@@ -323,6 +405,7 @@ def test_an_event_that_is_recorded_again_counts_once(
         {"digest": "../elsewhere"},
         {"sources": None},
         {"left_out": "many"},
+        {"schemas": ["one", "another"]},
     ],
 )
 def test_a_damaged_manifest_counts_as_missing_and_is_put_right(
