@@ -1,6 +1,6 @@
 """What a task, a method and a metric promise: the lowest layer; it imports only bench.errors."""
 
-from bench.contracts.bank import Bank, Simulations
+from bench.contracts.bank import Bank, Draw, Simulations, equal_draws
 from bench.contracts.component import Component, FiniteComponent, HasLogProb, HasScore
 from bench.contracts.cost import Speed, Work
 from bench.contracts.data import Data
@@ -36,6 +36,7 @@ __all__ = [
     "Curves",
     "Data",
     "Datasets",
+    "Draw",
     "Features",
     "FiniteComponent",
     "FitLog",
@@ -66,4 +67,5 @@ __all__ = [
     "TrainingCurve",
     "Transform",
     "Work",
+    "equal_draws",
 ]

@@ -5,7 +5,7 @@ from typing import Literal, Protocol
 
 from torch import Tensor
 
-from bench.contracts.task import ReferenceKind, Split
+from bench.contracts.task import ReferenceKind, Split, Task
 
 
 @dataclass(frozen=True)
@@ -24,6 +24,29 @@ class Simulations:
 
     def __len__(self) -> int:
         return self.x.shape[1]
+
+
+@dataclass(frozen=True)
+class Draw:
+    """A draw that a fit makes of its bank, announced by `Method.draws`.
+
+    Args:
+        component: name of the component; None for a reference.
+        n: number of simulations per member.
+        at: contexts of a component, as in :meth:`Bank.draw`.
+        reference: kind of the reference, as in :meth:`Bank.reference`.
+    """
+
+    component: str | None
+    n: int
+    at: Tensor | Literal["prior"] = "prior"
+    reference: ReferenceKind | None = None
+
+
+def equal_draws(task: Task, calls: int) -> list[Draw]:
+    """Return the draws that share simulator calls equally among a task's components."""
+    names = task.component_names
+    return [Draw(name, calls // len(names)) for name in names]
 
 
 class Bank(Protocol):

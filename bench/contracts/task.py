@@ -86,6 +86,10 @@ class Task(ABC):
     """The reference that ratio methods use unless their configuration says otherwise."""
     chunk: int = 5000
     """Simulations are made in whole chunks of this many."""
+    expensive: bool = False
+    """Declares that a simulator call is expensive. Chunks then start small and grow up to `chunk`,
+    fewer simulations fix the standardisation, and evaluation datasets are simulated once for all
+    methods. Recorded observations, which cost no call, are not affected."""
     resolution: tuple[Resolution, ...] = (Resolution(spacing=0.25, tolerance=None), Resolution())
     """One entry per parameter."""
 

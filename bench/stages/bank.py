@@ -1,14 +1,13 @@
 """The bank: simulations in seeded chunks, kept on disk, metered per member."""
 
-import os
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any, Literal
 
 import torch
 from torch import Tensor
 
 from bench.contracts import (
-    Component,
+    Draw,
     Features,
     HasScore,
     ReferenceKind,
@@ -19,18 +18,29 @@ from bench.contracts import (
 from bench.errors import BudgetExceeded, NotApplicable
 from bench.numerics.seeds import digest, generator
 from bench.stages.datasets import observations_of, simulate
+from bench.stages.simulations import (
+    Arrays,
+    Chunk,
+    Purpose,
+    SimulationStore,
+    chunk_sizes,
+    simulations_key,
+)
 from bench.stages.store import Store
 
 TrainingData = Literal["fresh", "shared", "bootstrap"]
-Make = Callable[[torch.Generator, int, Callable[[str], torch.Generator]], dict[str, Tensor]]
+Make = Callable[[torch.Generator, int, Callable[[str], torch.Generator]], Arrays]
 """Makes so many simulations, contexts from one generator, observations of a component from another.
 """
+Extra = Mapping[str, Callable[[Arrays], Tensor]]
+"""Computes further arrays, such as scores, from those that were simulated."""
 
-SHARED = "NLBENCH_SIMULATIONS"
-
-FEATURE_SIMULATIONS = 10_000
-"""Simulations that fix the standardisation. Like the bounds they belong to the task's definition,
-are the same for every method, and are not charged to a budget."""
+_SHARED = "shared"
+FEATURE_SIMULATIONS = {False: 10_000, True: 500}
+"""Simulations that fix the standardisation, by whether calls are expensive. Like the bounds they
+belong to the task's definition, are the same for every method, and are not charged to a budget.
+500 fix a mean to 0.04 and a scale to 0.03 standard deviations: networks do not notice."""
+_PURPOSES: dict[Split, Purpose] = {"features": "standardisation", "heldout": "evaluation"}
 
 
 class SimulationBank:
@@ -41,8 +51,7 @@ class SimulationBank:
 
     Args:
         task: the task.
-        store: where chunks are kept, unless the environment variable NLBENCH_SIMULATIONS names a
-            folder, which many runs and workers may share.
+        store: the results folder, or its simulations.
         budget: simulator calls that each member may spend.
         members: the members of the block.
         training_data: "fresh" gives every member simulations of its own, "shared" the same to
@@ -60,17 +69,38 @@ class SimulationBank:
         seed: int = 0,
     ) -> None:
         self.task = task
-        self.store = Store.open(os.environ.get(SHARED) or store.root)
+        self.simulations = SimulationStore.of(store)
         self.budget = budget
         self.members = tuple(members)
         self.training_data = training_data
         self.seed = seed
-        self._drawn: dict[str, int] = {}
+        self._drawn: dict[tuple[str, Split], int] = {}
 
     @property
     def spent(self) -> int:
         """Simulator calls drawn so far, per member."""
         return sum(self._drawn.values())
+
+    @property
+    def made(self) -> int | None:
+        """Simulator calls that made them, per member: whole chunks, whoever made these.
+
+        None for recorded observations.
+        """
+        if any(observations_of(self.task, split) is not None for _, split in self._drawn):
+            return None
+        return sum(sum(chunk_sizes(self.task, n)) for n in self._drawn.values())
+
+    def chunks(self, draw: Draw, split: Split = "train") -> list[Chunk]:
+        """Return the chunks that a draw reads or makes, for all members; simulates nothing."""
+        if observations_of(self.task, split) is not None:
+            return []
+        stream = _stream(draw, split)
+        return [
+            chunk
+            for data in self._sets_of_data()
+            for chunk, _ in self._chunks(draw.n, data, stream, split)
+        ]
 
     def draw(
         self,
@@ -90,31 +120,32 @@ class SimulationBank:
                 f"at has shape {tuple(at.shape)}; a context of {self.task.name} has "
                 f"{tuple(self.task.nominal.shape)}"
             )
-        where = "prior" if isinstance(at, str) else [float(v) for v in at]
-        stream = digest(component, split, where)
-        self._charge(stream, n)
+        stream = _stream(Draw(component, n, at), split)
+        self._charge(stream, split, n)
 
         def contexts(count: int, rng: torch.Generator) -> Tensor:
             if isinstance(at, str):
                 return self.task.space.draw_context(count, rng)
             return at.to(torch.float32).expand(count, -1)
 
-        def make(
-            rng: torch.Generator, count: int, of: Callable[[str], torch.Generator]
-        ) -> dict[str, Tensor]:
-            return _simulate(self.task, source, contexts(count, rng), of(component), score)
+        def make(rng: torch.Generator, count: int, of: Callable[[str], torch.Generator]) -> Arrays:
+            context = contexts(count, rng)
+            x = simulate(self.task, source, context, of(component))
+            return {"x": x, "context": context.contiguous()}
 
-        return self._gather(n, stream, split, make, score)
+        def scored(arrays: Arrays) -> Tensor:
+            assert isinstance(source, HasScore)
+            return source.score(arrays["x"], arrays["context"]).double()
+
+        return self._gather(n, stream, split, make, {"score": scored} if score else {})
 
     def reference(self, n: int, kind: ReferenceKind, *, split: Split = "train") -> Simulations:
         """Draws n simulations of a reference; see :class:`bench.contracts.Bank`."""
-        stream = digest("reference", kind, split)
-        self._charge(stream, n)
+        stream = _stream(Draw(None, n, reference=kind), split)
+        self._charge(stream, split, n)
         components = self.task.components(split)
 
-        def make(
-            rng: torch.Generator, count: int, of: Callable[[str], torch.Generator]
-        ) -> dict[str, Tensor]:
+        def make(rng: torch.Generator, count: int, of: Callable[[str], torch.Generator]) -> Arrays:
             context = (
                 self.task.nominal.expand(count, -1)
                 if kind == "fixed"
@@ -128,39 +159,34 @@ class SimulationBank:
                     x[rows] = simulate(self.task, component, context[rows], of(name))
             return {"x": x, "context": context}
 
-        return self._gather(n, stream, split, make, score=False)
+        return self._gather(n, stream, split, make, {})
 
-    def _charge(self, stream: str, n: int) -> None:
+    def _charge(self, stream: str, split: Split, n: int) -> None:
         if n < 1:
             raise BudgetExceeded(
                 f"a draw of {n} simulations: at least one simulation must be drawn, and the budget "
                 f"is {self.budget}"
             )
-        extra = max(0, n - self._drawn.get(stream, 0))
+        drawn = self._drawn.get((stream, split), 0)
+        extra = max(0, n - drawn)
         if self.spent + extra > self.budget:
             raise BudgetExceeded(
                 f"{n} simulations cost {extra} calls, and of the budget of {self.budget} only "
                 f"{self.budget - self.spent} are left"
             )
-        self._drawn[stream] = self._drawn.get(stream, 0) + extra
+        self._drawn[stream, split] = drawn + extra
 
-    def _gather(
-        self,
-        n: int,
-        stream: str,
-        split: Split,
-        make: Make,
-        score: bool,
-    ) -> Simulations:
+    def _sets_of_data(self) -> list[str]:
+        """Return the names of the training sets, in the members' order where each has its own."""
+        return [f"member {m}" for m in self.members] if self.training_data == "fresh" else [_SHARED]
+
+    def _gather(self, n: int, stream: str, split: Split, make: Make, extra: Extra) -> Simulations:
         """Assembles n simulations for every member from chunks, simulating what is missing."""
+        parts = [self._prefix(n, data, stream, split, make, extra) for data in self._sets_of_data()]
         if self.training_data == "fresh":
-            parts = [
-                self._prefix(n, f"member {m}", stream, split, make, score) for m in self.members
-            ]
             stacked = {key: torch.stack([p[key] for p in parts]) for key in parts[0]}
         else:
-            shared = self._prefix(n, "shared", stream, split, make, score)
-            stacked = {k: v.expand(len(self.members), *v.shape) for k, v in shared.items()}
+            stacked = {k: v.expand(len(self.members), *v.shape) for k, v in parts[0].items()}
             if self.training_data == "bootstrap":
                 rngs = [generator("bootstrap", self.seed, m, stream) for m in self.members]
                 # In order, so that copies stay together: a method that holds out the first rows
@@ -170,14 +196,8 @@ class SimulationBank:
         return Simulations(stacked["x"], stacked["context"], stacked.get("score"))
 
     def _prefix(
-        self,
-        n: int,
-        data: str,
-        stream: str,
-        split: Split,
-        make: Make,
-        score: bool,
-    ) -> dict[str, Tensor]:
+        self, n: int, data: str, stream: str, split: Split, make: Make, extra: Extra
+    ) -> Arrays:
         if observations_of(self.task, split) is not None:
             # They lie on the disk already. Every draw of a member has them in the same order, so
             # that first rows, which methods hold out, are of the same observations everywhere.
@@ -186,56 +206,57 @@ class SimulationBank:
             def order(component: str) -> torch.Generator:
                 return generator("observations", *identity[:3], component, *identity[4:])
 
-            return make(generator("contexts", *identity), n, order)
-        size = self.task.chunk
-        chunks = [
-            self._chunk(data, stream, split, number, make, score) for number in range(-(-n // size))
-        ]
-        return {key: torch.cat([c[key] for c in chunks])[:n] for key in chunks[0]}
+            arrays = make(generator("contexts", *identity), n, order)
+            return arrays | {name: compute(arrays) for name, compute in extra.items()}
+        parts: list[Arrays] = []
+        done = 0
+        for chunk, identity in self._chunks(n, data, stream, split):
+
+            def simulated(size: int = chunk.calls, identity: list[Any] = identity) -> Arrays:
+                rng = generator("simulations", *identity)
+                return make(rng, size, lambda component: rng)
+
+            names = {"x", "context"}
+            parts.append(self.simulations.get(self.task, chunk, names, simulated, extra))
+            done += chunk.calls
+            if self.task.expensive:
+                self.simulations.report(stage="simulations", done=min(done, n), total=n)
+        return {key: torch.cat([p[key] for p in parts])[:n] for key in parts[0]}
+
+    def _chunks(
+        self, n: int, data: str, stream: str, split: Split
+    ) -> list[tuple[Chunk, list[Any]]]:
+        """The chunks that hold the first n simulations, each with what seeds it."""
+        out = []
+        for number, size in enumerate(chunk_sizes(self.task, n)):
+            identity = [*self._identity(data, stream, split), number]
+            identity += [size] if self.task.expensive else []
+            key = simulations_key(self.task, identity)
+            out.append((Chunk(key, size, _PURPOSES.get(split, "training")), identity))
+        return out
 
     def _identity(self, data: str, stream: str, split: Split) -> list[Any]:
         task = self.task
         return [task.name, task.version, dict(task.settings), stream, split, data, self.seed]
 
-    def _chunk(
-        self,
-        data: str,
-        stream: str,
-        split: Split,
-        number: int,
-        make: Make,
-        score: bool,
-    ) -> dict[str, Tensor]:
-        identity = [*self._identity(data, stream, split), number]
-        # An edited plugin file may simulate something else under the same name and version.
-        name = digest(identity, self.task.plugin_hash)
-        key = f"simulations/{self.task.name}/{name[:2]}/{name[:32]}"
-        wanted = {"x", "context", "score"} if score else {"x", "context"}
-        entry = self.store.read(key)
-        if entry is None or not wanted <= set(entry.arrays):
-            with self.store.lock(key):
-                entry = self.store.read(key)
-                if entry is None or not wanted <= set(entry.arrays):
-                    rng = generator("simulations", *identity)
-                    made = make(rng, self.task.chunk, lambda component: rng)
-                    self.store.write(key, {}, {k: v.numpy() for k, v in made.items()})
-                    return made
-        return {k: torch.from_numpy(entry.arrays[k].copy()) for k in sorted(wanted)}
+
+def _stream(draw: Draw, split: Split) -> str:
+    """What a draw is of; draws of the same are prefixes of each other."""
+    if draw.reference is not None:
+        return digest("reference", draw.reference, split)
+    where = "prior" if isinstance(draw.at, str) else [float(v) for v in draw.at]
+    return digest(draw.component, split, where)
 
 
-def _simulate(
-    task: Task, source: Component, context: Tensor, rng: torch.Generator, score: bool
-) -> dict[str, Tensor]:
-    x = simulate(task, source, context, rng)
-    out = {"x": x, "context": context.contiguous()}
-    if score:
-        assert isinstance(source, HasScore)
-        out["score"] = source.score(x, context).double()
-    return out
+def feature_bank(task: Task, store: Store) -> tuple[SimulationBank, Draw]:
+    """Return the bank of the standardisation, and the draw that estimates it."""
+    n = FEATURE_SIMULATIONS[task.expensive]
+    bank = SimulationBank(task, store, n, [0], "shared", seed=0)
+    return bank, Draw(None, n, reference="evidence")
 
 
 def features_of(task: Task, store: Store) -> Features:
     """Estimates the task's one standardisation, the same for every seed, method and member."""
-    bank = SimulationBank(task, store, FEATURE_SIMULATIONS, [0], "shared", seed=0)
-    drawn = bank.reference(FEATURE_SIMULATIONS, "evidence", split="features")
+    bank, draw = feature_bank(task, store)
+    drawn = bank.reference(draw.n, "evidence", split="features")
     return Features.estimate(task, drawn.x[0])

@@ -202,6 +202,8 @@ def _identity(
             "version": task.version,
             "settings": dict(task.settings),
             "plugin": registry.item("tasks", task.name).plugin_hash,
+            # It changes chunks and standardisation.
+            **({"expensive": True} if task.expensive else {}),
         },
         "method": {
             "name": name,

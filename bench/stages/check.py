@@ -106,6 +106,7 @@ def _check_task(task: Any) -> None:
         "observations": int,
         "event_shape": tuple,
         "chunk": int,
+        "expensive": bool,
         "resolution": tuple,
     }
     missing = [name for name in types if not hasattr(task, name)]

@@ -25,6 +25,7 @@ from bench.contracts import (
 )
 from bench.errors import NonFiniteError, NotApplicable, PluginError
 from bench.numerics.seeds import generator
+from bench.stages.simulations import Arrays, Chunk, SimulationStore, simulations_key
 
 
 @dataclass(frozen=True)
@@ -108,8 +109,15 @@ def number_of_sets(task: Task, plan: IndependentPlan | BootstrapPlan) -> int:
     return plan.sets * points
 
 
-def sets(task: Task, plan: IndependentPlan | BootstrapPlan, seed: int) -> Iterator[EventsOfSet]:
+def sets(
+    task: Task,
+    plan: IndependentPlan | BootstrapPlan,
+    seed: int,
+    simulations: SimulationStore | None = None,
+) -> Iterator[EventsOfSet]:
     """Simulates a plan's sets of events, one after the other.
+
+    Where simulator calls are expensive, sets are kept with the other simulations.
 
     Seeds derive from the task, the kind of plan, the seed, the point and the number of the set at
     that point: of a simulator, a longer plan begins with the datasets of a shorter one. Finite
@@ -119,11 +127,8 @@ def sets(task: Task, plan: IndependentPlan | BootstrapPlan, seed: int) -> Iterat
         PluginError: if a component is finite and cannot be cut into blocks.
     """
     observations = plan.observations or task.observations
-    where = [(-1, i) for i in range(plan.uniform)] if isinstance(plan, IndependentPlan) else []
-    each = plan.per_point if isinstance(plan, IndependentPlan) else plan.sets
-    where += [(point, i) for point in range(len(task.points)) for i in range(each)]
     of = number_of_blocks(task, plan)
-    for number, (point, i) in enumerate(where):
+    for number, (point, i, chunk) in enumerate(set_chunks(task, plan, seed)):
         block = number if of is None else i % of
         components = {
             name: c if c.size is None else _finite(name, c).block(block, of or 1)
@@ -135,17 +140,51 @@ def sets(task: Task, plan: IndependentPlan | BootstrapPlan, seed: int) -> Iterat
         theta = (
             task.space.draw_inner(1, rng)[0] if point < 0 else task.points[point].to(torch.float64)
         )
+        size = observations * (plan.multiple if isinstance(plan, BootstrapPlan) else 1)
+
+        def make(
+            theta: Tensor = theta,
+            rng: torch.Generator = rng,
+            size: int = size,
+            components: Mapping[str, Component] = components,
+        ) -> Arrays:
+            stratified = isinstance(plan, BootstrapPlan) and plan.stratified
+            x = events(task, theta, size, rng, stratified=stratified, components=components)
+            if isinstance(plan, IndependentPlan):
+                return {"x": x}
+            shape = plan.bootstraps, observations
+            return {"x": x, "drawn": torch.randint(size, shape, generator=rng)}
+
+        names = {"x"} if isinstance(plan, IndependentPlan) else {"x", "drawn"}
+        arrays = make() if simulations is None else simulations.get(task, chunk, names, make)
         if isinstance(plan, IndependentPlan):
-            x = events(task, theta, observations, rng, stratified=False, components=components)
             counts = torch.ones(1, observations)
         else:
-            size = plan.multiple * observations
-            stratified = plan.stratified
-            x = events(task, theta, size, rng, stratified=stratified, components=components)
-            drawn = torch.randint(size, (plan.bootstraps, observations), generator=rng)
+            drawn = arrays["drawn"]
             counts = torch.zeros(plan.bootstraps, size)
             counts.scatter_add_(1, drawn, torch.ones(()).expand(drawn.shape))
+        x = arrays["x"]
         yield EventsOfSet(number, block, point, theta, x, counts)
+
+
+def set_chunks(
+    task: Task, plan: IndependentPlan | BootstrapPlan, seed: int
+) -> Iterator[tuple[int, int, Chunk]]:
+    """Yield the point, the number at that point and the simulations of each set of events."""
+    size = plan.observations or task.observations
+    size *= plan.multiple if isinstance(plan, BootstrapPlan) else 1
+    where = [(-1, i) for i in range(plan.uniform)] if isinstance(plan, IndependentPlan) else []
+    each = plan.per_point if isinstance(plan, IndependentPlan) else plan.sets
+    where += [(point, i) for point in range(len(task.points)) for i in range(each)]
+    recorded = observations_of(task, "test") is not None
+    what = plan.model_dump(mode="json", exclude={"uniform", "per_point", "sets"})
+    what |= {"observations": plan.observations or task.observations}
+    for point, i in where:
+        key = None
+        if task.expensive and not recorded:
+            identity = [task.name, task.version, dict(task.settings), what, seed, point, i]
+            key = simulations_key(task, identity)
+        yield point, i, Chunk(key, 0 if recorded else size, "evaluation")
 
 
 def _finite(name: str, component: Component) -> FiniteComponent:

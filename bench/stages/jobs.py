@@ -5,6 +5,7 @@ import os
 import platform
 import random
 import time
+from collections import Counter
 from collections.abc import Callable, Sequence
 from dataclasses import asdict
 from typing import Any
@@ -32,6 +33,7 @@ from bench.stages.entries import (
 )
 from bench.stages.predict import predict
 from bench.stages.registry import Kind, Registry
+from bench.stages.simulations import SimulationStore
 from bench.stages.store import Store
 
 Report = Callable[..., None]
@@ -73,10 +75,11 @@ def fit(*, report: Report, place: Place, cell: Cell, members: Sequence[int]) -> 
         keys = [cell.fit_key(m) for m in members]
         if all(is_done(store, key, place.overwrite_before) for key in keys):
             return "reused"
-        features = features_of(task, store)
+        simulations = SimulationStore(store, report)
+        features = features_of(task, simulations)
         bank = SimulationBank(
             task,
-            store,
+            simulations,
             cell.identity["budget"],
             members,
             "shared" if cell.oracle else cell.identity["training_data"],
@@ -92,17 +95,18 @@ def fit(*, report: Report, place: Place, cell: Cell, members: Sequence[int]) -> 
         torch.manual_seed(global_seed)
         np.random.seed(global_seed)  # noqa: NPY002
         random.seed(global_seed)
-        begin = time.perf_counter()
+        begin, simulating = time.perf_counter(), simulations.seconds
         surrogate = method.fit(task, bank, features, members, run)
-        seconds = time.perf_counter() - begin
+        seconds = time.perf_counter() - begin - (simulations.seconds - simulating)
         state = {k: v.detach().cpu().numpy() for k, v in (surrogate.state() or {}).items()}
         bad = _not_finite(cell, state, len(members))
         if len(bad) == len(members):
             raise NonFiniteError(bad[0])
         for i, (member, key) in enumerate(zip(members, keys, strict=True)):
+            simulated = _simulated(store, key, simulations if i == 0 else None)
             if i in bad:
                 if not is_recorded(store, key, place.overwrite_before):
-                    store.write(key, failed(bad[i], "NonFiniteError"))
+                    store.write(key, failed(bad[i], "NonFiniteError", simulated=simulated))
                 continue
             curves = surrogate.log.curves[i] if i < len(surrogate.log.curves) else {}
             record = done(
@@ -110,6 +114,8 @@ def fit(*, report: Report, place: Place, cell: Cell, members: Sequence[int]) -> 
                 seconds=seconds / len(members),
                 stack=len(members),
                 calls=bank.spent,
+                calls_made=bank.made,
+                simulated=simulated,
                 parameters=surrogate.log.parameters,
                 curves={name: _finite(asdict(curve)) for name, curve in curves.items()},
                 environment=_environment(device),
@@ -132,11 +138,13 @@ def average(*, report: Report, place: Place, cell: Cell, members: Sequence[int])
                 continue
             records = [read_done(store, k).record for k in cell.base_keys(member)]
             shared = cell.identity["training_data"] != "fresh"
+            made = [r.get("calls_made") for r in records]
             record = done(
                 member=member,
                 seconds=sum(r["seconds"] for r in records),
                 stack=1,
                 calls=records[0]["calls"] if shared else sum(r["calls"] for r in records),
+                calls_made=made[0] if shared or None in made else sum(made),
                 parameters=sum(r["parameters"] for r in records),
                 curves={},
                 environment=records[0]["environment"],
@@ -161,27 +169,39 @@ def calibrate_fits(*, report: Report, place: Place, cell: Cell, members: Sequenc
                 continue
             (base_key,) = cell.base_keys(member)
             base = read_done(store, base_key).record
-            fitted = _restore(store, task, method, cell.uncalibrated, member, device)
+            simulations = SimulationStore(store, report)
+            fitted = _restore(store, task, method, cell.uncalibrated, member, device, simulations)
             training_data, seed = cell.identity["training_data"], cell.identity["seed"]
-            bank = SimulationBank(task, store, settings["calls"], [member], training_data, seed)
+            calls = settings["calls"]
+            bank = SimulationBank(task, simulations, calls, [member], training_data, seed)
             rng = generator("calibration", cell.identity, member)
-            begin = time.perf_counter()
+            begin, simulating = time.perf_counter(), simulations.seconds
             made = calibrate(fitted, task, bank, settings["kind"], device, rng)
             state = {k: v.numpy() for k, v in made.state().items()}
             bad = _not_finite(cell, state, 1)
             if bad:
                 raise NonFiniteError(bad[0])
+            seconds = time.perf_counter() - begin - (simulations.seconds - simulating)
+            known = bank.made is not None and base.get("calls_made") is not None
             record = done(
                 member=member,
-                seconds=base["seconds"] + time.perf_counter() - begin,
+                seconds=base["seconds"] + seconds,
                 stack=1,
                 calls=base["calls"] + bank.spent,
+                calls_made=base["calls_made"] + bank.made if known else None,
+                simulated=_simulated(store, key, simulations),
                 parameters=base["parameters"],
                 curves=base["curves"],
                 environment=base["environment"],
             )
             store.write(key, record, state)
     return "done"
+
+
+def _simulated(store: Store, key: str, simulations: SimulationStore | None) -> dict[str, int]:
+    """Simulator calls that an entry's jobs have made, by purpose: earlier ones and this one."""
+    earlier = (store.record(key) or {}).get("simulated", {})
+    return dict(Counter(earlier) + (Counter() if simulations is None else simulations.made))
 
 
 def _finite(value: Any) -> Any:
@@ -236,25 +256,36 @@ def predict_member(
     with store.lock(key):
         if is_done(store, key, place.overwrite_before):
             return "reused"
-        surrogate = _restore(store, task, method, cell, member, device)
+        simulations = SimulationStore(store, report)
+        surrogate = _restore(store, task, method, cell, member, device, simulations)
         begin = time.perf_counter()
-        arrays = predict(task, surrogate, plan_of(plan), seed, store, device, report)[0]
-        store.write(key, done(member=member, seconds=time.perf_counter() - begin), arrays)
+        arrays = predict(task, surrogate, plan_of(plan), seed, simulations, device, report)[0]
+        seconds = time.perf_counter() - begin
+        simulated = _simulated(store, key, simulations)
+        store.write(key, done(member=member, seconds=seconds, simulated=simulated), arrays)
     return "done"
 
 
 def _restore(
-    store: Store, task: Task, method: Method, cell: Cell, member: int, device: torch.device
+    store: Store,
+    task: Task,
+    method: Method,
+    cell: Cell,
+    member: int,
+    device: torch.device,
+    simulations: SimulationStore,
 ) -> Surrogate:
     """Rebuilds a member from its state; where it averages or calibrates others, on top of them."""
     if cell.size > 1:
         first, base = member * cell.size, cell.base
         averaged = range(first, first + cell.size)
-        return Ensemble([_restore(store, task, method, base, m, device) for m in averaged])
+        return Ensemble(
+            [_restore(store, task, method, base, m, device, simulations) for m in averaged]
+        )
     arrays = read_done(store, cell.fit_key(member)).arrays
     state = {k: torch.from_numpy(v.copy()).to(device) for k, v in arrays.items()}
     if cell.calibration:
         base = cell.uncalibrated
-        fitted = _restore(store, task, method, base, member, device)
+        fitted = _restore(store, task, method, base, member, device, simulations)
         return Calibrated(fitted, Calibration.from_state(state))
-    return method.restore(task, features_of(task, store), state)
+    return method.restore(task, features_of(task, simulations), state)

@@ -11,8 +11,10 @@ from torch import Tensor
 
 from bench.contracts import (
     BootstrapPlan,
+    Component,
     Curves,
     Datasets,
+    Draw,
     FiniteComponent,
     HeldOut,
     HeldOutPlan,
@@ -20,6 +22,7 @@ from bench.contracts import (
     IndependentPlan,
     LikelihoodPrediction,
     Plan,
+    ReferenceKind,
     Resolution,
     Surrogate,
     Task,
@@ -29,7 +32,15 @@ from bench.numerics.intervals import summarise
 from bench.numerics.seeds import generator
 from bench.numerics.surface import EventSet, LogRatio, zoom
 from bench.stages.bank import SimulationBank
-from bench.stages.datasets import EventsOfSet, describe, number_of_sets, sets, simulate
+from bench.stages.datasets import (
+    EventsOfSet,
+    describe,
+    number_of_sets,
+    observations_of,
+    sets,
+    simulate,
+)
+from bench.stages.simulations import Arrays, Chunk, SimulationStore, simulations_key
 from bench.stages.store import Store
 
 EVALUATION = 1
@@ -59,8 +70,8 @@ def predict(
         PluginError: if log_ratio returns a wrong shape.
     """
     if isinstance(plan, HeldOutPlan):
-        return _held_out(task, surrogate, plan, seed, store, device)
-    return _likelihoods(task, surrogate, plan, seed, device, report)
+        return _held_out(task, surrogate, plan, seed, SimulationStore.of(store), device)
+    return _likelihoods(task, surrogate, plan, seed, SimulationStore.of(store), device, report)
 
 
 def _log_ratio(task: Task, surrogate: Surrogate, x: Tensor, context: Tensor) -> Tensor:
@@ -81,6 +92,7 @@ def _likelihoods(
     surrogate: Surrogate,
     plan: IndependentPlan | BootstrapPlan,
     seed: int,
+    simulations: SimulationStore,
     device: torch.device,
     report: Callable[..., None],
 ) -> Predicted:
@@ -95,7 +107,7 @@ def _likelihoods(
     def log_ratio(x: Tensor, context: Tensor) -> Tensor:
         return _log_ratio(task, surrogate, x, context)
 
-    for events in sets(task, plan, seed):
+    for events in sets(task, plan, seed, simulations):
         own, window = evaluate(task, log_ratio, events, device, members)
         curves.append(own)
         if isinstance(plan, BootstrapPlan):
@@ -171,7 +183,7 @@ def _held_out(
     surrogate: Surrogate,
     plan: HeldOutPlan,
     seed: int,
-    store: Store,
+    simulations: SimulationStore,
     device: torch.device,
 ) -> Predicted:
     d = len(task.space.context_index)
@@ -186,9 +198,8 @@ def _held_out(
     # Every context has reference events of its own: it is the unit of resampling.
     references: tuple[Tensor, ...] = ()
     if kind is not None:
-        total = plan.events * plan.contexts
-        bank = SimulationBank(task, store, total, [0], "shared", seed)
-        drawn_events = bank.reference(total, kind, split="heldout").x[0]
+        bank, draw = held_out_bank(task, plan, seed, simulations, kind)
+        drawn_events = bank.reference(draw.n, kind, split="heldout").x[0]
         references = torch.split(drawn_events, plan.events)
     own: list[Tensor] = []
     against: list[Tensor] = []
@@ -207,7 +218,15 @@ def _held_out(
             if isinstance(component, FiniteComponent):
                 component = component.block(len(contexts) - 1, plan.contexts)
             rng = generator("held out", task.name, task.version, seed, name, len(contexts))
-            x = simulate(task, component, raw[:1].cpu().expand(plan.events, -1), rng).to(device)
+            at = raw[:1].cpu().expand(plan.events, -1)
+
+            def make(
+                component: Component = component, at: Tensor = at, rng: torch.Generator = rng
+            ) -> Arrays:
+                return {"x": simulate(task, component, at, rng)}
+
+            chunk = held_out_chunk(task, plan, seed, name, len(contexts))
+            x = simulations.get(task, chunk, {"x"}, make)["x"].to(device)
             rng_rows.append(_log_ratio(task, surrogate, x, raw)[:, k])
         around_own = torch.stack(rng_rows, 1).double()  # (members, K, n, 1 + 2 d)
         own.append(around_own[..., 0])
@@ -232,6 +251,27 @@ def _held_out(
         ).arrays()
         for m in range(len(stacked[0]))
     ]
+
+
+def held_out_bank(
+    task: Task, plan: HeldOutPlan, seed: int, store: Store, kind: ReferenceKind
+) -> tuple[SimulationBank, Draw]:
+    """Return the bank of a held-out plan's reference, and the draw of all its events."""
+    n = plan.events * plan.contexts
+    bank = SimulationBank(task, store, n, [0], "shared", seed)
+    return bank, Draw(None, n, reference=kind)
+
+
+def held_out_chunk(task: Task, plan: HeldOutPlan, seed: int, component: str, context: int) -> Chunk:
+    """Return the simulations of a component at a context, counted from 1, of a held-out plan."""
+    if observations_of(task, "heldout") is not None:
+        return Chunk(None, 0, "evaluation")
+    key = None
+    if task.expensive:
+        what = [plan.model_dump(mode="json"), seed, component, context]
+        identity = [task.name, task.version, dict(task.settings), *what]
+        key = simulations_key(task, identity)
+    return Chunk(key, plan.events, "evaluation")
 
 
 def load(

@@ -28,7 +28,8 @@ class Preset(BaseModel):
         training_data: a new training set per member, one shared by all, or bootstraps of it.
         seed: seed of simulations, training and datasets.
         device: where networks run.
-        time_limit: seconds that a fit or a prediction of one member may take.
+        time_limit: seconds that a fit or a prediction of one member may take without simulations;
+            each chunk of these may take as long, and each call of a simulator that is expensive.
         memory_limit: GiB of memory that a worker may use.
         plans: evaluation plans.
     """

@@ -99,18 +99,26 @@ class _Member(_Record):
     seconds: _Seconds
     stack: Annotated[int, Field(ge=1, le=10_000)]
     calls: _Count
+    calls_made: _Count | None = None
+    simulated: dict[str, _Count] = {}
     parameters: _Count
     curves: dict[str, _Curve]
     environment: _Environment
 
 
+class _Prediction(_Record):
+    simulated: dict[str, _Count] = {}
+
+
 class _Scores(_Record):
     undefined: dict[str, str] = {}
+    simulated: dict[str, _Count] = {}
 
 
 class _Unfinished(_Record):
     status: str
     error: str = ""
+    simulated: dict[str, _Count] = {}
 
 
 _MODELS: dict[str, type[_Record]] = {
@@ -119,7 +127,7 @@ _MODELS: dict[str, type[_Record]] = {
     r"fits/[\w./+-]+/fit": _Fit,
     r"fits/[\w./+-]+": _Member,
     r"scores/[\w./+-]+": _Scores,
-    r"predictions/[\w./+-]+": _Record,
+    r"predictions/[\w./+-]+": _Prediction,
 }
 
 
@@ -134,7 +142,7 @@ def shown(key: str, record: dict[str, Any]) -> dict[str, Any] | None:
     model = next((m for pattern, m in _MODELS.items() if re.fullmatch(pattern, key)), None)
     if model is None:
         return None
-    if model in (_Member, _Scores, _Record) and record.get("status") != "done":
+    if model in (_Member, _Scores, _Prediction) and record.get("status") != "done":
         model = _Unfinished
     try:
         found = model.model_validate(record)

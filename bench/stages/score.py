@@ -166,7 +166,12 @@ def score_member(
 
         def save() -> None:
             unchanged = None if broken or waiting else inputs
-            record = done(member=member, inputs=unchanged, undefined=undefined | broken)
+            record = done(
+                member=member,
+                inputs=unchanged,
+                undefined=undefined | broken,
+                simulated=own.record.get("simulated", {}),  # should the prediction be deleted
+            )
             store.write(key, record, arrays)
 
         waiting = [m for m in registry.metrics() if plan["kind"] in m.plans]

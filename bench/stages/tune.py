@@ -19,6 +19,7 @@ from bench.stages.bank import SimulationBank, features_of
 from bench.stages.executor import Event, Job, Outcome
 from bench.stages.registry import Registry
 from bench.stages.search import FACTOR, Search, Trial, Values, combinations, configured
+from bench.stages.simulations import SimulationStore
 from bench.stages.store import SCHEMA, Store
 from bench.stages.workers import Workers
 
@@ -192,13 +193,14 @@ def train_one(
     found = registry.method(identity["method"])
     method = found(found.Config.model_validate(identity["config"]))
     member, seed = identity["member"], identity["seed"]
-    bank = SimulationBank(task, store, identity["budget"], [member], "fresh", seed)
+    simulations = SimulationStore(store, report)
+    bank = SimulationBank(task, simulations, identity["budget"], [member], "fresh", seed)
     run = Run(
         torch.device(identity["device"]),
         lambda m, purpose: generator("tune", task.name, found.name, seed, m, purpose),
         report,
     )
-    surrogate = method.fit(task, bank, features_of(task, store), [member], run)
+    surrogate = method.fit(task, bank, features_of(task, simulations), [member], run)
     curves = surrogate.log.curves[0]
     losses = {name: min(filter(math.isfinite, c.validation_loss)) for name, c in curves.items()}
     seconds = sum(curve.seconds for curve in curves.values())

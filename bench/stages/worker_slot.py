@@ -180,7 +180,7 @@ def unpack(
     Raises:
         PluginError: if a plugin's bytes are not what they were.
     """
-    from bench.stages.bank import SHARED
+    from bench.stages.simulations import SHARED
     from bench.stages.store import Store
 
     plugins = []

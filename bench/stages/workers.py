@@ -32,8 +32,9 @@ class Workers(Executor):
     """Up to `count` worker processes, started when needed and reused from job to job.
 
     Use it as a context manager: on the way out every worker is killed, whatever it is doing.
-    The limits hold for one job each. `time_limit` is in seconds, for what the job imports and
-    again for the job itself; `memory_limit` is in bytes of resident memory of the worker.
+    The limits hold for one job each. `time_limit` is in seconds: for what the job imports, again
+    for the job itself, and again for each chunk of simulations that it makes, or each simulator
+    call where these are expensive. `memory_limit` is in bytes of resident memory of the worker.
     """
 
     def __init__(
@@ -88,6 +89,7 @@ class Workers(Executor):
                 continue
             worker = idle.pop(0)
             worker.job, worker.since, worker.peak = job, time.monotonic(), 0
+            worker.before = None
             self.on_event(Event(job.key, "started"))
             with suppress(OSError):  # it died while idle; reading from it will tell
                 worker.connection.send_bytes(payload)
@@ -116,6 +118,8 @@ class Workers(Executor):
                 worker.ready, self._stillborn = True, 0
             elif kind == "begun":
                 worker.since = time.monotonic()
+            elif kind == "clock":
+                worker.set_clock(fields, self.time_limit or 0.0)
             elif kind == "progress" and worker.job:
                 self.on_event(Event(worker.job.key, "progress", fields))
             elif kind == "finished":
@@ -134,7 +138,8 @@ class Workers(Executor):
             return None
         size = worker.memory()
         if self.time_limit is not None and time.monotonic() - worker.since > self.time_limit:
-            excess = f"ran past its time limit of {self.time_limit:g} s"
+            what = "ran" if worker.before is None else "simulated"
+            excess = f"{what} past its time limit of {self.time_limit:g} s"
         elif self.memory_limit is not None and size > self.memory_limit:
             excess = f"used {_size(size)}, over its memory limit of {_size(self.memory_limit)}"
         else:
@@ -160,7 +165,7 @@ class Workers(Executor):
 
     def _end(self, worker: _Worker, result: Fields, kill: bool = False) -> Outcome | None:
         """Take the job, if any, from a worker; return its outcome."""
-        seconds, size = time.monotonic() - worker.since, worker.memory()
+        seconds, size = max(0.0, time.monotonic() - worker.since), worker.memory()
         job, worker.job = worker.job, None
         # What one job leaves in memory must not count against the next: start afresh.
         if kill or (self.memory_limit is not None and size > self.memory_limit / 2):
@@ -203,7 +208,16 @@ class _Worker:
     ready: bool = False  # it has started, and waits for jobs at its end of the pipe
     job: Job | None = None
     since: float = 0.0
+    before: float | None = None  # while it simulates, what `since` was
     peak: int = 0
+
+    def set_clock(self, fields: Fields, limit: float) -> None:
+        """Stops the job's own clock while it simulates, for which it has a limit apart."""
+        if "simulating" in fields:
+            self.before = self.since
+            self.since = time.monotonic() + (fields["simulating"] - 1) * limit
+        elif self.before is not None:
+            self.since, self.before = self.before + fields["simulated"], None
 
     def memory(self) -> int:
         """Its resident memory now, in bytes, also noted for the peak of its job."""

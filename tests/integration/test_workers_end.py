@@ -55,6 +55,21 @@ def test_hang_is_killed_at_the_time_limit(jobs):
     assert outcomes["sum"].value == 3
 
 
+@pytest.mark.parametrize(
+    ("limits", "seconds", "then", "error"),
+    [
+        (1000, 6.0, 0.0, ""),  # simulations have a limit of their own
+        (1, 600.0, 0.0, "simulated past its time limit of 2 s"),
+        (1000, 3.0, 600.0, "ran past its time limit of 2 s"),  # and afterwards the job's runs on
+    ],
+)
+def test_simulations_do_not_count_against_the_job(jobs, limits, seconds, then, error):
+    arguments = {"limits": limits, "seconds": seconds, "then": then}
+    with Workers(1, time_limit=2) as workers:
+        outcome = run(workers, Job("simulate", jobs.simulate, arguments))["simulate"]
+    assert outcome.error == error
+
+
 def test_memory_hog_is_killed_and_the_next_job_starts_lean(jobs):
     limit = 200 * 2**20
     with Workers(1, memory_limit=limit) as workers:

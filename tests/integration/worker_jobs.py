@@ -34,6 +34,14 @@ def touch(report, path):
     Path(path).touch()
 
 
+def simulate(report, limits, seconds, then=0.0):
+    """Says that it simulates for a while, and goes on by itself."""
+    report(simulating=limits)
+    time.sleep(seconds)
+    report(simulated=seconds)
+    time.sleep(then)
+
+
 def boom(report):
     raise ValueError("two\nlines")
 
