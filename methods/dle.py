@@ -21,6 +21,7 @@ from torch import Tensor
 from bench.contracts import (
     Bank,
     ComponentMethod,
+    Draw,
     Features,
     FitLog,
     Run,
@@ -28,6 +29,7 @@ from bench.contracts import (
     Speed,
     Task,
     Work,
+    equal_draws,
 )
 from bench.errors import NotApplicable
 from bench.numerics.coordinates import Coordinates, cell_noise
@@ -175,6 +177,9 @@ class DLE(ComponentMethod):
             cpu=ENCODERS if shape.bins is None else self.speed,
             gpu=self.gpu_speed,
         )
+
+    def draws(self, task: Task, budget: int) -> list[Draw]:
+        return equal_draws(task, int(budget * self.config.budget_share))
 
     def _sizes(self, task: Task) -> DLEConfig | AffineFlow:
         """What builds and trains the flow of a task's observations."""

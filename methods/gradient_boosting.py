@@ -23,6 +23,7 @@ from torch import Tensor
 from bench.contracts import (
     Bank,
     ComponentMethod,
+    Draw,
     Features,
     FitLog,
     ReferenceKind,
@@ -30,6 +31,7 @@ from bench.contracts import (
     Settings,
     Task,
     TrainingCurve,
+    equal_draws,
 )
 from bench.errors import BudgetExceeded
 from bench.numerics.calibration import Calibration, CalibrationKind, pairs
@@ -86,6 +88,9 @@ class GradientBoosting(ComponentMethod):
 
     def reference_kind(self, task: Task) -> ReferenceKind:
         return "evidence"
+
+    def draws(self, task: Task, budget: int) -> list[Draw]:
+        return equal_draws(task, budget)
 
     def fit_component(
         self,

@@ -18,6 +18,7 @@ from torch import Tensor
 
 from bench.contracts import (
     Bank,
+    Draw,
     Features,
     FitLog,
     Method,
@@ -83,14 +84,27 @@ class Histogram(Method):
         looked_up = 2.0 * len(task.component_names)
         return Work(0, budget, numbers, looked_up, cpu=TEMPLATES, gpu=TEMPLATES)
 
+    def _nodes(self, task: Task) -> int:
+        """Return the number of anchors along each context parameter."""
+        return self.config.anchors or _ANCHORS[len(task.space.context_index)]
+
+    def _anchors(self, task: Task) -> Tensor:
+        """Return the contexts of the templates, (anchors, d) float32."""
+        d = len(task.space.context_index)
+        nodes = torch.linspace(0, 1, self._nodes(task), dtype=torch.float64)
+        unit = torch.full((len(nodes) ** d, len(task.space)), 0.5, dtype=torch.float64)
+        unit[:, list(task.space.context_index)] = torch.cartesian_prod(*[nodes] * d).view(-1, d)
+        return task.space.context_of(task.space.from_unit(unit)).float()
+
+    def draws(self, task: Task, budget: int) -> list[Draw]:
+        names, anchors = task.component_names, self._anchors(task)
+        n = budget // (len(names) * len(anchors))
+        return [Draw(name, n, anchor) for name in names for anchor in anchors]
+
     def fit(
         self, task: Task, bank: Bank, features: Features, members: Sequence[int], run: Run
     ) -> Surrogate:
-        names, d = task.component_names, len(task.space.context_index)
-        nodes = torch.linspace(0, 1, self.config.anchors or _ANCHORS[d], dtype=torch.float64)
-        unit = torch.full((len(nodes) ** d, len(task.space)), 0.5, dtype=torch.float64)
-        unit[:, list(task.space.context_index)] = torch.cartesian_prod(*[nodes] * d).view(-1, d)
-        anchors = task.space.context_of(task.space.from_unit(unit)).float()
+        names, anchors = task.component_names, self._anchors(task)
         n = bank.budget // (len(names) * len(anchors))
         if n < 1:
             raise NotApplicable(
@@ -120,7 +134,7 @@ class Histogram(Method):
         counts = torch.zeros(*y.shape[:3], total, dtype=torch.float64)
         counts.scatter_add_(3, index, torch.ones((), dtype=torch.float64).expand(index.shape))
         average = 0.99 * counts.mean(2) / n + 0.01 / total
-        basis = chebyshev(features.context(anchors), min(self.config.degree, len(nodes) - 1))
+        basis = chebyshev(features.context(anchors), min(self.config.degree, self._nodes(task) - 1))
         coefficients = torch.einsum("ca,mkab->mkcb", torch.linalg.pinv(basis), counts / n)
         log = FitLog(coefficients[0].numel(), [{} for _ in members])
         state = {

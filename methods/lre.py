@@ -19,6 +19,7 @@ from torch.nn import functional
 from bench.contracts import (
     Bank,
     ComponentMethod,
+    Draw,
     Features,
     FitLog,
     ReferenceKind,
@@ -26,6 +27,7 @@ from bench.contracts import (
     Settings,
     Task,
     Work,
+    equal_draws,
 )
 from bench.errors import NotApplicable
 from bench.numerics.counting import CLASSIFIER, CLASSIFIER_GPU, ENCODERS
@@ -157,6 +159,11 @@ class LRE(ComponentMethod):
             encoding=len(names) * encode,
             pairs=normalising if self.config.normalise else 0.0,
         )
+
+    def draws(self, task: Task, budget: int) -> list[Draw]:
+        spent = int(budget * self.config.reference_share)
+        own = equal_draws(task, budget - spent)
+        return [*own, Draw(None, spent, reference=self.reference_kind(task))] if spent else own
 
     def _network(self, task: Task, generators: Sequence[torch.Generator]) -> RatioNetwork:
         return RatioNetwork.create(

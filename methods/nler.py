@@ -18,6 +18,7 @@ from torch.nn import functional
 from bench.contracts import (
     Bank,
     ComponentMethod,
+    Draw,
     Features,
     FitLog,
     ReferenceKind,
@@ -25,6 +26,7 @@ from bench.contracts import (
     Settings,
     Task,
     Work,
+    equal_draws,
 )
 from bench.numerics.counting import CLASSIFIER, CLASSIFIER_GPU, ENCODERS
 from bench.numerics.encoders import encoder_of
@@ -181,6 +183,9 @@ class NLER(ComponentMethod):
             gpu=CLASSIFIER_GPU,
             encoding=len(names) * encode,
         )
+
+    def draws(self, task: Task, budget: int) -> list[Draw]:
+        return equal_draws(task, budget)
 
     def _network(self, task: Task, generators: Sequence[torch.Generator]) -> RatioNetwork:
         hidden = 6 * self.config.width

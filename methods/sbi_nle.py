@@ -11,7 +11,17 @@ from typing import Any, ClassVar
 import torch
 from torch import Tensor
 
-from bench.contracts import Bank, ComponentMethod, Features, FitLog, Run, Settings, Task
+from bench.contracts import (
+    Bank,
+    ComponentMethod,
+    Draw,
+    Features,
+    FitLog,
+    Run,
+    Settings,
+    Task,
+    equal_draws,
+)
 from bench.errors import NotApplicable
 from bench.numerics.flows import ZukoFlow
 from bench.numerics.networks import evaluation_rows
@@ -74,6 +84,9 @@ class SbiNLE(ComponentMethod):
             raise NotApplicable(f"{self.name} takes continuous observations, {task.name} counts")
         if self.config.ours and task.observation != "vector":
             raise NotApplicable("this configuration is for vectors")
+
+    def draws(self, task: Task, budget: int) -> list[Draw]:
+        return equal_draws(task, budget)
 
     def _build(self, task: Task) -> Any:
         with quiet(torch.Generator()):  # importing sbi may warn

@@ -19,7 +19,18 @@ import torch
 from pydantic import Field
 from torch import Tensor, nn
 
-from bench.contracts import Bank, Features, FitLog, Method, ReferenceKind, Run, Settings, Task
+from bench.contracts import (
+    Bank,
+    Draw,
+    Features,
+    FitLog,
+    Method,
+    ReferenceKind,
+    Run,
+    Settings,
+    Task,
+    equal_draws,
+)
 from bench.errors import NotApplicable
 from bench.numerics.encoders import Encoder, encoder_of
 from bench.numerics.flows import ACTIVATIONS
@@ -100,6 +111,9 @@ class SbiNRE(Method):
             return None
         return encoder_of(task)
 
+    def draws(self, task: Task, budget: int) -> list[Draw]:
+        return equal_draws(task, budget)
+
     def _build(self, task: Task) -> Any:
         with quiet(torch.Generator()):  # importing sbi may warn
             from sbi.neural_nets import classifier_nn
@@ -146,10 +160,11 @@ class SbiNRE(Method):
             )
             nets.append(net.eval())
             curves.append({"ratio": curve})
-        return SbiRatio(task, features, nets, self._reference, FitLog(trainable(nets[0]), curves))
+        return SbiRatio(
+            task, features, nets, self.reference_kind(task), FitLog(trainable(nets[0]), curves)
+        )
 
-    @property
-    def _reference(self) -> ReferenceKind | None:
+    def reference_kind(self, task: Task) -> ReferenceKind | None:
         return "evidence" if self.config.loss == "NRE_A" else None
 
     def restore(self, task: Task, features: Features, state: Mapping[str, Tensor]) -> "SbiRatio":
@@ -157,7 +172,7 @@ class SbiNRE(Method):
         components = len(task.component_names)
         parameters = len(task.space.context_index) + (components if components > 1 else 0)
         nets = rebuild(build, parameters, math.prod(task.event_shape), state)
-        return SbiRatio(task, features, nets, self._reference, FitLog(trainable(nets[0])))
+        return SbiRatio(task, features, nets, self.reference_kind(task), FitLog(trainable(nets[0])))
 
 
 def _labelled(context: Tensor, components: int) -> Tensor:

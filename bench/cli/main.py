@@ -19,7 +19,7 @@ from bench.cli.data import data
 from bench.cli.folder import boards, damaged, open_results, write_leaderboards
 from bench.cli.new import new
 from bench.cli.options import PLUGIN, TASK, overrides, selection
-from bench.cli.plan import LONG, lines, plan
+from bench.cli.plan import LONG, lines, lines_of_calls, plan
 from bench.cli.report import report
 from bench.cli.study import study
 from bench.cli.tune import tune
@@ -95,6 +95,9 @@ def run(
         if not quiet and found.duration(count) > LONG:
             for line in lines(found, count, benchmark.device):
                 click.echo(line, err=True)
+    if not quiet and (costly := [calls for calls in benchmark.calls() if calls.expensive]):
+        for line in lines_of_calls(costly, scheduler is not None):
+            click.echo(line, err=True)
     with Progress(benchmark.planned, quiet, seconds) as progress:
         report = benchmark.execute(count, progress.on_event, progress.on_outcome)
     benchmark.record(_command(), report.absent)

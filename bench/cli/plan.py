@@ -10,6 +10,7 @@ import click
 from bench.cli.options import overrides, selection
 
 if TYPE_CHECKING:  # they import torch, which takes its time
+    from bench.stages.calls import Calls
     from bench.stages.cost import Cost, Estimate
 
 LONG = 600.0
@@ -32,7 +33,7 @@ def plan(
     overwrite: bool,
     plugins: tuple[str, ...],
 ) -> None:
-    """Say what a run will cost: events, floating-point operations, core-hours, GPU-hours.
+    """Say what a run will cost: operations, core-hours, GPU-hours, simulator calls.
 
     Takes the arguments of `bench run`, counts what is missing of its results, says what cannot be
     run here, and runs nothing.
@@ -55,6 +56,10 @@ def plan(
         return
     for line in lines(run.estimate(), workers or os.cpu_count() or 1, run.device):
         click.echo(line)
+    if calls := run.calls():
+        click.echo()
+        for line in lines_of_calls(calls, scheduler is not None):
+            click.echo(line)
 
 
 def lines(found: "Estimate", workers: int, device: str) -> Iterator[str]:
@@ -76,6 +81,36 @@ def lines(found: "Estimate", workers: int, device: str) -> Iterator[str]:
         yield f"not counted: {method}, which does not say what it costs"
 
 
+def lines_of_calls(found: "Sequence[Calls]", cluster: bool = False) -> Iterator[str]:
+    """Yield a table of simulator calls by task: made, for what, and charged to methods.
+
+    Args:
+        found: the calls.
+        cluster: whether jobs run on workers that may share no folder.
+    """
+    from bench.stages.simulations import PURPOSES
+
+    rows = [["simulator calls", "made", *PURPOSES, "charged"]]
+    for calls in found:
+        by_purpose = [calls.made.get(purpose, 0) for purpose in PURPOSES]
+        numbers = [sum(by_purpose), *by_purpose, calls.charged]
+        rows.append([calls.task, *(f"{number:,}" for number in numbers)])
+    widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
+    for row in rows:
+        yield _aligned(row, widths, left=1)
+    for calls in found:
+        if calls.unknown:
+            yield (
+                f"{calls.task}: without the training of {', '.join(calls.unknown)}, which does not "
+                "announce what it draws"
+            )
+    if cluster and any(calls.expensive for calls in found):
+        yield (
+            "on a cluster every worker makes the simulations that its jobs read, unless "
+            "NLBENCH_SIMULATIONS names a folder that all workers share"
+        )
+
+
 def _numbers(cost: "Cost") -> list[str]:
     hours = [seconds / 3600 for seconds in (cost.core_seconds, cost.gpu_seconds)]
     return [_short(cost.events), _short(cost.operations), *(f"{h:.2f}" for h in hours)]
@@ -85,9 +120,9 @@ def _short(value: float) -> str:
     return f"{value:.1e}" if value else "–"
 
 
-def _aligned(row: Sequence[str], widths: Sequence[int]) -> str:
-    text = [cell.ljust(width) for cell, width in zip(row[:2], widths, strict=False)]
-    text += [cell.rjust(width) for cell, width in zip(row[2:], widths[2:], strict=True)]
+def _aligned(row: Sequence[str], widths: Sequence[int], left: int = 2) -> str:
+    text = [cell.ljust(width) for cell, width in zip(row[:left], widths, strict=False)]
+    text += [cell.rjust(width) for cell, width in zip(row[left:], widths[left:], strict=True)]
     return "  ".join(text).rstrip()
 
 

@@ -10,7 +10,7 @@ import torch
 from pydantic import BaseModel, ConfigDict
 from torch import Tensor
 
-from bench.contracts.bank import Bank
+from bench.contracts.bank import Bank, Draw
 from bench.contracts.cost import Work
 from bench.contracts.features import Features
 from bench.contracts.task import ReferenceKind, Task
@@ -151,6 +151,14 @@ class Method(ABC):
         """What one member costs at a budget, for `bench plan`; None where nobody has counted."""
         return None
 
+    def reference_kind(self, task: Task) -> ReferenceKind | None:
+        """The reference whose density is the denominator, or None."""
+        return None
+
+    def draws(self, task: Task, budget: int) -> Sequence[Draw] | None:
+        """All that a fit draws at a budget, for `bench plan`; None where nobody has counted."""
+        return None
+
     @abstractmethod
     def fit(
         self, task: Task, bank: Bank, features: Features, members: Sequence[int], run: Run
@@ -183,10 +191,6 @@ class ComponentMethod(Method):
     """A method that learns each component by itself, against a denominator they share."""
 
     has_density: ClassVar[bool] = False
-
-    def reference_kind(self, task: Task) -> ReferenceKind | None:
-        """The reference whose density is the denominator, or None."""
-        return None
 
     @abstractmethod
     def fit_component(

@@ -5,7 +5,7 @@ from collections.abc import Mapping
 import torch
 from torch import Tensor
 
-from bench.contracts import Bank, FitLog, ReferenceKind, Surrogate, Task
+from bench.contracts import Bank, Draw, FitLog, ReferenceKind, Surrogate, Task
 from bench.errors import NotApplicable
 from bench.numerics.calibration import Calibration, CalibrationKind, pairs
 
@@ -42,6 +42,14 @@ class Calibrated:
         return self.calibration.state()
 
 
+def draws(task: Task, calls: int, reference: ReferenceKind) -> list[Draw]:
+    """Return what `calibrate` draws of a bank with so many calls, of its own split."""
+    names = task.component_names
+    n = calls // (len(names) + (reference == "fixed"))
+    own = [Draw(name, n) for name in names]
+    return [*own, Draw(None, n, reference=reference)] if reference == "fixed" else own
+
+
 def calibrate(
     surrogate: Surrogate,
     task: Task,
@@ -71,7 +79,7 @@ def calibrate(
     if reference is None:
         raise NotApplicable("calibration takes ratios to a reference, and this surrogate has none")
     names = task.component_names
-    n = bank.budget // (len(names) + (reference == "fixed"))
+    n = draws(task, bank.budget, reference)[0].n
     if n < 2:
         raise NotApplicable(
             f"{bank.budget} simulations are too few to calibrate {len(names)} components"

@@ -113,7 +113,7 @@ class CostModel:
     def _prediction(self, work: Work | None, cell: Cell, task: Task, plan: Plan) -> Cost | None:
         events, pairs, sums = _evaluated(task, plan)
         simulating = events * self._simulation(cell.task)
-        if cell.oracle and self._in_a_file(cell.task, cell.method):
+        if cell.oracle and self._untimed(cell.task, cell.method):
             return None
         if cell.oracle:
             seconds = pairs * self._oracle(cell.task, cell.method)
@@ -152,15 +152,16 @@ class CostModel:
         mean = len(planned.members) * sum(seconds) / len(seconds)
         return Cost(gpu_seconds=mean) if self._gpu else Cost(core_seconds=mean)
 
-    def _in_a_file(self, task: str, method: str | None = None) -> bool:
-        """Whether a task or method is a plugin's, whose code runs in workers only, with limits."""
+    def _untimed(self, task: str, method: str | None = None) -> bool:
+        """Whether a timing is not for this process: simulator calls are expensive, or code is a
+        plugin's, which runs in workers only, with limits."""
         items = [self._registry.item("tasks", task)]
         items += [] if method is None else [self._registry.item("methods", method)]
-        return any(item.plugin_hash for item in items)
+        return self._task(task).expensive or any(item.plugin_hash for item in items)
 
     def _timed_simulation(self, name: str) -> float:
         """Core-seconds of one simulation, the mean over components, contexts from the prior."""
-        if self._in_a_file(name):
+        if self._untimed(name):
             return 0.0
         task, rng = self._task(name), torch.Generator().manual_seed(0)
         components = task.components("train").values()

@@ -12,6 +12,7 @@ import torch
 from bench.contracts import Plan
 from bench.errors import NotApplicable, UsageError
 from bench.stages import jobs
+from bench.stages.calls import Calls, count_calls
 from bench.stages.cells import Absent, Cell, plan_folder, truth_among
 from bench.stages.cost import Estimate, estimate
 from bench.stages.datasets import fit_to, number_of_blocks
@@ -163,6 +164,10 @@ class BenchmarkRun:
         if self.scheduler is not None:
             self.planned.sort(key=lambda p: (not p.cell.oracle, -found.seconds[p.job.key]))
         return found
+
+    def calls(self) -> list[Calls]:
+        """Count the simulator calls that the jobs will make, by task."""
+        return count_calls(self.planned, self.registry, self.store)
 
     def execute(
         self,

@@ -6,7 +6,7 @@ bench run quick --plugin ./my_method.py --method my-method     compare it with t
 
 import torch
 
-from bench.contracts import ComponentMethod, FitLog, Settings
+from bench.contracts import ComponentMethod, FitLog, Settings, equal_draws
 from bench.errors import NotApplicable
 
 
@@ -31,6 +31,10 @@ class MyMethod(ComponentMethod):
         """Says on which tasks it cannot run."""
         if task.observation != "vector":
             raise NotApplicable("my-method takes vectors only")
+
+    def draws(self, task, budget):
+        """Says beforehand what is drawn, for `bench plan`."""
+        return equal_draws(task, budget)
 
     def fit_component(self, component, task, bank, features, members, run):
         """Trains one component for all members at once; members are the leading axis.

@@ -59,6 +59,7 @@ class MyTask(Task):
     title = "Peak on a falling background"
     observations = 500  # events in a dataset
     event_shape = (1,)
+    expensive = False  # True where a call of simulate takes so long that none may be wasted
     feature_names = ("x",)
     space = ParameterSpace(
         [

@@ -17,6 +17,7 @@ from bench.stages.executor import Executor, Outcome
 from bench.stages.preset import Preset, read_preset
 from bench.stages.registry import Registry
 from bench.stages.run import BenchmarkRun
+from bench.stages.simulations import PURPOSES
 from bench.stages.store import Store
 
 PLUGINS = Path(__file__).parents[1] / "plugins"
@@ -171,13 +172,19 @@ def test_the_command_runs_nothing(tmp_path, monkeypatch):
         cli, ["plan", "smoke", "--task", "gaussians-far", "--device", "cpu", "--workers", "3"]
     )
     assert result.exit_code == 0, result.output
-    rows = [line.split() for line in result.output.splitlines()]
+    rows = [line.split() for line in result.output.splitlines() if line]
     assert rows[0] == ["stage", "method", "jobs", "events", "operations", "core-hours", "GPU-hours"]
     assert [row[:2] for row in rows if row[0] == "fit"] == [
         ["fit", name] for name in ("exact", "dle:tuned", "histogram", "lre:tuned")
     ]
-    assert rows[-2][0] == "total"
+    assert sum(row[:1] == ["total"] for row in rows) == 1
     assert "with 3 workers" in result.output
+    assert rows[-2] == ["simulator", "calls", "made", *PURPOSES, "charged"]
+    made, *parts, charged = (int(number.replace(",", "")) for number in rows[-1][1:])
+    assert rows[-1][0] == "gaussians-far"
+    assert made == sum(parts)
+    assert parts[0] == 10_000
+    assert 0 < charged < parts[1]
     assert list(tmp_path.iterdir()) == []
 
 

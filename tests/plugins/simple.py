@@ -9,7 +9,7 @@ from typing import ClassVar
 
 import torch
 
-from bench.contracts import FitLog, Method, Settings
+from bench.contracts import FitLog, Method, Settings, equal_draws
 
 
 class SimpleConfig(Settings):
@@ -28,6 +28,9 @@ class Simple(Method):
         "wide": {"scale": 1.5},
         "slow": {"delay": 1.0},
     }
+
+    def draws(self, task, budget):
+        return equal_draws(task, budget)
 
     def fit(self, task, bank, features, members, run):
         with Path(__file__).with_suffix(".log").open("a") as log:

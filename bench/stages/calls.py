@@ -1,0 +1,137 @@
+"""Simulator calls of planned jobs: those that will be made, beside those that are charged."""
+
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+from pydantic import TypeAdapter
+
+from bench.contracts import Draw, HeldOutPlan, Method, Plan, ReferenceKind, Split, Task
+from bench.stages import calibrated
+from bench.stages.bank import SimulationBank, TrainingData, feature_bank
+from bench.stages.datasets import observations_of, set_chunks
+from bench.stages.execute import Planned
+from bench.stages.predict import held_out_bank, held_out_chunk
+from bench.stages.registry import Registry
+from bench.stages.simulations import Chunk, Purpose, SimulationStore
+from bench.stages.store import Store
+
+
+@dataclass(frozen=True)
+class Calls:
+    """Simulator calls that planned jobs take of one task.
+
+    Args:
+        task: name of the task.
+        expensive: whether the task declares that they are.
+        made: calls that will be made, by purpose; what the store holds is not simulated again.
+        charged: calls that count against the budgets of all members.
+        unknown: methods that do not announce what they draw, and are not counted.
+    """
+
+    task: str
+    expensive: bool
+    made: Mapping[Purpose, int]
+    charged: int
+    unknown: tuple[str, ...]
+
+
+def count_calls(planned: Sequence[Planned], registry: Registry, store: Store) -> list[Calls]:
+    """Count the simulator calls of planned jobs, for every task that has a simulator."""
+    simulations = SimulationStore(store)
+    tasks = {name: registry.task(name) for name in dict.fromkeys(p.cell.task for p in planned)}
+    return [
+        _Counter(task, registry, simulations).count([p for p in planned if p.cell.task == name])
+        for name, task in tasks.items()
+        if observations_of(task, "train") is None
+    ]
+
+
+class _Counter:
+    """Counts the calls of one task; simulations that several jobs want are made by the first."""
+
+    def __init__(self, task: Task, registry: Registry, simulations: SimulationStore) -> None:
+        self.task = task
+        self.registry = registry
+        self.simulations = simulations
+        self._seen: set[str] = set()
+        self._made: Counter[Purpose] = Counter()
+        self._evaluated: dict[tuple[object, ...], list[Chunk]] = {}
+
+    def count(self, planned: Sequence[Planned]) -> Calls:
+        charged = 0
+        unknown: dict[str, None] = {}
+        for p in planned:
+            if p.kind == "score" or (p.kind == "fit" and p.cell.size > 1):
+                continue
+            bank, draw = feature_bank(self.task, self.simulations)
+            self._make(bank.chunks(draw, "features"))
+            if p.kind == "predict":
+                self._make(self._evaluation(p))
+                continue
+            draws = self._draws(p)
+            if draws is None:
+                unknown[p.cell.label] = None
+                continue
+            data: TrainingData = "shared" if p.cell.oracle else p.cell.identity["training_data"]
+            seed = p.cell.identity["seed"]
+            bank = SimulationBank(self.task, self.simulations, 0, p.members, data, seed)
+            split: Split = "calibration" if p.cell.calibration else "train"
+            for draw in draws:
+                self._make(bank.chunks(draw, split))
+            charged += len(p.members) * sum(draw.n for draw in draws)
+        return Calls(self.task.name, self.task.expensive, dict(self._made), charged, tuple(unknown))
+
+    def _make(self, chunks: Sequence[Chunk]) -> None:
+        for chunk in chunks:
+            if chunk.key is not None:
+                if chunk.key in self._seen:
+                    continue
+                self._seen.add(chunk.key)
+                if self.simulations.record(chunk.key) is not None:
+                    continue
+            self._made[chunk.purpose] += chunk.calls
+
+    def _method(self, planned: Planned) -> Method:
+        found = self.registry.method(planned.cell.method)
+        config = planned.cell.identity["method"]["config"]
+        return found(found.Config.model_validate(config))
+
+    def _draws(self, planned: Planned) -> Sequence[Draw] | None:
+        cell = planned.cell
+        if cell.oracle:
+            return []
+        method = self._method(planned)
+        try:
+            if cell.calibration is None:
+                return method.draws(self.task, cell.identity["budget"])
+            reference = method.reference_kind(self.task)
+            if reference is None:
+                return []
+            return calibrated.draws(self.task, cell.calibration["calls"], reference)
+        except Exception:  # a plugin's, or a budget too small: the fit will say so itself
+            return None
+
+    def _evaluation(self, planned: Planned) -> list[Chunk]:
+        arguments = planned.job.arguments
+        plan: Plan = TypeAdapter(Plan).validate_python(arguments["plan"])
+        seed = arguments["seed"]
+        reference = self._method(planned).reference_kind(self.task)
+        key = (plan, seed, reference)
+        if key not in self._evaluated:
+            self._evaluated[key] = self._chunks(plan, seed, reference)
+        return self._evaluated[key]
+
+    def _chunks(self, plan: Plan, seed: int, reference: ReferenceKind | None) -> list[Chunk]:
+        """The simulations of a plan, those that are not kept as one."""
+        if isinstance(plan, HeldOutPlan):
+            numbers = range(1, plan.contexts + 1)
+            names = self.task.component_names
+            chunks = [held_out_chunk(self.task, plan, seed, k, i) for k in names for i in numbers]
+            if reference is not None:
+                bank, draw = held_out_bank(self.task, plan, seed, self.simulations, reference)
+                chunks += bank.chunks(draw, "heldout")
+        else:
+            chunks = [chunk for _, _, chunk in set_chunks(self.task, plan, seed)]
+        loose = sum(chunk.calls for chunk in chunks if chunk.key is None)
+        return [Chunk(None, loose, "evaluation"), *(c for c in chunks if c.key is not None)]
