@@ -3,6 +3,15 @@
 A message is one line: what is wrong, where, and what is allowed.
 """
 
+import linecache
+import os
+from contextlib import suppress
+from importlib.metadata import entry_points
+from traceback import walk_tb
+
+_LONGEST = 120  # characters of a line of source that are shown
+_PLUGINS = ("nlbench_plugin_", "bench.tasks.", "bench.methods.")  # beginnings of names of modules
+
 
 def printable(text: str) -> str:
     """Text on one line, without characters that steer a terminal.
@@ -21,6 +30,41 @@ def message_of(error: BaseException) -> str:
         return " ".join(str(error).split())
     except Exception:  # whatever its __str__ raises
         return "(its message cannot be shown)"
+
+
+def raised_at(error: BaseException, module: str = "") -> str:
+    """Return file, line and source of the deepest call in a plugin that led to an exception.
+
+    Args:
+        error: the exception, or one that was raised from it.
+        module: name of a module that belongs to the plugin. Plugin files, packages with an entry
+            point of the suite, and the suite's own tasks and methods are known without.
+
+    Returns:
+        "FILE:LINE: SOURCE", or an empty text if no plugin was called.
+    """
+    groups = (entry_points(group=f"nlbench.{kind}") for kind in ("tasks", "methods", "metrics"))
+    names = (module, *(point.value.partition(":")[0] for group in groups for point in group))
+    packages = {name.partition(".")[0] for name in names} - {"bench"}
+    cause: BaseException | None = error
+    with suppress(Exception):  # a plugin may have broken whatever this takes
+        while cause is not None:
+            frames = [
+                (frame, line)
+                for frame, line in walk_tb(cause.__traceback__)
+                if (name := str(frame.f_globals.get("__name__"))).startswith(_PLUGINS)
+                or name.partition(".")[0] in packages
+            ]
+            if frames:
+                frame, line = frames[-1]
+                file = frame.f_code.co_filename
+                below = file.startswith(os.getcwd() + os.sep)
+                shown = os.path.relpath(file) if below else os.path.basename(file)
+                source = printable(linecache.getline(file, line, frame.f_globals))
+                source = source if len(source) <= _LONGEST else f"{source[: _LONGEST - 3]}..."
+                return f"{printable(shown)}:{line}: {source}"
+            cause = cause.__cause__
+    return ""
 
 
 class BenchError(Exception):

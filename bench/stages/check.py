@@ -10,7 +10,7 @@ from typing import Any, get_args
 from torch import Tensor
 
 from bench.contracts import Method, Metric, ParameterSpace, PlanKind, Task
-from bench.errors import NotApplicable, PluginError, UsageError, message_of
+from bench.errors import NotApplicable, PluginError, UsageError, message_of, raised_at
 from bench.numerics.seeds import canonical_json
 
 NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._+-]{0,63}")  # it names files, and patterns match it
@@ -43,8 +43,14 @@ def is_column(name: str) -> bool:
 
 
 def one_line(error: BaseException) -> str:
-    """An exception's type and message, without line breaks."""
+    """Return an exception's type and message, without line breaks."""
     return f"{type(error).__name__}: {message_of(error)}"
+
+
+def blamed(error: BaseException) -> str:
+    """Return an exception's type and message, and the line of the plugin that caused it."""
+    at = raised_at(error)
+    return one_line(error) + (f" [{at}]" if at else "")
 
 
 @contextmanager
@@ -59,7 +65,7 @@ def blamed_on(where: str) -> Iterator[None]:
     except (PluginError, NotApplicable, UsageError, KeyboardInterrupt):
         raise
     except BaseException as error:
-        raise PluginError(f"{where}: {one_line(error)}") from error
+        raise PluginError(f"{where}: {blamed(error)}") from error
 
 
 def check(kind: str, name: str, loaded: Any) -> None:

@@ -62,9 +62,10 @@ _OWN = {name for name, value in vars(bench.errors).items() if isinstance(value, 
 
 
 def reason(outcome: Outcome) -> str:
-    """Why a job failed, in one line; errors that are not the suite's own say their type."""
+    """Return why a job failed, in one line; errors that are not the suite's own say their type."""
     known = outcome.error_type in {*_OWN, outcome.error}
-    return outcome.error if known else f"{outcome.error_type}: {outcome.error}"
+    error = outcome.error if known else f"{outcome.error_type}: {outcome.error}"
+    return error + (f" [{outcome.at}]" if outcome.at else "")
 
 
 def execute(

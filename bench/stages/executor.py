@@ -43,6 +43,7 @@ class Job:
 class Outcome:
     """What became of a job; `error` is one line, and a skipped job carries that of its cause.
 
+    `at` is the line of the plugin that raised the error, if it is not one of the suite's own.
     `seconds` is the time inside the function; `peak_bytes` is the largest resident memory of
     the worker that was seen, so a spike shorter than a fifth of a second can be missed.
     """
@@ -52,6 +53,7 @@ class Outcome:
     value: Any = None
     error: str = ""
     error_type: str = ""
+    at: str = ""
     traceback: str = ""
     seconds: float = 0.0
     peak_bytes: int = 0

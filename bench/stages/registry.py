@@ -26,7 +26,7 @@ from typing import Any, Literal
 
 from bench.contracts import Method, Metric, Task
 from bench.errors import PluginError, UsageError
-from bench.stages.check import blamed_on, check, one_line
+from bench.stages.check import blamed, blamed_on, check
 
 Kind = Literal["tasks", "methods", "metrics", "presets"]
 KINDS: tuple[Kind, ...] = ("tasks", "methods", "metrics", "presets")
@@ -202,7 +202,7 @@ def _preset_items(point: EntryPoint, failures: dict[str, str]) -> list[Item]:
     except KeyboardInterrupt:
         raise
     except BaseException as error:  # importing a package runs its code
-        failures[f"presets {point.name} ({point.value})"] = one_line(error)
+        failures[f"presets {point.name} ({point.value})"] = blamed(error)
         return []
     return [
         Item(
@@ -233,7 +233,7 @@ def _plugin_items(path: Path, failures: dict[str, str]) -> list[Item]:
         raise
     except BaseException as error:
         _log.debug("plugin %s", path, exc_info=True)
-        failures[f"plugin {path}"] = one_line(error)
+        failures[f"plugin {path}"] = blamed(error)
         return []
     items: list[Item] = []
     for variable, value in vars(module).items():

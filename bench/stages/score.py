@@ -14,7 +14,7 @@ from bench.contracts import HeldOutPrediction, LikelihoodPrediction, Metric
 from bench.errors import PluginError, message_of
 from bench.numerics.seeds import digest
 from bench.stages.cells import Cell
-from bench.stages.check import is_key
+from bench.stages.check import blamed, is_key
 from bench.stages.entries import Place, done, is_done, plan_of, read_done
 from bench.stages.predict import load
 from bench.stages.registry import Registry
@@ -59,9 +59,7 @@ def score(
                 for key, values in dict(metric.compute(prediction, truth)).items()
             }
         except (Exception, SystemExit) as error:
-            raise PluginError(
-                f"metric {metric.name!r} fails: {type(error).__name__}: {message_of(error)}"
-            ) from error
+            raise PluginError(f"metric {metric.name!r} fails: {blamed(error)}") from error
         if not found:
             undefined[metric.name] = "not defined for this method"
         if len(found) > _MOST_KEYS:

@@ -21,7 +21,7 @@ from multiprocessing import resource_tracker
 from multiprocessing.connection import Connection, wait
 from typing import Any
 
-from bench.errors import message_of
+from bench.errors import BenchError, message_of, raised_at
 
 Fields = dict[str, Any]
 
@@ -198,10 +198,11 @@ def _exit_with_parent() -> None:
 
 
 def failure(error: BaseException) -> Fields:
-    """An exception as text, since the object itself may not survive pickling."""
+    """Return an exception as text, since the object itself may not survive pickling."""
     return {
         "status": "failed",
         "error": message_of(error) or type(error).__name__,
         "error_type": type(error).__name__,
+        "at": "" if isinstance(error, BenchError) else raised_at(error),
         "traceback": "".join(traceback.format_exception(error)),
     }

@@ -54,7 +54,10 @@ def method_checks(
     """
     subject = Subject(method, configuration, task)
     what = f"method {method.name}" + (f":{configuration}" if configuration else "")
-    return [Check(what, name, partial(f, subject), where) for name, (f, where) in _CHECKS.items()]
+    return [
+        Check(what, name, partial(f, subject), where, method.__module__)
+        for name, (f, where) in _CHECKS.items()
+    ]
 
 
 def check_method(

@@ -4,10 +4,10 @@ import time
 import unittest
 import warnings
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Literal, get_args
 
-from bench.errors import BenchError
+from bench.errors import BenchError, raised_at
 from bench.stages.check import one_line
 
 Status = Literal["passed", "failed", "warned", "skipped"]
@@ -48,8 +48,10 @@ class Result:
         check: name of the check.
         status: how it went; "warned" is inaccurate without a breach of the contract.
         expected, came, where: see :class:`Failed`; empty unless it failed or warned.
+        at: file, line and source of the plugin that raised an exception; empty without one.
         note: why it was skipped, or what a check that passed has measured.
         seconds: how long it took.
+        same: the earlier check that failed for the same reason, which is told there alone.
     """
 
     subject: str
@@ -58,18 +60,19 @@ class Result:
     expected: str = ""
     came: str = ""
     where: str = ""
+    at: str = ""
     note: str = ""
     seconds: float = 0.0
+    same: str = ""
 
     def __str__(self) -> str:
-        lines = [f"{self.check:<14} {self.status:<7} {self.seconds:5.1f} s  {self.note}".rstrip()]
-        if self.status in ("failed", "warned"):
+        note = f"for the same reason as {self.same}" if self.same else self.note
+        lines = [f"{self.check:<14} {self.status:<7} {self.seconds:5.1f} s  {note}".rstrip()]
+        if self.status in ("failed", "warned") and not self.same:
             expected = "expected" if self.status == "failed" else "accurate"
-            lines += [
-                f"    {expected}  {self.expected}",
-                f"    came      {self.came}",
-                f"    look at   {self.where}",
-            ]
+            said = {expected: self.expected, "came": self.came, "at": self.at}
+            said["look at"] = self.where
+            lines += [f"    {what:<8}  {text}" for what, text in said.items() if text]
         return "\n".join(lines)
 
 
@@ -85,12 +88,14 @@ class Check:
         name: its name.
         function: does it, and returns a note.
         where: where to look if the plugin's code raises.
+        module: name of the module that defines the subject.
     """
 
     subject: str
     name: str
     function: Callable[[], str | None]
     where: str
+    module: str = ""
 
     def __str__(self) -> str:
         return self.name
@@ -124,6 +129,7 @@ class Check:
                 "expected": finding.expected,
                 "came": finding.came,
                 "where": finding.where,
+                "at": raised_at(finding.__cause__, self.module) if finding.__cause__ else "",
             }
         except Skipped as reason:
             status, note = "skipped", str(reason)
@@ -178,10 +184,15 @@ class Report:
 
 
 def run_checks(checks: Sequence[Check], report: Callable[[Result], None] | None) -> Report:
-    """Runs the checks of one subject in order; `report` is called with each result as it comes."""
-    results = []
+    """Run the checks of one subject in order; `report` is called with each result as it comes."""
+    results: list[Result] = []
+    first: dict[tuple[str, str], str] = {}
     for check in checks:
-        results.append(check.result())
+        result = check.result()
+        if result.at:
+            earlier = first.setdefault((result.came, result.at), result.check)
+            result = replace(result, same="" if earlier == result.check else earlier)
+        results.append(result)
         if report is not None:
             report(results[-1])
     return Report(checks[0].subject, tuple(results))

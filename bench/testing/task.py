@@ -32,8 +32,11 @@ def task_checks(task: Task) -> list[Check]:
 
     In pytest, as `bench.testing.method_checks`.
     """
-    what = f"task {task.name}"
-    return [Check(what, name, partial(_ready, f, task), at) for name, (f, at) in _CHECKS.items()]
+    what, module = f"task {task.name}", type(task).__module__
+    return [
+        Check(what, name, partial(_ready, f, task), where, module)
+        for name, (f, where) in _CHECKS.items()
+    ]
 
 
 def _ready(function: Callable[[Task], str | None], task: Task) -> str | None:

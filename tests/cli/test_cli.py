@@ -172,13 +172,14 @@ def test_list(command):
 
 
 def test_a_plugin_that_fails_is_listed(command, tmp_path):
-    (tmp_path / "bad.py").write_text("print('chatter')\nraise ValueError('two\\nlines')")
+    (tmp_path / "bad.py").write_text("print('chatter')\nraise ValueError('two\\n  lines')")
     status, out, err = command(
         "list", "methods", "--plugin", tmp_path / "bad.py", "--plugin", PLUGINS / "hostile.py"
     )
     assert status == 0
     lines = err.splitlines()
-    assert f"not loaded: plugin {tmp_path}/bad.py: ValueError: two lines" in lines
+    told = r"ValueError: two lines [bad.py:2: raise ValueError('two\n lines')]"
+    assert f"not loaded: plugin {tmp_path}/bad.py: {told}" in lines
     where = f"{PLUGINS}/hostile.py (Abstract)"
     assert f"not loaded: method 'abstract' from {where}: it does not define restore" in lines
     assert re.search(rf"^  abstract +does not load +\[{re.escape(where)}\]$", out, re.MULTILINE)
@@ -190,6 +191,7 @@ def test_a_name_that_is_not_known_may_be_in_a_plugin_that_does_not_load(fails, t
     plugin = tmp_path / "mine.py"
     plugin.write_text("import no_such_module")
     why = f"; not loaded: plugin {plugin}: ModuleNotFoundError: No module named 'no_such_module'"
+    why += " [mine.py:1: import no_such_module]"
     for option, what in (("--method", "method"), ("--task", "task")):
         status, err = fails("run", "smoke", "--plugin", plugin, option, "mine")
         assert status == 2

@@ -1,6 +1,7 @@
 """`bench new` and `bench check`: what they write works, what is broken they say."""
 
 import ast
+import re
 import tomllib
 from pathlib import Path
 
@@ -95,6 +96,19 @@ def test_a_failed_check_is_explained_and_the_exit_status_is_1(bench):
     assert lines[row + 2].startswith("      came      (3, 2, 7)")
     assert lines[row + 3] == "      look at   the surrogate's log_ratio"
     assert lines[-2] == "method squeezes: 18 passed, 1 failed"
+
+
+def test_an_exception_is_told_once_with_the_plugins_line(bench):
+    bench("new", "method", "mine")
+    file = Path("mine.py")
+    code = re.sub(r"(def fit\w*\([^)]*\):\n)", r"\1        1 / 0\n", file.read_text())
+    file.write_text(code)
+    line = code.splitlines().index("        1 / 0") + 1
+    status, out, _ = bench("check", "./mine.py")
+    assert status == 1
+    assert out.count(f"      at        mine.py:{line}: 1 / 0\n") == 1
+    assert out.count("      came      ZeroDivisionError: division by zero\n") == 1
+    assert out.count(" for the same reason as ") == int(re.search(r"(\d+) failed", out)[1]) - 1
 
 
 def test_an_inaccurate_method_is_a_warning_and_the_exit_status_is_0(bench):

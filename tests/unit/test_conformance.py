@@ -7,6 +7,7 @@ import sys
 from pathlib import Path
 
 import pytest
+import torch
 
 from bench.stages.registry import Registry
 from bench.testing import (
@@ -125,7 +126,29 @@ def test_what_a_plugin_raises_is_a_failure_too():
         def solve(self, features, data, members):
             raise KeyError("two\nlines")
 
-    assert {r.check: r.came for r in check_method(Raises)}["shapes"] == r"KeyError: 'two\nlines'"
+    report = check_method(Raises)
+    assert {r.check: r.came for r in report}["shapes"] == r"KeyError: 'two\nlines'"
+    # The line is told, and the one reason is told once.
+    first, *rest = report.failures
+    assert re.fullmatch(r'.*test_conformance\.py:\d+: raise KeyError\("two\\nlines"\)', first.at)
+    assert len(rest) > 10
+    assert {(r.came, r.at, r.same) for r in rest} == {(first.came, first.at, first.check)}
+    assert str(report).count("    at        ") == str(report).count("    came  ") == 1
+    assert str(report).count(f"for the same reason as {first.check}") == len(rest)
+
+
+def test_the_line_of_an_exception_is_the_plugins_own_not_that_of_what_it_calls(fewer):
+    class Divides(TASKS.Sound):
+        name = "divides"
+
+        def weights(self, theta):
+            return self.mixed(theta)
+
+        def mixed(self, theta):
+            return theta @ torch.zeros(7)  # torch raises
+
+    (failed,) = [r for r in check_task(Divides()) if r.check == "weights"]
+    assert re.fullmatch(r".*test_conformance\.py:\d+: return theta @ .*# torch raises", failed.at)
 
 
 @pytest.mark.parametrize("name", CHEAP_METHODS)

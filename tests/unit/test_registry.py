@@ -96,12 +96,26 @@ def test_plugins_that_are_no_files(tmp_path):
 @pytest.mark.parametrize(
     ("content", "reason"),
     [
-        ("import no_such_module", "ModuleNotFoundError: No module named 'no_such_module'"),
+        (
+            "import no_such_module",
+            "ModuleNotFoundError: No module named 'no_such_module' "
+            "[plugin.py:1: import no_such_module]",
+        ),
         ("def f(:", "SyntaxError: invalid syntax (plugin.py, line 1)"),
-        ("1 / 0", "ZeroDivisionError: division by zero"),
-        ("raise ValueError('two\\n  lines')", "ValueError: two lines"),
-        ("import sys; sys.exit('enough')", "SystemExit: enough"),
-        ("raise BaseExceptionGroup('a', [ValueError('b')])", "ExceptionGroup: a (1 sub-exception)"),
+        ("\n1 / 0", "ZeroDivisionError: division by zero [plugin.py:2: 1 / 0]"),
+        (
+            "raise ValueError('two\\n  lines')",
+            r"ValueError: two lines [plugin.py:1: raise ValueError('two\n lines')]",
+        ),
+        (
+            "import sys; sys.exit('enough')",
+            "SystemExit: enough [plugin.py:1: import sys; sys.exit('enough')]",
+        ),
+        (
+            "raise BaseExceptionGroup('a', [ValueError('b')])",
+            "ExceptionGroup: a (1 sub-exception) "
+            "[plugin.py:1: raise BaseExceptionGroup('a', [ValueError('b')])]",
+        ),
         ("x = '\0'", "SyntaxError: source code string cannot contain null bytes"),
         (
             "",
