@@ -3,10 +3,10 @@ r"""Higgs on simulated events of the FAIR Universe challenge, H→ττ over Z→
 At tau energy scale z the transverse momentum of the hadronic tau is multiplied by z, and
 :math:`m_\text{vis} = \sqrt{2 p_T^\ell p_T^h (\cosh\Delta\eta - \cos\Delta\phi)}` and the ratio
 :math:`p_T^\ell / p_T^h` are computed anew. Every event counts once, whatever its weight, as in
-Sluijter, Diefenbacher, Bhimji & Nachman (2025). The release was selected with pT_had above 26 GeV
-at z = 1: events that would enter at z > 1 are not in it. `had_pt_min` applies the selection again
-after scaling, as the challenge does; what is then compared is the shape of accepted events, and
-that fewer pass at lower z says nothing about μ, which counts accepted events.
+Sluijter, Diefenbacher, Bhimji & Nachman (2025). `had_pt_min` selects events after scaling, as the
+challenge does with 26 GeV. Public events begin near 23 GeV, so events come in at z > 1 and drop out
+at z < 1. The selection changes the shape of the accepted events; μ counts accepted events, so a
+smaller acceptance at lower z carries no information about μ.
 """
 
 import math
@@ -93,8 +93,8 @@ class HiggsFair(SignalAndBackground):
 
     Args:
         name: name of the task.
-        had_pt_min: pT in GeV that the hadronic tau must have after scaling; below 26 GeV over the
-            largest scale it has no effect, for the release was selected so; none where None.
+        had_pt_min: pT in GeV that the hadronic tau must have after scaling; no selection where
+            None.
     """
 
     title = "Higgs to tau leptons, FAIR Universe events"

@@ -148,6 +148,22 @@ def test_the_shared_events_are_all_read(data: FairUniverse) -> None:
     HiggsFair().check()
 
 
+def test_a_selection_at_26_gev_works_in_both_directions(data: FairUniverse) -> None:
+    """At a larger energy scale events come in, at a smaller one they drop out."""
+    source = SHARED / "fair_universe_events.parquet"
+    if not source.is_file():
+        pytest.skip("the shared events are not here")
+    data.fetch(str(source), silent)
+    for process, shares in (
+        ("signal", {0.93: 0.876, 1.0: 0.933, 1.07: 0.980}),
+        ("background", {0.93: 0.799, 1.0: 0.894, 1.07: 0.970}),
+    ):
+        pt_had = np.concatenate([data.read(process, split)[:, 1] for split in SPLITS])
+        assert pt_had.min() == pytest.approx(23.0, abs=0.06)
+        for scale, share in shares.items():
+            assert np.mean(pt_had * scale >= 26) == pytest.approx(share, abs=5e-4)
+
+
 def changed(column: str, row: int, value: object) -> Callable[[pa.Table], pa.Table]:
     def change(table: pa.Table) -> pa.Table:
         values = table[column].to_pylist()
