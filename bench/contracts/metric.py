@@ -16,6 +16,9 @@ PlanKind = Literal["independent", "bootstrap", "heldout"]
 class Metric:
     """A named quantity that every dataset contributes to.
 
+    Metrics of plugins have a table of their own, with the title, unit, direction and description
+    that are declared here.
+
     Args:
         name: name in tables.
         title: short column heading.
@@ -32,6 +35,9 @@ class Metric:
         median: whether the median matters beside the mean, because contributions are skewed.
         against: how a method's mean is set against that of the truth.
         version: raise it when the numbers change.
+        unit: unit of the numbers; "" for pure numbers.
+        better: direction in which numbers are better; "" where neither is.
+        target: ideal number, where there is one.
     """
 
     name: str
@@ -44,3 +50,6 @@ class Metric:
     median: bool = False
     against: Literal["nothing", "difference", "ratio"] = "nothing"
     version: int = 1
+    unit: str = ""
+    better: Literal["", "lower", "higher"] = ""
+    target: float | None = None

@@ -54,6 +54,7 @@ class Leaderboard:
         rows: the methods.
         absent: methods that cannot be, by label, with the reason.
         expected: coverage that exact intervals should have under this plan.
+        metrics: the metrics that its quantities are of.
     """
 
     task: str
@@ -69,6 +70,7 @@ class Leaderboard:
     expected: float
     blocks: int | None = None
     asked: dict[str, Any] | None = None
+    metrics: tuple[Metric, ...] = ()
 
 
 def build(
@@ -168,6 +170,7 @@ def _board(
         expected_coverage(plan["plan"]),
         plan.get("blocks"),
         plan.get("asked"),
+        tuple(used),
     )
 
 

@@ -1,10 +1,21 @@
 """What tables say of a leaderboard's rows: their columns, and which belong together."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator, Sequence
 from math import floor, isfinite, log10
 from typing import Any, NamedTuple
 
+from bench.contracts import Metric
 from bench.leaderboard.build import Leaderboard, Row
+from bench.leaderboard.quantities import parts
+from bench.metrics import heldout, intervals, likelihood
+
+_OWN = {
+    value.name
+    for module in (heldout, intervals, likelihood)
+    for value in vars(module).values()
+    if isinstance(value, Metric)
+}
+_WIDTH = 80  # characters of a table
 
 
 class Column(NamedTuple):
@@ -66,9 +77,75 @@ def _number(value: Any, form: str) -> str:
     return "–" if value is None else format(value, form)
 
 
+def two_lines(name: str) -> str:
+    """Break a heading near its middle, so that columns stay narrow."""
+    breaks = [i for i, character in enumerate(name) if character == " "]
+    if not breaks:
+        return name
+    middle = min(breaks, key=lambda i: max(i, len(name) - i))
+    return name[:middle] + "\n" + name[middle + 1 :]
+
+
 def sections(board: Leaderboard) -> list[tuple[str, list[Column]]]:
-    """What a reader sees, in tables that fit 80 columns."""
+    """Choose what a reader sees: titles and columns of tables that fit 80 characters."""
     method = Column("method", lambda r: r.label)
+    columns = [
+        _column(_heading(metric, parts(name)[1]), name)
+        for metric, names in others(board)
+        for name in names
+    ]
+    found = list(_fitting(board, method, columns))
+    titles = ["Other metrics"] * len(found)
+    if len(found) > 1:
+        titles = [f"Other metrics, {i + 1} of {len(found)}" for i in range(len(found))]
+    return _own_sections(board, method) + list(zip(titles, found, strict=True))
+
+
+def others(board: Leaderboard) -> list[tuple[Metric, list[str]]]:
+    """Return the metrics that are not of the suite, each with the quantities that are its means."""
+    names: dict[str, list[str]] = {}
+    for name in sorted({n for row in board.rows for n in row.quantities if "/" in n}):
+        metric, _, statistic = parts(name)
+        if not statistic:
+            names.setdefault(metric, []).append(name)
+    return [(m, names[m.name]) for m in board.metrics if m.name in names and m.name not in _OWN]
+
+
+def direction(metric: Metric) -> str:
+    """Return a sentence on which numbers are good; empty where the metric declares none."""
+    if metric.target is not None:
+        return f"{metric.target:g} is ideal."
+    return f"{metric.better.capitalize()} is better." if metric.better else ""
+
+
+def _heading(metric: Metric, key: str) -> str:
+    arrow = {"lower": "↓", "higher": "↑"}.get(metric.better, "")
+    if metric.target is not None:
+        arrow = f"→ {metric.target:g}"
+    unit = f"({metric.unit})" if metric.unit else ""
+    return " ".join(filter(None, (metric.title, key, unit, arrow)))
+
+
+def _fitting(
+    board: Leaderboard, method: Column, columns: Sequence[Column]
+) -> Iterator[list[Column]]:
+    """Split columns into tables that are narrow enough, each with the method first."""
+
+    def width(column: Column) -> int:
+        texts = [*two_lines(column.name).split("\n"), *map(column.text, board.rows)]
+        return 2 + max(map(len, texts))
+
+    table: list[Column] = []
+    for column in columns:
+        if table and sum(map(width, (method, *table, column))) - 2 > _WIDTH:
+            yield [method, *table]
+            table = []
+        table.append(column)
+    if table:
+        yield [method, *table]
+
+
+def _own_sections(board: Leaderboard, method: Column) -> list[tuple[str, list[Column]]]:
     if board.plan["kind"] == "heldout":
         return [
             ("Held-out losses", [method, *_found(board, {"bce": "BCE", "nll": "NLL"})]),

@@ -4,6 +4,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from bench.leaderboard.build import Leaderboard
+from bench.leaderboard.columns import direction, others
 from bench.leaderboard.units import FEWEST_BLOCKS
 from bench.stages.cells import size
 
@@ -49,6 +50,8 @@ def notes(board: Leaderboard, brief: bool = False) -> list[str]:
             "A difference in coverage is established where its 95 % interval, widened for the "
             "number of methods and parameters (Bonferroni), excludes 0."
         )
+    for metric, _ in () if brief else others(board):
+        out.append(f"{metric.title}: {metric.description} {direction(metric)}".rstrip())
     out += _finite(board)
     out += _fewer(board)
     if any(r.members == 1 and not r.fit.oracle for r in board.rows):

@@ -13,20 +13,11 @@ from rich.table import Table
 from rich.text import Text
 
 from bench.leaderboard.build import Leaderboard
-from bench.leaderboard.columns import sections
+from bench.leaderboard.columns import sections, two_lines
 from bench.leaderboard.notes import heading, notes
 from bench.leaderboard.quantities import Quantity
 from bench.leaderboard.verdict import verdict
 from bench.stages.cells import size
-
-
-def _two_lines(name: str) -> str:
-    """Breaks a heading near its middle, so that columns stay narrow."""
-    breaks = [i for i, character in enumerate(name) if character == " "]
-    if not breaks:
-        return name
-    middle = min(breaks, key=lambda i: max(i, len(name) - i))
-    return name[:middle] + "\n" + name[middle + 1 :]
 
 
 def printed(what: Text | Table, style: str = "") -> str:
@@ -45,12 +36,13 @@ def printed(what: Text | Table, style: str = "") -> str:
 def escape(text: str) -> str:
     """Writes a text so that Markdown shows it as it is, in a table too.
 
-    A `<` before a blank opens no tag: it is left as it is.
+    A `<` before a blank opens no tag: it is left as it is. Nothing becomes a link.
 
-    >>> print(escape("a|b <i> < 1"))
-    a\\|b &lt;i> < 1
+    >>> print(escape("a|b <i> < 1 [c](d)"))
+    a\\|b &lt;i> < 1 [c]\\(d)
     """
-    return re.sub(r"<(?! )", "&lt;", text.replace("|", "\\|").replace("\n", " "))
+    line = text.replace("|", "\\|").replace("](", "]\\(").replace("\n", " ")
+    return re.sub(r"<(?! )", "&lt;", line)
 
 
 def markdown_table(head: Sequence[str], rows: Iterable[Iterable[str]], rule: str = "---") -> str:
@@ -90,7 +82,8 @@ def table(boards: Sequence[Leaderboard], brief: bool = False) -> str:
             grid = Table(box=None, pad_edge=False, padding=(0, 2, 0, 0))
             for column in columns:
                 left = column.name in ("method", "device")
-                grid.add_column(_two_lines(column.name), justify="left" if left else "right")
+                head = Text(two_lines(column.name))
+                grid.add_column(head, justify="left" if left else "right")
             for row in board.rows:
                 cells = [Text(column.text(row), no_wrap=True) for column in columns]
                 grid.add_row(*cells, style="dim" if row.fit.oracle else "")

@@ -9,6 +9,7 @@ import numpy as np
 from bench.leaderboard import Leaderboard, Quantity, Row
 from bench.leaderboard.columns import Column, sections
 from bench.leaderboard.notes import heading
+from bench.leaderboard.quantities import parts
 from bench.report.tables import Bar, Cell, Table
 
 _SCALE = 5.0  # a bar reaches this many times the typical distance from the reference
@@ -74,14 +75,15 @@ def _cell(text: str, quantity: Quantity | None, bar: Bar | None) -> Cell:
 
 def _reference(board: Leaderboard, quantity: str) -> float | None:
     """What is ideal, or expected of exact intervals."""
-    metric, _, rest = quantity.partition("/")
-    if quantity == "score_ratio" or rest.endswith("/ratio"):
+    metric, _, statistic = parts(quantity)
+    if quantity == "score_ratio" or statistic == "ratio":
         return 1.0
-    if rest.endswith(("/gap", "/worst")):
+    if statistic in ("gap", "worst"):
         return 0.0
     if metric == "coverage":
         return board.expected
-    return None
+    targets = {declared.name: declared.target for declared in board.metrics}
+    return targets.get(metric) if not statistic else None
 
 
 def _bars(quantities: Sequence[Quantity | None], reference: float | None) -> list[Bar | None]:

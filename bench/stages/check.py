@@ -5,6 +5,7 @@ import re
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import asdict
+from math import isfinite
 from typing import Any, get_args
 
 from torch import Tensor
@@ -95,6 +96,23 @@ def _check_metric(metric: Any) -> None:
         raise PluginError(f"it is not a bench.contracts.Metric but {type(metric).__name__}")
     if not callable(metric.compute):
         raise PluginError("its compute cannot be called")
+    for name, (least, most) in {
+        "title": (1, 60),
+        "description": (0, 1000),
+        "unit": (0, 20),
+    }.items():
+        text = getattr(metric, name)
+        if not (isinstance(text, str) and text.isprintable() and least <= len(text) <= most):
+            raise PluginError(
+                f"its {name} is {text!r:.80}, and must be one line of {least} to {most} characters"
+            )
+    if metric.better not in ("", "lower", "higher"):
+        raise PluginError(f"its better is {metric.better!r}, and must be 'lower', 'higher' or ''")
+    target = metric.target
+    if target is not None and not (isinstance(target, int | float) and isfinite(target)):
+        raise PluginError(f"its target is {target!r}, and must be a finite number or None")
+    if metric.better and target is not None:
+        raise PluginError("it has a target and a better direction; declare one of them")
     plans = metric.plans
     if not isinstance(plans, tuple) or not {*plans} <= {*get_args(PlanKind)}:
         raise PluginError(f"its plans are {plans!r}, and must be some of {get_args(PlanKind)}")

@@ -10,9 +10,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from bench.contracts import Metric
 from bench.leaderboard import FORMATS, Results, build, table
 from bench.leaderboard.build import expected_coverage
-from bench.leaderboard.columns import parenthesised
+from bench.leaderboard.columns import parenthesised, sections
 from bench.leaderboard.notes import heading, notes
 from bench.leaderboard.verdict import verdict
 from bench.stages.registry import Registry
@@ -238,6 +239,91 @@ def test_formats_parse_back(folder, metrics):
         if line.startswith("|")
     )
     assert heading(boards[0]).startswith("t · 1,000 simulator calls")
+
+
+OTHERS = [
+    Metric(
+        "aim", "aim | <b>", "Distance [a](b).", ("independent",), len, unit="cm", better="lower"
+    ),
+    Metric("share", "share", "How many.", ("independent",), len, unit="%", better="higher"),
+    Metric("tilt", "[red]tilt[/red]", "Slope.", ("independent",), len, target=0.25),
+    Metric("plain", "plain", "Nothing.", ("independent",), len, against="difference"),
+    Metric("unseen", "unseen", "Not computed.", ("independent",), len, better="lower"),
+]
+
+
+def with_others(folder):
+    """Scores of a method that other metrics are of too."""
+    names = [f"{name}/{key}" for name in ("aim", "share", "tilt") for key in ("mu", "z")]
+    base = np.linspace(0.0, 1.0, SETS)
+    return scores(folder, 1.1) | dict.fromkeys([*names, "plain/"], lambda m: base)
+
+
+@pytest.fixture
+def with_and_without(folder, metrics):
+    """A leaderboard of the suite's metrics alone, and one with others."""
+    folder.fit("good", 3, **with_others(folder))
+    folder.fit("older", 3, **scores(folder, 1.2))
+    (alone,), (board,) = folder.boards(metrics), folder.boards([*metrics, *OTHERS])
+    return alone, board
+
+
+def test_metrics_of_plugins_have_tables_with_what_they_declare(with_and_without):
+    _, board = with_and_without
+    tables = [(title, columns) for title, columns in sections(board) if title.startswith("Other")]
+    assert [title for title, _ in tables] == ["Other metrics, 1 of 2", "Other metrics, 2 of 2"]
+    assert [columns[0].name for _, columns in tables] == ["method", "method"]
+    shown = [column for _, columns in tables for column in columns[1:]]
+    assert [column.name for column in shown] == [
+        "aim | <b> mu (cm) ↓",
+        "aim | <b> z (cm) ↓",
+        "share mu (%) ↑",
+        "share z (%) ↑",
+        "[red]tilt[/red] mu → 0.25",
+        "[red]tilt[/red] z → 0.25",
+        "plain",
+    ]
+    rows = {row.label: {column.text(row) for column in shown} for row in board.rows}
+    value = board.rows[1].quantities["aim/mu"].estimate
+    assert rows == {
+        "exact": {"–"},
+        "good": {parenthesised(value.value, value.error)},
+        "older": {"n/a"},
+    }
+
+
+def test_notes_say_what_metrics_of_plugins_are(with_and_without):
+    alone, board = with_and_without
+    more = [note for note in notes(board) if note not in notes(alone)]
+    assert more[:4] == [
+        "aim | <b>: Distance [a](b). Lower is better.",
+        "share: How many. Higher is better.",
+        "[red]tilt[/red]: Slope. 0.25 is ideal.",
+        "plain: Nothing.",
+    ]
+    assert all(note.startswith("n/a ") for note in more[4:])
+    assert notes(board, brief=True) == notes(alone, brief=True)
+
+
+def test_metrics_of_plugins_are_in_every_format(with_and_without, monkeypatch):
+    alone, board = with_and_without
+    monkeypatch.setenv("COLUMNS", "80")
+    printed = table([board]).splitlines()
+    first = next(i for i, line in enumerate(printed) if line.startswith("Other metrics"))
+    assert printed[:first] == table([alone]).splitlines()[:first]
+    assert max(map(len, printed[first:])) <= 80
+    assert "[red]tilt[/red]" in "\n".join(printed[first:])
+    markdown, before = FORMATS["md"]([board]), FORMATS["md"]([alone])
+    assert markdown.startswith(before[: before.index("\n- ")])
+    assert "| method | aim \\| &lt;b> mu (cm) ↓ | " in markdown
+    assert "- aim \\| &lt;b>: Distance [a]\\(b). Lower is better." in markdown
+    assert {record["quantity"] for record in json.loads(FORMATS["json"]([board]))} >= {"aim/mu"}
+
+
+def test_the_suites_own_metrics_have_no_other_table(folder, metrics):
+    folder.fit("good", 3, **{f"{m.name}/mu": lambda _: np.ones(SETS) for m in metrics})
+    (board,) = folder.boards(metrics)
+    assert not [title for title, _ in sections(board) if title.startswith("Other")]
 
 
 def markdown_columns(markdown, line):

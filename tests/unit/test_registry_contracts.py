@@ -92,3 +92,36 @@ def test_a_method_that_breaks_its_contract(plugin, change, message):
 def test_more_arguments_with_defaults_are_fine(plugin):
     path = plugin(METHOD.replace("members, run)", "members, run, extra=None, *, key=1)"))
     assert Registry([path]).method("toy")
+
+
+@pytest.mark.parametrize(
+    ("field", "message"),
+    [
+        ("title=3", "its title is 3, and must be one line of 1 to 60 characters"),
+        ("title=''", "its title is '', and must be one line of 1 to 60 characters"),
+        ("title='a\\nb'", "its title is 'a\\nb', and must be one line of 1 to 60 characters"),
+        ("title='\\x1b[31m'", "its title is '\\x1b[31m', and must be one line of 1 to 60"),
+        ("description=None", "its description is None, and must be one line of 0 to 1000"),
+        ("unit='x' * 21", "its unit is 'xxxxxxxxxxxxxxxxxxxxx', and must be one line of 0 to 20"),
+        ("better='less'", "its better is 'less', and must be 'lower', 'higher' or ''"),
+        ("better=[]", "its better is [], and must be 'lower', 'higher' or ''"),
+        ("target='0'", "its target is '0', and must be a finite number or None"),
+        ("target=float('nan')", "its target is nan, and must be a finite number or None"),
+        ("target=0, better='lower'", "it has a target and a better direction; declare one of them"),
+    ],
+)
+def test_what_a_metric_declares_is_checked(plugin, field, message):
+    replaced = f"metric = dataclasses.replace(metric, {field})"
+    path = plugin(f"import dataclasses\n{METRIC}{replaced}\n")
+    registry = Registry([path])
+    with pytest.raises(PluginError) as caught:
+        registry.get("metrics", "toy")
+    assert str(caught.value).startswith(f"metric 'toy' from {path} (metric): {message}")
+
+
+def test_metrics_may_declare_a_unit_and_a_direction(plugin):
+    fields = ("unit='cm', better='lower'", "unit='%', target=0", "better='higher', target=None")
+    for place, field in enumerate(fields):
+        replaced = f"metric = dataclasses.replace(metric, {field})"
+        path = plugin(f"import dataclasses\n{METRIC}{replaced}\n", f"metric{place}.py")
+        assert Registry([path]).get("metrics", "toy").title == "toy"

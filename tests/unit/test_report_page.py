@@ -10,6 +10,7 @@ import pytest
 from bench.tasks.gaussians import RotatedGaussians
 
 import bench
+from bench.leaderboard.columns import parenthesised
 from bench.report import boards
 from bench.report.bibliography import bibtex, entries
 from bench.report.comparison import against_papers
@@ -20,6 +21,7 @@ from bench.report.provenance import fingerprint
 from bench.report.summary import answers, compared
 from bench.report.tables import Cell, Table, latex, markdown, tex
 from bench.report.write import contents, write
+from bench.stages.registry import Registry
 
 TASK = "gaussians-far"
 COMMAND = ["bench", "report", "results"]
@@ -159,6 +161,45 @@ def test_nothing_from_results_is_markup(made):
     assert all(re.fullmatch(r"[\w./-]+", name) for name in files)
     assert all(".." not in name for name in files)
     assert "<img" not in files["tables/fits.md"].decode()
+
+
+METRIC = """
+from bench.contracts import Metric
+
+def compute(own, truth):
+    return {name: own.curves.mle[:, i] for i, name in enumerate(own.names)}
+
+drift = Metric("drift", "drift_<i>", "Drift & <b>.", ("independent",), compute, unit="%", target=0)
+speed = Metric("speed", "speed", "Speed.", ("independent",), compute, unit="1/s", better="higher")
+"""
+
+
+def test_metrics_of_plugins_are_on_the_page(made, tmp_path):
+    (plugin := tmp_path / "metric.py").write_text(METRIC)
+    results = made(uniform=30, per_point=0, registry=Registry([plugin]))
+    results.fit(TASK, "exact")
+    results.fit(TASK, "lre", "tuned", 3)
+    loaded = bench.load(results.root, plugins=[plugin])
+    files = contents(loaded, tmp_path / "r", COMMAND)
+    (board,) = loaded.boards
+    name = f"tables/leaderboard-{boards.name_of(board)}"
+    html, md, tex_ = (files[n].decode() for n in ("index.html", f"{name}.md", f"{name}.tex"))
+    page = Page(html)
+    value = board.rows[1].quantities["drift/mu"].estimate
+    shown = parenthesised(value.value, value.error)
+    for text in ("drift_<i> mu (%) → 0", "speed z (1/s) ↑", "Drift & <b>. 0 is ideal.", shown):
+        assert text in page.text
+    assert "Other metrics" in page.text
+    assert not page.all("i")
+    assert not page.all("b")
+    assert "drift_&lt;i> mu (%) → 0 |" in md
+    assert f"| {shown} |" in md
+    assert r"drift\_\textless{}i\textgreater{} mu (\%) $\rightarrow$ 0 & " in tex_
+    assert r"speed mu (1/s) $\uparrow$ & speed z (1/s) $\uparrow$" in tex_
+    (other,) = [t for t in boards.tables_of(board, lambda row: "") if "Other" in t.title]
+    bars = dict(zip(other.columns, other.rows[1], strict=True))
+    assert bars["drift_<i> mu (%) → 0"].bar is not None
+    assert bars["speed mu (1/s) ↑"].bar is None
 
 
 def test_one_method_one_member_no_exact(made):
