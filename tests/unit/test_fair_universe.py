@@ -13,8 +13,10 @@ import pyarrow as pa
 import pytest
 from bench.tasks.event_files import SPLITS
 from bench.tasks.fair_universe import FairUniverse
+from bench.tasks.higgs import BACKGROUND, SIGNAL
 from bench.tasks.higgs_fair import HiggsFair
 from pyarrow import csv, parquet
+from scipy import stats
 
 from bench.errors import BenchError, DataError, NotApplicable
 
@@ -162,6 +164,29 @@ def test_a_selection_at_26_gev_works_in_both_directions(data: FairUniverse) -> N
         assert pt_had.min() == pytest.approx(23.0, abs=0.06)
         for scale, share in shares.items():
             assert np.mean(pt_had * scale >= 26) == pytest.approx(share, abs=5e-4)
+
+
+def test_the_mixtures_of_higgs_approximate_the_shared_events(data: FairUniverse) -> None:
+    """Kolmogorov-Smirnov distances and p-values of docs/higgs.md."""
+    source = SHARED / "fair_universe_events.parquet"
+    if not source.is_file():
+        pytest.skip("the shared events are not here")
+    data.fetch(str(source), silent)
+    for process, mixture, expected in (
+        ("signal", SIGNAL, ((0.0138, 2e-4), (0.0064, 0.28))),
+        ("background", BACKGROUND, ((0.0085, 0.46), (0.0101, 0.25))),
+    ):
+        held = np.concatenate([data.read(process, split) for split in SPLITS]).astype(np.float64)
+        lepton, hadron, opening = held.T
+        features = (0.5 * np.log(2 * lepton * hadron * opening), np.log(lepton / hadron))
+        weights = np.array([weight for weight, _, _ in mixture])
+        for i, (feature, (distance, p_value)) in enumerate(zip(features, expected, strict=True)):
+            mean = np.array([means[i] for _, means, _ in mixture])
+            width = np.sqrt([spreads[i] for _, _, spreads in mixture])
+            below = stats.norm.cdf((np.sort(feature)[:, None] - mean) / width) @ weights
+            found = stats.kstest(below / weights.sum(), "uniform")
+            assert found.statistic == pytest.approx(distance, abs=1e-4)
+            assert found.pvalue == pytest.approx(p_value, rel=0.2)
 
 
 def changed(column: str, row: int, value: object) -> Callable[[pa.Table], pa.Table]:
