@@ -6,7 +6,7 @@ from dataclasses import replace
 from typing import Any
 
 import numpy as np
-from metric_predictions import METRICS, SIGMA, compute, prediction, scatter
+from metric_predictions import DATASETS, METRICS, SIGMA, Array, compute, prediction, scatter
 
 from bench.contracts import Curves, LikelihoodPrediction
 from bench.stages.score import score
@@ -52,6 +52,23 @@ def test_interval_score_by_hand() -> None:
     np.testing.assert_array_equal(compute("coverage", own)["mu"], [1, 0, 0])
     np.testing.assert_array_equal(compute("coverage", own)["z"], [1, 0, 1])
     np.testing.assert_allclose(compute("width", own)["z"], [0.2, 0.2, 0.5])
+
+
+def test_intervals_that_know_the_range_of_theta_score_below_exact_ones() -> None:
+    """Clipped to a box that holds θ, no interval scores more, and some score less."""
+    rng = np.random.default_rng(0)
+    theta = rng.uniform(0.45, 0.55, (DATASETS, 2))
+    estimates = theta + rng.normal(0, SIGMA, theta.shape)
+    lower, upper = estimates - SIGMA, estimates + SIGMA
+
+    def scores(low: Array, high: Array) -> Array:
+        own = hand(DATASETS, lower=low, upper=high)
+        own = replace(own, datasets=replace(own.datasets, theta=theta))
+        return np.stack([compute("interval_score", own)[name] for name in ("mu", "z")])
+
+    clipped = scores(np.clip(lower, 0.45, 0.55), np.clip(upper, 0.45, 0.55))
+    assert (clipped <= scores(lower, upper) + 1e-12).all()
+    assert (clipped.mean(1) < 0.95 * scores(lower, upper).mean(1)).all()
 
 
 def test_interval_score_is_proper() -> None:

@@ -1,0 +1,174 @@
+"""The README and the pages say of committed results what these hold."""
+
+import json
+import re
+import tomllib
+from functools import cache
+from math import nan
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+import bench
+from bench.numerics.clustering import Estimate
+from bench.numerics.ranking import rank
+
+ROOT = Path(__file__).parents[2]
+README = (ROOT / "README.md").read_text()
+PARAMETERS = {
+    "gaussians-far": ("mu", "z"),
+    "gaussians-near": ("mu", "z"),
+    "higgs": ("mu", "z"),
+    "gp": ("length", "nugget"),
+    "student-t": ("length", "nu"),
+    "sis": ("lambda", "gamma"),
+}
+TABLE = (  # of the README, row by row: folder, tasks, calls
+    ("gaussians-tuned", ("gaussians-far", "gaussians-near"), 2_000_000),
+    ("gaussians-budgets", ("gaussians-far", "gaussians-near"), 10_000),
+    ("higgs", ("higgs",), 1_000_000),
+    ("processes", ("gp",), 100_000),
+    ("processes", ("student-t",), 100_000),
+    ("processes", ("sis",), 100_000),
+)
+NETWORKS = ("lre:tuned", "dle:tuned", "dle-nflows:tuned")
+
+
+@cache
+def board(folder, task, budget):
+    """Numbers of a committed leaderboard with θ uniform: label → quantity → record."""
+    found = {}
+    for record in json.loads((ROOT / "results" / folder / "leaderboard.json").read_text()):
+        key = (record["task"], record["budget"], (record["plan"] or "").split("-")[0])
+        if key != (task, budget, "independent"):
+            continue
+        label = f"{record['method']}:{record['configuration']}".removesuffix(":default")
+        if record["ensemble"] > 1:
+            label = f"ensemble({label},{record['ensemble']})"
+        found.setdefault(label, {})[record["quantity"]] = record
+    return found
+
+
+def rows_of_the_table():
+    rows = re.search(r"\| task \| calls \|.*\n\|[-|]+\n((?:\|.*\n)+)", README)[1].splitlines()
+    assert len(rows) == len(TABLE)
+    return rows
+
+
+@pytest.mark.parametrize("number", range(len(TABLE)))
+def test_numbers_of_the_table_are_on_the_leaderboards(number):
+    folder, tasks, budget = TABLE[number]
+    known = [
+        (found["value"], found["error"])
+        for task in tasks
+        for quantities in board(folder, task, budget).values()
+        for name in ("score_ratio", "overlap_M/joint")
+        if (found := quantities.get(name)) is not None and found["error"]
+    ]
+    shown = re.findall(r"(\d+)\.(\d+)\((\d+)\)", rows_of_the_table()[number])
+    assert shown
+    for whole, decimals, digits in shown:
+        unit = 10 ** -len(decimals)
+        value, error = float(f"{whole}.{decimals}"), int(digits) * unit
+        assert any(
+            abs(value - v) < 0.51 * unit and abs(error - e) < 0.6 * unit for v, e in known
+        ), f"{value} ± {error}"
+
+
+def established(folder, task, budget, label, quantity, equal):
+    """Whether a 95 % interval, widened for the gaps of the table, excludes equality."""
+    methods = board(folder, task, budget)
+    ranked = sum(
+        "rank_low" in q["score_ratio"] and q["score_ratio"]["rank_low"] is not None
+        for q in methods.values()
+        if "score_ratio" in q
+    )
+    found = methods[label][quantity]
+    estimate = Estimate(found["value"], found["error"], found["dof"], nan, nan)
+    low, high = estimate.interval(1 - 0.05 / (ranked * len(PARAMETERS[task])))
+    return low > equal or high < equal
+
+
+@pytest.mark.parametrize(
+    ("folder", "task", "budget", "label", "parameters"),
+    [
+        ("higgs", "higgs", 1_000_000, "lre:published", ("z",)),
+        ("processes", "student-t", 100_000, "dle:tuned", ("nu",)),
+        ("processes", "student-t", 100_000, "dle-nflows:tuned", ("nu",)),
+        ("processes", "sis", 100_000, "dle:tuned", ("lambda", "gamma")),
+        ("processes", "sis", 100_000, "dle-nflows:tuned", ("lambda", "gamma")),
+    ],
+)
+def test_losses_of_coverage_that_the_table_lists_are_established(
+    folder, task, budget, label, parameters
+):
+    for name in parameters:
+        assert established(folder, task, budget, label, f"coverage/{name}/gap", 0.0)
+
+
+@pytest.mark.parametrize(
+    ("task", "label"),
+    [
+        ("gp", "dle:tuned"),
+        ("gp", "dle-nflows:tuned"),
+        ("student-t", "lre:tuned"),
+        ("sis", "lre:tuned"),
+    ],
+)
+def test_intervals_that_the_table_calls_too_long_are(task, label):
+    for name in PARAMETERS[task]:
+        assert established("processes", task, 100_000, label, f"width/{name}/ratio", 1.0)
+
+
+def test_methods_that_the_table_calls_tied_are():
+    """Nothing is known to be better than any of them."""
+    for folder, tasks, budget in TABLE:
+        for task in tasks:
+            ranks = {
+                label: q["score_ratio"]["rank_low"]
+                for label, q in board(folder, task, budget).items()
+                if "score_ratio" in q
+            }
+            if budget > 10_000:
+                assert {ranks[label] for label in NETWORKS} == {1}
+            if folder in ("gaussians-tuned", "processes"):
+                assert ranks["lre:unnormalised"] == 1
+            if folder in ("higgs", "processes"):
+                assert ranks["histogram"] > 1
+
+
+def test_an_unnormalised_classifier_is_behind_in_overlap():
+    loaded = bench.load(ROOT / "results" / "gaussians-tuned")
+    labels = (*NETWORKS, "histogram", "lre:unnormalised")
+    checked = 0
+    for found in loaded.boards:
+        if found.plan["kind"] != "independent":
+            continue
+        fits = {row.label: row.fit for row in found.rows}
+        scores = [loaded.results.scores(fits[label], found.plan_folder) for label in labels]
+        missed = [np.maximum(1 - s.values["overlap_M/joint"][..., None], 1e-9) for s in scores]
+        sets = missed[0].shape[1]
+        better = rank(missed, np.ones((sets, 1)), [0] * sets).better
+        assert better[:3, 4].all()
+        checked += 1
+    assert checked == 2
+
+
+def test_what_quick_shows():
+    """It has no datasets at evaluation points, so it cannot show the worst of them."""
+    points = {
+        name: [
+            plan["per_point"]
+            for plan in tomllib.loads(path.read_text())["plans"]
+            if "per_point" in plan
+        ]
+        for name in ("quick", "standard", "paper")
+        if (path := ROOT / "bench" / "presets" / f"{name}.toml")
+    }
+    assert points["quick"] == [0]
+    assert all(points["standard"])
+    assert all(points["paper"])
+    shown = re.search(r"`bench leaderboard results/quick` shows(.*?)\.\s", README, re.DOTALL)[1]
+    assert "worst" not in shown
+    assert "nine" not in shown
