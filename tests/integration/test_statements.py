@@ -172,3 +172,32 @@ def test_what_quick_shows():
     shown = re.search(r"`bench leaderboard results/quick` shows(.*?)\.\s", README, re.DOTALL)[1]
     assert "worst" not in shown
     assert "nine" not in shown
+
+
+def test_networks_beside_the_papers():
+    """The table of the Gaussians' page that says what is compared with what."""
+    page = (ROOT / "docs" / "gaussians.md").read_text()
+    published = (ROOT / "bench" / "report" / "published.csv").read_text()
+    members = bench.load(ROOT / "results" / "gaussians-published").members
+    members = members[members.plan == "bootstrap"]
+    reaching = {}
+    for task in ("far", "near"):
+        for label in ("lre:published", "dle:published", "dle-nflows:published"):
+            own = members[(members.task == f"gaussians-{task}") & (members.label == label)]
+            by = {q: v.groupby("member").value.mean() for q, v in own.groupby("quantity")}
+            key = f"gaussians.{task}.{label[:3]}."
+            example = {
+                q: float(
+                    re.search(rf"(?m)^{re.escape(key + q)},.*,network,([\d.]+),", published)[1]
+                )
+                for q in ("coverage_z", "overlap_joint")
+            }
+            coverage, overlap = by["coverage/z"], by["overlap_kM/joint"]
+            reach = int((overlap >= example["overlap_joint"]).sum())
+            reaching[label] = reaching.get(label, 0) + reach
+            row = re.search(rf"(?m)^\| {task} \| `{label}` \| [\d.]+ ± .*of 5 \|$", page)[0]
+            cells = [cell.strip() for cell in row.split("|")[3:-1]]
+            assert cells[0] == f"{coverage.mean():.2f} ± {coverage.std():.2f}"
+            assert float(cells[2]) == example["coverage_z"]
+            assert cells[3] == f"{reach} of {len(overlap)}"
+    assert tuple(reaching.values()) == (2, 8, 6)
