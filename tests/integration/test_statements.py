@@ -2,6 +2,7 @@
 
 import json
 import re
+import runpy
 import tomllib
 from functools import cache
 from math import nan
@@ -201,3 +202,8 @@ def test_networks_beside_the_papers():
             assert float(cells[2]) == example["coverage_z"]
             assert cells[3] == f"{reach} of {len(overlap)}"
     assert tuple(reaching.values()) == (2, 8, 6)
+
+
+def test_the_table_on_averaging(capsys):
+    runpy.run_path(str(ROOT / "results" / "processes.py"))["main"]()
+    assert capsys.readouterr().out in (ROOT / "docs" / "processes.md").read_text()
