@@ -98,13 +98,15 @@ def lines_of_calls(found: "Sequence[Calls]", cluster: bool = False) -> Iterator[
     widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
     for row in rows:
         yield _aligned(row, widths, left=1)
+    if expensive := [calls.task for calls in found if calls.expensive]:
+        yield f"hours do not include the simulator calls of {', '.join(expensive)}"
     for calls in found:
         if calls.unknown:
             yield (
                 f"{calls.task}: without the training of {', '.join(calls.unknown)}, which does not "
                 "announce what it draws"
             )
-    if cluster and any(calls.expensive for calls in found):
+    if cluster and expensive:
         yield (
             "on a cluster every worker makes the simulations that its jobs read, unless "
             "NLBENCH_SIMULATIONS names a folder that all workers share"

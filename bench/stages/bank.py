@@ -39,7 +39,8 @@ _SHARED = "shared"
 FEATURE_SIMULATIONS = {False: 10_000, True: 500}
 """Simulations that fix the standardisation, by whether calls are expensive. Like the bounds they
 belong to the task's definition, are the same for every method, and are not charged to a budget.
-500 fix a mean to 0.04 and a scale to 0.03 standard deviations: networks do not notice."""
+500 fix the mean of a Gaussian to 0.04 and its scale to 0.03 standard deviations. Inputs of networks
+need no more, and a density is exact for any scale."""
 _PURPOSES: dict[Split, Purpose] = {"features": "standardisation", "heldout": "evaluation"}
 
 
