@@ -95,6 +95,8 @@ def _checked(
     """Checks one thing and prints results as they come; false if it does not load."""
     from bench.errors import PluginError
     from bench.testing import check_method, check_task
+    from bench.testing.density_checks import most_calls
+    from bench.testing.subject import calls_of_checks
 
     def show(result: "Result") -> None:
         click.echo(f"  {result}".replace("\n", "\n  "))
@@ -102,9 +104,15 @@ def _checked(
     click.echo(f"{item.kind[:-1]} {item.name}" + (f":{configuration}" if configuration else ""))
     try:
         if item.kind == "tasks":
-            report = check_task(registry.task(item.name), report=show)
+            checked = registry.task(item.name)
+            if checked.expensive:
+                click.echo(f"  takes up to {most_calls(checked):,} simulator calls")
+            report = check_task(checked, report=show)
         else:
             method = registry.method(item.name)
+            if task is not None and task.expensive:
+                calls = calls_of_checks(task)
+                click.echo(f"  takes about {calls:,} simulator calls of {task.name}")
             report = check_method(
                 method, configuration=configuration or None, task=task, report=show
             )

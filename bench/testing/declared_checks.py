@@ -25,7 +25,11 @@ CONTRACT = "bench.contracts.Task"
 SIMULATE = "the component's simulate"
 SPACE = "the task's space, points and nominal"
 
-_REFERENCE = 4000  # simulations
+# Numbers of simulations, by whether simulator calls are expensive.
+AT_CORNERS = {False: 200, True: 10}
+SEEDED = {False: 50, True: 5}
+TRANSFORMED = {False: 200, True: 10}
+REFERENCE = {False: 4000, True: 500}
 _OUTSIDE = 0.2  # share of a component's simulations that may lie outside those of the reference
 _NATS = 20.0  # of a component's density over the reference's, on average
 _EVIDENCE = 300  # contexts that make the density of the evidence
@@ -110,7 +114,8 @@ def simulations(task: Task) -> str:
             if not x.is_floating_point():
                 raise Failed(f"{name} in floating point", str(x.dtype), SIMULATE)
         for context in corners(task):
-            x = part.simulate(context.expand(200, -1), rng(task, name)).float()
+            n = AT_CORNERS[task.expensive]
+            x = part.simulate(context.expand(n, -1), rng(task, name)).float()
             where = at(task, context)
             if bad := int((~x.isfinite()).sum()):
                 raise Failed(f"finite {name} at {where}", f"{bad} that are not", SIMULATE)
@@ -123,7 +128,7 @@ def simulations(task: Task) -> str:
 def seeds(task: Task) -> None:
     """Simulations depend on the generator alone, and change nothing that the process shares."""
     for name, part in parts(task):
-        context = task.space.draw_context(50, rng(task, "seeds"))
+        context = task.space.draw_context(SEEDED[task.expensive], rng(task, "seeds"))
         with guarded():
             torch.manual_seed(0)
             first = part.simulate(context, rng(task, 1))
@@ -144,7 +149,7 @@ def transform(task: Task) -> None:
     """The feature transform acts on each number alone, and knows its slope."""
     where = "the task's transform"
     for name, part in parts(task):
-        context = task.space.draw_context(200, rng(task, "transform"))
+        context = task.space.draw_context(TRANSFORMED[task.expensive], rng(task, "transform"))
         x = part.simulate(context, rng(task, name)).double()
         y, log_jacobian = task.transform(x), task.transform.log_jacobian(x)
         for what, value in (("features", y), ("a log-Jacobian", log_jacobian)):
@@ -172,7 +177,7 @@ def references(task: Task) -> str:
     """The task's reference reaches wherever its components are, so that ratios can be learned."""
     random = rng(task, "reference")
     shown = parts(task)
-    each = _REFERENCE // len(shown)
+    each = REFERENCE[task.expensive] // len(shown)
     if task.reference == "fixed":
         context = task.nominal.expand(each, -1)
     else:
@@ -184,7 +189,7 @@ def references(task: Task) -> str:
     worst = 0.0
     for name, part in shown:
         for node in corners(task):
-            own = part.simulate(node.expand(200, -1), random).float()
+            own = part.simulate(node.expand(AT_CORNERS[task.expensive], -1), random).float()
             flat = own.double().flatten(1)
             outside = float(((flat < low) | (flat > high)).double().mean(0).max())
             here = f"{name} at {at(task, node)}"

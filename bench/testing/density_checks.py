@@ -12,6 +12,7 @@ from torch import Tensor
 
 from bench.contracts import HasLogProb, HasScore, Task
 from bench.stages.check import one_line
+from bench.testing.declared_checks import AT_CORNERS, REFERENCE, SEEDED, TRANSFORMED
 from bench.testing.invariance import drifts
 from bench.testing.model import at, corners, inside, parts, rng
 from bench.testing.report import Failed, Skipped
@@ -23,6 +24,8 @@ LEVEL = 1e-3
 """The probability with which a check that is a test fails although all is well."""
 SIMULATIONS = {True: 40_000, False: 1000}
 """Simulations of a component that are compared with its density: of few numbers, of many."""
+EXPENSIVE = {"simulator": 100, "normalisation": 50, "slopes": 8, "mean-score": 25}
+"""Simulations of these checks where simulator calls are expensive; they notice less."""
 _FEW = 4  # numbers of an observation
 _INTEGRATED = 3  # numbers of an observation up to which a density is integrated
 _NODES = 8  # contexts
@@ -37,7 +40,8 @@ def finite(task: Task) -> None:
     """Log-densities are finite for what was simulated, −inf for what cannot be, never NaN."""
     for name, part in _known(task):
         for context in corners(task):
-            x = part.simulate(context.expand(200, -1), rng(task, name)).float()
+            n = AT_CORNERS[task.expensive]
+            x = part.simulate(context.expand(n, -1), rng(task, name)).float()
             value = part.log_prob(x, context)
             where = at(task, context)
             if bad := int((~value.isfinite()).sum()):
@@ -97,7 +101,7 @@ def broadcasting(task: Task) -> str:
 
 def simulator(task: Task) -> str:
     """Simulations follow log_prob: `bench.testing.invariance` has the test."""
-    n = SIMULATIONS[math.prod(task.event_shape) <= _FEW]
+    n = _number(task, "simulator", SIMULATIONS[math.prod(task.event_shape) <= _FEW])
     found = []
     for name, part in _known(task):
         moved, accepted = drifts(task, part, n, rng(task, "simulator", name))
@@ -135,7 +139,8 @@ def normalisation(task: Task) -> str:
     for name, part in known:
         for context in inside(task, _PLACES).float():
             random = rng(task, "normalisation", name)
-            x = part.simulate(context.expand(_CENTRES, -1), random).double().view(-1, size)
+            centres = _number(task, "normalisation", _CENTRES)
+            x = part.simulate(context.expand(centres, -1), random).double().view(-1, size)
             if task.discrete:
                 low, high = float(x.min()), float(x.max())
                 wide = high - low + 10
@@ -179,7 +184,7 @@ def slopes(task: Task) -> str:
         raise Skipped("no component has both a score and a log_prob")
     worst = 0.0
     for name, part in both:
-        context = inside(task, _SLOPES)
+        context = inside(task, _number(task, "slopes", _SLOPES))
         x = part.simulate(context.float(), rng(task, "slopes", name)).float()
         score = part.score(x, context).double()
         if score.shape != context.shape:
@@ -223,7 +228,7 @@ def mean_score(task: Task) -> str:
     scored = parts(task, HasScore)
     if not scored:
         raise Skipped("no component has a score")
-    n = _SCORES[math.prod(task.event_shape) <= _FEW]
+    n = _number(task, "mean-score", _SCORES[math.prod(task.event_shape) <= _FEW])
     found = []
     for name, part in scored:
         for context in inside(task, _NODES).float():
@@ -243,6 +248,20 @@ def mean_score(task: Task) -> str:
             f"{SCORE} and simulate",
         )
     return f"p = {together:.2g}, {len(found)} means of {n:,}"
+
+
+def most_calls(task: Task) -> int:
+    """Return a bound on the simulator calls that all checks of an expensive task take."""
+    nodes, few = len(corners(task)), AT_CORNERS[True]
+    each = 10 + 2 * few * nodes + 3 * SEEDED[True] + TRANSFORMED[True]
+    known = few * nodes + 10 + 3 * EXPENSIVE["simulator"] + _PLACES * EXPENSIVE["normalisation"]
+    scored = EXPENSIVE["slopes"] + _NODES * EXPENSIVE["mean-score"]
+    counts = len(parts(task)), len(parts(task, HasLogProb)), len(parts(task, HasScore))
+    return REFERENCE[True] + counts[0] * each + counts[1] * known + counts[2] * scored
+
+
+def _number(task: Task, check: str, usual: int) -> int:
+    return min(usual, EXPENSIVE[check]) if task.expensive else usual
 
 
 def _known(task: Task) -> list[tuple[str, Any]]:

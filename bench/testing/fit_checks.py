@@ -1,6 +1,7 @@
 """Checks of how a method trains. Each returns what it has measured, or raises `Failed`."""
 
 import json
+from typing import Any
 
 import torch
 
@@ -14,6 +15,7 @@ from bench.testing.guard import guarded
 from bench.testing.little import little_tasks
 from bench.testing.report import Failed, Skipped
 from bench.testing.subject import ALONE, MEMBERS, Subject, rng
+from bench.testing.trial import note
 
 FIT = "the method's fit or fit_component"
 CONTRACT = "bench.contracts.Method and Surrogate"
@@ -112,7 +114,26 @@ def budget(of: Subject) -> str:
             "calls of a component's simulate",
             f"{FIT}: use bank.draw and bank.reference",
         )
-    return f"{seen.spent:,} of {of.budget(of.trial.task):,} calls"
+    trial, calls = of.trial, of.budget(of.trial.task)
+    announced = trial.method.draws(trial.task, calls)
+    if announced is not None:
+        wanted: dict[tuple[Any, ...], int] = {}
+        for draw in announced:
+            note(wanted, draw)
+        wanted = {key: n for key, n in wanted.items() if n > 0}
+        if wanted != seen.drawn:
+            expected = f"draws(task, {calls}) to announce what fit draws, {_told(seen.drawn)}"
+            raise Failed(expected, _told(wanted), "the method's draws")
+        kind, came = trial.method.reference_kind(trial.task), of.surrogate.reference
+        if kind != came:
+            expected = f"reference_kind(task) to be {came!r}, as the surrogate's reference is"
+            raise Failed(expected, repr(kind), "the method's reference_kind")
+    return f"{seen.spent:,} of {calls:,} calls"
+
+
+def _told(drawn: dict[tuple[Any, ...], int]) -> str:
+    """Return the number of simulations and of streams that they are of, for people."""
+    return f"{sum(drawn.values()):,} simulations in {len(drawn)} streams"
 
 
 def sources(of: Subject) -> None:

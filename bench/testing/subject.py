@@ -8,6 +8,7 @@ from torch import Tensor
 from bench.contracts import Method, Surrogate, Task
 from bench.errors import NotApplicable
 from bench.numerics.seeds import generator
+from bench.stages.bank import FEATURE_SIMULATIONS
 from bench.testing.asymmetric import asymmetric
 from bench.testing.little import little_tasks
 from bench.testing.report import Skipped
@@ -113,6 +114,12 @@ class Subject:
         unit = torch.linspace(0.05, 0.95, 7, dtype=torch.float64)[:, None]
         context = task.space.context_of(task.space.from_unit(unit.expand(-1, len(task.space))))
         return x.float(), context.float()
+
+
+def calls_of_checks(task: Task) -> int:
+    """Return about how many calls of an expensive simulator the checks of a method take."""
+    training = len(MEMBERS) * _BUDGET * len(task.component_names)
+    return FEATURE_SIMULATIONS[task.expensive] + training
 
 
 def rng(*what: object) -> torch.Generator:

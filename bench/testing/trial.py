@@ -17,6 +17,7 @@ from torch import Tensor
 
 from bench.contracts import (
     Component,
+    Draw,
     Features,
     Method,
     ReferenceKind,
@@ -45,12 +46,14 @@ class Watched:
 
     Args:
         splits: the splits that it drew.
+        drawn: simulations that it drew for training, by what they are of.
         calls: functions of components that it called without the bank.
         spent: simulator calls per member.
         changed: shared state of the process that it changed, and how.
     """
 
     splits: set[Split] = field(default_factory=set)
+    drawn: dict[tuple[Any, ...], int] = field(default_factory=dict)
     calls: set[str] = field(default_factory=set)
     spent: int = 0
     changed: dict[str, str] = field(default_factory=dict)
@@ -187,11 +190,20 @@ class _WatchedBank(SimulationBank):
         score: bool = False,
     ) -> Simulations:
         self._seen.splits.add(split)
+        note(self._seen.drawn, Draw(component, n, at))
         return super().draw(component, n, split=split, at=at, score=score)
 
     def reference(self, n: int, kind: ReferenceKind, *, split: Split = "train") -> Simulations:
         self._seen.splits.add(split)
+        note(self._seen.drawn, Draw(None, n, reference=kind))
         return super().reference(n, kind, split=split)
+
+
+def note(drawn: dict[tuple[Any, ...], int], draw: Draw) -> None:
+    """Adds a draw; of the same simulations the longest counts."""
+    at = draw.at if isinstance(draw.at, str) else tuple(draw.at.tolist())
+    key = draw.component, at, draw.reference
+    drawn[key] = max(draw.n, drawn.get(key, 0))
 
 
 def _watched(task: Task, seen: Watched) -> Task:
