@@ -27,7 +27,8 @@ class Row:
         members: number of members.
         quantities: numbers by name, as "coverage/mu".
         rank: the interval of ranks that the data allow; None for the reference itself.
-        cost: calls, seconds, seconds_to_best, parameters, device; seconds per member.
+        cost: of one member calls, calls_made where known, seconds, seconds_to_best, parameters,
+            device.
         failures: what failed, and why.
     """
 
@@ -55,6 +56,8 @@ class Leaderboard:
         absent: methods that cannot be, by label, with the reason.
         expected: coverage that exact intervals should have under this plan.
         metrics: the metrics that its quantities are of.
+        simulated: simulator calls that all results of the task took, by purpose, where the task
+            declares that they are expensive.
     """
 
     task: str
@@ -71,6 +74,7 @@ class Leaderboard:
     blocks: int | None = None
     asked: dict[str, Any] | None = None
     metrics: tuple[Metric, ...] = ()
+    simulated: dict[str, int] | None = None
 
 
 def build(
@@ -171,7 +175,12 @@ def _board(
         plan.get("blocks"),
         plan.get("asked"),
         tuple(used),
+        results.simulated(key[0]) if _expensive(scored[0][0]) else None,
     )
+
+
+def _expensive(fit: Fit) -> bool:
+    return bool(fit.identity.get("task", {}).get("expensive"))
 
 
 def _tell_apart(rows: Sequence[Row]) -> None:
@@ -277,8 +286,10 @@ def _cost(fit: Fit, members: Sequence[int]) -> dict[str, Any]:
     to_best = [of_curves("seconds_to_best", r) / r["stack"] for r in trained]
     steps = [of_curves("steps", r) for r in trained]
     spent = [of_curves("seconds", r) / r["stack"] for r in trained]
+    made = records[0].get("calls_made")  # not in older records, nor of recorded observations
     return {
         "calls": records[0]["calls"],
+        **({} if made is None else {"calls_made": made}),
         "parameters": records[0]["parameters"],
         "seconds": float(np.mean(seconds)),
         "seconds_to_best": float(np.mean(to_best)) if to_best else None,

@@ -86,6 +86,10 @@ def two_lines(name: str) -> str:
     return name[:middle] + "\n" + name[middle + 1 :]
 
 
+def _calls_made(row: Row) -> str:
+    return _number(row.cost.get("calls_made"), ",")
+
+
 def sections(board: Leaderboard) -> list[tuple[str, list[Column]]]:
     """Choose what a reader sees: titles and columns of tables that fit 80 characters."""
     method = Column("method", lambda r: r.label)
@@ -157,6 +161,7 @@ def _own_sections(board: Leaderboard, method: Column) -> list[tuple[str, list[Co
     names = board.parameters
     over = "hist." if board.reference == "histogram" else board.reference
     ranks = any(row.rank is not None for row in board.rows)
+    made = any("calls_made" in row.cost for row in board.rows)
     exact = board.reference == "exact"  # without it lengths are absolute, and the rest is n/a
     gaps = [
         method,
@@ -210,6 +215,7 @@ def _own_sections(board: Leaderboard, method: Column) -> list[tuple[str, list[Co
                 method,
                 Column("members", lambda r: str(r.members)),
                 Column("calls", lambda r: _number(r.cost.get("calls"), ",")),
+                *([Column("calls made", _calls_made)] if made else []),
                 Column("train s", lambda r: _number(r.cost.get("seconds"), ".1f")),
                 Column("to best s", lambda r: _number(r.cost.get("seconds_to_best"), ".1f")),
                 Column("parameters", lambda r: _number(r.cost.get("parameters"), ",")),

@@ -7,6 +7,7 @@ from bench.leaderboard.build import Leaderboard
 from bench.leaderboard.columns import direction, others
 from bench.leaderboard.units import FEWEST_BLOCKS
 from bench.stages.cells import size
+from bench.stages.simulations import PURPOSES
 
 
 def heading(board: Leaderboard) -> str:
@@ -52,6 +53,21 @@ def notes(board: Leaderboard, brief: bool = False) -> list[str]:
         )
     for metric, _ in () if brief else others(board):
         out.append(f"{metric.title}: {metric.description} {direction(metric)}".rstrip())
+    if (
+        not brief
+        and board.plan["kind"] != "heldout"
+        and any("calls_made" in r.cost for r in board.rows)
+    ):
+        out.append(
+            "Calls count against the budget; calls made are those of the whole chunks that "
+            "simulations come in, which methods share."
+        )
+    if board.simulated is not None:
+        parts = ", ".join(f"{what} {board.simulated.get(what, 0):,}" for what in PURPOSES)
+        out.append(
+            f"All results of {board.task} in this folder took "
+            f"{sum(board.simulated.values()):,} simulator calls: {parts}."
+        )
     out += _finite(board)
     out += _fewer(board)
     if any(r.members == 1 and not r.fit.oracle for r in board.rows):

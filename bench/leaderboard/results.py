@@ -1,6 +1,7 @@
 """Results: what a results folder holds, read only."""
 
 import re
+from collections import Counter
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -140,6 +141,21 @@ class Results:
         values = {name: np.stack([r[name] for r in rows]) for name in sorted(common)}
         block = rows[0].get("block", rows[0]["set"])  # older scores have sets of their own alone
         return Scores(tuple(members), rows[0]["point"], block, values, undefined)
+
+    def simulated(self, task: str) -> dict[str, int]:
+        """Return the simulator calls that all results of a task took, by purpose.
+
+        Jobs that were stopped by a limit have left no record of theirs.
+        """
+        total: Counter[str] = Counter()
+        for stage in ("fits", "predictions", "scores"):
+            for key in self.store.keys(f"{stage}/{task}"):
+                prediction = key.replace("scores/", "predictions/", 1)
+                if stage == "scores" and self.store.record(prediction) is not None:
+                    continue  # of which scores have a copy
+                record = records.read(self.store, key) or {}
+                total.update(record.get("simulated", {}))
+        return dict(total)
 
     def _same_datasets(self, task: str, plan: str, arrays: dict[str, NDArray[Any]]) -> bool:
         """Whether scores are numbers of the very datasets that others on this plan are of."""
