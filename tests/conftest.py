@@ -1,5 +1,6 @@
 """For all tests: one thread, commands, results whose likelihoods are Gaussian by construction."""
 
+import signal
 import sys
 from dataclasses import dataclass, field
 from functools import partial
@@ -23,6 +24,16 @@ sys.path += [
 
 # Small networks gain nothing from threads, and lose much beside other work.
 torch.set_num_threads(1)
+
+LONG = {Path(__file__).parent / folder for folder in ("benchmarks", "fire")}
+
+
+@pytest.fixture(autouse=True)
+def interruptible():
+    """Let Ctrl-C end what a test starts, even in a background job, which ignores it."""
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)
+    yield
+    signal.signal(signal.SIGINT, before)
 
 
 @pytest.fixture
@@ -201,6 +212,12 @@ def module_made(tmp_path_factory):
 
 def _make(folder, root="results", **settings):
     return Made(folder / root, **settings)
+
+
+def pytest_collection_modifyitems(items):
+    for item in items:
+        if item.path.parent in LONG or item.get_closest_marker("slow"):
+            item.add_marker(pytest.mark.timeout(1800))
 
 
 def pytest_ignore_collect(collection_path, config):

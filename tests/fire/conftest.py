@@ -130,7 +130,7 @@ class Place:
                     found.append(process.cmdline())
         return found
 
-    def deserted(self, seconds=5.0):
+    def deserted(self, seconds=60.0):
         """Whether all of them are gone in time."""
         end = time.monotonic() + seconds
         while found := self.alive():

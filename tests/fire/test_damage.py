@@ -111,7 +111,7 @@ def test_two_runs_on_one_folder(place, same, second):
     while first.poll() is None or other.poll() is None:
         if place.root.joinpath("run.json").exists():
             ran = place.start(command="leaderboard" if readers % 2 else "status")
-            _, err = ran.communicate(timeout=60)
+            _, err = ran.communicate(timeout=300)
             assert ran.returncode in (0, 1), err
             assert "unexpected" not in err
             assert "Traceback" not in err
@@ -119,7 +119,7 @@ def test_two_runs_on_one_folder(place, same, second):
         time.sleep(0.5)
     for process in (first, other):
         try:
-            _, err = process.communicate(timeout=60)
+            _, err = process.communicate(timeout=300)
         except subprocess.TimeoutExpired:  # pragma: no cover
             pytest.fail("it hangs")
         assert process.returncode == 0, err

@@ -2,7 +2,6 @@
 
 import re
 import shutil
-import time
 from pathlib import Path
 
 import pytest
@@ -84,11 +83,9 @@ def test_crimes(small):
     assert unscored.items() <= made.items()
     assert ours(small) == undisturbed
     # The process that was left behind holds no lock.
-    begin = time.monotonic()
     status, _, err = small.run("--method", "daemon", "--plugin", "crimes.py")
     assert status == 1
     assert "its worker process exited with code 5" in small.run(command="status")[1]
-    assert time.monotonic() - begin < 60
 
 
 METRIC = """

@@ -71,7 +71,7 @@ def lines(path):
     return [line.split() for line in path.read_text().splitlines()] if path.exists() else []
 
 
-def until(condition, seconds=60.0):
+def until(condition, seconds=120.0):
     end = time.monotonic() + seconds
     while not condition():
         assert time.monotonic() < end, "it did not come about"
@@ -87,19 +87,20 @@ def gone(pid):
 
 def test_jobs_meet_their_limits_and_report_as_on_one_machine(dask, jobs, tmp_path):
     events = []
-    warm = [travelling("warm", jobs.note, path=str(tmp_path / "warm"))]
     work = [
         travelling("note", jobs.note, path=str(tmp_path / "note")),
         Job("here", jobs.add, {"a": 1, "b": 2}, ("note",)),
+    ]
+    endless = [
         travelling("hang", jobs.hang_there),
         travelling("needs", jobs.note, after=("hang",), path="never"),
     ]
     with connect(dask(1).scheduler_address) as client:
-        with pool(client, tmp_path) as executor:  # the slot's process imports what it needs
-            assert [outcome.error for outcome in executor.run(warm)] == [""]
-        with pool(client, tmp_path, time_limit=5.0, on_event=events.append) as executor:
+        with pool(client, tmp_path, on_event=events.append) as executor:
             outcomes = {outcome.key: outcome for outcome in executor.run(work)}
-    assert outcomes["hang"].error == "ran past its time limit of 5 s"
+        with pool(client, tmp_path, time_limit=2.0) as executor:
+            outcomes |= {outcome.key: outcome for outcome in executor.run(endless)}
+    assert outcomes["hang"].error == "ran past its time limit of 2 s"
     assert outcomes["hang"].error_type == "LimitExceeded"
     assert outcomes["note"].error == ""
     assert outcomes["note"].value == "note"
@@ -113,9 +114,9 @@ def test_jobs_meet_their_limits_and_report_as_on_one_machine(dask, jobs, tmp_pat
 def test_a_lost_worker_loses_only_what_it_was_on(jobs, tmp_path):
     path = tmp_path / "{}"
     with connect("local:2") as client, pool(client, tmp_path) as executor:
-        slow = {"path": str(tmp_path / "victim"), "seconds": 3.0}
         work = [travelling("first", jobs.note, path=str(tmp_path / "first"))]
-        work += [travelling("victim", jobs.note, after=("first",), **slow)]
+        hangs = {"after": ("first",), "path": str(tmp_path / "victim")}
+        work += [travelling("victim", jobs.hang_once, **hangs)]
         work += [
             travelling(f"other {i}", jobs.note, path=str(tmp_path / f"other {i}"), seconds=0.5)
             for i in range(3)
@@ -127,7 +128,7 @@ def test_a_lost_worker_loses_only_what_it_was_on(jobs, tmp_path):
                 until(lambda: lines(tmp_path / "victim"))
                 os.kill(int(lines(tmp_path / "victim")[0][1]), signal.SIGKILL)
                 # The job ends with its worker.
-                until(lambda: gone(int(lines(tmp_path / "victim")[0][0])), 10)
+                until(lambda: gone(int(lines(tmp_path / "victim")[0][0])))
     assert sorted(ended) == sorted((job.key, "done") for job in work)
     runs = {job.key: len(lines(Path(str(path).format(job.key)))) for job in work}
     assert runs == {job.key: 2 if job.key == "victim" else 1 for job in work}
@@ -145,7 +146,7 @@ def test_stopping_early_stops_the_workers_jobs(dask, jobs, tmp_path):
             until(lambda: path.exists() and path.read_text())
             break
         assert not executor.busy
-        until(lambda: gone(int(path.read_text())), 20)
+        until(lambda: gone(int(path.read_text())))
 
 
 def test_gpu_jobs_go_to_workers_with_the_tag(dask, jobs, tmp_path):
@@ -165,22 +166,13 @@ def test_gpu_jobs_go_to_workers_with_the_tag(dask, jobs, tmp_path):
         assert executor.take(both[1:]) == ["other"]
 
 
-@pytest.mark.slow
-def test_two_workers_are_nearly_twice_as_fast_as_one(dask, jobs, tmp_path):
-    """Jobs wait instead of computing: other work on the machine takes less of their time."""
+def test_two_workers_work_at_the_same_time(dask, jobs, tmp_path):
+    paths = [str(tmp_path / name) for name in ("own", "other")]
     with connect(dask(2).scheduler_address) as client, pool(client, tmp_path) as executor:
-
-        def seconds(count, each):
-            path = str(tmp_path / "note")
-            work = [travelling(f"{i}", jobs.note, path=path, seconds=each) for i in range(count)]
-            begin = time.perf_counter()
-            assert all(outcome.status == "done" for outcome in executor.run(work))
-            return time.perf_counter() - begin
-
-        seconds(2, 3.0)  # both processes import what they need
-        efficiency = 12 * 3.0 / (2 * seconds(12, 3.0))
-    print(f"efficiency {efficiency:.3f}")
-    assert efficiency > 0.5  # 0.85 is the aim on an idle machine; here others may work too
+        work = [
+            travelling(own, jobs.meet, own=own, other=other) for own, other in (paths, paths[::-1])
+        ]
+        assert [outcome.error for outcome in executor.run(work)] == ["", ""]
 
 
 @pytest.mark.slow
@@ -234,21 +226,27 @@ def test_an_interrupted_client_cancels_and_the_next_one_resumes(dask, tmp_path):
         'tasks = ["gaussians-far"]\nmethods = ["simple:default", "simple:slow"]\nmembers = 2\n'
         "budgets = [600]\nplans = [{kind = 'heldout', contexts = 2, events = 4}]\n"
     )
-    text = Path(plugin).read_text().replace('"slow": {"delay": 1.0}', '"slow": {"delay": 20.0}')
-    Path(plugin).write_text(text)
+    log = tmp_path / "fits.log"  # not beside the copy that the worker has
+    slow = '"slow": {"delay": 3600.0, "scale": 2.0}'
+    text = Path(plugin).read_text().replace('"slow": {"delay": 1.0}', slow)
+    Path(plugin).write_text(
+        text.replace('Path(__file__).with_suffix(".log")', f"Path({str(log)!r})")
+    )
     address = dask(1).scheduler_address
     command = [BENCH, "run", "tiny.toml", "--plugin", plugin, "--out", "out", "--quiet"]
     command += ["--scheduler", address]
-    client = subprocess.Popen(command, cwd=tmp_path, stderr=subprocess.PIPE, text=True)
-    fits = tmp_path / "out" / "fits" / "gaussians-far"
-    until(lambda: len(list(fits.glob("simple-*/member-*.json"))) == 2, 300)
-    time.sleep(2)  # now a slow one is under way
-    client.send_signal(signal.SIGINT)
-    _, said = client.communicate(timeout=60)
+    with subprocess.Popen(command, cwd=tmp_path, stderr=subprocess.PIPE, text=True) as client:
+        try:
+            until(lambda: log.exists() and "gaussians-far 2.0" in log.read_text(), 300)
+            until(lambda: len(list((tmp_path / "out" / "fits").rglob("member-*.json"))) > 1)
+            client.send_signal(signal.SIGINT)
+            _, said = client.communicate(timeout=120)
+        finally:
+            client.kill()
     assert client.returncode == 130
     assert said.strip().splitlines()[-1].startswith("bench: interrupted; the same command resumes")
     assert "Traceback" not in said
-    until(lambda: not any(pool.busy for _, pool in worker_slot._idle) and worker_slot._idle, 20)
+    until(lambda: not any(pool.busy for _, pool in worker_slot._idle) and worker_slot._idle)
     done = subprocess.run(
         [*command, "--method", "simple:default"], cwd=tmp_path, capture_output=True, text=True
     )
@@ -315,7 +313,7 @@ def test_a_cluster_that_ends_is_told_in_one_line(dask, jobs, tmp_path):
         assert executor.take([travelling("hang", jobs.hang_there)]) == ["hang"]
         one.close()
         with pytest.raises(BenchError, match="the cluster has gone; the same command resumes"):
-            until(executor.collect, 60)
+            until(executor.collect)
 
 
 def test_a_plugin_that_changed_on_the_way_is_refused(tmp_path):

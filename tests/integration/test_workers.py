@@ -23,7 +23,7 @@ def test_results_and_reuse(jobs):
     assert list(outcomes) == ["sum", "pid 0", "pid 1", "pid 2"]
     assert outcomes["sum"].value == 3
     assert outcomes["sum"].error == outcomes["sum"].traceback == ""
-    assert 0 <= outcomes["sum"].seconds < 5
+    assert outcomes["sum"].seconds >= 0
     assert outcomes["sum"].peak_bytes > 2**20
     assert {outcomes[f"pid {i}"].value for i in range(3)} == {again["pid"].value}
     assert again["pid"].value != os.getpid()
@@ -108,14 +108,14 @@ def test_what_cannot_be_pickled_fails_alone(jobs):
 def test_progress(jobs):
     events = []
     with Workers(1, on_event=events.append) as workers:
-        run(workers, Job("count", jobs.count, {"steps": 300, "pause": 0.002}))
+        outcome = run(workers, Job("count", jobs.count, {"steps": 300, "pause": 0.002}))["count"]
     assert events[0].kind == "started"
     assert events[-1].kind == "finished"
     assert events[-1].fields == {"status": "done", "error": ""}
     progress = events[1:-1]
     assert {(event.key, event.kind) for event in progress} == {("count", "progress")}
     assert progress[0].fields == {"kind": "step", "step": 0, "steps": 300}
-    assert 3 <= len(progress) < 100  # of 300: most are dropped
+    assert 3 <= len(progress) <= 1 + outcome.seconds / 0.1  # most of the 300 are dropped
 
 
 def test_one_thread_per_worker_and_parent_unchanged(jobs, monkeypatch):

@@ -7,6 +7,7 @@ import subprocess
 import sys
 import textwrap
 import time
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 import psutil
@@ -27,8 +28,8 @@ def alive(pid):
         return False
 
 
-def until(condition, seconds):
-    """Whether the condition comes true in time."""
+def until(condition, seconds=120.0):
+    """Whether the condition comes true in time, however busy the machine."""
     end = time.monotonic() + seconds
     while not condition():
         if time.monotonic() > end:
@@ -39,20 +40,19 @@ def until(condition, seconds):
 
 def numbers(*paths):
     """The process ids in the files, once they all have one."""
-    assert until(lambda: all(path.exists() and path.read_text() for path in paths), 20)
+    assert until(lambda: all(path.exists() and path.read_text() for path in paths))
     return [int(path.read_text()) for path in paths]
 
 
 def test_hang_is_killed_at_the_time_limit(jobs):
     with Workers(1, time_limit=0.5) as workers:
-        start = time.monotonic()
-        outcomes = run(workers, Job("hang", jobs.hang, {}), Job("sum", jobs.add, {"a": 1, "b": 2}))
-    hang = outcomes["hang"]
+        hang = run(workers, Job("hang", jobs.hang, {}))["hang"]
+        workers.time_limit = None
+        after = run(workers, Job("sum", jobs.add, {"a": 1, "b": 2}))["sum"]
     assert (hang.status, hang.error_type) == ("failed", "LimitExceeded")
     assert hang.error == "ran past its time limit of 0.5 s"
-    assert 0.5 < hang.seconds < 5
-    assert time.monotonic() - start < 20
-    assert outcomes["sum"].value == 3
+    assert hang.seconds > 0.5
+    assert after.value == 3
 
 
 @pytest.mark.parametrize(
@@ -76,7 +76,7 @@ def test_memory_hog_is_killed_and_the_next_job_starts_lean(jobs):
         outcomes = run(
             workers,
             Job("hog", jobs.hog, {"mebibytes": 300}),
-            Job("modest", jobs.hog, {"mebibytes": 50, "seconds": 0.5}),
+            Job("modest", jobs.hog, {"mebibytes": 50, "seconds": 2.0}),
         )
     hog = outcomes["hog"]
     assert (hog.status, hog.error_type) == ("failed", "LimitExceeded")
@@ -112,7 +112,7 @@ def test_idle_worker_that_dies_costs_nobody_a_job(jobs):
     with Workers(1) as workers:
         victim = run(workers, Job("pid", jobs.pid, {}))["pid"].value
         os.kill(victim, signal.SIGKILL)
-        assert until(lambda: not alive(victim), 5)
+        assert until(lambda: not alive(victim))
         time.sleep(0.1)
         outcome = run(workers, Job("pid", jobs.pid, {}))["pid"]
     assert outcome.status == "done"
@@ -133,8 +133,6 @@ def test_leaving_early_kills_the_workers(jobs, tmp_path):
         pids = numbers(first, second)
         with pytest.raises(RuntimeError, match="busy"):
             next(workers.run([Job("more", jobs.pid, {})]))
-        start = time.monotonic()
-    assert time.monotonic() - start < 5
     assert not any(psutil.pid_exists(pid) for pid in pids)  # no zombies either
     assert not multiprocessing.active_children()
 
@@ -169,7 +167,8 @@ def test_workers_that_die_at_start_up_are_not_replaced_for_ever(jobs, monkeypatc
     assert not multiprocessing.active_children()
 
 
-def start_script(tmp_path, *paths):
+@contextmanager
+def started_script(tmp_path, *paths):
     """A Python process of its own, in its own process group, with two workers that hang."""
     script = tmp_path / "script.py"
     script.write_text(
@@ -188,37 +187,50 @@ def start_script(tmp_path, *paths):
             """
         )
     )
-    return subprocess.Popen(
-        [sys.executable, str(script), *map(str, paths)],
-        stderr=subprocess.PIPE,
-        text=True,
-        start_new_session=True,
-    )
+    command = [sys.executable, str(script), *map(str, paths)]
+    with subprocess.Popen(
+        command, stderr=subprocess.PIPE, text=True, start_new_session=True
+    ) as parent:
+        try:
+            yield parent
+        finally:  # leaving waits for it
+            with suppress(ProcessLookupError):
+                os.killpg(parent.pid, signal.SIGKILL)
 
 
 def test_children_go_when_the_parent_is_killed(tmp_path):
     paths = tmp_path / "first", tmp_path / "second"
-    with start_script(tmp_path, *paths) as parent:
+    with started_script(tmp_path, *paths) as parent:
         pids = numbers(*paths)
         assert all(map(alive, pids))
         parent.kill()
         parent.wait()
-        assert until(lambda: not any(map(alive, pids)), 3)
+        assert until(lambda: not any(map(alive, pids)))
 
 
 @pytest.mark.parametrize("early", [False, True], ids=["in a job", "at start-up"])
 def test_ctrl_c_is_for_the_parent_alone(tmp_path, early):
     paths = tmp_path / "first", tmp_path / "second"
-    with start_script(tmp_path, *paths) as parent:
+    with started_script(tmp_path, *paths) as parent:
         if early:
             family = psutil.Process(parent.pid)
-            assert until(lambda: len(family.children()) > 1, 20)  # with the resource tracker
+            assert until(lambda: len(family.children()) > 1)  # with the resource tracker
         else:
             numbers(*paths)
         children = psutil.Process(parent.pid).children()
         os.killpg(parent.pid, signal.SIGINT)
-        errors = parent.communicate(timeout=5)[1]
+        errors = parent.communicate(timeout=120)[1]
+        assert until(lambda: not any(alive(child.pid) for child in children))
     assert parent.returncode == -signal.SIGINT
     assert errors.count("Traceback") == 1
     assert errors.rstrip().endswith("KeyboardInterrupt")
-    assert until(lambda: not any(alive(child.pid) for child in children), 3)
+
+
+@pytest.mark.slow
+def test_ctrl_c_reaches_tests_of_a_background_job(tmp_path):
+    """A shell's background jobs ignore Ctrl-C, and so would all that their tests start."""
+    ignoring = ("sh", "-c", "trap '' INT; exec \"$@\"", "sh")
+    test = f"{__file__}::{test_ctrl_c_is_for_the_parent_alone.__name__}"
+    command = [*ignoring, sys.executable, "-m", "pytest", "-q", "--timeout=300", test]
+    ran = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True)
+    assert ran.returncode == 0, ran.stdout

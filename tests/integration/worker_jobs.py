@@ -22,7 +22,7 @@ def pid(report):
     return os.getpid()
 
 
-def wait_for(report, path, seconds=20.0):
+def wait_for(report, path, seconds=120.0):
     """Until another job has made the file."""
     end = time.monotonic() + seconds
     while not Path(path).exists():
@@ -126,6 +126,20 @@ def note(report, place, path, seconds=0.0):
     report(stage="noted", done=1, total=2)
     time.sleep(seconds)
     return Path(path).name
+
+
+def hang_once(report, place, path):
+    """Says the same, and returns only where that has been said before."""
+    if Path(path).exists():
+        return note(report, place, path)
+    note(report, place, path)
+    hang(report)
+
+
+def meet(report, place, own, other):
+    """Makes a file, and waits for that of another job, which so runs at the same time."""
+    Path(own).touch()
+    wait_for(report, other)
 
 
 def hang_there(report, place, path=None):

@@ -42,7 +42,7 @@ class Hangs(Base):
 
     def fit(self, task, bank, features, members, run):
         if os.fork() == 0:  # a child that survives its parent, with all its open files
-            time.sleep(60)
+            time.sleep(600)
             os._exit(0)
         while True:
             time.sleep(60)
@@ -52,10 +52,9 @@ class Hogs(Base):
     name = "hogs"
 
     def fit(self, task, bank, features, members, run):
-        blocks = []
+        self.block = b"x" * (3 * 2**29)  # 1.5 GiB
         while True:
-            blocks.append(b"x" * 2**26)
-            time.sleep(0.01)
+            time.sleep(60)
 
 
 class Raises(Base):

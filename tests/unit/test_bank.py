@@ -335,7 +335,9 @@ def test_two_processes_at_once(tmp_path):
 
             type(task.components("train")["signal"]).simulate = counted
             Path(sys.argv[1]).touch()
+            end = time.monotonic() + 240
             while not (Path("a").exists() and Path("b").exists()):
+                assert time.monotonic() < end
                 time.sleep(0.01)
             bank = SimulationBank(task, Store(Path("results")), 10**6, [0, 1])
             drawn = bank.draw("signal", 2000, score=True)
@@ -350,7 +352,7 @@ def test_two_processes_at_once(tmp_path):
         )
         for name in ("a", "b")
     ]
-    printed = {process.communicate(timeout=60)[0].strip() for process in processes}
+    printed = {process.communicate(timeout=300)[0].strip() for process in processes}
     assert len(printed) == 1
     assert len(printed.pop()) == len(hashlib.sha256().hexdigest())
     assert len((tmp_path / "calls").read_text()) == 20  # every chunk was simulated once
