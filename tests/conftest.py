@@ -25,7 +25,8 @@ sys.path += [
 # Small networks gain nothing from threads, and lose much beside other work.
 torch.set_num_threads(1)
 
-LONG = {Path(__file__).parent / folder for folder in ("benchmarks", "fire")}
+LONG = {Path(__file__).parent / folder for folder in ("benchmarks", "fire", "statistics")}
+ASKED_FOR = {"fire", "statistics"}  # their tests take minutes: `tox -e fire`, `tox -e statistics`
 
 
 @pytest.fixture(autouse=True)
@@ -221,6 +222,6 @@ def pytest_collection_modifyitems(items):
 
 
 def pytest_ignore_collect(collection_path, config):
-    """Tests under fire take minutes: they run where they are asked for, as by `tox -e fire`."""
-    asked = any("fire" in Path(argument).parts for argument in config.args)
-    return True if collection_path.name == "fire" and not asked else None
+    """Leave out folders that were not asked for by name."""
+    asked = {part for argument in config.args for part in Path(argument).parts}
+    return True if collection_path.name in ASKED_FOR - asked else None

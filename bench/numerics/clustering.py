@@ -51,9 +51,8 @@ class Estimate:
     def interval(self, level: float = 0.95) -> tuple[float, float]:
         """Create the central confidence interval of Student's t; (nan, nan) without an error.
 
-        Simulated 95 % intervals cover 93–97 % from 5 members on, 91–95 % with 3 and 87–96 % with 2:
-        so few numbers cannot tell a spread. They cover up to 99 % where neither members nor sets
-        matter, only their interaction.
+        Simulated coverages are in docs/protocol.md, under "Errors": too few members cannot tell a
+        spread, and intervals are too wide where members and sets matter by their interaction alone.
 
         Raises:
             ValueError: if ``level`` is not between 0 and 1.
