@@ -200,8 +200,11 @@ def calibrate_fits(*, report: Report, place: Place, cell: Cell, members: Sequenc
 
 def _simulated(store: Store, key: str, simulations: SimulationStore | None) -> dict[str, int]:
     """Simulator calls that an entry's jobs have made, by purpose: earlier ones and this one."""
-    earlier = (store.record(key) or {}).get("simulated", {})
-    return dict(Counter(earlier) + (Counter() if simulations is None else simulations.made))
+    earlier = (store.record(key) or {}).get("simulated")
+    total: Counter[str] = Counter() if simulations is None else Counter(simulations.made)
+    if isinstance(earlier, dict):  # folders may come from others
+        total.update({k: n for k, n in earlier.items() if isinstance(n, int)})
+    return dict(total)
 
 
 def _finite(value: Any) -> Any:
