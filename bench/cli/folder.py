@@ -1,14 +1,13 @@
 """Results folders as commands see them: opened, checked, summed up in leaderboards."""
 
 import os
-from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from bench.errors import UsageError
 
 if TYPE_CHECKING:  # they import torch, which takes its time
-    from bench.leaderboard import Leaderboard
+    from bench.leaderboard import Results
     from bench.stages.registry import Registry
     from bench.stages.store import Store
 
@@ -33,6 +32,13 @@ def open_results(folder: str | None) -> "Store":
     return Store.open(folder)
 
 
+def damaged_entries(results: "Results") -> list[str]:
+    """Lists the damaged entries among those that have been read, one line each."""
+    store = results.store
+    found = [(store.where(key), damage) for key, damage in sorted(results.damaged.items())]
+    return [f"{root / damage}; `bench run` makes it anew" for root, damage in found if root]
+
+
 def damaged(store: "Store") -> list[str]:
     """Says which of the records that the rest hangs on are damaged, one line each."""
     from bench.stages import records
@@ -45,17 +51,16 @@ def damaged(store: "Store") -> list[str]:
     ]
 
 
-def boards(store: "Store", registry: "Registry", tasks: Sequence[str]) -> "list[Leaderboard]":
-    """Builds the leaderboards of the tasks that match a pattern."""
-    from bench.leaderboard import Results, build
+def write_leaderboards(store: "Store", registry: "Registry") -> "Results":
+    """Keeps the leaderboards beside the results, for whoever has no bench at hand.
 
-    return build(Results(store), registry.metrics(), tasks)
+    Returns:
+        What was read for them.
+    """
+    from bench.leaderboard import FORMATS, Results, build
 
-
-def write_leaderboards(store: "Store", registry: "Registry") -> None:
-    """Keeps the leaderboards beside the results, for whoever has no bench at hand."""
-    from bench.leaderboard import FORMATS
-
-    everything = boards(store, registry, ("*",))
+    results = Results(store)
+    everything = build(results, registry.metrics())
     for form in ("md", "csv", "json"):
         store.write_bytes(f"leaderboard.{form}", FORMATS[form](everything).encode())
+    return results

@@ -16,7 +16,7 @@ import click
 import bench
 from bench.cli.check import check
 from bench.cli.data import data
-from bench.cli.folder import boards, damaged, open_results, write_leaderboards
+from bench.cli.folder import damaged, damaged_entries, open_results, write_leaderboards
 from bench.cli.new import new
 from bench.cli.options import PLUGIN, TASK, overrides, selection
 from bench.cli.plan import LONG, lines, lines_of_calls, plan
@@ -102,12 +102,15 @@ def run(
         report = benchmark.execute(count, progress.on_event, progress.on_outcome)
     benchmark.record(_command(), report.absent)
     _echo_broken(report.absent)
-    write_leaderboards(store, registry)
+    results = write_leaderboards(store, registry)
+    _echo_damaged(damaged_entries(results))
     if not quiet:
+        from bench.leaderboard import build
         from bench.leaderboard.render import table
 
+        ours = build(results, registry.metrics(), settings.tasks)
         click.echo()
-        click.echo(table(boards(store, registry, settings.tasks), brief=True), nl=False)
+        click.echo(table(ours, brief=True), nl=False)
         click.echo(f"Everything else: bench leaderboard {store.root}\n")
     _echo_report(report, store)
     if not report.ok or any(a.broken for a in benchmark.absent):
@@ -122,9 +125,10 @@ def status(folder: str | None) -> None:
     from bench.leaderboard.status import status_lines
 
     store = open_results(folder)
-    for line in status_lines(Results(store)):
+    results = Results(store)
+    for line in status_lines(results):
         click.echo(line)
-    if _echo_damaged(store):
+    if _echo_damaged(damaged(store) + damaged_entries(results)):
         raise SystemExit(1)
 
 
@@ -139,14 +143,14 @@ def score(folder: str | None, workers: int | None, plugins: tuple[str, ...]) -> 
     from bench.stages.execute import execute
     from bench.stages.preset import Preset
     from bench.stages.registry import Registry
-    from bench.stages.rescore import plan_scores
+    from bench.stages.rescore import damaged_predictions, plan_scores
 
     store = open_results(folder)
     registry = Registry(plugins)
     planned = plan_scores(store, registry)
     registry.metrics()
     _warn(registry.failures)
-    incomplete = _echo_damaged(store)
+    incomplete = _echo_damaged(damaged(store) + damaged_predictions(store, planned))
     recorded = records.read(store, "run") or {"preset": {}}
     preset = Preset().model_dump() | recorded["preset"]
     with Progress(planned, quiet=False) as progress:
@@ -159,7 +163,7 @@ def score(folder: str | None, workers: int | None, plugins: tuple[str, ...]) -> 
             progress.on_outcome,
         )
     _echo_broken(report.absent)
-    write_leaderboards(store, registry)
+    incomplete |= _echo_damaged(damaged_entries(write_leaderboards(store, registry)))
     _echo_report(report, store)
     if not report.ok or incomplete or registry.failures:
         raise SystemExit(1)
@@ -176,17 +180,18 @@ def leaderboard(
     folder: str | None, tasks: tuple[str, ...], form: str, plugins: tuple[str, ...]
 ) -> None:
     """Print the leaderboards of a results folder."""
-    from bench.leaderboard import FORMATS, Results
+    from bench.leaderboard import FORMATS, Results, build
     from bench.stages.registry import Registry, select, unknown
 
     if form not in FORMATS:
         raise UsageError(unknown("format", form, list(FORMATS)))
     store, registry = open_results(folder), Registry(plugins)
+    results = Results(store)
     if tasks:
-        select(tasks, sorted({f.task for f in Results(store).fits}), "task")
-    found = boards(store, registry, tasks or ("*",))
+        select(tasks, sorted({f.task for f in results.fits}), "task")
+    found = build(results, registry.metrics(), tasks or ("*",))
     _warn(registry.failures)
-    incomplete = _echo_damaged(store)
+    incomplete = _echo_damaged(damaged(store) + damaged_entries(results))
     if not found:
         raise BenchError(f"{store.root} has no scores to compare; `bench status` says what it has")
     click.echo(FORMATS[form](found), nl=False)
@@ -239,9 +244,8 @@ def _warn(failures: dict[str, str]) -> None:
         click.echo(f"not loaded: {what}: {reason}", err=True)
 
 
-def _echo_damaged(store: "Store") -> bool:
+def _echo_damaged(lines: Sequence[str]) -> bool:
     """Says what is damaged; returns whether anything is."""
-    lines = damaged(store)
     for line in lines:
         click.echo(f"damaged: {printable(line)}", err=True)
     return bool(lines)

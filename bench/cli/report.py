@@ -44,7 +44,7 @@ def report(
     An earlier report in the folder is replaced as a whole. Its other files stay: a link or a file
     that no report wrote is refused where the report would need its place.
     """
-    from bench.cli.folder import damaged, open_results
+    from bench.cli.folder import damaged, damaged_entries, open_results
     from bench.cli.progress import stages
     from bench.errors import BenchError
     from bench.report.figures import figures
@@ -63,6 +63,7 @@ def report(
                 reason = ", and no table of a study that a figure shows"
             raise BenchError(f"{', '.join(given)}: no scores to compare{reason}")
         names = write(loaded, folder, _command(given, folder, tasks, methods, plugins), show)
+    incomplete += damaged_entries(loaded.results)
     for line in incomplete:
         click.echo(f"damaged: {line}", err=True)
     for what, why in loaded.registry.failures.items():

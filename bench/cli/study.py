@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 import click
 
 from bench.cli.types import COUNT, FOLDER, MOST, SEED, WORKERS
-from bench.errors import BenchError
+from bench.errors import BenchError, printable
 
 if TYPE_CHECKING:  # they import torch, which takes its time
     from bench.stages.executor import Outcome
@@ -225,7 +225,7 @@ def equivalence(results: str, out: str) -> None:
     RESULTS is a folder of `bench run score`, or of another run with a method at several budgets
     without scores, and with them.
     """
-    from bench.cli.folder import open_results
+    from bench.cli.folder import damaged, damaged_entries, open_results
     from bench.leaderboard.results import Results
     from bench.stages.store import Store
     from bench.studies import equivalence as subject
@@ -239,3 +239,8 @@ def equivalence(results: str, out: str) -> None:
     store.write_bytes(f"{subject.NAME}-curves.csv", subject.csv(points).encode())
     store.write_bytes(f"{subject.NAME}.md", text.encode())
     click.echo(text, nl=False)
+    incomplete = damaged(read.store) + damaged_entries(read)
+    for line in incomplete:
+        click.echo(f"damaged: {printable(line)}", err=True)
+    if incomplete:
+        raise SystemExit(1)

@@ -1,6 +1,6 @@
 """What a task, a method and a metric promise: the lowest layer; it imports only bench.errors."""
 
-from bench.contracts.bank import Bank, Draw, Simulations, equal_draws
+from bench.contracts.bank import Bank, Draw, Simulations, TrainingData, equal_draws
 from bench.contracts.component import Component, FiniteComponent, HasLogProb, HasScore
 from bench.contracts.cost import Speed, Work
 from bench.contracts.data import Data
@@ -65,6 +65,7 @@ __all__ = [
     "Surrogate",
     "Task",
     "TrainingCurve",
+    "TrainingData",
     "Transform",
     "Work",
     "equal_draws",

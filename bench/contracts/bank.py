@@ -7,6 +7,9 @@ from torch import Tensor
 
 from bench.contracts.task import ReferenceKind, Split, Task
 
+TrainingData = Literal["fresh", "shared", "bootstrap"]
+"""Whether each member has simulations of its own, all have the same, or bootstraps of the same."""
+
 
 @dataclass(frozen=True)
 class Simulations:

@@ -245,7 +245,7 @@ def _rank(
     used = units.headline
     found = units[used]
     keys = [f"interval_score/{p}" for p in parameters]
-    if int(used.sum()) < 2 or not all(k in reference.values for k in keys):
+    if int(used.sum()) < 2 or not keys or not all(k in reference.values for k in keys):
         return name
 
     def table(values: Array) -> Array:
@@ -257,6 +257,8 @@ def _rank(
         for row, (fit, s) in zip(rows, scored, strict=False)
         if not fit.oracle and all(k in s.values for k in keys)
     ]
+    # Nothing is relative to intervals of no length.
+    ranked = [(row, s) for row, s in ranked if s.mean((0, 1)).all() and base.mean(0).all()]
     if not ranked:
         return name
     if not found.enough:  # what would be an error of the difference is not known

@@ -11,12 +11,12 @@ from numpy.typing import NDArray
 
 from bench.errors import UsageError
 from bench.stages import records
+from bench.stages.arrays import SETS
 from bench.stages.cells import label
-from bench.stages.check import is_column
-from bench.stages.store import Store
+from bench.stages.entries import inspect
+from bench.stages.store import Entry, Store
 
 _IDENTIFIES = ("task", "method", "configuration", "oracle", "identity")
-_SETS = {"point", "set", "block"}
 
 
 @dataclass
@@ -84,14 +84,18 @@ class Results:
 
     Args:
         store: the folder.
+
+    Attributes:
+        damaged: files of entries that were read and are damaged, and why, by the entry's key.
     """
 
     def __init__(self, store: Store) -> None:
         self.store = store
+        self.damaged: dict[str, str] = {}
         self.run: dict[str, Any] = records.read(store, "run") or {}
         self.fits: list[Fit] = []
         self.plans: dict[str, dict[str, Any]] = {}
-        self._datasets: dict[tuple[str, str], dict[str, NDArray[Any]]] = {}
+        self._datasets: dict[tuple[str, str], NDArray[np.int64]] = {}
         for key in store.keys("plans"):
             record = records.read(store, key)
             if record is not None:
@@ -120,24 +124,27 @@ class Results:
                 fit.failed[number] = str(member.get("error", member.get("status")))
         self.fits.append(fit)
 
+    def entry(self, key: str) -> Entry | None:
+        """Reads a finished entry; None if there is none, or it is damaged, which is noted."""
+        entry, damage = inspect(self.store, key, plans=self.plans)
+        if damage:
+            self.damaged[key] = damage
+        return entry if entry and entry.record.get("status", "done") == "done" else None
+
     def scores(self, fit: Fit, plan: str) -> Scores | None:
         """Scores of a fit's members on a plan; None if no member has any."""
         members, rows = [], []
         undefined: dict[str, str] = {}
         for number in sorted(fit.members):
             key = f"scores/{fit.folder}/{plan}/member-{number:03d}"
-            entry = self.store.read(key)
-            record = records.shown(key, entry.record) if entry is not None else None
-            if entry is None or record is None or record["status"] != "done":
-                continue
-            arrays = {k: v for k, v in entry.arrays.items() if k in _SETS or is_column(k)}
-            if self._same_datasets(fit.task, plan, arrays):
+            entry = self.entry(key)
+            if entry is not None and self._same_datasets(fit.task, plan, key, entry):
                 members.append(number)
-                rows.append(arrays)
-                undefined |= record.get("undefined", {})
+                rows.append(entry.arrays)
+                undefined |= entry.record.get("undefined", {})
         if not rows:
             return None
-        common = set.intersection(*(set(r) for r in rows)) - _SETS
+        common = set.intersection(*(set(r) for r in rows)) - set(SETS)
         values = {name: np.stack([r[name] for r in rows]) for name in sorted(common)}
         block = rows[0].get("block", rows[0]["set"])  # older scores have sets of their own alone
         return Scores(tuple(members), rows[0]["point"], block, values, undefined)
@@ -157,19 +164,13 @@ class Results:
                 total.update(record.get("simulated", {}))
         return dict(total)
 
-    def _same_datasets(self, task: str, plan: str, arrays: dict[str, NDArray[Any]]) -> bool:
-        """Whether scores are numbers of the very datasets that others on this plan are of."""
-        if not {"point", "set"} <= set(arrays):
-            return False
-        sets = {name: arrays[name] for name in _SETS if name in arrays}
-        shape = sets["set"].shape
-        if len(shape) != 1 or any(
-            array.shape != shape or array.dtype != (np.int64 if name in sets else np.float64)
-            for name, array in arrays.items()
-        ):
-            return False
-        known = self._datasets.setdefault((task, plan), sets)
-        return all(np.array_equal(known[name], sets[name]) for name in ("point", "set"))
+    def _same_datasets(self, task: str, plan: str, key: str, entry: Entry) -> bool:
+        """Whether scores are of as many evaluation points as others on this plan."""
+        point = entry.arrays["point"]
+        same = np.array_equal(self._datasets.setdefault((task, plan), point), point)
+        if not same:
+            self.damaged[key] = f"{key}.safetensors: 'point' numbers other sets than other scores"
+        return same
 
     def failures(self, fit: Fit) -> dict[str, str]:
         """One-line reasons of every member's failed fit or prediction, by what failed."""

@@ -37,5 +37,4 @@ def status_lines(results: Results) -> Iterator[str]:
 
 
 def _done(results: Results, fit: str, plan: str) -> int:
-    keys = results.store.keys(f"scores/{fit}/{plan}")
-    return sum((results.store.record(k) or {}).get("status") == "done" for k in keys)
+    return sum(results.entry(key) is not None for key in results.store.keys(f"scores/{fit}/{plan}"))

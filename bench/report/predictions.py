@@ -66,11 +66,10 @@ class Evaluated:
 
     def members(self, board: Leaderboard, fit: Fit) -> Iterator[tuple[int, LikelihoodPrediction]]:
         """The predictions of a fit's members that are saved, by number."""
-        store = self.results.store
         for number in sorted(fit.members):
             key = f"predictions/{fit.folder}/{board.plan_folder}/member-{number:03d}"
-            entry = store.read(key)
-            if entry is None or entry.record.get("status", "done") != "done":
+            entry = self.results.entry(key)
+            if entry is None:
                 continue
             task = self.task(fit)
             if task is None:

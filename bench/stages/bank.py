@@ -14,10 +14,12 @@ from bench.contracts import (
     Simulations,
     Split,
     Task,
+    TrainingData,
 )
 from bench.errors import BudgetExceeded, NotApplicable
 from bench.numerics.seeds import digest, generator
-from bench.stages.datasets import observations_of, simulate
+from bench.stages.datasets import simulate
+from bench.stages.plans import observations_of
 from bench.stages.simulations import (
     Arrays,
     Chunk,
@@ -28,7 +30,6 @@ from bench.stages.simulations import (
 )
 from bench.stages.store import Store
 
-TrainingData = Literal["fresh", "shared", "bootstrap"]
 Make = Callable[[torch.Generator, int, Callable[[str], torch.Generator]], Arrays]
 """Makes so many simulations, contexts from one generator, observations of a component from another.
 """

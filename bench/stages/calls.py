@@ -9,8 +9,9 @@ from pydantic import TypeAdapter
 from bench.contracts import Draw, HeldOutPlan, Method, Plan, ReferenceKind, Split, Task
 from bench.stages import calibrated
 from bench.stages.bank import SimulationBank, TrainingData, feature_bank
-from bench.stages.datasets import observations_of, set_chunks
+from bench.stages.datasets import set_chunks
 from bench.stages.execute import Planned
+from bench.stages.plans import observations_of
 from bench.stages.predict import held_out_bank, held_out_chunk
 from bench.stages.registry import Registry
 from bench.stages.simulations import Chunk, Purpose, SimulationStore

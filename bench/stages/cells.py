@@ -12,7 +12,7 @@ from bench.numerics.calibration import CalibrationKind
 from bench.numerics.seeds import digest
 from bench.stages.calibrated import VERSION
 from bench.stages.check import blamed_on
-from bench.stages.datasets import number_of_blocks
+from bench.stages.plans import number_of_blocks
 from bench.stages.predict import EVALUATION
 from bench.stages.preset import Preset, explain
 from bench.stages.registry import Registry, unknown

@@ -5,6 +5,7 @@ import re
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import asdict
+from functools import lru_cache
 from math import isfinite
 from typing import Any, get_args
 
@@ -37,6 +38,7 @@ def is_key(key: object) -> bool:
     )
 
 
+@lru_cache(maxsize=10_000)
 def is_column(name: str) -> bool:
     """Check that a column of scores is the name of a metric, a slash and a key."""
     metric, slash, key = name.partition("/")

@@ -16,8 +16,8 @@ from pydantic import TypeAdapter
 
 from bench.contracts import BootstrapPlan, HeldOutPlan, Plan, Task, Work
 from bench.stages.cells import Cell
-from bench.stages.datasets import number_of_sets
 from bench.stages.execute import Planned
+from bench.stages.plans import number_of_sets
 from bench.stages.registry import Registry
 from bench.stages.store import Store
 

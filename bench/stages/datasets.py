@@ -17,14 +17,12 @@ from bench.contracts import (
     Component,
     Datasets,
     FiniteComponent,
-    HeldOutPlan,
     IndependentPlan,
-    Plan,
-    Split,
     Task,
 )
-from bench.errors import NonFiniteError, NotApplicable, PluginError
+from bench.errors import NonFiniteError, PluginError
 from bench.numerics.seeds import generator
+from bench.stages.plans import layout, number_of_blocks, observations_of
 from bench.stages.simulations import Arrays, Chunk, SimulationStore, simulations_key
 
 
@@ -49,66 +47,6 @@ class EventsOfSet:
     counts: Tensor
 
 
-def observations_of(task: Task, split: Split) -> int | None:
-    """How many observations of every component a split holds; None where it is simulated."""
-    sizes = [c.size for c in task.components(split).values() if c.size is not None]
-    return min(sizes, default=None)
-
-
-def fit_to(task: Task, plan: Plan) -> Plan:
-    """Shrinks a plan to what a task's observations suffice for.
-
-    A bootstrap plan loses sets first, then takes smaller ones; an independent plan loses datasets
-    at the evaluation points; a held-out plan takes fewer events at each context.
-
-    Raises:
-        NotApplicable: if there is not one dataset.
-    """
-    held_out = isinstance(plan, HeldOutPlan)
-    size = observations_of(task, "heldout" if held_out else "test")
-    if size is None:
-        return plan
-    if isinstance(plan, HeldOutPlan):
-        if size < 2 * plan.contexts:
-            raise NotApplicable(
-                f"{task.name} has {size} held-out observations of a component, and the plan takes "
-                f"2 at each of {plan.contexts} contexts"
-            )
-        return plan.model_copy(update={"events": min(plan.events, size // plan.contexts)})
-    available = size // (plan.observations or task.observations)
-    if available == 0:
-        raise NotApplicable(
-            f"{task.name} has {size} test observations of a component, and a dataset takes up to "
-            f"{plan.observations or task.observations}"
-        )
-    if isinstance(plan, IndependentPlan):
-        return plan.model_copy(update={"per_point": min(plan.per_point, available)})
-    multiple = min(plan.multiple, available)
-    sets = min(plan.sets, available // multiple)
-    return plan.model_copy(update={"multiple": multiple, "sets": sets})
-
-
-def number_of_blocks(task: Task, plan: Plan) -> int | None:
-    """Into how many disjoint blocks a plan divides a task's observations; None for simulators."""
-    size = observations_of(task, "test")
-    if size is None:
-        return None
-    if isinstance(plan, HeldOutPlan):
-        return plan.contexts
-    if isinstance(plan, BootstrapPlan):
-        return plan.sets
-    available = size // (plan.observations or task.observations)
-    return max(min(plan.uniform, available), plan.per_point)
-
-
-def number_of_sets(task: Task, plan: IndependentPlan | BootstrapPlan) -> int:
-    """How many sets of events a plan has on a task."""
-    points = len(task.points)
-    if isinstance(plan, IndependentPlan):
-        return plan.uniform + plan.per_point * points
-    return plan.sets * points
-
-
 def sets(
     task: Task,
     plan: IndependentPlan | BootstrapPlan,
@@ -128,8 +66,7 @@ def sets(
     """
     observations = plan.observations or task.observations
     of = number_of_blocks(task, plan)
-    for number, (point, i, chunk) in enumerate(set_chunks(task, plan, seed)):
-        block = number if of is None else i % of
+    for number, (point, i, block, chunk) in enumerate(set_chunks(task, plan, seed)):
         components = {
             name: c if c.size is None else _finite(name, c).block(block, of or 1)
             for name, c in task.components("test").items()
@@ -169,22 +106,22 @@ def sets(
 
 def set_chunks(
     task: Task, plan: IndependentPlan | BootstrapPlan, seed: int
-) -> Iterator[tuple[int, int, Chunk]]:
-    """Yield the point, the number at that point and the simulations of each set of events."""
+) -> Iterator[tuple[int, int, int, Chunk]]:
+    """Yield the point, the number at that point, the block and the simulations of each set."""
     size = plan.observations or task.observations
     size *= plan.multiple if isinstance(plan, BootstrapPlan) else 1
-    where = [(-1, i) for i in range(plan.uniform)] if isinstance(plan, IndependentPlan) else []
-    each = plan.per_point if isinstance(plan, IndependentPlan) else plan.sets
-    where += [(point, i) for point in range(len(task.points)) for i in range(each)]
     recorded = observations_of(task, "test") is not None
     what = plan.model_dump(mode="json", exclude={"uniform", "per_point", "sets"})
     what |= {"observations": plan.observations or task.observations}
-    for point, i in where:
+    where = (
+        array.tolist() for array in layout(plan, len(task.points), number_of_blocks(task, plan))
+    )
+    for point, i, block in zip(*where, strict=True):
         key = None
         if task.expensive and not recorded:
             identity = [task.name, task.version, dict(task.settings), what, seed, point, i]
             key = simulations_key(task, identity)
-        yield point, i, Chunk(key, 0 if recorded else size, "evaluation")
+        yield point, i, block, Chunk(key, 0 if recorded else size, "evaluation")
 
 
 def _finite(name: str, component: Component) -> FiniteComponent:

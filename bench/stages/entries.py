@@ -1,14 +1,20 @@
 """Entries of the store that jobs make: finished, failed, or not there yet."""
 
+import re
+import reprlib
 import time
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
 from pydantic import TypeAdapter
 
-from bench.contracts import Plan
+from bench.contracts import Plan, Task
 from bench.errors import StoreError
+from bench.stages import arrays, records
 from bench.stages.store import Entry, Store
+
+_ENTRY = re.compile(r"^simulations/|/member-\d+$")  # other files are strays
 
 
 @dataclass(frozen=True)
@@ -22,9 +28,11 @@ class Place:
     """Entries made before this time are made again; 0 keeps all."""
 
 
-def is_done(store: Store, key: str, overwrite_before: float = 0.0) -> bool:
+def is_done(
+    store: Store, key: str, overwrite_before: float = 0.0, task: Task | None = None
+) -> bool:
     """Whether an entry is sound, finished, and not to be overwritten."""
-    return is_recorded(store, key, overwrite_before) and store.read(key) is not None
+    return is_recorded(store, key, overwrite_before) and read(store, key, task) is not None
 
 
 def is_recorded(store: Store, key: str, overwrite_before: float = 0.0) -> bool:
@@ -43,13 +51,65 @@ def failed(error: str, error_type: str, **fields: Any) -> dict[str, Any]:
     return {"status": "failed", "error": error, "error_type": error_type, **fields}
 
 
-def read_done(store: Store, key: str) -> Entry:
+def inspect(
+    store: Store,
+    key: str,
+    task: Task | None = None,
+    plans: Mapping[str, dict[str, Any]] | None = None,
+) -> tuple[Entry | None, str]:
+    """Reads an entry, and says what is damaged.
+
+    Args:
+        store: the folder.
+        key: of simulations, a member's fit, a prediction or scores.
+        task: the entry's task, where it is known: arrays must have its sizes.
+        plans: records of the folder's plans, where they have been read.
+
+    Returns:
+        The entry, its record fit to be shown; None if it is missing, damaged or a stray file.
+        Then the file that is damaged, as a path in the folder, and why, in one line; empty where
+        nothing is. Columns of scores without a readable name are left out, and are damage.
+    """
+    if not _ENTRY.search(key) or store.where(key) is None:
+        return None, ""
+    found = store.read(key)
+    if found is None:
+        part = "json: it" if store.record(key) is None else "safetensors: it"
+        return None, f"{key}.{part} is missing, truncated or altered"
+    record = records.shown(key, found.record)
+    if record is None:
+        return None, f"{key}.json: it is no record of what belongs there"
+    if record.get("status", "done") != "done":
+        return Entry(record, {}), ""
+    bad = arrays.unreadable(key, found.arrays)
+    entry = Entry(record, {n: a for n, a in found.arrays.items() if n not in bad})
+    plan = None
+    if key.startswith(("predictions/", "scores/")):
+        name = key.split("/")[-2]
+        plan = records.read(store, f"plans/{name}") if plans is None else plans.get(name)
+    said = arrays.problem(key, found.record, entry.arrays, plan, task)
+    if said:
+        return None, f"{key}.safetensors: {said}"
+    if bad:
+        return entry, f"{key}.safetensors: {reprlib.repr(bad[0])} is no name of a column"
+    return entry, ""
+
+
+def read(store: Store, key: str, task: Task | None = None) -> Entry | None:
+    """Reads an entry, as `inspect` does; None if it is missing or anything is damaged."""
+    entry, damage = inspect(store, key, task)
+    return None if damage else entry
+
+
+def read_done(store: Store, key: str, task: Task | None = None) -> Entry:
     """Reads what an earlier job made.
 
     Raises:
         StoreError: if it is missing or damaged, or its job failed.
     """
-    entry = store.read(key)
+    entry, damage = inspect(store, key, task)
+    if damage:
+        raise StoreError(f"{store.root / damage}; run again to make it anew")
     if entry is None:
         raise StoreError(f"{store.root / key} is missing or damaged; run again to make it anew")
     if entry.record.get("status") != "done":

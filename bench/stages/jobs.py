@@ -18,6 +18,7 @@ from bench.contracts import Method, Run, Surrogate, Task
 from bench.errors import NonFiniteError, PluginError
 from bench.numerics.calibration import Calibration
 from bench.numerics.seeds import digest, generator
+from bench.stages.arrays import described
 from bench.stages.bank import SimulationBank, features_of
 from bench.stages.calibrated import Calibrated, calibrate
 from bench.stages.cells import Cell
@@ -108,6 +109,7 @@ def fit(*, report: Report, place: Place, cell: Cell, members: Sequence[int]) -> 
                 if not is_recorded(store, key, place.overwrite_before):
                     store.write(key, failed(bad[i], "NonFiniteError", simulated=simulated))
                 continue
+            own = {name: array[i : i + 1] for name, array in state.items()}
             curves = surrogate.log.curves[i] if i < len(surrogate.log.curves) else {}
             record = done(
                 member=member,
@@ -119,8 +121,9 @@ def fit(*, report: Report, place: Place, cell: Cell, members: Sequence[int]) -> 
                 parameters=surrogate.log.parameters,
                 curves={name: _finite(asdict(curve)) for name, curve in curves.items()},
                 environment=_environment(device),
+                state=described(own),
             )
-            store.write(key, record, {name: array[i : i + 1] for name, array in state.items()})
+            store.write(key, record, own)
     return "done"
 
 
@@ -193,6 +196,7 @@ def calibrate_fits(*, report: Report, place: Place, cell: Cell, members: Sequenc
                 parameters=base["parameters"],
                 curves=base["curves"],
                 environment=base["environment"],
+                state=described(state),
             )
             store.write(key, record, state)
     return "done"
@@ -257,7 +261,7 @@ def predict_member(
     key = cell.prediction_key(folder, member)
     device = torch.device(place.device)
     with store.lock(key):
-        if is_done(store, key, place.overwrite_before):
+        if is_done(store, key, place.overwrite_before, task):
             return "reused"
         simulations = SimulationStore(store, report)
         surrogate = _restore(store, task, method, cell, member, device, simulations)

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from functools import cache
 from itertools import product
 
-from bench.contracts import Plan
+from bench.contracts import Plan, Task
 from bench.stages.cells import Cell
 from bench.stages.entries import is_done, is_recorded
 from bench.stages.registry import Registry
@@ -50,6 +50,7 @@ class Wanted:
 def lacking(
     store: Store,
     registry: Registry,
+    task: Task,
     wanted: Sequence[Wanted],
     truth: Cell | None,
     overwrite_before: float,
@@ -59,7 +60,8 @@ def lacking(
     Args:
         store: the results folder.
         registry: the metrics, which scores depend on.
-        wanted: what a run wants of the task, cells after those whose fits they read.
+        task: the task.
+        wanted: what a run wants of it, cells after those whose fits they read.
         truth: the exact likelihood's cell, if there is one.
         overwrite_before: entries made before this time are made again; 0 keeps all.
     """
@@ -67,7 +69,7 @@ def lacking(
 
     @cache
     def there(key: str) -> bool:
-        return is_done(store, key, overwrite_before)
+        return is_done(store, key, overwrite_before, task)
 
     def need(*keys: str) -> None:
         found.update(key for key in keys if not there(key))

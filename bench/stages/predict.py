@@ -32,14 +32,8 @@ from bench.numerics.intervals import summarise
 from bench.numerics.seeds import generator
 from bench.numerics.surface import EventSet, LogRatio, zoom
 from bench.stages.bank import SimulationBank
-from bench.stages.datasets import (
-    EventsOfSet,
-    describe,
-    number_of_sets,
-    observations_of,
-    sets,
-    simulate,
-)
+from bench.stages.datasets import EventsOfSet, describe, sets, simulate
+from bench.stages.plans import number_of_sets, observations_of
 from bench.stages.simulations import Arrays, Chunk, SimulationStore, simulations_key
 from bench.stages.store import Store
 

@@ -9,9 +9,8 @@ from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
-from bench.contracts import BootstrapPlan, HeldOutPlan, IndependentPlan, Plan
+from bench.contracts import BootstrapPlan, HeldOutPlan, IndependentPlan, Plan, TrainingData
 from bench.errors import UsageError
-from bench.stages.bank import TrainingData
 from bench.stages.registry import Registry, unknown
 
 

@@ -104,6 +104,7 @@ class _Member(_Record):
     parameters: _Count
     curves: dict[str, _Curve]
     environment: _Environment
+    state: dict[str, str] | None = None
 
 
 class _Prediction(_Record):
@@ -113,6 +114,11 @@ class _Prediction(_Record):
 class _Scores(_Record):
     undefined: dict[str, str] = {}
     simulated: dict[str, _Count] = {}
+    columns: list[str] = []
+
+
+class _Simulations(_Record):
+    pass
 
 
 class _Unfinished(_Record):
@@ -128,6 +134,7 @@ _MODELS: dict[str, type[_Record]] = {
     r"fits/[\w./+-]+": _Member,
     r"scores/[\w./+-]+": _Scores,
     r"predictions/[\w./+-]+": _Prediction,
+    r"simulations/[\w./+-]+": _Simulations,
 }
 
 
@@ -159,7 +166,7 @@ def shown(key: str, record: dict[str, Any]) -> dict[str, Any] | None:
 def _on_one_line(value: Any) -> Any:
     """A record's value with every text on one line, and harmless to a terminal."""
     if isinstance(value, dict):
-        return {printable(key): _on_one_line(inner) for key, inner in value.items()}
+        return {_on_one_line(key): _on_one_line(inner) for key, inner in value.items()}
     if isinstance(value, list):
         return [_on_one_line(inner) for inner in value]
-    return printable(value) if isinstance(value, str) else value
+    return printable(value) if isinstance(value, str) and not value.isprintable() else value

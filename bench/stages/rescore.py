@@ -1,16 +1,28 @@
 """Plans the scores of every saved prediction of a results folder."""
 
 import re
+from collections.abc import Sequence
 from dataclasses import fields
 
 from bench.stages import records
 from bench.stages.cells import Cell, truth_among
-from bench.stages.entries import Place, is_done, plan_of
+from bench.stages.entries import Place, inspect, is_done, plan_of
 from bench.stages.execute import Planned
 from bench.stages.executor import Job
 from bench.stages.registry import Registry
 from bench.stages.score import score_member
 from bench.stages.store import Store
+
+
+def damaged_predictions(store: Store, planned: Sequence[Planned]) -> list[str]:
+    """List the predictions that no planned job scores because they are damaged, one line each."""
+    scored = {key for p in planned for key in p.keys}
+    lines = []
+    for key in store.keys("predictions"):
+        if key.replace("predictions", "scores", 1) not in scored:
+            _, damage = inspect(store, key)
+            lines += [f"{store.root / damage}; `bench run` makes it anew"] if damage else []
+    return lines
 
 
 def plan_scores(store: Store, registry: Registry) -> list[Planned]:

@@ -15,11 +15,11 @@ from bench.stages import jobs
 from bench.stages.calls import Calls, count_calls
 from bench.stages.cells import Absent, Cell, plan_folder, truth_among
 from bench.stages.cost import Estimate, estimate
-from bench.stages.datasets import fit_to, number_of_blocks
 from bench.stages.entries import Place
 from bench.stages.execute import Planned, Report, execute
 from bench.stages.executor import Event, Job, Outcome, Travel
 from bench.stages.lacking import Wanted, lacking
+from bench.stages.plans import fit_to, number_of_blocks
 from bench.stages.preset import Preset
 from bench.stages.registry import Registry
 from bench.stages.score import score_member
@@ -198,7 +198,7 @@ class BenchmarkRun:
             wanted = [Wanted(cell, self._members(cell), plans) for cell in cells]
             wanted += [Wanted(c, self._members(c), ()) for c in self.bases if c.task == task.name]
             wanted.sort(key=lambda w: (not w.cell.oracle, w.cell.size, bool(w.cell.calibration)))
-            missing = lacking(self.store, self.registry, wanted, truth, since)
+            missing = lacking(self.store, self.registry, task, wanted, truth, since)
             makers: dict[str, str] = {}
             for part in wanted:
                 for block in self._blocks(part):

@@ -13,9 +13,10 @@ from numpy.typing import NDArray
 from bench.contracts import HeldOutPrediction, LikelihoodPrediction, Metric
 from bench.errors import PluginError, message_of
 from bench.numerics.seeds import digest
+from bench.stages.arrays import SETS
 from bench.stages.cells import Cell
 from bench.stages.check import blamed, is_key
-from bench.stages.entries import Place, done, is_done, plan_of, read_done
+from bench.stages.entries import Place, done, is_done, is_recorded, plan_of, read, read_done
 from bench.stages.predict import load
 from bench.stages.registry import Registry
 from bench.stages.store import Store
@@ -142,13 +143,15 @@ def score_member(
     key = cell.score_key(folder, member)
     with store.lock(key):
         inputs = score_inputs(store, registry, cell, truth, member, plan["kind"], folder)
-        if is_done(store, key) and stand(store.record(key), inputs):
+        known = registry.task(cell.task) if cell.task in registry.names("tasks") else None
+        if is_done(store, key, task=known) and stand(store.record(key), inputs):
             return "reused"
-        own = read_done(store, cell.prediction_key(folder, member))
-        truth_key = None if truth is None else truth.prediction_key(folder, 0)
-        exact = store.read(truth_key) if truth_key and is_done(store, truth_key) else None
+        task = known or registry.task(cell.task)
+        own = read_done(store, cell.prediction_key(folder, member), task)
+        exact = None
+        if truth is not None and is_recorded(store, truth.prediction_key(folder, 0)):
+            exact = read(store, truth.prediction_key(folder, 0), task)
         inputs["truth"] = inputs["truth"] if exact else None
-        task = registry.task(cell.task)
 
         def predictions() -> list[Prediction | None]:
             return [
@@ -168,6 +171,7 @@ def score_member(
                 member=member,
                 inputs=unchanged,
                 undefined=undefined | broken,
+                columns=sorted(set(arrays) - set(SETS)),
                 simulated=own.record.get("simulated", {}),  # should the prediction be deleted
             )
             store.write(key, record, arrays)

@@ -14,6 +14,7 @@ from torch import Tensor
 
 from bench.contracts import Task
 from bench.numerics.seeds import digest
+from bench.stages.entries import read
 from bench.stages.store import Store
 
 SHARED = "NLBENCH_SIMULATIONS"
@@ -120,13 +121,13 @@ class SimulationStore(Store):
         if chunk.key is None:
             return self._make(chunk, make)
         wanted = {*names, *extra}
-        arrays = self._arrays(chunk.key)
+        arrays = self._arrays(task, chunk)
         if not wanted <= arrays.keys():
             begin = time.monotonic()
             self.report(simulating=chunk.calls if task.expensive else 1)
             try:
                 with self.lock(chunk.key):
-                    arrays = self._arrays(chunk.key)
+                    arrays = self._arrays(task, chunk)
                     if not wanted <= arrays.keys():
                         if not names <= arrays.keys():
                             arrays = self._make(chunk, make)
@@ -143,7 +144,10 @@ class SimulationStore(Store):
         self.made[chunk.purpose] += chunk.calls
         return arrays
 
-    def _arrays(self, key: str) -> Arrays:
-        entry = self.read(key)
+    def _arrays(self, task: Task, chunk: Chunk) -> Arrays:
+        """Read a chunk's arrays; none where it is not there, or damaged."""
+        entry = None if chunk.key is None else read(self, chunk.key, task)
         arrays = {} if entry is None else entry.arrays
+        if arrays and len(arrays["x"]) != chunk.calls:
+            return {}
         return {name: torch.from_numpy(array.copy()) for name, array in arrays.items()}

@@ -8,6 +8,7 @@ read, and no symbolic link is followed out of the folder.
 """
 
 import contextlib
+import functools
 import hashlib
 import json
 import os
@@ -149,6 +150,10 @@ class Store:
         except (OSError, SafetensorError, ValueError, KeyError):  # KeyError: of unknown dtypes
             return None
 
+    def where(self, key: str) -> Path | None:
+        """The folder that has a record under a key, sound or not."""
+        return self.root if self.holds(f"{key}.json") else None
+
     def holds(self, name: str) -> bool:
         """Whether there is a file of this name, sound or not."""
         return os.path.lexists(self.root / name)
@@ -208,7 +213,11 @@ class Store:
             return file.read()
 
     def _is_inside(self, path: Path) -> bool:
-        return Path(os.path.realpath(path)).is_relative_to(os.path.realpath(self.root))
+        return Path(os.path.realpath(path)).is_relative_to(self._real)
+
+    @functools.cached_property
+    def _real(self) -> str:
+        return os.path.realpath(self.root)
 
     def _refuse_outside(self, path: Path) -> None:
         if not self._is_inside(path):

@@ -184,7 +184,7 @@ def _left(results: Results, fit: Fit, plan: str) -> dict[str, NDArray[np.float64
             continue
         left = values.mean(1)
         if metric == "interval_score":
-            if truth is None:
+            if truth is None or name not in truth.values:
                 continue
             left = left - truth.values[name].mean()
         out[name] = left

@@ -14,7 +14,8 @@ from bench.numerics.clustering import mean
 from bench.numerics.intervals import REGION, summarise
 from bench.numerics.seeds import canonical_json, digest, generator
 from bench.numerics.surface import EventSet, LogRatio, zoom
-from bench.stages.datasets import describe, events, number_of_sets, sets
+from bench.stages.datasets import describe, events, sets
+from bench.stages.plans import number_of_sets
 from bench.stages.registry import Registry
 from bench.testing import asymmetric
 

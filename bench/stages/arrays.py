@@ -1,0 +1,294 @@
+"""Arrays of a results folder: the names, types, shapes and ranges that belong under a key.
+
+Folders may come from others, and a checksum says only that arrays are those that were written.
+Records have their models in bench.stages.records.
+"""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, fields
+from functools import lru_cache
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+from pydantic import TypeAdapter
+
+from bench.contracts import BootstrapPlan, Curves, HeldOutPlan, Plan, Task
+from bench.numerics.intervals import NODES
+from bench.stages.check import is_column
+from bench.stages.plans import layout, shares
+
+Arrays = Mapping[str, NDArray[Any]]
+
+SETS = ("point", "set", "block")
+"""Arrays of scores that say what they are of; the others are columns, "metric/key"."""
+
+_RANKING = ("coverage", "interval_score", "width")  # metrics that every set has; not negative
+_PLAN: TypeAdapter[Plan] = TypeAdapter(Plan)
+
+
+@dataclass(frozen=True)
+class _Array:
+    """An array of a schema.
+
+    Args:
+        shape: its axes: a number, or the name of a size that arrays share; "..." is any more.
+        dtypes: names of the types that it may have.
+        finite: whether NaN and infinite numbers are damage.
+        optional: whether it may be missing, as from older entries.
+    """
+
+    shape: tuple[str | int, ...]
+    dtypes: tuple[str, ...] = ("float64",)
+    finite: bool = True
+    optional: bool = False
+
+
+_SINGLE, _EITHER = ("float32",), ("float32", "float64")
+_YES, _INTEGER = ("bool",), ("int64",)
+
+_SETS_OF_SCORES = {
+    "point": _Array(("S",), _INTEGER),
+    "set": _Array(("S",), _INTEGER),
+    "block": _Array(("S",), _INTEGER, optional=True),
+}
+_DATASETS = {
+    "datasets.theta": _Array(("D", 2)),
+    "datasets.point": _Array(("D",), _INTEGER),
+    "datasets.set": _Array(("D",), _INTEGER),
+    "datasets.block": _Array(("D",), _INTEGER, optional=True),
+}
+_HELD_OUT = {
+    "context": _Array(("C", "d"), _EITHER),
+    # Log-densities may be −inf, and a metric counts those that are not finite.
+    "own": _Array(("K", "C", "n"), finite=False),
+    "reference": _Array(("K", "C", "n"), finite=False),
+    "score": _Array(("K", "C", "n", "d"), finite=False),
+    "has_density": _Array((1,), _YES),
+    "has_reference": _Array((1,), _YES),
+}
+
+
+def _curves(prefix: str, rows: str) -> dict[str, _Array]:
+    known = {
+        "log_ratio_truth": _Array((rows,)),
+        "area": _Array((rows,)),
+        "region_cut": _Array((rows,), _YES),
+        "unresolved": _Array((rows,), _YES),
+        "cut_lower": _Array((rows, 2), _YES),
+        "cut_upper": _Array((rows, 2), _YES),
+        "disconnected": _Array((rows, 2), _YES),
+        "profile": _Array((rows, 2, NODES), _SINGLE),
+        "marginal": _Array((rows, 2, NODES), _SINGLE),
+        "joint": _Array((rows, NODES, NODES), _SINGLE),
+    }
+    return {f"{prefix}.{f.name}": known.get(f.name, _Array((rows, 2))) for f in fields(Curves)}
+
+
+_LIKELIHOODS = _DATASETS | _curves("curves", "D")
+_FULL = {"full_set": _Array(("S",), _INTEGER)} | _curves("full", "S")
+
+
+def problem(
+    key: str,
+    record: Mapping[str, Any],
+    arrays: Arrays,
+    plan: Mapping[str, Any] | None = None,
+    task: Task | None = None,
+) -> str:
+    """Describe the first array that does not belong under a key; empty where all do.
+
+    Args:
+        key: of a finished entry.
+        record: its record.
+        arrays: its arrays.
+        plan: the record of the plan that a prediction or scores are of, where it is known.
+        task: the task, where it is known, which has sizes of its own.
+    """
+    part = key.partition("/")[0]
+    if part == "simulations":
+        return _simulations(arrays, task)
+    if part == "fits":
+        return _fit(record, arrays)
+    if part == "predictions":
+        return _prediction(arrays, plan, task)
+    return _scores(record, arrays, plan, task) if part == "scores" else ""
+
+
+def unreadable(key: str, arrays: Arrays) -> list[str]:
+    """List the columns of scores that have no name that could be printed."""
+    if not key.startswith("scores/"):
+        return []
+    return [name for name in arrays if name not in SETS and not is_column(name)]
+
+
+def described(arrays: Arrays) -> dict[str, str]:
+    """Describe arrays for a record: type and shape by name, as "float64 [1, 3]"."""
+    return {name: f"{array.dtype} {list(array.shape)}" for name, array in arrays.items()}
+
+
+def _simulations(arrays: Arrays, task: Task | None) -> str:
+    event = ("...",) if task is None else task.event_shape
+    schema = {
+        "x": _Array(("n", *event), _SINGLE),
+        "context": _Array(("n", "d"), _EITHER, optional=True),
+        "score": _Array(("n", "d"), finite=False, optional=True),
+        "drawn": _Array(("B", "M"), _INTEGER, optional=True),
+    }
+    found = _mismatch(arrays, schema, _sizes(task))
+    drawn = arrays.get("drawn")
+    if not found and drawn is not None and (drawn.min() < 0 or drawn.max() >= len(arrays["x"])):
+        found = "'drawn' numbers simulations that are not there"
+    return found
+
+
+def _fit(record: Mapping[str, Any], arrays: Arrays) -> str:
+    said = record.get("state", described(arrays))  # older records do not say
+    for name in sorted({*said, *arrays}):
+        if name not in arrays or name not in said:
+            return f"it {'lacks' if name in said else 'has an array'} {name!r}"
+        if (found := described({name: arrays[name]})[name]) != said[name]:
+            return f"{name!r} is {found}, not {said[name]}"
+    for name, array in arrays.items():
+        if array.ndim == 0 or len(array) != 1:
+            return f"{name!r} has shape {array.shape}, not that of one member, (1, …)"
+        if not _is_finite(array):
+            return f"{name!r} holds NaN or infinite numbers"
+    return ""
+
+
+def _prediction(arrays: Arrays, record: Mapping[str, Any] | None, task: Task | None) -> str:
+    plan = None if record is None else _PLAN.validate_python(record["plan"])
+    if isinstance(plan, HeldOutPlan) or (plan is None and "own" in arrays):
+        sizes = {} if plan is None else {"C": plan.contexts, "n": plan.events}
+        return _mismatch(arrays, _HELD_OUT, _sizes(task) | sizes)
+    bootstrap = isinstance(plan, BootstrapPlan) or (plan is None and "full_set" in arrays)
+    found = _mismatch(arrays, _LIKELIHOODS | (_FULL if bootstrap else {}), {})
+    if found or plan is None or record is None:
+        return found
+    sets = {name: arrays[f"datasets.{name}"] for name in SETS if f"datasets.{name}" in arrays}
+    repeats = plan.bootstraps if isinstance(plan, BootstrapPlan) else 1
+    found = _of_plan(sets, plan, record.get("blocks"), task, repeats)
+    count = len(arrays["datasets.set"]) // repeats
+    if not found and bootstrap and not np.array_equal(arrays["full_set"], np.arange(count)):
+        found = f"'full_set' does not count its {count} sets"
+    return found
+
+
+def _scores(
+    record: Mapping[str, Any],
+    arrays: Arrays,
+    of: Mapping[str, Any] | None,
+    task: Task | None,
+) -> str:
+    columns = {name: array for name, array in arrays.items() if name not in SETS}
+    found = _mismatch(arrays, _SETS_OF_SCORES, {})
+    if found:
+        return found
+    for name, array in columns.items():
+        if array.dtype != np.float64:
+            return f"{name!r} is {array.dtype}, not float64"
+        if array.shape != arrays["set"].shape:
+            return f"{name!r} has shape {array.shape}, not {arrays['set'].shape}"
+    for name in record.get("columns", ()):  # older records do not say
+        if name not in arrays:
+            return f"it lacks {name!r}"
+    table = np.concatenate([*columns.values(), np.zeros(0)])
+    if np.isinf(table).any():
+        name = next(name for name, array in columns.items() if np.isinf(array).any())
+        return f"{name!r} holds infinite numbers"
+    if of is None:
+        return ""
+    plan = _PLAN.validate_python(of["plan"])
+    if not isinstance(plan, HeldOutPlan):
+        there, missing = _ranking(frozenset(columns))
+        for name in missing:
+            if name.partition("/")[0] not in record.get("undefined", {}):
+                return f"it lacks {name!r}"
+        for name in there:
+            if not (columns[name] >= 0).all():
+                return f"{name!r} holds NaN or negative numbers"
+    return _of_plan(arrays, plan, of.get("blocks"), task)
+
+
+@lru_cache(maxsize=64)
+def _ranking(columns: frozenset[str]) -> tuple[list[str], list[str]]:
+    """List the columns that rank: those that are there, and those that are missing beside them."""
+    there = sorted(name for name in columns if name.partition("/")[0] in _RANKING)
+    keys = sorted({name.partition("/")[2] for name in there}) or ["…"]
+    wanted = [f"{metric}/{key}" for metric in _RANKING for key in keys]
+    return there, [name for name in wanted if name not in columns]
+
+
+def _of_plan(
+    sets: Arrays, plan: Plan, blocks: int | None, task: Task | None, repeats: int = 1
+) -> str:
+    """Describe how sets differ from those of their plan; empty where they do not.
+
+    Without the task, any number of evaluation points is one that it may have.
+    """
+    count = len(sets["set"]) // repeats
+    points = 0
+    if not isinstance(plan, HeldOutPlan):
+        uniform, each = shares(plan)
+        points = (count - uniform) // each if each and task is None else 0
+        points = len(task.points) if task is not None else max(points, 0)
+    for name, expected in _layout(plan, points, blocks).items():
+        if name not in sets:
+            continue
+        if len(sets[name]) != len(expected) * repeats:
+            return f"it has {len(sets[name])} datasets, not {len(expected) * repeats}"
+        if not np.array_equal(sets[name], np.repeat(expected, repeats)):
+            return f"{name!r} numbers other sets than its plan has"
+    return ""
+
+
+@lru_cache(maxsize=64)
+def _layout(plan: Plan, points: int, blocks: int | None) -> dict[str, NDArray[np.int64]]:
+    point, _, block = layout(plan, points, blocks)
+    return {"point": point, "set": np.arange(len(point)), "block": block}
+
+
+def _sizes(task: Task | None) -> dict[str, int]:
+    if task is None:
+        return {}
+    return {"K": len(task.component_names), "d": len(task.space.context_index)}
+
+
+def _mismatch(arrays: Arrays, schema: Mapping[str, _Array], known: Mapping[str, int]) -> str:
+    """Describe the first array that a schema does not allow; empty where all are as they must be.
+
+    Args:
+        arrays: the arrays; those that the schema does not name are not looked at.
+        schema: the arrays by name.
+        known: sizes by name; others are those of the first array that has them.
+    """
+    sizes = dict(known)
+    for name, wanted in schema.items():
+        array = arrays.get(name)
+        if array is None:
+            if wanted.optional:
+                continue
+            return f"it lacks {name!r}"
+        if array.dtype.name not in wanted.dtypes:
+            return f"{name!r} is {array.dtype}, not {' or '.join(wanted.dtypes)}"
+        axes = wanted.shape
+        if axes[-1] == "...":
+            axes = (*axes[:-1], *array.shape[len(axes) - 1 :])
+        if len(axes) == array.ndim:
+            for axis, size in zip(axes, array.shape, strict=True):
+                if isinstance(axis, str):
+                    sizes.setdefault(axis, size)
+        shape = tuple(sizes.get(a, "…") if isinstance(a, str) else a for a in axes)
+        if shape != array.shape:
+            said = f"({', '.join(map(str, shape))}{',' if len(shape) == 1 else ''})"
+            return f"{name!r} has shape {array.shape}, not {said}"
+        if len(array) == 0:
+            return f"{name!r} is empty"
+        if wanted.finite and not _is_finite(array):
+            return f"{name!r} holds NaN or infinite numbers"
+    return ""
+
+
+def _is_finite(array: NDArray[Any]) -> bool:
+    return array.dtype.kind not in "fc" or bool(np.isfinite(array).all())
