@@ -13,15 +13,20 @@ _LONGEST = 120  # characters of a line of source that are shown
 _PLUGINS = ("nlbench_plugin_", "bench.tasks.", "bench.methods.")  # beginnings of names of modules
 
 
-def printable(text: str) -> str:
-    """Text on one line, without characters that steer a terminal.
+def printable(text: str, *, lines: bool = False) -> str:
+    """Return a text without characters that steer a terminal or turn its direction.
+
+    Args:
+        text: the text.
+        lines: whether its line breaks and spaces stay; otherwise it is put on one line.
 
     Example:
         >>> printable("two\\nlines, \\x1b[31mred")
         'two lines, \\\\x1b[31mred'
     """
-    line = " ".join(text.split())
-    return "".join(c if c.isprintable() else repr(c)[1:-1] for c in line)
+    kept = text.split("\n") if lines else [" ".join(text.split())]
+    shown = ("".join(c if c.isprintable() else repr(c)[1:-1] for c in line) for line in kept)
+    return "\n".join(shown)
 
 
 def message_of(error: BaseException) -> str:

@@ -6,7 +6,8 @@ from typing import TYPE_CHECKING
 
 import click
 
-from bench.errors import UsageError
+from bench.cli.echo import echo, tell
+from bench.errors import UsageError, printable
 
 if TYPE_CHECKING:  # they import torch, which takes its time
     from bench.contracts import Task
@@ -53,7 +54,7 @@ def check(what: str | None, task: str | None, plugins: tuple[str, ...]) -> None:
     on = None if task is None else registry.task(task)
     reports = [_checked(registry, item, configuration, on) for item in found]
     for failure, reason in registry.failures.items():
-        click.echo(f"not loaded: {failure}: {reason}", err=True)
+        tell(f"not loaded: {failure}: {reason}")
     if registry.failures or not all(reports):
         raise SystemExit(1)
 
@@ -99,25 +100,26 @@ def _checked(
     from bench.testing.subject import calls_of_checks
 
     def show(result: "Result") -> None:
-        click.echo(f"  {result}".replace("\n", "\n  "))
+        echo(f"  {result}".replace("\n", "\n  "))
 
-    click.echo(f"{item.kind[:-1]} {item.name}" + (f":{configuration}" if configuration else ""))
+    what = f"{item.kind[:-1]} {item.name}" + (f":{configuration}" if configuration else "")
+    echo(printable(what))
     try:
         if item.kind == "tasks":
             checked = registry.task(item.name)
             if checked.expensive:
-                click.echo(f"  takes up to {most_calls(checked):,} simulator calls")
+                echo(f"  takes up to {most_calls(checked):,} simulator calls")
             report = check_task(checked, report=show)
         else:
             method = registry.method(item.name)
             if task is not None and task.expensive:
                 calls = calls_of_checks(task)
-                click.echo(f"  takes about {calls:,} simulator calls of {task.name}")
+                echo(f"  takes about {calls:,} simulator calls of {task.name}")
             report = check_method(
                 method, configuration=configuration or None, task=task, report=show
             )
     except PluginError:  # among the registry's failures now
-        click.echo("  does not load")
+        echo("  does not load")
         return False
-    click.echo(report.summary() + "\n")
+    echo(report.summary() + "\n")
     return report

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from bench.cli.echo import echo, tell
 from bench.errors import BenchError, PluginError, UsageError, printable
 
 if TYPE_CHECKING:  # they import torch, which takes its time
@@ -44,14 +45,16 @@ def fetch(task: str, source: str | None, skip_unreadable: bool, plugins: tuple[s
     wanted = registry.task(task).data
     if wanted is None:
         raise UsageError(f"task {task!r} needs no data; {', '.join(_with_data(registry))} does")
-    click.echo(f"{wanted.title}\nlicence: {wanted.licence}\ncite: {wanted.citation}", err=True)
+    tell(wanted.title)
+    tell(f"licence: {wanted.licence}")
+    tell(f"cite: {wanted.citation}")
     with _Progress() as progress:
         wanted.fetch(source, progress.report, lambda files: progress.skip(files, skip_unreadable))
     lines = wanted.status()
     if not lines:
         raise BenchError(f"the data of {task} were fetched and cannot be read; try again")
     for line in lines:
-        click.echo(line)
+        echo(printable(line))
 
 
 @data.command()
@@ -62,9 +65,9 @@ def status(plugins: tuple[str, ...]) -> None:
 
     registry = Registry(plugins)
     for name, wanted in _with_data(registry).items():
-        click.echo(name)
+        echo(name)
         for line in wanted.status() or [f"nothing here; bench data fetch {name}"]:
-            click.echo(f"  {line}")
+            echo(f"  {printable(line)}")
 
 
 def _with_data(registry: "Registry") -> "dict[str, Data]":
@@ -88,9 +91,11 @@ class _Progress:
     def __enter__(self) -> "_Progress":
         if sys.stderr.isatty():
             from rich.console import Console
-            from rich.progress import Progress
+            from rich.progress import Progress, TextColumn
 
-            self._bars = Progress(console=Console(stderr=True), transient=True)
+            stage = TextColumn("{task.description}", markup=False)
+            columns = (stage, *Progress.get_default_columns()[1:])
+            self._bars = Progress(*columns, console=Console(stderr=True), transient=True)
             self._bars.start()
         return self
 
@@ -111,7 +116,7 @@ class _Progress:
         if self._bars is not None:
             self._bars.stop()
         for reason in unreadable.values():
-            click.echo(f"unreadable: {printable(reason)}", err=True)
+            tell(f"unreadable: {reason}")
         answer = wanted or click.confirm(
             printable(f"Go on without {', '.join(unreadable)}?"), err=True
         )
@@ -123,9 +128,9 @@ class _Progress:
         """Shows how far a stage is."""
         if self._bars is not None:
             if stage not in self._tasks:
-                self._tasks[stage] = self._bars.add_task(stage, total=total)
+                self._tasks[stage] = self._bars.add_task(printable(stage), total=total)
             self._bars.update(self._tasks[stage], completed=done, total=total)
         elif time.monotonic() - self._last >= _LINE_EVERY:
             self._last = time.monotonic()
             of = f" of {total:,}" if total is not None else ""
-            click.echo(f"{stage}: {done:,}{of}" if done else stage, err=True)
+            tell(f"{stage}: {done:,}{of}" if done else stage)

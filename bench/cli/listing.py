@@ -3,7 +3,7 @@
 from collections.abc import Sequence
 from typing import Any
 
-from bench.errors import PluginError, UsageError
+from bench.errors import PluginError, UsageError, printable
 from bench.leaderboard.render import markdown_table
 from bench.stages.preset import read_preset
 from bench.stages.registry import Kind, Registry
@@ -13,7 +13,10 @@ def listing(registry: Registry, kinds: Sequence[Kind]) -> str:
     """Lists names with what they are and where they come from."""
     blocks = []
     for kind in kinds:
-        rows = [(name, *_describe(registry, kind, name)) for name in registry.names(kind)]
+        rows = [
+            [printable(text) for text in (name, *_describe(registry, kind, name))]
+            for name in registry.names(kind)
+        ]
         width = max((len(name) for name, *_ in rows), default=0)
         lines = [f"{name:<{width}}  {what}  [{place}]" for name, what, place in rows]
         blocks.append("\n".join([kind, *(f"  {line}" for line in lines)]))

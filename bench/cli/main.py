@@ -16,6 +16,7 @@ import click
 import bench
 from bench.cli.check import check
 from bench.cli.data import data
+from bench.cli.echo import Formatter, echo, tell
 from bench.cli.folder import damaged, damaged_entries, open_results, write_leaderboards
 from bench.cli.new import new
 from bench.cli.options import PLUGIN, TASK, overrides, selection
@@ -43,7 +44,7 @@ _FOLDER = click.argument("folder", required=False, metavar="[DIR]")
 def cli(context: click.Context, debug: bool) -> None:
     """nlbench: which neural likelihood surrogate should a scientist trust?"""
     if context.invoked_subcommand is None:
-        click.echo(context.get_help())
+        echo(context.get_help())
 
 
 @cli.command()
@@ -84,7 +85,7 @@ def run(
     _echo_broken(benchmark.absent)
     for a in benchmark.absent:
         if a.label.startswith("every method") and not a.broken:
-            click.echo(f"n/a: {a.task}, {a.label}: {a.reason}", err=True)
+            tell(f"n/a: {a.task}, {a.label}: {a.reason}")
     if not benchmark.tasks:
         raise BenchError("no task is left to run")
     count = workers or os.cpu_count() or 1
@@ -94,10 +95,10 @@ def run(
         seconds = found.own
         if not quiet and found.duration(count) > LONG:
             for line in lines(found, count, benchmark.device):
-                click.echo(line, err=True)
+                echo(line, err=True)
     if not quiet and (costly := [calls for calls in benchmark.calls() if calls.expensive]):
         for line in lines_of_calls(costly, scheduler is not None):
-            click.echo(line, err=True)
+            echo(line, err=True)
     with Progress(benchmark.planned, quiet, seconds) as progress:
         report = benchmark.execute(count, progress.on_event, progress.on_outcome)
     benchmark.record(_command(), report.absent)
@@ -109,9 +110,9 @@ def run(
         from bench.leaderboard.render import table
 
         ours = build(results, registry.metrics(), settings.tasks)
-        click.echo()
-        click.echo(table(ours, brief=True), nl=False)
-        click.echo(f"Everything else: bench leaderboard {store.root}\n")
+        echo()
+        click.echo(table(ours, brief=True), nl=False)  # harmless, and has styles of its own
+        echo(f"Everything else: bench leaderboard {store.root}\n")
     _echo_report(report, store)
     if not report.ok or any(a.broken for a in benchmark.absent):
         raise SystemExit(1)
@@ -127,7 +128,7 @@ def status(folder: str | None) -> None:
     store = open_results(folder)
     results = Results(store)
     for line in status_lines(results):
-        click.echo(line)
+        echo(line)
     if _echo_damaged(damaged(store) + damaged_entries(results)):
         raise SystemExit(1)
 
@@ -194,7 +195,7 @@ def leaderboard(
     incomplete = _echo_damaged(damaged(store) + damaged_entries(results))
     if not found:
         raise BenchError(f"{store.root} has no scores to compare; `bench status` says what it has")
-    click.echo(FORMATS[form](found), nl=False)
+    click.echo(FORMATS[form](found), nl=False)  # harmless, and a table has styles of its own
     if incomplete or registry.failures:
         raise SystemExit(1)
 
@@ -218,7 +219,7 @@ def list_(kind: str | None, form: str, plugins: tuple[str, ...]) -> None:
         raise UsageError(unknown("kind", kind, KINDS))
     registry = Registry(plugins)
     shown = markdown if form == "md" else listing
-    click.echo(shown(registry, [k for k in KINDS if kind in (None, k)]))
+    echo(shown(registry, [k for k in KINDS if kind in (None, k)]))
     _warn(registry.failures)
 
 
@@ -241,13 +242,13 @@ def _debug() -> bool:
 
 def _warn(failures: dict[str, str]) -> None:
     for what, reason in failures.items():
-        click.echo(f"not loaded: {what}: {reason}", err=True)
+        tell(f"not loaded: {what}: {reason}")
 
 
 def _echo_damaged(lines: Sequence[str]) -> bool:
     """Says what is damaged; returns whether anything is."""
     for line in lines:
-        click.echo(f"damaged: {printable(line)}", err=True)
+        tell(f"damaged: {line}")
     return bool(lines)
 
 
@@ -258,20 +259,19 @@ def _echo_broken(absent: Sequence["Absent"]) -> None:
         if a.broken:
             tasks.setdefault((a.label, a.reason), []).append(a.task)
     for (label, why), where in tasks.items():
-        click.echo(f"failed: {label} on {', '.join(dict.fromkeys(where))}: {why}", err=True)
+        tell(f"failed: {label} on {', '.join(dict.fromkeys(where))}: {why}")
 
 
 def _echo_report(report: "Report", store: "Store") -> None:
     broken = len({(a.label, a.reason) for a in report.absent if a.broken})
-    click.echo(
+    tell(
         f"{report.done} made, {report.reused} reused, {len(report.failures) + broken} failed"
         + (f", {report.skipped} skipped" if report.skipped else "")
-        + f" in {report.seconds:.0f} s; results in {store.root}",
-        err=True,
+        + f" in {report.seconds:.0f} s; results in {store.root}"
     )
     if _debug():
         for _, outcome in report.failures:
-            click.echo(outcome.traceback, err=True)
+            echo(outcome.traceback, err=True)
 
 
 def main() -> None:
@@ -281,7 +281,9 @@ def main() -> None:
     _mend_streams()
     if _debug():
         logging.getLogger("bench").setLevel(logging.DEBUG)
-        logging.getLogger("bench").addHandler(logging.StreamHandler())
+        handler = logging.StreamHandler()
+        handler.setFormatter(Formatter())
+        logging.getLogger("bench").addHandler(handler)
     try:
         cli(arguments, prog_name="bench", standalone_mode=False)
     except click.exceptions.NoArgsIsHelpError as error:  # a group's name alone
@@ -308,11 +310,11 @@ def main() -> None:
 
 def _fail(message: str, status: int) -> NoReturn:
     if _debug():
-        traceback.print_exc()
+        echo(traceback.format_exc(), err=True, nl=False)
     line = printable(message)
     if len(line) > _LONGEST:  # what was typed may be of any length
         line = f"{line[:_LONGEST]}..."
-    click.echo(f"bench: {line}", err=True)
+    tell(f"bench: {line}")
     raise SystemExit(status) from None
 
 

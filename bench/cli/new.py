@@ -7,6 +7,7 @@ from pathlib import Path
 
 import click
 
+from bench.cli.echo import echo, tell
 from bench.cli.types import FOLDER
 from bench.errors import UsageError
 
@@ -66,15 +67,15 @@ def _write(kind: str, name: str, package: bool, out: Path) -> None:
     folder.mkdir(parents=True, exist_ok=True)
     for path, template in wanted.items():
         path.write_text(_filled(template, kind, name, module), encoding="utf-8")
-        click.echo(f"wrote {path}", err=True)
+        tell(f"wrote {path}")
     preset = "quick" if kind == "method" else "smoke"
     if package:
-        click.echo(f"pip install -e {folder}\nbench check {name}")
-        click.echo(f"bench run {preset} --{kind} {name}")
+        echo(f"pip install -e {folder}\nbench check {name}")
+        echo(f"bench run {preset} --{kind} {name}")
     else:
         file = folder / f"{module}.py"
         shown = file if file.is_absolute() else f"./{file}"
-        click.echo(f"bench check {shown}\nbench run {preset} --plugin {shown} --{kind} {name}")
+        echo(f"bench check {shown}\nbench run {preset} --plugin {shown} --{kind} {name}")
 
 
 def _filled(template: str, kind: str, name: str, module: str) -> str:

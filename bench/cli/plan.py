@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 
 import click
 
+from bench.cli.echo import echo, tell
 from bench.cli.options import overrides, selection
 
 if TYPE_CHECKING:  # they import torch, which takes its time
@@ -50,16 +51,16 @@ def plan(
     root = Path(out) if out else Path("results") / Path(preset).stem
     run = BenchmarkRun(registry, settings, Store.open(root), overwrite, scheduler)
     for absent in dict.fromkeys(run.absent):
-        click.echo(f"n/a: {absent.task}, {absent.label}: {absent.reason}", err=True)
+        tell(f"n/a: {absent.task}, {absent.label}: {absent.reason}")
     if not run.planned:
-        click.echo(f"nothing is missing in {root}")
+        echo(f"nothing is missing in {root}")
         return
     for line in lines(run.estimate(), workers or os.cpu_count() or 1, run.device):
-        click.echo(line)
+        echo(line)
     if calls := run.calls():
-        click.echo()
+        echo()
         for line in lines_of_calls(calls, scheduler is not None):
-            click.echo(line)
+            echo(line)
 
 
 def lines(found: "Estimate", workers: int, device: str) -> Iterator[str]:

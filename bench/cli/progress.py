@@ -17,6 +17,8 @@ from rich.progress import (
 )
 from rich.progress import Progress as Bars
 
+from bench.cli.echo import tell
+from bench.errors import printable
 from bench.stages.execute import Planned, reason
 from bench.stages.executor import Event, Outcome
 
@@ -79,12 +81,12 @@ class Progress:
         self._stages: dict[str, tuple[str, float]] = {}  # what each job is at, and since when
         if not quiet and sys.stderr.isatty():
             self._bars = Bars(
-                TextColumn("{task.description}"),
+                TextColumn("{task.description}", markup=False),
                 BarColumn(bar_width=20),
                 TextColumn("{task.percentage:>3.0f} %"),
                 TimeElapsedColumn(),
                 TimeRemainingColumn(elapsed_when_finished=True),
-                TextColumn("{task.fields[note]}", style="dim"),
+                TextColumn("{task.fields[note]}", style="dim", markup=False),
                 console=Console(stderr=True),
                 transient=True,
             )
@@ -126,7 +128,7 @@ class Progress:
         assert self._bars is not None
         fields = event.fields
         task = self._tasks[event.key]
-        note = str(fields.get("stage", ""))
+        note = printable(str(fields.get("stage", "")))
         if self._stages[event.key][0] not in ("", note):  # the next network starts
             self._stages[event.key] = (note, time.monotonic())
         self._stages[event.key] = (note, self._stages[event.key][1])
@@ -167,6 +169,7 @@ class Progress:
 
     def _line(self, text: str) -> None:
         if self._bars is not None:
-            self._bars.console.print(text, markup=False, highlight=False, soft_wrap=True)
+            line = printable(text)
+            self._bars.console.print(line, markup=False, highlight=False, soft_wrap=True)
         else:
-            print(text, file=sys.stderr, flush=True)
+            tell(text)

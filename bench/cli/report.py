@@ -4,6 +4,7 @@ from pathlib import Path
 
 import click
 
+from bench.cli.echo import echo, tell
 from bench.cli.types import FOLDER
 
 
@@ -65,11 +66,11 @@ def report(
         names = write(loaded, folder, _command(given, folder, tasks, methods, plugins), show)
     incomplete += damaged_entries(loaded.results)
     for line in incomplete:
-        click.echo(f"damaged: {line}", err=True)
+        tell(f"damaged: {line}")
     for what, why in loaded.registry.failures.items():
-        click.echo(f"not loaded: {what}: {why}", err=True)
-    click.echo(f"{folder / PAGE}")
-    click.echo(f"{len(names)} files in {folder}", err=True)
+        tell(f"not loaded: {what}: {why}")
+    echo(f"{folder / PAGE}")
+    tell(f"{len(names)} files in {folder}")
     if incomplete or loaded.registry.failures:
         raise SystemExit(1)
 

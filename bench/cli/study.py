@@ -7,8 +7,9 @@ from typing import TYPE_CHECKING
 
 import click
 
+from bench.cli.echo import echo, tell
 from bench.cli.types import COUNT, FOLDER, MOST, SEED, WORKERS
-from bench.errors import BenchError, printable
+from bench.errors import BenchError
 
 if TYPE_CHECKING:  # they import torch, which takes its time
     from bench.stages.executor import Outcome
@@ -131,7 +132,7 @@ def bootstrap_k(
     )
     store = Store(Path(out))
     for name, why in skipped.items():
-        click.echo(f"skipped: {name}: {why}", err=True)
+        tell(f"skipped: {name}: {why}")
     reused = sum(subject.is_done(store, sample) for sample in wanted)
     failed = count = 0
 
@@ -141,12 +142,10 @@ def bootstrap_k(
         nonlocal failed, count
         count += 1
         if outcome.status == "done":
-            click.echo(
-                f"{count}/{len(wanted) - reused} {sample.label}: {outcome.seconds:.0f} s", err=True
-            )
+            tell(f"{count}/{len(wanted) - reused} {sample.label}: {outcome.seconds:.0f} s")
         else:
             failed += 1
-            click.echo(f"failed: {sample.label}: {reason(outcome)}", err=True)
+            tell(f"failed: {sample.label}: {reason(outcome)}")
 
     subject.run(wanted, store, registry.plugins, workers or os.cpu_count() or 1, on_outcome)
     rows = measured(wanted, store)
@@ -156,14 +155,13 @@ def bootstrap_k(
         store.write_bytes(f"{subject.NAME}.{form}", render(rows).encode())
     for form, content in figures(rows).items():
         store.write_bytes(f"{subject.NAME}.{form}", content)
-    click.echo(table(rows), nl=False)
-    click.echo(
+    click.echo(table(rows), nl=False)  # harmless, and has styles of its own
+    tell(
         f"{count - failed} made, {reused} reused, {failed} failed "
-        f"in {time.perf_counter() - begin:.0f} s; results in {store.root}",
-        err=True,
+        f"in {time.perf_counter() - begin:.0f} s; results in {store.root}"
     )
     for what, why in registry.failures.items():
-        click.echo(f"not loaded: {what}: {why}", err=True)
+        tell(f"not loaded: {what}: {why}")
     if failed or registry.failures:
         raise SystemExit(1)
 
@@ -207,7 +205,7 @@ def features(
     store.write_bytes(f"{subject.NAME}.csv", subject.csv(rows).encode())
     for form, content in subject.figure(*tasks).items():
         store.write_bytes(f"{subject.NAME}.{form}", content)
-    click.echo(subject.table(rows), nl=False)
+    echo(subject.table(rows), nl=False)
 
 
 @study.command(name="equivalence")
@@ -238,9 +236,9 @@ def equivalence(results: str, out: str) -> None:
     store.write_bytes(f"{subject.NAME}.csv", subject.csv(rows).encode())
     store.write_bytes(f"{subject.NAME}-curves.csv", subject.csv(points).encode())
     store.write_bytes(f"{subject.NAME}.md", text.encode())
-    click.echo(text, nl=False)
+    echo(text, nl=False)
     incomplete = damaged(read.store) + damaged_entries(read)
     for line in incomplete:
-        click.echo(f"damaged: {printable(line)}", err=True)
+        tell(f"damaged: {line}")
     if incomplete:
         raise SystemExit(1)

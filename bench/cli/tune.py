@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 
 import click
 
+from bench.cli.echo import echo, tell
 from bench.cli.types import CALLS, COUNT, FOLDER, SEED, WORKERS
 from bench.errors import BenchError
 
@@ -84,7 +85,7 @@ def tune(
         skipped = {name: untunable(registry, method, name) for name in names}
         for name, why in skipped.items():
             if why:
-                click.echo(f"skipped: {name}: {why}", err=True)
+                tell(f"skipped: {name}: {why}")
         names = [name for name in names if not skipped[name]]
     where = choose_device(device)
     search = make_search(registry, method, names, budget, members, epochs, rungs, seed, where, only)
@@ -92,10 +93,9 @@ def tune(
 
     def on_trial(trial: "Trial", done: int, of: int) -> None:
         loss = trial.problem or f"loss {trial.loss:.5f}"
-        click.echo(
+        tell(
             f"rung {trial.rung + 1}/{rungs}, {done}/{of}: {_described(trial)}: {loss}, "
-            f"{trial.seconds:.0f} s",
-            err=True,
+            f"{trial.seconds:.0f} s"
         )
 
     limits = (4 * 3600.0, 8.0)
@@ -113,8 +113,8 @@ def tune(
     best = [t for t in trials if t.rung == rungs - 1 and t.kept]
     if not best:
         raise BenchError(f"every training failed, the first one: {trials[0].problem}")
-    click.echo(as_markdown(search, rows), nl=False)
-    click.echo(f"{len(trials)} trials in {store.root / method}.csv and .md", err=True)
+    echo(as_markdown(search, rows), nl=False)
+    tell(f"{len(trials)} trials in {store.root / method}.csv and .md")
 
 
 def _described(trial: "Trial") -> str:

@@ -12,6 +12,7 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
+from bench.errors import printable
 from bench.leaderboard.build import Leaderboard
 from bench.leaderboard.columns import sections, two_lines
 from bench.leaderboard.notes import heading, notes
@@ -20,29 +21,37 @@ from bench.leaderboard.verdict import verdict
 from bench.stages.cells import size
 
 
-def printed(what: Text | Table, style: str = "") -> str:
-    """Prints for a terminal, as wide as it is, a table as wide as it needs.
+def plain(text: str) -> Text:
+    """Return a text for a terminal's table: no markup, nothing that steers the terminal."""
+    return Text(printable(text, lines=True), no_wrap=True)
+
+
+def printed(what: str | Table, style: str = "") -> str:
+    """Print a text or a table for a terminal, as wide as it is, a table as wide as it needs.
 
     A number cut short would lie: on a narrow terminal a table may be wider than it.
     """
+    shown = Text(printable(what)) if isinstance(what, str) else what
     width = Console().width
-    needed = Console(width=1000).measure(what).maximum if isinstance(what, Table) else 0
+    needed = Console(width=1000).measure(shown).maximum if isinstance(shown, Table) else 0
     console = Console(width=max(width, needed), highlight=False)
     with console.capture() as captured:
-        console.print(what, style=style)
+        console.print(shown, style=style)
     return captured.get()
 
 
 def escape(text: str) -> str:
-    """Writes a text so that Markdown shows it as it is, in a table too.
+    """Write a text so that Markdown shows it as it is, in a table too.
 
-    A `<` before a blank opens no tag: it is left as it is. Nothing becomes a link.
+    Characters that steer a terminal are shown, too. A `<` before a blank opens no tag: it is left
+    as it is. Nothing becomes a link.
 
     >>> print(escape("a|b <i> < 1 [c](d)"))
     a\\|b &lt;i> < 1 [c]\\(d)
     """
-    line = text.replace("|", "\\|").replace("](", "]\\(").replace("\n", " ")
-    return re.sub(r"<(?! )", "&lt;", line)
+    shown = printable(text.replace("\n", " "), lines=True)
+    shown = shown.replace("|", "\\|").replace("](", "]\\(")
+    return re.sub(r"<(?! )", "&lt;", shown)
 
 
 def markdown_table(head: Sequence[str], rows: Iterable[Iterable[str]], rule: str = "---") -> str:
@@ -71,29 +80,29 @@ def table(boards: Sequence[Leaderboard], brief: bool = False) -> str:
     """
     lines: list[str] = []
 
-    def show(what: Text | Table, style: str = "") -> None:
+    def show(what: str | Table, style: str = "") -> None:
         lines.append(printed(what, style))
 
     ranking = [board for board in boards if any(row.rank for row in board.rows)]
     for board in ranking if brief and ranking else boards:
-        show(Text(heading(board)), "bold")
+        show(heading(board), "bold")
         tables = sections(board)
         for number, (title, columns) in enumerate(tables[:1] if brief else tables):
             grid = Table(box=None, pad_edge=False, padding=(0, 2, 0, 0))
             for column in columns:
                 left = column.name in ("method", "device")
-                head = Text(two_lines(column.name))
-                grid.add_column(head, justify="left" if left else "right")
+                name = plain(two_lines(column.name))
+                grid.add_column(name, justify="left" if left else "right")
             for row in board.rows:
-                cells = [Text(column.text(row), no_wrap=True) for column in columns]
+                cells = [plain(column.text(row)) for column in columns]
                 grid.add_row(*cells, style="dim" if row.fit.oracle else "")
-            show(Text(title), "italic")
+            show(title, "italic")
             show(grid)
             for sentence in verdict(board) if number == 0 else ():
-                show(Text(sentence))
+                show(sentence)
             lines.append("\n")
         for note in notes(board, brief):
-            show(Text(note), "dim")
+            show(note, "dim")
         lines.append("\n")
     return "".join(lines)
 
@@ -181,8 +190,12 @@ def csv_of(records: Sequence[Mapping[str, Any]]) -> str:
     if records:
         writer = csv.DictWriter(buffer, list(records[0]), lineterminator="\n")
         writer.writeheader()
-        writer.writerows(records)
+        writer.writerows({k: _shown(v) for k, v in record.items()} for record in records)
     return buffer.getvalue()
+
+
+def _shown(value: Any) -> Any:
+    return printable(value, lines=True) if isinstance(value, str) else value
 
 
 def as_csv(boards: Sequence[Leaderboard]) -> str:

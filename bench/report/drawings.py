@@ -16,6 +16,7 @@ from markupsafe import Markup, escape
 from matplotlib.figure import Figure as Canvas
 from PIL import Image
 
+from bench.errors import printable
 from bench.report.figures import INK, Figure
 
 FORMATS = ("svg", "pdf", "png")
@@ -124,6 +125,6 @@ def inline(figure: Figure, svg: str) -> Markup:
         f'<svg xmlns="http://www.w3.org/2000/svg" xmlns:xlink="http://www.w3.org/1999/xlink" '
         f'viewBox="0 0 {width:g} {height:g}" width="{width:g}pt" height="{height:g}pt" '
         f'role="img" aria-labelledby="{names[0]} {names[1]}">'
-        f'<title id="{names[0]}">{escape(figure.title)}</title>'
-        f'<desc id="{names[1]}">{escape(figure.alternative)}</desc>{rest}'
+        f'<title id="{names[0]}">{escape(printable(figure.title))}</title>'
+        f'<desc id="{names[1]}">{escape(printable(figure.alternative))}</desc>{rest}'
     )

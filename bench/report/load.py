@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pandas as pd
 
-from bench.errors import BenchError, UsageError
+from bench.errors import BenchError, UsageError, printable
 from bench.leaderboard import Leaderboard, Results, Row, build
 from bench.leaderboard.results import Fit
 from bench.report import frames, predictions
@@ -210,7 +210,7 @@ class Loaded:
         families = {}
         for name in sorted({fit.method for fit in self.results.fits}):
             try:
-                families[name] = str(self.registry.method(name).family)
+                families[name] = printable(str(self.registry.method(name).family))
             except BenchError:
                 families[name] = ""
         return families

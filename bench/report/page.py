@@ -11,6 +11,7 @@ import jinja2
 from markupsafe import Markup
 
 import bench
+from bench.errors import printable
 from bench.leaderboard import Leaderboard
 from bench.leaderboard.notes import heading, notes
 from bench.leaderboard.verdict import verdict
@@ -66,9 +67,10 @@ class Content:
 
 
 def render(content: Content) -> str:
-    """Renders the page; every text from results is escaped."""
+    """Render the page; every text from results and plugins is escaped."""
     environment = jinja2.Environment(
         autoescape=True,
+        finalize=_shown,
         undefined=jinja2.StrictUndefined,
         trim_blocks=True,
         lstrip_blocks=True,
@@ -89,6 +91,12 @@ def render(content: Content) -> str:
             "name_of": name_of,
         }
     )
+
+
+def _shown(value: Any) -> Any:
+    """Show characters that a browser would hide or obey; what is HTML already stays as it is."""
+    is_text = isinstance(value, str) and not isinstance(value, Markup)
+    return printable(value, lines=True) if is_text else value
 
 
 _SECTIONS = ("papers", "calibration", "cost", "scores", "tasks")

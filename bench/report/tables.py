@@ -3,6 +3,7 @@
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 
+from bench.errors import printable
 from bench.leaderboard.render import escape, markdown_table
 
 
@@ -133,5 +134,5 @@ _TEX = {
 
 
 def tex(text: str) -> str:
-    """Writes a text so that LaTeX shows it as it is."""
-    return "".join(_TEX.get(character, character) for character in " ".join(text.split()))
+    """Write a text so that LaTeX shows it as it is, on one line."""
+    return "".join(_TEX.get(character, character) for character in printable(text))

@@ -142,6 +142,12 @@ def _check_task(task: Any) -> None:
         value = getattr(task, name)
         if not isinstance(value, wanted):
             raise PluginError(f"its {name} is {type(value).__name__}, not {wanted.__name__}")
+    for parameter in task.space.names:  # they name columns, and are parts of the metrics' keys
+        if not parameter or not parameter.isprintable() or "/" in parameter:
+            raise PluginError(
+                f"its parameter name {parameter!r} is not allowed: it must be printable characters "
+                "other than /"
+            )
     if len(task.space) != 2:
         raise PluginError(f"it has {len(task.space)} parameters; the suite profiles two")
     for name, wanted_shape in {

@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from bench.contracts import Component, HasLogProb, Log, Task
-from bench.errors import UsageError
+from bench.errors import UsageError, printable
 from bench.leaderboard.render import csv_of
 from bench.numerics.energy import energy_test
 from bench.numerics.seeds import generator
@@ -119,7 +119,7 @@ def figure(observed: Task, model: Task) -> dict[str, bytes]:
     """
     contexts = torch.unique(model.space.context_of(model.points), dim=0)
     parameter = model.space.context[0]
-    names = model.feature_names or ("first feature", "second feature")
+    names = [printable(n) for n in model.feature_names or ("first feature", "second feature")]
 
     def draw(figure: Any) -> None:
         axes = figure.subplots(
@@ -129,7 +129,8 @@ def figure(observed: Task, model: Task) -> dict[str, bytes]:
             for ax, context in zip(line, contexts, strict=True):
                 _panel(ax, observed, model, component, context)
                 value = f"{float(context[0]):.2f}"
-                ax.set_title(f"{component}, {parameter.symbol} = {value}", fontsize="small")
+                title = printable(f"{component}, {parameter.symbol} = {value}")
+                ax.set_title(title, fontsize="small")
         for ax in axes[-1]:
             ax.set_xlabel(names[0])
         for line in axes:

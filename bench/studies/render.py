@@ -7,11 +7,10 @@ from math import inf, isfinite
 from typing import Any
 
 from rich.table import Table
-from rich.text import Text
 
 from bench.contracts import BootstrapPlan
 from bench.leaderboard.columns import parenthesised
-from bench.leaderboard.render import csv_of, escape, markdown_table, printed
+from bench.leaderboard.render import csv_of, escape, markdown_table, plain, printed
 from bench.studies.comparison import Row, verdict
 
 Column = tuple[str, Callable[[Row], str]]
@@ -90,13 +89,13 @@ def table(rows: Sequence[Row]) -> str:
         grid = Table(box=None, pad_edge=False, padding=(0, 2, 0, 0))
         columns = _columns(group)
         for name, _ in columns:
-            grid.add_column(name.replace(" ", "\n", 1), justify="right")
+            grid.add_column(plain(name.replace(" ", "\n", 1)), justify="right")
         for row in group:
-            cells = [Text(text(row), no_wrap=True) for _, text in columns]
+            cells = [plain(text(row)) for _, text in columns]
             grid.add_row(*cells, style="dim" if row.sample.multiple == inf else "")
-        lines += [printed(Text(heading), "bold"), printed(grid), "\n"]
-    lines += [printed(Text(note), "dim") for note in notes(rows)]
-    lines += [printed(Text(sentence)) for sentence in verdict(rows)]
+        lines += [printed(heading, "bold"), printed(grid), "\n"]
+    lines += [printed(note, "dim") for note in notes(rows)]
+    lines += [printed(sentence) for sentence in verdict(rows)]
     return "".join(lines)
 
 

@@ -48,6 +48,12 @@ def contract(task: Task) -> None:
             expected = f"components {names} in split {split!r} as in 'test'"
             raise Failed(expected, str(found), f"{CONTRACT}.components")
         for name, part in task.components(split).items():
+            if not name or not name.isprintable() or "/" in name:
+                raise Failed(
+                    "names of components in printable characters other than /",
+                    repr(name),
+                    f"{CONTRACT}.components",
+                )
             if part.size is not None and not isinstance(part, FiniteComponent):
                 expected = f"a method `block` of {name}, whose size is {part.size}"
                 raise Failed(expected, "none", "bench.contracts.FiniteComponent")

@@ -7,7 +7,7 @@ from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from typing import Literal, get_args
 
-from bench.errors import BenchError, raised_at
+from bench.errors import BenchError, printable, raised_at
 from bench.stages.check import one_line
 
 Status = Literal["passed", "failed", "warned", "skipped"]
@@ -23,7 +23,7 @@ class _Finding(Exception):
     """
 
     def __init__(self, expected: str, came: str, where: str) -> None:
-        super().__init__(f"expected {expected}; came {came}; look at {where}")
+        super().__init__(printable(f"expected {expected}; came {came}; look at {where}"))
         self.expected, self.came, self.where = expected, came, where
 
 
@@ -66,13 +66,13 @@ class Result:
     same: str = ""
 
     def __str__(self) -> str:
-        note = f"for the same reason as {self.same}" if self.same else self.note
+        note = f"for the same reason as {self.same}" if self.same else printable(self.note)
         lines = [f"{self.check:<14} {self.status:<7} {self.seconds:5.1f} s  {note}".rstrip()]
         if self.status in ("failed", "warned") and not self.same:
             expected = "expected" if self.status == "failed" else "accurate"
             said = {expected: self.expected, "came": self.came, "at": self.at}
             said["look at"] = self.where
-            lines += [f"    {what:<8}  {text}" for what, text in said.items() if text]
+            lines += [f"    {what:<8}  {printable(text)}" for what, text in said.items() if text]
         return "\n".join(lines)
 
 
@@ -177,7 +177,7 @@ class Report:
         """Return one line: how many passed, failed, warned, were skipped."""
         counts = {s: sum(r.status == s for r in self.results) for s in get_args(Status)}
         said = [f"{n} {s}" for s, n in counts.items() if n or s in ("passed", "failed")]
-        return f"{self.subject}: {', '.join(said)}"
+        return f"{printable(self.subject)}: {', '.join(said)}"
 
     def __str__(self) -> str:
         return "\n".join([self.subject, *map(str, self.results), self.summary()])
