@@ -6,9 +6,18 @@ from dataclasses import dataclass
 
 from pydantic import TypeAdapter
 
-from bench.contracts import Draw, HeldOutPlan, Method, Plan, ReferenceKind, Split, Task
+from bench.contracts import (
+    Draw,
+    HeldOutPlan,
+    Method,
+    Plan,
+    ReferenceKind,
+    Split,
+    Task,
+    TrainingData,
+)
 from bench.stages import calibrated
-from bench.stages.bank import SimulationBank, TrainingData, feature_bank
+from bench.stages.bank import SimulationBank, feature_bank
 from bench.stages.datasets import set_chunks
 from bench.stages.execute import Planned
 from bench.stages.plans import observations_of
@@ -133,6 +142,6 @@ class _Counter:
                 bank, draw = held_out_bank(self.task, plan, seed, self.simulations, reference)
                 chunks += bank.chunks(draw, "heldout")
         else:
-            chunks = [chunk for _, _, chunk in set_chunks(self.task, plan, seed)]
+            chunks = [chunk for *_, chunk in set_chunks(self.task, plan, seed)]
         loose = sum(chunk.calls for chunk in chunks if chunk.key is None)
         return [Chunk(None, loose, "evaluation"), *(c for c in chunks if c.key is not None)]
