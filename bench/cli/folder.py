@@ -12,24 +12,34 @@ if TYPE_CHECKING:  # they import torch, which takes its time
     from bench.stages.store import Store
 
 
-def open_results(folder: str | None) -> "Store":
+def open_results(folder: str | None, write: bool = False) -> "Store":
     """Opens an existing results folder; the newest under results/ where none is named.
+
+    Args:
+        folder: the folder.
+        write: whether it will be written to, which is tried.
 
     Raises:
         UsageError: if there is none.
+        StoreError: if it cannot be written to.
     """
     from bench.stages.store import Store
 
+    found = _existing(folder)
+    return Store(found, "copy it, or make it writable") if write else Store.open(found)
+
+
+def _existing(folder: str | None) -> Path:
     if folder is None:
         runs = sorted(Path("results").glob("*/run.json"), key=lambda p: p.stat().st_mtime)
         if not runs:
             raise UsageError("there are no results under results/; name a folder or `bench run`")
-        return Store.open(runs[-1].parent)
+        return runs[-1].parent
     if not os.path.isfile(Path(folder) / "run.json"):
         from bench.leaderboard.results import not_results
 
         raise not_results(Path(folder))
-    return Store.open(folder)
+    return Path(folder)
 
 
 def damaged_entries(results: "Results") -> list[str]:

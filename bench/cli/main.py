@@ -146,7 +146,7 @@ def score(folder: str | None, workers: int | None, plugins: tuple[str, ...]) -> 
     from bench.stages.registry import Registry
     from bench.stages.rescore import damaged_predictions, plan_scores
 
-    store = open_results(folder)
+    store = open_results(folder, write=True)
     registry = Registry(plugins)
     planned = plan_scores(store, registry)
     registry.metrics()

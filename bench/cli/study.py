@@ -200,8 +200,8 @@ def features(
     registry = Registry(plugins)
     tasks = registry.task(observed), registry.task(model)
     subject.check(*tasks)
-    rows = subject.tests(*tasks, events, permutations, seed)
     store = Store(Path(out))
+    rows = subject.tests(*tasks, events, permutations, seed)
     store.write_bytes(f"{subject.NAME}.csv", subject.csv(rows).encode())
     for form, content in subject.figure(*tasks).items():
         store.write_bytes(f"{subject.NAME}.{form}", content)

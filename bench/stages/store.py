@@ -50,6 +50,7 @@ class Store:
 
     Args:
         root: the folder; created if need be.
+        advice: what to do if it cannot be written.
 
     Raises:
         StoreError: if the folder cannot be written.
@@ -64,7 +65,7 @@ class Store:
         True
     """
 
-    def __init__(self, root: Path) -> None:
+    def __init__(self, root: Path, advice: str = "choose another folder with --out") -> None:
         self.root = Path(root)
         try:
             self.root.mkdir(parents=True, exist_ok=True)
@@ -72,8 +73,7 @@ class Store:
                 pass
         except OSError as error:
             raise StoreError(
-                f"cannot write to {self.root}: {error.strerror or error}; choose another folder "
-                "with --out"
+                f"cannot write to {self.root}: {error.strerror or error}; {advice}"
             ) from error
         self._sweep()
 

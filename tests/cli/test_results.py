@@ -1,10 +1,12 @@
 """Commands on results: their status, leaderboards and scores, and what is damaged or missing."""
 
 import csv
+import errno
 import io
 import json
 import re
 import shutil
+import tempfile
 from pathlib import Path
 
 import numpy as np
@@ -122,6 +124,52 @@ def test_an_unreadable_column_is_left_out(command, folder):
         odd = {name: np.ones(3) for name in ("mine/two\nlines", "mine", "../x", "mine/a/b")}
         store.write(key, entry.record, entry.arrays | odd)
     assert command("leaderboard", "--format", "csv")[1] == before
+
+
+def refusing(genuine, folder):
+    """A function that makes temporary files, and none in a folder."""
+
+    def made(*arguments, **options):
+        where = Path(options.get("dir") or tempfile.gettempdir())
+        if where.resolve().is_relative_to(folder.resolve()):
+            raise OSError(errno.EROFS, "Read-only file system")
+        return genuine(*arguments, **options)
+
+    return made
+
+
+@pytest.mark.parametrize(
+    ("line", "work"),
+    [
+        ("score", "bench.stages.rescore.plan_scores"),
+        ("run preset.toml --plugin simple.py", "bench.stages.run.execute"),
+        ("tune lre --task gaussians-far", "bench.stages.tune.tune"),
+        ("study bootstrap-k --task gaussians-far", "bench.studies.bootstrap_k.run"),
+        (
+            "study features --observed gaussians-far --model gaussians-far",
+            "bench.studies.features.tests",
+        ),
+    ],
+)
+def test_a_read_only_folder_is_told_before_any_work(fails, folder, monkeypatch, line, work):
+    """Root, whom permissions do not bind, is refused by what makes temporary files."""
+
+    def works(*arguments, **options):
+        raise AssertionError("it works before it tries to write")
+
+    root = results(folder)
+    Path("preset.toml").write_text(Path("my preset.toml").read_text())
+    before = sorted(root.rglob("*"))
+    for name in ("NamedTemporaryFile", "mkstemp"):
+        monkeypatch.setattr(tempfile, name, refusing(getattr(tempfile, name), root))
+    monkeypatch.setattr(work, works)
+    arguments = [*line.split(), *([root] if line == "score" else ["--out", root])]
+    advice = (
+        "copy it, or make it writable" if line == "score" else "choose another folder with --out"
+    )
+    expected = f"cannot write to {root}: Read-only file system; {advice}"
+    assert fails(*arguments) == (1, expected)
+    assert sorted(root.rglob("*")) == before
 
 
 @pytest.mark.parametrize("which", ["run", "plans/*", "fits/*/simple-*/fit"])
