@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import logging
 import re
 import tempfile
@@ -56,14 +57,52 @@ def connect(scheduler: str) -> Iterator[Client]:
 
     here = _LOCAL.fullmatch(scheduler)
     with ExitStack() as stack:
+        stack.enter_context(_silenced())
         cluster = stack.enter_context(_local_cluster(int(here[1]))) if here else None
         try:
+            if cluster is None:
+                asyncio.run(_greet(scheduler))
             client = Client(cluster or scheduler, timeout=_CONNECT, set_as_default=False)
-        except (OSError, TimeoutError) as error:
+        except Exception as error:  # what answers may be anything
             raise UsageError(f"no Dask scheduler answers at {scheduler}") from error
         with client:
             _check_versions(client, scheduler)
             yield client
+
+
+async def _greet(scheduler: str) -> None:
+    """Exchange greetings with a scheduler: a client that meets no scheduler cannot be closed."""
+    from distributed import Security
+    from distributed.comm import connect
+
+    options = Security().get_connection_args("client")
+    comm = await connect(scheduler, timeout=_CONNECT, **options)
+    comm.abort()
+
+
+@contextmanager
+def _silenced() -> Iterator[None]:
+    """Silence Dask's loggers: what happens to the cluster is an error or an outcome of a job.
+
+    They are heard where the suite's own debugging is.
+    """
+    if logging.getLogger("bench").isEnabledFor(logging.DEBUG):
+        yield
+        return
+    names = ("distributed", "tornado", "asyncio")
+    loggers = [
+        logger
+        for name, logger in list(logging.root.manager.loggerDict.items())
+        if isinstance(logger, logging.Logger) and name.partition(".")[0] in names
+    ]
+    levels = [(logger, logger.level) for logger in loggers]
+    for logger in loggers:
+        logger.setLevel(logging.CRITICAL + 1)
+    try:
+        yield
+    finally:
+        for logger, level in levels:
+            logger.setLevel(level)
 
 
 @contextmanager

@@ -8,6 +8,7 @@ import signal
 import socket
 import subprocess
 import sys
+import threading
 import time
 from dataclasses import replace
 from pathlib import Path
@@ -281,6 +282,58 @@ def test_nobody_answers(monkeypatch):
         address = f"tcp://127.0.0.1:{unused.getsockname()[1]}"
         with pytest.raises(UsageError, match=f"no Dask scheduler answers at {address}"):
             connect(address).__enter__()
+
+
+def test_something_else_answers(tmp_path):
+    with socket.create_server(("127.0.0.1", 0)) as server:
+        address = f"tcp://127.0.0.1:{server.getsockname()[1]}"
+
+        def answer():  # as a dashboard does
+            while True:
+                try:
+                    other, _ = server.accept()
+                except OSError:
+                    return
+                with other:
+                    other.sendall(b"HTTP/1.1 400 Bad Request\r\n\r\n" + 40 * b"x")
+
+        threading.Thread(target=answer, daemon=True).start()
+        ran = subprocess.run(
+            [BENCH, "run", "smoke", "--scheduler", address, "--out", "out"],
+            cwd=tmp_path, capture_output=True, text=True, check=False,
+        )  # fmt: skip
+        server.shutdown(socket.SHUT_RDWR)
+    assert (ran.returncode, ran.stdout) == (2, "")
+    assert ran.stderr == f"bench: no Dask scheduler answers at {address}\n"
+
+
+def test_nothing_of_dask_is_printed_when_a_scheduler_is_killed(tmp_path):
+    file = tmp_path / "scheduler.json"
+    options = ["--host", "127.0.0.1", "--port", "0", "--no-dashboard", "--scheduler-file", file]
+    scheduler = subprocess.Popen(
+        [sys.executable, "-m", "dask", "scheduler", *options], stderr=subprocess.DEVNULL
+    )
+    try:
+        until(lambda: file.exists() and file.read_text().endswith("}"), 60)
+        code = (
+            "import json, sys, time\n"
+            "from bench.stages.connection import connect\n"
+            "with connect(json.load(open(sys.argv[1]))['address']) as client:\n"
+            "    print('connected', flush=True)\n"
+            "    while client.status != 'closed':\n"
+            "        time.sleep(0.1)\n"
+        )
+        client = subprocess.Popen(
+            [sys.executable, "-c", code, file],
+            stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True,
+        )  # fmt: skip
+        assert client.stdout.readline() == "connected\n"
+        scheduler.kill()
+        assert client.communicate(timeout=120) == ("", "")
+        assert client.returncode == 0
+    finally:
+        scheduler.kill()
+        scheduler.wait()
 
 
 def test_without_the_extra(monkeypatch):
