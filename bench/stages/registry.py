@@ -61,7 +61,7 @@ class Registry:
             Method) or metrics (instances of Metric) at its top level.
 
     Raises:
-        PluginError: if two places define the same name.
+        PluginError: if two places define the same name, or names that differ by case alone.
         UsageError: if a plugin file does not exist.
 
     Attributes:
@@ -83,13 +83,21 @@ class Registry:
 
     def _add_all(self, items: Iterable[Item]) -> None:
         for item in items:
-            known = self._items[item.kind].get(item.name)
+            names = self._items[item.kind]
+            known = names.get(item.name)
             if known is not None and not _same(known, item):
                 raise PluginError(
                     f"{item.kind[:-1]} {item.name!r} is defined twice: in {known.place} and in "
                     f"{item.place}; rename one"
                 )
-            self._items[item.kind].setdefault(item.name, item)
+            # They name folders, of which some file systems keep one.
+            like = next((n for n in names if n.casefold() == item.name.casefold()), item.name)
+            if like != item.name:
+                raise PluginError(
+                    f"{item.kind[:-1]} {item.name!r} from {item.place} differs from {like!r} from "
+                    f"{names[like].place} by case alone; rename one"
+                )
+            names.setdefault(item.name, item)
 
     def names(self, kind: Kind) -> list[str]:
         """All names of a kind, sorted."""

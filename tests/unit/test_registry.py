@@ -144,6 +144,20 @@ def test_a_plugin_that_is_not_python(plugin):
     }
 
 
+@pytest.mark.parametrize(
+    ("source", "kind", "name"),
+    [(METHOD, "method", "LRE"), (TASK, "task", "Gaussians-Far"), (METRIC, "metric", "Coverage")],
+)
+def test_names_must_differ_by_more_than_case(plugin, source, kind, name):
+    path = plugin(source.replace('"toy"', f'"{name}"'))
+    with pytest.raises(PluginError) as caught:
+        Registry([path])
+    said = str(caught.value)
+    assert said.startswith(f"{kind} {name!r} from {path} (")
+    assert f" differs from {name.lower()!r} from nlbench (bench." in said
+    assert said.endswith(" by case alone; rename one")
+
+
 def test_names_must_be_unique(plugin):
     first, second = plugin(METHOD, "first.py"), plugin(METHOD, "second.py")
     for plugins, kind, places in (
