@@ -37,6 +37,14 @@ def test_both_names_are_installed():
     assert Path(BENCH).with_name("nlbench").exists()
 
 
+def test_the_package_runs_as_a_module():
+    ran = subprocess.run(
+        [sys.executable, "-m", "bench", "--version"], capture_output=True, text=True, check=False
+    )
+    assert (ran.returncode, ran.stderr) == (0, "")
+    assert ran.stdout.startswith("nlbench, version ")
+
+
 # Mistakes
 
 
