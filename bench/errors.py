@@ -29,6 +29,16 @@ def printable(text: str, *, lines: bool = False) -> str:
     return "\n".join(shown)
 
 
+def counted(count: int, noun: str) -> str:
+    """Return a number with a noun whose plural takes an s.
+
+    Example:
+        >>> counted(1, "worker"), counted(1000, "worker")
+        ('1 worker', '1,000 workers')
+    """
+    return f"{count:,} {noun}" + ("" if count == 1 else "s")
+
+
 def message_of(error: BaseException) -> str:
     """An exception's message on one line; a plugin's may be one that fails to give it."""
     try:

@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from bench.errors import DataError, printable
+from bench.errors import DataError, counted, printable
 
 READABLE = (".parquet", ".csv", ".csv.gz")
 _ROWS = 1 << 18  # of a batch
@@ -100,7 +100,7 @@ def _parquet(path: Path, name: str) -> Iterator[tuple[Any, _Schema, int | None]]
     with parquet.ParquetFile(path) as file:
         rows = file.metadata.num_rows
         schema = _schema(file.schema_arrow.names, name, rows)
-        _check_types(file.schema_arrow, schema, f"{name} ({rows:,} rows)")
+        _check_types(file.schema_arrow, schema, f"{name} ({counted(rows, 'row')})")
         for batch in file.iter_batches(_ROWS, columns=list(schema.columns)):
             yield batch, schema, rows
 
@@ -134,7 +134,7 @@ def _schema(names: Sequence[str], name: str, rows: int | None) -> _Schema:
     Raises:
         DataError: naming the columns that were looked for and those that the file has.
     """
-    where = name if rows is None else f"{name} ({rows:,} rows)"
+    where = name if rows is None else f"{name} ({counted(rows, 'row')})"
     for schema in _SCHEMAS:
         missing = [column for column in schema.columns if column not in names]
         if not missing:
@@ -186,22 +186,27 @@ def _checked(table: Any, schema: _Schema, name: str, first: int) -> Batch:
     for column, values in columns.items():
         bad = ~np.isfinite(values)
         if bad.any():
-            raise DataError(f"{where}: {column} is not finite in {np.sum(bad):,} rows")
+            raise DataError(f"{where}: {column} is not finite in {counted(int(bad.sum()), 'row')}")
         if column.endswith("_pt") and (values <= 0).any():
-            raise DataError(f"{where}: {column} is not positive in {np.sum(values <= 0):,} rows")
+            raise DataError(
+                f"{where}: {column} is not positive in {counted(int((values <= 0).sum()), 'row')}"
+            )
         largest = _LARGEST.get(column.rpartition("_")[2], np.inf)
         if (bad := np.abs(values) > largest).any():
-            raise DataError(f"{where}: {column} is not within ±{largest:g} in {np.sum(bad):,} rows")
+            raise DataError(
+                f"{where}: {column} is not within ±{largest:g} in {counted(int(bad.sum()), 'row')}"
+            )
     encoded = table.column(schema.label).dictionary_encode()
     labels = encoded.dictionary.to_pylist()
     index = encoded.indices.to_numpy(zero_copy_only=False)
     if encoded.null_count:
-        raise DataError(f"{where}: {schema.label} is empty in {encoded.null_count:,} rows")
+        raise DataError(f"{where}: {schema.label} is empty in {counted(encoded.null_count, 'row')}")
     for i in np.unique(index):
         label = labels[i]
         if label not in schema.labels:
             raise DataError(
-                f"{where}: {schema.label} is {str(label)[:40]!r} in {np.sum(index == i):,} rows; "
+                f"{where}: {schema.label} is {str(label)[:40]!r} in "
+                f"{counted(int((index == i).sum()), 'row')}; "
                 f"allowed are {', '.join(schema.labels)}"
             )
     meaning = np.array([schema.labels.get(label, "") for label in labels] or [""])
@@ -214,6 +219,6 @@ def _checked(table: Any, schema: _Schema, name: str, first: int) -> Batch:
     if bad.any():
         raise DataError(
             f"{where}: {_LEPTON[1]}, {schema.hadron[1]} and the angles give no visible mass in "
-            f"{np.sum(bad):,} rows"
+            f"{counted(int(bad.sum()), 'row')}"
         )
     return Batch(lepton, hadron, opening, kind == "signal", kind == "background", schema.name)

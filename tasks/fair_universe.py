@@ -31,7 +31,7 @@ from numpy.typing import NDArray
 
 from bench.contracts import Data
 from bench.contracts.data import refuse
-from bench.errors import DataError, printable
+from bench.errors import DataError, counted, printable
 
 from .download import download, release
 from .event_files import PARTS, PROCESSES, READABLE, Manifest, counts_of, files_of, prepare
@@ -97,7 +97,7 @@ class FairUniverse(Data):
         lines = [f"{self.title}; {self.licence}; {self.citation}", f"folder {self.folder}"]
         for number, (name, rows) in enumerate(manifest.sources):
             schema = f", {manifest.schemas[number]} schema" if manifest.schemas else ""
-            lines.append(f"from {printable(name)}: {rows:,} rows{schema}")
+            lines.append(f"from {printable(name)}: {counted(rows, 'row')}{schema}")
         lines += [f"unreadable, left out: {printable(reason)}" for reason in manifest.unreadable]
         lines += [f"{process}: {counts_of(manifest, process)}" for process in PROCESSES]
         if manifest.left_out:

@@ -9,6 +9,7 @@ import click
 
 from bench.cli.echo import echo, tell
 from bench.cli.options import overrides, selection
+from bench.errors import counted
 
 if TYPE_CHECKING:  # they import torch, which takes its time
     from bench.stages.calls import Calls
@@ -71,7 +72,7 @@ def lines(found: "Estimate", workers: int, device: str) -> Iterator[str]:
     widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
     for row in rows:
         yield _aligned(row, widths)
-    at_once = f"{workers} worker{'s' if workers > 1 else ''}"
+    at_once = counted(workers, "worker")
     at_once += " and one GPU" if device == "cuda" else ""
     longest = duration(found.longest)
     yield (

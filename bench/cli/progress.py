@@ -18,7 +18,7 @@ from rich.progress import (
 from rich.progress import Progress as Bars
 
 from bench.cli.echo import tell
-from bench.errors import printable
+from bench.errors import counted, printable
 from bench.stages.execute import Planned, reason
 from bench.stages.executor import Event, Outcome
 
@@ -96,7 +96,7 @@ class Progress:
         if self._bars is not None:
             self._bars.start()
         elif not self._quiet and self._total:
-            self._line(f"{self._total} jobs to do")
+            self._line(f"{counted(self._total, 'job')} to do")
         return self
 
     def __exit__(
@@ -151,7 +151,9 @@ class Progress:
             self._line(f"failed: {planned.kind} of {name}: {reason(outcome)}")
         if self._bars is not None:
             self._bars.update(
-                self._all, completed=self._weight, note=f"{self._count} of {self._total} jobs"
+                self._all,
+                completed=self._weight,
+                note=f"{self._count} of {counted(self._total, 'job')}",
             )
         elif not self._quiet:
             now = time.monotonic()
@@ -160,7 +162,8 @@ class Progress:
                 elapsed = now - self._begin
                 left = elapsed * max(0.0, self._weights / max(self._weight, 1e-9) - 1)
                 self._line(
-                    f"{self._count}/{self._total} jobs, {elapsed:.0f} s, about {left:.0f} s left"
+                    f"{self._count}/{counted(self._total, 'job')}, {elapsed:.0f} s, "
+                    f"about {left:.0f} s left"
                     + ("" if failed else f"; {outcome.status}: {planned.kind} of {name}")
                 )
 

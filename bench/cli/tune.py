@@ -10,7 +10,7 @@ import click
 
 from bench.cli.echo import echo, tell
 from bench.cli.types import CALLS, COUNT, FOLDER, SEED, WORKERS
-from bench.errors import BenchError
+from bench.errors import BenchError, counted
 
 if TYPE_CHECKING:
     from bench.stages.search import Search, Trial
@@ -114,7 +114,7 @@ def tune(
     if not best:
         raise BenchError(f"every training failed, the first one: {trials[0].problem}")
     echo(as_markdown(search, rows), nl=False)
-    tell(f"{len(trials)} trials in {store.root / method}.csv and .md")
+    tell(f"{counted(len(trials), 'trial')} in {store.root / method}.csv and .md")
 
 
 def _described(trial: "Trial") -> str:
@@ -166,12 +166,13 @@ def as_markdown(search: "Search", rows: Sequence[dict[str, str]]) -> str:
     """The rows as a Markdown table, with what was searched."""
     from bench.leaderboard.render import markdown_table
 
-    members = f"{search.members} member{'s' if search.members > 1 else ''}"
+    members = counted(search.members, "member")
     members += " in the last rung and one before" if search.rungs > 1 else ""
     lines = [
         f"# Tuning {search.method}",
         "",
-        f"Validation loss in nats, summed over components; {search.budget:,} simulator calls; "
+        f"Validation loss in nats, summed over components; "
+        f"{counted(search.budget, 'simulator call')}; "
         f"{members}; seed {search.seed}; on "
         f"{search.device}. Only the last rung decides. `behind` is the distance to the best of the "
         "rung, its standard error from paired members.",

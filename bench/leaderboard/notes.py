@@ -3,6 +3,7 @@
 from collections.abc import Mapping
 from typing import Any
 
+from bench.errors import counted
 from bench.leaderboard.build import Leaderboard
 from bench.leaderboard.columns import direction, others
 from bench.leaderboard.units import FEWEST_BLOCKS
@@ -19,7 +20,8 @@ def heading(board: Leaderboard) -> str:
         "shared": "one training set, on which errors are conditional",
         "bootstrap": "bootstraps of one training set",
     }.get(board.training_data, "no training")
-    return f"{board.task} · {board.budget:,} simulator calls · {data} · {_plan(board.plan)}"
+    calls = counted(board.budget, "simulator call")
+    return f"{board.task} · {calls} · {data} · {_plan(board.plan)}"
 
 
 def _plan(plan: Mapping[str, Any]) -> str:
@@ -31,9 +33,10 @@ def _plan(plan: Mapping[str, Any]) -> str:
     if plan["kind"] == "bootstrap":
         return (
             f"bootstrap plan: at each point {plan['sets']} × {plan['multiple']} M events, "
-            f"each resampled {plan['bootstraps']} times"
+            f"each resampled {counted(plan['bootstraps'], 'time')}"
         )
-    return f"held-out simulations at {plan['contexts']} contexts, {plan['events']} at each"
+    contexts = counted(plan["contexts"], "context")
+    return f"held-out simulations at {contexts}, {plan['events']} at each"
 
 
 def notes(board: Leaderboard, brief: bool = False) -> list[str]:
@@ -86,9 +89,9 @@ def notes(board: Leaderboard, brief: bool = False) -> list[str]:
         records = row.fit.members.values()
         if worse := sum(any(map(_ended_worse, r["curves"].values())) for r in records):
             out.append(
-                f"{row.label}: {worse} of {len(records)} members ended a training with a higher "
-                "validation loss than after its first epoch (it overfitted or diverged); the best "
-                "epoch is kept."
+                f"{row.label}: {worse} of {counted(len(records), 'member')} ended a training with "
+                "a higher validation loss than after its first epoch (it overfitted or diverged); "
+                "the best epoch is kept."
             )
         for name, quantity in row.quantities.items():
             if name.startswith("not_finite/") and quantity.estimate and quantity.estimate.value > 0:
@@ -137,8 +140,8 @@ def _finite(board: Leaderboard) -> list[str]:
     if board.plan["kind"] != "heldout":
         few = "" if board.blocks >= FEWEST_BLOCKS else f", and (?) with fewer than {FEWEST_BLOCKS}"
         out.append(
-            f"Datasets are drawn from {board.blocks} disjoint blocks of test observations, the "
-            f"same at every θ; errors are over members and blocks{few}."
+            f"Datasets are drawn from {counted(board.blocks, 'disjoint block')} of test "
+            f"observations, the same at every θ; errors are over members and blocks{few}."
         )
     if board.asked is not None and _plan(board.asked) != _plan(board.plan):
         out.append(

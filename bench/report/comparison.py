@@ -5,6 +5,7 @@ from math import isfinite
 
 import pandas as pd
 
+from bench.errors import counted
 from bench.leaderboard.columns import parenthesised
 from bench.report.papers import Comparison
 from bench.report.tables import Cell, Table
@@ -59,10 +60,7 @@ def _reasons(found: Sequence[Comparison]) -> list[str]:
     for one in found:
         if one.verdict == "n/a":
             keys.setdefault(one.reason, set()).add(one.published.key)
-    return [
-        f"n/a for {len(which)} number{'s' * (len(which) != 1)}: {reason}"
-        for reason, which in keys.items()
-    ]
+    return [f"n/a for {counted(len(which), 'number')}: {reason}" for reason, which in keys.items()]
 
 
 def tally(found: Sequence[Comparison], configuration: str) -> str:

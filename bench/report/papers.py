@@ -21,7 +21,7 @@ from typing import Literal
 import numpy as np
 from scipy import stats
 
-from bench.errors import UsageError
+from bench.errors import UsageError, counted
 from bench.leaderboard import Leaderboard, Row
 from bench.leaderboard.columns import parenthesised
 from bench.leaderboard.results import Fit
@@ -131,8 +131,8 @@ def _beside(loaded: Loaded, number: Published, configuration: str) -> Comparison
     board, row = found
     bootstrap = board.plan["kind"] == "bootstrap"
     plan = "bootstrap plan" if bootstrap else "independent datasets"
-    networks = f"{row.members} network{'s' if row.members != 1 else ''}"
-    where = f"{board.task}, {plan}, {board.budget:,} calls, {networks}"
+    networks = counted(row.members, "network")
+    where = f"{board.task}, {plan}, {counted(board.budget, 'call')}, {networks}"
     quantity = row.quantities.get(number.quantity)
     if quantity is None or quantity.estimate is None:
         why = quantity.reason if quantity else "not computed"
@@ -230,7 +230,10 @@ def _equivalence(loaded: Loaded, number: Published) -> Iterator[Comparison]:
         yield Comparison(number, reason=str(error))
         return
     for row in rows:
-        where = f"{row.task}, likelihood-ratio error, {row.budget:,} calls, {row.members} networks"
+        where = (
+            f"{row.task}, likelihood-ratio error, {counted(row.budget, 'call')}, "
+            f"{counted(row.members, 'network')}"
+        )
         said = Comparison(
             number, f"{row.other} / {row.plain}", where, equivalence.shown(row), row.value
         )
@@ -268,7 +271,7 @@ def _training_time(loaded: Loaded, number: Published) -> Iterator[Comparison]:
         devices = {r["environment"]["device"] for f in (plain, other) for r in f.members.values()}
         where = (
             f"{other.task}, seconds per gradient step, {other.identity['budget']:,} calls, "
-            f"{len(above)} and {len(below)} networks"
+            f"{len(above)} and {counted(len(below), 'network')}"
         )
         said = Comparison(number, f"{other.label} / {plain.label}", where)
         if min(len(above), len(below)) < FEWEST:

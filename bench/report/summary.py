@@ -3,6 +3,7 @@
 from collections.abc import Sequence
 from dataclasses import dataclass
 
+from bench.errors import counted
 from bench.leaderboard import Leaderboard
 from bench.leaderboard.verdict import best, gaps, verdict
 
@@ -71,12 +72,12 @@ def _coverage(board: Leaderboard) -> str:
 
 def _setting(board: Leaderboard) -> str:
     trained = sorted({row.members for row in board.rows if row.members and not row.fit.oracle})
-    networks = f"{trained[0]} to {trained[-1]}" if len(trained) > 1 else f"{trained[0]}"
-    each = "member" if trained == [1] else "members"
+    fewest = f"{trained[0]} to " if len(trained) > 1 else ""
+    members = fewest + counted(trained[-1], "member")
     shared = ", trained on one training set" if board.training_data == "shared" else ""
     return (
-        f"{board.budget:,} simulator calls, {networks} {each} per method{shared}, "
-        f"{board.plan['uniform']} datasets with θ uniform"
+        f"{counted(board.budget, 'simulator call')}, {members} per method{shared}, "
+        f"{counted(board.plan['uniform'], 'dataset')} with θ uniform"
     )
 
 
@@ -108,11 +109,11 @@ def compared(boards: Sequence[Leaderboard]) -> str:
         spent += f" to {budgets[-1]:,}"
     calls = " simulator calls" if budgets else ""
     sentence = (
-        f"{len(labels)} method{'s' * (len(labels) != 1)} on {len(tasks)} "
-        f"task{'s' * (len(tasks) != 1)}{spent}{calls}, compared on the same datasets."
+        f"{counted(len(labels), 'method')} on {counted(len(tasks), 'task')}{spent}{calls}, "
+        "compared on the same datasets."
     )
     if failed:
-        parts = f"{len(failed)} part{'s' * (len(failed) != 1)}"
+        parts = counted(len(failed), "part")
         left = "are left out, with their reasons" if len(failed) > 1 else "is left out"
         sentence += f" {parts} failed and {left}."
     return sentence

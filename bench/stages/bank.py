@@ -16,7 +16,7 @@ from bench.contracts import (
     Task,
     TrainingData,
 )
-from bench.errors import BudgetExceeded, NotApplicable
+from bench.errors import BudgetExceeded, NotApplicable, counted
 from bench.numerics.seeds import digest, generator
 from bench.stages.datasets import simulate
 from bench.stages.plans import observations_of
@@ -166,15 +166,15 @@ class SimulationBank:
     def _charge(self, stream: str, split: Split, n: int) -> None:
         if n < 1:
             raise BudgetExceeded(
-                f"a draw of {n} simulations: at least one simulation must be drawn, and the budget "
-                f"is {self.budget}"
+                f"a draw of {counted(n, 'simulation')}: at least one simulation must be drawn, and "
+                f"the budget is {self.budget:,}"
             )
         drawn = self._drawn.get((stream, split), 0)
         extra = max(0, n - drawn)
         if self.spent + extra > self.budget:
             raise BudgetExceeded(
-                f"{n} simulations cost {extra} calls, and of the budget of {self.budget} only "
-                f"{self.budget - self.spent} are left"
+                f"{counted(n, 'simulation')} cost {counted(extra, 'call')}, and of the budget of "
+                f"{self.budget:,} only {self.budget - self.spent:,} are left"
             )
         self._drawn[stream, split] = drawn + extra
 

@@ -6,7 +6,7 @@ import torch
 from torch import Tensor
 
 from bench.contracts import Bank, Draw, FitLog, ReferenceKind, Surrogate, Task
-from bench.errors import NotApplicable
+from bench.errors import NotApplicable, counted
 from bench.numerics.calibration import Calibration, CalibrationKind, pairs
 
 VERSION = 1
@@ -82,7 +82,8 @@ def calibrate(
     n = draws(task, bank.budget, reference)[0].n
     if n < 2:
         raise NotApplicable(
-            f"{bank.budget} simulations are too few to calibrate {len(names)} components"
+            f"a budget of {counted(bank.budget, 'simulation')}: too few to calibrate "
+            f"{counted(len(names), 'component')}"
         )
 
     def log_ratio(x: Tensor, context: Tensor) -> Tensor:

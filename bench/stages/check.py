@@ -12,7 +12,7 @@ from typing import Any, get_args
 from torch import Tensor
 
 from bench.contracts import Method, Metric, ParameterSpace, PlanKind, Task
-from bench.errors import NotApplicable, PluginError, UsageError, message_of, raised_at
+from bench.errors import NotApplicable, PluginError, UsageError, counted, message_of, raised_at
 from bench.numerics.seeds import canonical_json
 
 NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._+-]{0,63}")  # it names files, and patterns match it
@@ -149,7 +149,7 @@ def _check_task(task: Any) -> None:
                 "other than /"
             )
     if len(task.space) != 2:
-        raise PluginError(f"it has {len(task.space)} parameters; the suite profiles two")
+        raise PluginError(f"it has {counted(len(task.space), 'parameter')}; the suite profiles two")
     for name, wanted_shape in {
         "nominal": (len(task.space.context_index),),
         "points": (len(task.points), len(task.space)),

@@ -4,7 +4,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from bench.contracts import BootstrapPlan, HeldOutPlan, IndependentPlan, Plan, Split, Task
-from bench.errors import NotApplicable
+from bench.errors import NotApplicable, counted
 
 
 def observations_of(task: Task, split: Split) -> int | None:
@@ -29,15 +29,15 @@ def fit_to(task: Task, plan: Plan) -> Plan:
     if isinstance(plan, HeldOutPlan):
         if size < 2 * plan.contexts:
             raise NotApplicable(
-                f"{task.name} has {size} held-out observations of a component, and the plan takes "
-                f"2 at each of {plan.contexts} contexts"
+                f"{task.name} has {counted(size, 'held-out observation')} of a component, and the "
+                f"plan takes 2 at each of {counted(plan.contexts, 'context')}"
             )
         return plan.model_copy(update={"events": min(plan.events, size // plan.contexts)})
     available = size // (plan.observations or task.observations)
     if available == 0:
         raise NotApplicable(
-            f"{task.name} has {size} test observations of a component, and a dataset takes up to "
-            f"{plan.observations or task.observations}"
+            f"{task.name} has {counted(size, 'test observation')} of a component, and a dataset "
+            f"takes up to {plan.observations or task.observations:,}"
         )
     if isinstance(plan, IndependentPlan):
         return plan.model_copy(update={"per_point": min(plan.per_point, available)})

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from typing import cast, get_args
 
 from bench.contracts import Task
-from bench.errors import NotApplicable, PluginError, UsageError
+from bench.errors import NotApplicable, PluginError, UsageError, counted
 from bench.numerics.calibration import CalibrationKind
 from bench.stages.cells import DEFAULT_CALIBRATION, Absent, Cell, label, make_cell
 from bench.stages.check import blamed_on
@@ -147,10 +147,10 @@ def select_cells(
 def _why_not(cell: Cell, task: Task, preset: Preset) -> str:
     """Why a preset cannot have a cell; empty where it can."""
     if cell.size > preset.members:
-        return f"it takes {cell.size} members, and this run has {preset.members}"
+        return f"it takes {cell.size:,} members, and this run has {preset.members:,}"
     if cell.calibration and cell.calibration["calls"] < 2 * len(task.component_names):
         calls = cell.calibration["calls"]
-        return f"its budget leaves {calls} simulations for calibration: too few"
+        return f"its budget leaves {counted(calls, 'simulation')} for calibration: too few"
     return ""
 
 

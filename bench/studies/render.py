@@ -9,6 +9,7 @@ from typing import Any
 from rich.table import Table
 
 from bench.contracts import BootstrapPlan
+from bench.errors import counted
 from bench.leaderboard.columns import parenthesised
 from bench.leaderboard.render import csv_of, escape, markdown_table, plain, printed
 from bench.studies.comparison import Row, verdict
@@ -60,7 +61,7 @@ def _heading(key: tuple[str, int], rows: Sequence[Row]) -> str:
                 f"each resampled {plan.bootstraps} times"
             )
         else:
-            parts.append(f"independent: {plan.per_point} datasets at each point")
+            parts.append(f"independent: {counted(plan.per_point, 'dataset')} at each point")
     return " · ".join(dict.fromkeys(parts))
 
 

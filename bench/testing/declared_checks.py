@@ -15,7 +15,7 @@ from bench.contracts import (
     Split,
     Task,
 )
-from bench.errors import PluginError
+from bench.errors import PluginError, counted
 from bench.stages.check import check as check_contract
 from bench.testing.guard import guarded
 from bench.testing.model import at, corners, parts, rng
@@ -85,7 +85,7 @@ def bounds(task: Task) -> str:
             raise Failed(f"{what} within {sides}", str(values[bad][0].tolist()), SPACE)
     if len(torch.unique(task.points, dim=0)) != len(task.points):
         raise Failed("evaluation points that differ", "one twice", SPACE)
-    return f"{len(task.points)} points"
+    return counted(len(task.points), "point")
 
 
 def weights(task: Task) -> None:
@@ -124,7 +124,7 @@ def simulations(task: Task) -> str:
             x = part.simulate(context.expand(n, -1), rng(task, name)).float()
             where = at(task, context)
             if bad := int((~x.isfinite()).sum()):
-                raise Failed(f"finite {name} at {where}", f"{bad} that are not", SIMULATE)
+                raise Failed(f"finite {name} at {where}", f"{bad} not finite", SIMULATE)
             if task.discrete and not torch.equal(x, x.round()):
                 expected = f"whole numbers of {name}, as `discrete` says"
                 raise Failed(expected, f"{float(x[x != x.round()][0]):.6g}", SIMULATE)
@@ -163,7 +163,7 @@ def transform(task: Task) -> None:
                 expected = f"{what} of {name} of shape {tuple(x.shape)}"
                 raise Failed(expected, str(tuple(value.shape)), where)
             if bad := int((~value.isfinite()).sum()):
-                raise Failed(f"finite {what} of {name}", f"{bad} that are not", where)
+                raise Failed(f"finite {what} of {name}", f"{bad} not finite", where)
         step = 1e-6 * (x.abs() + 1e-3)
         slope = (task.transform(x + step) - task.transform(x - step)) / (2 * step)
         apart = (slope.abs().log() - log_jacobian).abs()

@@ -11,6 +11,7 @@ from scipy import stats
 from torch import Tensor
 
 from bench.contracts import HasLogProb, HasScore, Task
+from bench.errors import counted
 from bench.stages.check import one_line
 from bench.testing.declared_checks import AT_CORNERS, REFERENCE, SEEDED, TRANSFORMED
 from bench.testing.invariance import drifts
@@ -46,7 +47,7 @@ def finite(task: Task) -> None:
             where = at(task, context)
             if bad := int((~value.isfinite()).sum()):
                 expected = f"finite log-densities of {name} simulated at {where}"
-                raise Failed(expected, f"{bad} of {len(x)} that are not", DENSITY)
+                raise Failed(expected, f"{bad} of {len(x)} not finite", DENSITY)
             strange = {"zeros": torch.zeros_like(x), "the negative of simulations": -x}
             strange |= {"distant values": 1e3 * x, "shifted values": x + 0.5}
             for what, other in strange.items():
@@ -96,7 +97,7 @@ def broadcasting(task: Task) -> str:
             functions += 1
     if not functions:
         raise Skipped("no component has a log_prob or a score")
-    return f"{functions} functions"
+    return counted(functions, "function")
 
 
 def simulator(task: Task) -> str:
@@ -114,7 +115,7 @@ def simulator(task: Task) -> str:
         found += [(name, drift) for drift in moved]
     name, worst = min(found, key=lambda f: f[1].p_value)
     p = min(1.0, worst.p_value * len(found))
-    note = f"p ≥ {p:.2g}, {len(found)} statistics of {n:,} simulations"
+    note = f"p ≥ {p:.2g}, {counted(len(found), 'statistic')} of {n:,} simulations"
     if p < LEVEL:
         wrong = "the context" if worst.move == "context" else "x"
         raise Failed(
@@ -247,7 +248,7 @@ def mean_score(task: Task) -> str:
             f"{mean:.3g} ± {error:.2g} (p = {together:.1g} with all {len(found)} means)",
             f"{SCORE} and simulate",
         )
-    return f"p = {together:.2g}, {len(found)} means of {n:,}"
+    return f"p = {together:.2g}, {counted(len(found), 'mean')} of {n:,}"
 
 
 def most_calls(task: Task) -> int:

@@ -6,7 +6,7 @@ from typing import Any
 import torch
 
 from bench.contracts import FitLog
-from bench.errors import BenchError, NotApplicable
+from bench.errors import BenchError, NotApplicable, counted
 from bench.numerics.seeds import canonical_json
 from bench.stages.cells import configure
 from bench.stages.check import check as check_contract
@@ -52,9 +52,11 @@ def contract(of: Subject) -> None:
         expected = "a reference that is None, 'fixed' or 'evidence'"
         raise Failed(expected, repr(surrogate.reference), CONTRACT)
     log = surrogate.log
-    came = f"{len(log.curves)} curves" if isinstance(log, FitLog) else type(log).__name__
-    if came not in ("0 curves", f"{of.members} curves"):
-        raise Failed(f"a FitLog with curves of none or all of {of.members} members", came, CONTRACT)
+    came = counted(len(log.curves), "curve") if isinstance(log, FitLog) else type(log).__name__
+    if came not in ("0 curves", counted(of.members, "curve")):
+        raise Failed(
+            f"a FitLog with curves of none or of {counted(of.members, 'member')}", came, CONTRACT
+        )
 
 
 def kinds(of: Subject) -> str:
@@ -63,8 +65,8 @@ def kinds(of: Subject) -> str:
     for task in little_tasks():
         trial = of.on(task)
         kind = (
-            f"a {task.observation} of shape {task.event_shape} in {len(task.space.context_index)} "
-            f"context parameter(s)"
+            f"a {task.observation} of shape {task.event_shape} in "
+            f"{counted(len(task.space.context_index), 'context parameter')}"
         )
         try:
             trial.method.check(task)

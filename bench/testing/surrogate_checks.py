@@ -11,6 +11,7 @@ import torch
 from scipy.optimize import minimize
 from torch import Tensor
 
+from bench.errors import counted
 from bench.stages.check import one_line
 from bench.testing.asymmetric import asymmetric
 from bench.testing.report import Failed, Inaccurate, Skipped
@@ -124,7 +125,7 @@ def state(of: Subject) -> None:
     for name, value in (stored or {}).items():
         if value.dim() == 0 or len(value) != of.members:
             raise Failed(
-                f"every tensor of the state to lead with the {of.members} members",
+                f"every tensor of the state to lead with {counted(of.members, 'member')}",
                 f"{name!r} of shape {tuple(value.shape)}",
                 RESTORE,
             )

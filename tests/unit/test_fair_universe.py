@@ -227,21 +227,21 @@ def changed(column: str, row: int, value: object) -> Callable[[pa.Table], pa.Tab
         ),
         (
             changed("PRI_had_eta", 700, float("nan")),
-            r"bad.parquet, rows 0 to 800: PRI_had_eta is not finite in 1 rows",
+            r"bad.parquet, rows 0 to 800: PRI_had_eta is not finite in 1 row",
         ),
-        (changed("PRI_lep_phi", 3, float("inf")), r"PRI_lep_phi is not finite in 1 rows"),
-        (changed("PRI_lep_phi", 3, None), r"PRI_lep_phi is not finite in 1 rows"),
-        (changed("PRI_lep_pt", 3, -1.0), r"PRI_lep_pt is not positive in 1 rows"),
+        (changed("PRI_lep_phi", 3, float("inf")), r"PRI_lep_phi is not finite in 1 row"),
+        (changed("PRI_lep_phi", 3, None), r"PRI_lep_phi is not finite in 1 row"),
+        (changed("PRI_lep_pt", 3, -1.0), r"PRI_lep_pt is not positive in 1 row"),
         (
             changed("detailed_labels", 5, "wjets"),
-            r"detailed_labels is 'wjets' in 1 rows; allowed are htautau, ztautau, ttbar, diboson",
+            r"detailed_labels is 'wjets' in 1 row; allowed are htautau, ztautau, ttbar, diboson",
         ),
-        (changed("detailed_labels", 5, None), r"detailed_labels is empty in 1 rows"),
+        (changed("detailed_labels", 5, None), r"detailed_labels is empty in 1 row"),
         (
             changed("PRI_had_eta", 9, -999.0),
-            r"bad.parquet, rows 0 to 800: PRI_had_eta is not within ±10 in 1 rows",
+            r"bad.parquet, rows 0 to 800: PRI_had_eta is not within ±10 in 1 row",
         ),
-        (changed("PRI_lep_phi", 9, 180.0), r"PRI_lep_phi is not within ±3.2 in 1 rows"),
+        (changed("PRI_lep_phi", 9, 180.0), r"PRI_lep_phi is not within ±3.2 in 1 row"),
         (
             lambda t: t.set_column(1, "PRI_lep_eta", t["PRI_had_eta"]).set_column(
                 2, "PRI_lep_phi", t["PRI_had_phi"]
@@ -301,7 +301,7 @@ def test_what_is_no_data_is_refused_in_one_line(data: FairUniverse, tmp_path: Pa
         "cut.parquet": "cut.parquet cannot be read: ",
         "words.csv": "words.csv cannot be read: PRI_had_pt: .*many",
         "apart.csv": "apart.csv: names of columns must be separated by commas",
-        "large.csv": "large.csv, rows 0 to 1: PRI_had_pt is not finite in 1 rows",
+        "large.csv": "large.csv, rows 0 to 1: PRI_had_pt is not finite in 1 row",
         "bent.zip": "bent.zip is not a sound zip archive",
         "notes.txt": "is not readable: allowed are .parquet, .csv, .csv.gz, .zip",
         "cut.zip": "is not a sound zip archive",

@@ -184,7 +184,7 @@ def test_trainings_that_ended_worse_than_they_began_are_said(folder, metrics, lo
     folder.fit("shaky", 1, losses=losses, **scores(folder, 1.0))
     (board,) = folder.boards(metrics)
     said = [note for note in notes(board) if "ended a training" in note]
-    assert [note[:22] for note in said] == ["shaky: 1 of 1 members "] * worse
+    assert [note[:22] for note in said] == ["shaky: 1 of 1 member e"] * worse
 
 
 def test_without_an_exact_likelihood_the_histogram_is_the_reference(tmp_path, metrics):

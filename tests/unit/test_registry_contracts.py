@@ -18,6 +18,8 @@ from bench.stages.registry import Registry
         (("nominal = torch.tensor([2.0])", "nominal = 2.0"), "its nominal is float, not Tensor"),
         (("torch.tensor([2.0])", "torch.tensor(2.0)"), "its nominal has shape (), not (1,)"),
         (("[[0.5, 2.0]]", "[[0.5]]"), "its points has shape (1, 1), not (1, 2)"),
+        (('"mu"', '"m/u"'), "its parameter name 'm/u' is not allowed: it must be printable"),
+        (('"mu"', '""'), "its parameter name '' is not allowed: it must be printable"),
         (("[[0.5, 2.0]]", "0.5"), "TypeError: len() of a 0-d tensor"),
         (("version = 1", "version = 1\n    settings = {'f': print}"), "TypeError: Object of type"),
         (
@@ -27,7 +29,7 @@ from bench.stages.registry import Registry
         (("version = 1", "version = 1\n    resolution = (1, 2)"), "TypeError: asdict() should be"),
         (
             ('Parameter("mu", 0, 1, "interest", (0, 1)), ', ""),
-            "it has 1 parameters; the suite profiles two",
+            "it has 1 parameter; the suite profiles two",
         ),
     ],
 )

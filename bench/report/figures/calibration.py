@@ -8,6 +8,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure as Canvas
 from matplotlib.patches import Patch
 
+from bench.errors import counted
 from bench.report.figures.boards import (
     Board,
     bare,
@@ -124,8 +125,8 @@ def _figure(loaded: Loaded, shown: Mapping[str, Look], board: Board, rows: pd.Da
         title=f"Calibration: {board.words}",
         caption=(
             f"Coverage of profile-likelihood intervals, and of regions in both parameters, on "
-            f"{datasets} datasets, members pooled. Below: the difference, with standard errors "
-            "clustered by dataset. Below zero intervals are too short. The curve of exact "
+            f"{counted(datasets, 'dataset')}, members pooled. Below: the difference, with standard "
+            "errors clustered by dataset. Below zero intervals are too short. The curve of exact "
             "intervals stays within the band at all levels at once in 95 % of repetitions."
         ),
         alternative=_alternative(rows, columns, names, order),

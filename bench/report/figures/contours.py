@@ -14,6 +14,7 @@ from matplotlib.lines import Line2D
 from matplotlib.ticker import MaxNLocator
 from scipy import stats
 
+from bench.errors import counted
 from bench.report.figures.boards import (
     Board,
     bare,
@@ -161,7 +162,7 @@ def _alternative(
     area = _areas(rows)
     none = pd.Series(dtype=float)
     x, y = (bare(written(names, str(rows[axis].iloc[0]))) for axis in ("x_name", "y_name"))
-    sentences = [f"{len(set(rows['point']))} evaluation points in {x} and {y}."]
+    sentences = [f"{counted(len(set(rows['point'])), 'evaluation point')} in {x} and {y}."]
     for label in drawn:
         if label == "exact":
             continue

@@ -9,6 +9,7 @@ from matplotlib.figure import Figure as Canvas
 from matplotlib.ticker import MaxNLocator
 from numpy.typing import NDArray
 
+from bench.errors import counted
 from bench.report.figures.boards import calls, groups, ordered, slug
 from bench.report.figures.colours import Look, looks
 from bench.report.figures.figure import Figure
@@ -137,8 +138,8 @@ def _alternative(found: list[tuple[tuple[str, str], pd.DataFrame]]) -> str:
         epochs = one.groupby("member")["epoch"].max().max()
         spread = f" to {best.max():.4g}" if len(best) > 1 else ""
         parts.append(
-            f"{label}, {component}: best validation loss {best.min():.4g}{spread} of {len(best)} "
-            f"member{'s' if len(best) > 1 else ''} in {epochs} epochs"
+            f"{label}, {component}: best validation loss {best.min():.4g}{spread} of "
+            f"{counted(len(best), 'member')} in {counted(epochs, 'epoch')}"
         )
     return f"{'; '.join(parts)}."
 
