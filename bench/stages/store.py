@@ -34,6 +34,7 @@ SCHEMA = 1
 """Raise it when what is stored changes its meaning; it enters every identity."""
 
 _LARGEST = {"json": 2**23, "safetensors": 2**32}  # bytes of a file
+_PART, _WRITABLE = ".nlbench-part-", ".nlbench-writable-"  # no other program's names
 _STALE = 3600.0  # seconds after which nobody is still writing a part
 
 
@@ -69,7 +70,7 @@ class Store:
         self.root = Path(root)
         try:
             self.root.mkdir(parents=True, exist_ok=True)
-            with tempfile.NamedTemporaryFile(dir=self.root, prefix=".writable-"):
+            with tempfile.NamedTemporaryFile(dir=self.root, prefix=_WRITABLE):
                 pass
         except OSError as error:
             raise StoreError(
@@ -112,7 +113,7 @@ class Store:
         temporary = None
         try:
             path.parent.mkdir(parents=True, exist_ok=True)
-            handle, temporary = tempfile.mkstemp(dir=path.parent, prefix=".part-")
+            handle, temporary = tempfile.mkstemp(dir=path.parent, prefix=_PART)
             with os.fdopen(handle, "wb") as file:
                 file.write(content)
                 file.flush()
@@ -225,7 +226,7 @@ class Store:
 
     def _sweep(self) -> None:
         """Removes what processes that were killed while writing have left behind."""
-        for path in [*self.root.rglob(".part-*"), *self.root.glob(".writable-*")]:
+        for path in [*self.root.rglob(f"{_PART}*"), *self.root.glob(f"{_WRITABLE}*")]:
             with contextlib.suppress(OSError):
                 if time.time() - path.stat().st_mtime > _STALE:
                     path.unlink()

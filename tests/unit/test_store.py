@@ -200,12 +200,15 @@ def test_hostile_headers(store, header, length):
 
 def test_stale_parts_are_swept_away(store):
     store.write("fits/a", {})
-    old, new = (store.root / "fits" / f".part-{name}" for name in ("old", "new"))
-    for path in (old, new):
+    old, new = (store.root / "fits" / f".nlbench-part-{name}" for name in ("old", "new"))
+    others = store.root / ".part-of-another-program"
+    for path in (old, new, others):
         path.write_text("")
-    os.utime(old, (0, 0))
+    for path in (old, others):
+        os.utime(path, (0, 0))
     Store(store.root)
     assert new.exists()
+    assert others.exists()
     assert not old.exists()
     assert store.record("fits/a") == {}
 
