@@ -81,7 +81,7 @@ def _named(registry: "Registry", what: str) -> "list[Item]":
     found = [item for item in _items(registry) if item.name == name]
     if not found:
         known = [*registry.names("methods"), *registry.names("tasks")]
-        raise UsageError(unknown("method or task", name, known))
+        raise UsageError(unknown("method or task", what, known, registry.labels()))
     for item in found if colon else []:
         if item.kind == "tasks":
             raise UsageError(f"{name} is a task, and has no configuration {configuration!r}")

@@ -14,7 +14,7 @@ from bench.leaderboard import Leaderboard, Results, Row, build
 from bench.leaderboard.results import Fit
 from bench.report import frames, predictions
 from bench.report.folders import Folders, open_folders
-from bench.stages.registry import Registry, select
+from bench.stages.registry import Registry, select, unknown
 from bench.stages.selection import Wanted
 from bench.studies import equivalence
 
@@ -62,8 +62,8 @@ def _chosen(fits: Sequence[Fit], patterns: Sequence[str]) -> list[Fit]:
 
     for pattern, one in zip(patterns, wanted, strict=True):
         if not any(matches(fit, one) for fit in fits):
-            known = ", ".join(sorted({fit.label for fit in fits})) or "none"
-            raise UsageError(f"no method here matches {pattern!r}; known: {known}")
+            known = sorted({fit.label for fit in fits})
+            raise UsageError(unknown("method in these results", pattern, known))
     exact = {fit.task for fit in fits if fit.oracle}
     return [
         fit

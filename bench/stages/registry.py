@@ -22,7 +22,7 @@ from importlib.metadata import EntryPoint, entry_points
 from importlib.resources import files
 from pathlib import Path
 from types import ModuleType
-from typing import Any, Literal
+from typing import Any, Literal, NoReturn
 
 from bench.contracts import Method, Metric, Task
 from bench.errors import PluginError, UsageError
@@ -115,16 +115,30 @@ class Registry:
             message = unknown(kind[:-1], name, self.names(kind))
             raise UsageError(message + self._not_loaded()) from None
 
+    def labels(self) -> list[str]:
+        """Return METHOD:CONFIGURATION for every configuration of the methods that load."""
+        found = []
+        for name in self.names("methods"):
+            with suppress(PluginError):
+                found += [f"{name}:{c}" for c in self.method(name).configurations]
+        return found
+
     def select(self, kind: Kind, patterns: Sequence[str]) -> list[str]:
         """Names of a kind that match any pattern, sorted.
 
         Raises:
             UsageError: if a pattern matches nothing.
         """
-        try:
-            return select(patterns, self.names(kind), kind[:-1])
-        except UsageError as error:
-            raise UsageError(f"{error}{self._not_loaded()}") from None
+        for pattern in patterns:
+            if not fnmatch.filter(self.names(kind), pattern):
+                self.refuse(kind, pattern)
+        return select(patterns, self.names(kind), kind[:-1])
+
+    def refuse(self, kind: Kind, name: str) -> NoReturn:
+        """Raise UsageError for a name that is not known, with near matches."""
+        labels = self.labels() if kind == "methods" else ()
+        message = unknown(kind[:-1], name, self.names(kind), labels)
+        raise UsageError(message + self._not_loaded())
 
     def _not_loaded(self) -> str:
         """What a name that is not here may be in."""
@@ -177,12 +191,36 @@ class Registry:
         return loaded
 
 
-def unknown(what: str, name: str, known: Sequence[str]) -> str:
-    """The message for an unknown name, with near matches."""
-    near = difflib.get_close_matches(name, known, n=3)
+def unknown(what: str, name: str, known: Sequence[str], more: Sequence[str] = ()) -> str:
+    """Return the message for an unknown name, with near matches.
+
+    Args:
+        what: what it would name.
+        name: the name.
+        known: the names that there are.
+        more: what may have been meant besides; not listed where nothing is near.
+
+    Example:
+        >>> unknown("method", "lre_tuned", ["dle", "lre"], ["dle:tuned", "lre:tuned"])
+        "unknown method 'lre_tuned'; did you mean lre:tuned?"
+    """
+    wanted = _folded(name)
+    candidates: dict[str, list[str]] = {}
+    for candidate in (*known, *more):
+        candidates.setdefault(_folded(candidate), []).append(candidate)
+    near = candidates.get(wanted, [])
+    if not near:
+        close = difflib.get_close_matches(wanted, candidates, n=3)
+        near = [c for folded in close for c in candidates[folded]]
+    near = near or [k for k in known if wanted.startswith(f"{_folded(k)}-")]
     hint = f"did you mean {' or '.join(near)}?" if near else f"known: {', '.join(known) or 'none'}"
     shown = name if len(name) <= 60 else f"{name[:57]}..."
     return f"unknown {what} {shown!r}; {hint}"
+
+
+def _folded(name: str) -> str:
+    """Return a name without what is easily mistaken: case, and the signs that join words."""
+    return re.sub("[-_: ]+", "-", name.casefold())
 
 
 def select(patterns: Sequence[str], names: Sequence[str], what: str) -> list[str]:

@@ -155,8 +155,11 @@ def _why_not(cell: Cell, task: Task, preset: Preset) -> str:
 
 
 def _check(registry: Registry, wanted: Wanted) -> None:
-    """Refuses a pattern that matches nothing, with near matches."""
-    matched = registry.select("methods", [wanted.method])
+    """Refuse a pattern that matches nothing, with near matches."""
+    matched = [n for n in registry.names("methods") if fnmatch.fnmatchcase(n, wanted.method)]
+    if not matched:
+        configuration = "" if wanted.configuration is None else f":{wanted.configuration}"
+        registry.refuse("methods", f"{wanted.method}{configuration}")
     if wanted.configuration is None:
         return
     labels = []

@@ -119,7 +119,11 @@ def test_tasks_and_methods_are_chosen(command, results, tmp_path):
     [
         (["nowhere"], "nowhere is not a results folder: it does not exist"),
         (["results/mine", "--task", "gausian"], "unknown task 'gausian'; did you mean"),
-        (["results/mine", "--method", "lre:none"], "no method here matches 'lre:none'; known: "),
+        (["results/mine", "--method", "none"], "unknown method in these results 'none'; known: "),
+        (
+            ["results/mine", "--method", "LRE-tuned"],
+            "unknown method in these results 'LRE-tuned'; did you mean lre:tuned?",
+        ),
         (["results/mine", "--method", "ensemble(lre)"], "method 'ensemble(lre)': an ensemble is"),
     ],
 )
