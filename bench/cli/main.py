@@ -73,16 +73,20 @@ def run(
     from bench.stages.preset import read_preset
     from bench.stages.registry import Registry
     from bench.stages.run import BenchmarkRun
+    from bench.stages.selection import refuse_uninstalled, uninstalled
     from bench.stages.store import Store
 
     registry = Registry(plugins)
     given = overrides(tasks, methods, members, budgets, seed, device)
     settings = read_preset(registry, preset, given)
+    refuse_uninstalled(registry, methods)
     root = Path(out) if out else Path("results") / Path(preset).stem
     benchmark = BenchmarkRun(registry, settings, Store.open(root), overwrite, scheduler)
     store = Store(root)  # not before: what is asked for by a wrong name leaves no folder behind
     benchmark.record(_command())
     _echo_broken(benchmark.absent)
+    for missing in uninstalled(registry, settings.methods).values():
+        tell(f"n/a: {missing}")
     for a in benchmark.absent:
         if a.label.startswith("every method") and not a.broken:
             tell(f"n/a: {a.task}, {a.label}: {a.reason}")

@@ -44,14 +44,19 @@ def plan(
     from bench.stages.preset import read_preset
     from bench.stages.registry import Registry
     from bench.stages.run import BenchmarkRun
+    from bench.stages.selection import refuse_uninstalled, uninstalled
     from bench.stages.store import Store
 
     registry = Registry(plugins)
     given = overrides(tasks, methods, members, budgets, seed, device)
     settings = read_preset(registry, preset, given)
+    refuse_uninstalled(registry, methods)
     root = Path(out) if out else Path("results") / Path(preset).stem
     run = BenchmarkRun(registry, settings, Store.open(root), overwrite, scheduler)
-    for absent in dict.fromkeys(run.absent):
+    missing = uninstalled(registry, settings.methods).values()
+    for reason in missing:
+        tell(f"n/a: {reason}")
+    for absent in dict.fromkeys(a for a in run.absent if a.reason not in missing):
         tell(f"n/a: {absent.task}, {absent.label}: {absent.reason}")
     if not run.planned:
         echo(f"nothing is missing in {root}")

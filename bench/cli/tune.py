@@ -76,10 +76,12 @@ def tune(
     from bench.stages.registry import Registry
     from bench.stages.run import choose_device
     from bench.stages.search import make_search, untunable
+    from bench.stages.selection import refuse_uninstalled
     from bench.stages.store import Store
     from bench.stages.tune import tune as search_settings
 
     registry = Registry(plugins)
+    refuse_uninstalled(registry, [method])
     names = registry.select("tasks", tasks or ("*",))
     if not tasks:  # all that can be
         skipped = {name: untunable(registry, method, name) for name in names}

@@ -136,9 +136,9 @@ class Method(ABC):
         return ""
 
     def check(self, task: Task) -> None:
-        """Raises NotApplicable, with the reason, if the method cannot run on the task.
+        """Raise NotApplicable, with the reason, if the method cannot run on the task.
 
-        By itself if a package that it requires is not installed.
+        By itself if a package that it requires is not installed, for which the suite asks anyway.
         """
         if lacking := self.unavailable():
             raise NotApplicable(lacking)

@@ -7,7 +7,7 @@ from typing import Any, Protocol, TypeVar
 from pydantic import ValidationError
 
 from bench.contracts import HeldOutPlan, Method, Plan, Task
-from bench.errors import PluginError, UsageError
+from bench.errors import NotApplicable, PluginError, UsageError
 from bench.numerics.calibration import CalibrationKind
 from bench.numerics.seeds import digest
 from bench.stages.calibrated import VERSION
@@ -184,6 +184,8 @@ def make_cell(
     """
     with blamed_on(f"method {name!r} from {registry.item('methods', name).place}"):
         method = registry.method(name)
+        if missing := method.unavailable():  # a plugin's `check` may not ask
+            raise NotApplicable(missing)
         instance = configure(method, configuration)
         instance.check(task)
         identity = _identity(registry, task, name, instance, preset, budget)

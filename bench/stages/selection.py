@@ -3,6 +3,7 @@
 import fnmatch
 import re
 from collections.abc import Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from typing import cast, get_args
 
@@ -142,6 +143,38 @@ def select_cells(
                     else:
                         cells.setdefault(part.folder, part)
     return list(cells.values()), list(dict.fromkeys(absent))
+
+
+def uninstalled(registry: Registry, patterns: Sequence[str]) -> dict[str, str]:
+    """Return why methods cannot run for want of a package, with the command that installs it.
+
+    Args:
+        registry: the names.
+        patterns: patterns of methods, as of `bench run`.
+
+    Raises:
+        UsageError: if a pattern is written in a way that is not allowed.
+    """
+    wanted = [Wanted.parse(pattern) for pattern in patterns]
+    found = {}
+    for name in registry.names("methods"):
+        if any(fnmatch.fnmatchcase(name, one.method) for one in wanted):
+            with suppress(PluginError), blamed_on(name):
+                if missing := registry.method(name).unavailable():
+                    found[name] = missing
+    return found
+
+
+def refuse_uninstalled(registry: Registry, patterns: Sequence[str]) -> None:
+    """Refuse methods that are asked for by their own name and lack a package.
+
+    Raises:
+        UsageError: if there is one; it says what installs the package.
+    """
+    named = {Wanted.parse(pattern).method for pattern in patterns}
+    for name, missing in uninstalled(registry, patterns).items():
+        if name in named:
+            raise UsageError(missing)
 
 
 def _why_not(cell: Cell, task: Task, preset: Preset) -> str:

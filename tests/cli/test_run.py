@@ -7,13 +7,66 @@ import shutil
 import subprocess
 
 import pytest
-from small_run import BENCH, results
+from small_run import BENCH, TINY, results
 
 
 @pytest.fixture
 def made(tiny_run):
     """A folder with the results of a run, with what it said."""
     return tiny_run
+
+
+# What is not installed
+
+NEEDY = """
+from bench.contracts import Method
+
+class Needy(Method):
+    name = "needy"
+    requires = {"no_such_package": "nlbench[needy]"}
+
+    def check(self, task):
+        pass  # does not ask
+
+    def fit(self, task, bank, features, members, run):
+        import no_such_package
+
+    def restore(self, task, features, state):
+        import no_such_package
+"""
+MISSING = "needy needs no_such_package: pip install 'nlbench[needy]'"
+
+
+@pytest.fixture
+def needy(tmp_path, monkeypatch):
+    (tmp_path / "needy.py").write_text(NEEDY)
+    (tmp_path / "tiny.toml").write_text(TINY.replace('["simple:default"]', '["exact", "needy"]'))
+    monkeypatch.chdir(tmp_path)
+    return tmp_path
+
+
+@pytest.mark.parametrize(
+    "wanted", [["needy"], ["exact", "needy:default"], ["ensemble(calibrated(needy),2)", "lre"]]
+)
+def test_what_is_named_and_not_installed_is_refused_at_once(fails, needy, wanted):
+    options = [word for name in wanted for word in ("--method", name)]
+    for command in ("run", "plan"):
+        status, line = fails(command, "tiny.toml", "--plugin", "needy.py", *options)
+        assert (status, line) == (2, MISSING)
+    assert fails("tune", "needy", "--plugin", "needy.py") == (2, MISSING)
+    assert not (needy / "results").exists()
+
+
+@pytest.mark.parametrize("options", [[], ["--method", "need*", "--method", "exact"]])
+def test_what_a_preset_or_a_pattern_asks_for_is_absent(command, needy, options):
+    arguments = ("tiny.toml", "--plugin", "needy.py", *options)
+    status, _, err = command("plan", *arguments)
+    assert status == 0
+    assert err == f"n/a: {MISSING}\n"
+    status, out, err = command("run", *arguments, "--workers", 1)
+    assert status == 0
+    assert err.splitlines()[:2] == [f"n/a: {MISSING}", "3 jobs to do"]
+    assert f"needy: n/a, {MISSING}" in out
 
 
 # A run
