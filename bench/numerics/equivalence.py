@@ -4,10 +4,11 @@ from dataclasses import dataclass
 from typing import Literal
 
 import numpy as np
-from numpy.typing import NDArray
-from scipy.optimize import isotonic_regression
+from numpy.typing import ArrayLike, NDArray
+from scipy import stats
 
 Beyond = Literal["", ">", "<"]
+Array = NDArray[np.float64]
 
 
 @dataclass(frozen=True)
@@ -26,52 +27,70 @@ class Factor:
     beyond: Beyond
 
 
-def equivalent_budget(
-    budgets: NDArray[np.float64], curve: NDArray[np.float64], value: float
-) -> float:
-    """The budget at which a learning curve reaches a value; 0 or infinity out of its range.
+def equivalent_budget(budgets: ArrayLike, curve: ArrayLike, value: ArrayLike) -> Array:
+    """Find the budget at which a learning curve reaches a value; 0 or infinity out of its range.
 
     The curve is made to fall by isotonic regression. Between budgets it is interpolated in their
     logarithms, and in logarithms of what is left where that is positive.
 
     Args:
-        budgets: (B,), rising.
-        curve: what is left to learn at each, (B,); below 0 where noise says so.
-        value: what another method has left.
+        budgets: (B,), rising, at least two.
+        curve: what is left to learn at each, (..., B); below 0 where noise says so.
+        value: what another method has left, (...).
+
+    Returns:
+        Budgets, (...).
 
     Example:
-        >>> round(equivalent_budget(np.array([1e3, 1e4, 1e5]), np.array([1, 0.1, 0.01]), 0.03))
+        >>> print(f"{equivalent_budget([1e3, 1e4, 1e5], [1, 0.1, 0.01], 0.03):.0f}")
         33333
     """
-    falling = isotonic_regression(curve, increasing=False).x
-    if value > falling[0]:
-        return 0.0
-    if value < falling[-1]:
-        return np.inf
-    last = int(np.argmax(falling <= value))  # the first budget that is enough
-    if last == 0:
-        return float(budgets[0])
-    above, below = float(falling[last - 1]), float(falling[last])
-    if below > 0:
-        above, below, value = np.log(above), np.log(below), np.log(value)
-    share = (above - value) / (above - below)
-    return float(budgets[last - 1] * (budgets[last] / budgets[last - 1]) ** share)
+    known, wanted = np.asarray(budgets, float), np.asarray(value, float)
+    falling = _levelled(np.asarray(curve, float))
+    enough = (falling > wanted[..., None]).sum(-1)  # the first budget that is enough
+    last = np.clip(enough, 1, len(known) - 1)[..., None]
+    above = np.take_along_axis(falling, last - 1, -1)[..., 0]
+    below = np.take_along_axis(falling, last, -1)[..., 0]
+    positive = (below > 0) & (wanted > 0)
+    upper, lower, middle = (np.log(x, out=x.copy(), where=positive) for x in (above, below, wanted))
+    span = upper - lower
+    share = np.divide(upper - middle, span, out=np.zeros_like(span), where=span != 0)
+    before, after = known[last[..., 0] - 1], known[last[..., 0]]
+    found = before * (after / before) ** np.clip(share, 0, 1)
+    found = np.where(wanted > falling[..., 0], 0.0, found)
+    return np.where(wanted < falling[..., -1], np.inf, found)
+
+
+def _levelled(curve: Array) -> Array:
+    """Make curves fall along the last axis by isotonic regression.
+
+    By its min-max formula: the smallest, over where a block begins, of the largest mean of blocks
+    that begin there and hold the budget (R. E. Barlow et al., Statistical Inference under Order
+    Restrictions (1972) 19).
+    """
+    budgets = range(curve.shape[-1])
+    largest = [
+        [np.max([curve[..., a : b + 1].mean(-1) for b in budgets[i:]], axis=0) for i in budgets[a:]]
+        for a in budgets
+    ]
+    levels = [np.min([largest[a][i - a] for a in budgets[: i + 1]], axis=0) for i in budgets]
+    return np.stack(levels, axis=-1)
 
 
 def factor(
-    budgets: NDArray[np.float64],
-    plain: list[NDArray[np.float64]],
+    budgets: Array,
+    plain: list[Array],
     budget: float,
-    other: NDArray[np.float64],
+    other: Array,
     *,
-    draws: int = 1000,
+    draws: int = 4000,
     seed: int = 0,
 ) -> Factor:
-    """Estimates the data-equivalence factor of a method at one budget.
+    """Estimate the data-equivalence factor of a method at one budget.
 
-    Its interval is a percentile bootstrap over the members, that is the training sets, of both
-    curves; replicates that are out of range count as infinite or zero. One member tells nothing of
-    their scatter: the interval is then everything. NaN if a value is not finite.
+    Its interval is a bootstrap over the members, that is the training sets, of both curves,
+    widened for their small numbers; ends out of range are infinite or zero. One member tells
+    nothing of their scatter: the interval is then everything. NaN if a value is not finite.
 
     Args:
         budgets: of the plain method, (B,), rising.
@@ -81,26 +100,54 @@ def factor(
         draws: bootstrap replicates.
         seed: of the bootstrap.
     """
-    everyone = [*plain, other]
-    if not all(np.isfinite(values).all() for values in everyone):
+    groups = [*plain, other]
+    if not all(np.isfinite(values).all() for values in groups):
         return Factor(np.nan, np.nan, np.nan, "")
-    rng = np.random.default_rng(seed)
-
-    def mean(values: NDArray[np.float64], resample: bool) -> float:
-        rows = rng.integers(len(values), size=len(values)) if resample else slice(None)
-        return float(values[rows].mean())
-
-    def one(resample: bool) -> float:
-        curve = np.array([mean(values, resample) for values in plain])
-        return equivalent_budget(budgets, curve, mean(other, resample)) / budget
-
-    found = one(resample=False)
-    replicates = np.sort([one(resample=True) for _ in range(draws)])
-    low, high = np.quantile(replicates, [0.025, 0.975], method="inverted_cdf")
-    if min(map(len, everyone)) < 2:
-        low, high = 0.0, np.inf
+    mean = np.array([values.mean() for values in groups])
+    found = float(equivalent_budget(budgets, mean[:-1], mean[-1]))
+    low, high = 0.0, np.inf
+    if min(map(len, groups)) > 1:
+        rng = np.random.default_rng(seed)
+        low, high = (float(end) / budget for end in _interval(budgets, groups, draws, rng))
     if np.isinf(found):
-        return Factor(float(budgets[-1]) / budget, float(low), float(high), ">")
+        return Factor(float(budgets[-1]) / budget, low, high, ">")
     if found == 0:
-        return Factor(float(budgets[0]) / budget, float(low), float(high), "<")
-    return Factor(found, float(low), float(high), "")
+        return Factor(float(budgets[0]) / budget, low, high, "<")
+    return Factor(found / budget, low, high, "")
+
+
+def _interval(budgets: Array, groups: list[Array], draws: int, rng: np.random.Generator) -> Array:
+    """Create a 95 % interval of the equivalent budget, (2,).
+
+    The mean of n resampled members scatters by √((n − 1)/n) of the standard error, and percentiles
+    take it for known. So the deviation of each group's mean is widened by √(n/(n − 1)), and all of
+    them by Student's t over the normal quantile, in logarithms where all values are positive. With
+    one source of scatter that is t·√(n/(n − 1)) of n − 1 degrees of freedom; with several the
+    degrees are Satterthwaite's (Biometrics Bulletin 2 (1946) 110), a group's share of the variance
+    being its squared correlation with the rank of the budget, which may be infinite.
+    """
+    size = np.array([len(values) for values in groups], float)
+    mean = np.array([values.mean() for values in groups])
+    resampled = np.stack(
+        [values[rng.integers(len(values), size=(draws, len(values)))].mean(1) for values in groups],
+        axis=-1,
+    )
+    positive = np.array([bool((values > 0).all()) for values in groups])
+    ratio = np.divide(resampled, mean, out=np.ones_like(resampled), where=positive)
+    unbiased = np.sqrt(size / (size - 1))
+
+    def reached(widening: Array) -> Array:
+        means = np.where(positive, mean * ratio**widening, mean + widening * (resampled - mean))
+        return equivalent_budget(budgets, means[:, :-1], means[:, -1])
+
+    rank = stats.rankdata(reached(unbiased))
+    centred = resampled - resampled.mean(0)
+    variance = centred.var(0)
+    covariance = (centred * (rank - rank.mean())[:, None]).mean(0)
+    share = np.divide(covariance**2, variance, out=np.zeros_like(mean), where=variance > 0)
+    degrees = size.min() - 1
+    if share.sum() > 0:
+        degrees = share.sum() ** 2 / (share**2 / (size - 1)).sum()
+    student = stats.t.ppf(0.975, degrees) / stats.norm.ppf(0.975)
+    ends: Array = np.quantile(reached(student * unbiased), [0.025, 0.975], method="inverted_cdf")
+    return ends

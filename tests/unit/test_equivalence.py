@@ -7,14 +7,13 @@ from typing import Any
 
 import numpy as np
 import pytest
+from known_factors import BUDGETS, covered
 
 from bench.errors import UsageError
 from bench.leaderboard.results import Results
 from bench.numerics.equivalence import equivalent_budget, factor
 from bench.stages.store import Store
 from bench.studies import equivalence as study
-
-BUDGETS = np.array([1e3, 3e3, 1e4, 3e4, 1e5])
 
 
 def test_budget_on_a_power_law() -> None:
@@ -50,17 +49,32 @@ def test_less_than_nothing_left_is_no_end() -> None:
     assert equivalent_budget(BUDGETS, curve, -0.001) == np.inf
 
 
-def test_interval_covers_the_true_factor() -> None:
-    """A method worth ten times the simulations, five noisy members each, 60 repetitions."""
-    rng = np.random.default_rng(0)
-    covered = []
-    for seed in range(60):
-        plain = [5 / b * rng.lognormal(0, 0.3, 5) for b in BUDGETS]
-        other = 5 / 3e4 * rng.lognormal(0, 0.3, 5)
-        found = factor(BUDGETS, plain, 3e3, other, draws=200, seed=seed)
-        covered.append(found.low <= 10 <= found.high)
-    # Percentile intervals of five members are somewhat short.
-    assert np.mean(covered) > 0.75
+@pytest.mark.parametrize("networks", [(5, 5), (5, 3)])
+def test_intervals_cover_the_true_factor(networks: tuple[int, int]) -> None:
+    """95 % within three Monte Carlo errors; percentiles cover 88 and 81 %."""
+    assert covered(networks, 10, 3e3, 0.3, 400) == pytest.approx(0.95, abs=0.033)
+
+
+def test_one_source_of_scatter_has_students_interval() -> None:
+    """Of a mean of n = 5 in logarithms: its bootstrap times t √(n/(n − 1)) over the normal one."""
+    curve = [np.full(5, 5 / b) for b in BUDGETS]
+    other = 5 / 3e4 * np.exp([-0.02, -0.01, 0, 0.01, 0.02])
+    found = factor(BUDGETS, curve, 3e3, other, draws=100_000)
+    half = 2.776 * np.std([-0.02, -0.01, 0, 0.01, 0.02], ddof=1) / np.sqrt(5)
+    assert np.log(found.high / found.value) == pytest.approx(half, rel=0.05)
+    assert np.log(found.value / found.low) == pytest.approx(half, rel=0.05)
+
+
+def test_the_interval_of_a_bound_is_widened_too() -> None:
+    """A factor beyond the budgets has a low end, which no percentile widens by itself."""
+    rng = np.random.default_rng(1)
+    curve = [5 / b * rng.lognormal(0, 0.3, 5) for b in BUDGETS]
+    other = rng.lognormal(0, 0.3, 5)
+    other *= 0.95 * curve[-1].mean() / other.mean()
+    few = factor(BUDGETS, curve, 1e4, other)
+    many = factor(BUDGETS, [np.tile(c, 20) for c in curve], 1e4, np.tile(other, 20))
+    assert few.beyond == many.beyond == ">"
+    assert few.low < many.low < 10
 
 
 def test_out_of_range_is_a_bound() -> None:
@@ -159,7 +173,7 @@ def test_study_of_stored_scores(tmp_path: Path, kinds: list[Any]) -> None:
     assert found[2].value == 3
     text = study.markdown(found)
     assert "### gp: nler-sa:3k against nler:3k" in text
-    assert "| score_error/field.length | 10 [9.9, 10] | 10 [9.9, ∞] | > 3 | > 1 |" in text
+    assert "| score_error/field.length | 10 [9.8, 10] | 10 [9.8, ∞] | > 3 | > 1 |" in text
     assert study.csv(found).count("\n") == 5
 
 
