@@ -9,6 +9,7 @@ from fnmatch import fnmatchcase
 from pathlib import Path
 
 import pandas as pd
+from scipy import stats
 
 import bench
 from bench.leaderboard.columns import parenthesised
@@ -149,7 +150,11 @@ def noise(points: pd.DataFrame, budget: int = 3000) -> str:
 
 
 def worse(points: pd.DataFrame) -> str:
-    """How often scores make a method worse by two errors of the difference, at equal budgets."""
+    """How often scores make a method worse by two errors of the difference, at equal budgets.
+
+    By chance alone the difference over its error is Student's t, with n + m − 2 degrees of freedom
+    for n networks against m that scatter alike.
+    """
     rows = []
     pairs = {
         **{f"`nler-sa`, {SIZES[size]} parameters": pair for size, pair in PAIRS.items()},
@@ -171,8 +176,12 @@ def worse(points: pd.DataFrame) -> str:
         where = "; ".join(
             f"{name(r.task, r.metric)} on `{r.task}` at {r.budget:,}" for r in beyond.itertuples()
         )
-        rows.append([what, str(len(both)), str(sum(gap < -2)), str(len(beyond)), where])
-    return markdown_table(["method", "comparisons", "better", "worse", "where"], rows)
+        counts = [len(both), sum(gap < -2), len(beyond)]
+        chance = stats.t.sf(2, both.members_x + both.members_y - 2).sum()
+        rows.append([what, *map(str, counts), f"{chance:.1f}", where])
+    return markdown_table(
+        ["method", "comparisons", "better", "worse", "worse by chance", "where"], rows
+    )
 
 
 def draw(task: str) -> None:
