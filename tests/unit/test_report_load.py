@@ -201,7 +201,9 @@ def test_tasks_and_methods_are_chosen(made, results):
     assert set(chosen.fits[chosen.fits.task == TASK].label) == {"exact", "lre:tuned"}
     near = chosen.fits[chosen.fits.task == "gaussians-near"]
     assert set(near.label) == {"histogram", "lre:tuned"}  # what scores are relative to there
-    with pytest.raises(UsageError, match="known: dle:published, exact"):
+    with pytest.raises(
+        UsageError, match=r"unknown method in these results 'lre:none'; did you mean lre:tuned\?"
+    ):
         bench.load(results.root, methods=["lre:none"])
     with pytest.raises(UsageError, match="unknown task 'nothing'"):
         bench.load(results.root, tasks=["nothing"])
