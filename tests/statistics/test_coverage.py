@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import pytest
-from crossed_effects import MEMBERS, SETS, VARIANCES, documented, simulated
+from crossed_effects import MEMBERS, PAGE, SETS, VARIANCES, documented, simulated
 from known_factors import covered
 
 
@@ -22,14 +22,14 @@ def test_intervals_over_members_and_sets(members: int) -> None:
         assert found == pytest.approx(documented()[members, sets], abs=0.15)
 
 
-@pytest.mark.parametrize("networks", [(3, 3), (5, 3), (5, 5), (10, 10)])
+@pytest.mark.parametrize("networks", [(3, 3), (5, 5), (10, 10), (3, 5), (5, 3)])
 def test_intervals_of_data_equivalence(networks: tuple[int, int]) -> None:
-    """docs/protocol.md says 94 to 97 %; the Monte Carlo errors here are 0.7."""
-    found = {
-        (truth, budget, scatter): covered(networks, truth, budget, scatter, 1000)
+    """Where this fails, paste what it prints."""
+    found = [
+        100 * covered(networks, truth, budget, scatter, 1000)
         for truth, budget in ((10, 3e3), (6, 3e3), (2, 1e4), (10, 9e3))
         for scatter in (0.1, 0.3, 1.0)
-    }
-    print(networks, found)
-    assert min(found.values()) > 0.94 - 0.02
-    assert max(found.values()) < 0.97 + 0.02
+    ]
+    plain, other = networks
+    print(row := f"| {plain} | {other} | {min(found):.1f}–{max(found):.1f} |")
+    assert row in PAGE.read_text()
