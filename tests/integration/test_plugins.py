@@ -19,7 +19,7 @@ def test_a_plugin_that_is_edited_meanwhile_is_not_mixed_up(tmp_path, simple):
     Path(simple).write_text(Path(simple).read_text() + "\n# edited\n")
     (job, *_) = [p.job for p in run.planned if p.kind == "fit" and not p.cell.oracle]
     with pytest.raises(PluginError, match=r"simple\.py \(Simple\) was edited while the run was"):
-        job.function(report=print, **job.arguments)
+        job.function(report=dict, **job.arguments)
     assert fitted(simple) == []
     inline(benchmark(tmp_path / "results", [simple]))
     assert len(fitted(simple)) == 2
@@ -56,7 +56,7 @@ def test_one_bad_member_of_a_stack_fails_alone(tmp_path):
     if cell.oracle:
         cell = next(c for c in run.cells if not c.oracle)
         arguments["cell"] = cell
-    assert jobs["0"].function(report=print, **arguments) == "done"
+    assert jobs["0"].function(report=dict, **arguments) == "done"
     store = Store.open(root)
     assert [store.record(cell.fit_key(m))["status"] for m in range(3)] == ["done", "failed", "done"]
     assert store.read(cell.fit_key(2)).arrays["w"].tolist() == [[2.0]]
@@ -65,10 +65,10 @@ def test_one_bad_member_of_a_stack_fails_alone(tmp_path):
     fits = [p for p in again.planned if p.kind == "fit" and not p.cell.oracle]
     assert [p.members for p in fits] == [(1,)]
     with pytest.raises(NonFiniteError, match=r"state 'w' of partly holds NaN or infinite numbers"):
-        fits[0].job.function(report=print, **fits[0].job.arguments)
+        fits[0].job.function(report=dict, **fits[0].job.arguments)
     predict = next(p.job for p in again.planned if p.kind == "predict" and p.members == (1,))
     with pytest.raises(StoreError, match="member-001 failed: state 'w' of partly holds NaN"):
-        predict.function(report=print, **predict.arguments)
+        predict.function(report=dict, **predict.arguments)
 
 
 def test_a_method_cannot_spend_more_than_its_budget(tmp_path):
@@ -79,7 +79,7 @@ def test_a_method_cannot_spend_more_than_its_budget(tmp_path):
     with pytest.raises(
         BudgetExceeded, match="600 simulations cost 600 calls, and of the budget of"
     ):
-        job.function(report=print, **job.arguments)
+        job.function(report=dict, **job.arguments)
 
 
 def test_a_task_plugin_takes_part(tmp_path, simple):
@@ -110,7 +110,7 @@ def test_a_new_metric_needs_no_training(tmp_path, simple):
     planned = plan_scores(Store(root), registry)
     assert len(planned) == 6
     for p in planned:
-        made = p.job.function(report=print, **p.job.arguments)
+        made = p.job.function(report=dict, **p.job.arguments)
         assert made == ("done" if p.job.arguments["plan"]["kind"] == "independent" else "reused")
     assert digests(root, parts=("fits", "predictions")) == before
     (board, _) = build(Results(Store(root)), registry.metrics())

@@ -68,7 +68,7 @@ def test_a_prediction_of_a_fit_that_is_gone_says_so(tmp_path, simple):
     run = benchmark(root, [simple])
     jobs = {p.job.key.split()[0]: p.job for p in run.planned}
     with pytest.raises(StoreError, match=r"member-001 is missing or damaged; run again to make it"):
-        jobs["predict"].function(report=print, **jobs["predict"].arguments)
+        jobs["predict"].function(report=dict, **jobs["predict"].arguments)
 
 
 def test_a_stray_file_is_no_member(tmp_path, simple):

@@ -146,7 +146,7 @@ def test_a_study_resumes_and_recomputes_nothing(tmp_path):
     for _ in range(2):
         study.run(more, store, (), 1, lambda s, o: seen.append((s.multiple, o.status, o.value)))
     assert seen == [(2, "done", "done")]
-    again = study.measure(report=print, root=str(tmp_path), plugins=(), sample=more[0])
+    again = study.measure(report=dict, root=str(tmp_path), plugins=(), sample=more[0])
     assert again == "reused"
     rows = measured(more, store)
     assert [row.sample.multiple for row in rows] == [1, 2, math.inf]
