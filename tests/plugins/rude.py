@@ -100,7 +100,5 @@ def fail(prediction, truth):
 
 
 rude, absent, rude_name, unspeakable = RudeTask(), Absent(), RudeName(), Unspeakable()
-rude_metric = Metric(
-    "rude_metric", f"title {RUDE}", f"A description {RUDE}", ("independent",), measure
-)
-rude_failure = Metric("rude_failure", f"title {RUDE}", f"What fails {RUDE}", ("independent",), fail)
+rude_metric = Metric("rude_metric", "Rude", "A count of nothing.", ("independent",), measure)
+rude_failure = Metric("rude_failure", "Failure", "A metric that fails.", ("independent",), fail)
