@@ -130,7 +130,7 @@ def test_data(command, monkeypatch, tmp_path):
         "from types import SimpleNamespace\nfrom rude import RUDE, RudeTask\n\n\n"
         "class WithData(RudeTask):\n    name = 'with-data'\n    data = SimpleNamespace(\n"
         "        title=RUDE, licence=RUDE, citation=RUDE, status=lambda: [f'here {RUDE}'],\n"
-        "        fetch=lambda source, report, skip: report(stage=f'get {RUDE}', done=1, total=None)\n"
+        "        fetch=lambda _, report, skip: report(stage=f'get {RUDE}', done=1, total=None)\n"
         "    )\n\n\n"
         "with_data = WithData()\n"
     )
