@@ -131,7 +131,8 @@ def _simulations(arrays: Arrays, task: Task | None) -> str:
     event = ("...",) if task is None else task.event_shape
     schema = {
         "x": _Array(("n", *event), _SINGLE),
-        "context": _Array(("n", "d"), _EITHER, optional=True),
+        # Datasets and held-out simulations, which are kept where calls are expensive, have none.
+        "context": _Array(("n", "d"), _EITHER, optional=task is not None and task.expensive),
         "score": _Array(("n", "d"), finite=False, optional=True),
         "drawn": _Array(("B", "M"), _INTEGER, optional=True),
     }
