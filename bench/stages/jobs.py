@@ -280,7 +280,7 @@ def _restore(
     cell: Cell,
     member: int,
     device: torch.device,
-    simulations: SimulationStore,
+    simulations: SimulationStore | None = None,
 ) -> Surrogate:
     """Rebuilds a member from its state; where it averages or calibrates others, on top of them."""
     if cell.size > 1:
@@ -295,4 +295,4 @@ def _restore(
         base = cell.uncalibrated
         fitted = _restore(store, task, method, base, member, device, simulations)
         return Calibrated(fitted, Calibration.from_state(state))
-    return method.restore(task, features_of(task, simulations), state)
+    return method.restore(task, features_of(task, simulations or store), state)
