@@ -117,7 +117,7 @@ def stored(
 ) -> Results:
     """Scores as a run stores them: what is left falls as 1/N, with scores a tenth of it."""
     store = Store(path)
-    store.write("plans/heldout-1", {"plan": {"kind": "heldout"}, "seed": 0}, {})
+    store.write("plans/heldout-1", {"plan": {"kind": "heldout", "contexts": 4}, "seed": 0}, {})
     for number, (method, scores, share, more) in enumerate(kinds):
         for budget in (1000, 3000, 10_000, 30_000):
             folder = f"gp/{method}-{number}-{budget}"
