@@ -29,9 +29,9 @@ from bench.numerics.flows import ZukoFlow
 from bench.numerics.networks import StackedMLP
 from bench.numerics.ratio import RatioNetwork
 from bench.numerics.scores import ScoreTerms
-from bench.numerics.seeds import generator
 from bench.numerics.stacks import Stack
 from bench.numerics.steps import GradientSteps
+from bench.seeds import generator
 
 CPU = torch.device("cpu")
 Kind = Callable[[int], tuple[Any, Callable[..., Tensor], Callable[..., Tensor], list[list[int]]]]

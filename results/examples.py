@@ -11,7 +11,7 @@ from bench.tasks.gaussian_process import gp, student_t
 from bench.tasks.sis import Outbreak
 
 from bench.contracts import Task
-from bench.numerics.seeds import generator
+from bench.seeds import generator
 from bench.studies.drawing import drawn
 
 OUTBREAKS = ((0.6, 0.6), (1.0, 0.4), (1.4, 0.2))

@@ -22,7 +22,7 @@ import torch
 
 from bench.contracts import Run, Task
 from bench.leaderboard.results import Results
-from bench.numerics.seeds import generator
+from bench.seeds import generator
 from bench.stages.bank import SimulationBank, features_of
 from bench.stages.registry import Registry
 from bench.stages.store import Store

@@ -17,7 +17,7 @@ from bench.contracts import (
     TrainingData,
 )
 from bench.errors import BudgetExceeded, NotApplicable, counted
-from bench.numerics.seeds import digest, generator
+from bench.seeds import digest, generator
 from bench.stages.datasets import simulate
 from bench.stages.plans import observations_of
 from bench.stages.simulations import (

@@ -13,7 +13,7 @@ from torch import Tensor
 
 from bench.contracts import Method, Metric, ParameterSpace, PlanKind, Task
 from bench.errors import NotApplicable, PluginError, UsageError, counted, message_of, raised_at
-from bench.numerics.seeds import canonical_json
+from bench.seeds import canonical_json
 
 NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._+-]{0,63}")  # it names files, and patterns match it
 

@@ -21,7 +21,7 @@ from bench.contracts import (
     Task,
 )
 from bench.errors import NonFiniteError, PluginError
-from bench.numerics.seeds import generator
+from bench.seeds import generator
 from bench.stages.plans import layout, number_of_blocks, observations_of
 from bench.stages.simulations import Arrays, Chunk, SimulationStore, simulations_key
 

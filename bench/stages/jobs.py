@@ -17,7 +17,7 @@ import bench
 from bench.contracts import Method, Run, Surrogate, Task
 from bench.errors import NonFiniteError, PluginError
 from bench.numerics.calibration import Calibration
-from bench.numerics.seeds import digest, generator
+from bench.seeds import digest, generator
 from bench.stages.arrays import described
 from bench.stages.bank import SimulationBank, features_of
 from bench.stages.calibrated import Calibrated, calibrate

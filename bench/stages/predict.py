@@ -29,8 +29,8 @@ from bench.contracts import (
 )
 from bench.errors import PluginError
 from bench.numerics.intervals import summarise
-from bench.numerics.seeds import generator
 from bench.numerics.surface import EventSet, LogRatio, zoom
+from bench.seeds import generator
 from bench.stages.bank import SimulationBank
 from bench.stages.datasets import EventsOfSet, describe, sets, simulate
 from bench.stages.plans import number_of_sets, observations_of

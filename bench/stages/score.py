@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 
 from bench.contracts import HeldOutPrediction, LikelihoodPrediction, Metric
 from bench.errors import PluginError, message_of
-from bench.numerics.seeds import digest
+from bench.seeds import digest
 from bench.stages.arrays import SETS
 from bench.stages.cells import Cell
 from bench.stages.check import blamed, is_key

@@ -11,7 +11,7 @@ from pydantic import ValidationError
 
 from bench.contracts import Method, Settings
 from bench.errors import NotApplicable, PluginError, UsageError
-from bench.numerics.seeds import digest
+from bench.seeds import digest
 from bench.stages.preset import explain
 from bench.stages.registry import Registry
 

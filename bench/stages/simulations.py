@@ -13,7 +13,7 @@ import torch
 from torch import Tensor
 
 from bench.contracts import Task
-from bench.numerics.seeds import digest
+from bench.seeds import digest
 from bench.stages.entries import read
 from bench.stages.store import Store
 

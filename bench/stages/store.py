@@ -28,7 +28,7 @@ from safetensors.numpy import load as load_arrays
 from safetensors.numpy import save as save_arrays
 
 from bench.errors import StoreError
-from bench.numerics.seeds import canonical_json, digest
+from bench.seeds import canonical_json, digest
 
 SCHEMA = 1
 """Raise it when what is stored changes its meaning; it enters every identity."""

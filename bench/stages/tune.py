@@ -14,7 +14,7 @@ from typing import Any
 import torch
 
 from bench.contracts import Run, Task
-from bench.numerics.seeds import digest, generator
+from bench.seeds import digest, generator
 from bench.stages.bank import SimulationBank, features_of
 from bench.stages.executor import Event, Job, Outcome
 from bench.stages.registry import Registry

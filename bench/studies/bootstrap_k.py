@@ -18,7 +18,7 @@ import torch
 from bench.contracts import BootstrapPlan, IndependentPlan, Task
 from bench.errors import NotApplicable, PluginError, UsageError
 from bench.metrics.intervals import coverage, cut, region_coverage, unresolved
-from bench.numerics.seeds import digest
+from bench.seeds import digest
 from bench.stages.datasets import describe, sets
 from bench.stages.executor import Job, Outcome
 from bench.stages.predict import EVALUATION, evaluate, load

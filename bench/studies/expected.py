@@ -22,8 +22,8 @@ from torch import Tensor
 from bench.contracts import HasLogProb, Task
 from bench.leaderboard.build import expected_coverage
 from bench.numerics.intervals import REGION
-from bench.numerics.seeds import generator
 from bench.numerics.surface import LogRatio
+from bench.seeds import generator
 
 _EVENTS = 20_000  # of each component, for covariances of the score: coverage is good to 5e-4
 _STEP = 1e-3  # half the finite difference of a score, in unit coordinates

@@ -19,7 +19,7 @@ from bench.contracts import Component, HasLogProb, Log, Task
 from bench.errors import UsageError, printable
 from bench.leaderboard.render import csv_of
 from bench.numerics.energy import energy_test
-from bench.numerics.seeds import generator
+from bench.seeds import generator
 from bench.studies.drawing import drawn
 
 NAME = "features"

@@ -7,7 +7,7 @@ import torch
 
 from bench.contracts import FitLog
 from bench.errors import BenchError, NotApplicable, counted
-from bench.numerics.seeds import canonical_json
+from bench.seeds import canonical_json
 from bench.stages.cells import configure
 from bench.stages.check import check as check_contract
 from bench.stages.check import one_line

@@ -6,7 +6,7 @@ import torch
 from torch import Tensor
 
 from bench.contracts import Task
-from bench.numerics.seeds import generator
+from bench.seeds import generator
 
 
 def parts(task: Task, *protocols: type) -> list[tuple[str, Any]]:

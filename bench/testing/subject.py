@@ -7,7 +7,7 @@ from torch import Tensor
 
 from bench.contracts import Method, Surrogate, Task
 from bench.errors import NotApplicable
-from bench.numerics.seeds import generator
+from bench.seeds import generator
 from bench.stages.bank import FEATURE_SIMULATIONS
 from bench.testing.asymmetric import asymmetric
 from bench.testing.little import little_tasks

@@ -27,7 +27,7 @@ from bench.contracts import (
     Surrogate,
     Task,
 )
-from bench.numerics.seeds import generator
+from bench.seeds import generator
 from bench.stages.bank import SimulationBank, features_of
 from bench.stages.cells import configure
 from bench.stages.store import Store

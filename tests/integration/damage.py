@@ -7,7 +7,7 @@ import struct
 import numpy as np
 from safetensors.numpy import load, save
 
-from bench.numerics.seeds import canonical_json, digest
+from bench.seeds import canonical_json, digest
 
 
 def replace(root, key, payload):

@@ -6,7 +6,7 @@ import pytest
 import torch
 
 from bench.contracts import Run
-from bench.numerics.seeds import generator
+from bench.seeds import generator
 from bench.stages.bank import SimulationBank, features_of
 from bench.stages.cells import configure
 from bench.stages.registry import Registry

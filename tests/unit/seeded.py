@@ -7,7 +7,7 @@ from collections.abc import Sequence
 import torch
 
 from bench.contracts import Run
-from bench.numerics.seeds import generator
+from bench.seeds import generator
 
 CPU = torch.device("cpu")
 

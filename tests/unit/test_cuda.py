@@ -17,9 +17,9 @@ from bench.contracts import IndependentPlan, Method, Run, Surrogate
 from bench.numerics.flows import ZukoFlow
 from bench.numerics.networks import StackedMLP
 from bench.numerics.scores import ScoreTerms
-from bench.numerics.seeds import generator
 from bench.numerics.stacks import Stack
 from bench.numerics.steps import GradientSteps
+from bench.seeds import generator
 from bench.stages.bank import SimulationBank, features_of
 from bench.stages.predict import predict
 from bench.stages.registry import Registry

@@ -21,8 +21,8 @@ from bench.errors import NotApplicable
 from bench.numerics import stacks
 from bench.numerics.coordinates import Coordinates, cell_noise, cosines
 from bench.numerics.flows import FlowShape, ZukoFlow
-from bench.numerics.seeds import generator
 from bench.numerics.stacks import Stack
+from bench.seeds import generator
 from bench.stages.bank import SimulationBank, features_of
 from bench.stages.registry import Registry
 from bench.stages.store import Store

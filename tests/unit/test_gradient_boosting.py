@@ -8,8 +8,8 @@ import torch
 
 from bench.contracts import Run
 from bench.errors import BudgetExceeded, NotApplicable
-from bench.numerics.seeds import generator
 from bench.numerics.trees import Leaves, boxes
+from bench.seeds import generator
 from bench.stages.bank import SimulationBank, features_of
 from bench.stages.registry import Registry
 from bench.stages.store import Store

@@ -12,9 +12,9 @@ from torch import Tensor, nn
 from bench.contracts import Run
 from bench.numerics import stacks
 from bench.numerics.flows import FlowShape, ZukoFlow
-from bench.numerics.seeds import generator
 from bench.numerics.stacks import Stack
 from bench.numerics.training import Training, train
+from bench.seeds import generator
 
 CPU = torch.device("cpu")
 

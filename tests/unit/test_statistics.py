@@ -12,8 +12,8 @@ from scipy import stats
 from bench.contracts import BootstrapPlan, HasLogProb, IndependentPlan, Task
 from bench.numerics.clustering import mean
 from bench.numerics.intervals import REGION, summarise
-from bench.numerics.seeds import canonical_json, digest, generator
 from bench.numerics.surface import EventSet, LogRatio, zoom
+from bench.seeds import canonical_json, digest, generator
 from bench.stages.datasets import describe, events, sets
 from bench.stages.plans import number_of_sets
 from bench.stages.registry import Registry

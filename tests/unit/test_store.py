@@ -13,7 +13,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from bench.errors import StoreError
-from bench.numerics.seeds import digest
+from bench.seeds import digest
 from bench.stages.store import Store
 
 ARRAYS = {

@@ -12,8 +12,8 @@ from torch import Tensor, nn
 
 from bench.contracts import Run
 from bench.errors import NonFiniteError
-from bench.numerics.seeds import generator
 from bench.numerics.training import Training, train
+from bench.seeds import generator
 
 
 class Vector:

@@ -23,8 +23,8 @@ from torch import Tensor
 
 from bench.contracts import Run, Task
 from bench.numerics.intervals import summarise
-from bench.numerics.seeds import generator
 from bench.numerics.surface import EventSet, zoom
+from bench.seeds import generator
 from bench.stages.bank import SimulationBank, features_of
 from bench.stages.datasets import events as simulate_events
 from bench.stages.store import Store

@@ -17,7 +17,6 @@ from matplotlib.ticker import MaxNLocator
 
 from bench.contracts import Component, HasLogProb, Log, Task
 from bench.errors import BenchError
-from bench.numerics.seeds import generator
 from bench.report.figures.boards import groups, slug, symbols, valued, written
 from bench.report.figures.colours import INK, PALETTE, Look
 from bench.report.figures.figure import Figure
@@ -34,6 +33,7 @@ from bench.report.figures.style import (
     styled,
 )
 from bench.report.load import Loaded
+from bench.seeds import generator
 from bench.studies.features import density
 
 _SHOWN = 150  # observations of a component in a panel
