@@ -32,11 +32,11 @@ from bench.contracts import (
     equal_draws,
 )
 from bench.errors import NotApplicable
-from bench.numerics.coordinates import Coordinates, cell_noise
-from bench.numerics.counting import ENCODERS, SPLINES, SPLINES_GPU, operations
-from bench.numerics.flows import FlowShape, ZukoFlow
-from bench.numerics.networks import EVALUATION_BLOCK, Activation, evaluation_rows
-from bench.numerics.scores import (
+from bench.nn.coordinates import Coordinates, cell_noise
+from bench.nn.flops import ENCODERS, SPLINES, SPLINES_GPU, operations
+from bench.nn.flows import FlowShape, ZukoFlow
+from bench.nn.networks import EVALUATION_BLOCK, Activation, evaluation_rows
+from bench.nn.score_matching import (
     LIGHT,
     Augmentation,
     ScoreTerms,
@@ -45,8 +45,8 @@ from bench.numerics.scores import (
     standard_scores,
     without_scores,
 )
-from bench.numerics.stacks import Stack
-from bench.numerics.training import SEARCH, Training, train
+from bench.nn.stacks import Stack
+from bench.nn.training import SEARCH, Training, train
 
 _COMPILE_EVALUATION = 2_000_000  # pairs, which take about as long as compiling does
 _DIMENSIONS = {"vector": 1, "series": 1, "field": 2}  # of an observation

@@ -13,8 +13,8 @@ from torch.nn import functional
 
 from bench.contracts import Task
 from bench.errors import NotApplicable
-from bench.numerics.counting import SPLINES_NFLOWS
-from bench.numerics.flows import FlowShape, over_pairs
+from bench.nn.flops import SPLINES_NFLOWS
+from bench.nn.flows import FlowShape, over_pairs
 
 from .dle import DLE
 

@@ -7,7 +7,7 @@ Louppe 2015, arXiv:1506.02169). All components share the reference, so that it c
 
 Trees are steps in the context too, and so is the likelihood, whose intervals end at the next step;
 `smooth` replaces every leaf's step by a polynomial in η, fitted to it, as the histogram does with
-its bins. Leaves are stored as boxes (`bench/numerics/trees.py`): nothing of scikit-learn's is
+its bins. Leaves are stored as boxes (`bench/nn/trees.py`): nothing of scikit-learn's is
 pickled, or needed to restore.
 """
 
@@ -34,9 +34,9 @@ from bench.contracts import (
     equal_draws,
 )
 from bench.errors import BudgetExceeded
-from bench.numerics.calibration import Calibration, CalibrationKind, pairs
-from bench.numerics.ratio import flat
-from bench.numerics.trees import Leaves, boxes
+from bench.nn.calibration import Calibration, CalibrationKind, pairs
+from bench.nn.ratio import flat
+from bench.nn.trees import Leaves, boxes
 
 _LEAVES = ("lower", "upper", "value")
 

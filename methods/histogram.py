@@ -29,7 +29,7 @@ from bench.contracts import (
     Work,
 )
 from bench.errors import NotApplicable
-from bench.numerics.counting import TEMPLATES
+from bench.nn.flops import TEMPLATES
 from bench.numerics.interpolation import chebyshev
 
 _ANCHORS = {1: 17, 2: 7}

@@ -30,12 +30,12 @@ from bench.contracts import (
     equal_draws,
 )
 from bench.errors import NotApplicable
-from bench.numerics.counting import CLASSIFIER, CLASSIFIER_GPU, ENCODERS
-from bench.numerics.encoders import Encoder, encoder_of
-from bench.numerics.networks import Activation, evaluation_rows
-from bench.numerics.normaliser import NODES, Normaliser
-from bench.numerics.ratio import RatioNetwork, flat
-from bench.numerics.scores import (
+from bench.nn.encoders import Encoder, encoder_of
+from bench.nn.flops import CLASSIFIER, CLASSIFIER_GPU, ENCODERS
+from bench.nn.networks import Activation, evaluation_rows
+from bench.nn.normaliser import NODES, Normaliser
+from bench.nn.ratio import RatioNetwork, flat
+from bench.nn.score_matching import (
     LIGHT,
     Augmentation,
     ScoreTerms,
@@ -44,7 +44,7 @@ from bench.numerics.scores import (
     standard_scores,
     without_scores,
 )
-from bench.numerics.training import SEARCH, Training, train
+from bench.nn.training import SEARCH, Training, train
 
 _NORMALISING = 1 << 18  # simulations of the reference that normalise ratios, held-out ones first
 

@@ -28,11 +28,11 @@ from bench.contracts import (
     Work,
     equal_draws,
 )
-from bench.numerics.counting import CLASSIFIER, CLASSIFIER_GPU, ENCODERS
-from bench.numerics.encoders import encoder_of
-from bench.numerics.normaliser import Normaliser
-from bench.numerics.ratio import RatioNetwork, flat
-from bench.numerics.scores import (
+from bench.nn.encoders import encoder_of
+from bench.nn.flops import CLASSIFIER, CLASSIFIER_GPU, ENCODERS
+from bench.nn.normaliser import Normaliser
+from bench.nn.ratio import RatioNetwork, flat
+from bench.nn.score_matching import (
     LIGHT,
     Augmentation,
     ScoreTerms,
@@ -40,7 +40,7 @@ from bench.numerics.scores import (
     standard_scores,
     without_scores,
 )
-from bench.numerics.training import Training, train
+from bench.nn.training import Training, train
 
 from .lre import Classifier
 

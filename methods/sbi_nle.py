@@ -23,9 +23,9 @@ from bench.contracts import (
     equal_draws,
 )
 from bench.errors import NotApplicable
-from bench.numerics.flows import ZukoFlow
-from bench.numerics.networks import evaluation_rows
-from bench.numerics.ratio import flat
+from bench.nn.flows import ZukoFlow
+from bench.nn.networks import evaluation_rows
+from bench.nn.ratio import flat
 
 from .sbi_training import (
     REQUIRES,

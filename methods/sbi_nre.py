@@ -32,10 +32,10 @@ from bench.contracts import (
     equal_draws,
 )
 from bench.errors import NotApplicable
-from bench.numerics.encoders import Encoder, encoder_of
-from bench.numerics.flows import ACTIVATIONS
-from bench.numerics.networks import Activation, evaluation_rows
-from bench.numerics.ratio import flat
+from bench.nn.encoders import Encoder, encoder_of
+from bench.nn.flows import ACTIVATIONS
+from bench.nn.networks import Activation, evaluation_rows
+from bench.nn.ratio import flat
 
 from .sbi_training import (
     REQUIRES,

@@ -24,13 +24,13 @@ from torch.nn.functional import binary_cross_entropy_with_logits
 from torch.utils.flop_counter import FlopCounterMode
 
 from bench.leaderboard.render import markdown_table
-from bench.numerics.encoders import FieldEncoder, SeriesEncoder
-from bench.numerics.flows import ZukoFlow
-from bench.numerics.networks import StackedMLP
-from bench.numerics.ratio import RatioNetwork
-from bench.numerics.scores import ScoreTerms
-from bench.numerics.stacks import Stack
-from bench.numerics.steps import GradientSteps
+from bench.nn.encoders import FieldEncoder, SeriesEncoder
+from bench.nn.flows import ZukoFlow
+from bench.nn.networks import StackedMLP
+from bench.nn.ratio import RatioNetwork
+from bench.nn.score_matching import ScoreTerms
+from bench.nn.stacks import Stack
+from bench.nn.steps import GradientSteps
 from bench.seeds import generator
 
 CPU = torch.device("cpu")

@@ -28,10 +28,10 @@ from torch.nn.functional import binary_cross_entropy_with_logits
 
 from bench.contracts import Run
 from bench.leaderboard.render import markdown_table
-from bench.numerics.networks import StackedMLP
-from bench.numerics.steps import GradientSteps
+from bench.nn.networks import StackedMLP
+from bench.nn.steps import GradientSteps
+from bench.nn.training import Training, train
 from bench.numerics.surface import EventSet
-from bench.numerics.training import Training, train
 from bench.seeds import generator
 from bench.studies.drawing import drawn
 

@@ -14,7 +14,7 @@ from torch import Tensor
 
 from bench.contracts import ParameterSpace, Resolution
 from bench.errors import NonFiniteError
-from bench.numerics.networks import EVALUATION_BLOCK
+from bench.nn.networks import EVALUATION_BLOCK
 from bench.numerics.profile import crossings, peak, profiles
 
 LogRatio = Callable[[Tensor, Tensor], Tensor]

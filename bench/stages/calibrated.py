@@ -7,7 +7,7 @@ from torch import Tensor
 
 from bench.contracts import Bank, Draw, FitLog, ReferenceKind, Surrogate, Task
 from bench.errors import NotApplicable, counted
-from bench.numerics.calibration import Calibration, CalibrationKind, pairs
+from bench.nn.calibration import Calibration, CalibrationKind, pairs
 
 VERSION = 1
 """Of the calibration; part of the identity of calibrated cells."""

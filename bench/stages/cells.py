@@ -8,7 +8,7 @@ from pydantic import ValidationError
 
 from bench.contracts import HeldOutPlan, Method, Plan, Task
 from bench.errors import NotApplicable, PluginError, UsageError
-from bench.numerics.calibration import CalibrationKind
+from bench.nn.calibration import CalibrationKind
 from bench.seeds import digest
 from bench.stages.calibrated import VERSION
 from bench.stages.check import blamed_on

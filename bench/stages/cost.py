@@ -2,7 +2,7 @@
 
 Counts come from shapes: the methods' own of their networks (`Method.work`), the plans' of what is
 evaluated. How many nodes a likelihood takes is known only while it is evaluated; the means here
-were measured, as were the speeds in `bench.numerics.counting`.
+were measured, as were the speeds in `bench.nn.flops`.
 """
 
 import time

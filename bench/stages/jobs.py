@@ -16,7 +16,7 @@ import torch
 import bench
 from bench.contracts import Method, Run, Surrogate, Task
 from bench.errors import NonFiniteError, PluginError
-from bench.numerics.calibration import Calibration
+from bench.nn.calibration import Calibration
 from bench.seeds import digest, generator
 from bench.stages.arrays import described
 from bench.stages.bank import SimulationBank, features_of

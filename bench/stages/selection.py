@@ -9,7 +9,7 @@ from typing import cast, get_args
 
 from bench.contracts import Task
 from bench.errors import NotApplicable, PluginError, UsageError, counted
-from bench.numerics.calibration import CalibrationKind
+from bench.nn.calibration import CalibrationKind
 from bench.stages.cells import DEFAULT_CALIBRATION, Absent, Cell, label, make_cell
 from bench.stages.check import blamed_on
 from bench.stages.preset import Preset

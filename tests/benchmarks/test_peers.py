@@ -18,10 +18,10 @@ from bench.tasks.gaussians import near
 from torch.nn import functional
 
 from bench.contracts import Run
-from bench.numerics.flows import ZukoFlow
-from bench.numerics.networks import StackedMLP
-from bench.numerics.stacks import Stack
-from bench.numerics.training import Training, train
+from bench.nn.flows import ZukoFlow
+from bench.nn.networks import StackedMLP
+from bench.nn.stacks import Stack
+from bench.nn.training import Training, train
 
 pytest.importorskip("sbi")
 EPOCHS, ROUNDS = 3, 3

@@ -20,16 +20,16 @@ from torch import nn
 from torch.utils.data import DataLoader, TensorDataset
 
 from bench.contracts import Run
-from bench.numerics.encoders import FieldEncoder, SeriesEncoder
-from bench.numerics.flows import ZukoFlow
+from bench.nn.encoders import FieldEncoder, SeriesEncoder
+from bench.nn.flows import ZukoFlow
+from bench.nn.networks import StackedMLP
+from bench.nn.ratio import RatioNetwork
+from bench.nn.score_matching import ScoreTerms
+from bench.nn.stacks import Stack
+from bench.nn.steps import GradientSteps
+from bench.nn.training import Training, train
 from bench.numerics.intervals import summarise
-from bench.numerics.networks import StackedMLP
-from bench.numerics.ratio import RatioNetwork
-from bench.numerics.scores import ScoreTerms
-from bench.numerics.stacks import Stack
-from bench.numerics.steps import GradientSteps
 from bench.numerics.surface import EventSet, Lattice
-from bench.numerics.training import Training, train
 
 GRID = 61
 

@@ -10,7 +10,7 @@ from click.testing import CliRunner
 
 from bench.cli.main import cli
 from bench.contracts import BootstrapPlan, HeldOutPlan, IndependentPlan
-from bench.numerics.counting import operations
+from bench.nn.flops import operations
 from bench.stages import cost
 from bench.stages.cost import Cost, Estimate, estimate
 from bench.stages.executor import Executor, Outcome

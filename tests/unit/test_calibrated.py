@@ -10,7 +10,7 @@ from bench.tasks.gaussians import near
 from bench.errors import NotApplicable, UsageError
 from bench.leaderboard import FORMATS, Results, build
 from bench.leaderboard.status import status_lines
-from bench.numerics.calibration import Calibration, pairs
+from bench.nn.calibration import Calibration, pairs
 from bench.stages import jobs
 from bench.stages.bank import SimulationBank
 from bench.stages.calibrated import calibrate

@@ -14,11 +14,11 @@ from bench.methods.lre import LRE, LREConfig
 from bench.methods.nler import NLER, NLERSA, NLERConfig
 
 from bench.contracts import IndependentPlan, Method, Run, Surrogate
-from bench.numerics.flows import ZukoFlow
-from bench.numerics.networks import StackedMLP
-from bench.numerics.scores import ScoreTerms
-from bench.numerics.stacks import Stack
-from bench.numerics.steps import GradientSteps
+from bench.nn.flows import ZukoFlow
+from bench.nn.networks import StackedMLP
+from bench.nn.score_matching import ScoreTerms
+from bench.nn.stacks import Stack
+from bench.nn.steps import GradientSteps
 from bench.seeds import generator
 from bench.stages.bank import SimulationBank, features_of
 from bench.stages.predict import predict

@@ -9,8 +9,8 @@ import pytest
 import torch
 
 from bench.errors import NotApplicable
-from bench.numerics.encoders import Encoder, FieldEncoder, SeriesEncoder, VectorEncoder, encoder_of
-from bench.numerics.ratio import RatioNetwork, flat
+from bench.nn.encoders import Encoder, FieldEncoder, SeriesEncoder, VectorEncoder, encoder_of
+from bench.nn.ratio import RatioNetwork, flat
 
 ENCODERS = [
     None,

@@ -18,10 +18,10 @@ from torch import nn
 
 from bench.contracts import HasLogProb, Run
 from bench.errors import NotApplicable
-from bench.numerics import stacks
-from bench.numerics.coordinates import Coordinates, cell_noise, cosines
-from bench.numerics.flows import FlowShape, ZukoFlow
-from bench.numerics.stacks import Stack
+from bench.nn import stacks
+from bench.nn.coordinates import Coordinates, cell_noise, cosines
+from bench.nn.flows import FlowShape, ZukoFlow
+from bench.nn.stacks import Stack
 from bench.seeds import generator
 from bench.stages.bank import SimulationBank, features_of
 from bench.stages.registry import Registry

@@ -8,7 +8,7 @@ import torch
 
 from bench.contracts import Run
 from bench.errors import BudgetExceeded, NotApplicable
-from bench.numerics.trees import Leaves, boxes
+from bench.nn.trees import Leaves, boxes
 from bench.seeds import generator
 from bench.stages.bank import SimulationBank, features_of
 from bench.stages.registry import Registry

@@ -12,8 +12,8 @@ from seeded import run, seeds
 from torch import Tensor
 
 from bench.contracts import Features, FitLog, HasLogProb, Parameter, ParameterSpace, Transform
-from bench.numerics.normaliser import Normaliser
-from bench.numerics.ratio import RatioNetwork
+from bench.nn.normaliser import Normaliser
+from bench.nn.ratio import RatioNetwork
 from bench.stages.bank import SimulationBank, features_of
 from bench.stages.registry import Registry
 from bench.stages.store import Store

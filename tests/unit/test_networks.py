@@ -12,8 +12,8 @@ from seeded import CPU, run, seeds
 from torch import Tensor, nn
 from torch.nn import functional
 
-from bench.numerics.networks import StackedMLP
-from bench.numerics.training import Training, train
+from bench.nn.networks import StackedMLP
+from bench.nn.training import Training, train
 
 SIZES = (3, 16, 8, 1)
 

@@ -7,7 +7,7 @@ import torch
 from scipy.special import logsumexp
 from torch import Tensor
 
-from bench.numerics.normaliser import NODES, Normaliser
+from bench.nn.normaliser import NODES, Normaliser
 
 CPU = torch.device("cpu")
 

@@ -10,10 +10,10 @@ from bench.methods.dle_nflows import NflowsFlow
 from torch import Tensor, nn
 
 from bench.contracts import Run
-from bench.numerics import stacks
-from bench.numerics.flows import FlowShape, ZukoFlow
-from bench.numerics.stacks import Stack
-from bench.numerics.training import Training, train
+from bench.nn import stacks
+from bench.nn.flows import FlowShape, ZukoFlow
+from bench.nn.stacks import Stack
+from bench.nn.training import Training, train
 from bench.seeds import generator
 
 CPU = torch.device("cpu")

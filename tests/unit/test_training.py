@@ -12,7 +12,7 @@ from torch import Tensor, nn
 
 from bench.contracts import Run
 from bench.errors import NonFiniteError
-from bench.numerics.training import Training, train
+from bench.nn.training import Training, train
 from bench.seeds import generator
 
 

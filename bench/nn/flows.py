@@ -8,8 +8,8 @@ from typing import Any
 import zuko
 from torch import Tensor, nn
 
-from bench.numerics.autoregressive import paired
-from bench.numerics.networks import Activation
+from bench.nn.autoregressive import paired
+from bench.nn.networks import Activation
 
 ACTIVATIONS: Mapping[Activation, Callable[[], nn.Module]] = {"relu": nn.ReLU, "silu": nn.SiLU}
 

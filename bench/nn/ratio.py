@@ -6,10 +6,10 @@ from math import prod
 import torch
 from torch import Tensor
 
-from bench.numerics.counting import operations
-from bench.numerics.encoders import Encoder
-from bench.numerics.networks import Activation, StackedMLP, evaluation_rows
-from bench.numerics.stacks import Stack
+from bench.nn.encoders import Encoder
+from bench.nn.flops import operations
+from bench.nn.networks import Activation, StackedMLP, evaluation_rows
+from bench.nn.stacks import Stack
 
 _ENCODER = "encoder."
 

@@ -15,7 +15,7 @@ from torch import Tensor
 
 from bench.contracts import Run, Settings, TrainingCurve
 from bench.errors import BudgetExceeded, NonFiniteError
-from bench.numerics.steps import GradientSteps
+from bench.nn.steps import GradientSteps
 
 
 class Training(Settings):
