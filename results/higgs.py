@@ -17,8 +17,8 @@ import bench
 from bench.leaderboard.columns import parenthesised
 from bench.leaderboard.render import markdown_table
 from bench.leaderboard.units import Units
-from bench.numerics.clustering import Estimate, mean, ratio
 from bench.report.load import Loaded
+from bench.stats.clustering import Estimate, mean, ratio
 
 FOLDER = Path(__file__).parent / "higgs"
 COMPARED = ("lre:tuned", "dle:tuned", "dle-nflows:tuned")

@@ -11,7 +11,7 @@ import bench
 from bench.leaderboard.columns import parenthesised
 from bench.leaderboard.render import markdown_table
 from bench.leaderboard.units import Units
-from bench.numerics.clustering import ratio
+from bench.stats.clustering import ratio
 
 FOLDER = Path(__file__).parent / "processes"
 BUDGET = 100_000

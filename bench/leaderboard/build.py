@@ -12,9 +12,9 @@ from bench.contracts import Metric
 from bench.leaderboard.quantities import Quantity, quantities_of
 from bench.leaderboard.results import Fit, Results, Scores
 from bench.leaderboard.units import Units
-from bench.numerics.clustering import Array, Estimate
-from bench.numerics.ranking import rank
 from bench.stages.cells import truth_among
+from bench.stats.clustering import Array, Estimate
+from bench.stats.ranking import rank
 
 
 @dataclass

@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 from bench.contracts import Metric
 from bench.leaderboard.results import Scores
 from bench.leaderboard.units import Units
-from bench.numerics.clustering import Array, Estimate, mean, median, ratio
+from bench.stats.clustering import Array, Estimate, mean, median, ratio
 
 STATISTICS = {
     "gap": "gap",

@@ -5,7 +5,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from bench.numerics.clustering import Array
+from bench.stats.clustering import Array
 
 FEWEST_BLOCKS = 5
 """Of finite observations, the disjoint blocks that an error takes; with fewer it is n/a."""

@@ -25,9 +25,9 @@ from bench.errors import UsageError, counted
 from bench.leaderboard import Leaderboard, Row
 from bench.leaderboard.columns import parenthesised
 from bench.leaderboard.results import Fit
-from bench.numerics.clustering import Array, Estimate, effective_dof
 from bench.report.load import Loaded
 from bench.stages.cells import size
+from bench.stats.clustering import Array, Estimate, effective_dof
 from bench.studies import equivalence
 
 Verdict = Literal["reproduced", "better", "missed", "n/a"]

@@ -17,11 +17,11 @@ from bench.leaderboard import Leaderboard, Results, Row
 from bench.leaderboard.quantities import not_certain
 from bench.leaderboard.results import Fit
 from bench.leaderboard.units import Units
-from bench.numerics.clustering import Estimate, Strata, two_way_variance
-from bench.numerics.reliability import fall_at, simultaneous_band
 from bench.report.frames import KEYS, Families, framed, of_board, of_method
 from bench.stages import predict
 from bench.stages.registry import Registry
+from bench.stats.clustering import Estimate, Strata, two_way_variance
+from bench.stats.reliability import fall_at, simultaneous_band
 
 LEVELS = tuple(round(0.05 * i, 2) for i in range(1, 20))
 """Nominal levels of calibration."""

@@ -9,8 +9,8 @@ from scipy import stats
 
 from bench.leaderboard.columns import parenthesised
 from bench.leaderboard.quantities import not_certain
-from bench.numerics.clustering import Estimate, mean
 from bench.stages.store import Store
+from bench.stats.clustering import Estimate, mean
 from bench.studies.bootstrap_k import Sample
 
 LEVEL = 0.05

@@ -17,8 +17,8 @@ from bench.errors import UsageError
 from bench.leaderboard.columns import parenthesised
 from bench.leaderboard.render import csv_of, markdown_table
 from bench.leaderboard.results import Fit, Results
-from bench.numerics.equivalence import factor
 from bench.stages.cells import truth_among
+from bench.stats.equivalence import factor
 
 NAME = "equivalence"
 METRICS = ("score_error", "bce", "likelihood_ratio_error", "mle_distance", "interval_score")

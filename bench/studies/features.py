@@ -18,8 +18,8 @@ from torch import Tensor
 from bench.contracts import Component, HasLogProb, Log, Task
 from bench.errors import UsageError, printable
 from bench.leaderboard.render import csv_of
-from bench.numerics.energy import energy_test
 from bench.seeds import generator
+from bench.stats.energy import energy_test
 from bench.studies.drawing import drawn
 
 NAME = "features"

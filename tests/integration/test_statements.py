@@ -12,8 +12,8 @@ import numpy as np
 import pytest
 
 import bench
-from bench.numerics.clustering import Estimate
-from bench.numerics.ranking import rank
+from bench.stats.clustering import Estimate
+from bench.stats.ranking import rank
 
 ROOT = Path(__file__).parents[2]
 README = (ROOT / "README.md").read_text()

@@ -11,7 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy import stats
 
-from bench.numerics.clustering import Array, Strata, two_way_variance
+from bench.stats.clustering import Array, Strata, two_way_variance
 
 Labels = NDArray[np.integer[Any]]
 PAGE = Path(__file__).parents[2] / "docs" / "protocol.md"

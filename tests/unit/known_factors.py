@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from bench.numerics.equivalence import factor
+from bench.stats.equivalence import factor
 
 BUDGETS = np.array([1e3, 3e3, 1e4, 3e4, 1e5])
 

@@ -15,10 +15,10 @@ from scipy import stats
 
 from bench.errors import UsageError
 from bench.leaderboard.build import expected_coverage
-from bench.numerics.clustering import Estimate
 from bench.numerics.intervals import REGION
 from bench.stages.registry import Registry
 from bench.stages.store import Store
+from bench.stats.clustering import Estimate
 from bench.studies import bootstrap_k as study
 from bench.studies.comparison import differences, measured, verdict
 from bench.studies.expected import (

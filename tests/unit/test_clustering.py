@@ -12,7 +12,7 @@ from crossed_effects import MEMBERS, Labels, coverage, documented, simulated, ta
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from bench.numerics.clustering import Array, Estimate, Strata, mean, ratio, two_way_variance
+from bench.stats.clustering import Array, Estimate, Strata, mean, ratio, two_way_variance
 
 POINTS = np.repeat(np.arange(9), 5)
 """The default plan: 9 evaluation points, 5 sets each."""

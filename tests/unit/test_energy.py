@@ -7,7 +7,7 @@ import pytest
 from scipy import stats
 from scipy.spatial.distance import cdist
 
-from bench.numerics.energy import energy_test
+from bench.stats.energy import energy_test
 
 
 def test_the_distance_is_its_definition() -> None:

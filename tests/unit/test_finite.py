@@ -14,7 +14,6 @@ from bench.tasks.higgs_fair import HiggsFair, TauEvents
 from bench.contracts import BootstrapPlan, HeldOutPlan, IndependentPlan
 from bench.errors import BudgetExceeded, NotApplicable, PluginError
 from bench.leaderboard.units import FEWEST_BLOCKS, Units
-from bench.numerics.clustering import mean
 from bench.stages import jobs
 from bench.stages.bank import SimulationBank, features_of
 from bench.stages.cells import make_cell, plan_folder
@@ -25,6 +24,7 @@ from bench.stages.predict import predict
 from bench.stages.preset import Preset
 from bench.stages.registry import Registry
 from bench.stages.store import Store
+from bench.stats.clustering import mean
 
 SIZES = {
     ("signal", "train"): 300,

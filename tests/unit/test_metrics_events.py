@@ -26,10 +26,10 @@ from bench.contracts import (
     Surrogate,
     Task,
 )
-from bench.numerics.clustering import mean
 from bench.stages.predict import load, predict
 from bench.stages.score import score
 from bench.stages.store import Store
+from bench.stats.clustering import mean
 
 Scores = Mapping[str, NDArray[Any]]
 CPU = torch.device("cpu")

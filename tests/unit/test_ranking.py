@@ -12,9 +12,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from numpy.typing import NDArray
 
-from bench.numerics import ranking
-from bench.numerics.clustering import Array, ratio
-from bench.numerics.ranking import rank
+from bench.stats import ranking
+from bench.stats.clustering import Array, ratio
+from bench.stats.ranking import rank
 
 Labels = NDArray[np.integer[Any]]
 

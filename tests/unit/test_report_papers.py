@@ -8,8 +8,8 @@ import pytest
 
 from bench.leaderboard import Leaderboard, Quantity, Row
 from bench.leaderboard.results import Fit
-from bench.numerics.clustering import Estimate
 from bench.report.papers import Published, _beside, _interval, comparisons, judge, published
+from bench.stats.clustering import Estimate
 
 SHARED = Path(__file__).parents[3] / "shared" / "data" / "paper_tables.json"
 

@@ -10,13 +10,13 @@ import torch
 from scipy import stats
 
 from bench.contracts import BootstrapPlan, HasLogProb, IndependentPlan, Task
-from bench.numerics.clustering import mean
 from bench.numerics.intervals import REGION, summarise
 from bench.numerics.surface import EventSet, LogRatio, zoom
 from bench.seeds import canonical_json, digest, generator
 from bench.stages.datasets import describe, events, sets
 from bench.stages.plans import number_of_sets
 from bench.stages.registry import Registry
+from bench.stats.clustering import mean
 from bench.testing import asymmetric
 
 REGISTRY = Registry([asymmetric.__file__])

@@ -25,7 +25,7 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 from scipy import stats
 
-from bench.numerics.clustering import Array, Strata, effective_dof, two_way_variance
+from bench.stats.clustering import Array, Strata, effective_dof, two_way_variance
 
 DRAWS = 20_000
 """Simulated draws of the largest deviation; they fix the family-wise error to ± 0.0015."""

@@ -13,8 +13,8 @@ import torch
 from numpy.typing import ArrayLike, NDArray
 from scipy import stats
 
-from bench.numerics.clustering import Array
 from bench.numerics.interpolation import cubic
+from bench.stats.clustering import Array
 
 DRAWS = 20_000
 """Simulated empirical distributions, from a fixed seed: the band holds 95 % to ± 0.2 %."""
