@@ -27,11 +27,11 @@ from torch import Tensor
 from torch.nn.functional import binary_cross_entropy_with_logits
 
 from bench.contracts import Run
+from bench.inference.lattice import EventSet
 from bench.leaderboard.render import markdown_table
 from bench.nn.networks import StackedMLP
 from bench.nn.steps import GradientSteps
 from bench.nn.training import Training, train
-from bench.numerics.surface import EventSet
 from bench.seeds import generator
 from bench.studies.drawing import drawn
 

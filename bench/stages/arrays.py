@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 from pydantic import TypeAdapter
 
 from bench.contracts import BootstrapPlan, Curves, HeldOutPlan, Plan, Task
-from bench.numerics.intervals import NODES
+from bench.inference.intervals import NODES
 from bench.stages.check import is_column
 from bench.stages.plans import layout, shares
 

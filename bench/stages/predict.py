@@ -28,8 +28,8 @@ from bench.contracts import (
     Task,
 )
 from bench.errors import PluginError
-from bench.numerics.intervals import summarise
-from bench.numerics.surface import EventSet, LogRatio, zoom
+from bench.inference.intervals import summarise
+from bench.inference.lattice import EventSet, LogRatio, zoom
 from bench.seeds import generator
 from bench.stages.bank import SimulationBank
 from bench.stages.datasets import EventsOfSet, describe, sets, simulate

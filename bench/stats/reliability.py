@@ -13,7 +13,7 @@ import torch
 from numpy.typing import ArrayLike, NDArray
 from scipy import stats
 
-from bench.numerics.interpolation import cubic
+from bench.inference.interpolation import cubic
 from bench.stats.clustering import Array
 
 DRAWS = 20_000

@@ -20,9 +20,9 @@ import torch
 from torch import Tensor
 
 from bench.contracts import HasLogProb, Task
+from bench.inference.intervals import REGION
+from bench.inference.lattice import LogRatio
 from bench.leaderboard.build import expected_coverage
-from bench.numerics.intervals import REGION
-from bench.numerics.surface import LogRatio
 from bench.seeds import generator
 
 _EVENTS = 20_000  # of each component, for covariances of the score: coverage is good to 5e-4

@@ -20,6 +20,8 @@ from torch import nn
 from torch.utils.data import DataLoader, TensorDataset
 
 from bench.contracts import Run
+from bench.inference.intervals import summarise
+from bench.inference.lattice import EventSet, Lattice
 from bench.nn.encoders import FieldEncoder, SeriesEncoder
 from bench.nn.flows import ZukoFlow
 from bench.nn.networks import StackedMLP
@@ -28,8 +30,6 @@ from bench.nn.score_matching import ScoreTerms
 from bench.nn.stacks import Stack
 from bench.nn.steps import GradientSteps
 from bench.nn.training import Training, train
-from bench.numerics.intervals import summarise
-from bench.numerics.surface import EventSet, Lattice
 
 GRID = 61
 

@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from bench.contracts import HasLogProb, Parameter, ParameterSpace, Resolution, Task
-from bench.numerics.surface import EventSet
+from bench.inference.lattice import EventSet
 from bench.stages.registry import Registry
 from bench.testing import asymmetric
 

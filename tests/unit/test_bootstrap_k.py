@@ -14,8 +14,8 @@ from bench.tasks.gaussians import RotatedGaussians
 from scipy import stats
 
 from bench.errors import UsageError
+from bench.inference.intervals import REGION
 from bench.leaderboard.build import expected_coverage
-from bench.numerics.intervals import REGION
 from bench.stages.registry import Registry
 from bench.stages.store import Store
 from bench.stats.clustering import Estimate

@@ -44,7 +44,18 @@ def test_the_suite_knows_no_task_and_no_method(path):
 )
 def test_tasks_and_methods_build_on_contracts_and_numerics(path):
     own = [m for m in imported(path) if starts_with(m, "bench")]
-    assert all(starts_with(m, "bench.contracts", "bench.numerics", "bench.errors") for m in own)
+    assert all(
+        starts_with(
+            m,
+            "bench.contracts",
+            "bench.inference",
+            "bench.nn",
+            "bench.seeds",
+            "bench.stats",
+            "bench.errors",
+        )
+        for m in own
+    )
 
 
 def test_nothing_is_unpickled_from_disk():

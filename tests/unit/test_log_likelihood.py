@@ -12,8 +12,8 @@ from torch import Tensor
 
 from bench.contracts import Parameter, ParameterSpace
 from bench.errors import NonFiniteError
-from bench.numerics.intervals import summarise
-from bench.numerics.surface import EventSet, Lattice, zoom
+from bench.inference.intervals import summarise
+from bench.inference.lattice import EventSet, Lattice, zoom
 from bench.stages.datasets import events as simulate_events
 
 

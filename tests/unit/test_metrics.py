@@ -15,8 +15,8 @@ from scipy import integrate, optimize, stats
 from torch import Tensor
 
 from bench.contracts import Curves, Datasets, LikelihoodPrediction, Parameter, ParameterSpace
-from bench.numerics.intervals import summarise
-from bench.numerics.surface import Lattice
+from bench.inference.intervals import summarise
+from bench.inference.lattice import Lattice
 from bench.stages.score import score
 
 SPACE = ParameterSpace(

@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from scipy import optimize
 from torch import Tensor
 
-from bench.numerics.profile import crossings, peak, profiles
+from bench.inference.profile import crossings, peak, profiles
 
 unit = st.floats(0, 1)
 nodes = st.integers(5, 60)

@@ -10,8 +10,8 @@ import torch
 from scipy import stats
 
 from bench.contracts import BootstrapPlan, HasLogProb, IndependentPlan, Task
-from bench.numerics.intervals import REGION, summarise
-from bench.numerics.surface import EventSet, LogRatio, zoom
+from bench.inference.intervals import REGION, summarise
+from bench.inference.lattice import EventSet, LogRatio, zoom
 from bench.seeds import canonical_json, digest, generator
 from bench.stages.datasets import describe, events, sets
 from bench.stages.plans import number_of_sets

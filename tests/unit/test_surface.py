@@ -12,8 +12,8 @@ from surfaces import DEFAULT, alone, normal_set, square
 from torch import Tensor
 
 from bench.contracts import Parameter, ParameterSpace, Resolution
-from bench.numerics.intervals import REGION, summarise
-from bench.numerics.surface import EventSet, zoom
+from bench.inference.intervals import REGION, summarise
+from bench.inference.lattice import EventSet, zoom
 
 
 @pytest.mark.parametrize("rho", [0.0, 0.5, -0.7, 0.9, 0.97])

@@ -11,8 +11,8 @@ from scipy import stats
 from surfaces import DEFAULT, Array, normal_set, square
 
 from bench.contracts import Curves
-from bench.numerics.intervals import DEPTH, NODES, summarise
-from bench.numerics.surface import Lattice, zoom
+from bench.inference.intervals import DEPTH, NODES, summarise
+from bench.inference.lattice import Lattice, zoom
 
 
 def window(curves: Curves) -> Array:

@@ -22,8 +22,8 @@ from surfaces import (
 from torch import Tensor
 
 from bench.contracts import Run, Task
-from bench.numerics.intervals import summarise
-from bench.numerics.surface import EventSet, zoom
+from bench.inference.intervals import summarise
+from bench.inference.lattice import EventSet, zoom
 from bench.seeds import generator
 from bench.stages.bank import SimulationBank, features_of
 from bench.stages.datasets import events as simulate_events

@@ -6,9 +6,9 @@ from scipy import stats
 from torch import Tensor
 
 from bench.contracts import Curves, ParameterSpace
-from bench.numerics.interpolation import cubic
-from bench.numerics.profile import crossings, peak, profiles
-from bench.numerics.surface import DEPTH, Lattice
+from bench.inference.interpolation import cubic
+from bench.inference.lattice import DEPTH, Lattice
+from bench.inference.profile import crossings, peak, profiles
 
 NODES = 33
 """Nodes W of a saved window, per parameter, over some seven half-widths."""

@@ -14,8 +14,8 @@ from torch import Tensor
 
 from bench.contracts import ParameterSpace, Resolution
 from bench.errors import NonFiniteError
+from bench.inference.profile import crossings, peak, profiles
 from bench.nn.networks import EVALUATION_BLOCK
-from bench.numerics.profile import crossings, peak, profiles
 
 LogRatio = Callable[[Tensor, Tensor], Tensor]
 Axes = tuple[Tensor, Tensor]

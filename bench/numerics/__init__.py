@@ -1,1 +1,0 @@
-"""Mathematics without input or output: seeds, networks, surfaces, intervals, errors, ranks."""
