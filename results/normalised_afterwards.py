@@ -9,9 +9,9 @@ import torch
 from bench.methods.lre import _normaliser
 
 from bench.contracts import IndependentPlan, Task
+from bench.registry.registry import Registry
 from bench.stages.bank import SimulationBank, features_of
 from bench.stages.predict import load, predict
-from bench.stages.registry import Registry
 from bench.stages.score import score
 from bench.stages.store import Store
 

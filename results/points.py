@@ -16,7 +16,7 @@ from scipy import stats
 from bench.cli.folder import open_results
 from bench.leaderboard.render import markdown_table
 from bench.leaderboard.results import Results
-from bench.stages.registry import Registry
+from bench.registry.registry import Registry
 
 
 def share(hits: NDArray[np.float64]) -> str:

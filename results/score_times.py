@@ -22,9 +22,9 @@ import torch
 
 from bench.contracts import Run, Task
 from bench.leaderboard.results import Results
+from bench.registry.registry import Registry
 from bench.seeds import generator
 from bench.stages.bank import SimulationBank, features_of
-from bench.stages.registry import Registry
 from bench.stages.store import Store
 
 TASKS = ("sis", "gp", "student-t", "gaussians-near")

@@ -13,7 +13,7 @@ import torch
 from bench.cli import main
 from bench.contracts import Curves, Datasets, LikelihoodPrediction
 from bench.inference.intervals import NODES
-from bench.stages.registry import Registry
+from bench.registry.registry import Registry
 from bench.stages.score import score
 from bench.stages.store import Store
 

@@ -11,7 +11,7 @@ from bench.errors import UsageError, printable
 
 if TYPE_CHECKING:  # they import torch, which takes its time
     from bench.contracts import Task
-    from bench.stages.registry import Item, Kind, Registry
+    from bench.registry.registry import Item, Kind, Registry
     from bench.testing import Report, Result
 
 
@@ -39,7 +39,7 @@ def check(what: str | None, task: str | None, plugins: tuple[str, ...]) -> None:
     """
     import torch
 
-    from bench.stages.registry import Registry
+    from bench.registry.registry import Registry
 
     torch.set_num_threads(1)  # as in workers: small networks lose by more
     file = what if what is not None and _is_file(what) else None
@@ -74,8 +74,8 @@ def _items(registry: "Registry") -> "list[Item]":
 
 def _named(registry: "Registry", what: str) -> "list[Item]":
     from bench.errors import PluginError
+    from bench.registry.registry import unknown
     from bench.stages.cells import configure
-    from bench.stages.registry import unknown
 
     name, colon, configuration = what.partition(":")
     found = [item for item in _items(registry) if item.name == name]

@@ -14,7 +14,7 @@ from bench.errors import BenchError, PluginError, UsageError, printable
 
 if TYPE_CHECKING:  # they import torch, which takes its time
     from bench.contracts import Data
-    from bench.stages.registry import Registry
+    from bench.registry.registry import Registry
 
 _LINE_EVERY = 10.0  # seconds between two lines where there is no terminal
 
@@ -39,7 +39,7 @@ def fetch(task: str, source: str | None, skip_unreadable: bool, plugins: tuple[s
     Downloads are verified and resume where they broke off. A mirror's URL may end in #sha256=… or
     #md5=…, the checksum that it must have. A file that cannot be read is named.
     """
-    from bench.stages.registry import Registry
+    from bench.registry.registry import Registry
 
     registry = Registry(plugins)
     wanted = registry.task(task).data
@@ -61,7 +61,7 @@ def fetch(task: str, source: str | None, skip_unreadable: bool, plugins: tuple[s
 @click.option("--plugin", "plugins", multiple=True, metavar="FILE", help="As in `bench run`.")
 def status(plugins: tuple[str, ...]) -> None:
     """Say what is there."""
-    from bench.stages.registry import Registry
+    from bench.registry.registry import Registry
 
     registry = Registry(plugins)
     for name, wanted in _with_data(registry).items():

@@ -8,7 +8,7 @@ from bench.errors import UsageError
 
 if TYPE_CHECKING:  # they import torch, which takes its time
     from bench.leaderboard import Results
-    from bench.stages.registry import Registry
+    from bench.registry.registry import Registry
     from bench.stages.store import Store
 
 

@@ -5,8 +5,8 @@ from typing import Any
 
 from bench.errors import PluginError, UsageError, printable
 from bench.leaderboard.render import markdown_table
+from bench.registry.registry import Kind, Registry
 from bench.stages.preset import read_preset
-from bench.stages.registry import Kind, Registry
 
 
 def listing(registry: Registry, kinds: Sequence[Kind]) -> str:

@@ -70,8 +70,8 @@ def run(
     PRESET is a name (see `bench list presets`) or a TOML file.
     """
     from bench.cli.progress import Progress
+    from bench.registry.registry import Registry
     from bench.stages.preset import read_preset
-    from bench.stages.registry import Registry
     from bench.stages.run import BenchmarkRun
     from bench.stages.selection import refuse_uninstalled, uninstalled
     from bench.stages.store import Store
@@ -144,10 +144,10 @@ def status(folder: str | None) -> None:
 def score(folder: str | None, workers: int | None, plugins: tuple[str, ...]) -> None:
     """Compute metrics anew from saved predictions; nothing is retrained."""
     from bench.cli.progress import Progress
+    from bench.registry.registry import Registry
     from bench.stages import records
     from bench.stages.execute import execute
     from bench.stages.preset import Preset
-    from bench.stages.registry import Registry
     from bench.stages.rescore import damaged_predictions, plan_scores
 
     store = open_results(folder, write=True)
@@ -186,7 +186,7 @@ def leaderboard(
 ) -> None:
     """Print the leaderboards of a results folder."""
     from bench.leaderboard import FORMATS, Results, build
-    from bench.stages.registry import Registry, select, unknown
+    from bench.registry.registry import Registry, select, unknown
 
     if form not in FORMATS:
         raise UsageError(unknown("format", form, list(FORMATS)))
@@ -217,7 +217,7 @@ def leaderboard(
 def list_(kind: str | None, form: str, plugins: tuple[str, ...]) -> None:
     """List what is registered, where it comes from, and what fails to load."""
     from bench.cli.listing import listing, markdown
-    from bench.stages.registry import KINDS, Registry, unknown
+    from bench.registry.registry import KINDS, Registry, unknown
 
     if kind is not None and kind not in KINDS:
         raise UsageError(unknown("kind", kind, KINDS))

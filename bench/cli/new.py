@@ -43,7 +43,7 @@ def task(name: str, package: bool, out: str) -> None:
 
 
 def _write(kind: str, name: str, package: bool, out: Path) -> None:
-    from bench.stages.registry import Registry
+    from bench.registry.registry import Registry
 
     if not re.fullmatch(r"[a-z][a-z0-9]*([-_][a-z0-9]+)*", name) or len(name) > 40:
         raise UsageError(

@@ -41,8 +41,8 @@ def plan(
     run here, and runs nothing.
     Times hold within a factor of two on machines like those that they were measured on.
     """
+    from bench.registry.registry import Registry
     from bench.stages.preset import read_preset
-    from bench.stages.registry import Registry
     from bench.stages.run import BenchmarkRun
     from bench.stages.selection import refuse_uninstalled, uninstalled
     from bench.stages.store import Store

@@ -109,7 +109,7 @@ def bootstrap_k(
     cover 2 Φ(1/√(1 + 1/k)) − 1. By default this takes about 12 minutes on two cores. Interrupted
     studies resume; finished work is reused.
     """
-    from bench.stages.registry import Registry
+    from bench.registry.registry import Registry
     from bench.stages.store import Store
     from bench.studies import bootstrap_k as subject
     from bench.studies.comparison import measured
@@ -193,7 +193,7 @@ def features(
 
     The test is the energy distance with a permutation p-value, at the nominal context.
     """
-    from bench.stages.registry import Registry
+    from bench.registry.registry import Registry
     from bench.stages.store import Store
     from bench.studies import features as subject
 

@@ -17,9 +17,9 @@ from bench.leaderboard import Leaderboard, Results, Row
 from bench.leaderboard.quantities import not_certain
 from bench.leaderboard.results import Fit
 from bench.leaderboard.units import Units
+from bench.registry.registry import Registry
 from bench.report.frames import KEYS, Families, framed, of_board, of_method
 from bench.stages import predict
-from bench.stages.registry import Registry
 from bench.stats.clustering import Estimate, Strata, two_way_variance
 from bench.stats.reliability import fall_at, simultaneous_band
 

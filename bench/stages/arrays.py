@@ -15,7 +15,7 @@ from pydantic import TypeAdapter
 
 from bench.contracts import BootstrapPlan, Curves, HeldOutPlan, Plan, Task
 from bench.inference.intervals import NODES
-from bench.stages.check import is_column
+from bench.registry.validate import is_column
 from bench.stages.plans import layout, shares
 
 Arrays = Mapping[str, NDArray[Any]]

@@ -16,13 +16,13 @@ from bench.contracts import (
     Task,
     TrainingData,
 )
+from bench.registry.registry import Registry
 from bench.stages import calibrated
 from bench.stages.bank import SimulationBank, feature_bank
 from bench.stages.datasets import set_chunks
 from bench.stages.execute import Planned
 from bench.stages.plans import observations_of
 from bench.stages.predict import held_out_bank, held_out_chunk
-from bench.stages.registry import Registry
 from bench.stages.simulations import Chunk, Purpose, SimulationStore
 from bench.stages.store import Store
 

@@ -9,13 +9,13 @@ from pydantic import ValidationError
 from bench.contracts import HeldOutPlan, Method, Plan, Task
 from bench.errors import NotApplicable, PluginError, UsageError
 from bench.nn.calibration import CalibrationKind
+from bench.registry.registry import Registry, unknown
+from bench.registry.validate import blamed_on
 from bench.seeds import digest
 from bench.stages.calibrated import VERSION
-from bench.stages.check import blamed_on
 from bench.stages.plans import number_of_blocks
 from bench.stages.predict import EVALUATION
 from bench.stages.preset import Preset, explain
-from bench.stages.registry import Registry, unknown
 from bench.stages.store import SCHEMA
 
 CALIBRATION_SHARE = 10

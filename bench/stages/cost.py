@@ -15,10 +15,10 @@ import torch
 from pydantic import TypeAdapter
 
 from bench.contracts import BootstrapPlan, HeldOutPlan, Plan, Task, Work
+from bench.registry.registry import Registry
 from bench.stages.cells import Cell
 from bench.stages.execute import Planned
 from bench.stages.plans import number_of_sets
-from bench.stages.registry import Registry
 from bench.stages.store import Store
 
 _NODES = {1: (57.0, 140.0), 2: (600.0, 2000.0)}

@@ -17,6 +17,7 @@ import bench
 from bench.contracts import Method, Run, Surrogate, Task
 from bench.errors import NonFiniteError, PluginError
 from bench.nn.calibration import Calibration
+from bench.registry.registry import Kind, Registry
 from bench.seeds import digest, generator
 from bench.stages.arrays import described
 from bench.stages.bank import SimulationBank, features_of
@@ -33,7 +34,6 @@ from bench.stages.entries import (
     read_done,
 )
 from bench.stages.predict import predict
-from bench.stages.registry import Kind, Registry
 from bench.stages.simulations import SimulationStore
 from bench.stages.store import Store
 

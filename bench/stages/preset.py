@@ -11,7 +11,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from bench.contracts import BootstrapPlan, HeldOutPlan, IndependentPlan, Plan, TrainingData
 from bench.errors import UsageError
-from bench.stages.registry import Registry, unknown
+from bench.registry.registry import Registry, unknown
 
 
 class Preset(BaseModel):

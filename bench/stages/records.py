@@ -10,7 +10,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from bench.contracts import Plan
 from bench.errors import printable
-from bench.stages.check import NAME
+from bench.registry.validate import NAME
 from bench.stages.preset import Preset
 from bench.stages.store import Store
 

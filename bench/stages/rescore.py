@@ -4,12 +4,12 @@ import re
 from collections.abc import Sequence
 from dataclasses import fields
 
+from bench.registry.registry import Registry
 from bench.stages import records
 from bench.stages.cells import Cell, truth_among
 from bench.stages.entries import Place, inspect, is_done, plan_of
 from bench.stages.execute import Planned
 from bench.stages.executor import Job
-from bench.stages.registry import Registry
 from bench.stages.score import score_member
 from bench.stages.store import Store
 

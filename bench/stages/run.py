@@ -11,6 +11,7 @@ import torch
 
 from bench.contracts import Plan
 from bench.errors import NotApplicable, UsageError
+from bench.registry.registry import Registry
 from bench.stages import jobs
 from bench.stages.calls import Calls, count_calls
 from bench.stages.cells import Absent, Cell, plan_folder, truth_among
@@ -21,7 +22,6 @@ from bench.stages.executor import Event, Job, Outcome, Travel
 from bench.stages.lacking import Wanted, lacking
 from bench.stages.plans import fit_to, number_of_blocks
 from bench.stages.preset import Preset
-from bench.stages.registry import Registry
 from bench.stages.score import score_member
 from bench.stages.selection import select_cells, select_tasks
 from bench.stages.store import Store

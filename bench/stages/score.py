@@ -12,13 +12,13 @@ from numpy.typing import NDArray
 
 from bench.contracts import HeldOutPrediction, LikelihoodPrediction, Metric
 from bench.errors import PluginError, message_of
+from bench.registry.registry import Registry
+from bench.registry.validate import blamed, is_key
 from bench.seeds import digest
 from bench.stages.arrays import SETS
 from bench.stages.cells import Cell
-from bench.stages.check import blamed, is_key
 from bench.stages.entries import Place, done, is_done, is_recorded, plan_of, read, read_done
 from bench.stages.predict import load
-from bench.stages.registry import Registry
 from bench.stages.store import Store
 
 Prediction = LikelihoodPrediction | HeldOutPrediction

@@ -14,10 +14,10 @@ from typing import Any
 import torch
 
 from bench.contracts import Run, Task
+from bench.registry.registry import Registry
 from bench.seeds import digest, generator
 from bench.stages.bank import SimulationBank, features_of
 from bench.stages.executor import Event, Job, Outcome
-from bench.stages.registry import Registry
 from bench.stages.search import FACTOR, Search, Trial, Values, combinations, configured
 from bench.stages.simulations import SimulationStore
 from bench.stages.store import SCHEMA, Store

@@ -18,11 +18,11 @@ import torch
 from bench.contracts import BootstrapPlan, IndependentPlan, Task
 from bench.errors import NotApplicable, PluginError, UsageError
 from bench.metrics.intervals import coverage, cut, region_coverage, unresolved
+from bench.registry.registry import Registry
 from bench.seeds import digest
 from bench.stages.datasets import describe, sets
 from bench.stages.executor import Job, Outcome
 from bench.stages.predict import EVALUATION, evaluate, load
-from bench.stages.registry import Registry
 from bench.stages.score import score
 from bench.stages.store import SCHEMA, Store
 from bench.stages.workers import Workers

@@ -16,7 +16,7 @@ from bench.contracts import (
     Task,
 )
 from bench.errors import PluginError, counted
-from bench.stages.check import check as check_contract
+from bench.registry.validate import check as check_contract
 from bench.testing.guard import guarded
 from bench.testing.model import at, corners, parts, rng
 from bench.testing.report import Failed

@@ -12,7 +12,7 @@ from torch import Tensor
 
 from bench.contracts import HasLogProb, HasScore, Task
 from bench.errors import counted
-from bench.stages.check import one_line
+from bench.registry.validate import one_line
 from bench.testing.declared_checks import AT_CORNERS, REFERENCE, SEEDED, TRANSFORMED
 from bench.testing.invariance import drifts
 from bench.testing.model import at, corners, inside, parts, rng

@@ -8,7 +8,7 @@ from dataclasses import dataclass, replace
 from typing import Literal, get_args
 
 from bench.errors import BenchError, printable, raised_at
-from bench.stages.check import one_line
+from bench.registry.validate import one_line
 
 Status = Literal["passed", "failed", "warned", "skipped"]
 

@@ -12,7 +12,7 @@ from scipy.optimize import minimize
 from torch import Tensor
 
 from bench.errors import counted
-from bench.stages.check import one_line
+from bench.registry.validate import one_line
 from bench.testing.asymmetric import asymmetric
 from bench.testing.report import Failed, Inaccurate, Skipped
 from bench.testing.subject import EVENTS, Subject, rng

@@ -5,8 +5,8 @@ from pathlib import Path
 import pytest
 
 import bench
+from bench.registry.registry import Registry
 from bench.report.write import contents
-from bench.stages.registry import Registry
 
 PLUGIN = Path(__file__).parents[1] / "plugins" / "ten_tasks.py"
 METHODS = (

@@ -174,7 +174,7 @@ def test_what_nobody_expected_is_one_line_too(fails, monkeypatch):
     def boom(*arguments):
         raise RuntimeError("two\nlines")
 
-    monkeypatch.setattr("bench.stages.registry.Registry", boom)
+    monkeypatch.setattr("bench.registry.registry.Registry", boom)
     assert fails("list") == (1, "unexpected RuntimeError: two lines; --debug shows where")
 
 

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from bench.stages.registry import Registry
+from bench.registry.registry import Registry
 from bench.testing import density_checks
 
 PLUGINS = Path(__file__).parents[1] / "plugins"

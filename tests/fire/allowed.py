@@ -5,7 +5,7 @@ import keyword
 import math
 import re
 
-from bench.stages.registry import Registry
+from bench.registry.registry import Registry
 
 REGISTRY = Registry()
 MILLION = 10**6

@@ -19,8 +19,8 @@ import psutil
 import pytest
 from hypothesis import HealthCheck, settings
 
+from bench.registry.registry import Registry
 from bench.stages.preset import Preset
-from bench.stages.registry import Registry
 from bench.stages.run import BenchmarkRun
 from bench.stages.store import Store
 

@@ -12,9 +12,9 @@ from whole_runs import PLUGINS, benchmark, inline
 from bench.cli.main import cli
 from bench.contracts import Draw
 from bench.leaderboard import FORMATS, Results, build
+from bench.registry.registry import Registry
 from bench.stages.bank import SimulationBank, features_of
 from bench.stages.cells import configure
-from bench.stages.registry import Registry
 from bench.stages.simulations import SimulationStore, chunk_sizes
 from bench.stages.store import Store
 from bench.testing import check_task, method_checks

@@ -10,9 +10,9 @@ import pytest
 from damage import FILES, NOT_FINITE, NUMBERS, SHAPES, replace, rewrite
 from whole_runs import TINY, benchmark, contents, digests, inline
 
+from bench.registry.registry import Registry
 from bench.stages.arrays import described
 from bench.stages.entries import inspect
-from bench.stages.registry import Registry
 from bench.stages.rescore import damaged_predictions, plan_scores
 from bench.stages.store import Store
 

@@ -7,7 +7,7 @@ import pytest
 from click.testing import CliRunner
 
 from bench.cli.main import cli
-from bench.stages.registry import Registry
+from bench.registry.registry import Registry
 from bench.testing import METHOD_CHECKS, TASK_CHECKS, check_method, check_task
 
 ROOT = Path(__file__).parents[2]

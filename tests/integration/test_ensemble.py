@@ -10,10 +10,10 @@ import torch
 from bench.errors import UsageError
 from bench.leaderboard import FORMATS, Results, build
 from bench.leaderboard.status import status_lines
+from bench.registry.registry import Registry
 from bench.stages import jobs
 from bench.stages.entries import Place
 from bench.stages.preset import Preset
-from bench.stages.registry import Registry
 from bench.stages.run import BenchmarkRun
 from bench.stages.selection import Wanted
 from bench.stages.store import Store

@@ -11,11 +11,11 @@ from click.testing import CliRunner
 from bench.cli.main import cli
 from bench.contracts import BootstrapPlan, HeldOutPlan, IndependentPlan
 from bench.nn.flops import operations
+from bench.registry.registry import Registry
 from bench.stages import cost
 from bench.stages.cost import Cost, Estimate, estimate
 from bench.stages.executor import Executor, Outcome
 from bench.stages.preset import Preset, read_preset
-from bench.stages.registry import Registry
 from bench.stages.run import BenchmarkRun
 from bench.stages.simulations import PURPOSES
 from bench.stages.store import Store

@@ -9,7 +9,7 @@ from whole_runs import PLUGINS, TINY, benchmark, digests, fitted, inline
 import bench.testing.asymmetric
 from bench.errors import BudgetExceeded, NonFiniteError, PluginError, StoreError, UsageError
 from bench.leaderboard import FORMATS, Results, build
-from bench.stages.registry import Registry
+from bench.registry.registry import Registry
 from bench.stages.rescore import plan_scores
 from bench.stages.store import Store
 

@@ -6,10 +6,10 @@ import pytest
 import torch
 
 from bench.contracts import Run
+from bench.registry.registry import Registry
 from bench.seeds import generator
 from bench.stages.bank import SimulationBank, features_of
 from bench.stages.cells import configure
-from bench.stages.registry import Registry
 from bench.stages.store import Store
 
 REGISTRY = Registry(())

@@ -5,9 +5,9 @@ import shutil
 
 from whole_runs import benchmark, digests, fitted, inline
 
+from bench.registry.registry import Registry
 from bench.stages.execute import _record_failure
 from bench.stages.executor import Outcome
-from bench.stages.registry import Registry
 from bench.stages.rescore import plan_scores
 from bench.stages.score import stand
 from bench.stages.store import Store

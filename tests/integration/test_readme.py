@@ -10,7 +10,7 @@ import pytest
 from click.testing import CliRunner
 
 from bench.cli.main import cli
-from bench.stages.registry import Registry
+from bench.registry.registry import Registry
 
 ROOT = Path(__file__).parents[2]
 README = (ROOT / "README.md").read_text()

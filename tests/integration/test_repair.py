@@ -7,7 +7,7 @@ import pytest
 from whole_runs import benchmark, contents, digests, inline
 
 from bench.errors import StoreError
-from bench.stages.registry import Registry
+from bench.registry.registry import Registry
 from bench.stages.rescore import plan_scores
 from bench.stages.store import Store
 

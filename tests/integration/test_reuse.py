@@ -8,9 +8,9 @@ import numpy as np
 import pytest
 from whole_runs import TINY, benchmark, contents, digests, finished, fitted, inline
 
+from bench.registry.registry import Registry
 from bench.stages.cells import make_cell
 from bench.stages.preset import Preset
-from bench.stages.registry import Registry
 from bench.stages.store import Store
 
 

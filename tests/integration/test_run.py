@@ -21,7 +21,7 @@ from whole_runs import PLUGINS, TINY, benchmark, contents, digests, finished, fi
 
 from bench.leaderboard import FORMATS, Results, build
 from bench.leaderboard.status import status_lines
-from bench.stages.registry import Registry
+from bench.registry.registry import Registry
 from bench.stages.store import Store
 
 BENCH = str(Path(sys.executable).with_name("bench"))

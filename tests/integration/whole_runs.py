@@ -3,8 +3,8 @@
 import hashlib
 from pathlib import Path
 
+from bench.registry.registry import Registry
 from bench.stages.preset import Preset
-from bench.stages.registry import Registry
 from bench.stages.run import BenchmarkRun
 from bench.stages.store import Store
 

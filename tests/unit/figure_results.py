@@ -14,7 +14,7 @@ matplotlib = pytest.importorskip("matplotlib")
 from matplotlib.figure import Figure as Canvas  # noqa: E402
 from matplotlib.text import Text  # noqa: E402
 
-from bench.stages.registry import Registry  # noqa: E402
+from bench.registry.registry import Registry  # noqa: E402
 
 LEVELS = [round(0.05 * i, 2) for i in range(1, 20)]
 REGISTRY = Registry()

@@ -9,7 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from bench.contracts import Curves, Datasets, LikelihoodPrediction, Metric
-from bench.stages.registry import Registry
+from bench.registry.registry import Registry
 from bench.testing import asymmetric
 
 Array = NDArray[np.float64]

@@ -11,7 +11,7 @@ from torch import Tensor
 
 from bench.contracts import HasLogProb, Parameter, ParameterSpace, Resolution, Task
 from bench.inference.lattice import EventSet
-from bench.stages.registry import Registry
+from bench.registry.registry import Registry
 from bench.testing import asymmetric
 
 Array = NDArray[np.float64]

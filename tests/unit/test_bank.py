@@ -321,7 +321,7 @@ def test_two_processes_at_once(tmp_path):
             from pathlib import Path
             import torch
             from bench.stages.bank import SimulationBank
-            from bench.stages.registry import Registry
+            from bench.registry.registry import Registry
             from bench.stages.store import Store
 
             task = Registry().task("gaussians-far")

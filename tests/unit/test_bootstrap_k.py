@@ -16,7 +16,7 @@ from scipy import stats
 from bench.errors import UsageError
 from bench.inference.intervals import REGION
 from bench.leaderboard.build import expected_coverage
-from bench.stages.registry import Registry
+from bench.registry.registry import Registry
 from bench.stages.store import Store
 from bench.stats.clustering import Estimate
 from bench.studies import bootstrap_k as study

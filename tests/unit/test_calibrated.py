@@ -11,12 +11,12 @@ from bench.errors import NotApplicable, UsageError
 from bench.leaderboard import FORMATS, Results, build
 from bench.leaderboard.status import status_lines
 from bench.nn.calibration import Calibration, pairs
+from bench.registry.registry import Registry
 from bench.stages import jobs
 from bench.stages.bank import SimulationBank
 from bench.stages.calibrated import calibrate
 from bench.stages.entries import Place
 from bench.stages.preset import Preset
-from bench.stages.registry import Registry
 from bench.stages.run import BenchmarkRun
 from bench.stages.selection import Wanted
 from bench.stages.store import Store

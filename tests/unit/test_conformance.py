@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 import torch
 
-from bench.stages.registry import Registry
+from bench.registry.registry import Registry
 from bench.testing import (
     METHOD_CHECKS,
     TASK_CHECKS,

@@ -7,7 +7,7 @@ import pytest
 
 from bench.contracts import HeldOut, HeldOutPrediction, Metric
 from bench.errors import PluginError
-from bench.stages.registry import Registry
+from bench.registry.registry import Registry
 from bench.stages.score import score
 
 

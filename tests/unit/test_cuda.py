@@ -19,10 +19,10 @@ from bench.nn.networks import StackedMLP
 from bench.nn.score_matching import ScoreTerms
 from bench.nn.stacks import Stack
 from bench.nn.steps import GradientSteps
+from bench.registry.registry import Registry
 from bench.seeds import generator
 from bench.stages.bank import SimulationBank, features_of
 from bench.stages.predict import predict
-from bench.stages.registry import Registry
 from bench.stages.store import Store
 
 pytestmark = pytest.mark.skipif(not torch.cuda.is_available(), reason="there is no CUDA device")

@@ -14,7 +14,7 @@ from scipy import stats
 from torch import Tensor
 
 from bench.contracts import Component, HasLogProb, HasScore, Task
-from bench.stages.registry import Registry
+from bench.registry.registry import Registry
 from bench.testing import asymmetric
 
 PLUGIN = Path(asymmetric.__file__)

@@ -13,7 +13,7 @@ from scipy import stats
 from torch import Tensor
 
 from bench.contracts import Task
-from bench.stages.registry import Registry
+from bench.registry.registry import Registry
 
 REGISTRY = Registry(())
 SMALL = {"gp": GaussianField(Grid(6)), "student-t": StudentField(Grid(6), 0.05)}

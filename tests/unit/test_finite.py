@@ -14,6 +14,7 @@ from bench.tasks.higgs_fair import HiggsFair, TauEvents
 from bench.contracts import BootstrapPlan, HeldOutPlan, IndependentPlan
 from bench.errors import BudgetExceeded, NotApplicable, PluginError
 from bench.leaderboard.units import FEWEST_BLOCKS, Units
+from bench.registry.registry import Registry
 from bench.stages import jobs
 from bench.stages.bank import SimulationBank, features_of
 from bench.stages.cells import make_cell, plan_folder
@@ -22,7 +23,6 @@ from bench.stages.entries import Place
 from bench.stages.plans import fit_to, number_of_blocks
 from bench.stages.predict import predict
 from bench.stages.preset import Preset
-from bench.stages.registry import Registry
 from bench.stages.store import Store
 from bench.stats.clustering import mean
 

@@ -22,9 +22,9 @@ from bench.nn import stacks
 from bench.nn.coordinates import Coordinates, cell_noise, cosines
 from bench.nn.flows import FlowShape, ZukoFlow
 from bench.nn.stacks import Stack
+from bench.registry.registry import Registry
 from bench.seeds import generator
 from bench.stages.bank import SimulationBank, features_of
-from bench.stages.registry import Registry
 from bench.stages.store import Store
 from bench.testing import asymmetric
 

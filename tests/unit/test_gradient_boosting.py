@@ -9,9 +9,9 @@ import torch
 from bench.contracts import Run
 from bench.errors import BudgetExceeded, NotApplicable
 from bench.nn.trees import Leaves, boxes
+from bench.registry.registry import Registry
 from bench.seeds import generator
 from bench.stages.bank import SimulationBank, features_of
-from bench.stages.registry import Registry
 from bench.stages.store import Store
 from bench.testing import asymmetric
 

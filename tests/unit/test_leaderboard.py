@@ -16,7 +16,7 @@ from bench.leaderboard.build import expected_coverage
 from bench.leaderboard.columns import parenthesised, sections
 from bench.leaderboard.notes import heading, notes
 from bench.leaderboard.verdict import verdict
-from bench.stages.registry import Registry
+from bench.registry.registry import Registry
 from bench.stages.store import Store
 
 SETS = 60

@@ -14,8 +14,8 @@ from torch import Tensor
 from bench.contracts import Features, FitLog, HasLogProb, Parameter, ParameterSpace, Transform
 from bench.nn.normaliser import Normaliser
 from bench.nn.ratio import RatioNetwork
+from bench.registry.registry import Registry
 from bench.stages.bank import SimulationBank, features_of
-from bench.stages.registry import Registry
 from bench.stages.store import Store
 from bench.testing import asymmetric
 

@@ -16,8 +16,8 @@ from scipy import stats
 from torch import Tensor
 
 from bench.contracts import Features, HasLogProb, HasScore, Log, Parameter, ParameterSpace, Task
+from bench.registry.registry import Registry
 from bench.stages.bank import features_of
-from bench.stages.registry import Registry
 from bench.stages.store import Store
 from bench.testing import asymmetric
 

@@ -7,8 +7,8 @@ from pydantic import BaseModel, ValidationError
 
 from bench.contracts import BootstrapPlan, HeldOutPlan, IndependentPlan
 from bench.errors import UsageError
+from bench.registry.registry import Registry
 from bench.stages.preset import Preset, explain, read_preset
-from bench.stages.registry import Registry
 
 
 @pytest.fixture(scope="module")

@@ -9,7 +9,7 @@ from plugin_sources import METHOD, METRIC, TASK
 
 from bench.contracts import Method, Metric, Task
 from bench.errors import PluginError, UsageError
-from bench.stages.registry import KINDS, Registry
+from bench.registry.registry import KINDS, Registry
 
 
 def test_built_ins_load():

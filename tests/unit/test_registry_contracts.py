@@ -4,7 +4,7 @@ import pytest
 from plugin_sources import METHOD, METRIC, TASK
 
 from bench.errors import PluginError
-from bench.stages.registry import Registry
+from bench.registry.registry import Registry
 
 
 @pytest.mark.parametrize(

@@ -7,7 +7,7 @@ import pytest
 from plugin_sources import METHOD
 
 from bench.errors import PluginError
-from bench.stages.registry import Registry
+from bench.registry.registry import Registry
 
 
 @pytest.fixture

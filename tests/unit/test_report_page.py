@@ -11,6 +11,7 @@ from bench.tasks.gaussians import RotatedGaussians
 
 import bench
 from bench.leaderboard.columns import parenthesised
+from bench.registry.registry import Registry
 from bench.report import boards
 from bench.report.bibliography import bibtex, entries
 from bench.report.comparison import against_papers
@@ -21,7 +22,6 @@ from bench.report.provenance import fingerprint
 from bench.report.summary import answers, compared
 from bench.report.tables import Cell, Table, latex, markdown, tex
 from bench.report.write import contents, write
-from bench.stages.registry import Registry
 
 TASK = "gaussians-far"
 COMMAND = ["bench", "report", "results"]

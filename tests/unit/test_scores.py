@@ -13,9 +13,9 @@ from bench.methods.nler import NLER, NLERSA, NLERConfig
 from bench.contracts import ComponentMethod, HasLogProb, HasScore, Run
 from bench.errors import NotApplicable
 from bench.nn.score_matching import Augmentation, Balance, ScoreScale, ScoreTerms
+from bench.registry.registry import Registry
 from bench.seeds import generator
 from bench.stages.bank import SimulationBank, features_of
-from bench.stages.registry import Registry
 from bench.stages.store import Store
 from bench.testing import asymmetric
 

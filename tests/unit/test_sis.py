@@ -11,7 +11,7 @@ import torch
 from bench.tasks.sis import Outbreak
 from scipy import linalg, stats
 
-from bench.stages.registry import Registry
+from bench.registry.registry import Registry
 
 TASK = Registry(()).task("sis")
 CONTEXTS = torch.tensor(

@@ -11,7 +11,7 @@ from click.testing import CliRunner
 from bench.cli.tune import as_csv, as_markdown, table
 from bench.cli.tune import tune as command
 from bench.errors import PluginError, UsageError
-from bench.stages.registry import Registry
+from bench.registry.registry import Registry
 from bench.stages.search import Trial, combinations, configured, make_search
 from bench.stages.store import Store
 from bench.stages.tune import FIRST_MEMBER, train_one, tune

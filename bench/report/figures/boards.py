@@ -9,9 +9,9 @@ from typing import Any
 import pandas as pd
 
 from bench.errors import BenchError
+from bench.registry.registry import Registry
 from bench.report.figures.style import number
 from bench.report.load import Loaded
-from bench.stages.registry import Registry
 
 SERIES = ["task", "training_data", "seed", "plan_folder"]
 KEYS = ("task", "budget", "training_data", "seed", "plan", "plan_folder")

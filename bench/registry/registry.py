@@ -26,7 +26,7 @@ from typing import Any, Literal, NoReturn
 
 from bench.contracts import Method, Metric, Task
 from bench.errors import PluginError, UsageError
-from bench.stages.check import blamed, blamed_on, check
+from bench.registry.validate import blamed, blamed_on, check
 
 Kind = Literal["tasks", "methods", "metrics", "presets"]
 KINDS: tuple[Kind, ...] = ("tasks", "methods", "metrics", "presets")
