@@ -9,8 +9,8 @@ import sys
 import numpy as np
 
 from bench.leaderboard.results import Results
-from bench.stages.store import Store
 from bench.stats.clustering import Estimate, mean, ratio
+from bench.storage.store import Store
 
 METRICS = ("coverage/z", "interval_score/z", "interval_score/mu", "overlap_M/joint")
 OVERLAPS = ("overlap_M/z", "overlap_M/mu")

@@ -13,7 +13,7 @@ from bench.registry.registry import Registry
 from bench.stages.bank import SimulationBank, features_of
 from bench.stages.predict import load, predict
 from bench.stages.score import score
-from bench.stages.store import Store
+from bench.storage.store import Store
 
 RESULTS = Store.open(Path(__file__).parent / "gaussians-published")
 SIMULATIONS = 1 << 17

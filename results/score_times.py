@@ -25,7 +25,7 @@ from bench.leaderboard.results import Results
 from bench.registry.registry import Registry
 from bench.seeds import generator
 from bench.stages.bank import SimulationBank, features_of
-from bench.stages.store import Store
+from bench.storage.store import Store
 
 TASKS = ("sis", "gp", "student-t", "gaussians-near")
 BUDGETS = (1_000, 10_000)

@@ -15,7 +15,7 @@ from bench.contracts import Curves, Datasets, LikelihoodPrediction
 from bench.inference.intervals import NODES
 from bench.registry.registry import Registry
 from bench.stages.score import score
-from bench.stages.store import Store
+from bench.storage.store import Store
 
 # Helpers that several files of a folder share are imported by name, as `from surfaces import …`.
 sys.path += [

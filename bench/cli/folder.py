@@ -9,7 +9,7 @@ from bench.errors import UsageError
 if TYPE_CHECKING:  # they import torch, which takes its time
     from bench.leaderboard import Results
     from bench.registry.registry import Registry
-    from bench.stages.store import Store
+    from bench.storage.store import Store
 
 
 def open_results(folder: str | None, write: bool = False) -> "Store":
@@ -23,7 +23,7 @@ def open_results(folder: str | None, write: bool = False) -> "Store":
         UsageError: if there is none.
         StoreError: if it cannot be written to.
     """
-    from bench.stages.store import Store
+    from bench.storage.store import Store
 
     found = _existing(folder)
     return Store(found, "copy it, or make it writable") if write else Store.open(found)
@@ -51,13 +51,13 @@ def damaged_entries(results: "Results") -> list[str]:
 
 def damaged(store: "Store") -> list[str]:
     """Says which of the records that the rest hangs on are damaged, one line each."""
-    from bench.stages import records
+    from bench.storage import schema
 
     keys = ["run", *store.keys("plans"), *(k for k in store.keys("fits") if k.endswith("/fit"))]
     return [
         f"{store.root / key}.json; `bench run` makes it anew"
         for key in keys
-        if records.read(store, key) is None
+        if schema.read(store, key) is None
     ]
 
 

@@ -30,7 +30,7 @@ from bench.errors import BenchError, UsageError, printable
 if TYPE_CHECKING:
     from bench.stages.cells import Absent
     from bench.stages.execute import Report
-    from bench.stages.store import Store
+    from bench.storage.store import Store
 
 _LONGEST = 600  # characters of an error message
 
@@ -74,7 +74,7 @@ def run(
     from bench.stages.preset import read_preset
     from bench.stages.run import BenchmarkRun
     from bench.stages.selection import refuse_uninstalled, uninstalled
-    from bench.stages.store import Store
+    from bench.storage.store import Store
 
     registry = Registry(plugins)
     given = overrides(tasks, methods, members, budgets, seed, device)
@@ -145,10 +145,10 @@ def score(folder: str | None, workers: int | None, plugins: tuple[str, ...]) -> 
     """Compute metrics anew from saved predictions; nothing is retrained."""
     from bench.cli.progress import Progress
     from bench.registry.registry import Registry
-    from bench.stages import records
     from bench.stages.execute import execute
     from bench.stages.preset import Preset
     from bench.stages.rescore import damaged_predictions, plan_scores
+    from bench.storage import schema
 
     store = open_results(folder, write=True)
     registry = Registry(plugins)
@@ -156,7 +156,7 @@ def score(folder: str | None, workers: int | None, plugins: tuple[str, ...]) -> 
     registry.metrics()
     _warn(registry.failures)
     incomplete = _echo_damaged(damaged(store) + damaged_predictions(store, planned))
-    recorded = records.read(store, "run") or {"preset": {}}
+    recorded = schema.read(store, "run") or {"preset": {}}
     preset = Preset().model_dump() | recorded["preset"]
     with Progress(planned, quiet=False) as progress:
         report = execute(

@@ -45,7 +45,7 @@ def plan(
     from bench.stages.preset import read_preset
     from bench.stages.run import BenchmarkRun
     from bench.stages.selection import refuse_uninstalled, uninstalled
-    from bench.stages.store import Store
+    from bench.storage.store import Store
 
     registry = Registry(plugins)
     given = overrides(tasks, methods, members, budgets, seed, device)
@@ -95,7 +95,7 @@ def lines_of_calls(found: "Sequence[Calls]", cluster: bool = False) -> Iterator[
         found: the calls.
         cluster: whether jobs run on workers that may share no folder.
     """
-    from bench.stages.simulations import PURPOSES
+    from bench.storage.simulations import PURPOSES
 
     rows = [["simulator calls", "made", *PURPOSES, "charged"]]
     for calls in found:

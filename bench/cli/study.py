@@ -110,7 +110,7 @@ def bootstrap_k(
     studies resume; finished work is reused.
     """
     from bench.registry.registry import Registry
-    from bench.stages.store import Store
+    from bench.storage.store import Store
     from bench.studies import bootstrap_k as subject
     from bench.studies.comparison import measured
     from bench.studies.figure import figures
@@ -194,7 +194,7 @@ def features(
     The test is the energy distance with a permutation p-value, at the nominal context.
     """
     from bench.registry.registry import Registry
-    from bench.stages.store import Store
+    from bench.storage.store import Store
     from bench.studies import features as subject
 
     registry = Registry(plugins)
@@ -225,7 +225,7 @@ def equivalence(results: str, out: str) -> None:
     """
     from bench.cli.folder import damaged, damaged_entries, open_results
     from bench.leaderboard.results import Results
-    from bench.stages.store import Store
+    from bench.storage.store import Store
     from bench.studies import equivalence as subject
 
     read = Results(open_results(results))

@@ -77,8 +77,8 @@ def tune(
     from bench.stages.run import choose_device
     from bench.stages.search import make_search, untunable
     from bench.stages.selection import refuse_uninstalled
-    from bench.stages.store import Store
     from bench.stages.tune import tune as search_settings
+    from bench.storage.store import Store
 
     registry = Registry(plugins)
     refuse_uninstalled(registry, [method])

@@ -8,7 +8,7 @@ from bench.leaderboard.build import Leaderboard
 from bench.leaderboard.columns import direction, others
 from bench.leaderboard.units import FEWEST_BLOCKS
 from bench.stages.cells import size
-from bench.stages.simulations import PURPOSES
+from bench.storage.simulations import PURPOSES
 
 
 def heading(board: Leaderboard) -> str:

@@ -10,11 +10,11 @@ import numpy as np
 from numpy.typing import NDArray
 
 from bench.errors import UsageError
-from bench.stages import records
-from bench.stages.arrays import SETS
 from bench.stages.cells import label
-from bench.stages.entries import inspect
-from bench.stages.store import Entry, Store
+from bench.storage import schema
+from bench.storage.arrays import SETS
+from bench.storage.entries import inspect
+from bench.storage.store import Entry, Store
 
 _IDENTIFIES = ("task", "method", "configuration", "oracle", "identity")
 
@@ -92,12 +92,12 @@ class Results:
     def __init__(self, store: Store) -> None:
         self.store = store
         self.damaged: dict[str, str] = {}
-        self.run: dict[str, Any] = records.read(store, "run") or {}
+        self.run: dict[str, Any] = schema.read(store, "run") or {}
         self.fits: list[Fit] = []
         self.plans: dict[str, dict[str, Any]] = {}
         self._datasets: dict[tuple[str, str], NDArray[np.int64]] = {}
         for key in store.keys("plans"):
-            record = records.read(store, key)
+            record = schema.read(store, key)
             if record is not None:
                 self.plans[key.removeprefix("plans/")] = record
         for key in store.keys("fits"):
@@ -105,7 +105,7 @@ class Results:
                 self._read_fit(key)
 
     def _read_fit(self, key: str) -> None:
-        record = records.read(self.store, key)
+        record = schema.read(self.store, key)
         folder = key.removeprefix("fits/").removesuffix("/fit")
         if record is None or not _belongs(record, folder) or not record.get("shown", True):
             return  # not shown are fits that others calibrate, and that nothing else was asked of
@@ -115,7 +115,7 @@ class Results:
             if found is None:
                 continue
             number = int(found[1])
-            member = records.read(self.store, member_key)
+            member = schema.read(self.store, member_key)
             if member is None:
                 fit.failed[number] = "its record is damaged; run again"
             elif member.get("status") == "done":
@@ -160,7 +160,7 @@ class Results:
                 prediction = key.replace("scores/", "predictions/", 1)
                 if stage == "scores" and self.store.record(prediction) is not None:
                     continue  # of which scores have a copy
-                record = records.read(self.store, key) or {}
+                record = schema.read(self.store, key) or {}
                 total.update(record.get("simulated", {}))
         return dict(total)
 
@@ -177,7 +177,7 @@ class Results:
         reasons = {f"fit of member {m}": reason for m, reason in sorted(fit.failed.items())}
         for stage in ("predictions", "scores"):
             for key in self.store.keys(f"{stage}/{fit.folder}"):
-                record = records.read(self.store, key)
+                record = schema.read(self.store, key)
                 if record is not None and record["status"] in ("failed", "n/a"):
                     plan, member = key.rsplit("/", 2)[1:]
                     reasons[f"{stage[:-1]} of {member.replace('-', ' ')} on {plan}"] = str(

@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Any
 
 from bench.leaderboard.results import not_results
-from bench.stages.store import Entry, Store
+from bench.storage.store import Entry, Store
 
 
 class Folders(Store):

@@ -9,8 +9,8 @@ from pathlib import Path
 
 from bench.report.load import Loaded
 from bench.report.tables import Cell, Table
-from bench.stages import records
-from bench.stages.store import Store
+from bench.storage import schema
+from bench.storage.store import Store
 
 _SHOWN = ("nlbench", "python", "torch", "device", "machine", "cores")
 
@@ -41,7 +41,7 @@ def parts(loaded: Loaded) -> list[Part]:
 
 
 def _part(store: Store) -> Part:
-    run = records.read(store, "run") or {}
+    run = schema.read(store, "run") or {}
     preset = run.get("preset", {})
     names = {"members": "members", "training_data": "training data", "seed": "seed"}
     settings = [f"{title} {preset[key]}" for key, title in names.items() if key in preset]

@@ -20,7 +20,7 @@ from bench.errors import BudgetExceeded, NotApplicable, counted
 from bench.seeds import digest, generator
 from bench.stages.datasets import simulate
 from bench.stages.plans import observations_of
-from bench.stages.simulations import (
+from bench.storage.simulations import (
     Arrays,
     Chunk,
     Purpose,
@@ -28,7 +28,7 @@ from bench.stages.simulations import (
     chunk_sizes,
     simulations_key,
 )
-from bench.stages.store import Store
+from bench.storage.store import Store
 
 Make = Callable[[torch.Generator, int, Callable[[str], torch.Generator]], Arrays]
 """Makes so many simulations, contexts from one generator, observations of a component from another.

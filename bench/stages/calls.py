@@ -23,8 +23,8 @@ from bench.stages.datasets import set_chunks
 from bench.stages.execute import Planned
 from bench.stages.plans import observations_of
 from bench.stages.predict import held_out_bank, held_out_chunk
-from bench.stages.simulations import Chunk, Purpose, SimulationStore
-from bench.stages.store import Store
+from bench.storage.simulations import Chunk, Purpose, SimulationStore
+from bench.storage.store import Store
 
 
 @dataclass(frozen=True)

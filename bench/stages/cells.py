@@ -16,7 +16,7 @@ from bench.stages.calibrated import VERSION
 from bench.stages.plans import number_of_blocks
 from bench.stages.predict import EVALUATION
 from bench.stages.preset import Preset, explain
-from bench.stages.store import SCHEMA
+from bench.storage.store import SCHEMA
 
 CALIBRATION_SHARE = 10
 """One in so many simulator calls of a calibrated cell is for the calibration."""

@@ -25,10 +25,10 @@ import bench
 from bench.errors import BenchError, LimitExceeded
 from bench.stages.connection import slots
 from bench.stages.executor import Event, Executor, Job, Outcome
-from bench.stages.store import Store
 from bench.stages.worker_process import failure
 from bench.stages.worker_slot import Parcel, Returned, packed, perform
 from bench.stages.workers import Workers
+from bench.storage.store import Store
 
 if TYPE_CHECKING:
     from distributed import Client, Future

@@ -19,7 +19,7 @@ from bench.registry.registry import Registry
 from bench.stages.cells import Cell
 from bench.stages.execute import Planned
 from bench.stages.plans import number_of_sets
-from bench.stages.store import Store
+from bench.storage.store import Store
 
 _NODES = {1: (57.0, 140.0), 2: (600.0, 2000.0)}
 """Contexts per event of an independent and of a bootstrap set, by the context's dimensions."""

@@ -23,7 +23,7 @@ from bench.contracts import (
 from bench.errors import NonFiniteError, PluginError
 from bench.seeds import generator
 from bench.stages.plans import layout, number_of_blocks, observations_of
-from bench.stages.simulations import Arrays, Chunk, SimulationStore, simulations_key
+from bench.storage.simulations import Arrays, Chunk, SimulationStore, simulations_key
 
 
 @dataclass(frozen=True)

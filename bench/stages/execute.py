@@ -7,10 +7,10 @@ from dataclasses import dataclass, field
 
 import bench.errors
 from bench.stages.cells import Absent, Cell
-from bench.stages.entries import failed, is_done, is_recorded
 from bench.stages.executor import Event, Executor, Job, Outcome
-from bench.stages.store import Store
 from bench.stages.workers import Workers
+from bench.storage.entries import failed, is_done, is_recorded
+from bench.storage.store import Store
 
 
 @dataclass(frozen=True)

@@ -19,12 +19,13 @@ from bench.errors import NonFiniteError, PluginError
 from bench.nn.calibration import Calibration
 from bench.registry.registry import Kind, Registry
 from bench.seeds import digest, generator
-from bench.stages.arrays import described
 from bench.stages.bank import SimulationBank, features_of
 from bench.stages.calibrated import Calibrated, calibrate
 from bench.stages.cells import Cell
 from bench.stages.ensemble import Ensemble
-from bench.stages.entries import (
+from bench.stages.predict import predict
+from bench.storage.arrays import described
+from bench.storage.entries import (
     Place,
     done,
     failed,
@@ -33,9 +34,8 @@ from bench.stages.entries import (
     plan_of,
     read_done,
 )
-from bench.stages.predict import predict
-from bench.stages.simulations import SimulationStore
-from bench.stages.store import Store
+from bench.storage.simulations import SimulationStore
+from bench.storage.store import Store
 
 Report = Callable[..., None]
 

@@ -12,9 +12,9 @@ from itertools import product
 from bench.contracts import Plan, Task
 from bench.registry.registry import Registry
 from bench.stages.cells import Cell
-from bench.stages.entries import is_done, is_recorded
 from bench.stages.score import score_inputs, stand
-from bench.stages.store import Store
+from bench.storage.entries import is_done, is_recorded
+from bench.storage.store import Store
 
 
 @dataclass(frozen=True)

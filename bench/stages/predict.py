@@ -34,8 +34,8 @@ from bench.seeds import generator
 from bench.stages.bank import SimulationBank
 from bench.stages.datasets import EventsOfSet, describe, sets, simulate
 from bench.stages.plans import number_of_sets, observations_of
-from bench.stages.simulations import Arrays, Chunk, SimulationStore, simulations_key
-from bench.stages.store import Store
+from bench.storage.simulations import Arrays, Chunk, SimulationStore, simulations_key
+from bench.storage.store import Store
 
 EVALUATION = 1
 """Version of the evaluation; part of every prediction's identity."""

@@ -5,13 +5,13 @@ from collections.abc import Sequence
 from dataclasses import fields
 
 from bench.registry.registry import Registry
-from bench.stages import records
 from bench.stages.cells import Cell, truth_among
-from bench.stages.entries import Place, inspect, is_done, plan_of
 from bench.stages.execute import Planned
 from bench.stages.executor import Job
 from bench.stages.score import score_member
-from bench.stages.store import Store
+from bench.storage import schema
+from bench.storage.entries import Place, inspect, is_done, plan_of
+from bench.storage.store import Store
 
 
 def damaged_predictions(store: Store, planned: Sequence[Planned]) -> list[str]:
@@ -33,7 +33,7 @@ def plan_scores(store: Store, registry: Registry) -> list[Planned]:
     place = Place(str(store.root.absolute()), registry.plugins, "cpu", 0.0)
     cells: dict[str, Cell] = {}
     for key in store.keys("fits"):
-        if not key.endswith("/fit") or records.read(store, key) is None:
+        if not key.endswith("/fit") or schema.read(store, key) is None:
             continue
         record = store.record(key) or {}
         cell = Cell(**{f.name: record[f.name] for f in fields(Cell)})
@@ -44,7 +44,7 @@ def plan_scores(store: Store, registry: Registry) -> list[Planned]:
         truth = truth_among(c for c in cells.values() if c.task == cell.task)
         for key in store.keys(f"predictions/{folder}"):
             plan_folder, name = key.rsplit("/", 2)[1:]
-            plan = records.read(store, f"plans/{plan_folder}")
+            plan = schema.read(store, f"plans/{plan_folder}")
             number = re.fullmatch(r"member-(\d+)", name)
             if plan is None or number is None or not is_done(store, key):
                 continue

@@ -16,7 +16,6 @@ from bench.stages import jobs
 from bench.stages.calls import Calls, count_calls
 from bench.stages.cells import Absent, Cell, plan_folder, truth_among
 from bench.stages.cost import Estimate, estimate
-from bench.stages.entries import Place
 from bench.stages.execute import Planned, Report, execute
 from bench.stages.executor import Event, Job, Outcome, Travel
 from bench.stages.lacking import Wanted, lacking
@@ -24,7 +23,8 @@ from bench.stages.plans import fit_to, number_of_blocks
 from bench.stages.preset import Preset
 from bench.stages.score import score_member
 from bench.stages.selection import select_cells, select_tasks
-from bench.stages.store import Store
+from bench.storage.entries import Place
+from bench.storage.store import Store
 
 STACK = 10
 """Members that train as one stack on a GPU; on a CPU each trains by itself."""

@@ -15,11 +15,11 @@ from bench.errors import PluginError, message_of
 from bench.registry.registry import Registry
 from bench.registry.validate import blamed, is_key
 from bench.seeds import digest
-from bench.stages.arrays import SETS
 from bench.stages.cells import Cell
-from bench.stages.entries import Place, done, is_done, is_recorded, plan_of, read, read_done
 from bench.stages.predict import load
-from bench.stages.store import Store
+from bench.storage.arrays import SETS
+from bench.storage.entries import Place, done, is_done, is_recorded, plan_of, read, read_done
+from bench.storage.store import Store
 
 Prediction = LikelihoodPrediction | HeldOutPrediction
 

@@ -19,9 +19,9 @@ from bench.seeds import digest, generator
 from bench.stages.bank import SimulationBank, features_of
 from bench.stages.executor import Event, Job, Outcome
 from bench.stages.search import FACTOR, Search, Trial, Values, combinations, configured
-from bench.stages.simulations import SimulationStore
-from bench.stages.store import SCHEMA, Store
 from bench.stages.workers import Workers
+from bench.storage.simulations import SimulationStore
+from bench.storage.store import SCHEMA, Store
 
 FEWEST = 4
 """A rung keeps no fewer than these: what is best after few epochs need not be after many."""

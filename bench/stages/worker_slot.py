@@ -180,8 +180,8 @@ def unpack(
     Raises:
         PluginError: if a plugin's bytes are not what they were.
     """
-    from bench.stages.simulations import SHARED
-    from bench.stages.store import Store
+    from bench.storage.simulations import SHARED
+    from bench.storage.store import Store
 
     plugins = []
     for version, (name, content) in parcel.plugins.items():

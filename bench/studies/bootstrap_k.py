@@ -24,8 +24,8 @@ from bench.stages.datasets import describe, sets
 from bench.stages.executor import Job, Outcome
 from bench.stages.predict import EVALUATION, evaluate, load
 from bench.stages.score import score
-from bench.stages.store import SCHEMA, Store
 from bench.stages.workers import Workers
+from bench.storage.store import SCHEMA, Store
 from bench.studies.expected import MULTINOMIAL, exact, expected, stratified_shares
 
 NAME = "bootstrap-k"

@@ -9,8 +9,8 @@ from scipy import stats
 
 from bench.leaderboard.columns import parenthesised
 from bench.leaderboard.quantities import not_certain
-from bench.stages.store import Store
 from bench.stats.clustering import Estimate, mean
+from bench.storage.store import Store
 from bench.studies.bootstrap_k import Sample
 
 LEVEL = 0.05

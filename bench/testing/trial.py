@@ -30,7 +30,7 @@ from bench.contracts import (
 from bench.seeds import generator
 from bench.stages.bank import SimulationBank, features_of
 from bench.stages.cells import configure
-from bench.stages.store import Store
+from bench.storage.store import Store
 from bench.testing.guard import guarded
 
 Length = Literal["short", "middle"]

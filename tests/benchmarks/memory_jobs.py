@@ -10,7 +10,7 @@ from bench.tasks.higgs_fair import HiggsFair
 
 from bench.contracts import BootstrapPlan, FitLog
 from bench.stages.predict import predict
-from bench.stages.store import Store
+from bench.storage.store import Store
 
 
 class Shifted:

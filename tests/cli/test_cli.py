@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 from small_run import BENCH, METRIC, PLUGINS
 
-from bench.stages.store import Store
+from bench.storage.store import Store
 
 # Help
 

@@ -13,7 +13,7 @@ import numpy as np
 import pytest
 from small_run import METRIC, results
 
-from bench.stages.store import Store
+from bench.storage.store import Store
 
 
 def test_status(command, folder):

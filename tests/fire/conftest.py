@@ -22,7 +22,7 @@ from hypothesis import HealthCheck, settings
 from bench.registry.registry import Registry
 from bench.stages.preset import Preset
 from bench.stages.run import BenchmarkRun
-from bench.stages.store import Store
+from bench.storage.store import Store
 
 _LENIENT = {
     "deadline": None,

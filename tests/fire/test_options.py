@@ -28,8 +28,8 @@ from hypothesis import strategies as st
 
 import bench.report.write  # with it matplotlib, which makes a folder for itself
 import bench.stages.run
-import bench.stages.store
 import bench.stages.tune
+import bench.storage.store
 import bench.studies.features
 import bench.testing
 from bench.cli import main as program
@@ -66,8 +66,8 @@ def shell(tmp_path_factory):
             patch.setattr(sys, "argv", ["bench", *arguments])
             patch.setattr(sys, "stdout", out)
             patch.setattr(sys, "stderr", err)
-            patch.setattr(bench.stages.store.Store, "__init__", start)
-            patch.setattr(bench.stages.store.Store, "write_bytes", start)
+            patch.setattr(bench.storage.store.Store, "__init__", start)
+            patch.setattr(bench.storage.store.Store, "write_bytes", start)
             patch.setattr(bench.stages.run.BenchmarkRun, "estimate", start)
             patch.setattr(bench.studies.features, "tests", start)
             patch.setattr(bench.testing, "check_method", start)

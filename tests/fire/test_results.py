@@ -10,7 +10,7 @@ import shutil
 import pytest
 
 from bench.errors import StoreError
-from bench.stages.store import Store
+from bench.storage.store import Store
 
 CASES = 150
 SHOWN = [("status",), *(("leaderboard", "--format", f) for f in ("table", "csv", "md", "json"))]

@@ -15,8 +15,8 @@ from bench.leaderboard import FORMATS, Results, build
 from bench.registry.registry import Registry
 from bench.stages.bank import SimulationBank, features_of
 from bench.stages.cells import configure
-from bench.stages.simulations import SimulationStore, chunk_sizes
-from bench.stages.store import Store
+from bench.storage.simulations import SimulationStore, chunk_sizes
+from bench.storage.store import Store
 from bench.testing import check_task, method_checks
 from bench.testing.density_checks import most_calls
 

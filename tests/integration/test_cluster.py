@@ -26,13 +26,13 @@ from bench.registry.registry import Registry
 from bench.stages import cluster, connection, worker_slot
 from bench.stages.cluster import Cluster
 from bench.stages.connection import check_address, connect, offers_gpus
-from bench.stages.entries import Place
 from bench.stages.executor import Job, Travel
 from bench.stages.preset import Preset
 from bench.stages.run import BenchmarkRun
-from bench.stages.store import Store
 from bench.stages.worker_slot import Parcel, unpack
 from bench.stages.workers import Workers
+from bench.storage.entries import Place
+from bench.storage.store import Store
 
 # A scratch folder can take long to make on a busy machine, of which Dask warns.
 pytestmark = pytest.mark.filterwarnings("ignore:Creating scratch directories")

@@ -11,10 +11,10 @@ from damage import FILES, NOT_FINITE, NUMBERS, SHAPES, replace, rewrite
 from whole_runs import TINY, benchmark, contents, digests, inline
 
 from bench.registry.registry import Registry
-from bench.stages.arrays import described
-from bench.stages.entries import inspect
 from bench.stages.rescore import damaged_predictions, plan_scores
-from bench.stages.store import Store
+from bench.storage.arrays import described
+from bench.storage.entries import inspect
+from bench.storage.store import Store
 
 PLANS = (*TINY["plans"], {"kind": "bootstrap", "sets": 2, "multiple": 2, "bootstraps": 3,
                           "observations": 50})  # fmt: skip

@@ -12,11 +12,11 @@ from bench.leaderboard import FORMATS, Results, build
 from bench.leaderboard.status import status_lines
 from bench.registry.registry import Registry
 from bench.stages import jobs
-from bench.stages.entries import Place
 from bench.stages.preset import Preset
 from bench.stages.run import BenchmarkRun
 from bench.stages.selection import Wanted
-from bench.stages.store import Store
+from bench.storage.entries import Place
+from bench.storage.store import Store
 
 PLUGIN = Path(__file__).parents[1] / "plugins" / "simple.py"
 TINY = {

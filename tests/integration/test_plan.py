@@ -17,8 +17,8 @@ from bench.stages.cost import Cost, Estimate, estimate
 from bench.stages.executor import Executor, Outcome
 from bench.stages.preset import Preset, read_preset
 from bench.stages.run import BenchmarkRun
-from bench.stages.simulations import PURPOSES
-from bench.stages.store import Store
+from bench.storage.simulations import PURPOSES
+from bench.storage.store import Store
 
 PLUGINS = Path(__file__).parents[1] / "plugins"
 

@@ -11,7 +11,7 @@ from bench.errors import BudgetExceeded, NonFiniteError, PluginError, StoreError
 from bench.leaderboard import FORMATS, Results, build
 from bench.registry.registry import Registry
 from bench.stages.rescore import plan_scores
-from bench.stages.store import Store
+from bench.storage.store import Store
 
 
 def test_a_plugin_that_is_edited_meanwhile_is_not_mixed_up(tmp_path, simple):

@@ -10,7 +10,7 @@ from bench.registry.registry import Registry
 from bench.seeds import generator
 from bench.stages.bank import SimulationBank, features_of
 from bench.stages.cells import configure
-from bench.stages.store import Store
+from bench.storage.store import Store
 
 REGISTRY = Registry(())
 BUDGET = 3000

@@ -10,7 +10,7 @@ from bench.stages.execute import _record_failure
 from bench.stages.executor import Outcome
 from bench.stages.rescore import plan_scores
 from bench.stages.score import stand
-from bench.stages.store import Store
+from bench.storage.store import Store
 
 
 def pruned(root):

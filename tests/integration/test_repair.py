@@ -9,7 +9,7 @@ from whole_runs import benchmark, contents, digests, inline
 from bench.errors import StoreError
 from bench.registry.registry import Registry
 from bench.stages.rescore import plan_scores
-from bench.stages.store import Store
+from bench.storage.store import Store
 
 
 def test_damage_is_repaired_and_nothing_else_is_touched(tmp_path, simple):

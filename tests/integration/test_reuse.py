@@ -11,7 +11,7 @@ from whole_runs import TINY, benchmark, contents, digests, finished, fitted, inl
 from bench.registry.registry import Registry
 from bench.stages.cells import make_cell
 from bench.stages.preset import Preset
-from bench.stages.store import Store
+from bench.storage.store import Store
 
 
 def test_a_run_that_is_repeated_makes_nothing(tmp_path, simple):

@@ -22,7 +22,7 @@ from whole_runs import PLUGINS, TINY, benchmark, contents, digests, finished, fi
 from bench.leaderboard import FORMATS, Results, build
 from bench.leaderboard.status import status_lines
 from bench.registry.registry import Registry
-from bench.stages.store import Store
+from bench.storage.store import Store
 
 BENCH = str(Path(sys.executable).with_name("bench"))
 FILE = """

@@ -6,7 +6,7 @@ from pathlib import Path
 from bench.registry.registry import Registry
 from bench.stages.preset import Preset
 from bench.stages.run import BenchmarkRun
-from bench.stages.store import Store
+from bench.storage.store import Store
 
 PLUGINS = Path(__file__).parents[1] / "plugins"
 TINY = {

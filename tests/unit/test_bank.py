@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 from bench.contracts import HasScore, Parameter, ParameterSpace, Task
 from bench.errors import BudgetExceeded, NotApplicable
 from bench.stages.bank import SimulationBank, features_of
-from bench.stages.store import Store
+from bench.storage.store import Store
 
 
 class Normal:
@@ -322,7 +322,7 @@ def test_two_processes_at_once(tmp_path):
             import torch
             from bench.stages.bank import SimulationBank
             from bench.registry.registry import Registry
-            from bench.stages.store import Store
+            from bench.storage.store import Store
 
             task = Registry().task("gaussians-far")
             task.chunk = 200

@@ -17,8 +17,8 @@ from bench.errors import UsageError
 from bench.inference.intervals import REGION
 from bench.leaderboard.build import expected_coverage
 from bench.registry.registry import Registry
-from bench.stages.store import Store
 from bench.stats.clustering import Estimate
+from bench.storage.store import Store
 from bench.studies import bootstrap_k as study
 from bench.studies.comparison import differences, measured, verdict
 from bench.studies.expected import (

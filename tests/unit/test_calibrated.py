@@ -15,11 +15,11 @@ from bench.registry.registry import Registry
 from bench.stages import jobs
 from bench.stages.bank import SimulationBank
 from bench.stages.calibrated import calibrate
-from bench.stages.entries import Place
 from bench.stages.preset import Preset
 from bench.stages.run import BenchmarkRun
 from bench.stages.selection import Wanted
-from bench.stages.store import Store
+from bench.storage.entries import Place
+from bench.storage.store import Store
 from bench.testing import asymmetric
 
 PLUGINS = Path(__file__).parents[1] / "plugins"

@@ -23,7 +23,7 @@ from bench.registry.registry import Registry
 from bench.seeds import generator
 from bench.stages.bank import SimulationBank, features_of
 from bench.stages.predict import predict
-from bench.stages.store import Store
+from bench.storage.store import Store
 
 pytestmark = pytest.mark.skipif(not torch.cuda.is_available(), reason="there is no CUDA device")
 

@@ -11,8 +11,8 @@ from known_factors import BUDGETS, covered
 
 from bench.errors import UsageError
 from bench.leaderboard.results import Results
-from bench.stages.store import Store
 from bench.stats.equivalence import equivalent_budget, factor
+from bench.storage.store import Store
 from bench.studies import equivalence as study
 
 

@@ -19,12 +19,12 @@ from bench.stages import jobs
 from bench.stages.bank import SimulationBank, features_of
 from bench.stages.cells import make_cell, plan_folder
 from bench.stages.datasets import sets
-from bench.stages.entries import Place
 from bench.stages.plans import fit_to, number_of_blocks
 from bench.stages.predict import predict
 from bench.stages.preset import Preset
-from bench.stages.store import Store
 from bench.stats.clustering import mean
+from bench.storage.entries import Place
+from bench.storage.store import Store
 
 SIZES = {
     ("signal", "train"): 300,

@@ -25,7 +25,7 @@ from bench.nn.stacks import Stack
 from bench.registry.registry import Registry
 from bench.seeds import generator
 from bench.stages.bank import SimulationBank, features_of
-from bench.stages.store import Store
+from bench.storage.store import Store
 from bench.testing import asymmetric
 
 REGISTRY = Registry([asymmetric.__file__])

@@ -12,7 +12,7 @@ from bench.nn.trees import Leaves, boxes
 from bench.registry.registry import Registry
 from bench.seeds import generator
 from bench.stages.bank import SimulationBank, features_of
-from bench.stages.store import Store
+from bench.storage.store import Store
 from bench.testing import asymmetric
 
 pytest.importorskip("sklearn")

@@ -17,7 +17,7 @@ from bench.leaderboard.columns import parenthesised, sections
 from bench.leaderboard.notes import heading, notes
 from bench.leaderboard.verdict import verdict
 from bench.registry.registry import Registry
-from bench.stages.store import Store
+from bench.storage.store import Store
 
 SETS = 60
 PLAN = {"kind": "independent", "uniform": 40, "per_point": 10, "observations": None}

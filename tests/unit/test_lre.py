@@ -16,7 +16,7 @@ from bench.nn.normaliser import Normaliser
 from bench.nn.ratio import RatioNetwork
 from bench.registry.registry import Registry
 from bench.stages.bank import SimulationBank, features_of
-from bench.stages.store import Store
+from bench.storage.store import Store
 from bench.testing import asymmetric
 
 REGISTRY = Registry([asymmetric.__file__])

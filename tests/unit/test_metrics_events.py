@@ -28,8 +28,8 @@ from bench.contracts import (
 )
 from bench.stages.predict import load, predict
 from bench.stages.score import score
-from bench.stages.store import Store
 from bench.stats.clustering import mean
+from bench.storage.store import Store
 
 Scores = Mapping[str, NDArray[Any]]
 CPU = torch.device("cpu")

@@ -18,7 +18,7 @@ from torch import Tensor
 from bench.contracts import Features, HasLogProb, HasScore, Log, Parameter, ParameterSpace, Task
 from bench.registry.registry import Registry
 from bench.stages.bank import features_of
-from bench.stages.store import Store
+from bench.storage.store import Store
 from bench.testing import asymmetric
 
 REGISTRY = Registry([asymmetric.__file__])

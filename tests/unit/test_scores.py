@@ -16,7 +16,7 @@ from bench.nn.score_matching import Augmentation, Balance, ScoreScale, ScoreTerm
 from bench.registry.registry import Registry
 from bench.seeds import generator
 from bench.stages.bank import SimulationBank, features_of
-from bench.stages.store import Store
+from bench.storage.store import Store
 from bench.testing import asymmetric
 
 REGISTRY = Registry([asymmetric.__file__])

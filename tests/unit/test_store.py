@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 
 from bench.errors import StoreError
 from bench.seeds import digest
-from bench.stages.store import Store
+from bench.storage.store import Store
 
 ARRAYS = {
     "float": np.linspace(0, 1, 6, dtype=np.float32).reshape(2, 3),
@@ -174,7 +174,7 @@ def test_keys_do_not_lead_out(store, tmp_path, key):
 
 
 def test_what_could_not_be_read_is_not_written(store, monkeypatch):
-    monkeypatch.setattr("bench.stages.store._LARGEST", {"json": 100, "safetensors": 1000})
+    monkeypatch.setattr("bench.storage.store._LARGEST", {"json": 100, "safetensors": 1000})
     with pytest.raises(StoreError, match=r"cannot write .*a\.safetensors: it would be larger than"):
         store.write("a", {}, {"w": np.ones(1000)})
     with pytest.raises(StoreError, match=r"cannot write .*a\.json: it would be larger than 100 by"):

@@ -13,8 +13,8 @@ from bench.cli.tune import tune as command
 from bench.errors import PluginError, UsageError
 from bench.registry.registry import Registry
 from bench.stages.search import Trial, combinations, configured, make_search
-from bench.stages.store import Store
 from bench.stages.tune import FIRST_MEMBER, train_one, tune
+from bench.storage.store import Store
 
 FAR = ("gaussians-far",)
 

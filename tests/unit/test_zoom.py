@@ -27,7 +27,7 @@ from bench.inference.lattice import EventSet, zoom
 from bench.seeds import generator
 from bench.stages.bank import SimulationBank, features_of
 from bench.stages.datasets import events as simulate_events
-from bench.stages.store import Store
+from bench.storage.store import Store
 
 
 class Dense:

@@ -12,7 +12,7 @@ from bench.contracts import Plan
 from bench.errors import printable
 from bench.registry.validate import NAME
 from bench.stages.preset import Preset
-from bench.stages.store import Store
+from bench.storage.store import Store
 
 _Name = Annotated[str, Field(pattern=f"^{NAME.pattern}$")]
 _Count = Annotated[int, Field(ge=0, le=10**15)]

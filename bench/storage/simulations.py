@@ -14,8 +14,8 @@ from torch import Tensor
 
 from bench.contracts import Task
 from bench.seeds import digest
-from bench.stages.entries import read
-from bench.stages.store import Store
+from bench.storage.entries import read
+from bench.storage.store import Store
 
 SHARED = "NLBENCH_SIMULATIONS"
 """Environment variable that names a folder of simulations for many runs and workers."""

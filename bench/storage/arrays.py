@@ -1,7 +1,7 @@
 """Arrays of a results folder: the names, types, shapes and ranges that belong under a key.
 
 Folders may come from others, and a checksum says only that arrays are those that were written.
-Records have their models in bench.stages.records.
+Records have their models in bench.storage.schema.
 """
 
 from collections.abc import Mapping

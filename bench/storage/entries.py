@@ -11,8 +11,8 @@ from pydantic import TypeAdapter
 
 from bench.contracts import Plan, Task
 from bench.errors import StoreError
-from bench.stages import arrays, records
-from bench.stages.store import Entry, Store
+from bench.storage import arrays, schema
+from bench.storage.store import Entry, Store
 
 _ENTRY = re.compile(r"^simulations/|/member-\d+$")  # other files are strays
 
@@ -76,7 +76,7 @@ def inspect(
     if found is None:
         part = "json: it" if store.record(key) is None else "safetensors: it"
         return None, f"{key}.{part} is missing, truncated or altered"
-    record = records.shown(key, found.record)
+    record = schema.shown(key, found.record)
     if record is None:
         return None, f"{key}.json: it is no record of what belongs there"
     if record.get("status", "done") != "done":
@@ -86,7 +86,7 @@ def inspect(
     plan = None
     if key.startswith(("predictions/", "scores/")):
         name = key.split("/")[-2]
-        plan = records.read(store, f"plans/{name}") if plans is None else plans.get(name)
+        plan = schema.read(store, f"plans/{name}") if plans is None else plans.get(name)
     said = arrays.problem(key, found.record, entry.arrays, plan, task)
     if said:
         return None, f"{key}.safetensors: {said}"
