@@ -10,9 +10,9 @@ from bench.methods.lre import _normaliser
 
 from bench.contracts import IndependentPlan, Task
 from bench.registry.registry import Registry
-from bench.stages.bank import SimulationBank, features_of
 from bench.stages.predict import load, predict
 from bench.stages.score import score
+from bench.stages.simulate import SimulationBank, features_of
 from bench.storage.store import Store
 
 RESULTS = Store.open(Path(__file__).parent / "gaussians-published")

@@ -24,7 +24,7 @@ from bench.contracts import Run, Task
 from bench.leaderboard.results import Results
 from bench.registry.registry import Registry
 from bench.seeds import generator
-from bench.stages.bank import SimulationBank, features_of
+from bench.stages.simulate import SimulationBank, features_of
 from bench.storage.store import Store
 
 TASKS = ("sis", "gp", "student-t", "gaussians-near")

@@ -17,12 +17,12 @@ from bench.contracts import (
     TrainingData,
 )
 from bench.registry.registry import Registry
-from bench.stages import calibrated
-from bench.stages.bank import SimulationBank, feature_bank
+from bench.stages import calibrate
 from bench.stages.datasets import set_chunks
 from bench.stages.execute import Planned
 from bench.stages.plans import observations_of
 from bench.stages.predict import held_out_bank, held_out_chunk
+from bench.stages.simulate import SimulationBank, feature_bank
 from bench.storage.simulations import Chunk, Purpose, SimulationStore
 from bench.storage.store import Store
 
@@ -118,7 +118,7 @@ class _Counter:
             reference = method.reference_kind(self.task)
             if reference is None:
                 return []
-            return calibrated.draws(self.task, cell.calibration["calls"], reference)
+            return calibrate.draws(self.task, cell.calibration["calls"], reference)
         except Exception:  # a plugin's, or a budget too small: the fit will say so itself
             return None
 

@@ -12,7 +12,7 @@ from bench.nn.calibration import CalibrationKind
 from bench.registry.registry import Registry, unknown
 from bench.registry.validate import blamed_on
 from bench.seeds import digest
-from bench.stages.calibrated import VERSION
+from bench.stages.calibrate import VERSION
 from bench.stages.plans import number_of_blocks
 from bench.stages.predict import EVALUATION
 from bench.stages.preset import Preset, explain

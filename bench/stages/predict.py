@@ -31,9 +31,9 @@ from bench.errors import PluginError
 from bench.inference.intervals import summarise
 from bench.inference.lattice import EventSet, LogRatio, zoom
 from bench.seeds import generator
-from bench.stages.bank import SimulationBank
 from bench.stages.datasets import EventsOfSet, describe, sets, simulate
 from bench.stages.plans import number_of_sets, observations_of
+from bench.stages.simulate import SimulationBank
 from bench.storage.simulations import Arrays, Chunk, SimulationStore, simulations_key
 from bench.storage.store import Store
 

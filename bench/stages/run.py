@@ -12,7 +12,7 @@ import torch
 from bench.contracts import Plan
 from bench.errors import NotApplicable, UsageError
 from bench.registry.registry import Registry
-from bench.stages import jobs
+from bench.stages import fit
 from bench.stages.calls import Calls, count_calls
 from bench.stages.cells import Absent, Cell, plan_folder, truth_among
 from bench.stages.cost import Estimate, estimate
@@ -241,10 +241,10 @@ class BenchmarkRun:
             arguments: dict[str, Any] = {"place": self._place, "cell": cell, "members": untrained}
             written = tuple(cell.fit_key(m) for m in untrained)
             read = tuple(key for m in untrained for key in cell.base_keys(m))
-            make = jobs.calibrate_fits if cell.calibration else jobs.fit
+            make = fit.calibrate_fits if cell.calibration else fit.fit
             name = f"fit {cell.folder} {block[0]}"
             if cell.size > 1:
-                job = Job(name, jobs.average, arguments, after(*read))
+                job = Job(name, fit.average, arguments, after(*read))
             else:
                 job = Job(name, make, arguments, after(*read), Travel(read, written))
             plan(job, "fit", untrained, written)
@@ -257,7 +257,7 @@ class BenchmarkRun:
                 arguments = base | {"folder": folder, "seed": self.preset.seed}
                 needs = after(cell.fit_key(member), *states)
                 name = f"predict {cell.folder} {folder} {member}"
-                job = Job(name, jobs.predict_member, arguments, needs, Travel(states, (key,)))
+                job = Job(name, fit.predict_member, arguments, needs, Travel(states, (key,)))
                 plan(job, "predict", (member,), (key,))
             needs = after(key)
             if truth is not None and (needs or self.store.holds(f"{key}.json")):

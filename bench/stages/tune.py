@@ -16,9 +16,9 @@ import torch
 from bench.contracts import Run, Task
 from bench.registry.registry import Registry
 from bench.seeds import digest, generator
-from bench.stages.bank import SimulationBank, features_of
 from bench.stages.executor import Event, Job, Outcome
 from bench.stages.search import FACTOR, Search, Trial, Values, combinations, configured
+from bench.stages.simulate import SimulationBank, features_of
 from bench.stages.workers import Workers
 from bench.storage.simulations import SimulationStore
 from bench.storage.store import SCHEMA, Store

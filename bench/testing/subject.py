@@ -8,7 +8,7 @@ from torch import Tensor
 from bench.contracts import Method, Surrogate, Task
 from bench.errors import NotApplicable
 from bench.seeds import generator
-from bench.stages.bank import FEATURE_SIMULATIONS
+from bench.stages.simulate import FEATURE_SIMULATIONS
 from bench.testing.asymmetric import asymmetric
 from bench.testing.little import little_tasks
 from bench.testing.report import Skipped

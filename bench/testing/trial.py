@@ -28,8 +28,8 @@ from bench.contracts import (
     Task,
 )
 from bench.seeds import generator
-from bench.stages.bank import SimulationBank, features_of
 from bench.stages.cells import configure
+from bench.stages.simulate import SimulationBank, features_of
 from bench.storage.store import Store
 from bench.testing.guard import guarded
 

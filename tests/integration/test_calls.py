@@ -13,8 +13,8 @@ from bench.cli.main import cli
 from bench.contracts import Draw
 from bench.leaderboard import FORMATS, Results, build
 from bench.registry.registry import Registry
-from bench.stages.bank import SimulationBank, features_of
 from bench.stages.cells import configure
+from bench.stages.simulate import SimulationBank, features_of
 from bench.storage.simulations import SimulationStore, chunk_sizes
 from bench.storage.store import Store
 from bench.testing import check_task, method_checks

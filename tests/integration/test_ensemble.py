@@ -11,7 +11,7 @@ from bench.errors import UsageError
 from bench.leaderboard import FORMATS, Results, build
 from bench.leaderboard.status import status_lines
 from bench.registry.registry import Registry
-from bench.stages import jobs
+from bench.stages import fit
 from bench.stages.preset import Preset
 from bench.stages.run import BenchmarkRun
 from bench.stages.selection import Wanted
@@ -66,11 +66,11 @@ def test_an_ensemble_averages_its_members_and_trains_nothing(tmp_path, simple):
     assert [k[-3:] for k in store.keys(f"fits/{ensemble.folder}")] == ["fit", "000", "001"]
     task, method = registry.task("gaussians-far"), registry.method("simple")
     place = Place(str(root), registry.plugins, "cpu", 0.0)
-    _, _, built = jobs._open(place, ensemble)
+    _, _, built = fit._open(place, ensemble)
     cpu = torch.device("cpu")
     x, context = torch.randn(20, 2), task.space.draw_context(3, torch.Generator())
-    averaged = jobs._restore(store, task, built, ensemble, 1, cpu)
-    own = [jobs._restore(store, task, built, base, m, cpu).log_ratio(x, context) for m in (2, 3)]
+    averaged = fit._restore(store, task, built, ensemble, 1, cpu)
+    own = [fit._restore(store, task, built, base, m, cpu).log_ratio(x, context) for m in (2, 3)]
     torch.testing.assert_close(averaged.log_ratio(x, context), (own[0] + own[1]) / 2)
     assert (averaged.reference, averaged.has_density) == (None, False)
     assert method.name == "simple"

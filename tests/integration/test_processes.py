@@ -8,8 +8,8 @@ import torch
 from bench.contracts import Run
 from bench.registry.registry import Registry
 from bench.seeds import generator
-from bench.stages.bank import SimulationBank, features_of
 from bench.stages.cells import configure
+from bench.stages.simulate import SimulationBank, features_of
 from bench.storage.store import Store
 
 REGISTRY = Registry(())

@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 
 from bench.contracts import HasScore, Parameter, ParameterSpace, Task
 from bench.errors import BudgetExceeded, NotApplicable
-from bench.stages.bank import SimulationBank, features_of
+from bench.stages.simulate import SimulationBank, features_of
 from bench.storage.store import Store
 
 
@@ -320,7 +320,7 @@ def test_two_processes_at_once(tmp_path):
             import hashlib, sys, time
             from pathlib import Path
             import torch
-            from bench.stages.bank import SimulationBank
+            from bench.stages.simulate import SimulationBank
             from bench.registry.registry import Registry
             from bench.storage.store import Store
 

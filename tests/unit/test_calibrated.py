@@ -12,12 +12,12 @@ from bench.leaderboard import FORMATS, Results, build
 from bench.leaderboard.status import status_lines
 from bench.nn.calibration import Calibration, pairs
 from bench.registry.registry import Registry
-from bench.stages import jobs
-from bench.stages.bank import SimulationBank
-from bench.stages.calibrated import calibrate
+from bench.stages import fit
+from bench.stages.calibrate import calibrate
 from bench.stages.preset import Preset
 from bench.stages.run import BenchmarkRun
 from bench.stages.selection import Wanted
+from bench.stages.simulate import SimulationBank
 from bench.storage.entries import Place
 from bench.storage.store import Store
 from bench.testing import asymmetric
@@ -214,11 +214,11 @@ def test_a_calibrated_cell_has_the_budget_and_its_base_what_is_left(tmp_path):
     assert again.planned == []
 
     place = Place(str(tmp_path), again.registry.plugins, "cpu", 0.0)
-    _, task, method = jobs._open(place, cell)
+    _, task, method = fit._open(place, cell)
     x, context = torch.randn(20, 2), task.space.draw_context(3, torch.Generator())
 
     def values(of, member):
-        return jobs._restore(store, task, method, of, member, CPU).log_ratio(x, context)
+        return fit._restore(store, task, method, of, member, CPU).log_ratio(x, context)
 
     # Calibrated member by member, then averaged.
     both = [values(cell, m) for m in (0, 1)]
@@ -232,7 +232,7 @@ def test_another_kind_trains_nothing_more(tmp_path):
     inline(benchmark(tmp_path, methods=("calibrated(distorted:stretched)",)))
     run = benchmark(tmp_path, methods=("calibrated(distorted:stretched,isotonic)",))
     assert {p.cell.label for p in run.planned} == {"calibrated(distorted:stretched,isotonic)"}
-    assert [p.job.function for p in run.planned if p.kind == "fit"] == [jobs.calibrate_fits] * 2
+    assert [p.job.function for p in run.planned if p.kind == "fit"] == [fit.calibrate_fits] * 2
     # Neither the kind nor the calls may be missing from what identifies a fit.
     kinds = [benchmark(tmp_path, methods=(m,)).cells[-1] for m in TINY["methods"][:1]]
     assert len({c.key for c in [*run.cells, *kinds]}) == len(run.cells) + 1

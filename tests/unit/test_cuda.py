@@ -21,8 +21,8 @@ from bench.nn.stacks import Stack
 from bench.nn.steps import GradientSteps
 from bench.registry.registry import Registry
 from bench.seeds import generator
-from bench.stages.bank import SimulationBank, features_of
 from bench.stages.predict import predict
+from bench.stages.simulate import SimulationBank, features_of
 from bench.storage.store import Store
 
 pytestmark = pytest.mark.skipif(not torch.cuda.is_available(), reason="there is no CUDA device")

@@ -15,13 +15,13 @@ from bench.contracts import BootstrapPlan, HeldOutPlan, IndependentPlan
 from bench.errors import BudgetExceeded, NotApplicable, PluginError
 from bench.leaderboard.units import FEWEST_BLOCKS, Units
 from bench.registry.registry import Registry
-from bench.stages import jobs
-from bench.stages.bank import SimulationBank, features_of
+from bench.stages import fit
 from bench.stages.cells import make_cell, plan_folder
 from bench.stages.datasets import sets
 from bench.stages.plans import fit_to, number_of_blocks
 from bench.stages.predict import predict
 from bench.stages.preset import Preset
+from bench.stages.simulate import SimulationBank, features_of
 from bench.stats.clustering import mean
 from bench.storage.entries import Place
 from bench.storage.store import Store
@@ -219,10 +219,10 @@ def test_data_that_change_end_a_run(
     registry = Registry(())
     cell = make_cell(registry, task, "histogram", "default", Preset(), 1000)
     place = Place(str(tmp_path), (), "cpu", 0.0)
-    assert jobs._open(place, cell)[1].name == "higgs-fair"
+    assert fit._open(place, cell)[1].name == "higgs-fair"
     monkeypatch.setattr(FairUniverse, "digest", "b" * 64)
     with pytest.raises(PluginError, match="data of higgs-fair changed while the run"):
-        jobs._open(place, cell)
+        fit._open(place, cell)
 
 
 class Flat:

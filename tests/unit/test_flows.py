@@ -24,7 +24,7 @@ from bench.nn.flows import FlowShape, ZukoFlow
 from bench.nn.stacks import Stack
 from bench.registry.registry import Registry
 from bench.seeds import generator
-from bench.stages.bank import SimulationBank, features_of
+from bench.stages.simulate import SimulationBank, features_of
 from bench.storage.store import Store
 from bench.testing import asymmetric
 

@@ -15,7 +15,7 @@ from bench.contracts import Features, FitLog, HasLogProb, Parameter, ParameterSp
 from bench.nn.normaliser import Normaliser
 from bench.nn.ratio import RatioNetwork
 from bench.registry.registry import Registry
-from bench.stages.bank import SimulationBank, features_of
+from bench.stages.simulate import SimulationBank, features_of
 from bench.storage.store import Store
 from bench.testing import asymmetric
 

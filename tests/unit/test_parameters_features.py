@@ -17,7 +17,7 @@ from torch import Tensor
 
 from bench.contracts import Features, HasLogProb, HasScore, Log, Parameter, ParameterSpace, Task
 from bench.registry.registry import Registry
-from bench.stages.bank import features_of
+from bench.stages.simulate import features_of
 from bench.storage.store import Store
 from bench.testing import asymmetric
 

@@ -10,7 +10,7 @@ from bench.contracts import Run
 from bench.errors import BudgetExceeded, NotApplicable
 from bench.registry.registry import Registry
 from bench.seeds import generator
-from bench.stages.bank import SimulationBank, features_of
+from bench.stages.simulate import SimulationBank, features_of
 from bench.storage.store import Store
 from bench.testing import asymmetric
 

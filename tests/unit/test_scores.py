@@ -15,7 +15,7 @@ from bench.errors import NotApplicable
 from bench.nn.score_matching import Augmentation, Balance, ScoreScale, ScoreTerms
 from bench.registry.registry import Registry
 from bench.seeds import generator
-from bench.stages.bank import SimulationBank, features_of
+from bench.stages.simulate import SimulationBank, features_of
 from bench.storage.store import Store
 from bench.testing import asymmetric
 

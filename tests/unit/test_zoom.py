@@ -25,8 +25,8 @@ from bench.contracts import Run, Task
 from bench.inference.intervals import summarise
 from bench.inference.lattice import EventSet, zoom
 from bench.seeds import generator
-from bench.stages.bank import SimulationBank, features_of
 from bench.stages.datasets import events as simulate_events
+from bench.stages.simulate import SimulationBank, features_of
 from bench.storage.store import Store
 
 

@@ -19,11 +19,11 @@ from bench.errors import NonFiniteError, PluginError
 from bench.nn.calibration import Calibration
 from bench.registry.registry import Kind, Registry
 from bench.seeds import digest, generator
-from bench.stages.bank import SimulationBank, features_of
-from bench.stages.calibrated import Calibrated, calibrate
+from bench.stages.calibrate import Calibrated, calibrate
 from bench.stages.cells import Cell
 from bench.stages.ensemble import Ensemble
 from bench.stages.predict import predict
+from bench.stages.simulate import SimulationBank, features_of
 from bench.storage.arrays import described
 from bench.storage.entries import (
     Place,
