@@ -74,8 +74,8 @@ def _items(registry: "Registry") -> "list[Item]":
 
 def _named(registry: "Registry", what: str) -> "list[Item]":
     from bench.errors import PluginError
+    from bench.experiment.fit_spec import configure
     from bench.registry.registry import unknown
-    from bench.stages.cells import configure
 
     name, colon, configuration = what.partition(":")
     found = [item for item in _items(registry) if item.name == name]

@@ -4,9 +4,9 @@ from collections.abc import Sequence
 from typing import Any
 
 from bench.errors import PluginError, UsageError, printable
+from bench.experiment.preset import read_preset
 from bench.leaderboard.render import markdown_table
 from bench.registry.registry import Kind, Registry
-from bench.stages.preset import read_preset
 
 
 def listing(registry: Registry, kinds: Sequence[Kind]) -> str:

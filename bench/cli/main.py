@@ -28,7 +28,7 @@ from bench.cli.types import WORKERS
 from bench.errors import BenchError, UsageError, printable
 
 if TYPE_CHECKING:
-    from bench.stages.cells import Absent
+    from bench.experiment.fit_spec import Absent
     from bench.stages.execute import Report
     from bench.storage.store import Store
 
@@ -70,10 +70,10 @@ def run(
     PRESET is a name (see `bench list presets`) or a TOML file.
     """
     from bench.cli.progress import Progress
+    from bench.experiment.preset import read_preset
+    from bench.experiment.schedule import BenchmarkRun
+    from bench.experiment.selection import refuse_uninstalled, uninstalled
     from bench.registry.registry import Registry
-    from bench.stages.preset import read_preset
-    from bench.stages.run import BenchmarkRun
-    from bench.stages.selection import refuse_uninstalled, uninstalled
     from bench.storage.store import Store
 
     registry = Registry(plugins)
@@ -144,10 +144,10 @@ def status(folder: str | None) -> None:
 def score(folder: str | None, workers: int | None, plugins: tuple[str, ...]) -> None:
     """Compute metrics anew from saved predictions; nothing is retrained."""
     from bench.cli.progress import Progress
+    from bench.experiment.preset import Preset
+    from bench.experiment.rescore import damaged_predictions, plan_scores
     from bench.registry.registry import Registry
     from bench.stages.execute import execute
-    from bench.stages.preset import Preset
-    from bench.stages.rescore import damaged_predictions, plan_scores
     from bench.storage import schema
 
     store = open_results(folder, write=True)

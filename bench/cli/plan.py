@@ -12,8 +12,8 @@ from bench.cli.options import overrides, selection
 from bench.errors import counted
 
 if TYPE_CHECKING:  # they import torch, which takes its time
-    from bench.stages.calls import Calls
-    from bench.stages.cost import Cost, Estimate
+    from bench.experiment.calls import Calls
+    from bench.experiment.cost import Cost, Estimate
 
 LONG = 600.0
 """Seconds after which a run is long enough to be told beforehand what it costs."""
@@ -41,10 +41,10 @@ def plan(
     run here, and runs nothing.
     Times hold within a factor of two on machines like those that they were measured on.
     """
+    from bench.experiment.preset import read_preset
+    from bench.experiment.schedule import BenchmarkRun
+    from bench.experiment.selection import refuse_uninstalled, uninstalled
     from bench.registry.registry import Registry
-    from bench.stages.preset import read_preset
-    from bench.stages.run import BenchmarkRun
-    from bench.stages.selection import refuse_uninstalled, uninstalled
     from bench.storage.store import Store
 
     registry = Registry(plugins)

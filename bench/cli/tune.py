@@ -73,10 +73,10 @@ def tune(
     By successive halving, on validation loss only, with simulations that no leaderboard sees.
     Writes OUT/METHOD.csv and OUT/METHOD.md; an interrupted search resumes.
     """
+    from bench.experiment.schedule import choose_device
+    from bench.experiment.selection import refuse_uninstalled
     from bench.registry.registry import Registry
-    from bench.stages.run import choose_device
     from bench.stages.search import make_search, untunable
-    from bench.stages.selection import refuse_uninstalled
     from bench.stages.tune import tune as search_settings
     from bench.storage.store import Store
 

@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from bench.errors import UsageError
-from bench.stages.cells import label
+from bench.experiment.fit_spec import label
 from bench.storage import schema
 from bench.storage.arrays import SETS
 from bench.storage.entries import inspect

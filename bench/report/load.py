@@ -10,12 +10,12 @@ from pathlib import Path
 import pandas as pd
 
 from bench.errors import BenchError, UsageError, printable
+from bench.experiment.selection import Wanted
 from bench.leaderboard import Leaderboard, Results, Row, build
 from bench.leaderboard.results import Fit
 from bench.registry.registry import Registry, select, unknown
 from bench.report import frames, predictions
 from bench.report.folders import Folders, open_folders
-from bench.stages.selection import Wanted
 from bench.studies import equivalence
 
 

@@ -22,11 +22,11 @@ import numpy as np
 from scipy import stats
 
 from bench.errors import UsageError, counted
+from bench.experiment.fit_spec import size
 from bench.leaderboard import Leaderboard, Row
 from bench.leaderboard.columns import parenthesised
 from bench.leaderboard.results import Fit
 from bench.report.load import Loaded
-from bench.stages.cells import size
 from bench.stats.clustering import Array, Estimate, effective_dof
 from bench.studies import equivalence
 

@@ -6,7 +6,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field
 
 import bench.errors
-from bench.stages.cells import Absent, Cell
+from bench.experiment.fit_spec import Absent, Cell
 from bench.stages.executor import Event, Executor, Job, Outcome
 from bench.stages.workers import Workers
 from bench.storage.entries import failed, is_done, is_recorded

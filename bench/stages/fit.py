@@ -16,11 +16,11 @@ import torch
 import bench
 from bench.contracts import Method, Run, Surrogate, Task
 from bench.errors import NonFiniteError, PluginError
+from bench.experiment.fit_spec import Cell
 from bench.nn.calibration import Calibration
 from bench.registry.registry import Kind, Registry
 from bench.seeds import digest, generator
 from bench.stages.calibrate import Calibrated, calibrate
-from bench.stages.cells import Cell
 from bench.stages.ensemble import Ensemble
 from bench.stages.predict import predict
 from bench.stages.simulate import SimulationBank, features_of

@@ -11,9 +11,9 @@ from pydantic import ValidationError
 
 from bench.contracts import Method, Settings
 from bench.errors import NotApplicable, PluginError, UsageError
+from bench.experiment.preset import explain
 from bench.registry.registry import Registry
 from bench.seeds import digest
-from bench.stages.preset import explain
 
 FACTOR = 3
 """Of so many combinations one goes on to the next rung, for so many times the epochs."""

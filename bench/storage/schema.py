@@ -10,8 +10,8 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from bench.contracts import Plan
 from bench.errors import printable
+from bench.experiment.preset import Preset
 from bench.registry.validate import NAME
-from bench.stages.preset import Preset
 from bench.storage.store import Store
 
 _Name = Annotated[str, Field(pattern=f"^{NAME.pattern}$")]

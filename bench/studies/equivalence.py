@@ -14,10 +14,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from bench.errors import UsageError
+from bench.experiment.fit_spec import truth_among
 from bench.leaderboard.columns import parenthesised
 from bench.leaderboard.render import csv_of, markdown_table
 from bench.leaderboard.results import Fit, Results
-from bench.stages.cells import truth_among
 from bench.stats.equivalence import factor
 
 NAME = "equivalence"

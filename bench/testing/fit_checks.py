@@ -7,10 +7,10 @@ import torch
 
 from bench.contracts import FitLog
 from bench.errors import BenchError, NotApplicable, counted
+from bench.experiment.fit_spec import configure
 from bench.registry.validate import check as check_contract
 from bench.registry.validate import one_line
 from bench.seeds import canonical_json
-from bench.stages.cells import configure
 from bench.testing.guard import guarded
 from bench.testing.little import little_tasks
 from bench.testing.report import Failed, Skipped

@@ -27,8 +27,8 @@ from bench.contracts import (
     Surrogate,
     Task,
 )
+from bench.experiment.fit_spec import configure
 from bench.seeds import generator
-from bench.stages.cells import configure
 from bench.stages.simulate import SimulationBank, features_of
 from bench.storage.store import Store
 from bench.testing.guard import guarded

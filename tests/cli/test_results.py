@@ -141,8 +141,8 @@ def refusing(genuine, folder):
 @pytest.mark.parametrize(
     ("line", "work"),
     [
-        ("score", "bench.stages.rescore.plan_scores"),
-        ("run preset.toml --plugin simple.py", "bench.stages.run.execute"),
+        ("score", "bench.experiment.rescore.plan_scores"),
+        ("run preset.toml --plugin simple.py", "bench.experiment.schedule.execute"),
         ("tune lre --task gaussians-far", "bench.stages.tune.tune"),
         ("study bootstrap-k --task gaussians-far", "bench.studies.bootstrap_k.run"),
         (

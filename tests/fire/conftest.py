@@ -19,9 +19,9 @@ import psutil
 import pytest
 from hypothesis import HealthCheck, settings
 
+from bench.experiment.preset import Preset
+from bench.experiment.schedule import BenchmarkRun
 from bench.registry.registry import Registry
-from bench.stages.preset import Preset
-from bench.stages.run import BenchmarkRun
 from bench.storage.store import Store
 
 _LENIENT = {

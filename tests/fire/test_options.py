@@ -26,8 +26,8 @@ from allowed import (
 from hypothesis import given
 from hypothesis import strategies as st
 
+import bench.experiment.schedule
 import bench.report.write  # with it matplotlib, which makes a folder for itself
-import bench.stages.run
 import bench.stages.tune
 import bench.storage.store
 import bench.studies.features
@@ -68,7 +68,7 @@ def shell(tmp_path_factory):
             patch.setattr(sys, "stderr", err)
             patch.setattr(bench.storage.store.Store, "__init__", start)
             patch.setattr(bench.storage.store.Store, "write_bytes", start)
-            patch.setattr(bench.stages.run.BenchmarkRun, "estimate", start)
+            patch.setattr(bench.experiment.schedule.BenchmarkRun, "estimate", start)
             patch.setattr(bench.studies.features, "tests", start)
             patch.setattr(bench.testing, "check_method", start)
             patch.setattr(bench.testing, "check_task", start)

@@ -11,7 +11,7 @@ from hypothesis import example, given
 from hypothesis import strategies as st
 
 from bench.errors import UsageError
-from bench.stages.preset import Preset, read_preset
+from bench.experiment.preset import Preset, read_preset
 
 PLANS = {
     "independent": {

@@ -11,9 +11,9 @@ from whole_runs import PLUGINS, benchmark, inline
 
 from bench.cli.main import cli
 from bench.contracts import Draw
+from bench.experiment.fit_spec import configure
 from bench.leaderboard import FORMATS, Results, build
 from bench.registry.registry import Registry
-from bench.stages.cells import configure
 from bench.stages.simulate import SimulationBank, features_of
 from bench.storage.simulations import SimulationStore, chunk_sizes
 from bench.storage.store import Store

@@ -22,13 +22,13 @@ from distributed import LocalCluster
 import bench
 from bench.cli.main import cli
 from bench.errors import BenchError, PluginError, UsageError
+from bench.experiment.preset import Preset
+from bench.experiment.schedule import BenchmarkRun
 from bench.registry.registry import Registry
 from bench.stages import cluster, connection, worker_slot
 from bench.stages.cluster import Cluster
 from bench.stages.connection import check_address, connect, offers_gpus
 from bench.stages.executor import Job, Travel
-from bench.stages.preset import Preset
-from bench.stages.run import BenchmarkRun
 from bench.stages.worker_slot import Parcel, unpack
 from bench.stages.workers import Workers
 from bench.storage.entries import Place

@@ -10,8 +10,8 @@ import pytest
 from damage import FILES, NOT_FINITE, NUMBERS, SHAPES, replace, rewrite
 from whole_runs import TINY, benchmark, contents, digests, inline
 
+from bench.experiment.rescore import damaged_predictions, plan_scores
 from bench.registry.registry import Registry
-from bench.stages.rescore import damaged_predictions, plan_scores
 from bench.storage.arrays import described
 from bench.storage.entries import inspect
 from bench.storage.store import Store

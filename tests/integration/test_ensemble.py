@@ -8,13 +8,13 @@ import pytest
 import torch
 
 from bench.errors import UsageError
+from bench.experiment.preset import Preset
+from bench.experiment.schedule import BenchmarkRun
+from bench.experiment.selection import Wanted
 from bench.leaderboard import FORMATS, Results, build
 from bench.leaderboard.status import status_lines
 from bench.registry.registry import Registry
 from bench.stages import fit
-from bench.stages.preset import Preset
-from bench.stages.run import BenchmarkRun
-from bench.stages.selection import Wanted
 from bench.storage.entries import Place
 from bench.storage.store import Store
 

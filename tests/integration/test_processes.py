@@ -6,9 +6,9 @@ import pytest
 import torch
 
 from bench.contracts import Run
+from bench.experiment.fit_spec import configure
 from bench.registry.registry import Registry
 from bench.seeds import generator
-from bench.stages.cells import configure
 from bench.stages.simulate import SimulationBank, features_of
 from bench.storage.store import Store
 

@@ -7,8 +7,8 @@ import pytest
 from whole_runs import benchmark, contents, digests, inline
 
 from bench.errors import StoreError
+from bench.experiment.rescore import plan_scores
 from bench.registry.registry import Registry
-from bench.stages.rescore import plan_scores
 from bench.storage.store import Store
 
 

@@ -3,9 +3,9 @@
 import hashlib
 from pathlib import Path
 
+from bench.experiment.preset import Preset
+from bench.experiment.schedule import BenchmarkRun
 from bench.registry.registry import Registry
-from bench.stages.preset import Preset
-from bench.stages.run import BenchmarkRun
 from bench.storage.store import Store
 
 PLUGINS = Path(__file__).parents[1] / "plugins"

@@ -8,15 +8,15 @@ import torch
 from bench.tasks.gaussians import near
 
 from bench.errors import NotApplicable, UsageError
+from bench.experiment.preset import Preset
+from bench.experiment.schedule import BenchmarkRun
+from bench.experiment.selection import Wanted
 from bench.leaderboard import FORMATS, Results, build
 from bench.leaderboard.status import status_lines
 from bench.nn.calibration import Calibration, pairs
 from bench.registry.registry import Registry
 from bench.stages import fit
 from bench.stages.calibrate import calibrate
-from bench.stages.preset import Preset
-from bench.stages.run import BenchmarkRun
-from bench.stages.selection import Wanted
 from bench.stages.simulate import SimulationBank
 from bench.storage.entries import Place
 from bench.storage.store import Store

@@ -7,8 +7,8 @@ from pydantic import BaseModel, ValidationError
 
 from bench.contracts import BootstrapPlan, HeldOutPlan, IndependentPlan
 from bench.errors import UsageError
+from bench.experiment.preset import Preset, explain, read_preset
 from bench.registry.registry import Registry
-from bench.stages.preset import Preset, explain, read_preset
 
 
 @pytest.fixture(scope="module")

@@ -11,18 +11,18 @@ import torch
 
 from bench.contracts import Plan
 from bench.errors import NotApplicable, UsageError
+from bench.experiment.calls import Calls, count_calls
+from bench.experiment.cost import Estimate, estimate
+from bench.experiment.fit_spec import Absent, Cell, plan_folder, truth_among
+from bench.experiment.missing import Wanted, lacking
+from bench.experiment.preset import Preset
+from bench.experiment.selection import select_cells, select_tasks
 from bench.registry.registry import Registry
 from bench.stages import fit
-from bench.stages.calls import Calls, count_calls
-from bench.stages.cells import Absent, Cell, plan_folder, truth_among
-from bench.stages.cost import Estimate, estimate
 from bench.stages.execute import Planned, Report, execute
 from bench.stages.executor import Event, Job, Outcome, Travel
-from bench.stages.lacking import Wanted, lacking
 from bench.stages.plans import fit_to, number_of_blocks
-from bench.stages.preset import Preset
 from bench.stages.score import score_member
-from bench.stages.selection import select_cells, select_tasks
 from bench.storage.entries import Place
 from bench.storage.store import Store
 

@@ -15,8 +15,8 @@ import torch
 from pydantic import TypeAdapter
 
 from bench.contracts import BootstrapPlan, HeldOutPlan, Plan, Task, Work
+from bench.experiment.fit_spec import Cell
 from bench.registry.registry import Registry
-from bench.stages.cells import Cell
 from bench.stages.execute import Planned
 from bench.stages.plans import number_of_sets
 from bench.storage.store import Store

@@ -9,11 +9,11 @@ from typing import cast, get_args
 
 from bench.contracts import Task
 from bench.errors import NotApplicable, PluginError, UsageError, counted
+from bench.experiment.fit_spec import DEFAULT_CALIBRATION, Absent, Cell, label, make_cell
+from bench.experiment.preset import Preset
 from bench.nn.calibration import CalibrationKind
 from bench.registry.registry import Registry, select
 from bench.registry.validate import blamed_on
-from bench.stages.cells import DEFAULT_CALIBRATION, Absent, Cell, label, make_cell
-from bench.stages.preset import Preset
 
 _CALIBRATED = re.compile(r"calibrated\(\s*([^\s,()]+)\s*(?:,\s*(\w+)\s*)?\)")
 _ENSEMBLE = re.compile(r"ensemble\(\s*([^\s,()]+|calibrated\([^()]*\))\s*,\s*(\d{1,4})\s*\)")

@@ -4,8 +4,8 @@ import re
 from collections.abc import Sequence
 from dataclasses import fields
 
+from bench.experiment.fit_spec import Cell, truth_among
 from bench.registry.registry import Registry
-from bench.stages.cells import Cell, truth_among
 from bench.stages.execute import Planned
 from bench.stages.executor import Job
 from bench.stages.score import score_member

@@ -10,8 +10,8 @@ from functools import cache
 from itertools import product
 
 from bench.contracts import Plan, Task
+from bench.experiment.fit_spec import Cell
 from bench.registry.registry import Registry
-from bench.stages.cells import Cell
 from bench.stages.score import score_inputs, stand
 from bench.storage.entries import is_done, is_recorded
 from bench.storage.store import Store

@@ -8,6 +8,7 @@ from pydantic import ValidationError
 
 from bench.contracts import HeldOutPlan, Method, Plan, Task
 from bench.errors import NotApplicable, PluginError, UsageError
+from bench.experiment.preset import Preset, explain
 from bench.nn.calibration import CalibrationKind
 from bench.registry.registry import Registry, unknown
 from bench.registry.validate import blamed_on
@@ -15,7 +16,6 @@ from bench.seeds import digest
 from bench.stages.calibrate import VERSION
 from bench.stages.plans import number_of_blocks
 from bench.stages.predict import EVALUATION
-from bench.stages.preset import Preset, explain
 from bench.storage.store import SCHEMA
 
 CALIBRATION_SHARE = 10
