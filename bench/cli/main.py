@@ -28,8 +28,8 @@ from bench.cli.types import WORKERS
 from bench.errors import BenchError, UsageError, printable
 
 if TYPE_CHECKING:
+    from bench.execution.runner import Report
     from bench.experiment.fit_spec import Absent
-    from bench.stages.execute import Report
     from bench.storage.store import Store
 
 _LONGEST = 600  # characters of an error message
@@ -144,10 +144,10 @@ def status(folder: str | None) -> None:
 def score(folder: str | None, workers: int | None, plugins: tuple[str, ...]) -> None:
     """Compute metrics anew from saved predictions; nothing is retrained."""
     from bench.cli.progress import Progress
+    from bench.execution.runner import execute
     from bench.experiment.preset import Preset
     from bench.experiment.rescore import damaged_predictions, plan_scores
     from bench.registry.registry import Registry
-    from bench.stages.execute import execute
     from bench.storage import schema
 
     store = open_results(folder, write=True)

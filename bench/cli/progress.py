@@ -19,8 +19,8 @@ from rich.progress import Progress as Bars
 
 from bench.cli.echo import tell
 from bench.errors import counted, printable
-from bench.stages.execute import Planned, reason
-from bench.stages.executor import Event, Outcome
+from bench.execution.executor import Event, Outcome
+from bench.execution.runner import Planned, reason
 
 _LINE_EVERY = 10.0  # seconds between two lines where there is no terminal
 

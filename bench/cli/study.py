@@ -12,7 +12,7 @@ from bench.cli.types import COUNT, FOLDER, MOST, SEED, WORKERS
 from bench.errors import BenchError
 
 if TYPE_CHECKING:  # they import torch, which takes its time
-    from bench.stages.executor import Outcome
+    from bench.execution.executor import Outcome
     from bench.studies.bootstrap_k import Sample
 
 
@@ -137,7 +137,7 @@ def bootstrap_k(
     failed = count = 0
 
     def on_outcome(sample: "Sample", outcome: "Outcome") -> None:
-        from bench.stages.execute import reason
+        from bench.execution.runner import reason
 
         nonlocal failed, count
         count += 1

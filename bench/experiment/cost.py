@@ -15,9 +15,9 @@ import torch
 from pydantic import TypeAdapter
 
 from bench.contracts import BootstrapPlan, HeldOutPlan, Plan, Task, Work
+from bench.execution.runner import Planned
 from bench.experiment.fit_spec import Cell
 from bench.registry.registry import Registry
-from bench.stages.execute import Planned
 from bench.stages.plans import number_of_sets
 from bench.storage.store import Store
 

@@ -11,6 +11,8 @@ import torch
 
 from bench.contracts import Plan
 from bench.errors import NotApplicable, UsageError
+from bench.execution.executor import Event, Job, Outcome, Travel
+from bench.execution.runner import Planned, Report, execute
 from bench.experiment.calls import Calls, count_calls
 from bench.experiment.cost import Estimate, estimate
 from bench.experiment.fit_spec import Absent, Cell, plan_folder, truth_among
@@ -19,8 +21,6 @@ from bench.experiment.preset import Preset
 from bench.experiment.selection import select_cells, select_tasks
 from bench.registry.registry import Registry
 from bench.stages import fit
-from bench.stages.execute import Planned, Report, execute
-from bench.stages.executor import Event, Job, Outcome, Travel
 from bench.stages.plans import fit_to, number_of_blocks
 from bench.stages.score import score_member
 from bench.storage.entries import Place
@@ -40,7 +40,7 @@ def choose_device(wanted: str, scheduler: str | None = None) -> str:
         UsageError: if CUDA is asked for and not there, or no cluster is.
     """
     if scheduler is not None:
-        from bench.stages.connection import check_address, offers_gpus
+        from bench.execution.dask.connection import check_address, offers_gpus
 
         check_address(scheduler)
         if wanted == "auto":

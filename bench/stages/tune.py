@@ -14,12 +14,12 @@ from typing import Any
 import torch
 
 from bench.contracts import Run, Task
+from bench.execution.executor import Event, Job, Outcome
+from bench.execution.pool import Workers
 from bench.registry.registry import Registry
 from bench.seeds import digest, generator
-from bench.stages.executor import Event, Job, Outcome
 from bench.stages.search import FACTOR, Search, Trial, Values, combinations, configured
 from bench.stages.simulate import SimulationBank, features_of
-from bench.stages.workers import Workers
 from bench.storage.simulations import SimulationStore
 from bench.storage.store import SCHEMA, Store
 

@@ -17,14 +17,14 @@ import torch
 
 from bench.contracts import BootstrapPlan, IndependentPlan, Task
 from bench.errors import NotApplicable, PluginError, UsageError
+from bench.execution.executor import Job, Outcome
+from bench.execution.pool import Workers
 from bench.metrics.intervals import coverage, cut, region_coverage, unresolved
 from bench.registry.registry import Registry
 from bench.seeds import digest
 from bench.stages.datasets import describe, sets
-from bench.stages.executor import Job, Outcome
 from bench.stages.predict import EVALUATION, evaluate, load
 from bench.stages.score import score
-from bench.stages.workers import Workers
 from bench.storage.store import SCHEMA, Store
 from bench.studies.expected import MULTINOMIAL, exact, expected, stratified_shares
 

@@ -7,8 +7,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from bench.stages.executor import Job
-from bench.stages.workers import Workers
+from bench.execution.executor import Job
+from bench.execution.pool import Workers
 
 
 @pytest.fixture

@@ -22,15 +22,15 @@ from distributed import LocalCluster
 import bench
 from bench.cli.main import cli
 from bench.errors import BenchError, PluginError, UsageError
+from bench.execution.dask import cluster, connection, slot
+from bench.execution.dask.cluster import Cluster
+from bench.execution.dask.connection import check_address, connect, offers_gpus
+from bench.execution.dask.slot import Parcel, unpack
+from bench.execution.executor import Job, Travel
+from bench.execution.pool import Workers
 from bench.experiment.preset import Preset
 from bench.experiment.schedule import BenchmarkRun
 from bench.registry.registry import Registry
-from bench.stages import cluster, connection, worker_slot
-from bench.stages.cluster import Cluster
-from bench.stages.connection import check_address, connect, offers_gpus
-from bench.stages.executor import Job, Travel
-from bench.stages.worker_slot import Parcel, unpack
-from bench.stages.workers import Workers
 from bench.storage.entries import Place
 from bench.storage.store import Store
 
@@ -56,7 +56,7 @@ def dask(jobs):
     yield start
     for one in started:
         one.close()
-    worker_slot.give_up(after=0.0)
+    slot.give_up(after=0.0)
 
 
 def travelling(key, function, device="cpu", after=(), **arguments):
@@ -247,7 +247,7 @@ def test_an_interrupted_client_cancels_and_the_next_one_resumes(dask, tmp_path):
     assert client.returncode == 130
     assert said.strip().splitlines()[-1].startswith("bench: interrupted; the same command resumes")
     assert "Traceback" not in said
-    until(lambda: not any(pool.busy for _, pool in worker_slot._idle) and worker_slot._idle)
+    until(lambda: not any(pool.busy for _, pool in slot._idle) and slot._idle)
     done = subprocess.run(
         [*command, "--method", "simple:default"], cwd=tmp_path, capture_output=True, text=True
     )
@@ -317,7 +317,7 @@ def test_nothing_of_dask_is_printed_when_a_scheduler_is_killed(tmp_path):
         until(lambda: file.exists() and file.read_text().endswith("}"), 60)
         code = (
             "import json, sys, time\n"
-            "from bench.stages.connection import connect\n"
+            "from bench.execution.dask.connection import connect\n"
             "with connect(json.load(open(sys.argv[1]))['address']) as client:\n"
             "    print('connected', flush=True)\n"
             "    while client.status != 'closed':\n"

@@ -10,13 +10,13 @@ from click.testing import CliRunner
 
 from bench.cli.main import cli
 from bench.contracts import BootstrapPlan, HeldOutPlan, IndependentPlan
+from bench.execution.executor import Executor, Outcome
 from bench.experiment import cost
 from bench.experiment.cost import Cost, Estimate, estimate
 from bench.experiment.preset import Preset, read_preset
 from bench.experiment.schedule import BenchmarkRun
 from bench.nn.flops import operations
 from bench.registry.registry import Registry
-from bench.stages.executor import Executor, Outcome
 from bench.storage.simulations import PURPOSES
 from bench.storage.store import Store
 

@@ -5,10 +5,10 @@ import shutil
 
 from whole_runs import benchmark, digests, fitted, inline
 
+from bench.execution.executor import Outcome
+from bench.execution.runner import _record_failure
 from bench.experiment.rescore import plan_scores
 from bench.registry.registry import Registry
-from bench.stages.execute import _record_failure
-from bench.stages.executor import Outcome
 from bench.stages.score import stand
 from bench.storage.store import Store
 

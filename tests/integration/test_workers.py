@@ -7,8 +7,8 @@ import signal
 import pytest
 from worker_jobs import run
 
-from bench.stages.executor import Job
-from bench.stages.workers import Workers
+from bench.execution.executor import Job
+from bench.execution.pool import Workers
 
 
 def test_results_and_reuse(jobs):

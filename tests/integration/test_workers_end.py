@@ -15,8 +15,8 @@ import pytest
 from worker_jobs import run
 
 from bench.errors import LimitExceeded
-from bench.stages.executor import Job
-from bench.stages.workers import Workers
+from bench.execution.executor import Job
+from bench.execution.pool import Workers
 
 HERE = str(Path(__file__).parent)
 
@@ -158,7 +158,7 @@ def test_error_in_on_event_stops_the_run(jobs):
 
 
 def test_workers_that_die_at_start_up_are_not_replaced_for_ever(jobs, monkeypatch):
-    monkeypatch.setattr("bench.stages.workers._serve", jobs.boom)  # takes what it is given
+    monkeypatch.setattr("bench.execution.pool._serve", jobs.boom)  # takes what it is given
     with (
         Workers(2) as workers,
         pytest.raises(LimitExceeded, match="3 worker processes in a row died at start-up"),
@@ -177,8 +177,8 @@ def started_script(tmp_path, *paths):
             import sys
             sys.path.insert(0, {HERE!r})
             import worker_jobs
-            from bench.stages.executor import Job
-            from bench.stages.workers import Workers
+            from bench.execution.executor import Job
+            from bench.execution.pool import Workers
 
             if __name__ == "__main__":
                 with Workers(2) as workers:

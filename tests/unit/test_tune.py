@@ -88,7 +88,7 @@ def test_successive_halving(tmp_path, monkeypatch) -> None:
         def __exit__(self, *exception: object) -> None: ...
 
         def run(self, jobs):
-            from bench.stages.executor import Outcome
+            from bench.execution.executor import Outcome
 
             for job in jobs:
                 identity = job.arguments["identity"]

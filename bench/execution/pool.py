@@ -20,9 +20,9 @@ from multiprocessing.process import BaseProcess
 import psutil
 
 from bench.errors import LimitExceeded
-from bench.stages.executor import Event, Executor, Job, Outcome
-from bench.stages.worker_process import Fields, failure, messages, start_up
-from bench.stages.worker_process import serve as _serve
+from bench.execution.executor import Event, Executor, Job, Outcome
+from bench.execution.worker import Fields, failure, messages, start_up
+from bench.execution.worker import serve as _serve
 
 _TICK = 0.2  # seconds between two looks at the clock and the memory of the workers
 _STILLBIRTHS = 3  # so many workers in a row that die at start-up: it is not the jobs' fault

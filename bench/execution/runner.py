@@ -6,9 +6,9 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field
 
 import bench.errors
+from bench.execution.executor import Event, Executor, Job, Outcome
+from bench.execution.pool import Workers
 from bench.experiment.fit_spec import Absent, Cell
-from bench.stages.executor import Event, Executor, Job, Outcome
-from bench.stages.workers import Workers
 from bench.storage.entries import failed, is_done, is_recorded
 from bench.storage.store import Store
 
@@ -126,8 +126,8 @@ def _executor(here: Workers, store: Store, scheduler: str | None) -> Iterator[Ex
         with here:
             yield here
         return
-    from bench.stages.cluster import Cluster  # which needs the extra [cluster]
-    from bench.stages.connection import connect
+    from bench.execution.dask.cluster import Cluster  # which needs the extra [cluster]
+    from bench.execution.dask.connection import connect
 
     with connect(scheduler) as client, Cluster(client, store, here) as cluster:
         yield cluster

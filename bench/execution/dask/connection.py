@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 
 import bench
 from bench.errors import UsageError
-from bench.stages.worker_process import failure, start_up
+from bench.execution.worker import failure, start_up
 
 if TYPE_CHECKING:
     from distributed import Client, SpecCluster

@@ -24,9 +24,9 @@ from typing import TYPE_CHECKING, Any
 
 import bench
 from bench.errors import LimitExceeded, PluginError, UsageError
-from bench.stages.executor import Event, Job, Outcome
-from bench.stages.worker_process import failure
-from bench.stages.workers import Workers
+from bench.execution.executor import Event, Job, Outcome
+from bench.execution.pool import Workers
+from bench.execution.worker import failure
 
 if TYPE_CHECKING:
     from distributed import Worker

@@ -23,11 +23,11 @@ from typing import TYPE_CHECKING
 
 import bench
 from bench.errors import BenchError, LimitExceeded
-from bench.stages.connection import slots
-from bench.stages.executor import Event, Executor, Job, Outcome
-from bench.stages.worker_process import failure
-from bench.stages.worker_slot import Parcel, Returned, packed, perform
-from bench.stages.workers import Workers
+from bench.execution.dask.connection import slots
+from bench.execution.dask.slot import Parcel, Returned, packed, perform
+from bench.execution.executor import Event, Executor, Job, Outcome
+from bench.execution.pool import Workers
+from bench.execution.worker import failure
 from bench.storage.store import Store
 
 if TYPE_CHECKING:
