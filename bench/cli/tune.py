@@ -13,7 +13,7 @@ from bench.cli.types import CALLS, COUNT, FOLDER, SEED, WORKERS
 from bench.errors import BenchError, counted
 
 if TYPE_CHECKING:
-    from bench.stages.search import Search, Trial
+    from bench.tuning.search import Search, Trial
 
 
 @click.command()
@@ -76,9 +76,9 @@ def tune(
     from bench.experiment.schedule import choose_device
     from bench.experiment.selection import refuse_uninstalled
     from bench.registry.registry import Registry
-    from bench.stages.search import make_search, untunable
-    from bench.stages.tune import tune as search_settings
     from bench.storage.store import Store
+    from bench.tuning.search import make_search, untunable
+    from bench.tuning.tune import tune as search_settings
 
     registry = Registry(plugins)
     refuse_uninstalled(registry, [method])

@@ -143,7 +143,7 @@ def refusing(genuine, folder):
     [
         ("score", "bench.experiment.rescore.plan_scores"),
         ("run preset.toml --plugin simple.py", "bench.experiment.schedule.execute"),
-        ("tune lre --task gaussians-far", "bench.stages.tune.tune"),
+        ("tune lre --task gaussians-far", "bench.tuning.tune.tune"),
         ("study bootstrap-k --task gaussians-far", "bench.studies.bootstrap_k.run"),
         (
             "study features --observed gaussians-far --model gaussians-far",

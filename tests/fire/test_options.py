@@ -28,10 +28,10 @@ from hypothesis import strategies as st
 
 import bench.experiment.schedule
 import bench.report.write  # with it matplotlib, which makes a folder for itself
-import bench.stages.tune
 import bench.storage.store
 import bench.studies.features
 import bench.testing
+import bench.tuning.tune
 from bench.cli import main as program
 from bench.cli.main import cli
 

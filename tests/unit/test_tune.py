@@ -12,9 +12,9 @@ from bench.cli.tune import as_csv, as_markdown, table
 from bench.cli.tune import tune as command
 from bench.errors import PluginError, UsageError
 from bench.registry.registry import Registry
-from bench.stages.search import Trial, combinations, configured, make_search
-from bench.stages.tune import FIRST_MEMBER, train_one, tune
 from bench.storage.store import Store
+from bench.tuning.search import Trial, combinations, configured, make_search
+from bench.tuning.tune import FIRST_MEMBER, train_one, tune
 
 FAR = ("gaussians-far",)
 
@@ -107,8 +107,8 @@ def test_successive_halving(tmp_path, monkeypatch) -> None:
                 Store.open(tmp_path).write(job.key, record)
                 yield Outcome(job.key, "done", value=record)
 
-    monkeypatch.setattr("bench.stages.tune.Workers", Inline)
-    monkeypatch.setattr("bench.stages.tune.FEWEST", 1)
+    monkeypatch.setattr("bench.tuning.tune.Workers", Inline)
+    monkeypatch.setattr("bench.tuning.tune.FEWEST", 1)
     seen: list[tuple[int, int]] = []
 
     def run_it() -> list[Trial]:

@@ -18,10 +18,10 @@ from bench.execution.executor import Event, Job, Outcome
 from bench.execution.pool import Workers
 from bench.registry.registry import Registry
 from bench.seeds import digest, generator
-from bench.stages.search import FACTOR, Search, Trial, Values, combinations, configured
 from bench.stages.simulate import SimulationBank, features_of
 from bench.storage.simulations import SimulationStore
 from bench.storage.store import SCHEMA, Store
+from bench.tuning.search import FACTOR, Search, Trial, Values, combinations, configured
 
 FEWEST = 4
 """A rung keeps no fewer than these: what is best after few epochs need not be after many."""
