@@ -29,8 +29,8 @@ from bench.contracts import (
     Work,
 )
 from bench.errors import NotApplicable
-from bench.inference.interpolation import chebyshev
 from bench.nn.flops import TEMPLATES
+from bench.nn.normaliser import chebyshev
 
 _ANCHORS = {1: 17, 2: 7}
 

@@ -74,7 +74,7 @@ def _items(registry: "Registry") -> "list[Item]":
 
 def _named(registry: "Registry", what: str) -> "list[Item]":
     from bench.errors import PluginError
-    from bench.experiment.fit_spec import configure
+    from bench.experiment.selection import configure
     from bench.registry.registry import unknown
 
     name, colon, configuration = what.partition(":")

@@ -28,8 +28,7 @@ from bench.cli.types import WORKERS
 from bench.errors import BenchError, UsageError, printable
 
 if TYPE_CHECKING:
-    from bench.execution.runner import Report
-    from bench.experiment.fit_spec import Absent
+    from bench.execution.runner import Absent, Report
     from bench.storage.store import Store
 
 _LONGEST = 600  # characters of an error message

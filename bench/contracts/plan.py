@@ -6,7 +6,12 @@ seed, the point and the set alone, so that every method sees the same datasets.
 
 from typing import Annotated, Literal
 
+import numpy as np
+from numpy.typing import NDArray
 from pydantic import BaseModel, ConfigDict, Field
+
+from bench.contracts.task import Split, Task
+from bench.errors import NotApplicable, counted
 
 _MOST = 10**6  # of anything: beyond it a slip of the keyboard is likelier than a plan
 
@@ -67,3 +72,86 @@ class HeldOutPlan(_Plan):
 
 
 Plan = Annotated[IndependentPlan | BootstrapPlan | HeldOutPlan, Field(discriminator="kind")]
+
+
+def observations_of(task: Task, split: Split) -> int | None:
+    """How many observations of every component a split holds; None where it is simulated."""
+    sizes = [c.size for c in task.components(split).values() if c.size is not None]
+    return min(sizes, default=None)
+
+
+def fit_to(task: Task, plan: Plan) -> Plan:
+    """Shrinks a plan to what a task's observations suffice for.
+
+    A bootstrap plan loses sets first, then takes smaller ones; an independent plan loses datasets
+    at the evaluation points; a held-out plan takes fewer events at each context.
+
+    Raises:
+        NotApplicable: if there is not one dataset.
+    """
+    held_out = isinstance(plan, HeldOutPlan)
+    size = observations_of(task, "heldout" if held_out else "test")
+    if size is None:
+        return plan
+    if isinstance(plan, HeldOutPlan):
+        if size < 2 * plan.contexts:
+            raise NotApplicable(
+                f"{task.name} has {counted(size, 'held-out observation')} of a component, and the "
+                f"plan takes 2 at each of {counted(plan.contexts, 'context')}"
+            )
+        return plan.model_copy(update={"events": min(plan.events, size // plan.contexts)})
+    available = size // (plan.observations or task.observations)
+    if available == 0:
+        raise NotApplicable(
+            f"{task.name} has {counted(size, 'test observation')} of a component, and a dataset "
+            f"takes up to {plan.observations or task.observations:,}"
+        )
+    if isinstance(plan, IndependentPlan):
+        return plan.model_copy(update={"per_point": min(plan.per_point, available)})
+    multiple = min(plan.multiple, available)
+    sets = min(plan.sets, available // multiple)
+    return plan.model_copy(update={"multiple": multiple, "sets": sets})
+
+
+def number_of_blocks(task: Task, plan: Plan) -> int | None:
+    """Into how many disjoint blocks a plan divides a task's observations; None for simulators."""
+    size = observations_of(task, "test")
+    if size is None:
+        return None
+    if isinstance(plan, HeldOutPlan):
+        return plan.contexts
+    if isinstance(plan, BootstrapPlan):
+        return plan.sets
+    available = size // (plan.observations or task.observations)
+    return max(min(plan.uniform, available), plan.per_point)
+
+
+def number_of_sets(task: Task, plan: IndependentPlan | BootstrapPlan) -> int:
+    """How many sets of events a plan has on a task."""
+    uniform, each = shares(plan)
+    return uniform + each * len(task.points)
+
+
+def shares(plan: IndependentPlan | BootstrapPlan) -> tuple[int, int]:
+    """Return how many sets have parameters drawn uniformly, and how many are at each point."""
+    return (plan.uniform, plan.per_point) if isinstance(plan, IndependentPlan) else (0, plan.sets)
+
+
+def layout(
+    plan: Plan, points: int, blocks: int | None
+) -> tuple[NDArray[np.int64], NDArray[np.int64], NDArray[np.int64]]:
+    """List the sets of a plan in order.
+
+    Args:
+        plan: the plan; the sets of a held-out plan are its contexts.
+        points: number of evaluation points.
+        blocks: number of disjoint blocks of observations, where these are finite.
+
+    Returns:
+        Each set's evaluation point (−1 where θ is drawn uniformly), its number at that point, and
+        its block, (S,).
+    """
+    uniform, each = (plan.contexts, 0) if isinstance(plan, HeldOutPlan) else shares(plan)
+    point = np.concatenate([np.full(uniform, -1), np.repeat(np.arange(points), each)])
+    number = np.concatenate([np.arange(uniform), np.tile(np.arange(each), points)])
+    return point, number, np.arange(len(point)) if blocks is None else number % blocks

@@ -8,9 +8,19 @@ from dataclasses import dataclass, field
 import bench.errors
 from bench.execution.executor import Event, Executor, Job, Outcome
 from bench.execution.pool import Workers
-from bench.experiment.fit_spec import Absent, Cell
 from bench.storage.entries import failed, is_done, is_recorded
+from bench.storage.fit_spec import Cell
 from bench.storage.store import Store
+
+
+@dataclass(frozen=True)
+class Absent:
+    """What a run lacks, and why: because it cannot be, or because something is broken."""
+
+    task: str
+    label: str
+    reason: str
+    broken: bool = False
 
 
 @dataclass(frozen=True)

@@ -16,11 +16,11 @@ from bench.contracts import (
     Task,
     TrainingData,
 )
+from bench.contracts.plan import observations_of
 from bench.execution.runner import Planned
 from bench.registry.registry import Registry
 from bench.stages import calibrate
 from bench.stages.datasets import set_chunks
-from bench.stages.plans import observations_of
 from bench.stages.predict import held_out_bank, held_out_chunk
 from bench.stages.simulate import SimulationBank, feature_bank
 from bench.storage.simulations import Chunk, Purpose, SimulationStore

@@ -15,10 +15,10 @@ import torch
 from pydantic import TypeAdapter
 
 from bench.contracts import BootstrapPlan, HeldOutPlan, Plan, Task, Work
+from bench.contracts.plan import number_of_sets
 from bench.execution.runner import Planned
-from bench.experiment.fit_spec import Cell
 from bench.registry.registry import Registry
-from bench.stages.plans import number_of_sets
+from bench.storage.fit_spec import Cell
 from bench.storage.store import Store
 
 _NODES = {1: (57.0, 140.0), 2: (600.0, 2000.0)}

@@ -10,10 +10,10 @@ from functools import cache
 from itertools import product
 
 from bench.contracts import Plan, Task
-from bench.experiment.fit_spec import Cell
 from bench.registry.registry import Registry
 from bench.stages.score import score_inputs, stand
 from bench.storage.entries import is_done, is_recorded
+from bench.storage.fit_spec import Cell
 from bench.storage.store import Store
 
 

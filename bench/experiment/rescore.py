@@ -6,11 +6,11 @@ from dataclasses import fields
 
 from bench.execution.executor import Job
 from bench.execution.runner import Planned
-from bench.experiment.fit_spec import Cell, truth_among
 from bench.registry.registry import Registry
 from bench.stages.score import score_member
 from bench.storage import schema
 from bench.storage.entries import Place, inspect, is_done, plan_of
+from bench.storage.fit_spec import Cell, truth_among
 from bench.storage.store import Store
 
 

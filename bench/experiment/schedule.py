@@ -10,20 +10,20 @@ from typing import Any
 import torch
 
 from bench.contracts import Plan
+from bench.contracts.plan import fit_to, number_of_blocks
 from bench.errors import NotApplicable, UsageError
 from bench.execution.executor import Event, Job, Outcome, Travel
-from bench.execution.runner import Planned, Report, execute
+from bench.execution.runner import Absent, Planned, Report, execute
 from bench.experiment.calls import Calls, count_calls
 from bench.experiment.cost import Estimate, estimate
-from bench.experiment.fit_spec import Absent, Cell, plan_folder, truth_among
 from bench.experiment.missing import Wanted, lacking
 from bench.experiment.preset import Preset
 from bench.experiment.selection import select_cells, select_tasks
 from bench.registry.registry import Registry
 from bench.stages import fit
-from bench.stages.plans import fit_to, number_of_blocks
 from bench.stages.score import score_member
 from bench.storage.entries import Place
+from bench.storage.fit_spec import Cell, plan_folder, truth_among
 from bench.storage.store import Store
 
 STACK = 10

@@ -5,15 +5,20 @@ import re
 from collections.abc import Sequence
 from contextlib import suppress
 from dataclasses import dataclass
-from typing import cast, get_args
+from typing import Any, cast, get_args
 
-from bench.contracts import Task
+from pydantic import ValidationError
+
+from bench.contracts import Method, Task
 from bench.errors import NotApplicable, PluginError, UsageError, counted
-from bench.experiment.fit_spec import DEFAULT_CALIBRATION, Absent, Cell, label, make_cell
-from bench.experiment.preset import Preset
+from bench.execution.runner import Absent
+from bench.experiment.preset import Preset, explain
 from bench.nn.calibration import CalibrationKind
-from bench.registry.registry import Registry, select
+from bench.registry.registry import Registry, select, unknown
 from bench.registry.validate import blamed_on
+from bench.seeds import digest
+from bench.storage.fit_spec import DEFAULT_CALIBRATION, Cell, label
+from bench.storage.store import SCHEMA
 
 _CALIBRATED = re.compile(r"calibrated\(\s*([^\s,()]+)\s*(?:,\s*(\w+)\s*)?\)")
 _ENSEMBLE = re.compile(r"ensemble\(\s*([^\s,()]+|calibrated\([^()]*\))\s*,\s*(\d{1,4})\s*\)")
@@ -202,3 +207,64 @@ def _check(registry: Registry, wanted: Wanted) -> None:
         except PluginError:
             return
     select([wanted.configuration], labels, f"configuration of {wanted.method}")
+
+
+def make_cell(
+    registry: Registry, task: Task, name: str, configuration: str, preset: Preset, budget: int
+) -> Cell:
+    """Resolves a cell.
+
+    Raises:
+        NotApplicable: if the method cannot run on the task.
+        UsageError: if there is no such configuration.
+        PluginError: if the configuration's own settings are invalid, or the method's code fails.
+    """
+    with blamed_on(f"method {name!r} from {registry.item('methods', name).place}"):
+        method = registry.method(name)
+        if missing := method.unavailable():  # a plugin's `check` may not ask
+            raise NotApplicable(missing)
+        instance = configure(method, configuration)
+        instance.check(task)
+        identity = _identity(registry, task, name, instance, preset, budget)
+        cell = Cell(task.name, name, configuration, identity, bool(method.oracle))
+        digest(identity)  # whatever is not JSON fails here, where the method is to blame
+    return cell
+
+
+def _identity(
+    registry: Registry, task: Task, name: str, method: Method, preset: Preset, budget: int
+) -> dict[str, Any]:
+    return {
+        "schema": SCHEMA,
+        "task": {
+            "name": task.name,
+            "version": task.version,
+            "settings": dict(task.settings),
+            "plugin": registry.item("tasks", task.name).plugin_hash,
+            # It changes chunks and standardisation.
+            **({"expensive": True} if task.expensive else {}),
+        },
+        "method": {
+            "name": name,
+            "version": method.version,
+            "plugin": registry.item("methods", name).plugin_hash,
+            "config": method.settings(task),
+        },
+        "budget": 0 if method.oracle else budget,
+        "training_data": "none" if method.oracle else preset.training_data,
+        "seed": 0 if method.oracle else preset.seed,
+    }
+
+
+def configure(method: type[Method], configuration: str) -> Method:
+    """Creates a method in one of its named configurations."""
+    if configuration not in method.configurations:
+        known = list(method.configurations)
+        raise UsageError(unknown(f"configuration of {method.name}", configuration, known))
+    try:
+        return method(method.Config.model_validate(method.configurations[configuration]))
+    except ValidationError as error:
+        raise PluginError(
+            f"configuration {configuration!r} of method {method.name}: "
+            f"{explain(error, method.Config)}"
+        ) from error

@@ -6,9 +6,8 @@ from scipy import stats
 from torch import Tensor
 
 from bench.contracts import Curves, ParameterSpace
-from bench.inference.interpolation import cubic
 from bench.inference.lattice import DEPTH, Lattice
-from bench.inference.profile import crossings, peak, profiles
+from bench.inference.profile import crossings, cubic, peak, profiles
 
 NODES = 33
 """Nodes W of a saved window, per parameter, over some seven half-widths."""

@@ -9,12 +9,12 @@ from typing import Any
 import numpy as np
 
 from bench.contracts import Metric
-from bench.experiment.fit_spec import truth_among
 from bench.leaderboard.quantities import Quantity, quantities_of
 from bench.leaderboard.results import Fit, Results, Scores
 from bench.leaderboard.units import Units
 from bench.stats.clustering import Array, Estimate
 from bench.stats.ranking import rank
+from bench.storage.fit_spec import truth_among
 
 
 @dataclass

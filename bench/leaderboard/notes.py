@@ -4,10 +4,10 @@ from collections.abc import Mapping
 from typing import Any
 
 from bench.errors import counted
-from bench.experiment.fit_spec import size
 from bench.leaderboard.build import Leaderboard
 from bench.leaderboard.columns import direction, others
 from bench.leaderboard.units import FEWEST_BLOCKS
+from bench.storage.fit_spec import size
 from bench.storage.simulations import PURPOSES
 
 

@@ -13,12 +13,12 @@ from rich.table import Table
 from rich.text import Text
 
 from bench.errors import printable
-from bench.experiment.fit_spec import size
 from bench.leaderboard.build import Leaderboard
 from bench.leaderboard.columns import sections, two_lines
 from bench.leaderboard.notes import heading, notes
 from bench.leaderboard.quantities import Quantity
 from bench.leaderboard.verdict import verdict
+from bench.storage.fit_spec import size
 
 
 def plain(text: str) -> Text:

@@ -10,10 +10,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from bench.errors import UsageError
-from bench.experiment.fit_spec import label
 from bench.storage import schema
 from bench.storage.arrays import SETS
 from bench.storage.entries import inspect
+from bench.storage.fit_spec import label
 from bench.storage.store import Entry, Store
 
 _IDENTIFIES = ("task", "method", "configuration", "oracle", "identity")

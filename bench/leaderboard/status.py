@@ -2,8 +2,8 @@
 
 from collections.abc import Iterator
 
-from bench.experiment.fit_spec import size
 from bench.leaderboard.results import Results
+from bench.storage.fit_spec import size
 
 
 def status_lines(results: Results) -> Iterator[str]:

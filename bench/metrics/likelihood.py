@@ -8,7 +8,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from bench.contracts import Curves, LikelihoodPrediction, Metric
-from bench.inference.interpolation import cubic
+from bench.inference.profile import cubic
 
 Array = NDArray[np.float64]
 

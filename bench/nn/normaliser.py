@@ -9,6 +9,7 @@ of the reference removes it (expectation calibration, Brehmer et al. 2018, arXiv
 """
 
 from collections.abc import Callable
+from itertools import product
 
 import torch
 from torch import Tensor
@@ -82,3 +83,11 @@ def _basis(eta: Tensor, count: int) -> Tensor:
         own = (degrees * coordinate.arccos()[:, None]).cos()
         basis = (basis[:, :, None] * own[:, None, :]).flatten(1)
     return basis
+
+
+def chebyshev(context: Tensor, degree: int) -> Tensor:
+    """Products of Chebyshev polynomials up to a total degree, (J, d) to (J, coefficients)."""
+    angle = context.double().clamp(-1, 1).acos()
+    powers = [p for p in product(range(degree + 1), repeat=context.shape[-1]) if sum(p) <= degree]
+    order = torch.tensor(powers, device=context.device)  # (coefficients, d)
+    return (angle[:, None] * order).cos().prod(-1)

@@ -11,7 +11,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from bench.inference.interpolation import chebyshev
+from bench.nn.normaliser import chebyshev
 
 _FARTHEST = torch.finfo(torch.float32).max  # where a box is open: states hold finite numbers
 _CELLS = 1 << 22  # observations times leaves at a time

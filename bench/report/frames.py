@@ -9,10 +9,10 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
-from bench.experiment.fit_spec import size
 from bench.leaderboard import Leaderboard, Results
 from bench.leaderboard.quantities import STATISTICS, parts
 from bench.leaderboard.results import Fit, Scores
+from bench.storage.fit_spec import size
 
 FIT_KEYS = ("task", "budget", "training_data", "seed")
 PLAN_KEYS = ("plan", "plan_folder")

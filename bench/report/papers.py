@@ -22,12 +22,12 @@ import numpy as np
 from scipy import stats
 
 from bench.errors import UsageError, counted
-from bench.experiment.fit_spec import size
 from bench.leaderboard import Leaderboard, Row
 from bench.leaderboard.columns import parenthesised
 from bench.leaderboard.results import Fit
 from bench.report.load import Loaded
 from bench.stats.clustering import Array, Estimate, effective_dof
+from bench.storage.fit_spec import size
 from bench.studies import equivalence
 
 Verdict = Literal["reproduced", "better", "missed", "n/a"]

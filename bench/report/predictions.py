@@ -13,6 +13,7 @@ from scipy import stats
 
 from bench.contracts import LikelihoodPrediction, ParameterSpace, Plan, Task
 from bench.errors import BenchError
+from bench.inference.profile import fall_at
 from bench.leaderboard import Leaderboard, Results, Row
 from bench.leaderboard.quantities import not_certain
 from bench.leaderboard.results import Fit
@@ -21,7 +22,7 @@ from bench.registry.registry import Registry
 from bench.report.frames import KEYS, Families, framed, of_board, of_method
 from bench.stages import predict
 from bench.stats.clustering import Estimate, Strata, two_way_variance
-from bench.stats.reliability import fall_at, simultaneous_band
+from bench.stats.reliability import simultaneous_band
 
 LEVELS = tuple(round(0.05 * i, 2) for i in range(1, 20))
 """Nominal levels of calibration."""

@@ -9,9 +9,6 @@ from bench.contracts import Bank, Draw, FitLog, ReferenceKind, Surrogate, Task
 from bench.errors import NotApplicable, counted
 from bench.nn.calibration import Calibration, CalibrationKind, pairs
 
-VERSION = 1
-"""Of the calibration; part of the identity of calibrated cells."""
-
 
 class Calibrated:
     """One member of another surrogate, each component's log-ratios mapped by its own function.

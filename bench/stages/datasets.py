@@ -20,9 +20,9 @@ from bench.contracts import (
     IndependentPlan,
     Task,
 )
+from bench.contracts.plan import layout, number_of_blocks, observations_of
 from bench.errors import NonFiniteError, PluginError
 from bench.seeds import generator
-from bench.stages.plans import layout, number_of_blocks, observations_of
 from bench.storage.simulations import Arrays, Chunk, SimulationStore, simulations_key
 
 

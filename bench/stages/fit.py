@@ -16,7 +16,6 @@ import torch
 import bench
 from bench.contracts import Method, Run, Surrogate, Task
 from bench.errors import NonFiniteError, PluginError
-from bench.experiment.fit_spec import Cell
 from bench.nn.calibration import Calibration
 from bench.registry.registry import Kind, Registry
 from bench.seeds import digest, generator
@@ -34,6 +33,7 @@ from bench.storage.entries import (
     plan_of,
     read_done,
 )
+from bench.storage.fit_spec import Cell
 from bench.storage.simulations import SimulationStore
 from bench.storage.store import Store
 

@@ -27,18 +27,15 @@ from bench.contracts import (
     Surrogate,
     Task,
 )
+from bench.contracts.plan import number_of_sets, observations_of
 from bench.errors import PluginError
 from bench.inference.intervals import summarise
 from bench.inference.lattice import EventSet, LogRatio, zoom
 from bench.seeds import generator
 from bench.stages.datasets import EventsOfSet, describe, sets, simulate
-from bench.stages.plans import number_of_sets, observations_of
 from bench.stages.simulate import SimulationBank
 from bench.storage.simulations import Arrays, Chunk, SimulationStore, simulations_key
 from bench.storage.store import Store
-
-EVALUATION = 1
-"""Version of the evaluation; part of every prediction's identity."""
 
 _FULL_SPACING = 0.25  # nodes of all k M events, in their half-widths: under σ/3
 _WHOLE = ((0.0, 1.0), (0.0, 1.0))

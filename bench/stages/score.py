@@ -12,13 +12,13 @@ from numpy.typing import NDArray
 
 from bench.contracts import HeldOutPrediction, LikelihoodPrediction, Metric
 from bench.errors import PluginError, message_of
-from bench.experiment.fit_spec import Cell
 from bench.registry.registry import Registry
 from bench.registry.validate import blamed, is_key
 from bench.seeds import digest
 from bench.stages.predict import load
 from bench.storage.arrays import SETS
 from bench.storage.entries import Place, done, is_done, is_recorded, plan_of, read, read_done
+from bench.storage.fit_spec import Cell
 from bench.storage.store import Store
 
 Prediction = LikelihoodPrediction | HeldOutPrediction

@@ -16,10 +16,10 @@ from bench.contracts import (
     Task,
     TrainingData,
 )
+from bench.contracts.plan import observations_of
 from bench.errors import BudgetExceeded, NotApplicable, counted
 from bench.seeds import digest, generator
 from bench.stages.datasets import simulate
-from bench.stages.plans import observations_of
 from bench.storage.simulations import (
     Arrays,
     Chunk,

@@ -9,11 +9,8 @@ Source: T. Säilynoja, P.-C. Bürkner, A. Vehtari, Stat. Comput. 32 (2022) 32, a
 from functools import cache
 
 import numpy as np
-import torch
-from numpy.typing import ArrayLike, NDArray
 from scipy import stats
 
-from bench.inference.interpolation import cubic
 from bench.stats.clustering import Array
 
 DRAWS = 20_000
@@ -52,29 +49,3 @@ def simultaneous_band(
     low = stats.binom.ppf(tails / 2, datasets, level)
     high = stats.binom.isf(tails / 2, datasets, level)
     return np.asarray(low) / datasets, np.asarray(high) / datasets
-
-
-def fall_at(
-    profile: NDArray[np.float32], origin: ArrayLike, spacing: ArrayLike, unit: ArrayLike
-) -> Array:
-    """The likelihood-ratio statistic 2 (max − profile) at a parameter, from saved windows.
-
-    Beyond a window, which reaches 6 nats below the maximum, it is infinite.
-
-    Args:
-        profile: profile log-likelihood minus its maximum at evenly spaced nodes, (\\*B, W).
-        origin: the first node, (\\*B).
-        spacing: the distance between nodes, (\\*B).
-        unit: the parameter, in the same coordinates, (\\*B).
-
-    Returns:
-        (\\*B), not negative.
-    """
-    nodes = profile.shape[-1]
-    position = (np.asarray(unit) - np.asarray(origin)) / np.asarray(spacing)
-    across = cubic(torch.from_numpy(position), nodes).numpy()
-    statistic = -2 * (across * profile).sum(-1)
-    slack = 1e-6  # the truth may stand on a bound, where the window ends to the last bit
-    outside = (position < -slack) | (position > nodes - 1 + slack)
-    found: Array = np.where(outside, np.inf, np.maximum(statistic, 0.0))
-    return found

@@ -14,9 +14,9 @@ from numpy.typing import NDArray
 from pydantic import TypeAdapter
 
 from bench.contracts import BootstrapPlan, Curves, HeldOutPlan, Plan, Task
+from bench.contracts.plan import layout, shares
 from bench.inference.intervals import NODES
 from bench.registry.validate import is_column
-from bench.stages.plans import layout, shares
 
 Arrays = Mapping[str, NDArray[Any]]
 

@@ -10,7 +10,6 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from bench.contracts import Plan
 from bench.errors import printable
-from bench.experiment.preset import Preset
 from bench.registry.validate import NAME
 from bench.storage.store import Store
 
@@ -34,8 +33,8 @@ class _Preset(_Record):
     members: _Count = 0
     budgets: list[_Count] = []
     plans: list[_Kind] = []
-    time_limit: _Limit = Preset().time_limit
-    memory_limit: _Limit = Preset().memory_limit
+    time_limit: _Limit = 3600.0
+    memory_limit: _Limit = 4.0
 
 
 class _Absent(_Record):

@@ -23,8 +23,9 @@ from bench.metrics.intervals import coverage, cut, region_coverage, unresolved
 from bench.registry.registry import Registry
 from bench.seeds import digest
 from bench.stages.datasets import describe, sets
-from bench.stages.predict import EVALUATION, evaluate, load
+from bench.stages.predict import evaluate, load
 from bench.stages.score import score
+from bench.storage.fit_spec import EVALUATION
 from bench.storage.store import SCHEMA, Store
 from bench.studies.expected import MULTINOMIAL, exact, expected, stratified_shares
 

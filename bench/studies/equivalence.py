@@ -14,11 +14,11 @@ import numpy as np
 from numpy.typing import NDArray
 
 from bench.errors import UsageError
-from bench.experiment.fit_spec import truth_among
 from bench.leaderboard.columns import parenthesised
 from bench.leaderboard.render import csv_of, markdown_table
 from bench.leaderboard.results import Fit, Results
 from bench.stats.equivalence import factor
+from bench.storage.fit_spec import truth_among
 
 NAME = "equivalence"
 METRICS = ("score_error", "bce", "likelihood_ratio_error", "mle_distance", "interval_score")

@@ -7,7 +7,7 @@ import torch
 
 from bench.contracts import FitLog
 from bench.errors import BenchError, NotApplicable, counted
-from bench.experiment.fit_spec import configure
+from bench.experiment.selection import configure
 from bench.registry.validate import check as check_contract
 from bench.registry.validate import one_line
 from bench.seeds import canonical_json

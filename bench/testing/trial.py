@@ -27,7 +27,7 @@ from bench.contracts import (
     Surrogate,
     Task,
 )
-from bench.experiment.fit_spec import configure
+from bench.experiment.selection import configure
 from bench.seeds import generator
 from bench.stages.simulate import SimulationBank, features_of
 from bench.storage.store import Store

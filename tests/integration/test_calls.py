@@ -11,7 +11,7 @@ from whole_runs import PLUGINS, benchmark, inline
 
 from bench.cli.main import cli
 from bench.contracts import Draw
-from bench.experiment.fit_spec import configure
+from bench.experiment.selection import configure
 from bench.leaderboard import FORMATS, Results, build
 from bench.registry.registry import Registry
 from bench.stages.simulate import SimulationBank, features_of

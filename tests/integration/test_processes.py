@@ -6,7 +6,7 @@ import pytest
 import torch
 
 from bench.contracts import Run
-from bench.experiment.fit_spec import configure
+from bench.experiment.selection import configure
 from bench.registry.registry import Registry
 from bench.seeds import generator
 from bench.stages.simulate import SimulationBank, features_of

@@ -8,8 +8,8 @@ import numpy as np
 import pytest
 from whole_runs import TINY, benchmark, contents, digests, finished, fitted, inline
 
-from bench.experiment.fit_spec import make_cell
 from bench.experiment.preset import Preset
+from bench.experiment.selection import make_cell
 from bench.registry.registry import Registry
 from bench.storage.store import Store
 

@@ -12,18 +12,19 @@ from bench.tasks.fair_universe import FairUniverse
 from bench.tasks.higgs_fair import HiggsFair, TauEvents
 
 from bench.contracts import BootstrapPlan, HeldOutPlan, IndependentPlan
+from bench.contracts.plan import fit_to, number_of_blocks
 from bench.errors import BudgetExceeded, NotApplicable, PluginError
-from bench.experiment.fit_spec import make_cell, plan_folder
 from bench.experiment.preset import Preset
+from bench.experiment.selection import make_cell
 from bench.leaderboard.units import FEWEST_BLOCKS, Units
 from bench.registry.registry import Registry
 from bench.stages import fit
 from bench.stages.datasets import sets
-from bench.stages.plans import fit_to, number_of_blocks
 from bench.stages.predict import predict
 from bench.stages.simulate import SimulationBank, features_of
 from bench.stats.clustering import mean
 from bench.storage.entries import Place
+from bench.storage.fit_spec import plan_folder
 from bench.storage.store import Store
 
 SIZES = {

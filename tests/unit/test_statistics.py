@@ -10,12 +10,12 @@ import torch
 from scipy import stats
 
 from bench.contracts import BootstrapPlan, HasLogProb, IndependentPlan, Task
+from bench.contracts.plan import number_of_sets
 from bench.inference.intervals import REGION, summarise
 from bench.inference.lattice import EventSet, LogRatio, zoom
 from bench.registry.registry import Registry
 from bench.seeds import canonical_json, digest, generator
 from bench.stages.datasets import describe, events, sets
-from bench.stages.plans import number_of_sets
 from bench.stats.clustering import mean
 from bench.testing import asymmetric
 

@@ -4,23 +4,19 @@ from collections.abc import Iterable, Mapping
 from dataclasses import asdict, dataclass, replace
 from typing import Any, Protocol, TypeVar
 
-from pydantic import ValidationError
-
-from bench.contracts import HeldOutPlan, Method, Plan, Task
-from bench.errors import NotApplicable, PluginError, UsageError
-from bench.experiment.preset import Preset, explain
+from bench.contracts import HeldOutPlan, Plan, Task
+from bench.contracts.plan import number_of_blocks
 from bench.nn.calibration import CalibrationKind
-from bench.registry.registry import Registry, unknown
-from bench.registry.validate import blamed_on
 from bench.seeds import digest
-from bench.stages.calibrate import VERSION
-from bench.stages.plans import number_of_blocks
-from bench.stages.predict import EVALUATION
 from bench.storage.store import SCHEMA
 
 CALIBRATION_SHARE = 10
 """One in so many simulator calls of a calibrated cell is for the calibration."""
 DEFAULT_CALIBRATION: CalibrationKind = "platt"
+CALIBRATION = 1
+"""Version of the calibration; part of the identity of calibrated fits."""
+EVALUATION = 1
+"""Version of the evaluation; part of every prediction's identity."""
 
 
 @dataclass(frozen=True)
@@ -63,7 +59,7 @@ class Cell:
     def calibrated(self, kind: CalibrationKind) -> "Cell":
         """The cell of its budget that spends a tenth of it on calibrating."""
         calls = self.identity["budget"] // CALIBRATION_SHARE
-        calibration = {"kind": kind, "calls": calls, "version": VERSION}
+        calibration = {"kind": kind, "calls": calls, "version": CALIBRATION}
         return replace(self, identity={**self.identity, "calibration": calibration})
 
     @property
@@ -153,16 +149,6 @@ def truth_among(cells: Iterable[_CellOrFit]) -> _CellOrFit | None:
     return min(oracles, key=lambda cell: cell.method != "exact", default=None)
 
 
-@dataclass(frozen=True)
-class Absent:
-    """What a run lacks, and why: because it cannot be, or because something is broken."""
-
-    task: str
-    label: str
-    reason: str
-    broken: bool = False
-
-
 def plan_folder(task: Task, plan: Plan, seed: int) -> str:
     """Name of the folder of a plan's predictions: its kind and the hash of what defines it."""
     resolution = () if isinstance(plan, HeldOutPlan) else [asdict(r) for r in task.resolution]
@@ -170,64 +156,3 @@ def plan_folder(task: Task, plan: Plan, seed: int) -> str:
     blocks = number_of_blocks(task, plan)
     defined += [] if blocks is None else [blocks]
     return f"{plan.kind}-{digest(*defined)[:8]}"
-
-
-def make_cell(
-    registry: Registry, task: Task, name: str, configuration: str, preset: Preset, budget: int
-) -> Cell:
-    """Resolves a cell.
-
-    Raises:
-        NotApplicable: if the method cannot run on the task.
-        UsageError: if there is no such configuration.
-        PluginError: if the configuration's own settings are invalid, or the method's code fails.
-    """
-    with blamed_on(f"method {name!r} from {registry.item('methods', name).place}"):
-        method = registry.method(name)
-        if missing := method.unavailable():  # a plugin's `check` may not ask
-            raise NotApplicable(missing)
-        instance = configure(method, configuration)
-        instance.check(task)
-        identity = _identity(registry, task, name, instance, preset, budget)
-        cell = Cell(task.name, name, configuration, identity, bool(method.oracle))
-        digest(identity)  # whatever is not JSON fails here, where the method is to blame
-    return cell
-
-
-def _identity(
-    registry: Registry, task: Task, name: str, method: Method, preset: Preset, budget: int
-) -> dict[str, Any]:
-    return {
-        "schema": SCHEMA,
-        "task": {
-            "name": task.name,
-            "version": task.version,
-            "settings": dict(task.settings),
-            "plugin": registry.item("tasks", task.name).plugin_hash,
-            # It changes chunks and standardisation.
-            **({"expensive": True} if task.expensive else {}),
-        },
-        "method": {
-            "name": name,
-            "version": method.version,
-            "plugin": registry.item("methods", name).plugin_hash,
-            "config": method.settings(task),
-        },
-        "budget": 0 if method.oracle else budget,
-        "training_data": "none" if method.oracle else preset.training_data,
-        "seed": 0 if method.oracle else preset.seed,
-    }
-
-
-def configure(method: type[Method], configuration: str) -> Method:
-    """Creates a method in one of its named configurations."""
-    if configuration not in method.configurations:
-        known = list(method.configurations)
-        raise UsageError(unknown(f"configuration of {method.name}", configuration, known))
-    try:
-        return method(method.Config.model_validate(method.configurations[configuration]))
-    except ValidationError as error:
-        raise PluginError(
-            f"configuration {configuration!r} of method {method.name}: "
-            f"{explain(error, method.Config)}"
-        ) from error
