@@ -23,8 +23,8 @@ from bench.contracts import (
     ComponentMethod,
     Draw,
     Features,
+    FitContext,
     FitLog,
-    Run,
     Settings,
     Speed,
     Task,
@@ -205,13 +205,13 @@ class DLE(ComponentMethod):
         bank: Bank,
         features: Features,
         members: Sequence[int],
-        run: Run,
+        fit_context: FitContext,
     ) -> "ConditionalDensity":
         spent = int(bank.budget * self.config.budget_share)
         terms = self.config.scores
         own = bank.draw(component, spent // len(task.component_names), score=terms is not None)
         held_out = max(1, int(len(own) * self.config.validation_share))
-        noise = [run.generator(m, f"{component} noise") for m in members]
+        noise = [fit_context.generator(m, f"{component} noise") for m in members]
 
         def continuous(x: Tensor) -> Tensor:
             if task.discrete:
@@ -219,19 +219,19 @@ class DLE(ComponentMethod):
             return features(x)
 
         x, validating = own.x[:, held_out:], continuous(own.x[:, :held_out])
-        y, eta = continuous(x), features.context(own.context).to(run.device)
+        y, eta = continuous(x), features.context(own.context).to(fit_context.device)
         coordinates = Coordinates.estimate(task.observation, task.event_shape, y)
         flow = Stack.create(
             self._flow(task),
-            [run.generator(m, f"{component} weights") for m in members],
+            [fit_context.generator(m, f"{component} weights") for m in members],
             vectorise=self.vectorise,
-        ).to(run.device)
+        ).to(fit_context.device)
 
         scores: list[Tensor] = []
         augmentation = None
         if terms is not None:
             targets = standard_scores(own, features, held_out, terms, noise)
-            scores = [t.to(run.device) for t in targets]
+            scores = [t.to(fit_context.device) for t in targets]
             augmentation = Augmentation(terms, flow.parameters)
 
         def loss(z: Tensor, eta: Tensor, *scores: Tensor) -> Tensor:
@@ -249,11 +249,14 @@ class DLE(ComponentMethod):
         curves = train(
             flow,
             loss,
-            [coordinates(y).to(run.device), *(t[:, held_out:] for t in (eta, *scores))],
-            [coordinates(validating).to(run.device), *(t[:, :held_out] for t in (eta, *scores))],
-            [run.generator(m, f"{component} shuffle") for m in members],
+            [coordinates(y).to(fit_context.device), *(t[:, held_out:] for t in (eta, *scores))],
+            [
+                coordinates(validating).to(fit_context.device),
+                *(t[:, :held_out] for t in (eta, *scores)),
+            ],
+            [fit_context.generator(m, f"{component} shuffle") for m in members],
             self._sizes(task).training,
-            run,
+            fit_context,
             refresh=redraw if task.discrete else None,
             record=self.vectorise and (terms is None or terms.recordable),
             label=component,

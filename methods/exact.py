@@ -8,10 +8,10 @@ from torch import Tensor
 from bench.contracts import (
     Bank,
     Features,
+    FitContext,
     FitLog,
     HasLogProb,
     Method,
-    Run,
     Surrogate,
     Task,
 )
@@ -32,7 +32,12 @@ class Exact(Method):
             raise NotApplicable(f"{task.name} has no exact likelihood")
 
     def fit(
-        self, task: Task, bank: Bank, features: Features, members: Sequence[int], run: Run
+        self,
+        task: Task,
+        bank: Bank,
+        features: Features,
+        members: Sequence[int],
+        fit_context: FitContext,
     ) -> Surrogate:
         return ExactLikelihood(task)
 

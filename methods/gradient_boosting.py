@@ -25,9 +25,9 @@ from bench.contracts import (
     ComponentMethod,
     Draw,
     Features,
+    FitContext,
     FitLog,
     ReferenceKind,
-    Run,
     Settings,
     Task,
     TrainingCurve,
@@ -99,7 +99,7 @@ class GradientBoosting(ComponentMethod):
         bank: Bank,
         features: Features,
         members: Sequence[int],
-        run: Run,
+        fit_context: FitContext,
     ) -> "BoostedTrees":
         n = bank.budget // len(task.component_names)
         drawn = {name: bank.draw(name, n) for name in task.component_names}
@@ -110,7 +110,7 @@ class GradientBoosting(ComponentMethod):
         parts = [slice(0, ends[0]), slice(ends[0], ends[1]), slice(ends[1], None)]
         leaves, maps, curves = [], [], []
         for i, member in enumerate(members):
-            rng = run.generator(member, f"{component} trees")
+            rng = fit_context.generator(member, f"{component} trees")
             seen = {name: _seen(task, features, own.x[i]) for name, own in drawn.items()}
             # In turns, so that any part is a fair mixture.
             evidence = torch.stack(list(seen.values()), 1)
@@ -132,7 +132,7 @@ class GradientBoosting(ComponentMethod):
             held_out, _, data = (
                 rows(*pair, evidence[p]) for pair, p in zip(own, parts, strict=True)
             )
-            found, curve = self._grow(data, held_out, rng, run, component)
+            found, curve = self._grow(data, held_out, rng, fit_context, component)
             trees = Leaves(*found, self.config.degree)
             calibrating = evidence[parts[1]].flatten(0, 1)
             contexts = torch.stack([d.context[i, parts[1]] for d in drawn.values()], 1)
@@ -147,12 +147,12 @@ class GradientBoosting(ComponentMethod):
             leaves.append(trees)
             curves.append({"": curve})
         stacked = {
-            name: torch.stack(padded).to(run.device)
+            name: torch.stack(padded).to(fit_context.device)
             for name, padded in zip(_LEAVES, _padded(leaves), strict=True)
         }
         log = FitLog(max(len(trees.value) for trees in leaves), curves)
         calibration = Calibration.stack(maps)
-        state = stacked | {k: v.to(run.device) for k, v in calibration.state().items()}
+        state = stacked | {k: v.to(fit_context.device) for k, v in calibration.state().items()}
         return BoostedTrees(task, features, state, log, self.config.degree)
 
     def _grow(
@@ -160,7 +160,7 @@ class GradientBoosting(ComponentMethod):
         data: tuple[Tensor, Tensor],
         held_out: tuple[Tensor, Tensor],
         rng: torch.Generator,
-        run: Run,
+        fit_context: FitContext,
         component: str,
     ) -> tuple[tuple[Tensor, Tensor, Tensor], TrainingCurve]:
         """Grows trees, and keeps those up to the lowest validation loss, as boxes."""
@@ -193,7 +193,7 @@ class GradientBoosting(ComponentMethod):
             (-s).tolist() for s in (model.train_score_, model.validation_score_)
         )
         best = int(np.argmin(validation))  # the first is of no tree at all
-        run.report(
+        fit_context.report(
             stage=component, epoch=len(validation), epochs=len(validation), loss=validation[best]
         )
         curve = TrainingCurve(

@@ -20,9 +20,9 @@ from bench.contracts import (
     Bank,
     Draw,
     Features,
+    FitContext,
     FitLog,
     Method,
-    Run,
     Settings,
     Surrogate,
     Task,
@@ -102,7 +102,12 @@ class Histogram(Method):
         return [Draw(name, n, anchor) for name in names for anchor in anchors]
 
     def fit(
-        self, task: Task, bank: Bank, features: Features, members: Sequence[int], run: Run
+        self,
+        task: Task,
+        bank: Bank,
+        features: Features,
+        members: Sequence[int],
+        fit_context: FitContext,
     ) -> Surrogate:
         names, anchors = task.component_names, self._anchors(task)
         n = bank.budget // (len(names) * len(anchors))
@@ -142,7 +147,7 @@ class Histogram(Method):
             "coefficients": coefficients.float(),
             "floor": (self.config.floor * average).float(),
         }
-        return Templates(binned, {k: v.to(run.device) for k, v in state.items()}, log)
+        return Templates(binned, {k: v.to(fit_context.device) for k, v in state.items()}, log)
 
     def restore(self, task: Task, features: Features, state: Mapping[str, Tensor]) -> Surrogate:
         log = FitLog(state["coefficients"][0].numel())

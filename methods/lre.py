@@ -21,9 +21,9 @@ from bench.contracts import (
     ComponentMethod,
     Draw,
     Features,
+    FitContext,
     FitLog,
     ReferenceKind,
-    Run,
     Settings,
     Task,
     Work,
@@ -190,7 +190,7 @@ class LRE(ComponentMethod):
         bank: Bank,
         features: Features,
         members: Sequence[int],
-        run: Run,
+        fit_context: FitContext,
     ) -> "Classifier":
         spent = int(bank.budget * self.config.reference_share)
         terms = self.config.scores
@@ -203,14 +203,16 @@ class LRE(ComponentMethod):
         n_reference = reference.shape[1]
         context = torch.stack(
             [
-                task.space.draw_context(n_reference, run.generator(m, f"{component} context"))
+                task.space.draw_context(
+                    n_reference, fit_context.generator(m, f"{component} context")
+                )
                 for m in members
             ]
         )
         held_out = [max(1, int(n * self.config.validation_share)) for n in (len(own), n_reference)]
         scores: list[Tensor] = []
         if terms is not None:
-            noise = [run.generator(m, f"{component} noise") for m in members]
+            noise = [fit_context.generator(m, f"{component} noise") for m in members]
             scores = standard_scores(own, features, held_out[0], terms, noise)
 
         def rows(validation: bool) -> list[Tensor]:
@@ -232,20 +234,20 @@ class LRE(ComponentMethod):
             if terms is not None and validation:  # which is not shuffled, but read in pieces
                 order = torch.randperm(both[0].shape[1], generator=torch.Generator().manual_seed(0))
                 both = [t[:, order] for t in both]
-            return [t.to(run.device) for t in both]
+            return [t.to(fit_context.device) for t in both]
 
         data, validation = rows(False), rows(True)
         dimensions = len(task.space.context_index)
-        weights = [run.generator(m, f"{component} weights") for m in members]
-        net = self._network(task, weights).to(run.device)
-        contexts = [run.generator(m, f"{component} redraw") for m in members]
+        weights = [fit_context.generator(m, f"{component} weights") for m in members]
+        net = self._network(task, weights).to(fit_context.device)
+        contexts = [fit_context.generator(m, f"{component} redraw") for m in members]
         first_reference = len(own) - held_out[0]
 
         def redraw(data: Sequence[Tensor]) -> None:
             n = data[0].shape[1] - first_reference
             for m, generator in enumerate(contexts):
                 drawn = features.context(task.space.draw_context(n, generator))
-                data[0][m, first_reference:, -drawn.shape[-1] :] = drawn.to(run.device)
+                data[0][m, first_reference:, -drawn.shape[-1] :] = drawn.to(fit_context.device)
 
         augmentation = None if terms is None else Augmentation(terms, net.parameters)
 
@@ -271,22 +273,22 @@ class LRE(ComponentMethod):
             loss,
             data,
             validation,
-            [run.generator(m, f"{component} shuffle") for m in members],
+            [fit_context.generator(m, f"{component} shuffle") for m in members],
             (net.encoder and self.config.encoded) or self.config.training,
-            run,
+            fit_context,
             refresh=redraw if self.config.redraw else None,
             record=terms is None or terms.recordable,
             label=component,
         )
         log = FitLog(net.count, [{"": curve} for curve in curves])
         if self.config.normalise:
-            y = flat(features(reference[:, :_NORMALISING]), task.event_shape).to(run.device)
+            y = flat(features(reference[:, :_NORMALISING]), task.event_shape).to(fit_context.device)
             normaliser = _normaliser(net, y)
         else:
             # It saw N_k rows against N_ref: its log-odds carry log(N_k / N_ref).
             offset = math.log(first_reference / (n_reference - held_out[1]))
             shape = (len(members), 1)
-            constant = torch.full(shape, offset, dtype=torch.float64, device=run.device)
+            constant = torch.full(shape, offset, dtype=torch.float64, device=fit_context.device)
             normaliser = Normaliser(constant, 1)
         return Classifier(net, features, normaliser, log, task.event_shape)
 

@@ -20,9 +20,9 @@ from bench.contracts import (
     ComponentMethod,
     Draw,
     Features,
+    FitContext,
     FitLog,
     ReferenceKind,
-    Run,
     Settings,
     Task,
     Work,
@@ -100,14 +100,14 @@ class NLER(ComponentMethod):
         bank: Bank,
         features: Features,
         members: Sequence[int],
-        run: Run,
+        fit_context: FitContext,
     ) -> Classifier:
         config, terms = self.config, self.config.scores
         n = bank.budget // len(task.component_names)
         drawn = {name: bank.draw(name, n, score=terms is not None) for name in task.component_names}
         held_out = max(1, int(n * config.validation_share))
         rngs = {
-            what: [run.generator(m, f"{component} {what}") for m in members]
+            what: [fit_context.generator(m, f"{component} {what}") for m in members]
             for what in ("weights", "shuffle", "pairs", "noise")
         }
         y = {name: flat(features(own.x), task.event_shape) for name, own in drawn.items()}
@@ -133,9 +133,9 @@ class NLER(ComponentMethod):
             return [context, chosen]
 
         def data(rows: slice) -> list[Tensor]:
-            return [t.to(run.device) for t in (*(t[:, rows] for t in joint), *pairs(rows))]
+            return [t.to(fit_context.device) for t in (*(t[:, rows] for t in joint), *pairs(rows))]
 
-        net = self._network(task, rngs["weights"]).to(run.device)
+        net = self._network(task, rngs["weights"]).to(fit_context.device)
         loss = PairLoss(net, terms)
 
         def redraw(data: Sequence[Tensor]) -> None:
@@ -149,7 +149,7 @@ class NLER(ComponentMethod):
             data(slice(held_out)),
             rngs["shuffle"],
             config.training,
-            run,
+            fit_context,
             refresh=redraw,
             record=terms is None or terms.recordable,
             label=component,

@@ -16,8 +16,8 @@ from bench.contracts import (
     ComponentMethod,
     Draw,
     Features,
+    FitContext,
     FitLog,
-    Run,
     Settings,
     Task,
     equal_draws,
@@ -110,16 +110,23 @@ class SbiNLE(ComponentMethod):
         bank: Bank,
         features: Features,
         members: Sequence[int],
-        run: Run,
+        fit_context: FitContext,
     ) -> "SbiDensity":
         own = bank.draw(component, bank.budget // len(task.component_names))
         x, theta = flat(features(own.x), task.event_shape), features.context(own.context)
         build = self._build(task)
         nets, curves = [], []
         for i, member in enumerate(members):
-            generator = run.generator(member, f"{component} sbi")
+            generator = fit_context.generator(member, f"{component} sbi")
             net, curve = train(
-                "NLE_A", build, theta[i], x[i], self.config.training, generator, run, component
+                "NLE_A",
+                build,
+                theta[i],
+                x[i],
+                self.config.training,
+                generator,
+                fit_context,
+                component,
             )
             nets.append(net.eval())
             curves.append({"": curve})

@@ -23,10 +23,10 @@ from bench.contracts import (
     Bank,
     Draw,
     Features,
+    FitContext,
     FitLog,
     Method,
     ReferenceKind,
-    Run,
     Settings,
     Task,
     equal_draws,
@@ -135,7 +135,12 @@ class SbiNRE(Method):
         return build
 
     def fit(
-        self, task: Task, bank: Bank, features: Features, members: Sequence[int], run: Run
+        self,
+        task: Task,
+        bank: Bank,
+        features: Features,
+        members: Sequence[int],
+        fit_context: FitContext,
     ) -> "SbiRatio":
         names = task.component_names
         drawn = [bank.draw(name, bank.budget // len(names)) for name in names]
@@ -153,8 +158,8 @@ class SbiNRE(Method):
                 torch.cat(theta),
                 x,
                 self.config.training,
-                run.generator(member, "sbi"),
-                run,
+                fit_context.generator(member, "sbi"),
+                fit_context,
                 "ratio",
                 mean=True,
             )

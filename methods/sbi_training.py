@@ -15,7 +15,7 @@ import torch
 from pydantic import Field
 from torch import Tensor, nn
 
-from bench.contracts import Run, Settings, TrainingCurve
+from bench.contracts import FitContext, Settings, TrainingCurve
 from bench.errors import BudgetExceeded
 
 Build = Callable[[Tensor, Tensor], nn.Module]
@@ -65,7 +65,7 @@ def train(
     x: Tensor,
     settings: SbiTraining,
     generator: torch.Generator,
-    run: Run,
+    fit_context: FitContext,
     label: str,
     *,
     mean: bool = False,
@@ -92,7 +92,11 @@ def train(
         import sbi.inference
 
         inference = getattr(sbi.inference, trainer)(
-            None, build, device=str(run.device), tracker=_Nowhere(), show_progress_bars=False
+            None,
+            build,
+            device=str(fit_context.device),
+            tracker=_Nowhere(),
+            show_progress_bars=False,
         )
         inference.append_simulations(theta, x)
         options = settings.model_dump(exclude={"epochs"})
@@ -109,7 +113,7 @@ def train(
     best = min(range(len(validation)), key=validation.__getitem__)
     times = list(accumulate(summary["epoch_durations_sec"]))
     epochs = len(validation)
-    run.report(stage=label, epoch=epochs, epochs=epochs, loss=validation[best])
+    fit_context.report(stage=label, epoch=epochs, epochs=epochs, loss=validation[best])
     steps = epochs * ((len(x) - held_out) // rows[0])
     return net, TrainingCurve(training, validation, best + 1, steps, times[-1], times[best])
 

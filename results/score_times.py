@@ -20,7 +20,7 @@ from typing import Any
 
 import torch
 
-from bench.contracts import Run, Task
+from bench.contracts import FitContext, Task
 from bench.leaderboard.results import Results
 from bench.registry.registry import Registry
 from bench.seeds import generator
@@ -69,7 +69,9 @@ def training(registry: Registry, task: Task, calls: int, store: Store) -> list[t
         )
         methods.append(kind(config.model_copy(update={"training": tenth})))
     features = features_of(task, store)
-    run = Run(torch.device("cpu"), lambda m, p: generator("score times", m, p), lambda **_: None)
+    run = FitContext(
+        torch.device("cpu"), lambda m, p: generator("score times", m, p), lambda **_: None
+    )
 
     def fit(method: Any, turn: int) -> None:
         method.fit(task, SimulationBank(task, store, calls, [turn]), features, [turn], run)

@@ -24,7 +24,7 @@ class Settings(BaseModel):
 
 
 @dataclass(frozen=True)
-class Run:
+class FitContext:
     """What the suite hands to a fit besides data.
 
     Args:
@@ -161,7 +161,12 @@ class Method(ABC):
 
     @abstractmethod
     def fit(
-        self, task: Task, bank: Bank, features: Features, members: Sequence[int], run: Run
+        self,
+        task: Task,
+        bank: Bank,
+        features: Features,
+        members: Sequence[int],
+        fit_context: FitContext,
     ) -> Surrogate:
         """Trains a block of members."""
 
@@ -200,7 +205,7 @@ class ComponentMethod(Method):
         bank: Bank,
         features: Features,
         members: Sequence[int],
-        run: Run,
+        fit_context: FitContext,
     ) -> ComponentSurrogate:
         """Trains a block of members for one component."""
 
@@ -211,10 +216,15 @@ class ComponentMethod(Method):
         """Rebuilds one component's surrogate from its state."""
 
     def fit(
-        self, task: Task, bank: Bank, features: Features, members: Sequence[int], run: Run
+        self,
+        task: Task,
+        bank: Bank,
+        features: Features,
+        members: Sequence[int],
+        fit_context: FitContext,
     ) -> Surrogate:
         parts = {
-            name: self.fit_component(name, task, bank, features, members, run)
+            name: self.fit_component(name, task, bank, features, members, fit_context)
             for name in task.component_names
         }
         return _Components(parts, self.reference_kind(task), self.has_density)

@@ -13,7 +13,7 @@ import torch
 from pydantic import Field
 from torch import Tensor
 
-from bench.contracts import Run, Settings, TrainingCurve
+from bench.contracts import FitContext, Settings, TrainingCurve
 from bench.errors import BudgetExceeded, NonFiniteError
 from bench.nn.steps import GradientSteps
 
@@ -80,7 +80,7 @@ def train(
     validation: Sequence[Tensor],
     generators: Sequence[torch.Generator],
     settings: Training,
-    run: Run,
+    fit_context: FitContext,
     *,
     refresh: Callable[[Sequence[Tensor]], None] | None = None,
     record: bool = True,
@@ -113,7 +113,7 @@ def train(
     if not rows:
         raise BudgetExceeded("the budget leaves no simulation to train on")
     parameters = net.parameters()
-    device = run.device
+    device = fit_context.device
     batch = settings.batch_of(rows)
     per_epoch = rows // batch
     epochs = settings.epochs_of(rows)
@@ -147,7 +147,9 @@ def train(
             kept.copy_(torch.where(mask, current.detach(), kept))
         times.append(time.perf_counter() - begin)
         shown = float(held_out.mean())
-        run.report(stage=label, epoch=epoch + 1, epochs=epochs, loss=shown, rows=rows * members)
+        fit_context.report(
+            stage=label, epoch=epoch + 1, epochs=epochs, loss=shown, rows=rows * members
+        )
         if not math.isfinite(float(total.nan_to_num(torch.inf, torch.inf).min())):
             raise NonFiniteError(
                 f"the training loss of {label or 'the network'} became {float(total[0])} in "

@@ -14,7 +14,7 @@ import numpy as np
 import torch
 
 import bench
-from bench.contracts import Method, Run, Surrogate, Task
+from bench.contracts import FitContext, Method, Surrogate, Task
 from bench.errors import NonFiniteError, PluginError
 from bench.nn.calibration import Calibration
 from bench.registry.registry import Kind, Registry
@@ -86,7 +86,7 @@ def fit(*, report: Report, place: Place, cell: Cell, members: Sequence[int]) -> 
             "shared" if cell.oracle else cell.identity["training_data"],
             cell.identity["seed"],
         )
-        run = Run(
+        fit_context = FitContext(
             device,
             lambda member, purpose: generator("fit", cell.identity, member, purpose),
             report,
@@ -97,7 +97,7 @@ def fit(*, report: Report, place: Place, cell: Cell, members: Sequence[int]) -> 
         np.random.seed(global_seed)  # noqa: NPY002
         random.seed(global_seed)
         begin, simulating = time.perf_counter(), simulations.seconds
-        surrogate = method.fit(task, bank, features, members, run)
+        surrogate = method.fit(task, bank, features, members, fit_context)
         seconds = time.perf_counter() - begin - (simulations.seconds - simulating)
         state = {k: v.detach().cpu().numpy() for k, v in (surrogate.state() or {}).items()}
         bad = _not_finite(cell, state, len(members))

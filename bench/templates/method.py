@@ -36,18 +36,19 @@ class MyMethod(ComponentMethod):
         """Says beforehand what is drawn, for `bench plan`."""
         return equal_draws(task, budget)
 
-    def fit_component(self, component, task, bank, features, members, run):
+    def fit_component(self, component, task, bank, features, members, fit_context):
         """Trains one component for all members at once; members are the leading axis.
 
         The bank counts simulations: all components together may draw bank.budget of them. Draw
-        random numbers from run.generator(member, "what for"), on the CPU; compute on run.device.
+        random numbers from fit_context.generator(member, "what for"), on the CPU; compute on
+        fit_context.device.
         """
         data = bank.draw(component, bank.budget // len(task.component_names))
         if len(data) < 20:
             raise NotApplicable(f"my-method needs 20 simulations of {component}, not {len(data)}")
         # Features are the declared transform, standardised; contexts are scaled to [-1, 1].
-        y = features(data.x).double().to(run.device)  # (members, n, numbers)
-        basis = powers(features.context(data.context), self.config.degree).to(run.device)
+        y = features(data.x).double().to(fit_context.device)  # (members, n, numbers)
+        basis = powers(features.context(data.context), self.config.degree).to(fit_context.device)
         weights = torch.linalg.solve(basis.mT @ basis, basis.mT @ y)  # least squares
         residual = y - basis @ weights
         covariance = residual.mT @ residual / len(data)

@@ -165,7 +165,7 @@ def determinism(of: Subject) -> None:
         raise Failed(
             "the same bits from the same seed",
             f"a difference of {float((first - second).abs().max()):.2g}",
-            f"{FIT}: random numbers come from run.generator(member, purpose)",
+            f"{FIT}: random numbers come from fit_context.generator(member, purpose)",
         )
 
 
@@ -181,7 +181,7 @@ def independent(of: Subject) -> str:
         raise Failed(
             f"member {ALONE} to be the same alone and in a block",
             f"a difference of {apart:.2g}, where members differ by {spread:.2g} (rms)",
-            f"{FIT}: draw from run.generator(member, purpose), sum losses over members",
+            f"{FIT}: draw from fit_context.generator(member, purpose), sum losses over members",
         )
     return f"{apart:.1g} apart, members {spread:.1g}"
 

@@ -19,9 +19,9 @@ from bench.contracts import (
     Component,
     Draw,
     Features,
+    FitContext,
     Method,
     ReferenceKind,
-    Run,
     Simulations,
     Split,
     Surrogate,
@@ -135,7 +135,7 @@ class Trial:
             seen,
         )
         features = self.features
-        run = Run(
+        fit_context = FitContext(
             torch.device(device),
             lambda member, purpose: generator("check", self.seed, member, purpose),
             lambda **_: None,
@@ -144,7 +144,9 @@ class Trial:
         with guarded():
             _seed_globals(self.seed)
             with guarded() as changed:
-                surrogate = method.fit(_watched(self.task, seen), bank, features, members, run)
+                surrogate = method.fit(
+                    _watched(self.task, seen), bank, features, members, fit_context
+                )
         seen.spent, seen.changed = bank.spent, changed
         return Fit(surrogate, seen)
 

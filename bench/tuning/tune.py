@@ -13,7 +13,7 @@ from typing import Any
 
 import torch
 
-from bench.contracts import Run, Task
+from bench.contracts import FitContext, Task
 from bench.execution.executor import Event, Job, Outcome
 from bench.execution.pool import Workers
 from bench.registry.registry import Registry
@@ -195,12 +195,12 @@ def train_one(
     member, seed = identity["member"], identity["seed"]
     simulations = SimulationStore(store, report)
     bank = SimulationBank(task, simulations, identity["budget"], [member], "fresh", seed)
-    run = Run(
+    fit_context = FitContext(
         torch.device(identity["device"]),
         lambda m, purpose: generator("tune", task.name, found.name, seed, m, purpose),
         report,
     )
-    surrogate = method.fit(task, bank, features_of(task, simulations), [member], run)
+    surrogate = method.fit(task, bank, features_of(task, simulations), [member], fit_context)
     curves = surrogate.log.curves[0]
     losses = {name: min(filter(math.isfinite, c.validation_loss)) for name, c in curves.items()}
     seconds = sum(curve.seconds for curve in curves.values())

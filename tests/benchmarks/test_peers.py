@@ -17,7 +17,7 @@ from bench.methods.sbi_training import train as train_with_sbi
 from bench.tasks.gaussians import near
 from torch.nn import functional
 
-from bench.contracts import Run
+from bench.contracts import FitContext
 from bench.nn.flows import ZukoFlow
 from bench.nn.networks import StackedMLP
 from bench.nn.stacks import Stack
@@ -25,7 +25,7 @@ from bench.nn.training import Training, train
 
 pytest.importorskip("sbi")
 EPOCHS, ROUNDS = 3, 3
-RUN = Run(torch.device("cpu"), lambda m, p: torch.Generator(), lambda **fields: None)
+RUN = FitContext(torch.device("cpu"), lambda m, p: torch.Generator(), lambda **fields: None)
 
 
 @pytest.fixture(autouse=True)

@@ -19,7 +19,7 @@ from nflows.transforms import MaskedPiecewiseRationalQuadraticAutoregressiveTran
 from torch import nn
 from torch.utils.data import DataLoader, TensorDataset
 
-from bench.contracts import Run
+from bench.contracts import FitContext
 from bench.inference.intervals import summarise
 from bench.inference.lattice import EventSet, Lattice
 from bench.nn.encoders import FieldEncoder, SeriesEncoder
@@ -74,7 +74,7 @@ def test_classifier_against_a_dataloader_loop(benchmark, threads, batch, capsys)
     settings = Training(
         epochs=1, steps=0, batch_size=batch, learning_rate=1e-3, schedule="constant"
     )
-    run = Run(torch.device("cpu"), lambda m, p: torch.Generator(), lambda **fields: None)
+    run = FitContext(torch.device("cpu"), lambda m, p: torch.Generator(), lambda **fields: None)
 
     def epoch():
         net = StackedMLP((3, 120, 120, 120, 1), "relu", [torch.Generator().manual_seed(0)])

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 import torch
 
-from bench.contracts import Run
+from bench.contracts import FitContext
 from bench.experiment.selection import configure
 from bench.registry.registry import Registry
 from bench.seeds import generator
@@ -32,7 +32,9 @@ def test_methods_learn_and_are_restored(name: str, label: str, store: Store) -> 
     method.check(task)
     bank = SimulationBank(task, store, BUDGET, [0], "fresh")
     features = features_of(task, store)
-    run = Run(torch.device("cpu"), lambda m, what: generator("test", m, what), lambda **_: None)
+    run = FitContext(
+        torch.device("cpu"), lambda m, what: generator("test", m, what), lambda **_: None
+    )
     surrogate = method.fit(task, bank, features, [0], run)
     assert bank.spent <= BUDGET
     source = next(iter(task.components("test").values()))

@@ -30,7 +30,7 @@ class Distorted(Method):
         "density": {"reference": "none"},
     }
 
-    def fit(self, task, bank, features, members, run):
+    def fit(self, task, bank, features, members, fit_context):
         for name in task.component_names:
             bank.draw(name, bank.budget // len(task.component_names))
         return DistortedRatio(task, self.config, len(members))

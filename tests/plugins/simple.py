@@ -32,7 +32,7 @@ class Simple(Method):
     def draws(self, task, budget):
         return equal_draws(task, budget)
 
-    def fit(self, task, bank, features, members, run):
+    def fit(self, task, bank, features, members, fit_context):
         with Path(__file__).with_suffix(".log").open("a") as log:
             log.write("".join(f"{task.name} {self.config.scale} {m}\n" for m in members))
         time.sleep(self.config.delay)

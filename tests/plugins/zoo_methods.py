@@ -24,7 +24,7 @@ class Sound(ComponentMethod):
         if task.observation != "vector":
             raise NotApplicable("vectors only")
 
-    def fit_component(self, component, task, bank, features, members, run):
+    def fit_component(self, component, task, bank, features, members, fit_context):
         data = bank.draw(component, bank.budget // len(task.component_names))
         if len(data) < 20:
             raise NotApplicable("20 simulations at least")
@@ -92,7 +92,7 @@ class TakesEverything(Sound):
 class SmallBudgets(Sound):
     name, caught_by = "singular-at-small-budgets", "small-budgets"
 
-    def fit_component(self, component, task, bank, features, members, run):
+    def fit_component(self, component, task, bank, features, members, fit_context):
         data = bank.draw(component, bank.budget // len(task.component_names))
         return Fitted(self, features, self.solve(features, data, members))
 
@@ -100,16 +100,16 @@ class SmallBudgets(Sound):
 class SimulatesItself(Sound):
     name, caught_by = "simulates-itself", "budget"
 
-    def fit_component(self, component, task, bank, features, members, run):
-        rng = run.generator(members[0], "more")
+    def fit_component(self, component, task, bank, features, members, fit_context):
+        rng = fit_context.generator(members[0], "more")
         task.components("train")[component].simulate(task.nominal.expand(10, -1), rng)
-        return super().fit_component(component, task, bank, features, members, run)
+        return super().fit_component(component, task, bank, features, members, fit_context)
 
 
 class TrainsOnTest(Sound):
     name, caught_by = "trains-on-test", "sources"
 
-    def fit_component(self, component, task, bank, features, members, run):
+    def fit_component(self, component, task, bank, features, members, fit_context):
         data = bank.draw(component, bank.budget // len(task.component_names), split="test")
         if len(data) < 20:
             raise NotApplicable("20 simulations at least")
@@ -119,10 +119,10 @@ class TrainsOnTest(Sound):
 class LooksUpTheTruth(Sound):
     name, caught_by = "looks-up-the-truth", "sources"
 
-    def fit_component(self, component, task, bank, features, members, run):
+    def fit_component(self, component, task, bank, features, members, fit_context):
         part = task.components("train")[component]
         part.log_prob(torch.zeros(1, *task.event_shape), task.nominal[None])
-        return super().fit_component(component, task, bank, features, members, run)
+        return super().fit_component(component, task, bank, features, members, fit_context)
 
 
 class RandomEachTime(Sound):

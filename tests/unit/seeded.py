@@ -6,14 +6,14 @@ from collections.abc import Sequence
 
 import torch
 
-from bench.contracts import Run
+from bench.contracts import FitContext
 from bench.seeds import generator
 
 CPU = torch.device("cpu")
 
 
-def run() -> Run:
-    return Run(CPU, lambda member, what: generator("test", member, what), lambda **_: None)
+def run() -> FitContext:
+    return FitContext(CPU, lambda member, what: generator("test", member, what), lambda **_: None)
 
 
 def seeds(members: Sequence[int], what: str = "weights") -> list[torch.Generator]:

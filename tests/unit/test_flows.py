@@ -16,7 +16,7 @@ from bench.methods.dle_nflows import DLENflows, NflowsFlow
 from bench.tasks.sis import SIS, Outbreak
 from torch import nn
 
-from bench.contracts import HasLogProb, Run
+from bench.contracts import FitContext, HasLogProb
 from bench.errors import NotApplicable
 from bench.nn import stacks
 from bench.nn.coordinates import Coordinates, cell_noise, cosines
@@ -44,8 +44,8 @@ class SmallCounts(SIS):
         self._outbreak = Outbreak(population=8, infected=3, times=2)
 
 
-def run() -> Run:
-    return Run(CPU, lambda member, what: generator("flows", member, what), lambda **_: None)
+def run() -> FitContext:
+    return FitContext(CPU, lambda member, what: generator("flows", member, what), lambda **_: None)
 
 
 def shaken(flow: type[FlowShape], seed: int = 0) -> nn.Module:

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 import torch
 
-from bench.contracts import Run
+from bench.contracts import FitContext
 from bench.errors import BudgetExceeded, NotApplicable
 from bench.nn.trees import Leaves, boxes
 from bench.registry.registry import Registry
@@ -24,7 +24,9 @@ CPU = torch.device("cpu")
 
 
 def run():
-    return Run(CPU, lambda member, what: generator("test trees", member, what), lambda **_: None)
+    return FitContext(
+        CPU, lambda member, what: generator("test trees", member, what), lambda **_: None
+    )
 
 
 def fitted(tmp_path, task, budget, members, **config):

@@ -6,7 +6,7 @@ import math
 import pytest
 import torch
 
-from bench.contracts import Run
+from bench.contracts import FitContext
 from bench.errors import BudgetExceeded, NotApplicable
 from bench.registry.registry import Registry
 from bench.seeds import generator
@@ -32,7 +32,7 @@ def run(seen=None):
         if seen is not None:
             seen.append(fields)
 
-    return Run(CPU, lambda member, what: generator("test peers", member, what), report)
+    return FitContext(CPU, lambda member, what: generator("test peers", member, what), report)
 
 
 def fitted(tmp_path, name, task, budget, members, seen=None, **config):

@@ -10,7 +10,7 @@ from bench.methods.dle import DLE
 from bench.methods.lre import LRE
 from bench.methods.nler import NLER, NLERSA, NLERConfig
 
-from bench.contracts import ComponentMethod, HasLogProb, HasScore, Run
+from bench.contracts import ComponentMethod, FitContext, HasLogProb, HasScore
 from bench.errors import NotApplicable
 from bench.nn.score_matching import Augmentation, Balance, ScoreScale, ScoreTerms
 from bench.registry.registry import Registry
@@ -23,11 +23,11 @@ REGISTRY = Registry([asymmetric.__file__])
 SMALL = {"width": 8, "training": {"epochs": 5, "batch_size": 256, "steps": 600}}
 
 
-def run() -> Run:
+def run() -> FitContext:
     def stream(member: int, what: str) -> torch.Generator:
         return generator("scores", member, what)
 
-    return Run(torch.device("cpu"), stream, lambda **_: None)
+    return FitContext(torch.device("cpu"), stream, lambda **_: None)
 
 
 def test_scale_of_scores() -> None:

@@ -9,7 +9,7 @@ import torch
 from bench.methods.dle_nflows import NflowsFlow
 from torch import Tensor, nn
 
-from bench.contracts import Run
+from bench.contracts import FitContext
 from bench.nn import stacks
 from bench.nn.flows import FlowShape, ZukoFlow
 from bench.nn.stacks import Stack
@@ -63,7 +63,7 @@ def test_a_member_starts_as_the_module_does_and_leaves_the_global_generator_alon
 def test_a_member_alone_equals_the_member_in_a_stack(vectorise: bool, clip: float) -> None:
     """In float64 on a short run: nothing couples the members."""
     settings = Training(epochs=3, steps=0, batch_size=64, learning_rate=1e-2, clip=clip)
-    place = Run(CPU, lambda m, what: generator(m, what), lambda **_: None)
+    place = FitContext(CPU, lambda m, what: generator(m, what), lambda **_: None)
 
     def trained(members: list[int]) -> tuple[Stack, list]:
         stack = make(members, vectorise=vectorise)

@@ -10,7 +10,7 @@ import torch
 from seeded import CPU, run, seeds
 from torch import Tensor, nn
 
-from bench.contracts import Run
+from bench.contracts import FitContext
 from bench.errors import NonFiniteError
 from bench.nn.training import Training, train
 from bench.seeds import generator
@@ -40,7 +40,7 @@ def steps_of(settings: Training, slopes: Sequence[float], rows: int = 64) -> lis
     def report(**fields: object) -> None:
         seen.append(vector.value.detach()[:, 0].tolist())
 
-    place = Run(CPU, lambda m, what: generator(m, what), report)
+    place = FitContext(CPU, lambda m, what: generator(m, what), report)
     train(vector, loss, data, data, seeds(range(len(slopes))), settings, place)
     return [list(t) for t in zip(*seen, strict=True)]
 
@@ -141,7 +141,7 @@ def test_clipping_is_per_member() -> None:
             epochs=6, steps=0, batch_size=64, learning_rate=0.1, schedule="constant", clip=clip
         )
         path: list[list[float]] = []
-        place = Run(
+        place = FitContext(
             CPU,
             lambda m, what: generator(m, what),
             lambda **_: path.append(vector.value.detach()[:, 0].tolist()),
@@ -222,7 +222,7 @@ def diverging(start: int, members: Sequence[int], broken: Sequence[int], bad: fl
 
     data = [torch.zeros(len(members), 64, dtype=torch.float64)]
     settings = Training(epochs=6, steps=0, batch_size=64, learning_rate=0.1, schedule="constant")
-    place = Run(CPU, lambda m, what: generator(m, what), report)
+    place = FitContext(CPU, lambda m, what: generator(m, what), report)
     curves = train(vector, loss, data, data, seeds(members), settings, place, label="network")
     return [curves, vector.value.detach()[:, 0].tolist(), epoch - 1]
 

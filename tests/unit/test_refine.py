@@ -21,7 +21,7 @@ from surfaces import (
 )
 from torch import Tensor
 
-from bench.contracts import Run, Task
+from bench.contracts import FitContext, Task
 from bench.inference.intervals import summarise
 from bench.inference.lattice import EventSet, zoom
 from bench.seeds import generator
@@ -187,7 +187,9 @@ def test_zoom_against_a_dense_scan_of_a_trained_network(tmp_path: Path) -> None:
     method = REGISTRY.method("lre")
     training = {"epochs": 1, "steps": 250, "batch_size": 512}
     config = method.Config(hidden=(64, 64), activation="relu", training=training)
-    run = Run(torch.device("cpu"), lambda m, what: generator("surface", m, what), lambda **_: None)
+    run = FitContext(
+        torch.device("cpu"), lambda m, what: generator("surface", m, what), lambda **_: None
+    )
     bank = SimulationBank(task, store, 20_000, [0])
     surrogate = method(config).fit(task, bank, features_of(task, store), [0], run)
     check([compare(task, surrogate.log_ratio, 1000, 6, 0)], most=0.01, median=0.002, truth=0.01)
