@@ -27,7 +27,7 @@ from torch import Tensor
 from torch.nn.functional import binary_cross_entropy_with_logits
 
 from bench.contracts import FitContext
-from bench.inference.lattice import EventSet
+from bench.inference.lattice import MixtureLikelihood
 from bench.leaderboard.render import markdown_table
 from bench.nn.networks import StackedMLP
 from bench.nn.steps import GradientSteps
@@ -77,7 +77,7 @@ def likelihood(events: int, nodes: int, bootstraps: int, members: int = 1) -> Ca
 
     space = TASK.space
     inside = space.from_unit(torch.full((2,), 0.4, dtype=torch.float64))
-    weighed = EventSet(log_ratio, x, counts, space, TASK.weights, inside, members)
+    weighed = MixtureLikelihood(log_ratio, x, counts, space, TASK.weights, inside, members)
     axis = torch.linspace(0.2, 0.8, nodes, dtype=torch.float64)
 
     def call() -> None:

@@ -11,7 +11,7 @@ import pytest
 import torch
 
 from bench.cli import main
-from bench.contracts import Curves, Datasets, LikelihoodPrediction
+from bench.contracts import Datasets, LikelihoodPrediction, ProfileSummary
 from bench.inference.intervals import NODES
 from bench.registry.registry import Registry
 from bench.stages.score import score
@@ -108,7 +108,7 @@ class Made:
         no = np.zeros(mle.shape, dtype=bool)
         point = [-1] * self.uniform + list(np.repeat(np.arange(len(task.points)), self.per_point))
         number = np.arange(len(mle))
-        curves = Curves(
+        curves = ProfileSummary(
             mle=own(mle),
             lower=own(mle - sigma),
             upper=own(mle + sigma),

@@ -19,11 +19,11 @@ from bench.contracts.metric import Metric, PlanKind
 from bench.contracts.parameters import Parameter, ParameterSpace
 from bench.contracts.plan import BootstrapPlan, HeldOutPlan, IndependentPlan, Plan
 from bench.contracts.prediction import (
-    Curves,
     Datasets,
     HeldOut,
     HeldOutPrediction,
     LikelihoodPrediction,
+    ProfileSummary,
 )
 from bench.contracts.task import Log, Observation, ReferenceKind, Resolution, Split, Task, Transform
 
@@ -33,7 +33,6 @@ __all__ = [
     "Component",
     "ComponentMethod",
     "ComponentSurrogate",
-    "Curves",
     "Data",
     "Datasets",
     "Draw",
@@ -56,6 +55,7 @@ __all__ = [
     "ParameterSpace",
     "Plan",
     "PlanKind",
+    "ProfileSummary",
     "ReferenceKind",
     "Resolution",
     "Settings",

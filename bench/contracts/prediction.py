@@ -23,7 +23,7 @@ class _Arrays:
 
 
 @dataclass(frozen=True)
-class Curves(_Arrays):
+class ProfileSummary(_Arrays):
     """The likelihood of each of D datasets in two parameters, around its maximum.
 
     Differences of log-likelihood are to the dataset's own refined maximum. Windows have W nodes
@@ -110,8 +110,8 @@ class LikelihoodPrediction:
     high: Array
     log_scale: Array
     datasets: Datasets
-    curves: Curves
-    full: Curves | None = None
+    curves: ProfileSummary
+    full: ProfileSummary | None = None
     full_set: Array | None = None
 
 

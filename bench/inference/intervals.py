@@ -5,7 +5,7 @@ import torch
 from scipy import stats
 from torch import Tensor
 
-from bench.contracts import Curves, ParameterSpace
+from bench.contracts import ParameterSpace, ProfileSummary
 from bench.inference.lattice import DEPTH, Lattice
 from bench.inference.profile import crossings, cubic, peak, profiles
 
@@ -58,7 +58,7 @@ def region(values: Tensor, top: Tensor) -> tuple[Tensor, Tensor]:
     return area, touches
 
 
-def summarise(lattice: Lattice, space: ParameterSpace) -> Curves:
+def summarise(lattice: Lattice, space: ParameterSpace) -> ProfileSummary:
     """Reduces a lattice to what is saved of every dataset."""
     values, axes = lattice.values, lattice.axes
     curves = profiles(values)
@@ -83,7 +83,7 @@ def summarise(lattice: Lattice, space: ParameterSpace) -> Curves:
         | (open_above & ~at_bound[:, 1])
         | (touches & ~at_bound).any(-1)
     ).any(-1)
-    return Curves(
+    return ProfileSummary(
         mle=position,
         lower=lower,
         upper=upper,

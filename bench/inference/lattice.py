@@ -45,7 +45,7 @@ class Lattice:
     unresolved: bool
 
 
-class EventSet:
+class MixtureLikelihood:
     """A set of events, the datasets resampled from it, and the surrogate that weighs them.
 
     Args:
@@ -175,8 +175,8 @@ def _mix(
     return (top - constant)[..., :-1], mixed.log_(), top[..., -1] - constant[..., 0]
 
 
-def zoom(
-    events: EventSet,
+def refine(
+    events: MixtureLikelihood,
     resolution: Sequence[Resolution],
     *,
     start: Sequence[tuple[float, float]] = ((0.0, 1.0), (0.0, 1.0)),
@@ -240,7 +240,7 @@ def zoom(
 
 
 def _double(
-    events: EventSet, values: Tensor, axes: list[Tensor], axis: int
+    events: MixtureLikelihood, values: Tensor, axes: list[Tensor], axis: int
 ) -> tuple[Tensor, list[Tensor]]:
     """Halves the spacing of an axis; only the new nodes are evaluated."""
     old = axes[axis]

@@ -7,7 +7,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from bench.contracts import Curves, LikelihoodPrediction, Metric
+from bench.contracts import LikelihoodPrediction, Metric, ProfileSummary
 from bench.inference.profile import cubic
 
 Array = NDArray[np.float64]
@@ -22,7 +22,9 @@ def _trapezoid(nodes: int) -> Tensor:
     return weights
 
 
-def _overlaps(own: Curves, truth: Curves, names: tuple[str, ...]) -> dict[str, Array]:
+def _overlaps(
+    own: ProfileSummary, truth: ProfileSummary, names: tuple[str, ...]
+) -> dict[str, Array]:
     """Overlaps ∫ min(p̂, p) = 1 − ½ ∫ |p̂ − p| of normalised likelihoods.
 
     Each is normalised on its own window; the smaller of the two is integrated where both windows
@@ -56,7 +58,7 @@ class _Window:
     joint: Tensor
 
     @classmethod
-    def of(cls, curves: Curves, rows: slice) -> "_Window":
+    def of(cls, curves: ProfileSummary, rows: slice) -> "_Window":
         low, spacing, joint = (
             torch.from_numpy(np.asarray(a[rows], dtype=np.float64))
             for a in (curves.origin, curves.spacing, curves.joint)

@@ -12,7 +12,6 @@ from torch import Tensor
 from bench.contracts import (
     BootstrapPlan,
     Component,
-    Curves,
     Datasets,
     Draw,
     FiniteComponent,
@@ -22,6 +21,7 @@ from bench.contracts import (
     IndependentPlan,
     LikelihoodPrediction,
     Plan,
+    ProfileSummary,
     ReferenceKind,
     Resolution,
     Surrogate,
@@ -30,7 +30,7 @@ from bench.contracts import (
 from bench.contracts.plan import number_of_sets, observations_of
 from bench.errors import PluginError
 from bench.inference.intervals import summarise
-from bench.inference.lattice import EventSet, LogRatio, zoom
+from bench.inference.lattice import LogRatio, MixtureLikelihood, refine
 from bench.seeds import generator
 from bench.stages.datasets import EventsOfSet, describe, sets, simulate
 from bench.stages.simulate import SimulationBank
@@ -88,8 +88,8 @@ def _likelihoods(
     report: Callable[..., None],
 ) -> Predicted:
     seen: list[EventsOfSet] = []
-    curves: list[list[Curves]] = []  # by set, by member
-    full: list[list[Curves]] = []
+    curves: list[list[ProfileSummary]] = []  # by set, by member
+    full: list[list[ProfileSummary]] = []
     total = number_of_sets(task, plan)
     probe = torch.zeros(1, *task.event_shape, device=device), task.nominal[None].to(device)
     members = len(_log_ratio(task, surrogate, *probe))
@@ -126,7 +126,7 @@ def evaluate(
     members: int = 1,
     resolution: Sequence[Resolution] | None = None,
     start: Window = _WHOLE,
-) -> tuple[list[Curves], Window]:
+) -> tuple[list[ProfileSummary], Window]:
     """Evaluates the datasets of one set of events.
 
     Args:
@@ -144,7 +144,7 @@ def evaluate(
     Raises:
         NonFiniteError: if a log-ratio is NaN or +inf.
     """
-    weighed = EventSet(
+    weighed = MixtureLikelihood(
         log_ratio,
         events.x.to(device),
         events.counts.to(device),
@@ -153,20 +153,20 @@ def evaluate(
         events.theta,
         members,
     )
-    lattice = zoom(weighed, resolution or task.resolution, start=start)
+    lattice = refine(weighed, resolution or task.resolution, start=start)
     window = tuple((float(axis[0]), float(axis[-1])) for axis in lattice.axes)
     return _by_member(summarise(lattice, task.space), len(events.counts)), window
 
 
-def _by_member(curves: Curves, datasets: int) -> list[Curves]:
+def _by_member(curves: ProfileSummary, datasets: int) -> list[ProfileSummary]:
     members = len(curves.area) // datasets
     split = {k: v.reshape(members, datasets, *v.shape[1:]) for k, v in curves.arrays().items()}
-    return [Curves(**{k: v[m] for k, v in split.items()}) for m in range(members)]
+    return [ProfileSummary(**{k: v[m] for k, v in split.items()}) for m in range(members)]
 
 
-def _concatenate(parts: list[Curves]) -> Curves:
+def _concatenate(parts: list[ProfileSummary]) -> ProfileSummary:
     arrays = [p.arrays() for p in parts]
-    return Curves(**{key: np.concatenate([a[key] for a in arrays]) for key in arrays[0]})
+    return ProfileSummary(**{key: np.concatenate([a[key] for a in arrays]) for key in arrays[0]})
 
 
 def _held_out(
@@ -279,7 +279,7 @@ def load(
         high=np.array([p.high for p in parameters]),
         log_scale=np.array([p.scale == "log" for p in parameters]),
         datasets=Datasets.from_arrays(arrays, "datasets."),
-        curves=Curves.from_arrays(arrays, "curves."),
-        full=Curves.from_arrays(arrays, "full.") if "full_set" in arrays else None,
+        curves=ProfileSummary.from_arrays(arrays, "curves."),
+        full=ProfileSummary.from_arrays(arrays, "full.") if "full_set" in arrays else None,
         full_set=arrays.get("full_set"),
     )

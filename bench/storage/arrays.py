@@ -13,7 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 from pydantic import TypeAdapter
 
-from bench.contracts import BootstrapPlan, Curves, HeldOutPlan, Plan, Task
+from bench.contracts import BootstrapPlan, HeldOutPlan, Plan, ProfileSummary, Task
 from bench.contracts.plan import layout, shares
 from bench.inference.intervals import NODES
 from bench.registry.validate import is_column
@@ -82,7 +82,9 @@ def _curves(prefix: str, rows: str) -> dict[str, _Array]:
         "marginal": _Array((rows, 2, NODES), _SINGLE),
         "joint": _Array((rows, NODES, NODES), _SINGLE),
     }
-    return {f"{prefix}.{f.name}": known.get(f.name, _Array((rows, 2))) for f in fields(Curves)}
+    return {
+        f"{prefix}.{f.name}": known.get(f.name, _Array((rows, 2))) for f in fields(ProfileSummary)
+    }
 
 
 _LIKELIHOODS = _DATASETS | _curves("curves", "D")

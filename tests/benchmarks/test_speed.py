@@ -21,7 +21,7 @@ from torch.utils.data import DataLoader, TensorDataset
 
 from bench.contracts import FitContext
 from bench.inference.intervals import summarise
-from bench.inference.lattice import EventSet, Lattice
+from bench.inference.lattice import Lattice, MixtureLikelihood
 from bench.nn.encoders import FieldEncoder, SeriesEncoder
 from bench.nn.flows import ZukoFlow
 from bench.nn.networks import StackedMLP
@@ -249,7 +249,7 @@ def test_evaluation_of_a_set_against_the_obvious_loop(benchmark, threads, capsys
         return log_ratio[:, :, first : first + len(part)]
 
     def ours():
-        weighed = EventSet(lookup, x, table, task.space, task.weights, theta)
+        weighed = MixtureLikelihood(lookup, x, table, task.space, task.weights, theta)
         values, at_truth = weighed.log_likelihood((unit, unit))
         return summarise(Lattice((unit, unit), values, at_truth, False), task.space)
 

@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from bench.contracts import Curves, Datasets, LikelihoodPrediction, Metric
+from bench.contracts import Datasets, LikelihoodPrediction, Metric, ProfileSummary
 from bench.registry.registry import Registry
 from bench.testing import asymmetric
 
@@ -28,7 +28,7 @@ def compute(name: str, own: Any, truth: Any = None) -> Mapping[str, NDArray[Any]
 
 
 def prediction(
-    curves: Curves,
+    curves: ProfileSummary,
     theta: tuple[float, float] = THETA,
     sets: NDArray[np.int64] | None = None,
 ) -> LikelihoodPrediction:

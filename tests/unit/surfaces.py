@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from bench.contracts import HasLogProb, Parameter, ParameterSpace, Resolution, Task
-from bench.inference.lattice import EventSet
+from bench.inference.lattice import MixtureLikelihood
 from bench.registry.registry import Registry
 from bench.testing import asymmetric
 
@@ -59,13 +59,13 @@ def normal_log_ratio(precision: Tensor) -> LogRatio:
 
 def normal_set(
     sigma: tuple[float, float], rho: float, estimates: list[tuple[float, float]]
-) -> EventSet:
+) -> MixtureLikelihood:
     """Datasets whose likelihood is Gaussian around `estimates` in unit coordinates."""
     covariance = torch.tensor(
         [[sigma[0] ** 2, rho * sigma[0] * sigma[1]], [rho * sigma[0] * sigma[1], sigma[1] ** 2]],
         dtype=torch.float64,
     )
-    return EventSet(
+    return MixtureLikelihood(
         normal_log_ratio(torch.linalg.inv(covariance)),
         torch.tensor(estimates, dtype=torch.float64),
         torch.eye(len(estimates)),

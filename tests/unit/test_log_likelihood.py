@@ -13,7 +13,7 @@ from torch import Tensor
 from bench.contracts import Parameter, ParameterSpace
 from bench.errors import NonFiniteError
 from bench.inference.intervals import summarise
-from bench.inference.lattice import EventSet, Lattice, zoom
+from bench.inference.lattice import Lattice, MixtureLikelihood, refine
 from bench.stages.datasets import events as simulate_events
 
 
@@ -70,7 +70,7 @@ def test_log_likelihood_is_the_sum_over_events(
         torch.linspace(0, 1, 41, dtype=torch.float64),
         torch.linspace(0.2, 0.8, 67, dtype=torch.float64),
     )
-    events = EventSet(log_ratio, torch.tensor(x), counts, space, weights, truth, members=2)
+    events = MixtureLikelihood(log_ratio, torch.tensor(x), counts, space, weights, truth, members=2)
     values, at_truth = events.log_likelihood(axes)
     assert values.shape == (2 * datasets, 41, 67)
     assert at_truth.shape == (2 * datasets,)
@@ -108,8 +108,8 @@ def test_rounding_is_negligible_around_the_maximum(
     def log_ratio(x: Tensor, context: Tensor) -> Tensor:
         return exact(x, context).to(dtype)
 
-    events = EventSet(log_ratio, x, torch.ones(1, n), task.space, task.weights, truth)
-    lattice = zoom(events, task.resolution)
+    events = MixtureLikelihood(log_ratio, x, torch.ones(1, n), task.space, task.weights, truth)
+    lattice = refine(events, task.resolution)
     mu = lattice.axes[0] * 0.7
     z = task.space.from_unit(torch.stack([lattice.axes[1]] * 2, -1))[:, 1:]
     contexts = torch.cat([z, truth[1:, None]]).float()
@@ -134,7 +134,7 @@ def test_a_single_nan_is_refused(bad: float) -> None:
     x = torch.arange(8.0)[:, None].expand(8, 2)
     axis = torch.linspace(0, 1, 5, dtype=torch.float64)
     truth = torch.tensor([0.5, 0.5], dtype=torch.float64)
-    events = EventSet(log_ratio, x, torch.zeros(1, 8), square(("b",)), mixture(2), truth)
+    events = MixtureLikelihood(log_ratio, x, torch.zeros(1, 8), square(("b",)), mixture(2), truth)
     with pytest.raises(NonFiniteError, match=r"(5|6) of"):
         events.log_likelihood((axis, axis))
 
@@ -159,14 +159,18 @@ def test_impossible_events_are_never_nan() -> None:
     axis = torch.linspace(0, 1, 21, dtype=torch.float64)
     truth = torch.tensor([0.5, 0.5], dtype=torch.float64)
     arguments = (square(("b",)), mixture(2), truth)
-    events = EventSet(log_ratio, x, counts, *arguments)
+    events = MixtureLikelihood(log_ratio, x, counts, *arguments)
     values, at_truth = events.log_likelihood((axis, axis))
     assert not values.isnan().any()
     assert not at_truth.isnan().any()
     # Events that a dataset does not hold say nothing of it, however impossible.
     fine = torch.tensor([0, 1, 2, 4])
-    rest = EventSet(lambda x, c: log_ratio(torch.arange(8.0)[:, None], c)[:, :, fine], x[fine],
-                    torch.ones(1, 4), *arguments)  # fmt: skip
+    rest = MixtureLikelihood(
+        lambda x, c: log_ratio(torch.arange(8.0)[:, None], c)[:, :, fine],
+        x[fine],
+        torch.ones(1, 4),
+        *arguments,
+    )
     expected, expected_truth = rest.log_likelihood((axis, axis))
     torch.testing.assert_close(values[:1], expected, rtol=1e-6, atol=1e-5)
     torch.testing.assert_close(at_truth[:1], expected_truth, rtol=1e-6, atol=1e-5)
@@ -187,4 +191,4 @@ def test_likelihoods_in_other_than_two_parameters_are_refused() -> None:
     space = ParameterSpace([a], context=["a"])
     zeros = torch.zeros(1, 1)
     with pytest.raises(ValueError, match="two parameters"):
-        EventSet(lambda x, c: x, zeros, zeros, space, alone, zeros[0])
+        MixtureLikelihood(lambda x, c: x, zeros, zeros, space, alone, zeros[0])

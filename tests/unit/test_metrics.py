@@ -14,7 +14,13 @@ from numpy.typing import NDArray
 from scipy import integrate, optimize, stats
 from torch import Tensor
 
-from bench.contracts import Curves, Datasets, LikelihoodPrediction, Parameter, ParameterSpace
+from bench.contracts import (
+    Datasets,
+    LikelihoodPrediction,
+    Parameter,
+    ParameterSpace,
+    ProfileSummary,
+)
 from bench.inference.intervals import summarise
 from bench.inference.lattice import Lattice
 from bench.stages.score import score
@@ -36,7 +42,7 @@ def likelihoods(
     theta: tuple[float, float] = THETA,
     nodes: int = 65,
     reach: float = 8.0,
-) -> Curves:
+) -> ProfileSummary:
     """Gaussian likelihoods around estimates (D, 2), of covariance width² Σ, on one lattice."""
     axes = tuple(
         torch.linspace(max(t - reach * s, 0), min(t + reach * s, 1), nodes, dtype=torch.float64)
@@ -58,7 +64,7 @@ def first(whole: LikelihoodPrediction, count: int = 50) -> LikelihoodPrediction:
     return replace(
         whole,
         datasets=Datasets(**{k: v[:count] for k, v in whole.datasets.arrays().items()}),
-        curves=Curves(**{k: v[:count] for k, v in whole.curves.arrays().items()}),
+        curves=ProfileSummary(**{k: v[:count] for k, v in whole.curves.arrays().items()}),
     )
 
 
@@ -184,7 +190,7 @@ def test_windows_that_do_not_meet_share_nothing() -> None:
     np.testing.assert_allclose(overlap["z"], [0, 1, 1], atol=2e-3)
 
 
-def half_gaussian(sigma: float, nodes: int) -> Curves:
+def half_gaussian(sigma: float, nodes: int) -> ProfileSummary:
     """A likelihood cut in its middle by μ ≥ 0, on a lattice of so many nodes down to DEPTH."""
     first = torch.arange(int(1.4 * nodes), dtype=torch.float64) * (math.sqrt(12) * sigma / nodes)
     second = torch.linspace(0, 1, 65, dtype=torch.float64)

@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 from metric_predictions import DATASETS, METRICS, SIGMA, Array, compute, prediction, scatter
 
-from bench.contracts import Curves, LikelihoodPrediction
+from bench.contracts import LikelihoodPrediction, ProfileSummary
 from bench.stages.score import score
 
 
@@ -37,7 +37,7 @@ def hand(count: int, **arrays: Any) -> LikelihoodPrediction:
             "joint": (count, 33, 33),
         }.items()
     }
-    return prediction(Curves(**fields, **rest))
+    return prediction(ProfileSummary(**fields, **rest))
 
 
 def test_interval_score_by_hand() -> None:

@@ -23,7 +23,7 @@ from torch import Tensor
 
 from bench.contracts import FitContext, Task
 from bench.inference.intervals import summarise
-from bench.inference.lattice import EventSet, zoom
+from bench.inference.lattice import MixtureLikelihood, refine
 from bench.seeds import generator
 from bench.stages.datasets import events as simulate_events
 from bench.stages.simulate import SimulationBank, features_of
@@ -111,8 +111,8 @@ def compare(
     truth = task.points[(4 + seed) % 9]
     x = simulate_events(task, truth, n, torch.Generator().manual_seed(seed), stratified=False)
     counts = torch.ones(1, n) if datasets == 1 else bootstraps(n, n, datasets, seed)
-    events = EventSet(log_ratio, x, counts, task.space, task.weights, truth)
-    curves = summarise(zoom(events, task.resolution), task.space)
+    events = MixtureLikelihood(log_ratio, x, counts, task.space, task.weights, truth)
+    curves = summarise(refine(events, task.resolution), task.space)
     assert not curves.unresolved.any()
     half = 0.5 * (curves.upper - curves.lower)
     uncut = ~(curves.cut_lower | curves.cut_upper).any(1)
@@ -210,20 +210,20 @@ def test_members_do_not_touch_each_other() -> None:
     x = simulate_events(task, truth, 600, torch.Generator().manual_seed(0), stratified=False)
     counts = bootstraps(600, 600, 3, 0)
     arguments = (x, counts, task.space, task.weights, truth)
-    together = EventSet(both, *arguments, members=2)
+    together = MixtureLikelihood(both, *arguments, members=2)
     axes = (
         torch.linspace(0.1, 0.5, 30, dtype=torch.float64),
         torch.linspace(0.3, 0.7, 40, dtype=torch.float64),
     )
     values, at_truth = together.log_likelihood(axes)
-    curves = summarise(zoom(together, task.resolution), task.space)
+    curves = summarise(refine(together, task.resolution), task.space)
     for m, member in enumerate(members):
-        alone = EventSet(member, *arguments)
+        alone = MixtureLikelihood(member, *arguments)
         rows = slice(3 * m, 3 * m + 3)
         own, own_truth = alone.log_likelihood(axes)
         torch.testing.assert_close(values[rows], own, rtol=1e-6, atol=1e-4)
         torch.testing.assert_close(at_truth[rows], own_truth, rtol=1e-6, atol=1e-6)
-        expected = summarise(zoom(alone, task.resolution), task.space)
+        expected = summarise(refine(alone, task.resolution), task.space)
         half = 0.5 * (expected.upper - expected.lower)
         assert not (expected.cut_lower | expected.cut_upper).any()
         for end in ("lower", "upper"):
@@ -239,9 +239,9 @@ def test_datasets_do_not_touch_each_other() -> None:
     """A dataset's interval is its own, whatever else is in its set."""
     sigma = (0.05, 0.03)
     estimates = [(0.5, 0.5), (0.2, 0.8), (0.8, 0.3), (0.47, 0.52)]
-    together = summarise(zoom(normal_set(sigma, 0.7, estimates), DEFAULT), square())
+    together = summarise(refine(normal_set(sigma, 0.7, estimates), DEFAULT), square())
     for d, estimate in enumerate(estimates):
-        alone = summarise(zoom(normal_set(sigma, 0.7, [estimate]), DEFAULT), square())
+        alone = summarise(refine(normal_set(sigma, 0.7, [estimate]), DEFAULT), square())
         for name in ("mle", "lower", "upper"):
             moved = getattr(together, name)[d] - getattr(alone, name)[0]
             assert (np.abs(moved) < 0.01 * np.array(sigma)).all(), name

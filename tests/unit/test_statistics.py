@@ -12,7 +12,7 @@ from scipy import stats
 from bench.contracts import BootstrapPlan, HasLogProb, IndependentPlan, Task
 from bench.contracts.plan import number_of_sets
 from bench.inference.intervals import REGION, summarise
-from bench.inference.lattice import EventSet, LogRatio, zoom
+from bench.inference.lattice import LogRatio, MixtureLikelihood, refine
 from bench.registry.registry import Registry
 from bench.seeds import canonical_json, digest, generator
 from bench.stages.datasets import describe, events, sets
@@ -42,8 +42,10 @@ def covered(
     log_ratio = exact(task)
     rows, points, cuts = [], [], []
     for one in sets(task, plan, seed):
-        weighed = EventSet(log_ratio, one.x, one.counts, task.space, task.weights, one.theta)
-        curves = summarise(zoom(weighed, task.resolution), task.space)
+        weighed = MixtureLikelihood(
+            log_ratio, one.x, one.counts, task.space, task.weights, one.theta
+        )
+        curves = summarise(refine(weighed, task.resolution), task.space)
         theta = one.theta.numpy()
         inside = (curves.lower <= theta) & (theta <= curves.upper)
         region = -2 * curves.log_ratio_truth <= REGION

@@ -13,7 +13,7 @@ from torch import Tensor
 
 from bench.contracts import Parameter, ParameterSpace, Resolution
 from bench.inference.intervals import REGION, summarise
-from bench.inference.lattice import EventSet, zoom
+from bench.inference.lattice import MixtureLikelihood, refine
 
 
 @pytest.mark.parametrize("rho", [0.0, 0.5, -0.7, 0.9, 0.97])
@@ -22,7 +22,7 @@ def test_gaussian_likelihood(sigma: tuple[float, float], rho: float) -> None:
     """Estimates, ends and the truth's log-ratio of a Gaussian are known in closed form."""
     middle = [(0.5 + 0.7 * sigma[0] * i, 0.5 - 0.4 * sigma[1] * i) for i in range(4)]
     events = normal_set(sigma, rho, middle)
-    curves = summarise(zoom(events, DEFAULT), square())
+    curves = summarise(refine(events, DEFAULT), square())
     # Contexts are float32: 6e-8 of the axis.
     half = np.array(sigma)
     np.testing.assert_allclose((curves.mle - np.array(middle)) / half, 0, atol=2e-4)
@@ -40,7 +40,7 @@ def test_gaussian_likelihood(sigma: tuple[float, float], rho: float) -> None:
 @pytest.mark.parametrize("sigma", [(0.07, 0.05), (0.011, 0.08), (0.004, 0.003)])
 def test_area_of_the_region(sigma: tuple[float, float], rho: float) -> None:
     middle = [(0.5 + 0.7 * sigma[0] * i, 0.5 - 0.4 * sigma[1] * i) for i in range(4)]
-    curves = summarise(zoom(normal_set(sigma, rho, middle), DEFAULT), square())
+    curves = summarise(refine(normal_set(sigma, rho, middle), DEFAULT), square())
     area = math.pi * REGION * sigma[0] * sigma[1] * math.sqrt(1 - rho**2)
     np.testing.assert_allclose(curves.area, area, rtol=0.01)
 
@@ -54,7 +54,7 @@ def test_area_is_in_the_logarithm_where_the_scale_is() -> None:
         context=["a", "b"],
     )
     events = normal_set((0.05, 0.04), 0.0, [(0.5, 0.5)])
-    lattice = zoom(events, DEFAULT)
+    lattice = refine(events, DEFAULT)
     area = math.pi * REGION * 0.05 * 0.04 * math.log(100) * 8
     curves = summarise(lattice, space)
     assert curves.area[0] == pytest.approx(area, rel=0.01)
@@ -78,7 +78,7 @@ def test_cuts_at_bounds(axis: int, end: int) -> None:
         estimate = [0.5, 0.5]
         estimate[axis] = end + sign * offset * sigma
         estimates.append((estimate[0], estimate[1]))
-    curves = summarise(zoom(normal_set((sigma, sigma), 0.0, estimates), DEFAULT), square())
+    curves = summarise(refine(normal_set((sigma, sigma), 0.0, estimates), DEFAULT), square())
     cut, other = (curves.cut_lower, curves.cut_upper)[:: 1 if end == 0 else -1]
     assert cut[:, axis].tolist() == [True, True, False, False]
     assert not cut[:, 1 - axis].any()
@@ -100,14 +100,14 @@ def test_an_estimate_at_the_upper_bound_is_the_bound() -> None:
     for i in range(40):
         sigma = 0.013 + 0.0017 * i
         events = normal_set((sigma, 0.8 * sigma), 0.0, [(1.0 + sigma, 0.5), (0.5, 1.0 + sigma)])
-        curves = summarise(zoom(events, DEFAULT), square())
+        curves = summarise(refine(events, DEFAULT), square())
         assert curves.cut_upper[[0, 1], [0, 1]].all()
         wrong += int((curves.mle[[0, 1], [0, 1]] != 1).sum())
         wrong += int((curves.upper[[0, 1], [0, 1]] != 1).sum())
     assert wrong == 0
 
 
-def bimodal(second: float, axis: int) -> EventSet:
+def bimodal(second: float, axis: int) -> MixtureLikelihood:
     """Two Gaussian modes along a parameter, the second lower by `second` nats."""
     sigma = torch.tensor([0.03, 0.03], dtype=torch.float64)
     centres = torch.full((2, 2), 0.5, dtype=torch.float64)
@@ -120,7 +120,7 @@ def bimodal(second: float, axis: int) -> EventSet:
         return value.expand(1, 1, len(x), -1)
 
     truth = torch.tensor([0.5, 0.5], dtype=torch.float64)
-    return EventSet(log_ratio, torch.zeros(1, 2), torch.ones(1, 1), square(), alone, truth)
+    return MixtureLikelihood(log_ratio, torch.zeros(1, 2), torch.ones(1, 1), square(), alone, truth)
 
 
 @pytest.mark.parametrize("axis", [0, 1])
@@ -128,7 +128,7 @@ def bimodal(second: float, axis: int) -> EventSet:
     ("second", "again"), [(0.1, True), (0.4, True), (0.6, False), (8.0, False)]
 )
 def test_disconnected_intervals_are_flagged(axis: int, second: float, again: bool) -> None:
-    curves = summarise(zoom(bimodal(second, axis), DEFAULT), square())
+    curves = summarise(refine(bimodal(second, axis), DEFAULT), square())
     flags = [False, False]
     flags[axis] = again
     assert curves.disconnected.tolist() == [flags]
@@ -141,12 +141,12 @@ def test_disconnected_intervals_are_flagged(axis: int, second: float, again: boo
 @pytest.mark.parametrize("axis", [0, 1])
 @pytest.mark.parametrize("second", [0.1, 1.5, 8.0])
 def test_both_modes_count_in_the_area(axis: int, second: float) -> None:
-    curves = summarise(zoom(bimodal(second, axis), DEFAULT), square())
+    curves = summarise(refine(bimodal(second, axis), DEFAULT), square())
     modes = [math.pi * max(REGION - 2 * fall, 0) * 0.03**2 for fall in (0.0, second)]
     assert curves.area[0] == pytest.approx(sum(modes), rel=0.02)
 
 
-def ridge(across: float, along: float, top: tuple[float, float]) -> EventSet:
+def ridge(across: float, along: float, top: tuple[float, float]) -> MixtureLikelihood:
     """A likelihood that is Gaussian in ab and log(a/b): a curved ridge."""
 
     def log_ratio(x: Tensor, context: Tensor) -> Tensor:
@@ -156,7 +156,7 @@ def ridge(across: float, along: float, top: tuple[float, float]) -> EventSet:
         return (-0.5 * pull).expand(1, 1, len(x), -1)
 
     truth = torch.tensor([0.5, 0.5], dtype=torch.float64)
-    return EventSet(log_ratio, torch.zeros(1, 2), torch.ones(1, 1), square(), alone, truth)
+    return MixtureLikelihood(log_ratio, torch.zeros(1, 2), torch.ones(1, 1), square(), alone, truth)
 
 
 def test_curved_ridges_are_found() -> None:
@@ -168,7 +168,7 @@ def test_curved_ridges_are_found() -> None:
         across = 10 ** rng.uniform(-3.5, -2.5) if narrow else 10 ** rng.uniform(-2.3, -1.3)
         top = (rng.uniform(0.15, 0.85), rng.uniform(0.15, 0.85))
         events = ridge(across, 10 ** rng.uniform(-1.2, -0.3), top)
-        curves = summarise(zoom(events, DEFAULT), square())
+        curves = summarise(refine(events, DEFAULT), square())
         half = 0.5 * (curves.upper - curves.lower)
         found = bool((np.abs(curves.mle - top) < 0.05 * half).all())
         # Ridges that no node of the first pass comes near may be lost, but not in silence.
@@ -190,8 +190,8 @@ def test_bounds_of_support_do_not_break_the_maximum() -> None:
         value = torch.where(gap >= 0, -rate * gap, -torch.inf).sum(-1)
         return value[None, None]
 
-    events = EventSet(log_ratio, x, torch.ones(1, n), square(), alone, truth)
-    curves = summarise(zoom(events, (Resolution(), Resolution())), square())
+    events = MixtureLikelihood(log_ratio, x, torch.ones(1, n), square(), alone, truth)
+    curves = summarise(refine(events, (Resolution(), Resolution())), square())
     smallest = x.min(0).values.numpy()
     width = 0.5 / (n * rate.double().numpy())
     np.testing.assert_allclose((curves.mle[0] - smallest) / width, 0, atol=0.1)
@@ -204,13 +204,13 @@ def test_bounds_of_support_do_not_break_the_maximum() -> None:
 def test_too_few_nodes_are_reported() -> None:
     coarse = (Resolution(spacing=0.25, tolerance=None, most=17), Resolution())
     events = normal_set((0.05, 0.03), 0.0, [(0.5, 0.5)])
-    assert summarise(zoom(events, coarse), square()).unresolved.all()
+    assert summarise(refine(events, coarse), square()).unresolved.all()
     precise = (DEFAULT[0], Resolution(tolerance=1e-12, most=65))
-    assert summarise(zoom(bimodal(2.0, 1), precise), square()).unresolved.all()
-    assert not summarise(zoom(events, DEFAULT), square()).unresolved.any()
+    assert summarise(refine(bimodal(2.0, 1), precise), square()).unresolved.all()
+    assert not summarise(refine(events, DEFAULT), square()).unresolved.any()
 
 
 def test_a_window_that_clips_is_reported() -> None:
     events = normal_set((0.05, 0.03), 0.0, [(0.5, 0.5)])
     for start in (((0.0, 1.0), (0.48, 1.0)), ((0.45, 0.56), (0.0, 1.0))):
-        assert summarise(zoom(events, DEFAULT, start=start), square()).unresolved.all()
+        assert summarise(refine(events, DEFAULT, start=start), square()).unresolved.all()

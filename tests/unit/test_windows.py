@@ -10,12 +10,12 @@ import torch
 from scipy import stats
 from surfaces import DEFAULT, Array, normal_set, square
 
-from bench.contracts import Curves
+from bench.contracts import ProfileSummary
 from bench.inference.intervals import DEPTH, NODES, summarise
-from bench.inference.lattice import Lattice, zoom
+from bench.inference.lattice import Lattice, refine
 
 
-def window(curves: Curves) -> Array:
+def window(curves: ProfileSummary) -> Array:
     """Unit coordinates of the windows' nodes, (D, 2, W)."""
     nodes: Array = curves.origin[..., None] + curves.spacing[..., None] * np.arange(NODES)
     return nodes
@@ -26,7 +26,7 @@ def test_windows_hold_the_likelihood(rho: float) -> None:
     sigma = (0.05, 0.03)
     estimates = [(0.5, 0.5), (0.45, 0.52), (0.9, 0.5), (0.5, 0.97), (1.05, 0.5)]
     events = normal_set(sigma, rho, estimates)
-    curves = summarise(zoom(events, DEFAULT), square())
+    curves = summarise(refine(events, DEFAULT), square())
     nodes = window(curves)
     assert (nodes > -1e-9).all()
     assert (nodes < 1 + 1e-9).all()
@@ -51,7 +51,7 @@ def test_windows_hold_the_likelihood(rho: float) -> None:
 def test_marginals_are_densities() -> None:
     sigma = (0.05, 0.03)
     events = normal_set(sigma, 0.6, [(0.5, 0.5), (0.45, 0.52)])
-    curves = summarise(zoom(events, DEFAULT), square())
+    curves = summarise(refine(events, DEFAULT), square())
     nodes = window(curves)
     for d, estimate in enumerate([(0.5, 0.5), (0.45, 0.52)]):
         for a in range(2):
@@ -66,7 +66,7 @@ def test_marginals_of_cut_likelihoods_are_densities(axis: int) -> None:
     estimate = [0.5, 0.5]
     estimate[axis] = 0.0
     events = normal_set((sigma, sigma), 0.0, [(estimate[0], estimate[1])])
-    curves = summarise(zoom(events, DEFAULT), square())
+    curves = summarise(refine(events, DEFAULT), square())
     density = 2 * stats.norm(0, sigma).pdf(window(curves)[0, axis])
     np.testing.assert_allclose(curves.marginal[0, axis], density, atol=0.02 * density.max())
 
