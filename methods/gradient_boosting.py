@@ -34,7 +34,7 @@ from bench.contracts import (
     equal_draws,
 )
 from bench.errors import BudgetExceeded
-from bench.nn.calibration import Calibration, CalibrationKind, pairs
+from bench.nn.calibration import Calibration, CalibrationKind, pairwise
 from bench.nn.ratio import flat
 from bench.nn.trees import Leaves, boxes
 
@@ -140,7 +140,7 @@ class GradientBoosting(ComponentMethod):
             def log_odds(y: Tensor, eta: Tensor, trees: "Leaves" = trees) -> Tensor:
                 return trees(y, features.context(eta))[None]
 
-            together, apart = pairs(log_odds, calibrating, contexts.flatten(0, 1))
+            together, apart = pairwise(log_odds, calibrating, contexts.flatten(0, 1))
             k = task.component_names.index(component)
             together = together[0, k :: len(drawn)]
             maps.append(Calibration.fit(self.config.calibration, together, apart[0], len(together)))

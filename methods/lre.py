@@ -348,7 +348,7 @@ class Classifier:
         y, eta = flat(self.features(x), self.event_shape), self.features.context(context)
         members = len(self.normaliser.coefficients)
         encoded = self.net.encode(y.expand(members, -1, -1))
-        return self.net.pairs(encoded, eta) - self.normaliser(eta).float()[:, None]
+        return self.net.pairwise(encoded, eta) - self.normaliser(eta).float()[:, None]
 
     def state(self) -> Mapping[str, Tensor]:
         return {**self.net.state(), "normaliser": self.normaliser.coefficients}

@@ -16,7 +16,7 @@ from bench.tasks.higgs import ENERGY_SCALES
 import bench
 from bench.leaderboard.columns import parenthesised
 from bench.leaderboard.render import markdown_table
-from bench.leaderboard.units import Units
+from bench.leaderboard.units import ResamplingUnits
 from bench.report.load import Loaded
 from bench.stats.clustering import Estimate, mean, ratio
 
@@ -109,7 +109,7 @@ def scales(loaded: Loaded) -> str:
     scores = {fit.label: loaded.results.scores(fit, folder) for fit in loaded.results.fits}
     exact = scores.pop("exact")
     assert exact is not None
-    units = Units(exact.point, exact.block)
+    units = ResamplingUnits(exact.point, exact.block)
     known = np.array(ENERGY_SCALES)[units.point % len(ENERGY_SCALES)]
     rows = []
     there = {label: found for label, found in sorted(scores.items()) if found is not None}
@@ -144,7 +144,7 @@ def differences(loaded: Loaded, plan: str) -> str:
         if a is None or b is None:
             continue
         common = [m for m in a.members if m in b.members]
-        units = Units(a.point, a.block)
+        units = ResamplingUnits(a.point, a.block)
         for name in DIFFERENCES:
             if name not in a.values or name not in b.values:
                 continue

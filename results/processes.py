@@ -10,7 +10,7 @@ from pathlib import Path
 import bench
 from bench.leaderboard.columns import parenthesised
 from bench.leaderboard.render import markdown_table
-from bench.leaderboard.units import Units
+from bench.leaderboard.units import ResamplingUnits
 from bench.stats.clustering import ratio
 
 FOLDER = Path(__file__).parent / "processes"
@@ -31,7 +31,7 @@ def main() -> None:
         }
         exact = scores["exact"]
         assert exact is not None
-        units = Units(exact.point, exact.block)
+        units = ResamplingUnits(exact.point, exact.block)
         used, units = units.headline, units[units.headline]
         for label in METHODS:
             own = scores[label]

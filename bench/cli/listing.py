@@ -67,7 +67,7 @@ def _describe(registry: Registry, kind: Kind, name: str) -> tuple[str, str]:
         return f"{loaded.title or name}: parameters {parameters}, M = {loaded.observations}", place
     if kind == "methods":
         source = f"; {loaded.citation}" if loaded.citation else ""
-        lacking = f"; not available: {loaded.unavailable()}" if loaded.unavailable() else ""
-        what = f"{loaded.title or name} ({', '.join(loaded.configurations)}){source}{lacking}"
+        missing = f"; not available: {loaded.unavailable()}" if loaded.unavailable() else ""
+        what = f"{loaded.title or name} ({', '.join(loaded.configurations)}){source}{missing}"
         return what, place
     return loaded.description, place

@@ -140,8 +140,8 @@ class Method(ABC):
 
         By itself if a package that it requires is not installed, for which the suite asks anyway.
         """
-        if lacking := self.unavailable():
-            raise NotApplicable(lacking)
+        if missing := self.unavailable():
+            raise NotApplicable(missing)
 
     def settings(self, task: Task) -> dict[str, Any]:
         """The configuration as it identifies fits on a task: what has no effect there may go."""

@@ -11,7 +11,7 @@ from itertools import product
 
 from bench.contracts import Plan, Task
 from bench.registry.registry import Registry
-from bench.stages.score import score_inputs, stand
+from bench.stages.score import is_current, score_inputs
 from bench.storage.entries import is_done, is_recorded
 from bench.storage.fit_spec import Cell
 from bench.storage.store import Store
@@ -47,7 +47,7 @@ class Wanted:
         ]
 
 
-def lacking(
+def missing_keys(
     store: Store,
     registry: Registry,
     task: Task,
@@ -80,7 +80,7 @@ def lacking(
             scores, prediction = cell.score_key(folder, member), cell.prediction_key(folder, member)
             inputs = score_inputs(store, registry, cell, truth, member, plan.kind, folder)
             record = store.record(scores) or {}
-            stale = not there(scores) or not stand(record, inputs)
+            stale = not there(scores) or not is_current(record, inputs)
             # Scored without the truth, which this run has or makes.
             stale = stale or (truth is not None and record["inputs"].get("truth") is None)
             if stale:

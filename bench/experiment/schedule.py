@@ -16,7 +16,7 @@ from bench.execution.executor import Event, Job, Outcome, Travel
 from bench.execution.runner import Absent, Planned, Report, execute
 from bench.experiment.calls import Calls, count_calls
 from bench.experiment.cost import Estimate, estimate
-from bench.experiment.missing import Wanted, lacking
+from bench.experiment.missing import Wanted, missing_keys
 from bench.experiment.preset import Preset
 from bench.experiment.selection import select_cells, select_tasks
 from bench.registry.registry import Registry
@@ -198,7 +198,7 @@ class BenchmarkRun:
             wanted = [Wanted(cell, self._members(cell), plans) for cell in cells]
             wanted += [Wanted(c, self._members(c), ()) for c in self.bases if c.task == task.name]
             wanted.sort(key=lambda w: (not w.cell.oracle, w.cell.size, bool(w.cell.calibration)))
-            missing = lacking(self.store, self.registry, task, wanted, truth, since)
+            missing = missing_keys(self.store, self.registry, task, wanted, truth, since)
             makers: dict[str, str] = {}
             for part in wanted:
                 for block in self._blocks(part):

@@ -15,7 +15,7 @@ from bench.execution.runner import Absent
 from bench.experiment.preset import Preset, explain
 from bench.nn.calibration import CalibrationKind
 from bench.registry.registry import Registry, select, unknown
-from bench.registry.validate import blamed_on
+from bench.registry.validate import plugin_errors
 from bench.seeds import digest
 from bench.storage.fit_spec import DEFAULT_CALIBRATION, Cell, label
 from bench.storage.store import SCHEMA
@@ -87,7 +87,7 @@ def select_tasks(registry: Registry, preset: Preset) -> tuple[list[Task], list[A
     for name in registry.select("tasks", preset.tasks):
         try:
             task = registry.task(name)
-            with blamed_on(f"task {name!r} from {registry.item('tasks', name).place}"):
+            with plugin_errors(f"task {name!r} from {registry.item('tasks', name).place}"):
                 task.check()
             tasks.append(task)
         except (NotApplicable, PluginError) as error:
@@ -164,7 +164,7 @@ def uninstalled(registry: Registry, patterns: Sequence[str]) -> dict[str, str]:
     found = {}
     for name in registry.names("methods"):
         if any(fnmatch.fnmatchcase(name, one.method) for one in wanted):
-            with suppress(PluginError), blamed_on(name):
+            with suppress(PluginError), plugin_errors(name):
                 if missing := registry.method(name).unavailable():
                     found[name] = missing
     return found
@@ -219,7 +219,7 @@ def make_cell(
         UsageError: if there is no such configuration.
         PluginError: if the configuration's own settings are invalid, or the method's code fails.
     """
-    with blamed_on(f"method {name!r} from {registry.item('methods', name).place}"):
+    with plugin_errors(f"method {name!r} from {registry.item('methods', name).place}"):
         method = registry.method(name)
         if missing := method.unavailable():  # a plugin's `check` may not ask
             raise NotApplicable(missing)

@@ -11,7 +11,7 @@ import numpy as np
 from bench.contracts import Metric
 from bench.leaderboard.quantities import Quantity, quantities_of
 from bench.leaderboard.results import Fit, Results, Scores
-from bench.leaderboard.units import Units
+from bench.leaderboard.units import ResamplingUnits
 from bench.stats.clustering import Array, Estimate
 from bench.stats.ranking import rank
 from bench.storage.fit_spec import truth_among
@@ -214,7 +214,7 @@ def _row(
             reason = scores.undefined.get(metric.name, "not computed; run `bench score`")
             quantities[metric.name] = Quantity(reason=reason)
         for name in names:
-            units = Units(scores.point, scores.block, finite)
+            units = ResamplingUnits(scores.point, scores.block, finite)
             quantities |= dict(quantities_of(metric, name, scores, own_truth, units))
     return Row(
         fit.label,
@@ -241,7 +241,7 @@ def _rank(
         name = "histogram"
     if reference is None:
         return ""
-    units = Units(reference.point, reference.block, finite)
+    units = ResamplingUnits(reference.point, reference.block, finite)
     used = units.headline
     found = units[used]
     keys = [f"interval_score/{p}" for p in parameters]

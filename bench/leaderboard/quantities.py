@@ -9,7 +9,7 @@ from numpy.typing import NDArray
 
 from bench.contracts import Metric
 from bench.leaderboard.results import Scores
-from bench.leaderboard.units import Units
+from bench.leaderboard.units import ResamplingUnits
 from bench.stats.clustering import Array, Estimate, mean, median, ratio
 
 STATISTICS = {
@@ -43,7 +43,7 @@ class Quantity:
 
 
 def quantities_of(
-    metric: Metric, name: str, scores: Scores, truth: Scores | None, units: Units
+    metric: Metric, name: str, scores: Scores, truth: Scores | None, units: ResamplingUnits
 ) -> Iterator[tuple[str, Quantity]]:
     """A metric's mean, its comparison with the truth, and its worst point."""
     values, headline = scores.values[name], units.headline
@@ -69,7 +69,7 @@ def quantities_of(
         yield f"{name}/worst", Quantity(quantity.estimate, where=f"point {worst + 1}")
 
 
-def _median(values: Array, units: Units, used: NDArray[np.bool_]) -> Quantity:
+def _median(values: Array, units: ResamplingUnits, used: NDArray[np.bool_]) -> Quantity:
     defined = used & np.isfinite(values).all(0)
     if not defined.any():
         return Quantity(reason="no dataset has it")
@@ -81,7 +81,7 @@ def _median(values: Array, units: Units, used: NDArray[np.bool_]) -> Quantity:
 
 def _estimate(
     values: Array,
-    units: Units,
+    units: ResamplingUnits,
     used: NDArray[np.bool_],
     denominator: Array | None = None,
     share: bool = False,

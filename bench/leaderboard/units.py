@@ -12,7 +12,7 @@ FEWEST_BLOCKS = 5
 
 
 @dataclass(frozen=True)
-class Units:
+class ResamplingUnits:
     """The sets of a plan as units of resampling.
 
     Simulated sets are independent. Sets drawn from the same block of finite observations are not:
@@ -28,8 +28,8 @@ class Units:
     block: NDArray[np.int64]
     finite: bool = False
 
-    def __getitem__(self, used: NDArray[np.bool_]) -> "Units":
-        return Units(self.point[used], self.block[used], self.finite)
+    def __getitem__(self, used: NDArray[np.bool_]) -> "ResamplingUnits":
+        return ResamplingUnits(self.point[used], self.block[used], self.finite)
 
     @property
     def headline(self) -> NDArray[np.bool_]:

@@ -92,7 +92,7 @@ class Calibration:
         return cls(state["nodes"], state["values"])
 
 
-def pairs(
+def pairwise(
     log_ratio: Callable[[Tensor, Tensor], Tensor], x: Tensor, context: Tensor, rows: int = 16
 ) -> tuple[Tensor, Tensor]:
     r"""Evaluates observations at their own contexts and, in small blocks, at each other's.

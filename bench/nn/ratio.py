@@ -119,7 +119,7 @@ class RatioNetwork:
         head = operations(lambda: self.head(one.new_zeros(1, 1, self.head.sizes[0])))
         return (0.0 if self.encoder is None else operations(lambda: self.encoding(one))), head
 
-    def pairs(self, encoded: Tensor, eta: Tensor) -> Tensor:
+    def pairwise(self, encoded: Tensor, eta: Tensor) -> Tensor:
         """Log-odds (members, n, J) of all pairs of n encoded observations and J contexts (J, d)."""
         members, nodes = len(encoded), len(eta)
         step = max(1, evaluation_rows(eta.device) // nodes)

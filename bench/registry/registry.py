@@ -26,7 +26,7 @@ from typing import Any, Literal, NoReturn
 
 from bench.contracts import Method, Metric, Task
 from bench.errors import PluginError, UsageError
-from bench.registry.validate import blamed, blamed_on, check
+from bench.registry.validate import blamed, check, plugin_errors
 
 Kind = Literal["tasks", "methods", "metrics", "presets"]
 KINDS: tuple[Kind, ...] = ("tasks", "methods", "metrics", "presets")
@@ -155,7 +155,7 @@ class Registry:
         item = self.item(kind, name)
         where = f"{kind[:-1]} {name!r} from {item.place}"
         try:
-            with blamed_on(where):
+            with plugin_errors(where):
                 loaded = item.load()
                 if kind == "tasks" and not isinstance(loaded, Task) and callable(loaded):
                     loaded = loaded()

@@ -57,7 +57,7 @@ def blamed(error: BaseException) -> str:
 
 
 @contextmanager
-def blamed_on(where: str) -> Iterator[None]:
+def plugin_errors(where: str) -> Iterator[None]:
     """Turns whatever a plugin's code raises into a PluginError that says where.
 
     Raises:

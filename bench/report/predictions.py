@@ -17,7 +17,7 @@ from bench.inference.profile import fall_at
 from bench.leaderboard import Leaderboard, Results, Row
 from bench.leaderboard.quantities import not_certain
 from bench.leaderboard.results import Fit
-from bench.leaderboard.units import Units
+from bench.leaderboard.units import ResamplingUnits
 from bench.registry.registry import Registry
 from bench.report.frames import KEYS, Families, framed, of_board, of_method
 from bench.stages import predict
@@ -114,13 +114,13 @@ def calibration(evaluated: Evaluated, families: Families) -> pd.DataFrame:
 
 def _coverages(evaluated: Evaluated, board: Leaderboard, fit: Fit) -> Iterable[dict[str, Any]]:
     statistics = []
-    units: Units | None = None
+    units: ResamplingUnits | None = None
     for _, prediction in evaluated.members(board, fit):
         data, curves = prediction.datasets, prediction.curves
         unit = evaluated.space(fit).to_unit(torch.from_numpy(data.theta)).numpy()
         fall = fall_at(curves.profile, curves.origin, curves.spacing, unit)
         statistics.append(np.column_stack([fall, -2 * curves.log_ratio_truth]))
-        units = Units(data.point, data.block, board.blocks is not None)
+        units = ResamplingUnits(data.point, data.block, board.blocks is not None)
     if units is None:
         return
     used = units.headline

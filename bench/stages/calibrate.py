@@ -7,7 +7,7 @@ from torch import Tensor
 
 from bench.contracts import Bank, Draw, FitLog, ReferenceKind, Surrogate, Task
 from bench.errors import NotApplicable, counted
-from bench.nn.calibration import Calibration, CalibrationKind, pairs
+from bench.nn.calibration import Calibration, CalibrationKind, pairwise
 
 
 class Calibrated:
@@ -92,10 +92,10 @@ def calibrate(
         torch.stack([getattr(own, what)[0] for own in drawn], 1).flatten(0, 1)
         for what in ("x", "context")
     )
-    own, others = pairs(log_ratio, x, context)
+    own, others = pairwise(log_ratio, x, context)
     if reference == "fixed":
         events = bank.reference(n, "fixed", split="calibration").x[0]
         at = task.space.draw_context(n, generator)
-        others = torch.cat([t.flatten(1) for t in pairs(log_ratio, events, at)], 1)
+        others = torch.cat([t.flatten(1) for t in pairwise(log_ratio, events, at)], 1)
     maps = [Calibration.fit(kind, own[k, k :: len(names)], others[k], n) for k in range(len(names))]
     return Calibrated(surrogate, Calibration.stack([Calibration.stack(maps)]))

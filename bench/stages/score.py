@@ -144,7 +144,7 @@ def score_member(
     with store.lock(key):
         inputs = score_inputs(store, registry, cell, truth, member, plan["kind"], folder)
         known = registry.task(cell.task) if cell.task in registry.names("tasks") else None
-        if is_done(store, key, task=known) and stand(store.record(key), inputs):
+        if is_done(store, key, task=known) and is_current(store.record(key), inputs):
             return "reused"
         task = known or registry.task(cell.task)
         own = read_done(store, cell.prediction_key(folder, member), task)
@@ -227,7 +227,7 @@ def score_inputs(
     }
 
 
-def stand(record: Mapping[str, Any] | None, inputs: Mapping[str, str | None]) -> bool:
+def is_current(record: Mapping[str, Any] | None, inputs: Mapping[str, str | None]) -> bool:
     """Whether a record's scores are those of these inputs.
 
     A prediction that is no longer there is taken to be the one that was scored.

@@ -46,8 +46,8 @@ def contract(of: Subject) -> None:
         raise Failed(expected, f"{again}, of {settings}", "the method's settings")
     surrogate = of.surrogate
     attributes = ("log", "reference", "has_density", "log_ratio", "state")
-    if lacking := [name for name in attributes if not hasattr(surrogate, name)]:
-        raise Failed("a surrogate", f"one that lacks {', '.join(lacking)}", CONTRACT)
+    if missing := [name for name in attributes if not hasattr(surrogate, name)]:
+        raise Failed("a surrogate", f"one that lacks {', '.join(missing)}", CONTRACT)
     if surrogate.reference not in (None, "fixed", "evidence"):
         expected = "a reference that is None, 'fixed' or 'evidence'"
         raise Failed(expected, repr(surrogate.reference), CONTRACT)

@@ -9,7 +9,7 @@ from bench.execution.executor import Outcome
 from bench.execution.runner import _record_failure
 from bench.experiment.rescore import plan_scores
 from bench.registry.registry import Registry
-from bench.stages.score import stand
+from bench.stages.score import is_current
 from bench.storage.store import Store
 
 
@@ -112,15 +112,15 @@ def test_a_failed_training_leaves_the_record_that_scores_need(tmp_path, simple):
 def test_which_scores_stand():
     inputs = {"prediction": "a", "truth": "t", "metrics": "m"}
     gone = {"prediction": None}
-    assert stand({"inputs": inputs}, inputs)
-    assert stand({"inputs": inputs}, inputs | gone)
-    assert stand({"inputs": inputs}, inputs | gone | {"truth": "another machine's"})
-    assert stand({"inputs": inputs}, inputs | {"truth": None})
-    assert not stand({"inputs": inputs}, inputs | {"truth": "another"})
-    assert not stand({"inputs": inputs}, inputs | {"prediction": "another"})
-    assert not stand({"inputs": inputs}, inputs | gone | {"metrics": "another"})
-    assert not stand({"inputs": inputs | {"truth": None}}, inputs)
-    assert not stand({"inputs": inputs | {"truth": None}}, inputs | gone)
-    assert stand({"inputs": inputs | {"truth": None}}, inputs | gone | {"truth": None})
+    assert is_current({"inputs": inputs}, inputs)
+    assert is_current({"inputs": inputs}, inputs | gone)
+    assert is_current({"inputs": inputs}, inputs | gone | {"truth": "another machine's"})
+    assert is_current({"inputs": inputs}, inputs | {"truth": None})
+    assert not is_current({"inputs": inputs}, inputs | {"truth": "another"})
+    assert not is_current({"inputs": inputs}, inputs | {"prediction": "another"})
+    assert not is_current({"inputs": inputs}, inputs | gone | {"metrics": "another"})
+    assert not is_current({"inputs": inputs | {"truth": None}}, inputs)
+    assert not is_current({"inputs": inputs | {"truth": None}}, inputs | gone)
+    assert is_current({"inputs": inputs | {"truth": None}}, inputs | gone | {"truth": None})
     for record in (None, {}, {"inputs": None}, {"inputs": "a digest of all"}):
-        assert not stand(record, inputs)
+        assert not is_current(record, inputs)

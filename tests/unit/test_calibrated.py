@@ -13,7 +13,7 @@ from bench.experiment.schedule import BenchmarkRun
 from bench.experiment.selection import Wanted
 from bench.leaderboard import FORMATS, Results, build
 from bench.leaderboard.status import status_lines
-from bench.nn.calibration import Calibration, pairs
+from bench.nn.calibration import Calibration, pairwise
 from bench.registry.registry import Registry
 from bench.stages import fit
 from bench.stages.calibrate import calibrate
@@ -113,7 +113,7 @@ def test_pairs_are_each_with_its_own_and_with_others():
     def table(x, context):
         return (x[:, 0, None] + context[None, :, 0])[None]
 
-    own, others = pairs(table, x, context, rows=4)
+    own, others = pairwise(table, x, context, rows=4)
     assert own[0].tolist() == [101.0 * i for i in range(10)]
     expected = [i + 100.0 * j for i in range(10) for j in range(10) if i != j and i // 4 == j // 4]
     assert sorted(others[0].tolist()) == sorted(expected)

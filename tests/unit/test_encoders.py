@@ -35,11 +35,11 @@ def test_pairs_are_what_each_pair_is_by_itself(encoder: Encoder | None) -> None:
     net = RatioNetwork.create(encoder, 3, 2, (16, 16), "silu", seeds(2))
     y = flat(torch.randn(2, 7, *shape), shape)
     eta = 2 * torch.rand(5, 2) - 1
-    pairs = net.pairs(net.encode(y), eta)
-    assert pairs.shape == (2, 7, 5)
+    pairwise = net.pairwise(net.encode(y), eta)
+    assert pairwise.shape == (2, 7, 5)
     for j in range(5):
         inputs = torch.cat([y, eta[j].expand(2, 7, 2)], -1)
-        torch.testing.assert_close(net(inputs), pairs[..., j])
+        torch.testing.assert_close(net(inputs), pairwise[..., j])
         torch.testing.assert_close(net.decide(net.encode(y), eta[j].expand(2, 7, 2)), net(inputs))
 
 

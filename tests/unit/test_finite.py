@@ -16,7 +16,7 @@ from bench.contracts.plan import fit_to, number_of_blocks
 from bench.errors import BudgetExceeded, NotApplicable, PluginError
 from bench.experiment.preset import Preset
 from bench.experiment.selection import make_cell
-from bench.leaderboard.units import FEWEST_BLOCKS, Units
+from bench.leaderboard.units import FEWEST_BLOCKS, ResamplingUnits
 from bench.registry.registry import Registry
 from bench.stages import fit
 from bench.stages.datasets import sets
@@ -256,7 +256,7 @@ def test_errors_cluster_by_block() -> None:
     """Datasets of a block move together; an error that takes them as independent is too small."""
     rng = np.random.default_rng(0)
     blocks, repeats, members = 6, 9, 3
-    units = Units(
+    units = ResamplingUnits(
         np.repeat(np.arange(repeats), blocks), np.tile(np.arange(blocks), repeats), finite=True
     )
     assert units.shared
@@ -275,8 +275,10 @@ def test_errors_cluster_by_block() -> None:
 
 
 def test_few_blocks_give_no_error() -> None:
-    four, five = (Units(np.full(n, -1), np.arange(n), finite=True) for n in (4, FEWEST_BLOCKS))
+    four, five = (
+        ResamplingUnits(np.full(n, -1), np.arange(n), finite=True) for n in (4, FEWEST_BLOCKS)
+    )
     assert not four.enough
     assert five.enough
-    assert Units(np.full(4, -1), np.arange(4)).enough
+    assert ResamplingUnits(np.full(4, -1), np.arange(4)).enough
     assert five[np.array([True] * 4 + [False])].enough is False
