@@ -17,7 +17,7 @@ from bench.leaderboard.notes import heading, notes
 from bench.leaderboard.verdict import verdict
 from bench.report.boards import name_of
 from bench.report.drawings import Drawing
-from bench.report.figures.colours import Look
+from bench.report.figures.colours import Style
 from bench.report.provenance import Part
 from bench.report.summary import Answer
 from bench.report.tables import Table
@@ -60,7 +60,7 @@ class Content:
     studies: Sequence[tuple[str, str]]
     machines: Table
     fits: Table
-    looks: Mapping[str, Look]
+    looks: Mapping[str, Style]
     titles: Mapping[str, str]
     bibtex: str
     failures: Mapping[str, str]

@@ -25,7 +25,7 @@ from bench.report.figures import (
     figures,
     members,
 )
-from bench.report.figures.style import literal, spread
+from bench.report.figures.style import literal, repel
 
 HOSTILE = r"a$x_{1^2$_<b>&\frac{1}--'é中" + '"'
 
@@ -103,11 +103,11 @@ def test_what_is_drawn_is_not_called_absent(module):
 
 
 def test_labels_do_not_collide():
-    placed = spread([0.5, 0.5, 0.52, 0.1], 0.1, 0, 1)
+    placed = repel([0.5, 0.5, 0.52, 0.1], 0.1, 0, 1)
     assert min(np.diff(sorted(placed))) >= 0.1 - 1e-9
     assert placed[3] == 0.1
     assert np.mean(placed[:3]) == pytest.approx(np.mean([0.5, 0.5, 0.52]))
-    assert all(0 <= p <= 1 for p in spread([1.0] * 40, 0.1, 0, 1))
+    assert all(0 <= p <= 1 for p in repel([1.0] * 40, 0.1, 0, 1))
 
 
 def test_markers_of_close_budgets_stay_on_the_axes(made):

@@ -22,7 +22,7 @@ from bench.report.figures import (
 from bench.report.figures.bootstrap_k import draw_coverage_against_k
 from bench.report.figures.budgets import draw_budgets
 from bench.report.figures.calibration import draw_calibration
-from bench.report.figures.colours import INK, Look, looks
+from bench.report.figures.colours import INK, Style, looks
 from bench.report.figures.contours import draw_contours
 from bench.report.figures.cost import draw_cost
 from bench.report.figures.equivalence import draw_equivalence
@@ -36,8 +36,8 @@ from bench.report.load import Loaded
 __all__ = [
     "INK",
     "Figure",
-    "Look",
     "Section",
+    "Style",
     "absent",
     "draw_arrows",
     "draw_budgets",
@@ -70,7 +70,7 @@ _PARTS = (
 )
 
 
-def looks_of(loaded: Loaded) -> dict[str, Look]:
+def looks_of(loaded: Loaded) -> dict[str, Style]:
     """The look of every method of these results: one through the whole report."""
     return looks({*loaded.quantities["label"], *loaded.fits["label"]})
 

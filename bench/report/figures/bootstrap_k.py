@@ -14,12 +14,12 @@ from matplotlib.lines import Line2D
 from matplotlib.patches import Patch
 
 from bench.report.figures.boards import bare, each, groups, symbols, written
-from bench.report.figures.colours import INK, PALETTE, Look
+from bench.report.figures.colours import INK, PALETTE, Style
 from bench.report.figures.figure import Figure
 from bench.report.figures.style import (
     FAINT,
     PAGE,
-    dress,
+    apply_style,
     key,
     laid_out,
     literal,
@@ -44,7 +44,7 @@ def draw_coverage_against_k(frame: pd.DataFrame, axes: Axes) -> None:
         frame: of `Loaded.studies["bootstrap-k"]`, one task and quantity.
         axes: to draw on.
     """
-    dress(axes)
+    apply_style(axes)
     boot = frame[frame["plan"] == "bootstrap"]
     region = str(frame["quantity"].iloc[0]).startswith("region")
     k = np.linspace(1, max(float(boot["multiple"].max()), 2.0), 120)
@@ -82,7 +82,7 @@ def draw_coverage_against_k(frame: pd.DataFrame, axes: Axes) -> None:
     axes.set_xlabel("bootstrap multiple k")
 
 
-def figures(loaded: Loaded, shown: Mapping[str, Look]) -> Iterator[Figure]:
+def figures(loaded: Loaded, shown: Mapping[str, Style]) -> Iterator[Figure]:
     """One figure: tasks down, quantities across."""
     frame = loaded.studies.get(STUDY)
     needed = {"task", "plan", "observations", "multiple", "stratified", "quantity", "value"}

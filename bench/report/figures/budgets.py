@@ -23,12 +23,12 @@ from bench.report.figures.boards import (
     symbols,
     written,
 )
-from bench.report.figures.colours import INK, Look, looks
+from bench.report.figures.colours import INK, Style, looks
 from bench.report.figures.figure import Figure
 from bench.report.figures.style import (
     FAINT,
     PAGE,
-    dress,
+    apply_style,
     key,
     laid_out,
     literal,
@@ -47,7 +47,7 @@ _WORDS = {"overlap_M": "overlap", "coverage": "coverage of", "width": "width / e
 
 @styled
 def draw_budgets(
-    frame: pd.DataFrame, axes: Axes, colours: Mapping[str, Look] | None = None
+    frame: pd.DataFrame, axes: Axes, colours: Mapping[str, Style] | None = None
 ) -> None:
     """Draws learning curves: a quantity of each method against the budget.
 
@@ -56,7 +56,7 @@ def draw_budgets(
         axes: to draw on.
         colours: the looks of methods.
     """
-    dress(axes)
+    apply_style(axes)
     shown = colours or looks(frame["label"])
     found = frame[frame["value"].notna() & (frame["budget"] > 0)]
     budgets = sorted(set(found["budget"]))
@@ -80,7 +80,7 @@ def draw_budgets(
     axes.set_xlabel("simulator calls")
 
 
-def figures(loaded: Loaded, shown: Mapping[str, Look]) -> Iterator[Figure]:
+def figures(loaded: Loaded, shown: Mapping[str, Style]) -> Iterator[Figure]:
     """A figure for each task with two budgets or more, with a panel for each quantity."""
     for task, suffix, rows in across_budgets(loaded.quantities):
         figure = _budget_figure(loaded, shown, task, rows, suffix)
@@ -90,7 +90,7 @@ def figures(loaded: Loaded, shown: Mapping[str, Look]) -> Iterator[Figure]:
 
 def _budget_figure(
     loaded: Loaded,
-    shown: Mapping[str, Look],
+    shown: Mapping[str, Style],
     task: str,
     rows: pd.DataFrame,
     suffix: Sequence[object],

@@ -19,12 +19,12 @@ from bench.report.figures.boards import (
     symbols,
     written,
 )
-from bench.report.figures.colours import INK, Look, looks
+from bench.report.figures.colours import INK, Style, looks
 from bench.report.figures.figure import Figure
 from bench.report.figures.style import (
     FAINT,
     PAGE,
-    dress,
+    apply_style,
     key,
     laid_out,
     literal,
@@ -42,7 +42,7 @@ _TICKS = (0.0, 0.25, 0.5, 0.75, 1.0)
 def draw_calibration(
     frame: pd.DataFrame,
     axes: Axes,
-    colours: Mapping[str, Look] | None = None,
+    colours: Mapping[str, Style] | None = None,
     *,
     difference: bool = False,
 ) -> None:
@@ -54,7 +54,7 @@ def draw_calibration(
         colours: the looks of methods.
         difference: draw coverage − level, with error bars, in place of coverage.
     """
-    dress(axes)
+    apply_style(axes)
     shown = colours or looks(frame["label"])
     band = frame.drop_duplicates("level").sort_values("level")
     level = band["level"].to_numpy()
@@ -90,7 +90,7 @@ def draw_calibration(
         axes.set_ylabel("coverage (%)")
 
 
-def figures(loaded: Loaded, shown: Mapping[str, Look]) -> Iterator[Figure]:
+def figures(loaded: Loaded, shown: Mapping[str, Style]) -> Iterator[Figure]:
     """A figure for each leaderboard, with a column for each parameter and for both jointly."""
     for board, rows in boards(loaded.calibration):
         found = rows.dropna(subset=["coverage"])
@@ -98,7 +98,7 @@ def figures(loaded: Loaded, shown: Mapping[str, Look]) -> Iterator[Figure]:
             yield _figure(loaded, shown, board, found)
 
 
-def _figure(loaded: Loaded, shown: Mapping[str, Look], board: Board, rows: pd.DataFrame) -> Figure:
+def _figure(loaded: Loaded, shown: Mapping[str, Style], board: Board, rows: pd.DataFrame) -> Figure:
     names = symbols(loaded.registry, board.task)
     order = ordered(rows["label"], rows_of(loaded.quantities, board))
     columns = parameters(rows["parameter"], list(names))

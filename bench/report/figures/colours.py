@@ -43,7 +43,7 @@ _PLAIN = ("", "tuned")
 
 
 @dataclass(frozen=True)
-class Look:
+class Style:
     """How a method is drawn.
 
     Args:
@@ -82,10 +82,10 @@ class Look:
         return Line2D([], [], **(self.points() | (self.line() if line else {})))
 
 
-EXACT = Look(INK, "o")
+EXACT = Style(INK, "o")
 
 
-def looks(labels: Iterable[str]) -> dict[str, Look]:
+def looks(labels: Iterable[str]) -> dict[str, Style]:
     """The looks of everything that a report names; the same labels give the same looks.
 
     Built-in methods have places of their own. Others take the place that the hash of their name
@@ -110,7 +110,7 @@ def looks(labels: Iterable[str]) -> dict[str, Look]:
         place = places[method]
         variant = 0 if configuration in _PLAIN else 1 + seen[method].index(configuration)
         turn = place // len(PALETTE)
-        out[label] = Look(
+        out[label] = Style(
             PALETTE[place % len(PALETTE)],
             _MARKERS[(place + 3 * turn) % len(_MARKERS)],
             "bottom" if ensemble else _FILLS[variant % len(_FILLS)],

@@ -28,9 +28,9 @@ from bench.report.figures.boards import (
     valued,
     written,
 )
-from bench.report.figures.colours import INK, Look, looks
+from bench.report.figures.colours import INK, Style, looks
 from bench.report.figures.figure import Figure
-from bench.report.figures.style import PAGE, dress, key, laid_out, literal, panels, styled
+from bench.report.figures.style import PAGE, apply_style, key, laid_out, literal, panels, styled
 from bench.report.load import Loaded
 
 SIGMAS = tuple(float(stats.chi2.ppf(stats.chi2.cdf(s**2, 1), 2) / 2) for s in (1, 2))
@@ -42,7 +42,7 @@ _MOST = 4  # methods in a figure beside exact: more lines hide each other
 def draw_contours(
     frame: pd.DataFrame,
     axes: Axes,
-    colours: Mapping[str, Look] | None = None,
+    colours: Mapping[str, Style] | None = None,
     *,
     maxima: pd.DataFrame | None = None,
     names: Mapping[str, str] | None = None,
@@ -56,7 +56,7 @@ def draw_contours(
         maxima: of `Loaded.maxima`, the same point: generating parameters and maxima.
         names: how parameters are written.
     """
-    dress(axes)
+    apply_style(axes)
     shown = colours or looks(frame["label"])
     for label in sorted(set(frame["label"]), key=lambda x: (x == "exact", x)):
         one = frame[frame["label"] == label]
@@ -91,14 +91,14 @@ def draw_contours(
     axes.yaxis.set_major_locator(MaxNLocator(4))
 
 
-def figures(loaded: Loaded, shown: Mapping[str, Look]) -> Iterator[Figure]:
+def figures(loaded: Loaded, shown: Mapping[str, Style]) -> Iterator[Figure]:
     """A figure for each leaderboard, with a panel for each evaluation point."""
     for board, rows in boards(loaded.contours.dropna(subset=["fall"])):
         if (rows["label"] != "exact").any():
             yield _figure(loaded, shown, board, rows)
 
 
-def _figure(loaded: Loaded, shown: Mapping[str, Look], board: Board, rows: pd.DataFrame) -> Figure:
+def _figure(loaded: Loaded, shown: Mapping[str, Style], board: Board, rows: pd.DataFrame) -> Figure:
     names = symbols(loaded.registry, board.task)
     maxima = rows_of(loaded.maxima, board)
     order = ordered(rows["label"], rows_of(loaded.quantities, board))

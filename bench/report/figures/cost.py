@@ -17,12 +17,12 @@ from bench.report.figures.boards import (
     reference,
     slug,
 )
-from bench.report.figures.colours import INK, Look, looks
+from bench.report.figures.colours import INK, Style, looks
 from bench.report.figures.figure import Figure
 from bench.report.figures.style import (
     FAINT,
     PAGE,
-    dress,
+    apply_style,
     label_ends,
     laid_out,
     literal,
@@ -78,7 +78,7 @@ def front(x: Sequence[float], y: Sequence[float]) -> list[int]:
 def draw_cost(
     frame: pd.DataFrame,
     axes: Axes,
-    colours: Mapping[str, Look] | None = None,
+    colours: Mapping[str, Style] | None = None,
     *,
     x: str = "seconds",
     reference: str = "exact",
@@ -92,7 +92,7 @@ def draw_cost(
         x: "seconds" or "calls".
         reference: what scores are relative to.
     """
-    dress(axes)
+    apply_style(axes)
     shown = colours or looks(frame["label"])
     found = frame[(frame[x] > 0) & (frame["value"] > 0)].reset_index(drop=True)
     for label, one in groups(found, "label"):
@@ -120,7 +120,7 @@ def draw_cost(
     axes.set_ylabel(f"interval score / {literal(reference)}")
 
 
-def figures(loaded: Loaded, shown: Mapping[str, Look]) -> Iterator[Figure]:
+def figures(loaded: Loaded, shown: Mapping[str, Style]) -> Iterator[Figure]:
     """A figure for each task, with a panel for time and one for calls."""
     for task, suffix, rows in across_budgets(loaded.quantities):
         found = points(rows)
@@ -130,7 +130,7 @@ def figures(loaded: Loaded, shown: Mapping[str, Look]) -> Iterator[Figure]:
 
 def _cost_figure(
     loaded: Loaded,
-    shown: Mapping[str, Look],
+    shown: Mapping[str, Style],
     task: str,
     rows: pd.DataFrame,
     suffix: Sequence[object],

@@ -14,13 +14,13 @@ from matplotlib.lines import Line2D
 
 from bench.errors import UsageError
 from bench.report.figures.boards import calls, each, groups, slug, symbols, written
-from bench.report.figures.colours import INK, Look, looks
+from bench.report.figures.colours import INK, Style, looks
 from bench.report.figures.figure import Figure
 from bench.report.figures.scores import column, same_configuration
 from bench.report.figures.style import (
     FAINT,
     PAGE,
-    dress,
+    apply_style,
     key,
     laid_out,
     literal,
@@ -61,7 +61,7 @@ def table(loaded: Loaded) -> pd.DataFrame:
 def draw_equivalence(
     frame: pd.DataFrame,
     axes: Axes,
-    colours: Mapping[str, Look] | None = None,
+    colours: Mapping[str, Style] | None = None,
     *,
     names: Mapping[str, str] | None = None,
     metrics: Sequence[str] = (),
@@ -77,7 +77,7 @@ def draw_equivalence(
         metrics: the rows, from top to bottom; those of the frame where empty.
         budgets: what markers stand for, in their order; those of the frame where empty.
     """
-    dress(axes)
+    apply_style(axes)
     look = (colours or looks(frame["other"]))[str(frame["other"].iloc[0])]
     metrics = list(metrics) or list(dict.fromkeys(frame["metric"]))
     budgets = list(budgets) or sorted(set(frame["budget"]))
@@ -126,7 +126,7 @@ def _metric(metric: str, names: Mapping[str, str] | None) -> str:
     return f"{word}, {written(names, parameter).partition(' (')[0]}" if parameter else word
 
 
-def figures(loaded: Loaded, colours: Mapping[str, Look]) -> Iterator[Figure]:
+def figures(loaded: Loaded, colours: Mapping[str, Style]) -> Iterator[Figure]:
     """A figure for each task, with a panel for each pair of methods."""
     found = table(loaded)
     for task, one in groups(found, "task"):
@@ -140,7 +140,7 @@ def _place(pair: tuple[str, str], every: Sequence[tuple[str, str]]) -> tuple[boo
     return not same_configuration(pair), sum(o.partition(":")[0] == name for o in before)
 
 
-def _figure(loaded: Loaded, colours: Mapping[str, Look], task: str, frame: pd.DataFrame) -> Figure:
+def _figure(loaded: Loaded, colours: Mapping[str, Style], task: str, frame: pd.DataFrame) -> Figure:
     names = symbols(loaded.registry, task)
     every = list(dict.fromkeys(zip(frame["plain"], frame["other"], strict=True)))
     pairs = sorted(every, key=partial(_place, every=every))[:_MOST]

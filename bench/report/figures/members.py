@@ -27,13 +27,13 @@ from bench.report.figures.boards import (
     symbols,
     written,
 )
-from bench.report.figures.colours import INK, Look, looks
+from bench.report.figures.colours import INK, Style, looks
 from bench.report.figures.figure import Figure
 from bench.report.figures.style import (
     FAINT,
     PAGE,
     SMALL,
-    dress,
+    apply_style,
     joined,
     laid_out,
     literal,
@@ -80,7 +80,7 @@ def means(frame: pd.DataFrame) -> pd.DataFrame:
 def draw_members(
     frame: pd.DataFrame,
     axes: Axes,
-    colours: Mapping[str, Look] | None = None,
+    colours: Mapping[str, Style] | None = None,
     *,
     summary: pd.DataFrame | None = None,
     expected: float | None = None,
@@ -97,7 +97,7 @@ def draw_members(
         expected: a dashed line, where exact intervals should be.
         order: labels from above to below; others and exact follow.
     """
-    dress(axes)
+    apply_style(axes)
     found = means(frame)
     labels = [*order]  # panels side by side have the same rows
     labels += [x for x in ordered(found["label"], frame.head(0)) if x not in order]
@@ -143,7 +143,7 @@ def _centre(label: str, values: pd.DataFrame, summary: pd.DataFrame | None) -> t
     return float(values["value"].mean()), alone
 
 
-def _density(axes: Axes, row: int, values: NDArray[np.float64], look: Look) -> None:
+def _density(axes: Axes, row: int, values: NDArray[np.float64], look: Style) -> None:
     """A smooth density above a row, where there are members enough for one."""
     if len(values) < _FEWEST or not np.ptp(values) > 1e-9 * np.abs(values).max():
         return
@@ -155,7 +155,7 @@ def _density(axes: Axes, row: int, values: NDArray[np.float64], look: Look) -> N
     axes.fill_between(x, row, top, color=look.colour, alpha=0.22, lw=0, zorder=0.5)
 
 
-def figures(loaded: Loaded, shown: Mapping[str, Look]) -> Iterator[Figure]:
+def figures(loaded: Loaded, shown: Mapping[str, Style]) -> Iterator[Figure]:
     """A figure for each leaderboard and metric, with a panel for each parameter."""
     for board, rows in boards(loaded.members, "independent", "bootstrap"):
         has_km = (rows["metric"] == "overlap_kM").any()
@@ -171,7 +171,7 @@ def figures(loaded: Loaded, shown: Mapping[str, Look]) -> Iterator[Figure]:
 
 def _figure(
     loaded: Loaded,
-    shown: Mapping[str, Look],
+    shown: Mapping[str, Style],
     board: Board,
     rows: pd.DataFrame,
     metric: str,

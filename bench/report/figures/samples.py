@@ -18,13 +18,13 @@ from matplotlib.ticker import MaxNLocator
 from bench.contracts import Component, HasLogProb, Log, Task
 from bench.errors import BenchError
 from bench.report.figures.boards import groups, slug, symbols, valued, written
-from bench.report.figures.colours import INK, PALETTE, Look
+from bench.report.figures.colours import INK, PALETTE, Style
 from bench.report.figures.figure import Figure
 from bench.report.figures.style import (
     FAINT,
     PAGE,
     SMALL,
-    dress,
+    apply_style,
     key,
     laid_out,
     literal,
@@ -103,7 +103,7 @@ def draw_features(frame: pd.DataFrame, axes: Axes, *, task: Task, panel: int = 0
         task: what they are drawn from.
         panel: which of `settings`.
     """
-    dress(axes)
+    apply_style(axes)
     scale = isinstance(task.transform, Log)
     shown = np.exp if scale else np.asarray
     context = settings(task)[panel]
@@ -152,7 +152,7 @@ def draw_example(frame: pd.DataFrame, axes: Axes, *, task: Task, panel: int = 0)
         task: what they are drawn from.
         panel: which of `settings`.
     """
-    dress(axes)
+    apply_style(axes)
     one = frame[frame["panel"] == panel]
     if task.observation == "field":
         cells = one.sort_values("element")["value"].to_numpy().reshape(task.event_shape)
@@ -178,7 +178,7 @@ def draw_example(frame: pd.DataFrame, axes: Axes, *, task: Task, panel: int = 0)
     return None
 
 
-def figures(loaded: Loaded, shown: Mapping[str, Look]) -> Iterator[Figure]:
+def figures(loaded: Loaded, shown: Mapping[str, Style]) -> Iterator[Figure]:
     """A figure for each task that can be simulated here."""
     for name in _tasks(loaded):
         task = _task(loaded, name)

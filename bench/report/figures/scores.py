@@ -22,12 +22,12 @@ from bench.report.figures.boards import (
     symbols,
     written,
 )
-from bench.report.figures.colours import INK, Look, looks
+from bench.report.figures.colours import INK, Style, looks
 from bench.report.figures.figure import Figure
 from bench.report.figures.style import (
     COLUMN,
     PAGE,
-    dress,
+    apply_style,
     key,
     laid_out,
     literal,
@@ -101,7 +101,7 @@ def same_configuration(pair: Pair) -> bool:
 def draw_arrows(
     frame: pd.DataFrame,
     axes: Axes,
-    colours: Mapping[str, Look] | None = None,
+    colours: Mapping[str, Style] | None = None,
     *,
     pair: Pair,
     linear: bool = False,
@@ -115,7 +115,7 @@ def draw_arrows(
         pair: the labels without and with scores.
         linear: whether values are on a linear scale.
     """
-    dress(axes)
+    apply_style(axes)
     shown = colours or looks(frame["label"])
     found = frame[frame["label"].isin(pair) & frame["value"].notna() & (frame["budget"] > 0)]
     budgets = sorted(set(found["budget"]))
@@ -144,7 +144,7 @@ def draw_arrows(
 def draw_times(
     frame: pd.DataFrame,
     axes: Axes,
-    colours: Mapping[str, Look] | None = None,
+    colours: Mapping[str, Style] | None = None,
     *,
     pair: Pair,
 ) -> None:
@@ -156,7 +156,7 @@ def draw_times(
         colours: the looks of methods.
         pair: the labels without and with scores.
     """
-    dress(axes)
+    apply_style(axes)
     shown = colours or looks(frame["label"])
     found = frame[frame["label"].isin(pair) & (frame["seconds"] > 0)]
     budgets = sorted(set(found["budget"]))
@@ -174,7 +174,7 @@ def draw_times(
     axes.set_xlabel("simulator calls")
 
 
-def figures(loaded: Loaded, shown: Mapping[str, Look]) -> Iterator[Figure]:
+def figures(loaded: Loaded, shown: Mapping[str, Style]) -> Iterator[Figure]:
     """A figure for each task and metric, sizes across, and one of training times."""
     for task, rows in groups(loaded.quantities, "task"):
         every = pairs(rows)
@@ -202,7 +202,7 @@ def _complete(rows: pd.DataFrame, pair: Pair) -> bool:
 
 
 def _arrow_figure(
-    shown: Mapping[str, Look],
+    shown: Mapping[str, Style],
     task: str,
     rows: pd.DataFrame,
     used: Sequence[Pair],
@@ -291,7 +291,7 @@ def _alternative(
 
 
 def _time_figure(
-    shown: Mapping[str, Look], task: str, rows: pd.DataFrame, used: Sequence[Pair], left: str
+    shown: Mapping[str, Style], task: str, rows: pd.DataFrame, used: Sequence[Pair], left: str
 ) -> Figure:
     def draw(canvas: Canvas) -> None:
         line = panels(canvas, 1, len(used), sharey=True)[0]

@@ -15,7 +15,7 @@ from matplotlib.ticker import FuncFormatter, LogLocator, MaxNLocator, NullFormat
 from numpy.typing import ArrayLike
 from scipy.optimize import isotonic_regression
 
-from bench.report.figures.colours import INK, Look
+from bench.report.figures.colours import INK, Style
 
 COLUMN, PAGE = 3.4, 7.0
 """Widths of figures in inches: one column of two, and the whole page."""
@@ -92,7 +92,7 @@ def laid_out(draw: Callable[[Figure], None]) -> Callable[[Figure], None]:
     return inside
 
 
-def dress(axes: Axes) -> None:
+def apply_style(axes: Axes) -> None:
     """Gives axes thin lines in ink; ticks are made later, so they are told here."""
     axes.spines[["top", "right"]].set_visible(False)
     for spine in axes.spines.values():
@@ -108,7 +108,7 @@ def panels(figure: Figure, rows: int, columns: int, **options: Any) -> Any:
     figure.patch.set_facecolor("none")
     axes = figure.subplots(rows, columns, squeeze=False, **options)
     for ax in axes.flat:
-        dress(ax)
+        apply_style(ax)
     return axes
 
 
@@ -220,7 +220,7 @@ def reach(value: Iterable[float], error: Iterable[float]) -> list[float]:
     return out
 
 
-def spread(wanted: Sequence[float], gap: float, low: float, high: float) -> list[float]:
+def repel(wanted: Sequence[float], gap: float, low: float, high: float) -> list[float]:
     """Moves positions as little as possible (least squares) until they are a gap apart.
 
     Args:
@@ -244,7 +244,7 @@ def spread(wanted: Sequence[float], gap: float, low: float, high: float) -> list
     return [round(float(v), 9) for v in out]
 
 
-def label_ends(axes: Axes, ends: Mapping[str, float], looks: Mapping[str, Look]) -> None:
+def label_ends(axes: Axes, ends: Mapping[str, float], looks: Mapping[str, Style]) -> None:
     """Names curves at the right end of axes, each with its marker.
 
     Args:
@@ -256,14 +256,14 @@ def label_ends(axes: Axes, ends: Mapping[str, float], looks: Mapping[str, Look])
     onto = axes.transData + axes.transAxes.inverted()
     heights = [float(onto.transform((axes.get_xlim()[1], y))[1]) for y in shown.values()]
     height = axes.get_window_extent().height / axes.figure.dpi * 72
-    for label, y in zip(shown, spread(heights, 9 / height, 0, 1), strict=True):
+    for label, y in zip(shown, repel(heights, 9 / height, 0, 1), strict=True):
         axes.plot([1.03], [y], transform=axes.transAxes, clip_on=False, **looks[label].points(3.5))
         axes.text(1.06, y, literal(label), transform=axes.transAxes, va="center", fontsize=SMALL)
 
 
 def key(
     figure: Figure,
-    looks: Mapping[str, Look],
+    looks: Mapping[str, Style],
     extra: Mapping[str, Any] | None = None,
     lines: bool = True,
 ) -> None:

@@ -11,9 +11,18 @@ from numpy.typing import NDArray
 
 from bench.errors import counted
 from bench.report.figures.boards import calls, groups, ordered, slug
-from bench.report.figures.colours import Look, looks
+from bench.report.figures.colours import Style, looks
 from bench.report.figures.figure import Figure
-from bench.report.figures.style import PAGE, SMALL, dress, joined, laid_out, literal, panels, styled
+from bench.report.figures.style import (
+    PAGE,
+    SMALL,
+    apply_style,
+    joined,
+    laid_out,
+    literal,
+    panels,
+    styled,
+)
 from bench.report.load import Loaded
 
 _GROUP = ["task", "budget", "training_data", "seed"]
@@ -23,7 +32,7 @@ _COLUMNS = 4
 
 @styled
 def draw_training(
-    frame: pd.DataFrame, axes: Axes, colours: Mapping[str, Look] | None = None
+    frame: pd.DataFrame, axes: Axes, colours: Mapping[str, Style] | None = None
 ) -> None:
     """Draws validation losses as lines, training losses faintly, and each member's best epoch.
 
@@ -32,7 +41,7 @@ def draw_training(
         axes: to draw on.
         colours: the looks of methods.
     """
-    dress(axes)
+    apply_style(axes)
     shown = colours or looks(frame["label"])
     settled = []
     for label, rows in groups(frame.sort_values("epoch"), "label"):
@@ -68,7 +77,7 @@ def _window(curves: list[NDArray[np.float64]]) -> tuple[float, float]:
     return low - margin, high + 2 * margin
 
 
-def figures(loaded: Loaded, shown: Mapping[str, Look]) -> Iterator[Figure]:
+def figures(loaded: Loaded, shown: Mapping[str, Style]) -> Iterator[Figure]:
     """A figure for each task and budget, with a panel for each method and component."""
     curves = loaded.curves.dropna(subset=["training", "validation"], how="all")
     several = curves.groupby("task")[_GROUP[1:]].nunique()
@@ -86,7 +95,7 @@ def figures(loaded: Loaded, shown: Mapping[str, Look]) -> Iterator[Figure]:
 
 
 def _figure(
-    shown: Mapping[str, Look],
+    shown: Mapping[str, Style],
     task: str,
     budget: int,
     panels_of: list[tuple[tuple[str, str], pd.DataFrame]],
