@@ -11,7 +11,7 @@ from typing import Any, Literal
 
 
 @dataclass(frozen=True)
-class Travel:
+class JobIO:
     """What a job that may run on another machine takes along and brings back.
 
     Args:
@@ -36,7 +36,7 @@ class Job:
     function: Callable[..., Any]
     arguments: dict[str, Any]
     after: tuple[str, ...] = ()
-    travel: Travel | None = None
+    travel: JobIO | None = None
 
 
 @dataclass(frozen=True)

@@ -9,7 +9,7 @@ from bench.execution.runner import Planned
 from bench.registry.registry import Registry
 from bench.stages.score import score_member
 from bench.storage import schema
-from bench.storage.entries import Place, inspect, is_done, plan_of
+from bench.storage.entries import JobContext, inspect, is_done, plan_of
 from bench.storage.fit_spec import Cell, truth_among
 from bench.storage.store import Store
 
@@ -30,7 +30,7 @@ def plan_scores(store: Store, registry: Registry) -> list[Planned]:
 
     Scores that were computed with the exact likelihood's prediction, which is gone, are left alone.
     """
-    place = Place(str(store.root.absolute()), registry.plugins, "cpu", 0.0)
+    place = JobContext(str(store.root.absolute()), registry.plugins, "cpu", 0.0)
     cells: dict[str, Cell] = {}
     for key in store.keys("fits"):
         if not key.endswith("/fit") or schema.read(store, key) is None:

@@ -12,7 +12,7 @@ import torch
 from bench.contracts import Plan
 from bench.contracts.plan import fit_to, number_of_blocks
 from bench.errors import NotApplicable, UsageError
-from bench.execution.executor import Event, Job, Outcome, Travel
+from bench.execution.executor import Event, Job, JobIO, Outcome
 from bench.execution.runner import Absent, Planned, Report, execute
 from bench.experiment.calls import Calls, count_calls
 from bench.experiment.cost import Estimate, estimate
@@ -22,7 +22,7 @@ from bench.experiment.selection import select_cells, select_tasks
 from bench.registry.registry import Registry
 from bench.stages import fit
 from bench.stages.score import score_member
-from bench.storage.entries import Place
+from bench.storage.entries import JobContext
 from bench.storage.fit_spec import Cell, plan_folder, truth_among
 from bench.storage.store import Store
 
@@ -98,7 +98,7 @@ class BenchmarkRun:
             for what, why in registry.failures.items()
             if what.startswith(("plugin ", "metric "))
         ]
-        self._place = Place(
+        self._place = JobContext(
             str(store.root.absolute()),
             registry.plugins,
             self.device,
@@ -246,7 +246,7 @@ class BenchmarkRun:
             if cell.size > 1:
                 job = Job(name, fit.average, arguments, after(*read))
             else:
-                job = Job(name, make, arguments, after(*read), Travel(read, written))
+                job = Job(name, make, arguments, after(*read), JobIO(read, written))
             plan(job, "fit", untrained, written)
         for (datasets, folder), member in product(part.plans, block):
             values = datasets.model_dump(mode="json")
@@ -257,7 +257,7 @@ class BenchmarkRun:
                 arguments = base | {"folder": folder, "seed": self.preset.seed}
                 needs = after(cell.fit_key(member), *states)
                 name = f"predict {cell.folder} {folder} {member}"
-                job = Job(name, fit.predict_member, arguments, needs, Travel(states, (key,)))
+                job = Job(name, fit.predict_member, arguments, needs, JobIO(states, (key,)))
                 plan(job, "predict", (member,), (key,))
             needs = after(key)
             if truth is not None and (needs or self.store.holds(f"{key}.json")):

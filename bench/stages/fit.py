@@ -25,7 +25,7 @@ from bench.stages.predict import predict
 from bench.stages.simulate import SimulationBank, features_of
 from bench.storage.arrays import described
 from bench.storage.entries import (
-    Place,
+    JobContext,
     done,
     failed,
     is_done,
@@ -40,7 +40,7 @@ from bench.storage.store import Store
 Report = Callable[..., None]
 
 
-def _open(place: Place, cell: Cell) -> tuple[Store, Task, Method]:
+def _open(place: JobContext, cell: Cell) -> tuple[Store, Task, Method]:
     """Opens the store, and loads the task and the method that the cell was planned with.
 
     Raises:
@@ -62,7 +62,7 @@ def _open(place: Place, cell: Cell) -> tuple[Store, Task, Method]:
     return Store.open(place.root), task, method(config)
 
 
-def fit(*, report: Report, place: Place, cell: Cell, members: Sequence[int]) -> str:
+def fit(*, report: Report, place: JobContext, cell: Cell, members: Sequence[int]) -> str:
     """Trains a block of members and saves each; returns "done" or "reused".
 
     A member that did not come out finite is recorded as failed, and the others are kept.
@@ -127,7 +127,7 @@ def fit(*, report: Report, place: Place, cell: Cell, members: Sequence[int]) -> 
     return "done"
 
 
-def average(*, report: Report, place: Place, cell: Cell, members: Sequence[int]) -> str:
+def average(*, report: Report, place: JobContext, cell: Cell, members: Sequence[int]) -> str:
     """Notes, for each member of an ensemble, what it averages and what that cost in all.
 
     Raises:
@@ -156,7 +156,7 @@ def average(*, report: Report, place: Place, cell: Cell, members: Sequence[int])
     return "done"
 
 
-def calibrate_fits(*, report: Report, place: Place, cell: Cell, members: Sequence[int]) -> str:
+def calibrate_fits(*, report: Report, place: JobContext, cell: Cell, members: Sequence[int]) -> str:
     """Calibrates stored fits with simulations that they have not seen, and saves the maps.
 
     Raises:
@@ -249,7 +249,7 @@ def _environment(device: torch.device) -> dict[str, str]:
 def predict_member(
     *,
     report: Report,
-    place: Place,
+    place: JobContext,
     cell: Cell,
     member: int,
     plan: dict[str, Any],

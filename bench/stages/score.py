@@ -17,7 +17,7 @@ from bench.registry.validate import blamed, is_key
 from bench.seeds import digest
 from bench.stages.predict import load
 from bench.storage.arrays import SETS
-from bench.storage.entries import Place, done, is_done, is_recorded, plan_of, read, read_done
+from bench.storage.entries import JobContext, done, is_done, is_recorded, plan_of, read, read_done
 from bench.storage.fit_spec import Cell
 from bench.storage.store import Store
 
@@ -127,7 +127,7 @@ def _mean_within(values: NDArray[Any], row: NDArray[Any], sets: int) -> NDArray[
 def score_member(
     *,
     report: Callable[..., None],
-    place: Place,
+    place: JobContext,
     cell: Cell,
     truth: Cell | None,
     member: int,

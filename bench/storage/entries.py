@@ -18,7 +18,7 @@ _ENTRY = re.compile(r"^simulations/|/member-\d+$")  # other files are strays
 
 
 @dataclass(frozen=True)
-class Place:
+class JobContext:
     """Where a job works: the store's folder, the plugins, the device; plain values only."""
 
     root: str

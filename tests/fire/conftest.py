@@ -77,7 +77,7 @@ def finished(root):
     return found
 
 
-class Place:
+class JobContext:
     """A folder with a small preset `tiny.toml` and a plugin, and runs of it.
 
     Every command must end within ten minutes, with no traceback, and leave no process behind.
@@ -160,7 +160,7 @@ class Place:
 @pytest.fixture(scope="session")
 def undisturbed(tmp_path_factory):
     """A run that nothing disturbed."""
-    place = Place(tmp_path_factory.mktemp("undisturbed"))
+    place = JobContext(tmp_path_factory.mktemp("undisturbed"))
     status, _, err = place.run()
     assert status == 0, err
     return place
@@ -169,7 +169,7 @@ def undisturbed(tmp_path_factory):
 @pytest.fixture
 def place(undisturbed, tmp_path):
     """A place for a run that something will disturb."""
-    return Place(tmp_path / "place")
+    return JobContext(tmp_path / "place")
 
 
 @pytest.fixture

@@ -25,13 +25,13 @@ from bench.errors import BenchError, PluginError, UsageError
 from bench.execution.dask import cluster, connection, slot
 from bench.execution.dask.cluster import Cluster
 from bench.execution.dask.connection import check_address, connect, offers_gpus
-from bench.execution.dask.slot import Parcel, unpack
-from bench.execution.executor import Job, Travel
+from bench.execution.dask.slot import RemoteJob, unpack
+from bench.execution.executor import Job, JobIO
 from bench.execution.pool import Workers
 from bench.experiment.preset import Preset
 from bench.experiment.schedule import BenchmarkRun
 from bench.registry.registry import Registry
-from bench.storage.entries import Place
+from bench.storage.entries import JobContext
 from bench.storage.store import Store
 
 # A scratch folder can take long to make on a busy machine, of which Dask warns.
@@ -60,8 +60,8 @@ def dask(jobs):
 
 
 def travelling(key, function, device="cpu", after=(), **arguments):
-    place = Place("/nowhere", (), device, 0.0)
-    return Job(key, function, {"place": place, **arguments}, after, Travel((), ()))
+    place = JobContext("/nowhere", (), device, 0.0)
+    return Job(key, function, {"place": place, **arguments}, after, JobIO((), ()))
 
 
 def pool(client, tmp_path, time_limit=None, on_event=lambda event: None):
@@ -370,6 +370,6 @@ def test_a_cluster_that_ends_is_told_in_one_line(dask, jobs, tmp_path):
 
 
 def test_a_plugin_that_changed_on_the_way_is_refused(tmp_path):
-    parcel = Parcel("job", b"", {}, (), {"0" * 64: ("simple.py", b"x = 1")}, None, None, "", "")
+    parcel = RemoteJob("job", b"", {}, (), {"0" * 64: ("simple.py", b"x = 1")}, None, None, "", "")
     with pytest.raises(PluginError, match=r"simple\.py was changed on the way"):
         unpack(report=dict, parcel=parcel, call=(print, {}), scratch=str(tmp_path))

@@ -15,7 +15,7 @@ from bench.leaderboard import FORMATS, Results, build
 from bench.leaderboard.status import status_lines
 from bench.registry.registry import Registry
 from bench.stages import fit
-from bench.storage.entries import Place
+from bench.storage.entries import JobContext
 from bench.storage.store import Store
 
 PLUGIN = Path(__file__).parents[1] / "plugins" / "simple.py"
@@ -65,7 +65,7 @@ def test_an_ensemble_averages_its_members_and_trains_nothing(tmp_path, simple):
     store, registry = Store.open(root), Registry([simple])
     assert [k[-3:] for k in store.keys(f"fits/{ensemble.folder}")] == ["fit", "000", "001"]
     task, method = registry.task("gaussians-far"), registry.method("simple")
-    place = Place(str(root), registry.plugins, "cpu", 0.0)
+    place = JobContext(str(root), registry.plugins, "cpu", 0.0)
     _, _, built = fit._open(place, ensemble)
     cpu = torch.device("cpu")
     x, context = torch.randn(20, 2), task.space.draw_context(3, torch.Generator())

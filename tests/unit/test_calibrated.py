@@ -18,7 +18,7 @@ from bench.registry.registry import Registry
 from bench.stages import fit
 from bench.stages.calibrate import calibrate
 from bench.stages.simulate import SimulationBank
-from bench.storage.entries import Place
+from bench.storage.entries import JobContext
 from bench.storage.store import Store
 from bench.testing import asymmetric
 
@@ -213,7 +213,7 @@ def test_a_calibrated_cell_has_the_budget_and_its_base_what_is_left(tmp_path):
     again = benchmark(tmp_path)
     assert again.planned == []
 
-    place = Place(str(tmp_path), again.registry.plugins, "cpu", 0.0)
+    place = JobContext(str(tmp_path), again.registry.plugins, "cpu", 0.0)
     _, task, method = fit._open(place, cell)
     x, context = torch.randn(20, 2), task.space.draw_context(3, torch.Generator())
 

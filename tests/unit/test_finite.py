@@ -23,7 +23,7 @@ from bench.stages.datasets import sets
 from bench.stages.predict import predict
 from bench.stages.simulate import SimulationBank, features_of
 from bench.stats.clustering import mean
-from bench.storage.entries import Place
+from bench.storage.entries import JobContext
 from bench.storage.fit_spec import plan_folder
 from bench.storage.store import Store
 
@@ -219,7 +219,7 @@ def test_data_that_change_end_a_run(
 ) -> None:
     registry = Registry(())
     cell = make_cell(registry, task, "histogram", "default", Preset(), 1000)
-    place = Place(str(tmp_path), (), "cpu", 0.0)
+    place = JobContext(str(tmp_path), (), "cpu", 0.0)
     assert fit._open(place, cell)[1].name == "higgs-fair"
     monkeypatch.setattr(FairUniverse, "digest", "b" * 64)
     with pytest.raises(PluginError, match="data of higgs-fair changed while the run"):

@@ -24,7 +24,7 @@ from typing import TYPE_CHECKING
 import bench
 from bench.errors import BenchError, LimitExceeded
 from bench.execution.dask.connection import slots
-from bench.execution.dask.slot import Parcel, Returned, packed, perform
+from bench.execution.dask.slot import RemoteJob, Returned, packed, perform
 from bench.execution.executor import Event, Executor, Job, Outcome
 from bench.execution.pool import Workers
 from bench.execution.worker import failure
@@ -109,7 +109,7 @@ class Cluster(Executor):
         import dask
 
         place = job.arguments["place"]
-        parcel = Parcel(
+        parcel = RemoteJob(
             job.key,
             packed(job),
             {name: c for key in job.travel.takes for name, c in self._store.files(key).items()},

@@ -36,7 +36,7 @@ _IDLE = 60.0  # seconds after which an idle process, with all that it imported, 
 
 
 @dataclass(frozen=True)
-class Parcel:
+class RemoteJob:
     """A job on its way to a worker, with all that it needs there.
 
     Args:
@@ -71,11 +71,11 @@ class Returned:
 
 
 def packed(job: Job) -> bytes:
-    """What a job calls, for `Parcel.call`."""
+    """What a job calls, for `RemoteJob.call`."""
     return pickle.dumps((job.function, job.arguments))
 
 
-def perform(parcel: Parcel) -> Outcome:
+def perform(parcel: RemoteJob) -> Outcome:
     """Runs a job on this Dask worker; its outcome's value is `Returned` if it is done."""
     from distributed import get_worker
 
@@ -165,7 +165,7 @@ class _Call:
 def unpack(
     *,
     report: Callable[..., None],
-    parcel: Parcel,
+    parcel: RemoteJob,
     call: tuple[Callable[..., Any], dict[str, Any]],
     scratch: str,
 ) -> Returned:
