@@ -130,8 +130,8 @@ def _short(value: float) -> str:
 
 
 def _aligned(row: Sequence[str], widths: Sequence[int], left: int = 2) -> str:
-    text = [cell.ljust(width) for cell, width in zip(row[:left], widths, strict=False)]
-    text += [cell.rjust(width) for cell, width in zip(row[left:], widths[left:], strict=True)]
+    text = [spec.ljust(width) for spec, width in zip(row[:left], widths, strict=False)]
+    text += [spec.rjust(width) for spec, width in zip(row[left:], widths[left:], strict=True)]
     return "  ".join(text).rstrip()
 
 

@@ -115,7 +115,7 @@ class Progress:
         planned = self._by_key[event.key]
         if event.kind == "started" and event.key not in self._tasks:  # or again, elsewhere
             name = (
-                f"{planned.kind} {planned.cell.label} · {planned.cell.task} · {planned.members[0]}"
+                f"{planned.kind} {planned.spec.label} · {planned.spec.task} · {planned.members[0]}"
             )
             self._tasks[event.key] = self._bars.add_task(name, total=None, note="")
             self._stages[event.key] = ("", time.monotonic())
@@ -145,7 +145,7 @@ class Progress:
         """Counts a job that ended; one that failed is told at once, even if quiet."""
         self._count += 1
         self._weight += self._weigh(planned)
-        name = f"{planned.cell.label} on {planned.cell.task}, member {planned.members[0]}"
+        name = f"{planned.spec.label} on {planned.spec.task}, member {planned.members[0]}"
         failed = outcome.status == "failed" and outcome.error_type != "NotApplicable"
         if failed:
             self._line(f"failed: {planned.kind} of {name}: {reason(outcome)}")

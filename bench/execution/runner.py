@@ -9,7 +9,7 @@ import bench.errors
 from bench.execution.executor import Event, Executor, Job, Outcome
 from bench.execution.pool import Workers
 from bench.storage.entries import failed, is_done, is_recorded
-from bench.storage.fit_spec import Cell
+from bench.storage.fit_spec import FitSpec
 from bench.storage.store import Store
 
 
@@ -37,7 +37,7 @@ class Planned:
 
     job: Job
     kind: str
-    cell: Cell
+    spec: FitSpec
     members: tuple[int, ...]
     keys: tuple[str, ...]
 
@@ -113,13 +113,13 @@ def execute(
                 report.reused += outcome.value == "reused"
                 if isinstance(outcome.value, dict):
                     report.absent += [
-                        Absent(job.cell.task, f"metric {name}", why, broken=True)
+                        Absent(job.spec.task, f"metric {name}", why, broken=True)
                         for name, why in outcome.value.items()
                     ]
             elif outcome.status == "skipped":
                 report.skipped += 1
             elif outcome.error_type == "NotApplicable":
-                report.absent.append(Absent(job.cell.task, job.cell.label, outcome.error))
+                report.absent.append(Absent(job.spec.task, job.spec.label, outcome.error))
             else:
                 report.failures.append((job, outcome))
                 _record_failure(store, job, outcome)

@@ -49,9 +49,9 @@ class Calls:
 def count_calls(planned: Sequence[Planned], registry: Registry, store: Store) -> list[Calls]:
     """Count the simulator calls of planned jobs, for every task that has a simulator."""
     simulations = SimulationStore(store)
-    tasks = {name: registry.task(name) for name in dict.fromkeys(p.cell.task for p in planned)}
+    tasks = {name: registry.task(name) for name in dict.fromkeys(p.spec.task for p in planned)}
     return [
-        _Counter(task, registry, simulations).count([p for p in planned if p.cell.task == name])
+        _Counter(task, registry, simulations).count([p for p in planned if p.spec.task == name])
         for name, task in tasks.items()
         if observations_of(task, "train") is None
     ]
@@ -72,7 +72,7 @@ class _Counter:
         charged = 0
         unknown: dict[str, None] = {}
         for p in planned:
-            if p.kind == "score" or (p.kind == "fit" and p.cell.size > 1):
+            if p.kind == "score" or (p.kind == "fit" and p.spec.size > 1):
                 continue
             bank, draw = feature_bank(self.task, self.simulations)
             self._make(bank.chunks(draw, "features"))
@@ -81,12 +81,12 @@ class _Counter:
                 continue
             draws = self._draws(p)
             if draws is None:
-                unknown[p.cell.label] = None
+                unknown[p.spec.label] = None
                 continue
-            data: TrainingData = "shared" if p.cell.oracle else p.cell.identity["training_data"]
-            seed = p.cell.identity["seed"]
+            data: TrainingData = "shared" if p.spec.oracle else p.spec.identity["training_data"]
+            seed = p.spec.identity["seed"]
             bank = SimulationBank(self.task, self.simulations, 0, p.members, data, seed)
-            split: Split = "calibration" if p.cell.calibration else "train"
+            split: Split = "calibration" if p.spec.calibration else "train"
             for draw in draws:
                 self._make(bank.chunks(draw, split))
             charged += len(p.members) * sum(draw.n for draw in draws)
@@ -103,22 +103,22 @@ class _Counter:
             self._made[chunk.purpose] += chunk.calls
 
     def _method(self, planned: Planned) -> Method:
-        found = self.registry.method(planned.cell.method)
-        config = planned.cell.identity["method"]["config"]
+        found = self.registry.method(planned.spec.method)
+        config = planned.spec.identity["method"]["config"]
         return found(found.Config.model_validate(config))
 
     def _draws(self, planned: Planned) -> Sequence[Draw] | None:
-        cell = planned.cell
-        if cell.oracle:
+        spec = planned.spec
+        if spec.oracle:
             return []
         method = self._method(planned)
         try:
-            if cell.calibration is None:
-                return method.draws(self.task, cell.identity["budget"])
+            if spec.calibration is None:
+                return method.draws(self.task, spec.identity["budget"])
             reference = method.reference_kind(self.task)
             if reference is None:
                 return []
-            return calibrate.draws(self.task, cell.calibration["calls"], reference)
+            return calibrate.draws(self.task, spec.calibration["calls"], reference)
         except Exception:  # a plugin's, or a budget too small: the fit will say so itself
             return None
 

@@ -18,7 +18,7 @@ from bench.contracts import BootstrapPlan, HeldOutPlan, Plan, Task, Work
 from bench.contracts.plan import number_of_sets
 from bench.execution.runner import Planned
 from bench.registry.registry import Registry
-from bench.storage.fit_spec import Cell
+from bench.storage.fit_spec import FitSpec
 from bench.storage.store import Store
 
 _NODES = {1: (57.0, 140.0), 2: (600.0, 2000.0)}
@@ -86,19 +86,19 @@ class CostModel:
 
     def __call__(self, planned: Planned) -> Cost | None:
         """The cost of a job; None where nobody knows."""
-        cell, task = planned.cell, self._task(planned.cell.task)
+        spec, task = planned.spec, self._task(planned.spec.task)
         if planned.kind == "score":
             return Cost(core_seconds=_SCORE[0] + _SCORE[1] * _datasets(task, _plan(planned)))
-        if planned.kind == "fit" and (cell.size > 1 or cell.oracle):
+        if planned.kind == "fit" and (spec.size > 1 or spec.oracle):
             return Cost(core_seconds=_LEAST)  # an average of stored members, or nothing to train
-        work = None if cell.oracle else self._work(cell, task)
+        work = None if spec.oracle else self._work(spec, task)
         if planned.kind == "fit":
-            cost = None if work is None else self._fit(work, cell, task, len(planned.members))
+            cost = None if work is None else self._fit(work, spec, task, len(planned.members))
         else:
-            cost = self._prediction(work, cell, task, _plan(planned))
+            cost = self._prediction(work, spec, task, _plan(planned))
         return cost or self._recorded(planned)
 
-    def _fit(self, work: Work, cell: Cell, task: Task, members: int) -> Cost:
+    def _fit(self, work: Work, spec: FitSpec, task: Task, members: int) -> Cost:
         operations = work.rows * work.training + work.pairs * (work.evaluation + work.encoding)
         speed = work.gpu if self._gpu else work.cpu
         seconds = (
@@ -106,23 +106,23 @@ class CostModel:
             + work.rows * work.training / speed.training
             + work.pairs * (work.evaluation + work.encoding) / speed.evaluation
         )
-        simulating = cell.identity["budget"] * self._simulation(cell.task)
+        simulating = spec.identity["budget"] * self._simulation(spec.task)
         one = self._split(work.rows + work.pairs, operations, seconds, simulating)
         return sum((one for _ in range(members - 1)), one)
 
-    def _prediction(self, work: Work | None, cell: Cell, task: Task, plan: Plan) -> Cost | None:
+    def _prediction(self, work: Work | None, spec: FitSpec, task: Task, plan: Plan) -> Cost | None:
         events, pairs, sums = _evaluated(task, plan)
-        simulating = events * self._simulation(cell.task)
-        if cell.oracle and self._untimed(cell.task, cell.method):
+        simulating = events * self._simulation(spec.task)
+        if spec.oracle and self._untimed(spec.task, spec.method):
             return None
-        if cell.oracle:
-            seconds = pairs * self._oracle(cell.task, cell.method)
+        if spec.oracle:
+            seconds = pairs * self._oracle(spec.task, spec.method)
             return Cost(pairs, 0.0, seconds + sums + simulating)
         if work is None:
             return None
         speed = work.gpu if self._gpu else work.cpu
         # Encoders read an event once in each pass over its contexts, of which there are about four.
-        operations = cell.size * (pairs * work.evaluation + 4 * events * work.encoding)
+        operations = spec.size * (pairs * work.evaluation + 4 * events * work.encoding)
         return self._split(pairs, operations, operations / speed.evaluation, sums + simulating)
 
     def _split(self, events: float, operations: float, seconds: float, beside: float) -> Cost:
@@ -131,16 +131,16 @@ class CostModel:
             return Cost(events, operations, beside, seconds)
         return Cost(events, operations, seconds + beside)
 
-    def _work(self, cell: Cell, task: Task) -> Work | None:
-        if cell.base.key not in self._works:
-            method = self._registry.method(cell.method)
-            config = method.Config.model_validate(cell.identity["method"]["config"])
+    def _work(self, spec: FitSpec, task: Task) -> Work | None:
+        if spec.base.key not in self._works:
+            method = self._registry.method(spec.method)
+            config = method.Config.model_validate(spec.identity["method"]["config"])
             try:
-                work = method(config).work(task, cell.identity["budget"])
+                work = method(config).work(task, spec.identity["budget"])
             except Exception:  # a plugin's, or a budget too small: the fit will say so itself
                 work = None
-            self._works[cell.base.key] = work
-        return self._works[cell.base.key]
+            self._works[spec.base.key] = work
+        return self._works[spec.base.key]
 
     def _recorded(self, planned: Planned) -> Cost | None:
         """The mean of what other members of the cell took, by their records."""
@@ -282,10 +282,10 @@ def estimate(planned: Sequence[Planned], registry: Registry, store: Store, devic
     for p in sorted(planned, key=lambda p: ("fit", "predict", "score").index(p.kind)):
         cost = model(p)
         if cost is None:
-            unknown[p.cell.label] = None
+            unknown[p.spec.label] = None
             continue
         own[p.job.key] = cost.seconds
-        part = p.kind, p.cell.label
+        part = p.kind, p.spec.label
         count, so_far = parts.get(part, (0, Cost()))
         parts[part] = count + 1, so_far + cost
     chains: dict[str, float] = {}

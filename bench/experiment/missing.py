@@ -13,7 +13,7 @@ from bench.contracts import Plan, Task
 from bench.registry.registry import Registry
 from bench.stages.score import is_current, score_inputs
 from bench.storage.entries import is_done, is_recorded
-from bench.storage.fit_spec import Cell
+from bench.storage.fit_spec import FitSpec
 from bench.storage.store import Store
 
 
@@ -28,21 +28,21 @@ class Wanted:
             for what others make of its fits.
     """
 
-    cell: Cell
+    spec: FitSpec
     members: range
     plans: Sequence[tuple[Plan, str]]
 
     @property
     def keys(self) -> list[str]:
         """Keys of its fits, predictions and scores."""
-        cell, folders = self.cell, [folder for _, folder in self.plans]
+        spec, folders = self.spec, [folder for _, folder in self.plans]
         return [
             key
             for m in self.members
             for key in (
-                cell.fit_key(m),
-                *(cell.prediction_key(folder, m) for folder in folders),
-                *(cell.score_key(folder, m) for folder in folders),
+                spec.fit_key(m),
+                *(spec.prediction_key(folder, m) for folder in folders),
+                *(spec.score_key(folder, m) for folder in folders),
             )
         ]
 
@@ -52,7 +52,7 @@ def missing_keys(
     registry: Registry,
     task: Task,
     wanted: Sequence[Wanted],
-    truth: Cell | None,
+    truth: FitSpec | None,
     overwrite_before: float,
 ) -> frozenset[str]:
     """Keys of the fits, predictions and scores of a task that are to be made.
@@ -75,10 +75,10 @@ def missing_keys(
         found.update(key for key in keys if not there(key))
 
     for part in wanted:
-        cell = part.cell
+        spec = part.spec
         for member, (plan, folder) in product(part.members, part.plans):
-            scores, prediction = cell.score_key(folder, member), cell.prediction_key(folder, member)
-            inputs = score_inputs(store, registry, cell, truth, member, plan.kind, folder)
+            scores, prediction = spec.score_key(folder, member), spec.prediction_key(folder, member)
+            inputs = score_inputs(store, registry, spec, truth, member, plan.kind, folder)
             record = store.record(scores) or {}
             stale = not there(scores) or not is_current(record, inputs)
             # Scored without the truth, which this run has or makes.
@@ -88,14 +88,14 @@ def missing_keys(
             if stale or (store.holds(f"{prediction}.json") and not there(prediction)):
                 need(prediction, *([truth.prediction_key(folder, 0)] if truth else ()))
     for part in reversed(wanted):
-        cell = part.cell
+        spec = part.spec
         for member in part.members:
-            fit = cell.fit_key(member)
-            if any(cell.prediction_key(folder, member) in found for _, folder in part.plans):
-                need(*cell.state_keys(member))
+            fit = spec.fit_key(member)
+            if any(spec.prediction_key(folder, member) in found for _, folder in part.plans):
+                need(*spec.state_keys(member))
             recorded = not part.plans or is_recorded(store, fit, overwrite_before)
             if not recorded or store.holds(f"{fit}.safetensors"):
                 need(fit)
             if fit in found:
-                need(*cell.base_keys(member))
+                need(*spec.base_keys(member))
     return frozenset(found)

@@ -10,7 +10,7 @@ from bench.registry.registry import Registry
 from bench.stages.score import score_member
 from bench.storage import schema
 from bench.storage.entries import JobContext, inspect, is_done, plan_of
-from bench.storage.fit_spec import Cell, truth_among
+from bench.storage.fit_spec import FitSpec, truth_among
 from bench.storage.store import Store
 
 
@@ -31,17 +31,17 @@ def plan_scores(store: Store, registry: Registry) -> list[Planned]:
     Scores that were computed with the exact likelihood's prediction, which is gone, are left alone.
     """
     place = JobContext(str(store.root.absolute()), registry.plugins, "cpu", 0.0)
-    cells: dict[str, Cell] = {}
+    specs: dict[str, FitSpec] = {}
     for key in store.keys("fits"):
         if not key.endswith("/fit") or schema.read(store, key) is None:
             continue
         record = store.record(key) or {}
-        cell = Cell(**{f.name: record[f.name] for f in fields(Cell)})
-        if key == cell.fit_record:
-            cells[cell.folder] = cell
+        spec = FitSpec(**{f.name: record[f.name] for f in fields(FitSpec)})
+        if key == spec.fit_record:
+            specs[spec.folder] = spec
     planned = []
-    for folder, cell in sorted(cells.items()):
-        truth = truth_among(c for c in cells.values() if c.task == cell.task)
+    for folder, spec in sorted(specs.items()):
+        truth = truth_among(c for c in specs.values() if c.task == spec.task)
         for key in store.keys(f"predictions/{folder}"):
             plan_folder, name = key.rsplit("/", 2)[1:]
             plan = schema.read(store, f"plans/{plan_folder}")
@@ -49,19 +49,19 @@ def plan_scores(store: Store, registry: Registry) -> list[Planned]:
             if plan is None or number is None or not is_done(store, key):
                 continue
             member = int(number[1])
-            score_key = cell.score_key(plan_folder, member)
+            score_key = spec.score_key(plan_folder, member)
             scored = (store.record(score_key) or {}).get("inputs") or {}
             exact = truth and truth.prediction_key(plan_folder, 0)
             if exact and scored.get("truth") and not is_done(store, exact):
                 continue  # what needs the truth would be lost
             arguments = {
                 "place": place,
-                "cell": cell,
+                "spec": spec,
                 "truth": truth,
                 "member": member,
                 "plan": plan_of(plan["plan"]).model_dump(mode="json"),
                 "folder": plan_folder,
             }
             job = Job(f"score {folder} {plan_folder} {member}", score_member, arguments)
-            planned.append(Planned(job, "score", cell, (member,), (score_key,)))
+            planned.append(Planned(job, "score", spec, (member,), (score_key,)))
     return planned

@@ -18,12 +18,12 @@ from bench.experiment.calls import Calls, count_calls
 from bench.experiment.cost import Estimate, estimate
 from bench.experiment.missing import Wanted, missing_keys
 from bench.experiment.preset import Preset
-from bench.experiment.selection import select_cells, select_tasks
+from bench.experiment.selection import select_specs, select_tasks
 from bench.registry.registry import Registry
 from bench.stages import fit
 from bench.stages.score import score_member
 from bench.storage.entries import JobContext
-from bench.storage.fit_spec import Cell, plan_folder, truth_among
+from bench.storage.fit_spec import FitSpec, plan_folder, truth_among
 from bench.storage.store import Store
 
 STACK = 10
@@ -82,7 +82,7 @@ class BenchmarkRun:
         self.scheduler = scheduler
         self.device = choose_device(preset.device, scheduler)
         self.tasks, absent = select_tasks(registry, preset)
-        self.cells, more = select_cells(registry, self.tasks, preset)
+        self.specs, more = select_specs(registry, self.tasks, preset)
         registry.metrics()
         self.absent = absent + more
         self.plans: dict[str, list[tuple[Plan, Plan]]] = {task.name: [] for task in self.tasks}
@@ -105,8 +105,8 @@ class BenchmarkRun:
             time.time() if overwrite else 0.0,
         )
         self.reused = 0
-        shown = {cell.folder for cell in self.cells}
-        calibrated = [c.uncalibrated for c in self.cells if c.calibration and c.size == 1]
+        shown = {spec.folder for spec in self.specs}
+        calibrated = [c.uncalibrated for c in self.specs if c.calibration and c.size == 1]
         bases = {c.folder: c for c in calibrated}
         self.bases = [base for folder, base in bases.items() if folder not in shown]
         """Cells that are trained for calibrated ones alone: nothing is predicted with them."""
@@ -125,22 +125,22 @@ class BenchmarkRun:
                 "command": list(command),
                 "preset": self.preset.model_dump(mode="json"),
                 "plugins": list(self._place.plugins),
-                "cells": [c.folder for c in self.cells],
+                "cells": [c.folder for c in self.specs],
                 "absent": [asdict(a) for a in dict.fromkeys([*self.absent, *found])],
             },
         )
-        for cell in [*self.cells, *self.bases]:
-            key, shown = cell.fit_record, cell in self.cells
+        for spec in [*self.specs, *self.bases]:
+            key, shown = spec.fit_record, spec in self.specs
             if not shown and self.store.record(key) is not None:
                 continue  # an earlier run may have shown it
             self.store.write(
                 key,
                 {
-                    "task": cell.task,
-                    "method": cell.method,
-                    "configuration": cell.configuration,
-                    "oracle": cell.oracle,
-                    "identity": cell.identity,
+                    "task": spec.task,
+                    "method": spec.method,
+                    "configuration": spec.configuration,
+                    "oracle": spec.oracle,
+                    "identity": spec.identity,
                     "shown": shown,
                 },
             )
@@ -162,7 +162,7 @@ class BenchmarkRun:
         """
         found = estimate(self.planned, self.registry, self.store, self.device)
         if self.scheduler is not None:
-            self.planned.sort(key=lambda p: (not p.cell.oracle, -found.seconds[p.job.key]))
+            self.planned.sort(key=lambda p: (not p.spec.oracle, -found.seconds[p.job.key]))
         return found
 
     def calls(self) -> list[Calls]:
@@ -191,13 +191,13 @@ class BenchmarkRun:
     def _plan(self) -> list[Planned]:
         planned: list[Planned] = []
         for task in self.tasks:
-            cells = [c for c in self.cells if c.task == task.name]
-            truth = truth_among(cells)
+            specs = [c for c in self.specs if c.task == task.name]
+            truth = truth_among(specs)
             seed, since = self.preset.seed, self._place.overwrite_before
             plans = [(plan, plan_folder(task, plan, seed)) for plan, _ in self.plans[task.name]]
-            wanted = [Wanted(cell, self._members(cell), plans) for cell in cells]
+            wanted = [Wanted(spec, self._members(spec), plans) for spec in specs]
             wanted += [Wanted(c, self._members(c), ()) for c in self.bases if c.task == task.name]
-            wanted.sort(key=lambda w: (not w.cell.oracle, w.cell.size, bool(w.cell.calibration)))
+            wanted.sort(key=lambda w: (not w.spec.oracle, w.spec.size, bool(w.spec.calibration)))
             missing = missing_keys(self.store, self.registry, task, wanted, truth, since)
             makers: dict[str, str] = {}
             for part in wanted:
@@ -206,21 +206,21 @@ class BenchmarkRun:
             self.reused += sum(key not in makers for part in wanted for key in part.keys)
         # One member of everything first, so that an early leaderboard compares like with like.
         return sorted(
-            planned, key=lambda p: (not p.cell.oracle, p.cell.size * (min(p.members) + 1))
+            planned, key=lambda p: (not p.spec.oracle, p.spec.size * (min(p.members) + 1))
         )
 
-    def _members(self, cell: Cell) -> range:
-        return range(1 if cell.oracle else self.preset.members // cell.size)
+    def _members(self, spec: FitSpec) -> range:
+        return range(1 if spec.oracle else self.preset.members // spec.size)
 
     def _blocks(self, part: Wanted) -> list[range]:
-        size = STACK if self.device == "cuda" and not part.cell.base_keys(0) else 1
+        size = STACK if self.device == "cuda" and not part.spec.base_keys(0) else 1
         return [part.members[start : start + size] for start in range(0, len(part.members), size)]
 
     def _plan_block(
         self,
         part: Wanted,
         block: range,
-        truth: Cell | None,
+        truth: FitSpec | None,
         missing: AbstractSet[str],
         makers: dict[str, str],
     ) -> list[Planned]:
@@ -228,35 +228,35 @@ class BenchmarkRun:
 
         `makers` has the names of planned jobs by the entries that they write; theirs are added.
         """
-        cell, out = part.cell, []
+        spec, out = part.spec, []
 
         def after(*keys: str) -> tuple[str, ...]:
             return tuple(dict.fromkeys(makers[key] for key in keys if key in makers))
 
         def plan(job: Job, kind: str, members: tuple[int, ...], keys: tuple[str, ...]) -> None:
-            out.append(Planned(job, kind, cell, members, keys))
+            out.append(Planned(job, kind, spec, members, keys))
             makers.update(dict.fromkeys(keys, job.key))
 
-        if untrained := tuple(m for m in block if cell.fit_key(m) in missing):
-            arguments: dict[str, Any] = {"place": self._place, "cell": cell, "members": untrained}
-            written = tuple(cell.fit_key(m) for m in untrained)
-            read = tuple(key for m in untrained for key in cell.base_keys(m))
-            make = fit.calibrate_fits if cell.calibration else fit.fit
-            name = f"fit {cell.folder} {block[0]}"
-            if cell.size > 1:
+        if untrained := tuple(m for m in block if spec.fit_key(m) in missing):
+            arguments: dict[str, Any] = {"place": self._place, "spec": spec, "members": untrained}
+            written = tuple(spec.fit_key(m) for m in untrained)
+            read = tuple(key for m in untrained for key in spec.base_keys(m))
+            make = fit.calibrate_fits if spec.calibration else fit.fit
+            name = f"fit {spec.folder} {block[0]}"
+            if spec.size > 1:
                 job = Job(name, fit.average, arguments, after(*read))
             else:
                 job = Job(name, make, arguments, after(*read), JobIO(read, written))
             plan(job, "fit", untrained, written)
         for (datasets, folder), member in product(part.plans, block):
             values = datasets.model_dump(mode="json")
-            base = {"place": self._place, "cell": cell, "member": member, "plan": values}
-            key, score_key = cell.prediction_key(folder, member), cell.score_key(folder, member)
+            base = {"place": self._place, "spec": spec, "member": member, "plan": values}
+            key, score_key = spec.prediction_key(folder, member), spec.score_key(folder, member)
             if key in missing:
-                states = tuple(cell.state_keys(member))
+                states = tuple(spec.state_keys(member))
                 arguments = base | {"folder": folder, "seed": self.preset.seed}
-                needs = after(cell.fit_key(member), *states)
-                name = f"predict {cell.folder} {folder} {member}"
+                needs = after(spec.fit_key(member), *states)
+                name = f"predict {spec.folder} {folder} {member}"
                 job = Job(name, fit.predict_member, arguments, needs, JobIO(states, (key,)))
                 plan(job, "predict", (member,), (key,))
             needs = after(key)
@@ -264,6 +264,6 @@ class BenchmarkRun:
                 needs = after(key, truth.prediction_key(folder, 0))
             if needs or score_key in missing:
                 arguments = base | {"folder": folder, "truth": truth}
-                name = f"score {cell.folder} {folder} {member}"
+                name = f"score {spec.folder} {folder} {member}"
                 plan(Job(name, score_member, arguments, needs), "score", (member,), (score_key,))
         return out

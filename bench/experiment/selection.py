@@ -17,7 +17,7 @@ from bench.nn.calibration import CalibrationKind
 from bench.registry.registry import Registry, select, unknown
 from bench.registry.validate import plugin_errors
 from bench.seeds import digest
-from bench.storage.fit_spec import DEFAULT_CALIBRATION, Cell, label
+from bench.storage.fit_spec import DEFAULT_CALIBRATION, FitSpec, label
 from bench.storage.store import SCHEMA
 
 _CALIBRATED = re.compile(r"calibrated\(\s*([^\s,()]+)\s*(?:,\s*(\w+)\s*)?\)")
@@ -96,9 +96,9 @@ def select_tasks(registry: Registry, preset: Preset) -> tuple[list[Task], list[A
     return tasks, absent
 
 
-def select_cells(
+def select_specs(
     registry: Registry, tasks: Sequence[Task], preset: Preset
-) -> tuple[list[Cell], list[Absent]]:
+) -> tuple[list[FitSpec], list[Absent]]:
     """Cells of a preset, with what they need: the exact likelihood, and the bases of ensembles.
 
     Raises:
@@ -127,27 +127,27 @@ def select_cells(
                 chosen[name, configuration] = forms or {(None, 1)}
     for pattern in patterns:
         _check(registry, pattern)
-    cells: dict[str, Cell] = {}
+    specs: dict[str, FitSpec] = {}
     for task in tasks:
         for name, configuration in sorted(
             chosen, key=lambda c: (not registry.method(c[0]).oracle, c)
         ):
             for budget in preset.budgets:
                 try:
-                    cell = make_cell(registry, task, name, configuration, preset, budget)
+                    spec = make_spec(registry, task, name, configuration, preset, budget)
                 except (NotApplicable, PluginError) as error:
                     broken = isinstance(error, PluginError)
                     absent.append(Absent(task.name, label(name, configuration), str(error), broken))
                     continue
                 for kind, size in sorted(chosen[name, configuration], key=str):
-                    part = cell.calibrated(kind) if kind else cell
+                    part = spec.calibrated(kind) if kind else spec
                     part = part.ensemble(size) if size > 1 else part
                     why = _why_not(part, task, preset)
                     if why:
                         absent.append(Absent(task.name, part.label, why))
                     else:
-                        cells.setdefault(part.folder, part)
-    return list(cells.values()), list(dict.fromkeys(absent))
+                        specs.setdefault(part.folder, part)
+    return list(specs.values()), list(dict.fromkeys(absent))
 
 
 def uninstalled(registry: Registry, patterns: Sequence[str]) -> dict[str, str]:
@@ -182,12 +182,12 @@ def refuse_uninstalled(registry: Registry, patterns: Sequence[str]) -> None:
             raise UsageError(missing)
 
 
-def _why_not(cell: Cell, task: Task, preset: Preset) -> str:
+def _why_not(spec: FitSpec, task: Task, preset: Preset) -> str:
     """Why a preset cannot have a cell; empty where it can."""
-    if cell.size > preset.members:
-        return f"it takes {cell.size:,} members, and this run has {preset.members:,}"
-    if cell.calibration and cell.calibration["calls"] < 2 * len(task.component_names):
-        calls = cell.calibration["calls"]
+    if spec.size > preset.members:
+        return f"it takes {spec.size:,} members, and this run has {preset.members:,}"
+    if spec.calibration and spec.calibration["calls"] < 2 * len(task.component_names):
+        calls = spec.calibration["calls"]
         return f"its budget leaves {counted(calls, 'simulation')} for calibration: too few"
     return ""
 
@@ -209,9 +209,9 @@ def _check(registry: Registry, wanted: Wanted) -> None:
     select([wanted.configuration], labels, f"configuration of {wanted.method}")
 
 
-def make_cell(
+def make_spec(
     registry: Registry, task: Task, name: str, configuration: str, preset: Preset, budget: int
-) -> Cell:
+) -> FitSpec:
     """Resolves a cell.
 
     Raises:
@@ -226,9 +226,9 @@ def make_cell(
         instance = configure(method, configuration)
         instance.check(task)
         identity = _identity(registry, task, name, instance, preset, budget)
-        cell = Cell(task.name, name, configuration, identity, bool(method.oracle))
+        spec = FitSpec(task.name, name, configuration, identity, bool(method.oracle))
         digest(identity)  # whatever is not JSON fails here, where the method is to blame
-    return cell
+    return spec
 
 
 def _identity(

@@ -33,14 +33,14 @@ from bench.storage.entries import (
     plan_of,
     read_done,
 )
-from bench.storage.fit_spec import Cell
+from bench.storage.fit_spec import FitSpec
 from bench.storage.simulations import SimulationStore
 from bench.storage.store import Store
 
 Report = Callable[..., None]
 
 
-def _open(place: JobContext, cell: Cell) -> tuple[Store, Task, Method]:
+def _open(place: JobContext, spec: FitSpec) -> tuple[Store, Task, Method]:
     """Opens the store, and loads the task and the method that the cell was planned with.
 
     Raises:
@@ -49,20 +49,20 @@ def _open(place: JobContext, cell: Cell) -> tuple[Store, Task, Method]:
     registry = Registry(place.plugins)
     kinds: tuple[tuple[Kind, str], ...] = (("tasks", "task"), ("methods", "method"))
     for kind, part in kinds:
-        item = registry.item(kind, cell.identity[part]["name"])
-        if item.plugin_hash != cell.identity[part]["plugin"]:
+        item = registry.item(kind, spec.identity[part]["name"])
+        if item.plugin_hash != spec.identity[part]["plugin"]:
             raise PluginError(f"{item.place} was edited while the run was under way; run again")
-    task = registry.task(cell.task)
-    if digest(dict(task.settings)) != digest(cell.identity["task"]["settings"]):
+    task = registry.task(spec.task)
+    if digest(dict(task.settings)) != digest(spec.identity["task"]["settings"]):
         raise PluginError(
-            f"the settings or data of {cell.task} changed while the run was under way; run again"
+            f"the settings or data of {spec.task} changed while the run was under way; run again"
         )
-    method = registry.method(cell.method)
-    config = method.Config.model_validate(cell.identity["method"]["config"])
+    method = registry.method(spec.method)
+    config = method.Config.model_validate(spec.identity["method"]["config"])
     return Store.open(place.root), task, method(config)
 
 
-def fit(*, report: Report, place: JobContext, cell: Cell, members: Sequence[int]) -> str:
+def fit(*, report: Report, place: JobContext, spec: FitSpec, members: Sequence[int]) -> str:
     """Trains a block of members and saves each; returns "done" or "reused".
 
     A member that did not come out finite is recorded as failed, and the others are kept.
@@ -70,10 +70,10 @@ def fit(*, report: Report, place: JobContext, cell: Cell, members: Sequence[int]
     Raises:
         NonFiniteError: if no member came out finite.
     """
-    store, task, method = _open(place, cell)
+    store, task, method = _open(place, spec)
     device = torch.device(place.device)
-    with store.lock(cell.fit_key(members[0])):
-        keys = [cell.fit_key(m) for m in members]
+    with store.lock(spec.fit_key(members[0])):
+        keys = [spec.fit_key(m) for m in members]
         if all(is_done(store, key, place.overwrite_before) for key in keys):
             return "reused"
         simulations = SimulationStore(store, report)
@@ -81,18 +81,18 @@ def fit(*, report: Report, place: JobContext, cell: Cell, members: Sequence[int]
         bank = SimulationBank(
             task,
             simulations,
-            cell.identity["budget"],
+            spec.identity["budget"],
             members,
-            "shared" if cell.oracle else cell.identity["training_data"],
-            cell.identity["seed"],
+            "shared" if spec.oracle else spec.identity["training_data"],
+            spec.identity["seed"],
         )
         fit_context = FitContext(
             device,
-            lambda member, purpose: generator("fit", cell.identity, member, purpose),
+            lambda member, purpose: generator("fit", spec.identity, member, purpose),
             report,
         )
         # Members that draw from global generators, as other packages do, shall be reproducible too.
-        global_seed = int(digest("global", cell.identity, list(members))[:8], 16)
+        global_seed = int(digest("global", spec.identity, list(members))[:8], 16)
         torch.manual_seed(global_seed)
         np.random.seed(global_seed)  # noqa: NPY002
         random.seed(global_seed)
@@ -100,7 +100,7 @@ def fit(*, report: Report, place: JobContext, cell: Cell, members: Sequence[int]
         surrogate = method.fit(task, bank, features, members, fit_context)
         seconds = time.perf_counter() - begin - (simulations.seconds - simulating)
         state = {k: v.detach().cpu().numpy() for k, v in (surrogate.state() or {}).items()}
-        bad = _not_finite(cell, state, len(members))
+        bad = _not_finite(spec, state, len(members))
         if len(bad) == len(members):
             raise NonFiniteError(bad[0])
         for i, (member, key) in enumerate(zip(members, keys, strict=True)):
@@ -127,7 +127,7 @@ def fit(*, report: Report, place: JobContext, cell: Cell, members: Sequence[int]
     return "done"
 
 
-def average(*, report: Report, place: JobContext, cell: Cell, members: Sequence[int]) -> str:
+def average(*, report: Report, place: JobContext, spec: FitSpec, members: Sequence[int]) -> str:
     """Notes, for each member of an ensemble, what it averages and what that cost in all.
 
     Raises:
@@ -135,12 +135,12 @@ def average(*, report: Report, place: JobContext, cell: Cell, members: Sequence[
     """
     store = Store.open(place.root)
     for member in members:
-        key = cell.fit_key(member)
+        key = spec.fit_key(member)
         with store.lock(key):
             if is_done(store, key, place.overwrite_before):
                 continue
-            records = [read_done(store, k).record for k in cell.base_keys(member)]
-            shared = cell.identity["training_data"] != "fresh"
+            records = [read_done(store, k).record for k in spec.base_keys(member)]
+            shared = spec.identity["training_data"] != "fresh"
             made = [r.get("calls_made") for r in records]
             record = done(
                 member=member,
@@ -156,32 +156,34 @@ def average(*, report: Report, place: JobContext, cell: Cell, members: Sequence[
     return "done"
 
 
-def calibrate_fits(*, report: Report, place: JobContext, cell: Cell, members: Sequence[int]) -> str:
+def calibrate_fits(
+    *, report: Report, place: JobContext, spec: FitSpec, members: Sequence[int]
+) -> str:
     """Calibrates stored fits with simulations that they have not seen, and saves the maps.
 
     Raises:
         StoreError: if a fit that it calibrates is missing or damaged, or failed.
         NotApplicable: if the fits have no reference.
     """
-    store, task, method = _open(place, cell)
-    device, settings = torch.device(place.device), cell.identity["calibration"]
+    store, task, method = _open(place, spec)
+    device, settings = torch.device(place.device), spec.identity["calibration"]
     for member in members:
-        key = cell.fit_key(member)
+        key = spec.fit_key(member)
         with store.lock(key):
             if is_done(store, key, place.overwrite_before):
                 continue
-            (base_key,) = cell.base_keys(member)
+            (base_key,) = spec.base_keys(member)
             base = read_done(store, base_key).record
             simulations = SimulationStore(store, report)
-            fitted = _restore(store, task, method, cell.uncalibrated, member, device, simulations)
-            training_data, seed = cell.identity["training_data"], cell.identity["seed"]
+            fitted = _restore(store, task, method, spec.uncalibrated, member, device, simulations)
+            training_data, seed = spec.identity["training_data"], spec.identity["seed"]
             calls = settings["calls"]
             bank = SimulationBank(task, simulations, calls, [member], training_data, seed)
-            rng = generator("calibration", cell.identity, member)
+            rng = generator("calibration", spec.identity, member)
             begin, simulating = time.perf_counter(), simulations.seconds
             made = calibrate(fitted, task, bank, settings["kind"], device, rng)
             state = {k: v.numpy() for k, v in made.state().items()}
-            bad = _not_finite(cell, state, 1)
+            bad = _not_finite(spec, state, 1)
             if bad:
                 raise NonFiniteError(bad[0])
             seconds = time.perf_counter() - begin - (simulations.seconds - simulating)
@@ -220,18 +222,18 @@ def _finite(value: Any) -> Any:
     return None if isinstance(value, float) and not math.isfinite(value) else value
 
 
-def _not_finite(cell: Cell, state: dict[str, Any], members: int) -> dict[int, str]:
+def _not_finite(spec: FitSpec, state: dict[str, Any], members: int) -> dict[int, str]:
     """Which rows of the members' axis hold a number that is not finite, and where."""
     bad: dict[int, str] = {}
     for name, array in state.items():
         if array.ndim == 0 or len(array) != members:
             raise PluginError(
-                f"state {name!r} of {cell.label} has shape {array.shape}; its first axis must be "
+                f"state {name!r} of {spec.label} has shape {array.shape}; its first axis must be "
                 f"the members, {members} of them"
             )
         if np.issubdtype(array.dtype, np.floating):
             for row in np.flatnonzero(~np.isfinite(array.reshape(members, -1)).all(1)):
-                bad[int(row)] = f"state {name!r} of {cell.label} holds NaN or infinite numbers"
+                bad[int(row)] = f"state {name!r} of {spec.label} holds NaN or infinite numbers"
     return bad
 
 
@@ -250,21 +252,21 @@ def predict_member(
     *,
     report: Report,
     place: JobContext,
-    cell: Cell,
+    spec: FitSpec,
     member: int,
     plan: dict[str, Any],
     folder: str,
     seed: int,
 ) -> str:
     """Evaluates a member on a plan and saves the prediction; returns "done" or "reused"."""
-    store, task, method = _open(place, cell)
-    key = cell.prediction_key(folder, member)
+    store, task, method = _open(place, spec)
+    key = spec.prediction_key(folder, member)
     device = torch.device(place.device)
     with store.lock(key):
         if is_done(store, key, place.overwrite_before, task):
             return "reused"
         simulations = SimulationStore(store, report)
-        surrogate = _restore(store, task, method, cell, member, device, simulations)
+        surrogate = _restore(store, task, method, spec, member, device, simulations)
         begin = time.perf_counter()
         arrays = predict(task, surrogate, plan_of(plan), seed, simulations, device, report)[0]
         seconds = time.perf_counter() - begin
@@ -277,22 +279,22 @@ def _restore(
     store: Store,
     task: Task,
     method: Method,
-    cell: Cell,
+    spec: FitSpec,
     member: int,
     device: torch.device,
     simulations: SimulationStore | None = None,
 ) -> Surrogate:
     """Rebuilds a member from its state; where it averages or calibrates others, on top of them."""
-    if cell.size > 1:
-        first, base = member * cell.size, cell.base
-        averaged = range(first, first + cell.size)
+    if spec.size > 1:
+        first, base = member * spec.size, spec.base
+        averaged = range(first, first + spec.size)
         return Ensemble(
             [_restore(store, task, method, base, m, device, simulations) for m in averaged]
         )
-    arrays = read_done(store, cell.fit_key(member)).arrays
+    arrays = read_done(store, spec.fit_key(member)).arrays
     state = {k: torch.from_numpy(v.copy()).to(device) for k, v in arrays.items()}
-    if cell.calibration:
-        base = cell.uncalibrated
+    if spec.calibration:
+        base = spec.uncalibrated
         fitted = _restore(store, task, method, base, member, device, simulations)
         return Calibrated(fitted, Calibration.from_state(state))
     return method.restore(task, features_of(task, simulations or store), state)

@@ -18,7 +18,7 @@ from bench.seeds import digest
 from bench.stages.predict import load
 from bench.storage.arrays import SETS
 from bench.storage.entries import JobContext, done, is_done, is_recorded, plan_of, read, read_done
-from bench.storage.fit_spec import Cell
+from bench.storage.fit_spec import FitSpec
 from bench.storage.store import Store
 
 Prediction = LikelihoodPrediction | HeldOutPrediction
@@ -128,8 +128,8 @@ def score_member(
     *,
     report: Callable[..., None],
     place: JobContext,
-    cell: Cell,
-    truth: Cell | None,
+    spec: FitSpec,
+    truth: FitSpec | None,
     member: int,
     plan: dict[str, Any],
     folder: str,
@@ -140,14 +140,14 @@ def score_member(
     of those that fail, by name, and the next run tries again.
     """
     store, registry = Store.open(place.root), Registry(place.plugins)
-    key = cell.score_key(folder, member)
+    key = spec.score_key(folder, member)
     with store.lock(key):
-        inputs = score_inputs(store, registry, cell, truth, member, plan["kind"], folder)
-        known = registry.task(cell.task) if cell.task in registry.names("tasks") else None
+        inputs = score_inputs(store, registry, spec, truth, member, plan["kind"], folder)
+        known = registry.task(spec.task) if spec.task in registry.names("tasks") else None
         if is_done(store, key, task=known) and is_current(store.record(key), inputs):
             return "reused"
-        task = known or registry.task(cell.task)
-        own = read_done(store, cell.prediction_key(folder, member), task)
+        task = known or registry.task(spec.task)
+        own = read_done(store, spec.prediction_key(folder, member), task)
         exact = None
         if truth is not None and is_recorded(store, truth.prediction_key(folder, 0)):
             exact = read(store, truth.prediction_key(folder, 0), task)
@@ -199,8 +199,8 @@ def score_member(
 def score_inputs(
     store: Store,
     registry: Registry,
-    cell: Cell,
-    truth: Cell | None,
+    spec: FitSpec,
+    truth: FitSpec | None,
     member: int,
     kind: str,
     folder: str,
@@ -215,7 +215,7 @@ def score_inputs(
         return (store.record(key) or {}).get("arrays_sha256")
 
     return {
-        "prediction": checksum(cell.prediction_key(folder, member)),
+        "prediction": checksum(spec.prediction_key(folder, member)),
         "truth": None if truth is None else checksum(truth.prediction_key(folder, 0)),
         "metrics": digest(
             [

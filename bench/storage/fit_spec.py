@@ -1,4 +1,4 @@
-"""Cells: one method, in one configuration, on one task, at one budget; and their identity."""
+"""Fits: one method, in one configuration, on one task, at one budget; and their identity."""
 
 from collections.abc import Iterable, Mapping
 from dataclasses import asdict, dataclass, replace
@@ -11,7 +11,7 @@ from bench.seeds import digest
 from bench.storage.store import SCHEMA
 
 CALIBRATION_SHARE = 10
-"""One in so many simulator calls of a calibrated cell is for the calibration."""
+"""One in so many simulator calls of a calibrated fit is for the calibration."""
 DEFAULT_CALIBRATION: CalibrationKind = "platt"
 CALIBRATION = 1
 """Version of the calibration; part of the identity of calibrated fits."""
@@ -20,14 +20,14 @@ EVALUATION = 1
 
 
 @dataclass(frozen=True)
-class Cell:
+class FitSpec:
     """What is trained: everything that a member's numbers depend on but its own number.
 
     The configuration's name, the number of members, the device and the workers are not part of
     the identity: equal configurations share one fit, and more members train only what is missing.
-    A cell may be an ensemble of another one's members: nothing is trained for it, and its member i
-    averages `size` of theirs. A calibrated cell maps the log-ratios of another one's fits, which
-    have what the calibration leaves of its budget.
+    An ensemble averages another fit's members: nothing is trained for it, and its member i
+    averages `size` of theirs. A calibrated fit maps the log-ratios of another one's, which have
+    what the calibration leaves of its budget.
     """
 
     task: str
@@ -43,7 +43,7 @@ class Cell:
 
     @property
     def label(self) -> str:
-        """How the cell is called in progress and tables."""
+        """How progress and tables call it."""
         return label(self.method, self.configuration, self.identity)
 
     @property
@@ -56,26 +56,26 @@ class Cell:
         """How its log-ratios are calibrated: kind, simulator calls, version; None if not at all."""
         return self.identity.get("calibration")
 
-    def calibrated(self, kind: CalibrationKind) -> "Cell":
-        """The cell of its budget that spends a tenth of it on calibrating."""
+    def calibrated(self, kind: CalibrationKind) -> "FitSpec":
+        """The fit of its budget that spends a tenth of it on calibrating."""
         calls = self.identity["budget"] // CALIBRATION_SHARE
         calibration = {"kind": kind, "calls": calls, "version": CALIBRATION}
         return replace(self, identity={**self.identity, "calibration": calibration})
 
     @property
-    def uncalibrated(self) -> "Cell":
-        """The cell whose fits it calibrates: with what the calibration leaves of the budget."""
+    def uncalibrated(self) -> "FitSpec":
+        """The fit that it calibrates: with what the calibration leaves of the budget."""
         identity = {k: v for k, v in self.identity.items() if k != "calibration"}
         calls = self.calibration["calls"] if self.calibration else 0
         return replace(self, identity={**identity, "budget": identity["budget"] - calls})
 
     @property
-    def base(self) -> "Cell":
-        """The cell whose members it averages."""
+    def base(self) -> "FitSpec":
+        """The fit whose members it averages."""
         return replace(self, identity={k: v for k, v in self.identity.items() if k != "ensemble"})
 
-    def ensemble(self, size: int) -> "Cell":
-        """The cell that averages so many of its members."""
+    def ensemble(self, size: int) -> "FitSpec":
+        """The fit that averages so many of its members."""
         return replace(self, identity={**self.identity, "ensemble": size})
 
     @property
@@ -143,10 +143,10 @@ class _MayBeOracle(Protocol):
 _CellOrFit = TypeVar("_CellOrFit", bound=_MayBeOracle)
 
 
-def truth_among(cells: Iterable[_CellOrFit]) -> _CellOrFit | None:
-    """The exact likelihood among cells or fits of one task; a plugin's oracle only without it."""
-    oracles = [cell for cell in cells if cell.oracle]
-    return min(oracles, key=lambda cell: cell.method != "exact", default=None)
+def truth_among(specs: Iterable[_CellOrFit]) -> _CellOrFit | None:
+    """The exact likelihood among the fits of one task; a plugin's oracle only without it."""
+    oracles = [spec for spec in specs if spec.oracle]
+    return min(oracles, key=lambda spec: spec.method != "exact", default=None)
 
 
 def plan_folder(task: Task, plan: Plan, seed: int) -> str:

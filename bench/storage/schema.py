@@ -48,7 +48,7 @@ class _Run(_Record):
     command: list[str]
     preset: _Preset
     plugins: list[Any] = []
-    cells: list[str] = []
+    specs: list[str] = []
     absent: list[_Absent] = []
 
 

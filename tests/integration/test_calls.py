@@ -198,11 +198,11 @@ def test_an_expensive_task_keeps_prefixes_and_its_fits_apart(tmp_path, counted):
     assert calls(counted) == before == 1000
     assert not torch.equal(long.x[0, :5], long.x[0, 5:10])
     run = benchmark(tmp_path / "results", counted, tasks=("counted",), plans=(INDEPENDENT,))
-    key = run.cells[0].key
+    key = run.specs[0].key
     cheap(counted)
     other = benchmark(tmp_path / "results", counted, tasks=("counted",), plans=(INDEPENDENT,))
-    assert other.cells[0].key != key
-    assert "expensive" not in other.cells[0].identity["task"]
+    assert other.specs[0].key != key
+    assert "expensive" not in other.specs[0].identity["task"]
 
 
 @pytest.mark.parametrize("n", [1, 4, 14, 125, 250, 500, 2500, 5000, 25_000, 50_000, 777_777])

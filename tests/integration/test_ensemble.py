@@ -53,10 +53,10 @@ def test_an_ensemble_averages_its_members_and_trains_nothing(tmp_path, simple):
     inline(benchmark(root, simple, methods=("simple:default",)))
     fits = Path(simple).with_suffix(".log").read_text().splitlines()
     run = benchmark(root, simple)
-    base, ensemble = [c for c in run.cells if not c.oracle]
+    base, ensemble = [c for c in run.specs if not c.oracle]
     assert (base.label, ensemble.label) == ("simple", "ensemble(simple,2)")
     assert ensemble.base == base
-    assert {p.cell.folder for p in run.planned} == {ensemble.folder}
+    assert {p.spec.folder for p in run.planned} == {ensemble.folder}
     inline(run)
     assert Path(simple).with_suffix(".log").read_text().splitlines() == fits
     assert benchmark(root, simple).planned == []
@@ -83,7 +83,7 @@ def test_an_ensemble_averages_its_members_and_trains_nothing(tmp_path, simple):
 def test_costs_of_shared_training_data(tmp_path, simple):
     run = benchmark(tmp_path, simple, training_data="shared")
     inline(run)
-    assert Store.open(tmp_path).record(run.cells[-1].fit_key(0))["calls"] == 600
+    assert Store.open(tmp_path).record(run.specs[-1].fit_key(0))["calls"] == 600
 
 
 def test_tables_know_ensembles(tmp_path, simple):

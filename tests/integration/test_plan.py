@@ -96,9 +96,9 @@ def test_256_workers_are_kept_busy_by_the_papers_plan(tmp_path):
 def test_jobs_with_most_to_come_start_first_but_after_exacts_for_which_scores_wait(tmp_path):
     run = planned("smoke", tmp_path, tasks=("gaussians-far",), members=2)
     found = run.estimate()
-    order = [(not p.cell.oracle, -found.seconds[p.job.key]) for p in run.planned]
+    order = [(not p.spec.oracle, -found.seconds[p.job.key]) for p in run.planned]
     assert order == sorted(order)
-    assert next(p.kind for p in run.planned if p.cell.oracle) == "fit"
+    assert next(p.kind for p in run.planned if p.spec.oracle) == "fit"
     for p in run.planned:
         for before in p.job.after:
             assert found.seconds[before] >= found.seconds[p.job.key]
@@ -107,7 +107,7 @@ def test_jobs_with_most_to_come_start_first_but_after_exacts_for_which_scores_wa
 def test_estimates_count_shapes(tmp_path):
     run = planned("smoke", tmp_path, tasks=("gaussians-far",), methods=("lre:published",))
     model = cost.CostModel(run.registry, run.store, "cpu")
-    jobs = [p for p in run.planned if p.cell.method == "lre"]
+    jobs = [p for p in run.planned if p.spec.method == "lre"]
     fit = model(next(p for p in jobs if p.kind == "fit"))
     # Two components, each of 500 own simulations against 1000 of the reference, a tenth held out,
     # in batches of 64, 500 steps at least; three inputs, three layers of 120.
@@ -150,7 +150,7 @@ def test_a_method_that_does_not_count_is_named_and_then_taken_from_its_records(t
     found = estimate(run.planned, run.registry, run.store, "cpu")
     assert found.unknown == ("simple",)
     assert {stage for stage, method in found.parts if method == "simple"} == {"score"}
-    fit = next(p for p in run.planned if p.kind == "fit" and p.cell.method == "simple")
+    fit = next(p for p in run.planned if p.kind == "fit" and p.spec.method == "simple")
     other = fit.keys[0].replace("member-000", "member-007")
     run.store.write(other, {"status": "done", "seconds": 12.0})
     model = cost.CostModel(run.registry, run.store, "cpu")
@@ -217,7 +217,7 @@ def test_estimates_hold_within_a_factor_of_two(tmp_path):
     for p in run.planned:
         if p.kind == "score":
             continue
-        key = p.kind, p.cell.method
+        key = p.kind, p.spec.method
         expected[key] = model(p).seconds
         begin = time.process_time()
         p.job.function(report=lambda **fields: None, **p.job.arguments)

@@ -17,7 +17,7 @@ from bench.storage.store import Store
 def test_a_plugin_that_is_edited_meanwhile_is_not_mixed_up(tmp_path, simple):
     run = benchmark(tmp_path / "results", [simple])
     Path(simple).write_text(Path(simple).read_text() + "\n# edited\n")
-    (job, *_) = [p.job for p in run.planned if p.kind == "fit" and not p.cell.oracle]
+    (job, *_) = [p.job for p in run.planned if p.kind == "fit" and not p.spec.oracle]
     with pytest.raises(PluginError, match=r"simple\.py \(Simple\) was edited while the run was"):
         job.function(report=dict, **job.arguments)
     assert fitted(simple) == []
@@ -52,17 +52,17 @@ def test_one_bad_member_of_a_stack_fails_alone(tmp_path):
     run = benchmark(root, [plugin], methods=("partly",), members=3)
     jobs = {p.job.key.rsplit(" ", 1)[1]: p.job for p in run.planned if p.kind == "fit"}
     arguments = jobs["0"].arguments | {"members": [0, 1, 2]}
-    cell = arguments["cell"]
-    if cell.oracle:
-        cell = next(c for c in run.cells if not c.oracle)
-        arguments["cell"] = cell
+    spec = arguments["spec"]
+    if spec.oracle:
+        spec = next(c for c in run.specs if not c.oracle)
+        arguments["spec"] = spec
     assert jobs["0"].function(report=dict, **arguments) == "done"
     store = Store.open(root)
-    assert [store.record(cell.fit_key(m))["status"] for m in range(3)] == ["done", "failed", "done"]
-    assert store.read(cell.fit_key(2)).arrays["w"].tolist() == [[2.0]]
-    assert store.record(cell.fit_key(0))["curves"]["net"]["train_loss"] == [None, 1.0]
+    assert [store.record(spec.fit_key(m))["status"] for m in range(3)] == ["done", "failed", "done"]
+    assert store.read(spec.fit_key(2)).arrays["w"].tolist() == [[2.0]]
+    assert store.record(spec.fit_key(0))["curves"]["net"]["train_loss"] == [None, 1.0]
     again = benchmark(root, [plugin], methods=("partly",), members=3)
-    fits = [p for p in again.planned if p.kind == "fit" and not p.cell.oracle]
+    fits = [p for p in again.planned if p.kind == "fit" and not p.spec.oracle]
     assert [p.members for p in fits] == [(1,)]
     with pytest.raises(NonFiniteError, match=r"state 'w' of partly holds NaN or infinite numbers"):
         fits[0].job.function(report=dict, **fits[0].job.arguments)
@@ -75,7 +75,7 @@ def test_a_method_cannot_spend_more_than_its_budget(tmp_path):
     run = benchmark(
         tmp_path / "results", [PLUGINS / "hostile.py"], methods=("overspends",), members=1
     )
-    (job,) = [p.job for p in run.planned if p.kind == "fit" and not p.cell.oracle]
+    (job,) = [p.job for p in run.planned if p.kind == "fit" and not p.spec.oracle]
     with pytest.raises(
         BudgetExceeded, match="600 simulations cost 600 calls, and of the budget of"
     ):
@@ -88,7 +88,7 @@ def test_a_task_plugin_takes_part(tmp_path, simple):
         tmp_path / "results", [asymmetric, simple], tasks=("asymmetric",), plans=TINY["plans"][:1]
     )
     assert set(inline(run).values()) == {"done"}
-    assert {cell.identity["task"]["plugin"] for cell in run.cells} == {
+    assert {spec.identity["task"]["plugin"] for spec in run.specs} == {
         hashlib.sha256(asymmetric.read_bytes()).hexdigest()
     }
     assert [line.split()[0] for line in fitted(simple)] == ["asymmetric"] * 2

@@ -47,7 +47,7 @@ def test_an_ensemble_of_fits_without_weights_trains_them_again(tmp_path, simple)
     pruned(root)
     wanted = {"methods": ("simple:default", "ensemble(simple:default,2)")}
     run = benchmark(root, [simple], **wanted)
-    made = [p.job.key for p in run.planned if p.kind == "predict" and not p.cell.oracle]
+    made = [p.job.key for p in run.planned if p.kind == "predict" and not p.spec.oracle]
     assert len(made) == 2
     assert all("ensemble" in key for key in made)
     trained = {p.job.key for p in run.planned if p.kind == "fit"}
@@ -56,7 +56,7 @@ def test_an_ensemble_of_fits_without_weights_trains_them_again(tmp_path, simple)
     assert {
         key for key, said in says.items() if said != "done"
     } <= {  # the same prediction as before
-        p.job.key for p in run.planned if p.kind == "score" and p.cell.oracle
+        p.job.key for p in run.planned if p.kind == "score" and p.spec.oracle
     }
     assert [line.split()[-1] for line in fitted(simple)] == ["0", "1", "0", "1"]
     assert benchmark(root, [simple], **wanted).planned == []
@@ -69,7 +69,7 @@ def test_fits_without_weights_are_trained_for_what_calibrates_them(tmp_path, sim
     run = benchmark(root, [simple], **wanted)
     inline(run)
     pruned(root)
-    (ensemble,) = [cell for cell in run.cells if cell.size == 2]
+    (ensemble,) = [spec for spec in run.specs if spec.size == 2]
     (root / f"{ensemble.fit_key(0)}.json").unlink()
     again = benchmark(root, [simple], **wanted)
     kinds = [p.job.function.__name__ for p in again.planned]
@@ -82,9 +82,9 @@ def test_scores_do_not_lose_the_truth(tmp_path, simple):
     root = tmp_path / "results"
     run = benchmark(root, [simple])
     inline(run)
-    exact = next(cell for cell in run.cells if cell.oracle)
+    exact = next(spec for spec in run.specs if spec.oracle)
     shutil.rmtree(root / "predictions" / exact.folder)
-    assert [p.cell.oracle for p in plan_scores(Store.open(root), Registry([simple]))] == []
+    assert [p.spec.oracle for p in plan_scores(Store.open(root), Registry([simple]))] == []
     assert benchmark(root, [simple]).planned == []
     member = next((root / "predictions").rglob("*independent*/member-000.safetensors"))
     member.write_bytes(b"")

@@ -9,7 +9,7 @@ import pytest
 from whole_runs import TINY, benchmark, contents, digests, finished, fitted, inline
 
 from bench.experiment.preset import Preset
-from bench.experiment.selection import make_cell
+from bench.experiment.selection import make_spec
 from bench.registry.registry import Registry
 from bench.storage.store import Store
 
@@ -53,7 +53,7 @@ def test_a_member_depends_on_its_number_alone(tmp_path, simple):
 def test_equal_configurations_share_one_fit(tmp_path, simple):
     run = benchmark(tmp_path / "results", [simple], methods=("simple:default", "simple:same"))
     inline(run)
-    assert len(run.cells) == 2  # with the exact likelihood
+    assert len(run.specs) == 2  # with the exact likelihood
     assert len(fitted(simple)) == 2
     assert benchmark(tmp_path / "results", [simple], methods=("simple:same",)).planned == []
 
@@ -63,7 +63,7 @@ def test_identity(tmp_path, simple):
         registry = Registry([plugin])
         preset = Preset.model_validate(TINY | changes)
         task = registry.task("gaussians-far")
-        return make_cell(registry, task, method, configuration, preset, budget).key
+        return make_spec(registry, task, method, configuration, preset, budget).key
 
     assert key() == key("same") == key(members=7) == key(device="cpu") == key(time_limit=7)
     assert key(plans=({"kind": "heldout"},)) == key()
@@ -104,9 +104,9 @@ def test_training_data(tmp_path, simple, training_data):
     run = benchmark(root, [simple], training_data=training_data, plans=TINY["plans"][:1])
     inline(run)
     states = [
-        Store.open(root).read(cell.fit_key(member)).arrays["coefficients"]
-        for cell in run.cells
-        if not cell.oracle
+        Store.open(root).read(spec.fit_key(member)).arrays["coefficients"]
+        for spec in run.specs
+        if not spec.oracle
         for member in range(2)
     ]
     assert np.array_equal(*states) == (training_data == "shared")

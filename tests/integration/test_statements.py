@@ -197,10 +197,10 @@ def test_networks_beside_the_papers():
             reach = int((overlap >= example["overlap_joint"]).sum())
             reaching[label] = reaching.get(label, 0) + reach
             row = re.search(rf"(?m)^\| {task} \| `{label}` \| [\d.]+ ± .*of 5 \|$", page)[0]
-            cells = [cell.strip() for cell in row.split("|")[3:-1]]
-            assert cells[0] == f"{coverage.mean():.2f} ± {coverage.std():.2f}"
-            assert float(cells[2]) == example["coverage_z"]
-            assert cells[3] == f"{reach} of {len(overlap)}"
+            specs = [spec.strip() for spec in row.split("|")[3:-1]]
+            assert specs[0] == f"{coverage.mean():.2f} ± {coverage.std():.2f}"
+            assert float(specs[2]) == example["coverage_z"]
+            assert specs[3] == f"{reach} of {len(overlap)}"
     assert tuple(reaching.values()) == (2, 8, 6)
 
 

@@ -189,24 +189,24 @@ def inline(run):
 
 def test_a_calibrated_cell_has_the_budget_and_its_base_what_is_left(tmp_path):
     run = benchmark(tmp_path)
-    labels = {cell.label: cell for cell in run.cells}
+    labels = {spec.label: spec for spec in run.specs}
     assert set(labels) == {
         "exact",
         "distorted:stretched",
         "calibrated(distorted:stretched)",
         "ensemble(calibrated(distorted:stretched),2)",
     }
-    cell = labels["calibrated(distorted:stretched)"]
+    spec = labels["calibrated(distorted:stretched)"]
     (base,) = run.bases
-    assert base == cell.uncalibrated
-    assert (cell.identity["budget"], base.identity["budget"]) == (4000, 3600)
+    assert base == spec.uncalibrated
+    assert (spec.identity["budget"], base.identity["budget"]) == (4000, 3600)
     assert base.key != labels["distorted:stretched"].key
-    assert labels["ensemble(calibrated(distorted:stretched),2)"].base == cell
+    assert labels["ensemble(calibrated(distorted:stretched),2)"].base == spec
     inline(run)
 
     store = Store.open(tmp_path)
     assert store.record(base.fit_key(0))["calls"] == 3600
-    assert store.record(cell.fit_key(0))["calls"] == 4000
+    assert store.record(spec.fit_key(0))["calls"] == 4000
     ensemble = labels["ensemble(calibrated(distorted:stretched),2)"]
     assert store.record(ensemble.fit_key(0))["calls"] == 8000
     assert not store.keys(f"predictions/{base.folder}")
@@ -214,14 +214,14 @@ def test_a_calibrated_cell_has_the_budget_and_its_base_what_is_left(tmp_path):
     assert again.planned == []
 
     place = JobContext(str(tmp_path), again.registry.plugins, "cpu", 0.0)
-    _, task, method = fit._open(place, cell)
+    _, task, method = fit._open(place, spec)
     x, context = torch.randn(20, 2), task.space.draw_context(3, torch.Generator())
 
     def values(of, member):
         return fit._restore(store, task, method, of, member, CPU).log_ratio(x, context)
 
     # Calibrated member by member, then averaged.
-    both = [values(cell, m) for m in (0, 1)]
+    both = [values(spec, m) for m in (0, 1)]
     assert not torch.equal(*both)
     torch.testing.assert_close(values(ensemble, 0), sum(both) / 2)
     exact = surrogate(again.registry, "exact", task).log_ratio(x, context)
@@ -231,11 +231,11 @@ def test_a_calibrated_cell_has_the_budget_and_its_base_what_is_left(tmp_path):
 def test_another_kind_trains_nothing_more(tmp_path):
     inline(benchmark(tmp_path, methods=("calibrated(distorted:stretched)",)))
     run = benchmark(tmp_path, methods=("calibrated(distorted:stretched,isotonic)",))
-    assert {p.cell.label for p in run.planned} == {"calibrated(distorted:stretched,isotonic)"}
+    assert {p.spec.label for p in run.planned} == {"calibrated(distorted:stretched,isotonic)"}
     assert [p.job.function for p in run.planned if p.kind == "fit"] == [fit.calibrate_fits] * 2
     # Neither the kind nor the calls may be missing from what identifies a fit.
-    kinds = [benchmark(tmp_path, methods=(m,)).cells[-1] for m in TINY["methods"][:1]]
-    assert len({c.key for c in [*run.cells, *kinds]}) == len(run.cells) + 1
+    kinds = [benchmark(tmp_path, methods=(m,)).specs[-1] for m in TINY["methods"][:1]]
+    assert len({c.key for c in [*run.specs, *kinds]}) == len(run.specs) + 1
 
 
 def test_tables_know_calibrated_rows_and_not_their_bases(tmp_path):

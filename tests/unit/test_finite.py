@@ -15,7 +15,7 @@ from bench.contracts import BootstrapPlan, HeldOutPlan, IndependentPlan
 from bench.contracts.plan import fit_to, number_of_blocks
 from bench.errors import BudgetExceeded, NotApplicable, PluginError
 from bench.experiment.preset import Preset
-from bench.experiment.selection import make_cell
+from bench.experiment.selection import make_spec
 from bench.leaderboard.units import FEWEST_BLOCKS, ResamplingUnits
 from bench.registry.registry import Registry
 from bench.stages import fit
@@ -218,12 +218,12 @@ def test_data_that_change_end_a_run(
     task: HiggsFair, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     registry = Registry(())
-    cell = make_cell(registry, task, "histogram", "default", Preset(), 1000)
+    spec = make_spec(registry, task, "histogram", "default", Preset(), 1000)
     place = JobContext(str(tmp_path), (), "cpu", 0.0)
-    assert fit._open(place, cell)[1].name == "higgs-fair"
+    assert fit._open(place, spec)[1].name == "higgs-fair"
     monkeypatch.setattr(FairUniverse, "digest", "b" * 64)
     with pytest.raises(PluginError, match="data of higgs-fair changed while the run"):
-        fit._open(place, cell)
+        fit._open(place, spec)
 
 
 class Flat:
