@@ -30,7 +30,7 @@ class Planned:
     Args:
         job: the job for the workers.
         kind: "fit", "predict" or "score".
-        cell: the cell.
+        spec: the fit.
         members: its members that the job is about.
         keys: the store's keys that it writes.
     """

@@ -143,7 +143,7 @@ class CostModel:
         return self._works[spec.base.key]
 
     def _recorded(self, planned: Planned) -> Cost | None:
-        """The mean of what other members of the cell took, by their records."""
+        """Return the mean cost of other members of the fit, by their records."""
         key = planned.keys[0].rpartition("/")[0]
         records = [self._store.record(k) or {} for k in self._store.keys(key)]
         seconds = [r["seconds"] for r in records if r.get("status") == "done" and "seconds" in r]

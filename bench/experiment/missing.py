@@ -19,12 +19,12 @@ from bench.storage.store import Store
 
 @dataclass(frozen=True)
 class Wanted:
-    """What a run wants of a cell.
+    """Wishes of a run for one fit: members, and plans to evaluate them on.
 
     Args:
-        cell: the cell.
+        spec: the fit.
         members: the numbers of its members.
-        plans: the plans to evaluate them on, each with its folder; none where the cell is there
+        plans: the plans to evaluate them on, each with its folder; none where the fit is there
             for what others make of its fits.
     """
 
@@ -61,8 +61,8 @@ def missing_keys(
         store: the results folder.
         registry: the metrics, which scores depend on.
         task: the task.
-        wanted: what a run wants of it, cells after those whose fits they read.
-        truth: the exact likelihood's cell, if there is one.
+        wanted: the wishes for the task, fits after those that they read.
+        truth: the exact likelihood, if there is one.
         overwrite_before: entries made before this time are made again; 0 keeps all.
     """
     found: set[str] = set()

@@ -1,4 +1,4 @@
-"""Which cells a preset asks for: patterns of names, and ensembles."""
+"""Selection of the fits that a preset asks for: patterns of names, and ensembles."""
 
 import fnmatch
 import re
@@ -183,7 +183,7 @@ def refuse_uninstalled(registry: Registry, patterns: Sequence[str]) -> None:
 
 
 def _why_not(spec: FitSpec, task: Task, preset: Preset) -> str:
-    """Why a preset cannot have a cell; empty where it can."""
+    """Return why a preset cannot have a fit; empty where it can."""
     if spec.size > preset.members:
         return f"it takes {spec.size:,} members, and this run has {preset.members:,}"
     if spec.calibration and spec.calibration["calls"] < 2 * len(task.component_names):
@@ -212,7 +212,7 @@ def _check(registry: Registry, wanted: Wanted) -> None:
 def make_spec(
     registry: Registry, task: Task, name: str, configuration: str, preset: Preset, budget: int
 ) -> FitSpec:
-    """Resolves a cell.
+    """Resolve a fit.
 
     Raises:
         NotApplicable: if the method cannot run on the task.

@@ -1,4 +1,4 @@
-"""Calibrated cells: stored fits whose log-ratios are mapped to what other simulations bear out."""
+"""Calibrated fits: stored fits whose log-ratios are mapped to the odds of other simulations."""
 
 from collections.abc import Mapping
 

@@ -41,7 +41,7 @@ Report = Callable[..., None]
 
 
 def _open(place: JobContext, spec: FitSpec) -> tuple[Store, Task, Method]:
-    """Opens the store, and loads the task and the method that the cell was planned with.
+    """Opens the store, and loads the task and the method that the fit was planned with.
 
     Raises:
         PluginError: if a plugin file has been edited since: its results would go by a wrong name.
