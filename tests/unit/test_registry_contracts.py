@@ -72,7 +72,7 @@ def test_names_that_are_no_strings(plugin, content, what):
         (
             ("fit(self, task, bank, features, members, run)", "fit(self, task, bank)"),
             "fit(self, task, bank) has a wrong signature (too many positional arguments); it must "
-            "take (self, task, bank, features, members, run)",
+            "take (self, task, bank, features, members, fit_context)",
         ),
         (
             ("fit(self, task, bank, features, members, run)", "fit(self, a, b, c, d, e, f)"),
