@@ -215,8 +215,8 @@ def markdown(found: Sequence[Row]) -> str:
         for metric, plan in dict.fromkeys((r.metric, r.plan) for r in chosen):
             several = len({r.plan for r in chosen if r.metric == metric}) > 1
             name = metric.rstrip("/") + (f" ({plan})" if several else "")
-            specs = {r.budget: shown(r) for r in chosen if (r.metric, r.plan) == (metric, plan)}
-            lines.append([name, *(specs.get(b, "–") for b in budgets)])
+            cells = {r.budget: shown(r) for r in chosen if (r.metric, r.plan) == (metric, plan)}
+            lines.append([name, *(cells.get(b, "–") for b in budgets)])
         head = ["metric", *(f"{b:,} calls" for b in budgets)]
         parts.append(f"### {pair[0]}: {pair[2]} against {pair[1]}\n\n{markdown_table(head, lines)}")
     return "\n".join(parts)
@@ -230,12 +230,12 @@ def learning_curves(points: Sequence[Point]) -> str:
         budgets = sorted({p.budget for p in chosen})
         lines = []
         for metric, plan, label in dict.fromkeys((p.metric, p.plan, p.label) for p in chosen):
-            specs = {
+            cells = {
                 p.budget: parenthesised(p.value, p.error)
                 for p in chosen
                 if (p.metric, p.plan, p.label) == (metric, plan, label)
             }
-            lines.append([metric.rstrip("/"), label, *(specs.get(b, "–") for b in budgets)])
+            lines.append([metric.rstrip("/"), label, *(cells.get(b, "–") for b in budgets)])
         head = ["metric", "method", *(f"{b:,} calls" for b in budgets)]
         parts.append(f"### {task}: what is left to learn\n\n{markdown_table(head, lines)}")
     return "\n".join(parts)

@@ -229,7 +229,7 @@ def repel(wanted: Sequence[float], gap: float, low: float, high: float) -> list[
         low, high: where they have to stay.
 
     Example:
-        >>> spread([0.5, 0.5, 0.0], 0.2, 0.0, 1.0)
+        >>> repel([0.5, 0.5, 0.0], 0.2, 0.0, 1.0)
         [0.4, 0.6, 0.0]
     """
     if not wanted:
