@@ -8,7 +8,7 @@ from torch import Tensor
 from bench.contracts.task import ReferenceKind, Split, Task
 
 TrainingData = Literal["fresh", "shared", "bootstrap"]
-"""Whether each member has simulations of its own, all have the same, or bootstraps of the same."""
+"""Training data: simulations of every member's own, the same for all, or bootstraps of these."""
 
 
 @dataclass(frozen=True)

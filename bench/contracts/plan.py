@@ -75,7 +75,7 @@ Plan = Annotated[IndependentPlan | BootstrapPlan | HeldOutPlan, Field(discrimina
 
 
 def observations_of(task: Task, split: Split) -> int | None:
-    """How many observations of every component a split holds; None where it is simulated."""
+    """Return how many observations a component has in a split; None where it is simulated."""
     sizes = [c.size for c in task.components(split).values() if c.size is not None]
     return min(sizes, default=None)
 
@@ -127,7 +127,7 @@ def number_of_blocks(task: Task, plan: Plan) -> int | None:
 
 
 def number_of_sets(task: Task, plan: IndependentPlan | BootstrapPlan) -> int:
-    """How many sets of events a plan has on a task."""
+    """Return the number of sets of events that a plan has on a task."""
     uniform, each = shares(plan)
     return uniform + each * len(task.points)
 

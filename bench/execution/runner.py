@@ -15,7 +15,7 @@ from bench.storage.store import Store
 
 @dataclass(frozen=True)
 class Absent:
-    """What a run lacks, and why: because it cannot be, or because something is broken."""
+    """A task or method that is missing from a run, with the reason."""
 
     task: str
     label: str

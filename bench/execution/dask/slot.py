@@ -71,7 +71,7 @@ class Returned:
 
 
 def packed(job: Job) -> bytes:
-    """What a job calls, for `RemoteJob.call`."""
+    """Pickle the function and arguments of a job, for `RemoteJob.call`."""
     return pickle.dumps((job.function, job.arguments))
 
 
