@@ -19,8 +19,6 @@ from pydantic import Field
 from torch import Tensor
 
 from bench.contracts import (
-    Bank,
-    ComponentMethod,
     Draw,
     Features,
     FitContext,
@@ -33,20 +31,14 @@ from bench.contracts import (
 )
 from bench.errors import NotApplicable
 from bench.nn.coordinates import Coordinates, cell_noise
+from bench.nn.density_method import DensityExamples, DensityMethod
 from bench.nn.flops import ENCODERS, SPLINES, SPLINES_GPU, operations
 from bench.nn.flows import FlowShape, ZukoFlow
+from bench.nn.network_method import NetworkSettings
 from bench.nn.networks import EVALUATION_BLOCK, Activation, evaluation_rows
-from bench.nn.score_matching import (
-    LIGHT,
-    Augmentation,
-    ScoreTerms,
-    need_scores,
-    slopes_of,
-    standard_scores,
-    without_scores,
-)
+from bench.nn.score_matching import LIGHT, ScoreTerms
 from bench.nn.stacks import Stack
-from bench.nn.training import SEARCH, Training, train
+from bench.nn.training import SEARCH, Training
 
 _COMPILE_EVALUATION = 2_000_000  # pairs, which take about as long as compiling does
 _DIMENSIONS = {"vector": 1, "series": 1, "field": 2}  # of an observation
@@ -70,7 +62,7 @@ class AffineFlow(Settings):
     training: Training = Training(learning_rate=3e-3, batch_size=256, epochs=12)
 
 
-class DLEConfig(Settings):
+class DLEConfig(NetworkSettings):
     """Configuration of DLE.
 
     Args:
@@ -100,15 +92,13 @@ class DLEConfig(Settings):
     scores: ScoreTerms | None = None
 
 
-class DLE(ComponentMethod):
+class DLE(DensityMethod):
     """Density estimation with a conditional neural spline flow, on zuko."""
 
     name = "dle"
     version = 1
     title = "Conditional spline flow"
-    family = "generative"
     citation = "Durkan et al. (2019), arXiv:1906.04032"
-    has_density = True
     Config = DLEConfig
     configurations: ClassVar[Mapping[str, Mapping[str, Any]]] = {
         "tuned": {},
@@ -147,11 +137,9 @@ class DLE(ComponentMethod):
             )
         if task.observation != "vector" and self.config.affine is None:
             raise NotApplicable("this configuration is for vectors")
-        if self.config.scores is not None:
-            need_scores(task)
 
     def settings(self, task: Task) -> dict[str, Any]:
-        settings = without_scores(super().settings(task))
+        settings = super().settings(task)
         unused = {"affine"} if task.observation == "vector" else _OF_VECTORS
         return {
             name: value
@@ -162,9 +150,8 @@ class DLE(ComponentMethod):
     def work(self, task: Task, budget: int) -> Work:
         names, shape = task.component_names, self._flow(task)
         own = int(budget * self.config.budget_share) // len(names)
-        rows = own - max(1, int(own * self.config.validation_share))
-        settings = self._sizes(task).training
-        flow = Stack.create(shape, [torch.Generator()], vectorise=self.vectorise)
+        rows = own - self.config.held_out(own)
+        settings, flow = self.training(task), self.network(task, [torch.Generator()])
         one = torch.zeros(1, 1, shape.features), torch.zeros(1, 1, shape.contexts)
         forwards = operations(lambda: flow(*one))
         factor = 3.0 if self.config.scores is None else 5.0  # forwards and backwards
@@ -198,71 +185,21 @@ class DLE(ComponentMethod):
             activation=sizes.activation,
         )
 
-    def fit_component(
-        self,
-        component: str,
-        task: Task,
-        bank: Bank,
-        features: Features,
-        members: Sequence[int],
-        fit_context: FitContext,
+    def network(self, task: Task, generators: Sequence[torch.Generator]) -> Stack:
+        return Stack.create(self._flow(task), generators, vectorise=self.vectorise)
+
+    def training(self, task: Task) -> Training:
+        return self._sizes(task).training
+
+    @property
+    def recordable(self) -> bool:
+        return self.vectorise and super().recordable
+
+    def surrogate(
+        self, fit_context: FitContext, examples: DensityExamples, net: Stack, log: FitLog
     ) -> "ConditionalDensity":
-        spent = int(bank.budget * self.config.budget_share)
-        terms = self.config.scores
-        own = bank.draw(component, spent // len(task.component_names), score=terms is not None)
-        held_out = max(1, int(len(own) * self.config.validation_share))
-        noise = [fit_context.generator(m, f"{component} noise") for m in members]
-
-        def continuous(x: Tensor) -> Tensor:
-            if task.discrete:
-                x = x + torch.stack([torch.rand(x.shape[1:], generator=g) for g in noise])
-            return features(x)
-
-        x, validating = own.x[:, held_out:], continuous(own.x[:, :held_out])
-        y, eta = continuous(x), features.context(own.context).to(fit_context.device)
-        coordinates = Coordinates.estimate(task.observation, task.event_shape, y)
-        flow = Stack.create(
-            self._flow(task),
-            [fit_context.generator(m, f"{component} weights") for m in members],
-            vectorise=self.vectorise,
-        ).to(fit_context.device)
-
-        scores: list[Tensor] = []
-        augmentation = None
-        if terms is not None:
-            targets = standard_scores(own, features, held_out, terms, noise)
-            scores = [t.to(fit_context.device) for t in targets]
-            augmentation = Augmentation(terms, flow.parameters)
-
-        def loss(z: Tensor, eta: Tensor, *scores: Tensor) -> Tensor:
-            if augmentation is None:
-                return -flow(z, eta).mean(1)
-            n = augmentation.matched(z.shape[1])
-            values, slopes = slopes_of(lambda eta: flow(z[:, :n], eta), eta[:, :n])
-            if n < z.shape[1]:
-                values = torch.cat([values, flow(z[:, n:], eta[:, n:])], 1)
-            return augmentation(-values.mean(1), slopes, *(t[:, :n] for t in scores))
-
-        def redraw(data: Sequence[Tensor]) -> None:
-            data[0].copy_(coordinates(continuous(x)))
-
-        curves = train(
-            flow,
-            loss,
-            [coordinates(y).to(fit_context.device), *(t[:, held_out:] for t in (eta, *scores))],
-            [
-                coordinates(validating).to(fit_context.device),
-                *(t[:, :held_out] for t in (eta, *scores)),
-            ],
-            [fit_context.generator(m, f"{component} shuffle") for m in members],
-            self._sizes(task).training,
-            fit_context,
-            refresh=redraw if task.discrete else None,
-            record=self.vectorise and (terms is None or terms.recordable),
-            label=component,
-        )
-        log = FitLog(flow.count, [{"": curve} for curve in curves])
-        return self._density(task, features, flow, coordinates, log)
+        task, features = fit_context.task, fit_context.features
+        return self._density(task, features, net, examples.coordinates, log)
 
     def restore_component(
         self, component: str, task: Task, features: Features, state: Mapping[str, Tensor]

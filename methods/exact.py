@@ -1,20 +1,11 @@
 """The exact likelihood, where the task knows it: the truth that surrogates are held to."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 
 import torch
 from torch import Tensor
 
-from bench.contracts import (
-    Bank,
-    Features,
-    FitContext,
-    FitLog,
-    HasLogProb,
-    Method,
-    Surrogate,
-    Task,
-)
+from bench.contracts import Features, FitContext, FitLog, HasLogProb, Method, Surrogate, Task
 from bench.errors import NotApplicable
 
 
@@ -31,15 +22,8 @@ class Exact(Method):
         if not task.has_exact:
             raise NotApplicable(f"{task.name} has no exact likelihood")
 
-    def fit(
-        self,
-        task: Task,
-        bank: Bank,
-        features: Features,
-        members: Sequence[int],
-        fit_context: FitContext,
-    ) -> Surrogate:
-        return ExactLikelihood(task)
+    def fit(self, fit_context: FitContext) -> Surrogate:
+        return ExactLikelihood(fit_context.task)
 
     def restore(self, task: Task, features: Features, state: Mapping[str, Tensor]) -> Surrogate:
         return ExactLikelihood(task)

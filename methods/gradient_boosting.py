@@ -21,7 +21,6 @@ from pydantic import Field
 from torch import Tensor
 
 from bench.contracts import (
-    Bank,
     ComponentMethod,
     Draw,
     Features,
@@ -29,6 +28,7 @@ from bench.contracts import (
     FitLog,
     ReferenceKind,
     Settings,
+    Simulations,
     Task,
     TrainingCurve,
     equal_draws,
@@ -92,76 +92,77 @@ class GradientBoosting(ComponentMethod):
     def draws(self, task: Task, budget: int) -> list[Draw]:
         return equal_draws(task, budget)
 
-    def fit_component(
-        self,
-        component: str,
-        task: Task,
-        bank: Bank,
-        features: Features,
-        members: Sequence[int],
-        fit_context: FitContext,
-    ) -> "BoostedTrees":
-        n = bank.budget // len(task.component_names)
-        drawn = {name: bank.draw(name, n) for name in task.component_names}
+    def fit_component(self, component: str, fit_context: FitContext) -> "BoostedTrees":
+        task, n = fit_context.task, fit_context.calls_per_component
+        drawn = {name: fit_context.bank.draw(name, n) for name in task.component_names}
         shares = (self.config.validation_share, self.config.calibration_share)
         ends = np.cumsum([max(1, int(n * share)) for share in shares])
         if n <= ends[-1]:
             raise BudgetExceeded("the budget leaves no simulation to train on")
         parts = [slice(0, ends[0]), slice(ends[0], ends[1]), slice(ends[1], None)]
-        leaves, maps, curves = [], [], []
-        for i, member in enumerate(members):
-            rng = fit_context.generator(member, f"{component} trees")
-            seen = {name: _seen(task, features, own.x[i]) for name, own in drawn.items()}
-            # In turns, so that any part is a fair mixture.
-            evidence = torch.stack(list(seen.values()), 1)
-            own = [(seen[component][p], drawn[component].context[i, p]) for p in parts]
+        members = range(len(fit_context.members))
+        leaves, maps, curves = zip(
+            *(self._fit_member(component, fit_context, drawn, parts, i) for i in members),
+            strict=True,
+        )
+        state = dict(zip(_LEAVES, map(torch.stack, _padded(leaves)), strict=True))
+        state |= Calibration.stack(maps).state()
+        log = FitLog(max(len(trees.value) for trees in leaves), [{"": c} for c in curves])
+        moved = {name: value.to(fit_context.device) for name, value in state.items()}
+        return BoostedTrees(task, fit_context.features, moved, log, self.config.degree)
 
-            def rows(
-                y: Tensor,
-                eta: Tensor,
-                reference: Tensor,
-                rng: torch.Generator = rng,
-            ) -> tuple[Tensor, Tensor]:
-                """Pairs that belong together, labelled 1, and of the reference, of equal weight."""
-                others = reference.flatten(0, 1)
-                context = features.context(task.space.draw_context(len(others), rng))
-                inputs = [torch.cat(p, 1) for p in ((y, features.context(eta)), (others, context))]
-                label = torch.cat([torch.ones(len(y)), torch.zeros(len(others))])
-                return torch.cat(inputs), label
+    def _fit_member(
+        self,
+        component: str,
+        fit_context: FitContext,
+        drawn: Mapping[str, Simulations],
+        parts: Sequence[slice],
+        i: int,
+    ) -> tuple[Leaves, Calibration, TrainingCurve]:
+        """Grow and calibrate the trees of the i-th member.
 
-            held_out, _, data = (
-                rows(*pair, evidence[p]) for pair, p in zip(own, parts, strict=True)
-            )
-            found, curve = self._grow(data, held_out, rng, fit_context, component)
-            trees = Leaves(*found, self.config.degree)
-            calibrating = evidence[parts[1]].flatten(0, 1)
-            contexts = torch.stack([d.context[i, parts[1]] for d in drawn.values()], 1)
+        Args:
+            component: what is told from the reference.
+            fit_context: of the whole block.
+            drawn: simulations by component.
+            parts: rows of every component for validation, calibration and training.
+            i: which member of the block.
+        """
+        task, features = fit_context.task, fit_context.features
+        rng = fit_context.generators(f"{component} trees")[i]
+        seen = {name: _seen(task, features, own.x[i]) for name, own in drawn.items()}
+        # In turns, so that any part is a fair mixture.
+        evidence = torch.stack(list(seen.values()), 1)
 
-            def log_odds(y: Tensor, eta: Tensor, trees: "Leaves" = trees) -> Tensor:
-                return trees(y, features.context(eta))[None]
+        def rows(part: slice) -> tuple[Tensor, Tensor]:
+            """Pairs that belong together, labelled 1, and of the reference, of equal weight."""
+            y, eta = seen[component][part], drawn[component].context[i, part]
+            others = evidence[part].flatten(0, 1)
+            context = features.context(task.space.draw_context(len(others), rng))
+            inputs = [torch.cat(p, 1) for p in ((y, features.context(eta)), (others, context))]
+            label = torch.cat([torch.ones(len(y)), torch.zeros(len(others))])
+            return torch.cat(inputs), label
 
-            together, apart = pairwise(log_odds, calibrating, contexts.flatten(0, 1))
-            k = task.component_names.index(component)
-            together = together[0, k :: len(drawn)]
-            maps.append(Calibration.fit(self.config.calibration, together, apart[0], len(together)))
-            leaves.append(trees)
-            curves.append({"": curve})
-        stacked = {
-            name: torch.stack(padded).to(fit_context.device)
-            for name, padded in zip(_LEAVES, _padded(leaves), strict=True)
-        }
-        log = FitLog(max(len(trees.value) for trees in leaves), curves)
-        calibration = Calibration.stack(maps)
-        state = stacked | {k: v.to(fit_context.device) for k, v in calibration.state().items()}
-        return BoostedTrees(task, features, state, log, self.config.degree)
+        held_out, _, data = map(rows, parts)
+        boxes, curve = self._grow(data, held_out, rng)
+        epochs, best = len(curve.validation_loss), min(curve.validation_loss)
+        fit_context.report(stage=component, epoch=epochs, epochs=epochs, loss=best)
+        trees = Leaves(*boxes, self.config.degree)
+
+        def log_odds(y: Tensor, eta: Tensor) -> Tensor:
+            return trees(y, features.context(eta))[None]
+
+        contexts = torch.stack([d.context[i, parts[1]] for d in drawn.values()], 1)
+        calibrating = evidence[parts[1]].flatten(0, 1), contexts.flatten(0, 1)
+        together, apart = pairwise(log_odds, *calibrating)
+        own = together[0, task.component_names.index(component) :: len(drawn)]
+        return trees, Calibration.fit(self.config.calibration, own, apart[0], len(own)), curve
 
     def _grow(
         self,
         data: tuple[Tensor, Tensor],
         held_out: tuple[Tensor, Tensor],
         rng: torch.Generator,
-        fit_context: FitContext,
-        component: str,
     ) -> tuple[tuple[Tensor, Tensor, Tensor], TrainingCurve]:
         """Grows trees, and keeps those up to the lowest validation loss, as boxes."""
         from sklearn.ensemble import HistGradientBoostingClassifier
@@ -177,8 +178,7 @@ class GradientBoosting(ComponentMethod):
             n_iter_no_change=config.patience,
             random_state=int(torch.randint(2**31 - 1, (), generator=rng)),
         )
-        x, label = (t.double().numpy() for t in data)
-        x_held_out, label_held_out = (t.double().numpy() for t in held_out)
+        x, label, x_held_out, label_held_out = (t.double().numpy() for t in (*data, *held_out))
         begin = perf_counter()
         model.fit(
             x,
@@ -193,16 +193,14 @@ class GradientBoosting(ComponentMethod):
             (-s).tolist() for s in (model.train_score_, model.validation_score_)
         )
         best = int(np.argmin(validation))  # the first is of no tree at all
-        fit_context.report(
-            stage=component, epoch=len(validation), epochs=len(validation), loss=validation[best]
-        )
+        grown = len(validation) - 1
         curve = TrainingCurve(
             training[1:],
             validation[1:],
             best,
-            len(validation) - 1,
+            grown,
             seconds,
-            seconds * best / max(1, len(validation) - 1),
+            seconds * best / max(1, grown),
         )
         forest = [tree.nodes for (tree,) in model._predictors[:best]]
         return boxes(forest, float(model._baseline_prediction.item()), x.shape[1]), curve

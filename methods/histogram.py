@@ -7,7 +7,7 @@ that the probabilities go on summing to one. All components share the bins, so t
 is one term in x alone.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass
 from math import comb, prod
 from typing import Any, ClassVar
@@ -17,7 +17,6 @@ from pydantic import Field
 from torch import Tensor
 
 from bench.contracts import (
-    Bank,
     Draw,
     Features,
     FitContext,
@@ -101,14 +100,8 @@ class Histogram(Method):
         n = budget // (len(names) * len(anchors))
         return [Draw(name, n, anchor) for name in names for anchor in anchors]
 
-    def fit(
-        self,
-        task: Task,
-        bank: Bank,
-        features: Features,
-        members: Sequence[int],
-        fit_context: FitContext,
-    ) -> Surrogate:
+    def fit(self, fit_context: FitContext) -> Surrogate:
+        task, bank, features = fit_context.task, fit_context.bank, fit_context.features
         names, anchors = task.component_names, self._anchors(task)
         n = bank.budget // (len(names) * len(anchors))
         if n < 1:
@@ -141,7 +134,7 @@ class Histogram(Method):
         average = 0.99 * counts.mean(2) / n + 0.01 / total
         basis = chebyshev(features.context(anchors), min(self.config.degree, self._nodes(task) - 1))
         coefficients = torch.einsum("ca,mkab->mkcb", torch.linalg.pinv(basis), counts / n)
-        log = FitLog(coefficients[0].numel(), [{} for _ in members])
+        log = FitLog(coefficients[0].numel(), [{} for _ in fit_context.members])
         state = {
             "edges": edges,
             "coefficients": coefficients.float(),

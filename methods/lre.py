@@ -8,7 +8,8 @@ Normalised ratios are divided by their mean over the reference, which is 1 for a
 """
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
 from typing import Any, ClassVar, Literal
 
 import torch
@@ -16,40 +17,21 @@ from pydantic import Field
 from torch import Tensor
 from torch.nn import functional
 
-from bench.contracts import (
-    Bank,
-    ComponentMethod,
-    Draw,
-    Features,
-    FitContext,
-    FitLog,
-    ReferenceKind,
-    Settings,
-    Task,
-    Work,
-    equal_draws,
-)
+from bench.contracts import Bank, Draw, FitContext, FitLog, ReferenceKind, Task, Work, equal_draws
 from bench.errors import NotApplicable
-from bench.nn.encoders import Encoder, encoder_of
-from bench.nn.flops import CLASSIFIER, CLASSIFIER_GPU, ENCODERS
+from bench.nn.encoders import Encoder
+from bench.nn.network_method import Examples, NetworkSettings
 from bench.nn.networks import Activation, evaluation_rows
 from bench.nn.normaliser import NODES, Normaliser
 from bench.nn.ratio import RatioNetwork, flat
-from bench.nn.score_matching import (
-    LIGHT,
-    Augmentation,
-    ScoreTerms,
-    need_scores,
-    slopes_of,
-    standard_scores,
-    without_scores,
-)
-from bench.nn.training import SEARCH, Training, train
+from bench.nn.ratio_method import Classifier, RatioMethod
+from bench.nn.score_matching import LIGHT, Augmentation, ScoreTerms, slopes_of, standard_scores
+from bench.nn.training import SEARCH, Training
 
 _NORMALISING = 1 << 18  # simulations of the reference that normalise ratios, held-out ones first
 
 
-class LREConfig(Settings):
+class LREConfig(NetworkSettings):
     """Configuration of LRE.
 
     Args:
@@ -80,13 +62,25 @@ class LREConfig(Settings):
     scores: ScoreTerms | None = None
 
 
-class LRE(ComponentMethod):
+@dataclass(frozen=True, kw_only=True)
+class ReferenceExamples(Examples):
+    """Rows of a component, labelled 1, before rows of the reference, labelled 0.
+
+    Args:
+        reference: all simulations of the reference, (members, n, \\*event).
+        own: how many training rows are the component's.
+    """
+
+    reference: Tensor
+    own: int
+
+
+class LRE(RatioMethod[ReferenceExamples]):
     """Likelihood-ratio estimation with a classifier."""
 
     name = "lre"
     version = 1
     title = "Likelihood-ratio classifier"
-    family = "discriminative"
     citation = "Cranmer, Pavez & Louppe (2015), arXiv:1506.02169"
     Config = LREConfig
     configurations: ClassVar[Mapping[str, Mapping[str, Any]]] = {
@@ -115,10 +109,9 @@ class LRE(ComponentMethod):
     config: LREConfig
 
     def check(self, task: Task) -> None:
-        if _encoder(task) and self.config.encoded is None:
+        if task.observation != "vector" and self.config.encoded is None:
             raise NotApplicable("this configuration is for vectors")
-        if self.config.scores is not None:
-            need_scores(task)
+        super().check(task)
         if self.config.reference == "fixed" and self.config.reference_share == 0:
             raise NotApplicable("lre needs a reference_share for its fixed reference")
         if self.config.normalise and len(task.space.context_index) not in NODES:
@@ -128,7 +121,7 @@ class LRE(ComponentMethod):
             )
 
     def settings(self, task: Task) -> dict[str, Any]:
-        settings = without_scores(super().settings(task))
+        settings = super().settings(task)
         del settings["encoded" if task.observation == "vector" else "training"]
         return settings
 
@@ -138,26 +131,18 @@ class LRE(ComponentMethod):
         return self.config.reference or task.reference
 
     def work(self, task: Task, budget: int) -> Work:
-        names, features = task.component_names, math.prod(task.event_shape)
+        components = len(task.component_names)
         spent = int(budget * self.config.reference_share)
-        own = (budget - spent) // len(names)
-        reference = spent or len(names) * (budget // len(names))
-        rows = sum(n - max(1, int(n * self.config.validation_share)) for n in (own, reference))
-        net = self._network(task, [torch.Generator()])
-        settings = (net.encoder and self.config.encoded) or self.config.training
-        encode, decide = net.operations(features)
+        own = (budget - spent) // components
+        reference = spent or components * (budget // components)
         dimensions = len(task.space.context_index)
-        normalising = min(reference, _NORMALISING) * NODES[dimensions] ** dimensions
+        normalising = min(reference, _NORMALISING) * NODES.get(dimensions, 0) ** dimensions
         factor = 3.0 if self.config.scores is None else 5.0  # forwards and backwards
-        return Work(
-            steps=len(names) * settings.steps_of(rows),
-            rows=len(names) * settings.epochs_of(rows) * rows,
-            training=factor * (encode + decide),
-            evaluation=len(names) * decide,
-            cpu=ENCODERS if net.encoder else CLASSIFIER,
-            gpu=CLASSIFIER_GPU,
-            encoding=len(names) * encode,
-            pairs=normalising if self.config.normalise else 0.0,
+        return self.work_of(
+            task,
+            sum(n - self.config.held_out(n) for n in (own, reference)),
+            lambda encode, decide: factor * (encode + decide),
+            normalising if self.config.normalise else 0.0,
         )
 
     def draws(self, task: Task, budget: int) -> list[Draw]:
@@ -165,63 +150,45 @@ class LRE(ComponentMethod):
         own = equal_draws(task, budget - spent)
         return [*own, Draw(None, spent, reference=self.reference_kind(task))] if spent else own
 
-    def _network(self, task: Task, generators: Sequence[torch.Generator]) -> RatioNetwork:
-        return RatioNetwork.create(
-            _encoder(task),
-            math.prod(task.event_shape),
-            len(task.space.context_index),
-            self.config.hidden,
-            self.config.activation,
-            generators,
-        )
+    def encoder(self, task: Task) -> Encoder | None:
+        return None if task.observation == "vector" else super().encoder(task)
+
+    def head(self) -> tuple[tuple[int, ...], Activation]:
+        return self.config.hidden, self.config.activation
+
+    def training(self, task: Task) -> Training:
+        encoded = None if task.observation == "vector" else self.config.encoded
+        return encoded or self.config.training
 
     def _reference(self, task: Task, bank: Bank) -> Tensor:
-        """Events of the reference, (members, n, *event); contexts of theirs do not matter."""
+        """Draw events of the reference, (members, n, *event); their contexts do not matter."""
         if share := int(bank.budget * self.config.reference_share):
             return bank.reference(share, self.reference_kind(task)).x
         n = bank.budget // len(task.component_names)
         own = [bank.draw(name, n).x for name in task.component_names]
         return torch.stack(own, 2).flatten(1, 2)  # in turns, so that any part is a fair mixture
 
-    def fit_component(
-        self,
-        component: str,
-        task: Task,
-        bank: Bank,
-        features: Features,
-        members: Sequence[int],
-        fit_context: FitContext,
-    ) -> "Classifier":
-        spent = int(bank.budget * self.config.reference_share)
-        terms = self.config.scores
-        own = bank.draw(
-            component,
-            (bank.budget - spent) // len(task.component_names),
-            score=terms is not None,
-        )
+    def examples(self, component: str, fit_context: FitContext) -> ReferenceExamples:
+        config, task, features = self.config, fit_context.task, fit_context.features
+        bank = fit_context.bank
+        calls = bank.budget - int(bank.budget * config.reference_share)
+        scored = config.scores is not None
+        own = bank.draw(component, calls // len(task.component_names), score=scored)
         reference = self._reference(task, bank)
-        n_reference = reference.shape[1]
-        context = torch.stack(
-            [
-                task.space.draw_context(
-                    n_reference, fit_context.generator(m, f"{component} context")
-                )
-                for m in members
-            ]
+        context = fit_context.draw_contexts(
+            reference.shape[1], fit_context.generators(f"{component} context")
         )
-        held_out = [max(1, int(n * self.config.validation_share)) for n in (len(own), n_reference)]
+        held_out = [config.held_out(n) for n in (len(own), reference.shape[1])]
         scores: list[Tensor] = []
-        if terms is not None:
-            noise = [fit_context.generator(m, f"{component} noise") for m in members]
-            scores = standard_scores(own, features, held_out[0], terms, noise)
+        if config.scores is not None:
+            noise = fit_context.generators(f"{component} noise")
+            scores = standard_scores(own, features, held_out[0], config.scores, noise)
 
-        def rows(validation: bool) -> list[Tensor]:
-            parts = []
-            for x, eta, n, label in (
-                (own.x, own.context, held_out[0], 1.0),
-                (reference, context, held_out[1], 0.0),
-            ):
-                part = slice(0, n) if validation else slice(n, None)
+        def rows(*parts: slice) -> list[Tensor]:
+            """The component's rows of the first part, the reference's of the second."""
+            sources = ((own.x, own.context, 1.0), (reference, context, 0.0))
+            found = []
+            for (x, eta, label), part in zip(sources, parts, strict=True):
                 y = flat(features(x[:, part]), task.event_shape)
                 inputs = torch.cat([y, features.context(eta[:, part])], -1)
                 # The reference has no scores: its rows, labelled 0, do not count.
@@ -229,26 +196,34 @@ class LRE(ComponentMethod):
                     t[:, part] if label else t.new_zeros(*inputs.shape[:2], t.shape[2])
                     for t in scores
                 ]
-                parts.append((inputs, torch.full(inputs.shape[:2], label), *targets))
-            both = [torch.cat(p, 1) for p in zip(*parts, strict=True)]
-            if terms is not None and validation:  # which is not shuffled, but read in pieces
-                order = torch.randperm(both[0].shape[1], generator=torch.Generator().manual_seed(0))
-                both = [t[:, order] for t in both]
-            return [t.to(fit_context.device) for t in both]
+                found.append((inputs, torch.full(inputs.shape[:2], label), *targets))
+            return [torch.cat(p, 1) for p in zip(*found, strict=True)]
 
-        data, validation = rows(False), rows(True)
-        dimensions = len(task.space.context_index)
-        weights = [fit_context.generator(m, f"{component} weights") for m in members]
-        net = self._network(task, weights).to(fit_context.device)
-        contexts = [fit_context.generator(m, f"{component} redraw") for m in members]
-        first_reference = len(own) - held_out[0]
+        training = rows(*(slice(n, None) for n in held_out))
+        validation = rows(*(slice(n) for n in held_out))
+        if scored:  # validation rows are not shuffled, but read in pieces
+            count = validation[0].shape[1]
+            order = torch.randperm(count, generator=torch.Generator().manual_seed(0))
+            validation = [t[:, order] for t in validation]
+        contexts = fit_context.generators(f"{component} redraw")
+        first = len(own) - held_out[0]
 
         def redraw(data: Sequence[Tensor]) -> None:
-            n = data[0].shape[1] - first_reference
+            n = data[0].shape[1] - first
             for m, generator in enumerate(contexts):
                 drawn = features.context(task.space.draw_context(n, generator))
-                data[0][m, first_reference:, -drawn.shape[-1] :] = drawn.to(fit_context.device)
+                data[0][m, first:, -drawn.shape[-1] :] = drawn.to(fit_context.device)
 
+        return ReferenceExamples(
+            [t.to(fit_context.device) for t in training],
+            [t.to(fit_context.device) for t in validation],
+            redraw if config.redraw else None,
+            reference=reference,
+            own=first,
+        )
+
+    def loss(self, task: Task, net: RatioNetwork) -> Callable[..., Tensor]:
+        terms, dimensions = self.config.scores, len(task.space.context_index)
         augmentation = None if terms is None else Augmentation(terms, net.parameters)
 
         def entropy(log_odds: Tensor, label: Tensor) -> Tensor:
@@ -268,47 +243,27 @@ class LRE(ComponentMethod):
             unscored = entropy(log_odds, label)
             return augmentation(unscored, slopes, standard, per_unit, label[:, :n])
 
-        curves = train(
-            net,
-            loss,
-            data,
-            validation,
-            [fit_context.generator(m, f"{component} shuffle") for m in members],
-            (net.encoder and self.config.encoded) or self.config.training,
-            fit_context,
-            refresh=redraw if self.config.redraw else None,
-            record=terms is None or terms.recordable,
-            label=component,
-        )
-        log = FitLog(net.count, [{"": curve} for curve in curves])
+        return loss
+
+    def surrogate(
+        self,
+        fit_context: FitContext,
+        examples: ReferenceExamples,
+        net: RatioNetwork,
+        log: FitLog,
+    ) -> Classifier:
+        features, shape = fit_context.features, fit_context.task.event_shape
         if self.config.normalise:
-            y = flat(features(reference[:, :_NORMALISING]), task.event_shape).to(fit_context.device)
-            normaliser = _normaliser(net, y)
+            y = flat(features(examples.reference[:, :_NORMALISING]), shape)
+            normaliser = _normaliser(net, y.to(fit_context.device))
         else:
             # It saw N_k rows against N_ref: its log-odds carry log(N_k / N_ref).
-            offset = math.log(first_reference / (n_reference - held_out[1]))
-            shape = (len(members), 1)
-            constant = torch.full(shape, offset, dtype=torch.float64, device=fit_context.device)
-            normaliser = Normaliser(constant, 1)
-        return Classifier(net, features, normaliser, log, task.event_shape)
-
-    def restore_component(
-        self, component: str, task: Task, features: Features, state: Mapping[str, Tensor]
-    ) -> "Classifier":
-        dimensions = len(task.space.context_index)
-        net = RatioNetwork.from_state(
-            _encoder(task),
-            dimensions,
-            self.config.activation,
-            {k: v for k, v in state.items() if k != "normaliser"},
-        )
-        normaliser = Normaliser(state["normaliser"], dimensions)
-        return Classifier(net, features, normaliser, FitLog(net.count), task.event_shape)
-
-
-def _encoder(task: Task) -> Encoder | None:
-    """The encoder of series and fields; vectors are few numbers, and enter with the context."""
-    return None if task.observation == "vector" else encoder_of(task)
+            others = examples.training[0].shape[1] - examples.own
+            offset = math.log(examples.own / others)
+            normaliser = Normaliser.constant(
+                offset, len(fit_context.members), fit_context.device
+            )
+        return Classifier(net, features, normaliser, log, shape)
 
 
 @torch.no_grad()
@@ -324,31 +279,3 @@ def _normaliser(net: RatioNetwork, y: Tensor) -> Normaliser:
         return torch.cat(odds, 1)
 
     return Normaliser.estimate(log_odds, net.contexts, y.device)
-
-
-class Classifier:
-    """The trained classifiers of one component: log r̂(x|η) = log-odds − log-normaliser(η)."""
-
-    def __init__(
-        self,
-        net: RatioNetwork,
-        features: Features,
-        normaliser: Normaliser,
-        log: FitLog,
-        event_shape: tuple[int, ...],
-    ) -> None:
-        self.net = net
-        self.features = features
-        self.normaliser = normaliser
-        self.log = log
-        self.event_shape = event_shape
-
-    @torch.no_grad()
-    def log_ratio(self, x: Tensor, context: Tensor) -> Tensor:
-        y, eta = flat(self.features(x), self.event_shape), self.features.context(context)
-        members = len(self.normaliser.coefficients)
-        encoded = self.net.encode(y.expand(members, -1, -1))
-        return self.net.pairwise(encoded, eta) - self.normaliser(eta).float()[:, None]
-
-    def state(self) -> Mapping[str, Tensor]:
-        return {**self.net.state(), "normaliser": self.normaliser.coefficients}

@@ -5,19 +5,17 @@ standardised features; the density of x adds the logarithm of the Jacobian.
 """
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from typing import Any, ClassVar
 
 import torch
 from torch import Tensor
 
 from bench.contracts import (
-    Bank,
     ComponentMethod,
     Draw,
     Features,
     FitContext,
-    FitLog,
     Settings,
     Task,
     equal_draws,
@@ -29,13 +27,12 @@ from bench.nn.ratio import flat
 
 from .sbi_training import (
     REQUIRES,
+    SbiNetworks,
     SbiTraining,
     in_blocks,
     quiet,
     rebuild,
-    state_of,
     train,
-    trainable,
 )
 
 
@@ -85,9 +82,6 @@ class SbiNLE(ComponentMethod):
         if self.config.ours and task.observation != "vector":
             raise NotApplicable("this configuration is for vectors")
 
-    def draws(self, task: Task, budget: int) -> list[Draw]:
-        return equal_draws(task, budget)
-
     def _build(self, task: Task) -> Any:
         with quiet(torch.Generator()):  # importing sbi may warn
             from sbi.neural_nets import likelihood_nn
@@ -103,34 +97,17 @@ class SbiNLE(ComponentMethod):
 
         return build
 
-    def fit_component(
-        self,
-        component: str,
-        task: Task,
-        bank: Bank,
-        features: Features,
-        members: Sequence[int],
-        fit_context: FitContext,
-    ) -> "SbiDensity":
-        own = bank.draw(component, bank.budget // len(task.component_names))
+    def draws(self, task: Task, budget: int) -> list[Draw]:
+        return equal_draws(task, budget)
+
+    def fit_component(self, component: str, fit_context: FitContext) -> "SbiDensity":
+        task, features = fit_context.task, fit_context.features
+        own = fit_context.bank.draw(component, fit_context.calls_per_component)
         x, theta = flat(features(own.x), task.event_shape), features.context(own.context)
-        build = self._build(task)
-        nets, curves = [], []
-        for i, member in enumerate(members):
-            generator = fit_context.generator(member, f"{component} sbi")
-            net, curve = train(
-                "NLE_A",
-                build,
-                theta[i],
-                x[i],
-                self.config.training,
-                generator,
-                fit_context,
-                component,
-            )
-            nets.append(net.eval())
-            curves.append({"": curve})
-        return SbiDensity(task, features, nets, FitLog(trainable(nets[0]), curves))
+        trained = train(
+            "NLE_A", self._build(task), theta, x, self.config.training, fit_context, component
+        )
+        return SbiDensity(task, features, *trained)
 
     def restore_component(
         self, component: str, task: Task, features: Features, state: Mapping[str, Tensor]
@@ -138,17 +115,11 @@ class SbiNLE(ComponentMethod):
         build = self._build(task)
         numbers = math.prod(task.event_shape)
         nets = rebuild(build, len(task.space.context_index), numbers, state)
-        return SbiDensity(task, features, nets, FitLog(trainable(nets[0])))
+        return SbiDensity(task, features, nets)
 
 
-class SbiDensity:
+class SbiDensity(SbiNetworks):
     """sbi's trained flows of one component, one per member."""
-
-    def __init__(self, task: Task, features: Features, nets: Sequence[Any], log: FitLog) -> None:
-        self.task = task
-        self.features = features
-        self.nets = nets
-        self.log = log
 
     @torch.no_grad()
     def log_ratio(self, x: Tensor, context: Tensor) -> Tensor:
@@ -164,6 +135,3 @@ class SbiDensity:
 
         jacobian = self.features.log_jacobian(x).float()[:, None]
         return torch.stack([log_density(net) for net in self.nets]) + jacobian
-
-    def state(self) -> Mapping[str, Tensor]:
-        return state_of(self.nets)

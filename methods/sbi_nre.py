@@ -12,7 +12,7 @@ up to a function of x, which the components share too; `matched` is NRE-A (Herma
 """
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from typing import Any, ClassVar, Literal
 
 import torch
@@ -20,11 +20,9 @@ from pydantic import Field
 from torch import Tensor, nn
 
 from bench.contracts import (
-    Bank,
     Draw,
     Features,
     FitContext,
-    FitLog,
     Method,
     ReferenceKind,
     Settings,
@@ -39,13 +37,12 @@ from bench.nn.ratio import flat
 
 from .sbi_training import (
     REQUIRES,
+    SbiNetworks,
     SbiTraining,
     in_blocks,
     quiet,
     rebuild,
-    state_of,
     train,
-    trainable,
 )
 
 
@@ -111,9 +108,6 @@ class SbiNRE(Method):
             return None
         return encoder_of(task)
 
-    def draws(self, task: Task, budget: int) -> list[Draw]:
-        return equal_draws(task, budget)
-
     def _build(self, task: Task) -> Any:
         with quiet(torch.Generator()):  # importing sbi may warn
             from sbi.neural_nets import classifier_nn
@@ -134,50 +128,34 @@ class SbiNRE(Method):
 
         return build
 
-    def fit(
-        self,
-        task: Task,
-        bank: Bank,
-        features: Features,
-        members: Sequence[int],
-        fit_context: FitContext,
-    ) -> "SbiRatio":
-        names = task.component_names
-        drawn = [bank.draw(name, bank.budget // len(names)) for name in names]
-        build = self._build(task)
-        nets, curves = [], []
-        for i, member in enumerate(members):
-            x = torch.cat([flat(features(own.x[i]), task.event_shape) for own in drawn])
-            theta = [
-                _labelled(features.context(own.context[i]), len(names))[k]
-                for k, own in enumerate(drawn)
-            ]
-            net, curve = train(
-                self.config.loss,
-                build,
-                torch.cat(theta),
-                x,
-                self.config.training,
-                fit_context.generator(member, "sbi"),
-                fit_context,
-                "ratio",
-                mean=True,
-            )
-            nets.append(net.eval())
-            curves.append({"ratio": curve})
-        return SbiRatio(
-            task, features, nets, self.reference_kind(task), FitLog(trainable(nets[0]), curves)
-        )
-
     def reference_kind(self, task: Task) -> ReferenceKind | None:
         return "evidence" if self.config.loss == "NRE_A" else None
+
+    def draws(self, task: Task, budget: int) -> list[Draw]:
+        return equal_draws(task, budget)
+
+    def fit(self, fit_context: FitContext) -> "SbiRatio":
+        task, features = fit_context.task, fit_context.features
+        names = task.component_names
+        n = fit_context.calls_per_component
+        drawn = [fit_context.bank.draw(name, n) for name in names]
+        x = torch.cat([flat(features(own.x), task.event_shape) for own in drawn], 1)
+        theta = [
+            torch.stack([_labelled(eta, len(names))[k] for eta in features.context(own.context)])
+            for k, own in enumerate(drawn)
+        ]
+        settings, build = self.config.training, self._build(task)
+        trained = train(
+            self.config.loss, build, torch.cat(theta, 1), x, settings, fit_context, mean=True
+        )
+        return SbiRatio(task, features, *trained, "ratio", reference=self.reference_kind(task))
 
     def restore(self, task: Task, features: Features, state: Mapping[str, Tensor]) -> "SbiRatio":
         build = self._build(task)
         components = len(task.component_names)
         parameters = len(task.space.context_index) + (components if components > 1 else 0)
         nets = rebuild(build, parameters, math.prod(task.event_shape), state)
-        return SbiRatio(task, features, nets, self.reference_kind(task), FitLog(trainable(nets[0])))
+        return SbiRatio(task, features, nets, reference=self.reference_kind(task))
 
 
 def _labelled(context: Tensor, components: int) -> Tensor:
@@ -187,24 +165,14 @@ def _labelled(context: Tensor, components: int) -> Tensor:
     return torch.cat([both, label], -1) if components > 1 else both
 
 
-class SbiRatio:
+class SbiRatio(SbiNetworks):
     """sbi's trained networks, one per member, of all components."""
 
     has_density = False
 
-    def __init__(
-        self,
-        task: Task,
-        features: Features,
-        nets: Sequence[Any],
-        reference: ReferenceKind | None,
-        log: FitLog,
-    ) -> None:
-        self.task = task
-        self.features = features
-        self.nets = nets
+    def __init__(self, *arguments: Any, reference: ReferenceKind | None) -> None:
+        super().__init__(*arguments)
         self.reference = reference
-        self.log = log
 
     @torch.no_grad()
     def log_ratio(self, x: Tensor, context: Tensor) -> Tensor:
@@ -224,6 +192,3 @@ class SbiRatio:
             values = in_blocks(decide, encoded, net.embedding_net_theta(theta), rows)
             members.append(values.view(len(x), components, len(context)).transpose(0, 1))
         return torch.stack(members)
-
-    def state(self) -> Mapping[str, Tensor]:
-        return state_of(self.nets)

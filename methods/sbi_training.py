@@ -15,7 +15,7 @@ import torch
 from pydantic import Field
 from torch import Tensor, nn
 
-from bench.contracts import FitContext, Settings, TrainingCurve
+from bench.contracts import Features, FitContext, FitLog, Settings, Task, TrainingCurve
 from bench.errors import BudgetExceeded
 
 Build = Callable[[Tensor, Tensor], nn.Module]
@@ -64,37 +64,58 @@ def train(
     theta: Tensor,
     x: Tensor,
     settings: SbiTraining,
-    generator: torch.Generator,
     fit_context: FitContext,
-    label: str,
+    component: str = "",
     *,
     mean: bool = False,
-) -> tuple[nn.Module, TrainingCurve]:
-    """Trains a network of one member with one of sbi's trainers, and leaves it at its best epoch.
+) -> tuple[list[nn.Module], list[TrainingCurve]]:
+    """Train every member's network with one of sbi's trainers and leave it at its best epoch.
 
     Args:
         trainer: name of a class of sbi.inference.
         build: creates the network.
-        theta: what a pair's second half is, (n, parameters).
-        x: observations, (n, numbers).
+        theta: parameters of the pairs, (members, n, parameters).
+        x: observations, (members, n, numbers).
         settings: how to train.
-        generator: the only source of random numbers.
-        run: device and progress.
-        label: shown with the progress.
+        fit_context: generators, device and progress.
+        component: whose network it is; empty if it serves all.
         mean: whether the trainer's loss is a batch's mean, which sbi divides by its rows again.
 
     Raises:
         BudgetExceeded: if there are too few simulations to train and validate.
     """
-    if len(x) < _FEWEST:
-        raise BudgetExceeded(f"sbi needs {_FEWEST} simulations to train and validate, not {len(x)}")
+    n = x.shape[1]
+    if n < _FEWEST:
+        raise BudgetExceeded(f"sbi needs {_FEWEST} simulations to train and validate, not {n}")
+    nets, curves = [], []
+    for i, generator in enumerate(fit_context.generators(f"{component} sbi".lstrip())):
+        net, summary = train_network(
+            trainer, build, theta[i], x[i], settings, generator, fit_context.device
+        )
+        curves.append(_curve(summary, n, settings, mean))
+        nets.append(net)
+        epochs, best = len(curves[-1].validation_loss), min(curves[-1].validation_loss)
+        fit_context.report(stage=component or "ratio", epoch=epochs, epochs=epochs, loss=best)
+    return nets, curves
+
+
+def train_network(
+    trainer: str,
+    build: Build,
+    theta: Tensor,
+    x: Tensor,
+    settings: SbiTraining,
+    generator: torch.Generator,
+    device: torch.device,
+) -> tuple[nn.Module, Mapping[str, Any]]:
+    """Train one member's network, with one source of random numbers; return sbi's summary too."""
     with quiet(generator):
         import sbi.inference
 
         inference = getattr(sbi.inference, trainer)(
             None,
             build,
-            device=str(fit_context.device),
+            device=str(device),
             tracker=_Nowhere(),
             show_progress_bars=False,
         )
@@ -102,20 +123,23 @@ def train(
         options = settings.model_dump(exclude={"epochs"})
         if settings.epochs is not None:  # sbi makes a pass more than it is told
             options["max_num_epochs"] = settings.epochs - 1
-        net: nn.Module = inference.train(**options)
-    summary = inference.summary
-    held_out = len(x) - int((1 - settings.validation_fraction) * len(x))
-    rows = [min(settings.training_batch_size, n) for n in (len(x) - held_out, held_out)]
+        return inference.train(**options), inference.summary
+
+
+def _curve(
+    summary: Mapping[str, Any], simulations: int, settings: SbiTraining, mean: bool
+) -> TrainingCurve:
+    """Read a training curve from sbi's summary of so many simulations."""
+    held_out = simulations - int((1 - settings.validation_fraction) * simulations)
+    rows = [min(settings.training_batch_size, n) for n in (simulations - held_out, held_out)]
     training, validation = (
         [loss * (factor if mean else 1) for loss in summary[name]]
         for name, factor in zip(("training_loss", "validation_loss"), rows, strict=True)
     )
     best = min(range(len(validation)), key=validation.__getitem__)
     times = list(accumulate(summary["epoch_durations_sec"]))
-    epochs = len(validation)
-    fit_context.report(stage=label, epoch=epochs, epochs=epochs, loss=validation[best])
-    steps = epochs * ((len(x) - held_out) // rows[0])
-    return net, TrainingCurve(training, validation, best + 1, steps, times[-1], times[best])
+    steps = len(validation) * ((simulations - held_out) // rows[0])
+    return TrainingCurve(training, validation, best + 1, steps, times[-1], times[best])
 
 
 class _Nowhere:
@@ -127,16 +151,10 @@ class _Nowhere:
         return lambda *args, **kwargs: None
 
 
-def state_of(nets: Sequence[nn.Module]) -> dict[str, Tensor]:
-    """Parameters and standardisations of every member, by name, members leading."""
-    states = [net.state_dict() for net in nets]
-    return {name: torch.stack([s[name].detach() for s in states]) for name in states[0]}
-
-
 def rebuild(
     build: Build, parameters: int, numbers: int, state: Mapping[str, Tensor]
 ) -> list[nn.Module]:
-    """Rebuilds every member's network from `state_of`, on the state's device."""
+    """Rebuilds every member's network from `SbiNetworks.state`, on the state's device."""
     first = next(iter(state.values()))
     nets = []
     for member in range(len(first)):
@@ -148,9 +166,35 @@ def rebuild(
     return nets
 
 
-def trainable(net: nn.Module) -> int:
-    """How many parameters a network has."""
-    return sum(p.numel() for p in net.parameters())
+class SbiNetworks:
+    """Trained networks of sbi, one per member; subclasses evaluate them.
+
+    Args:
+        task: the task.
+        features: the task's.
+        nets: the networks.
+        curves: how each member trained; none where restored.
+        label: of the curves.
+    """
+
+    def __init__(
+        self,
+        task: Task,
+        features: Features,
+        nets: Sequence[Any],
+        curves: Sequence[TrainingCurve] = (),
+        label: str = "",
+    ) -> None:
+        self.task = task
+        self.features = features
+        self.nets = [net.eval() for net in nets]
+        parameters = sum(p.numel() for p in nets[0].parameters())
+        self.log = FitLog(parameters, [{label: curve} for curve in curves])
+
+    def state(self) -> dict[str, Tensor]:
+        """Return parameters and standardisations by name, members leading."""
+        states = [net.state_dict() for net in self.nets]
+        return {name: torch.stack([s[name].detach() for s in states]) for name in states[0]}
 
 
 def in_blocks(

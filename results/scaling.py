@@ -26,7 +26,6 @@ from scipy.stats import linregress
 from torch import Tensor
 from torch.nn.functional import binary_cross_entropy_with_logits
 
-from bench.contracts import FitContext
 from bench.inference.lattice import MixtureLikelihood
 from bench.leaderboard.render import markdown_table
 from bench.nn.networks import StackedMLP
@@ -114,9 +113,8 @@ def epoch(rows: int) -> Call:
     net, data = classifier(1), labelled(1, rows)
     held_out = tuple(tensor[:, :100] for tensor in data)
     settings = Training(epochs=1, steps=0, batch_size=1024, learning_rate=1e-4, schedule="constant")
-    run = FitContext(torch.device("cpu"), lambda m, p: generator(m, p), lambda **_: None)
     order = [generator("scaling", "order")]
-    return lambda: train(net, classify(net), data, held_out, order, settings, run)
+    return lambda: train(net, classify(net), data, held_out, order, settings, lambda **_: None)
 
 
 def outbreaks(population: int, what: str) -> Call:

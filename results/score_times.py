@@ -69,12 +69,10 @@ def training(registry: Registry, task: Task, calls: int, store: Store) -> list[t
         )
         methods.append(kind(config.model_copy(update={"training": tenth})))
     features = features_of(task, store)
-    run = FitContext(
-        torch.device("cpu"), lambda m, p: generator("score times", m, p), lambda **_: None
-    )
 
     def fit(method: Any, turn: int) -> None:
-        method.fit(task, SimulationBank(task, store, calls, [turn]), features, [turn], run)
+        bank, stream = SimulationBank(task, store, calls, [turn]), partial(generator, "score times")
+        method.fit(FitContext(task, bank, features, torch.device("cpu"), stream, lambda **_: None))
 
     found = []
     for turn in range(TURNS + 1):

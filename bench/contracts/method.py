@@ -25,18 +25,42 @@ class Settings(BaseModel):
 
 @dataclass(frozen=True)
 class FitContext:
-    """What the suite hands to a fit besides data.
+    """Everything that a fit is given.
 
     Args:
+        task: the task.
+        bank: simulations of a block of members, metered by the budget.
+        features: the task's features, standardised.
         device: where arithmetic runs; random numbers are drawn on the CPU.
         generator: `generator(member, purpose)` returns a CPU generator that depends on the fit,
             the member and the purpose alone.
         report: `report(loss=…, epoch=…, epochs=…)` shows progress; cheap to call.
     """
 
+    task: Task
+    bank: Bank
+    features: Features
     device: torch.device
     generator: Callable[[int, str], torch.Generator]
     report: Callable[..., None]
+
+    @property
+    def members(self) -> tuple[int, ...]:
+        """Members to train."""
+        return self.bank.members
+
+    @property
+    def calls_per_component(self) -> int:
+        """Simulator calls of a component where all have equal shares of the budget."""
+        return self.bank.budget // len(self.task.component_names)
+
+    def generators(self, purpose: str) -> list[torch.Generator]:
+        """Create the CPU generators of all members for a purpose."""
+        return [self.generator(member, purpose) for member in self.members]
+
+    def draw_contexts(self, n: int, generators: Sequence[torch.Generator]) -> Tensor:
+        """Draw n contexts of the training range for every member, (members, n, d) float32."""
+        return torch.stack([self.task.space.draw_context(n, g) for g in generators])
 
 
 @dataclass
@@ -160,15 +184,8 @@ class Method(ABC):
         return None
 
     @abstractmethod
-    def fit(
-        self,
-        task: Task,
-        bank: Bank,
-        features: Features,
-        members: Sequence[int],
-        fit_context: FitContext,
-    ) -> Surrogate:
-        """Trains a block of members."""
+    def fit(self, fit_context: FitContext) -> Surrogate:
+        """Train a block of members."""
 
     @abstractmethod
     def restore(self, task: Task, features: Features, state: Mapping[str, Tensor]) -> Surrogate:
@@ -198,16 +215,8 @@ class ComponentMethod(Method):
     has_density: ClassVar[bool] = False
 
     @abstractmethod
-    def fit_component(
-        self,
-        component: str,
-        task: Task,
-        bank: Bank,
-        features: Features,
-        members: Sequence[int],
-        fit_context: FitContext,
-    ) -> ComponentSurrogate:
-        """Trains a block of members for one component."""
+    def fit_component(self, component: str, fit_context: FitContext) -> ComponentSurrogate:
+        """Train a block of members for one component."""
 
     @abstractmethod
     def restore_component(
@@ -215,18 +224,9 @@ class ComponentMethod(Method):
     ) -> ComponentSurrogate:
         """Rebuilds one component's surrogate from its state."""
 
-    def fit(
-        self,
-        task: Task,
-        bank: Bank,
-        features: Features,
-        members: Sequence[int],
-        fit_context: FitContext,
-    ) -> Surrogate:
-        parts = {
-            name: self.fit_component(name, task, bank, features, members, fit_context)
-            for name in task.component_names
-        }
+    def fit(self, fit_context: FitContext) -> Surrogate:
+        task = fit_context.task
+        parts = {name: self.fit_component(name, fit_context) for name in task.component_names}
         return _Components(parts, self.reference_kind(task), self.has_density)
 
     def restore(self, task: Task, features: Features, state: Mapping[str, Tensor]) -> Surrogate:

@@ -34,6 +34,11 @@ class Normaliser:
         self.dimensions = dimensions
 
     @classmethod
+    def constant(cls, value: float, members: int, device: torch.device) -> "Normaliser":
+        """Create the same constant for every member."""
+        return cls(torch.full((members, 1), value, dtype=torch.float64, device=device), 1)
+
+    @classmethod
     def estimate(
         cls,
         log_ratio: Callable[[Tensor], Tensor],

@@ -13,7 +13,7 @@ import torch
 from pydantic import Field
 from torch import Tensor
 
-from bench.contracts import FitContext, Settings, TrainingCurve
+from bench.contracts import Settings, TrainingCurve
 from bench.errors import BudgetExceeded, NonFiniteError
 from bench.nn.steps import GradientSteps
 
@@ -80,7 +80,7 @@ def train(
     validation: Sequence[Tensor],
     generators: Sequence[torch.Generator],
     settings: Training,
-    fit_context: FitContext,
+    report: Callable[..., None],
     *,
     refresh: Callable[[Sequence[Tensor]], None] | None = None,
     record: bool = True,
@@ -94,13 +94,13 @@ def train(
     couples them.
 
     Args:
-        net: the networks, on the run's device.
+        net: the networks, on the data's device.
         loss: `loss(*batch)` returns the mean loss of each member, (members,).
-        data: training tensors (members, n, …) on the run's device.
+        data: training tensors (members, n, …).
         validation: the same for validation.
         generators: one CPU generator per member, for shuffling.
         settings: how to train.
-        run: device and progress.
+        report: shows progress, as in :class:`bench.contracts.FitContext`.
         refresh: called before every epoch with the data, to redraw what costs no simulation.
         record: whether a step may be recorded on CUDA, as in `GradientSteps`.
         label: shown with the progress.
@@ -113,7 +113,6 @@ def train(
     if not rows:
         raise BudgetExceeded("the budget leaves no simulation to train on")
     parameters = net.parameters()
-    device = fit_context.device
     batch = settings.batch_of(rows)
     per_epoch = rows // batch
     epochs = settings.epochs_of(rows)
@@ -126,7 +125,7 @@ def train(
         record=record,
     )
     best = [p.detach().clone() for p in parameters]
-    best_loss = torch.full((members,), torch.inf, device=device)
+    best_loss = torch.full((members,), torch.inf, device=data[0].device)
     history: list[tuple[Tensor, Tensor]] = []
     times: list[float] = []
     begin = time.perf_counter()
@@ -147,9 +146,7 @@ def train(
             kept.copy_(torch.where(mask, current.detach(), kept))
         times.append(time.perf_counter() - begin)
         shown = float(held_out.mean())
-        fit_context.report(
-            stage=label, epoch=epoch + 1, epochs=epochs, loss=shown, rows=rows * members
-        )
+        report(stage=label, epoch=epoch + 1, epochs=epochs, loss=shown, rows=rows * members)
         if not math.isfinite(float(total.nan_to_num(torch.inf, torch.inf).min())):
             raise NonFiniteError(
                 f"the training loss of {label or 'the network'} became {float(total[0])} in "

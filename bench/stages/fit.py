@@ -8,6 +8,7 @@ import time
 from collections import Counter
 from collections.abc import Callable, Sequence
 from dataclasses import asdict
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -87,9 +88,7 @@ def fit(*, report: Report, place: JobContext, spec: FitSpec, members: Sequence[i
             spec.identity["seed"],
         )
         fit_context = FitContext(
-            device,
-            lambda member, purpose: generator("fit", spec.identity, member, purpose),
-            report,
+            task, bank, features, device, partial(generator, "fit", spec.identity), report
         )
         # Members that draw from global generators, as other packages do, shall be reproducible too.
         global_seed = int(digest("global", spec.identity, list(members))[:8], 16)
@@ -97,7 +96,7 @@ def fit(*, report: Report, place: JobContext, spec: FitSpec, members: Sequence[i
         np.random.seed(global_seed)  # noqa: NPY002
         random.seed(global_seed)
         begin, simulating = time.perf_counter(), simulations.seconds
-        surrogate = method.fit(task, bank, features, members, fit_context)
+        surrogate = method.fit(fit_context)
         seconds = time.perf_counter() - begin - (simulations.seconds - simulating)
         state = {k: v.detach().cpu().numpy() for k, v in (surrogate.state() or {}).items()}
         bad = _not_finite(spec, state, len(members))

@@ -36,14 +36,15 @@ class MyMethod(ComponentMethod):
         """Says beforehand what is drawn, for `bench plan`."""
         return equal_draws(task, budget)
 
-    def fit_component(self, component, task, bank, features, members, fit_context):
+    def fit_component(self, component, fit_context):
         """Trains one component for all members at once; members are the leading axis.
 
-        The bank counts simulations: all components together may draw bank.budget of them. Draw
-        random numbers from fit_context.generator(member, "what for"), on the CPU; compute on
-        fit_context.device.
+        The bank counts simulations: all components together may draw fit_context.bank.budget of
+        them. Draw random numbers from fit_context.generators("what for"), one per member, on the
+        CPU; compute on fit_context.device.
         """
-        data = bank.draw(component, bank.budget // len(task.component_names))
+        features = fit_context.features
+        data = fit_context.bank.draw(component, fit_context.calls_per_component)
         if len(data) < 20:
             raise NotApplicable(f"my-method needs 20 simulations of {component}, not {len(data)}")
         # Features are the declared transform, standardised; contexts are scaled to [-1, 1].

@@ -7,7 +7,7 @@ import tempfile
 import weakref
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
-from functools import cached_property
+from functools import cached_property, partial
 from pathlib import Path
 from typing import Any, Literal
 
@@ -134,19 +134,19 @@ class Trial:
             self.seed,
             seen,
         )
-        features = self.features
         fit_context = FitContext(
+            _watched(self.task, seen),
+            bank,
+            self.features,
             torch.device(device),
-            lambda member, purpose: generator("check", self.seed, member, purpose),
+            partial(generator, "check", self.seed),
             lambda **_: None,
         )
         method = self._of_length(length)
         with guarded():
             _seed_globals(self.seed)
             with guarded() as changed:
-                surrogate = method.fit(
-                    _watched(self.task, seen), bank, features, members, fit_context
-                )
+                surrogate = method.fit(fit_context)
         seen.spent, seen.changed = bank.spent, changed
         return Fit(surrogate, seen)
 

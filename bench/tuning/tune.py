@@ -9,6 +9,7 @@ initialisation and shuffles, so that they differ by their settings alone.
 
 import math
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from functools import partial
 from typing import Any
 
 import torch
@@ -196,11 +197,14 @@ def train_one(
     simulations = SimulationStore(store, report)
     bank = SimulationBank(task, simulations, identity["budget"], [member], "fresh", seed)
     fit_context = FitContext(
+        task,
+        bank,
+        features_of(task, simulations),
         torch.device(identity["device"]),
-        lambda m, purpose: generator("tune", task.name, found.name, seed, m, purpose),
+        partial(generator, "tune", task.name, found.name, seed),
         report,
     )
-    surrogate = method.fit(task, bank, features_of(task, simulations), [member], fit_context)
+    surrogate = method.fit(fit_context)
     curves = surrogate.log.curves[0]
     losses = {name: min(filter(math.isfinite, c.validation_loss)) for name, c in curves.items()}
     seconds = sum(curve.seconds for curve in curves.values())

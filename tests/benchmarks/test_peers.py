@@ -12,12 +12,10 @@ import pytest
 import torch
 from bench.methods.sbi_nle import SbiNLE
 from bench.methods.sbi_nre import SbiNRE
-from bench.methods.sbi_training import SbiTraining
-from bench.methods.sbi_training import train as train_with_sbi
+from bench.methods.sbi_training import SbiTraining, train_network
 from bench.tasks.gaussians import near
 from torch.nn import functional
 
-from bench.contracts import FitContext
 from bench.nn.flows import ZukoFlow
 from bench.nn.networks import StackedMLP
 from bench.nn.stacks import Stack
@@ -25,7 +23,11 @@ from bench.nn.training import Training, train
 
 pytest.importorskip("sbi")
 EPOCHS, ROUNDS = 3, 3
-RUN = FitContext(torch.device("cpu"), lambda m, p: torch.Generator(), lambda **fields: None)
+CPU = torch.device("cpu")
+
+
+def silent(**fields):
+    pass
 
 
 @pytest.fixture(autouse=True)
@@ -102,7 +104,7 @@ def test_classifier(benchmark, capsys, batch):
 
     def ours(seed):
         rng = torch.Generator().manual_seed(seed)
-        net = StackedMLP((5, 120, 120, 120, 1), "relu", [rng]).to(RUN.device)
+        net = StackedMLP((5, 120, 120, 120, 1), "relu", [rng]).to(CPU)
 
         def loss(x, theta):
             # Whoever is next in a shuffled batch is anyone.
@@ -113,7 +115,7 @@ def test_classifier(benchmark, capsys, batch):
 
         data = [t[None, held_out:] for t in (x, theta)]
         validation = [t[None, :held_out] for t in (x, theta)]
-        train(net, loss, data, validation, [rng], training, RUN)
+        train(net, loss, data, validation, [rng], training, silent)
 
         @torch.no_grad()
         def evaluate():
@@ -124,7 +126,7 @@ def test_classifier(benchmark, capsys, batch):
 
     def theirs(seed):
         rng = torch.Generator().manual_seed(seed)
-        net, _ = train_with_sbi("NRE_A", build, theta, x, sbi_training, rng, RUN, "", mean=True)
+        net, _ = train_network("NRE_A", build, theta, x, sbi_training, rng, CPU)
 
         @torch.no_grad()
         def evaluate():
@@ -150,14 +152,14 @@ def test_flow(benchmark, capsys, batch):
     def ours(seed):
         rng = torch.Generator().manual_seed(seed)
         shape = ZukoFlow(2, 1, 4, 8, (64, 64), 32, "relu")
-        flow = Stack.create(shape, [rng]).to(RUN.device)
+        flow = Stack.create(shape, [rng]).to(CPU)
 
         def loss(x, theta):
             return -flow(x, theta).mean(1)
 
         data = [t[None, held_out:] for t in (x, theta)]
         validation = [t[None, :held_out] for t in (x, theta)]
-        train(flow, loss, data, validation, [rng], training, RUN)
+        train(flow, loss, data, validation, [rng], training, silent)
 
         @torch.no_grad()
         def evaluate():
@@ -167,7 +169,7 @@ def test_flow(benchmark, capsys, batch):
 
     def theirs(seed):
         rng = torch.Generator().manual_seed(seed)
-        net, _ = train_with_sbi("NLE_A", build, theta, x, sbi_training, rng, RUN, "")
+        net, _ = train_network("NLE_A", build, theta, x, sbi_training, rng, CPU)
 
         @torch.no_grad()
         def evaluate():

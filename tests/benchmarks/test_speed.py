@@ -13,19 +13,18 @@ import numpy as np
 import pytest
 import torch
 from bench.methods.dle_nflows import NflowsFlow
-from bench.methods.nler import PairLoss
 from bench.tasks.gaussians import near
 from nflows.transforms import MaskedPiecewiseRationalQuadraticAutoregressiveTransform
 from torch import nn
 from torch.utils.data import DataLoader, TensorDataset
 
-from bench.contracts import FitContext
 from bench.inference.intervals import summarise
 from bench.inference.lattice import Lattice, MixtureLikelihood
 from bench.nn.encoders import FieldEncoder, SeriesEncoder
 from bench.nn.flows import ZukoFlow
 from bench.nn.networks import StackedMLP
 from bench.nn.ratio import RatioNetwork
+from bench.nn.ratio_method import PairLoss
 from bench.nn.score_matching import ScoreTerms
 from bench.nn.stacks import Stack
 from bench.nn.steps import GradientSteps
@@ -74,11 +73,10 @@ def test_classifier_against_a_dataloader_loop(benchmark, threads, batch, capsys)
     settings = Training(
         epochs=1, steps=0, batch_size=batch, learning_rate=1e-3, schedule="constant"
     )
-    run = FitContext(torch.device("cpu"), lambda m, p: torch.Generator(), lambda **fields: None)
 
     def epoch():
         net = StackedMLP((3, 120, 120, 120, 1), "relu", [torch.Generator().manual_seed(0)])
-        net.to(run.device)
+        net.to(torch.device("cpu"))
 
         def loss(x, y):
             logit = net(x).squeeze(-1)
@@ -88,7 +86,8 @@ def test_classifier_against_a_dataloader_loop(benchmark, threads, batch, capsys)
 
         data = [inputs[None], labels[None]]
         held_out = [t[:, :1] for t in data]
-        return train(net, loss, data, held_out, [torch.Generator().manual_seed(0)], settings, run)
+        order = [torch.Generator().manual_seed(0)]
+        return train(net, loss, data, held_out, order, settings, lambda **fields: None)
 
     used = min(batch, max(rows // 128, 64))
     dataloader = min(dataloader_seconds(inputs, labels, used) for _ in range(2))

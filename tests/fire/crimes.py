@@ -30,7 +30,7 @@ class Flat:
 
 
 class Base(Method):
-    def fit(self, task, bank, features, members, run):
+    def fit(self, fit_context):
         self.crime()
         return Flat()
 
@@ -138,14 +138,14 @@ class Spoils(Base):
 class Nothing(Base):
     name = "nothing"
 
-    def fit(self, task, bank, features, members, run):
+    def fit(self, fit_context):
         return None
 
 
 class OddState(Base):
     name = "odd-state"
 
-    def fit(self, task, bank, features, members, run):
+    def fit(self, fit_context):
         out = Flat()
         out.state = lambda: {"../../x": [1, 2], 3: None}
         return out

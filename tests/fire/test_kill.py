@@ -85,7 +85,7 @@ def test_a_worker_in_the_grip_of_c_dies_with_its_parent(place):
         "    name = 'simple'\n"
         "    configurations = {'default': {}, 'wide': {}}\n"
         "    def restore(self, *arguments): ...\n"
-        "    def fit(self, task, bank, features, members, run):\n"
+        "    def fit(self, fit_context):\n"
         "        open('busy', 'w').close()\n"
         "        sum(range(10**12))\n"  # for hours, with the interpreter's lock held
     )

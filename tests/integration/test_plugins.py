@@ -42,9 +42,10 @@ def test_one_bad_member_of_a_stack_fails_alone(tmp_path):
         "        return {'w': self.w}\n"
         "class Partly(Method):\n"
         "    name = 'partly'\n"
-        "    def fit(self, task, bank, features, members, run):\n"
+        "    def fit(self, fit_context):\n"
         "        nan = math.nan\n"
-        "        return Surrogate(torch.tensor([[nan if m == 1 else m] for m in members]), 1)\n"
+        "        values = [[nan if m == 1 else m] for m in fit_context.members]\n"
+        "        return Surrogate(torch.tensor(values), 1)\n"
         "    def restore(self, task, features, state):\n"
         "        return Surrogate(state['w'], 0)\n"
     )

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from functools import partial
+
 import pytest
 import torch
 
@@ -32,10 +34,11 @@ def test_methods_learn_and_are_restored(name: str, label: str, store: Store) -> 
     method.check(task)
     bank = SimulationBank(task, store, BUDGET, [0], "fresh")
     features = features_of(task, store)
-    run = FitContext(
-        torch.device("cpu"), lambda m, what: generator("test", m, what), lambda **_: None
+    surrogate = method.fit(
+        FitContext(
+            task, bank, features, torch.device("cpu"), partial(generator, "test"), lambda **_: None
+        )
     )
-    surrogate = method.fit(task, bank, features, [0], run)
     assert bank.spent <= BUDGET
     source = next(iter(task.components("test").values()))
     contexts = torch.stack([task.points[0], task.points[8]]).float()

@@ -208,7 +208,7 @@ REASONS = {
 }
 ABSENT = {
     "abstract": "it does not define restore",
-    "wrong-signature": r"fit\(self, task, bank\) has a wrong signature",
+    "wrong-signature": r"fit\(self\) has a wrong signature",
     "bad-check": "AttributeError: 'RotatedGaussians' object has no attribute 'no_such_thing'",
     "bad-init": r"TypeError: BadInit\.__init__\(\) takes 1 positional argument but 2 were given",
 }

@@ -30,10 +30,10 @@ class Distorted(Method):
         "density": {"reference": "none"},
     }
 
-    def fit(self, task, bank, features, members, fit_context):
-        for name in task.component_names:
-            bank.draw(name, bank.budget // len(task.component_names))
-        return DistortedRatio(task, self.config, len(members))
+    def fit(self, fit_context):
+        for name in fit_context.task.component_names:
+            fit_context.bank.draw(name, fit_context.calls_per_component)
+        return DistortedRatio(fit_context.task, self.config, len(fit_context.members))
 
     def restore(self, task, features, state):
         return DistortedRatio(task, self.config, len(state["nothing"]))

@@ -30,7 +30,7 @@ class Base(Method):
 
     surrogate = Flat
 
-    def fit(self, task, bank, features, members, fit_context):
+    def fit(self, fit_context):
         return self.surrogate()
 
     def restore(self, task, features, state):
@@ -40,7 +40,7 @@ class Base(Method):
 class Hangs(Base):
     name = "hangs"
 
-    def fit(self, task, bank, features, members, fit_context):
+    def fit(self, fit_context):
         if os.fork() == 0:  # a child that survives its parent, with all its open files
             time.sleep(600)
             os._exit(0)
@@ -51,7 +51,7 @@ class Hangs(Base):
 class Hogs(Base):
     name = "hogs"
 
-    def fit(self, task, bank, features, members, fit_context):
+    def fit(self, fit_context):
         self.block = b"x" * (3 * 2**29)  # 1.5 GiB
         while True:
             time.sleep(60)
@@ -62,7 +62,7 @@ class Raises(Base):
 
     name = "raises"
 
-    def fit(self, task, bank, features, members, fit_context):
+    def fit(self, fit_context):
         if Path(__file__).with_name("mended").exists():
             return Flat()
         raise KeyError("two\nlines")
@@ -71,14 +71,14 @@ class Raises(Base):
 class Exits(Base):
     name = "exits"
 
-    def fit(self, task, bank, features, members, fit_context):
+    def fit(self, fit_context):
         os._exit(0)
 
 
 class Leaves(Base):
     name = "leaves"
 
-    def fit(self, task, bank, features, members, fit_context):
+    def fit(self, fit_context):
         sys.exit(3)
 
 
@@ -117,9 +117,9 @@ class WrongAxis(Base):
 class Overspends(Base):
     name = "overspends"
 
-    def fit(self, task, bank, features, members, fit_context):
-        for name in task.component_names:
-            bank.draw(name, bank.budget)
+    def fit(self, fit_context):
+        for name in fit_context.task.component_names:
+            fit_context.bank.draw(name, fit_context.bank.budget)
         return Flat()
 
 
@@ -133,14 +133,14 @@ class Declines(Base):
 class DeclinesLate(Base):
     name = "declines-late"
 
-    def fit(self, task, bank, features, members, fit_context):
+    def fit(self, fit_context):
         raise NotApplicable("it would rather not, on second thoughts")
 
 
 class Prints(Base):
     name = "prints"
 
-    def fit(self, task, bank, features, members, fit_context):
+    def fit(self, fit_context):
         print("noise on standard output")
         return Flat()
 
@@ -148,7 +148,7 @@ class Prints(Base):
 class ChangesGlobals(Base):
     name = "changes-globals"
 
-    def fit(self, task, bank, features, members, fit_context):
+    def fit(self, fit_context):
         torch.set_default_dtype(torch.float64)
         torch.set_grad_enabled(False)
         torch.set_num_threads(2)
@@ -159,14 +159,14 @@ class ChangesGlobals(Base):
 class WrongSignature(Base):
     name = "wrong-signature"
 
-    def fit(self, task, bank):
+    def fit(self):
         return Flat()
 
 
 class Abstract(Method):
     name = "abstract"
 
-    def fit(self, task, bank, features, members, fit_context):
+    def fit(self, fit_context):
         return Flat()
 
 

@@ -51,7 +51,7 @@ class RudeMethod(Method):
     citation = f"An author {RUDE} (2021)"
     family = f"A family {RUDE}"
 
-    def fit(self, task, bank, features, members, fit_context):
+    def fit(self, fit_context):
         fit_context.report(stage=f"fit [red]{RUDE}", done=1, total=2)
         raise ValueError(f"an exception {RUDE}")
 
@@ -84,7 +84,7 @@ class Fine(RudeMethod):
 
             return {"w": torch.zeros(1, 2)}
 
-    def fit(self, task, bank, features, members, fit_context):
+    def fit(self, fit_context):
         return self.Flat()
 
     def restore(self, task, features, state):

@@ -32,14 +32,15 @@ class Simple(Method):
     def draws(self, task, budget):
         return equal_draws(task, budget)
 
-    def fit(self, task, bank, features, members, fit_context):
+    def fit(self, fit_context):
         with Path(__file__).with_suffix(".log").open("a") as log:
-            log.write("".join(f"{task.name} {self.config.scale} {m}\n" for m in members))
+            name = fit_context.task.name
+            log.write("".join(f"{name} {self.config.scale} {m}\n" for m in fit_context.members))
         time.sleep(self.config.delay)
-        n = bank.budget // len(task.component_names)
+        n = fit_context.calls_per_component
         rows = []
-        for name in task.component_names:
-            drawn = bank.draw(name, n)
+        for name in fit_context.task.component_names:
+            drawn = fit_context.bank.draw(name, n)
             inputs = torch.cat([drawn.context, torch.ones_like(drawn.context[..., :1])], -1)
             # The default driver gives other bits from call to call.
             solved = torch.linalg.lstsq(inputs.double(), drawn.x.double(), driver="gels")

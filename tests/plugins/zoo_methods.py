@@ -24,13 +24,14 @@ class Sound(ComponentMethod):
         if task.observation != "vector":
             raise NotApplicable("vectors only")
 
-    def fit_component(self, component, task, bank, features, members, fit_context):
-        data = bank.draw(component, bank.budget // len(task.component_names))
+    def fit_component(self, component, fit_context):
+        data = fit_context.bank.draw(component, fit_context.calls_per_component)
         if len(data) < 20:
             raise NotApplicable("20 simulations at least")
-        return Fitted(self, features, self.solve(features, data, members))
+        return Fitted(self, fit_context.features, self.solve(fit_context, data))
 
-    def solve(self, features, data, members):
+    def solve(self, fit_context, data):
+        features = fit_context.features
         y, basis = features(data.x).double(), powers(features.context(data.context))
         weights = torch.linalg.solve(basis.mT @ basis, basis.mT @ y)
         residual = y - basis @ weights
@@ -92,44 +93,45 @@ class TakesEverything(Sound):
 class SmallBudgets(Sound):
     name, caught_by = "singular-at-small-budgets", "small-budgets"
 
-    def fit_component(self, component, task, bank, features, members, fit_context):
-        data = bank.draw(component, bank.budget // len(task.component_names))
-        return Fitted(self, features, self.solve(features, data, members))
+    def fit_component(self, component, fit_context):
+        data = fit_context.bank.draw(component, fit_context.calls_per_component)
+        return Fitted(self, fit_context.features, self.solve(fit_context, data))
 
 
 class SimulatesItself(Sound):
     name, caught_by = "simulates-itself", "budget"
 
-    def fit_component(self, component, task, bank, features, members, fit_context):
-        rng = fit_context.generator(members[0], "more")
+    def fit_component(self, component, fit_context):
+        rng = fit_context.generator(fit_context.members[0], "more")
+        task = fit_context.task
         task.components("train")[component].simulate(task.nominal.expand(10, -1), rng)
-        return super().fit_component(component, task, bank, features, members, fit_context)
+        return super().fit_component(component, fit_context)
 
 
 class TrainsOnTest(Sound):
     name, caught_by = "trains-on-test", "sources"
 
-    def fit_component(self, component, task, bank, features, members, fit_context):
-        data = bank.draw(component, bank.budget // len(task.component_names), split="test")
+    def fit_component(self, component, fit_context):
+        data = fit_context.bank.draw(component, fit_context.calls_per_component, split="test")
         if len(data) < 20:
             raise NotApplicable("20 simulations at least")
-        return Fitted(self, features, self.solve(features, data, members))
+        return Fitted(self, fit_context.features, self.solve(fit_context, data))
 
 
 class LooksUpTheTruth(Sound):
     name, caught_by = "looks-up-the-truth", "sources"
 
-    def fit_component(self, component, task, bank, features, members, fit_context):
-        part = task.components("train")[component]
-        part.log_prob(torch.zeros(1, *task.event_shape), task.nominal[None])
-        return super().fit_component(component, task, bank, features, members, fit_context)
+    def fit_component(self, component, fit_context):
+        part = fit_context.task.components("train")[component]
+        part.log_prob(torch.zeros(1, *fit_context.task.event_shape), fit_context.task.nominal[None])
+        return super().fit_component(component, fit_context)
 
 
 class RandomEachTime(Sound):
     name, caught_by = "random-each-time", "determinism"
 
-    def solve(self, features, data, members):
-        values = super().solve(features, data, members)
+    def solve(self, fit_context, data):
+        values = super().solve(fit_context, data)
         rng = torch.Generator()
         rng.seed()
         noise = torch.rand(values["weights"].shape, generator=rng, dtype=torch.float64)
@@ -139,8 +141,8 @@ class RandomEachTime(Sound):
 class CouplesMembers(Sound):
     name, caught_by = "couples-members", "independent"
 
-    def solve(self, features, data, members):
-        values = super().solve(features, data, members)
+    def solve(self, fit_context, data):
+        values = super().solve(fit_context, data)
         return {k: v + 0.05 * (v.mean(0) - v) for k, v in values.items()}
 
 
@@ -148,18 +150,18 @@ class OneTrainingSet(Sound):
     # Alone, another member is the first.
     name, caught_by, also = "one-training-set", "distinct", ("independent",)
 
-    def solve(self, features, data, members):
-        values = super().solve(features, data, members)
+    def solve(self, fit_context, data):
+        values = super().solve(fit_context, data)
         return {k: v[:1].expand(v.shape) for k, v in values.items()}
 
 
 class SetsDefaults(Sound):
     name, caught_by = "sets-defaults", "process"
 
-    def solve(self, features, data, members):
+    def solve(self, fit_context, data):
         torch.manual_seed(0)
         torch.set_default_dtype(torch.float64)
-        return super().solve(features, data, members)
+        return super().solve(fit_context, data)
 
 
 class Squeezes(Sound):
@@ -261,8 +263,8 @@ class TooWide(Sound):
 
     name, warned_by = "too-wide", "shared-term"
 
-    def solve(self, features, data, members):
-        values = super().solve(features, data, members)
+    def solve(self, fit_context, data):
+        values = super().solve(fit_context, data)
         return values | {"whiten": values["whiten"] / 6}
 
 

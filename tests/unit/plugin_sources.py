@@ -30,7 +30,7 @@ from bench.contracts import Method
 class Toy(Method):
     name = "toy"
 
-    def fit(self, task, bank, features, members, run):
+    def fit(self, fit_context):
         return None
 
     def restore(self, task, features, state):

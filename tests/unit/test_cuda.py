@@ -12,8 +12,9 @@ from bench.methods.exact import Exact
 from bench.methods.histogram import Histogram
 from bench.methods.lre import LRE, LREConfig
 from bench.methods.nler import NLER, NLERSA, NLERConfig
+from seeded import fit_context
 
-from bench.contracts import FitContext, IndependentPlan, Method, Surrogate
+from bench.contracts import IndependentPlan, Method, Surrogate
 from bench.nn.flows import ZukoFlow
 from bench.nn.networks import StackedMLP
 from bench.nn.score_matching import ScoreTerms
@@ -40,11 +41,11 @@ def fitted(method: Method, device: torch.device, folder: Path, budget: int = 400
     """Three members, trained for a few steps."""
     task, store = Registry().task("gaussians-near"), Store(folder)
     bank = SimulationBank(task, store, budget, [0, 1, 2], "fresh", 0)
-    run = FitContext(device, lambda m, what: generator("cuda", m, what), lambda **_: None)
+    given = fit_context(task, bank, features_of(task, store), what="cuda", device=device)
     if isinstance(method, (LRE, DLE, NLER)):
         training = method.config.training.model_copy(update={"epochs": 1, "steps": 0})
         method = type(method)(method.config.model_copy(update={"training": training}))
-    return method.fit(task, bank, features_of(task, store), [0, 1, 2], run)
+    return method.fit(given)
 
 
 @pytest.mark.parametrize("method", METHODS, ids=lambda m: m.name)
@@ -77,8 +78,8 @@ def test_flows_of_counts_and_fields_agree(name: str, tmp_path: Path) -> None:
     )
     for device in (CPU, CUDA):
         bank = SimulationBank(task, store, 1000, [0, 1], "fresh", 0)
-        run = FitContext(device, lambda m, what: generator("cuda", m, what), lambda **_: None)
-        surrogate = method.fit(task, bank, features_of(task, store), [0, 1], run)
+        given = fit_context(task, bank, features_of(task, store), what="cuda", device=device)
+        surrogate = method.fit(given)
         values.append(surrogate.log_ratio(x.to(device), task.points.float().to(device)).cpu())
     torch.testing.assert_close(values[1], values[0], rtol=1e-2, atol=0.5)
 

@@ -14,9 +14,10 @@ import torch
 from bench.methods.dle import DLE, DLEConfig
 from bench.methods.dle_nflows import DLENflows, NflowsFlow
 from bench.tasks.sis import SIS, Outbreak
+from seeded import fit_context
 from torch import nn
 
-from bench.contracts import FitContext, HasLogProb
+from bench.contracts import HasLogProb
 from bench.errors import NotApplicable
 from bench.nn import stacks
 from bench.nn.coordinates import Coordinates, cell_noise, cosines
@@ -42,10 +43,6 @@ class SmallCounts(SIS):
     def __init__(self) -> None:
         super().__init__("small-counts")
         self._outbreak = Outbreak(population=8, infected=3, times=2)
-
-
-def run() -> FitContext:
-    return FitContext(CPU, lambda member, what: generator("flows", member, what), lambda **_: None)
 
 
 def shaken(flow: type[FlowShape], seed: int = 0) -> nn.Module:
@@ -198,7 +195,7 @@ def test_counts_are_averaged_over_their_cells(tmp_path: Path) -> None:
     config = DLEConfig.model_validate({"draws": 64, "affine": {"training": {"epochs": 6}}})
     features = features_of(task, Store(tmp_path))
     bank = SimulationBank(task, Store(tmp_path), 4000, [0], "fresh", 0)
-    surrogate = DLE(config).fit(task, bank, features, [0], run())
+    surrogate = DLE(config).fit(fit_context(task, bank, features, what="flows"))
     whole = torch.arange(-3.0, 9.0)
     x = torch.cartesian_prod(whole, whole)
     context = task.nominal[None]
@@ -237,7 +234,7 @@ def test_learns_the_density_of_raw_events(method: type[DLE], tmp_path: Path) -> 
         {"transforms": 2, "hidden": (24, 24), "training": {"epochs": 3, "batch_size": 256}}
     )
     bank = SimulationBank(task, store, 20_000, [0, 1], "fresh", 0)
-    surrogate = method(config).fit(task, bank, features, [0, 1], run())
+    surrogate = method(config).fit(fit_context(task, bank, features, what="flows"))
     assert bank.spent == 20_000
     assert surrogate.has_density
     assert surrogate.reference is None

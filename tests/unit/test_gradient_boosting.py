@@ -5,12 +5,11 @@ import math
 import numpy as np
 import pytest
 import torch
+from seeded import fit_context
 
-from bench.contracts import FitContext
 from bench.errors import BudgetExceeded, NotApplicable
 from bench.nn.trees import Leaves, boxes
 from bench.registry.registry import Registry
-from bench.seeds import generator
 from bench.stages.simulate import SimulationBank, features_of
 from bench.storage.store import Store
 from bench.testing import asymmetric
@@ -23,18 +22,13 @@ REGISTRY = Registry([asymmetric.__file__])
 CPU = torch.device("cpu")
 
 
-def run():
-    return FitContext(
-        CPU, lambda member, what: generator("test trees", member, what), lambda **_: None
-    )
-
-
 def fitted(tmp_path, task, budget, members, **config):
     method = GradientBoosting(GradientBoosting.Config(**config))
     store = Store(tmp_path)
     bank = SimulationBank(task, store, budget, members)
     features = features_of(task, store)
-    return method, bank, features, method.fit(task, bank, features, members, run())
+    given = fit_context(task, bank, features, what="test trees")
+    return method, bank, features, method.fit(given)
 
 
 @pytest.fixture(scope="module")

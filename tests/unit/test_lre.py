@@ -7,13 +7,13 @@ from pathlib import Path
 
 import pytest
 import torch
-from bench.methods.lre import Classifier
-from seeded import run, seeds
+from seeded import fit_context, seeds
 from torch import Tensor
 
 from bench.contracts import Features, FitLog, HasLogProb, Parameter, ParameterSpace, Transform
 from bench.nn.normaliser import Normaliser
 from bench.nn.ratio import RatioNetwork
+from bench.nn.ratio_method import Classifier
 from bench.registry.registry import Registry
 from bench.stages.simulate import SimulationBank, features_of
 from bench.storage.store import Store
@@ -47,7 +47,7 @@ def test_ratios_are_corrected_for_the_class_sizes(
     )
     store = Store(tmp_path)
     bank = SimulationBank(task, store, 60_000, [0])
-    surrogate = method(config).fit(task, bank, features_of(task, store), [0], run())
+    surrogate = method(config).fit(fit_context(task, bank, features_of(task, store)))
     assert bank.spent == 60_000
 
     rng = torch.Generator().manual_seed(9)
@@ -95,7 +95,7 @@ def test_every_member_is_normalised_over_its_own_reference(share: float, tmp_pat
     store = Store(tmp_path)
     features = features_of(task, store)
     bank = SimulationBank(task, store, 4000, members)
-    surrogate = method.fit(task, bank, features, members, run())
+    surrogate = method.fit(fit_context(task, bank, features))
     restored = method.restore(task, features, surrogate.state())
     between = torch.tensor([[0.83], [1.02], [1.31]])  # contexts that are no nodes
     reference = method._reference(task, bank)

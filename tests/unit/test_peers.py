@@ -2,14 +2,14 @@
 
 import inspect
 import math
+from dataclasses import replace
 
 import pytest
 import torch
+from seeded import fit_context
 
-from bench.contracts import FitContext
 from bench.errors import BudgetExceeded, NotApplicable
 from bench.registry.registry import Registry
-from bench.seeds import generator
 from bench.stages.simulate import SimulationBank, features_of
 from bench.storage.store import Store
 from bench.testing import asymmetric
@@ -27,14 +27,6 @@ CASES = {
 EVERY = [(name, config) for name, configs in CASES.items() for config in configs]
 
 
-def run(seen=None):
-    def report(**fields):
-        if seen is not None:
-            seen.append(fields)
-
-    return FitContext(CPU, lambda member, what: generator("test peers", member, what), report)
-
-
 def fitted(tmp_path, name, task, budget, members, seen=None, **config):
     found = REGISTRY.method(name)
     method = found(found.Config.model_validate({"training": FAST} | config))
@@ -42,7 +34,10 @@ def fitted(tmp_path, name, task, budget, members, seen=None, **config):
     store = Store(tmp_path)
     bank = SimulationBank(task, store, budget, members)
     features = features_of(task, store)
-    return method, bank, features, method.fit(task, bank, features, members, run(seen))
+    given = fit_context(task, bank, features, what="test peers")
+    if seen is not None:
+        given = replace(given, report=lambda **fields: seen.append(fields))
+    return method, bank, features, method.fit(given)
 
 
 @pytest.mark.parametrize(("name", "config"), EVERY)

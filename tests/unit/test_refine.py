@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 import torch
 from scipy import optimize
+from seeded import fit_context
 from surfaces import (
     DEFAULT,
     REGISTRY,
@@ -21,10 +22,9 @@ from surfaces import (
 )
 from torch import Tensor
 
-from bench.contracts import FitContext, Task
+from bench.contracts import Task
 from bench.inference.intervals import summarise
 from bench.inference.lattice import MixtureLikelihood, refine
-from bench.seeds import generator
 from bench.stages.datasets import events as simulate_events
 from bench.stages.simulate import SimulationBank, features_of
 from bench.storage.store import Store
@@ -187,11 +187,10 @@ def test_zoom_against_a_dense_scan_of_a_trained_network(tmp_path: Path) -> None:
     method = REGISTRY.method("lre")
     training = {"epochs": 1, "steps": 250, "batch_size": 512}
     config = method.Config(hidden=(64, 64), activation="relu", training=training)
-    run = FitContext(
-        torch.device("cpu"), lambda m, what: generator("surface", m, what), lambda **_: None
-    )
     bank = SimulationBank(task, store, 20_000, [0])
-    surrogate = method(config).fit(task, bank, features_of(task, store), [0], run)
+    surrogate = method(config).fit(
+        fit_context(task, bank, features_of(task, store), what="surface")
+    )
     check([compare(task, surrogate.log_ratio, 1000, 6, 0)], most=0.01, median=0.002, truth=0.01)
 
 

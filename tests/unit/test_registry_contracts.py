@@ -70,13 +70,13 @@ def test_names_that_are_no_strings(plugin, content, what):
     [
         (("def restore", "def store"), "it does not define restore"),
         (
-            ("fit(self, task, bank, features, members, run)", "fit(self, task, bank)"),
-            "fit(self, task, bank) has a wrong signature (too many positional arguments); it must "
-            "take (self, task, bank, features, members, fit_context)",
+            ("fit(self, fit_context)", "fit(self)"),
+            "fit(self) has a wrong signature (too many positional arguments); it must take "
+            "(self, fit_context)",
         ),
         (
-            ("fit(self, task, bank, features, members, run)", "fit(self, a, b, c, d, e, f)"),
-            "fit(self, a, b, c, d, e, f) has a wrong signature (missing a required argument: 'f')",
+            ("fit(self, fit_context)", "fit(self, a, b)"),
+            "fit(self, a, b) has a wrong signature (missing a required argument: 'b')",
         ),
         (('name = "toy"', 'name = "toy"; configurations = {}'), "its configurations must be"),
         (('name = "toy"', 'name = "toy"; configurations = {1: {}}'), "its configurations must be"),
@@ -92,7 +92,7 @@ def test_a_method_that_breaks_its_contract(plugin, change, message):
 
 
 def test_more_arguments_with_defaults_are_fine(plugin):
-    path = plugin(METHOD.replace("members, run)", "members, run, extra=None, *, key=1)"))
+    path = plugin(METHOD.replace("fit_context)", "fit_context, extra=None, *, key=1)"))
     assert Registry([path]).method("toy")
 
 

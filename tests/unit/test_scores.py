@@ -9,8 +9,9 @@ import torch
 from bench.methods.dle import DLE
 from bench.methods.lre import LRE
 from bench.methods.nler import NLER, NLERSA, NLERConfig
+from seeded import fit_context
 
-from bench.contracts import ComponentMethod, FitContext, HasLogProb, HasScore
+from bench.contracts import ComponentMethod, HasLogProb, HasScore
 from bench.errors import NotApplicable
 from bench.nn.score_matching import Augmentation, Balance, ScoreScale, ScoreTerms
 from bench.registry.registry import Registry
@@ -21,13 +22,6 @@ from bench.testing import asymmetric
 
 REGISTRY = Registry([asymmetric.__file__])
 SMALL = {"width": 8, "training": {"epochs": 5, "batch_size": 256, "steps": 600}}
-
-
-def run() -> FitContext:
-    def stream(member: int, what: str) -> torch.Generator:
-        return generator("scores", member, what)
-
-    return FitContext(torch.device("cpu"), stream, lambda **_: None)
 
 
 def test_scale_of_scores() -> None:
@@ -79,7 +73,7 @@ def test_ratios_to_the_evidence(scores: dict[str, str] | None, tmp_path: Path) -
     settings = SMALL | {"scores": scores, "training": {"batch_size": 256, "steps": 2500}}
     method = NLERSA(NLERConfig.model_validate(settings))
     bank = SimulationBank(task, store, 20_000, [0], "fresh", 0)
-    surrogate = method.fit(task, bank, features, [0], run())
+    surrogate = method.fit(fit_context(task, bank, features, what="scores"))
     assert bank.spent == 20_000
     assert surrogate.reference == "evidence"
     context = task.nominal[None]
@@ -119,7 +113,8 @@ def test_scores_help_a_small_budget(tmp_path: Path) -> None:
     }.items():
         method = NLER(NLERConfig.model_validate(SMALL | settings))
         bank = SimulationBank(task, store, 4000, [0], "fresh", 0)
-        net = method.fit_component("signal", task, bank, features, [0], run()).net
+        given = fit_context(task, bank, features, what="scores")
+        net = method.fit_component("signal", given).net
         encoded = net.encode(features(x)[None])
         joint = torch.cat([encoded, features.context(context)[None]], -1)
         slopes = net.head.with_slopes(joint, 1)[1][0, 0].detach()
@@ -137,7 +132,7 @@ def slope_error(method: ComponentMethod, store: Store) -> float:
     assert isinstance(component, HasScore)
     context = task.space.draw_context(40, generator("contexts"))
     bank = SimulationBank(task, store, 4000, [0], "fresh", 0)
-    part = method.fit_component("signal", task, bank, features, [0], run())
+    part = method.fit_component("signal", fit_context(task, bank, features, what="scores"))
     wrong = right = 0.0
     for eta in context.double():
         x = component.simulate(eta.float().expand(100, 1), generator("x", float(eta))).float()
@@ -180,7 +175,8 @@ def test_a_member_is_what_it_is_alone(tmp_path: Path) -> None:
 
     def fitted(members: list[int]) -> torch.Tensor:
         bank = SimulationBank(task, store, 4000, members, "fresh", 0)
-        return method.fit(task, bank, features, members, run()).log_ratio(
+        given = fit_context(task, bank, features, what="scores")
+        return method.fit(given).log_ratio(
             torch.randn(50, 2, generator=generator("x")), task.nominal[None]
         )
 

@@ -7,9 +7,9 @@ from functools import partial
 import pytest
 import torch
 from bench.methods.dle_nflows import NflowsFlow
+from seeded import silent
 from torch import Tensor, nn
 
-from bench.contracts import FitContext
 from bench.nn import stacks
 from bench.nn.flows import FlowShape, ZukoFlow
 from bench.nn.stacks import Stack
@@ -63,7 +63,6 @@ def test_a_member_starts_as_the_module_does_and_leaves_the_global_generator_alon
 def test_a_member_alone_equals_the_member_in_a_stack(vectorise: bool, clip: float) -> None:
     """In float64 on a short run: nothing couples the members."""
     settings = Training(epochs=3, steps=0, batch_size=64, learning_rate=1e-2, clip=clip)
-    place = FitContext(CPU, lambda m, what: generator(m, what), lambda **_: None)
 
     def trained(members: list[int]) -> tuple[Stack, list]:
         stack = make(members, vectorise=vectorise)
@@ -76,7 +75,7 @@ def test_a_member_alone_equals_the_member_in_a_stack(vectorise: bool, clip: floa
 
         shuffles = [generator("shuffle", m) for m in members]
         curves = train(
-            stack, loss, [x[:, 50:], y[:, 50:]], [x[:, :50], y[:, :50]], shuffles, settings, place
+            stack, loss, [x[:, 50:], y[:, 50:]], [x[:, :50], y[:, :50]], shuffles, settings, silent
         )
         return stack, curves
 

@@ -7,13 +7,11 @@ from collections.abc import Sequence
 
 import pytest
 import torch
-from seeded import CPU, run, seeds
+from seeded import seeds, silent
 from torch import Tensor, nn
 
-from bench.contracts import FitContext
 from bench.errors import NonFiniteError
 from bench.nn.training import Training, train
-from bench.seeds import generator
 
 
 class Vector:
@@ -40,8 +38,7 @@ def steps_of(settings: Training, slopes: Sequence[float], rows: int = 64) -> lis
     def report(**fields: object) -> None:
         seen.append(vector.value.detach()[:, 0].tolist())
 
-    place = FitContext(CPU, lambda m, what: generator(m, what), report)
-    train(vector, loss, data, data, seeds(range(len(slopes))), settings, place)
+    train(vector, loss, data, data, seeds(range(len(slopes))), settings, report)
     return [list(t) for t in zip(*seen, strict=True)]
 
 
@@ -93,7 +90,7 @@ def test_steps_and_batches(rows: int, settings: dict[str, int], steps: int, epoc
 
     data = [torch.zeros(1, rows, dtype=torch.float64)]
     validation = [torch.zeros(1, 7, dtype=torch.float64)]
-    (curve,) = train(vector, loss, data, validation, seeds([0]), Training(**settings), run())
+    (curve,) = train(vector, loss, data, validation, seeds([0]), Training(**settings), silent)
     assert curve.steps == steps
     assert len(curve.train_loss) == len(curve.validation_loss) == epochs
     assert len(sizes) == steps + epochs
@@ -113,7 +110,7 @@ def test_every_epoch_sees_every_row_once() -> None:
 
     data = [torch.arange(256, dtype=torch.float64).expand(2, -1).contiguous()]
     settings = Training(epochs=2, steps=0, batch_size=64)
-    train(vector, loss, data, data, seeds([0, 1]), settings, run())
+    train(vector, loss, data, data, seeds([0, 1]), settings, silent)
     orders = torch.cat(seen, 1).view(2, 2, 256)  # (members, epochs, rows)
     assert (orders.sort(-1).values == torch.arange(256)).all()
     flat = orders.flatten(0, 1)
@@ -141,12 +138,11 @@ def test_clipping_is_per_member() -> None:
             epochs=6, steps=0, batch_size=64, learning_rate=0.1, schedule="constant", clip=clip
         )
         path: list[list[float]] = []
-        place = FitContext(
-            CPU,
-            lambda m, what: generator(m, what),
-            lambda **_: path.append(vector.value.detach()[:, 0].tolist()),
-        )
-        train(vector, loss, data, data, seeds(range(len(scales))), settings, place)
+
+        def report(**fields: object) -> None:
+            path.append(vector.value.detach()[:, 0].tolist())
+
+        train(vector, loss, data, data, seeds(range(len(scales))), settings, report)
         return path[-1]
 
     def expected(scale: float, clip: float) -> float:
@@ -177,7 +173,7 @@ def test_each_member_is_left_at_its_best_epoch() -> None:
 
     data = [torch.zeros(3, 64, dtype=torch.float64)]
     settings = Training(epochs=7, steps=0, batch_size=64, learning_rate=0.1, schedule="constant")
-    curves = train(vector, loss, data, data, seeds(range(3)), settings, run())
+    curves = train(vector, loss, data, data, seeds(range(3)), settings, silent)
     assert [c.best_epoch for c in curves] == [2, 5, 1]
     assert vector.value.detach()[:, 0].tolist() == pytest.approx([-0.2, -0.5, -0.1], rel=1e-5)
     assert all(c.seconds_to_best <= c.seconds for c in curves)
@@ -199,7 +195,7 @@ def test_refresh_is_called_before_every_epoch() -> None:
 
     validation = [torch.zeros(1, 8, dtype=torch.float64)]
     settings = Training(epochs=3, steps=0, batch_size=64)
-    train(vector, loss, data, validation, seeds([0]), settings, run(), refresh=refresh)
+    train(vector, loss, data, validation, seeds([0]), settings, silent, refresh=refresh)
     assert seen == [1, 2, 3]
 
 
@@ -222,8 +218,7 @@ def diverging(start: int, members: Sequence[int], broken: Sequence[int], bad: fl
 
     data = [torch.zeros(len(members), 64, dtype=torch.float64)]
     settings = Training(epochs=6, steps=0, batch_size=64, learning_rate=0.1, schedule="constant")
-    place = FitContext(CPU, lambda m, what: generator(m, what), report)
-    curves = train(vector, loss, data, data, seeds(members), settings, place, label="network")
+    curves = train(vector, loss, data, data, seeds(members), settings, report, label="network")
     return [curves, vector.value.detach()[:, 0].tolist(), epoch - 1]
 
 

@@ -1,0 +1,138 @@
+"""Methods that train one stack of networks per component by gradient descent."""
+
+from abc import abstractmethod
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Any, Generic, Protocol, Self, TypeVar
+
+import torch
+from torch import Tensor
+
+from bench.contracts import (
+    ComponentMethod,
+    ComponentSurrogate,
+    Draw,
+    FitContext,
+    FitLog,
+    Settings,
+    Task,
+    equal_draws,
+)
+from bench.nn.score_matching import ScoreTerms, need_scores, without_scores
+from bench.nn.training import Training, train
+
+
+class NetworkSettings(Settings):
+    """Settings that all network methods share; subclasses give defaults and add their own.
+
+    Args:
+        validation_share: share of every simulation held out for choosing the best epoch.
+        scores: how slopes are matched to exact scores; not at all where None.
+    """
+
+    validation_share: float
+    scores: ScoreTerms | None
+
+    def held_out(self, simulations: int) -> int:
+        """Return how many of so many simulations validate: the first ones, at least one."""
+        return max(1, int(simulations * self.validation_share))
+
+
+@dataclass(frozen=True)
+class Examples:
+    """Rows that a stack of networks learns from; subclasses keep what the surrogate needs.
+
+    Args:
+        training: tensors (members, n, …) on the device; batches of them go to the loss.
+        validation: the same tensors of held-out simulations.
+        refresh: redraws in the training tensors, before every epoch, what costs no simulation.
+    """
+
+    training: Sequence[Tensor]
+    validation: Sequence[Tensor]
+    refresh: Callable[[Sequence[Tensor]], None] | None = None
+
+
+class Network(Protocol):
+    """A stack of networks, members leading."""
+
+    def parameters(self) -> list[Tensor]:
+        """Return the tensors to train; each leads with the members' axis."""
+        ...
+
+    def to(self, device: torch.device) -> Self:
+        """Move the parameters, in place, and make them trainable leaves."""
+        ...
+
+    @property
+    def count(self) -> int:
+        """Trainable parameters of one member."""
+        ...
+
+
+Net = TypeVar("Net", bound=Network)
+Data = TypeVar("Data", bound=Examples)
+
+
+class NetworkMethod(ComponentMethod, Generic[Net, Data]):
+    """Train one stack of networks per component; subclasses state network, examples and loss."""
+
+    config: Any  # a NetworkSettings
+
+    @abstractmethod
+    def network(self, task: Task, generators: Sequence[torch.Generator]) -> Net:
+        """Create a component's networks, each member's from its own generator."""
+
+    @abstractmethod
+    def examples(self, component: str, fit_context: FitContext) -> Data:
+        """Draw simulations and arrange them as rows."""
+
+    @abstractmethod
+    def loss(self, task: Task, net: Net) -> Callable[..., Tensor]:
+        """Return the loss: it maps a batch of the examples' tensors to means, (members,)."""
+
+    @abstractmethod
+    def training(self, task: Task) -> Training:
+        """Return how the networks train on a task."""
+
+    @abstractmethod
+    def surrogate(
+        self, fit_context: FitContext, examples: Data, net: Net, log: FitLog
+    ) -> ComponentSurrogate:
+        """Wrap the trained networks."""
+
+    @property
+    def recordable(self) -> bool:
+        """Whether CUDA may record gradient steps."""
+        return self.config.scores is None or bool(self.config.scores.recordable)
+
+    def check(self, task: Task) -> None:
+        super().check(task)
+        if self.config.scores is not None:
+            need_scores(task)
+
+    def settings(self, task: Task) -> dict[str, Any]:
+        return without_scores(super().settings(task))
+
+    def draws(self, task: Task, budget: int) -> list[Draw]:
+        return equal_draws(task, budget)
+
+    def fit_component(self, component: str, fit_context: FitContext) -> ComponentSurrogate:
+        task = fit_context.task
+        examples = self.examples(component, fit_context)
+        weights = fit_context.generators(f"{component} weights")
+        net = self.network(task, weights).to(fit_context.device)
+        curves = train(
+            net,
+            self.loss(task, net),
+            examples.training,
+            examples.validation,
+            fit_context.generators(f"{component} shuffle"),
+            self.training(task),
+            fit_context.report,
+            refresh=examples.refresh,
+            record=self.recordable,
+            label=component,
+        )
+        log = FitLog(net.count, [{"": curve} for curve in curves])
+        return self.surrogate(fit_context, examples, net, log)
