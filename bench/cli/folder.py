@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 from bench.errors import UsageError
 
 if TYPE_CHECKING:  # they import torch, which takes its time
-    from bench.leaderboard import Results
+    from bench.leaderboard import Leaderboard, Results
     from bench.registry.registry import Registry
     from bench.storage.store import Store
 
@@ -61,11 +61,13 @@ def damaged(store: "Store") -> list[str]:
     ]
 
 
-def write_leaderboards(store: "Store", registry: "Registry") -> "Results":
-    """Keeps the leaderboards beside the results, for whoever has no bench at hand.
+def write_leaderboards(
+    store: "Store", registry: "Registry"
+) -> tuple["Results", list["Leaderboard"]]:
+    """Keep the leaderboards beside the results, for whoever has no bench at hand.
 
     Returns:
-        What was read for them.
+        What was read for them, and the leaderboards.
     """
     from bench.leaderboard import FORMATS, Results, build
 
@@ -73,4 +75,4 @@ def write_leaderboards(store: "Store", registry: "Registry") -> "Results":
     everything = build(results, registry.metrics())
     for form in ("md", "csv", "json"):
         store.write_bytes(f"leaderboard.{form}", FORMATS[form](everything).encode())
-    return results
+    return results, everything

@@ -8,7 +8,6 @@ import signal
 import sys
 import traceback
 from collections.abc import Sequence
-from pathlib import Path
 from typing import TYPE_CHECKING, NoReturn
 
 import click
@@ -19,7 +18,7 @@ from bench.cli.data import data
 from bench.cli.echo import Formatter, echo, tell
 from bench.cli.folder import damaged, damaged_entries, open_results, write_leaderboards
 from bench.cli.new import new
-from bench.cli.options import PLUGIN, TASK, overrides, selection
+from bench.cli.options import PLUGIN, TASK, Selection, selection
 from bench.cli.plan import LONG, lines, lines_of_calls, plan
 from bench.cli.report import report
 from bench.cli.study import study
@@ -28,7 +27,8 @@ from bench.cli.types import WORKERS
 from bench.errors import BenchError, UsageError, printable
 
 if TYPE_CHECKING:
-    from bench.execution.runner import Absent, Report
+    from bench.experiment.run import RunSummary
+    from bench.experiment.selection import Absent
     from bench.storage.store import Store
 
 _LONGEST = 600  # characters of an error message
@@ -49,75 +49,60 @@ def cli(context: click.Context, debug: bool) -> None:
 @cli.command()
 @selection
 @click.option("--quiet", is_flag=True, help="No progress, no leaderboards.")
-def run(
-    preset: str,
-    tasks: tuple[str, ...],
-    methods: tuple[str, ...],
-    members: int | None,
-    budgets: tuple[int, ...],
-    seed: int | None,
-    device: str | None,
-    workers: int | None,
-    scheduler: str | None,
-    out: str | None,
-    overwrite: bool,
-    plugins: tuple[str, ...],
-    quiet: bool,
-) -> None:
+def run(selected: Selection, quiet: bool) -> None:
     """Simulate, train, evaluate and rank. Interrupted runs resume; finished work is reused.
 
     PRESET is a name (see `bench list presets`) or a TOML file.
     """
     from bench.cli.progress import Progress
-    from bench.experiment.preset import read_preset
-    from bench.experiment.schedule import BenchmarkRun
-    from bench.experiment.selection import refuse_uninstalled, uninstalled
-    from bench.registry.registry import Registry
+    from bench.execution.open import open_executor
+    from bench.experiment.calls import count_calls
+    from bench.experiment.run import run as run_jobs
+    from bench.experiment.selection import uninstalled
     from bench.storage.store import Store
 
-    registry = Registry(plugins)
-    given = overrides(tasks, methods, members, budgets, seed, device)
-    settings = read_preset(registry, preset, given)
-    refuse_uninstalled(registry, methods)
-    root = Path(out) if out else Path("results") / Path(preset).stem
-    benchmark = BenchmarkRun(registry, settings, Store.open(root), overwrite, scheduler)
-    store = Store(root)  # not before: what is asked for by a wrong name leaves no folder behind
-    benchmark.record(_command())
-    _echo_broken(benchmark.absent)
-    for missing in uninstalled(registry, settings.methods).values():
+    planned = selected.schedule()
+    registry, preset, count = planned.registry, planned.preset, selected.worker_count
+    store = Store(selected.root)  # not before: a wrong name leaves no folder behind
+    planned.record(_command())
+    _echo_broken(planned.absent)
+    for missing in uninstalled(registry, preset.methods).values():
         tell(f"n/a: {missing}")
-    for a in benchmark.absent:
+    for a in planned.absent:
         if a.label.startswith("every method") and not a.broken:
             tell(f"n/a: {a.task}, {a.label}: {a.reason}")
-    if not benchmark.tasks:
+    if not planned.tasks:
         raise BenchError("no task is left to run")
-    count = workers or os.cpu_count() or 1
-    seconds = None
-    if not quiet or scheduler:
-        found = benchmark.estimate()
-        seconds = found.own
-        if not quiet and found.duration(count) > LONG:
-            for line in lines(found, count, benchmark.device):
-                echo(line, err=True)
-    if not quiet and (costly := [calls for calls in benchmark.calls() if calls.expensive]):
-        for line in lines_of_calls(costly, scheduler is not None):
+    if not quiet and planned.cost.duration(count) > LONG:
+        for line in lines(planned.cost, count, planned.context.device):
             echo(line, err=True)
-    with Progress(benchmark.planned, quiet, seconds) as progress:
-        report = benchmark.execute(count, progress.on_event, progress.on_outcome)
-    benchmark.record(_command(), report.absent)
-    _echo_broken(report.absent)
-    results = write_leaderboards(store, registry)
+    if not quiet:
+        calls = [c for c in count_calls(planned.jobs, registry, planned.store) if c.expensive]
+        for line in lines_of_calls(calls, selected.scheduler is not None) if calls else ():
+            echo(line, err=True)
+    limits = preset.time_limit, preset.memory_limit
+    with (
+        Progress(planned.jobs, quiet, None if quiet else planned.cost.own) as progress,
+        open_executor(
+            store, count, limits, progress.on_event, selected.scheduler if planned.jobs else None
+        ) as executor,
+    ):
+        summary = run_jobs(planned.jobs, store, executor, progress.on_outcome)
+    summary.reused += planned.reused
+    planned.record(_command(), summary.absent)
+    _echo_broken(summary.absent)
+    results, boards = write_leaderboards(store, registry)
     _echo_damaged(damaged_entries(results))
     if not quiet:
-        from bench.leaderboard import build
         from bench.leaderboard.render import table
 
-        ours = build(results, registry.metrics(), settings.tasks)
         echo()
+        names = {task.name for task in planned.tasks}
+        ours = [board for board in boards if board.task in names]
         click.echo(table(ours, brief=True), nl=False)  # harmless, and has styles of its own
         echo(f"Everything else: bench leaderboard {store.root}\n")
-    _echo_report(report, store)
-    if not report.ok or any(a.broken for a in benchmark.absent):
+    _echo_summary(summary, store)
+    if not summary.ok or any(a.broken for a in planned.absent):
         raise SystemExit(1)
 
 
@@ -143,33 +128,32 @@ def status(folder: str | None) -> None:
 def score(folder: str | None, workers: int | None, plugins: tuple[str, ...]) -> None:
     """Compute metrics anew from saved predictions; nothing is retrained."""
     from bench.cli.progress import Progress
-    from bench.execution.runner import execute
+    from bench.execution.open import open_executor
     from bench.experiment.preset import Preset
     from bench.experiment.rescore import damaged_predictions, plan_scores
+    from bench.experiment.run import run as run_jobs
     from bench.registry.registry import Registry
     from bench.storage import schema
 
     store = open_results(folder, write=True)
     registry = Registry(plugins)
-    planned = plan_scores(store, registry)
+    jobs = plan_scores(store, registry)
     registry.metrics()
     _warn(registry.failures)
-    incomplete = _echo_damaged(damaged(store) + damaged_predictions(store, planned))
+    incomplete = _echo_damaged(damaged(store) + damaged_predictions(store, jobs))
     recorded = schema.read(store, "run") or {"preset": {}}
     preset = Preset().model_dump() | recorded["preset"]
-    with Progress(planned, quiet=False) as progress:
-        report = execute(
-            planned,
-            store,
-            workers or os.cpu_count() or 1,
-            (preset["time_limit"], preset["memory_limit"]),
-            progress.on_event,
-            progress.on_outcome,
-        )
-    _echo_broken(report.absent)
-    incomplete |= _echo_damaged(damaged_entries(write_leaderboards(store, registry)))
-    _echo_report(report, store)
-    if not report.ok or incomplete or registry.failures:
+    limits = preset["time_limit"], preset["memory_limit"]
+    count = workers or os.cpu_count() or 1
+    with (
+        Progress(jobs, quiet=False) as progress,
+        open_executor(store, count, limits, progress.on_event) as executor,
+    ):
+        summary = run_jobs(jobs, store, executor, progress.on_outcome)
+    _echo_broken(summary.absent)
+    incomplete |= _echo_damaged(damaged_entries(write_leaderboards(store, registry)[0]))
+    _echo_summary(summary, store)
+    if not summary.ok or incomplete or registry.failures:
         raise SystemExit(1)
 
 
@@ -265,15 +249,15 @@ def _echo_broken(absent: Sequence["Absent"]) -> None:
         tell(f"failed: {label} on {', '.join(dict.fromkeys(where))}: {why}")
 
 
-def _echo_report(report: "Report", store: "Store") -> None:
-    broken = len({(a.label, a.reason) for a in report.absent if a.broken})
+def _echo_summary(summary: "RunSummary", store: "Store") -> None:
+    broken = len({(a.label, a.reason) for a in summary.absent if a.broken})
     tell(
-        f"{report.done} made, {report.reused} reused, {len(report.failures) + broken} failed"
-        + (f", {report.skipped} skipped" if report.skipped else "")
-        + f" in {report.seconds:.0f} s; results in {store.root}"
+        f"{summary.done} made, {summary.reused} reused, {len(summary.failures) + broken} failed"
+        + (f", {summary.skipped} skipped" if summary.skipped else "")
+        + f" in {summary.seconds:.0f} s; results in {store.root}"
     )
     if _debug():
-        for _, outcome in report.failures:
+        for _, outcome in summary.failures:
             echo(outcome.traceback, err=True)
 
 

@@ -1,12 +1,18 @@
 """Options that say what to run, the same for `bench run` and `bench plan`."""
 
+import os
 from collections.abc import Callable
-from functools import reduce
-from typing import Any
+from dataclasses import dataclass, fields
+from functools import reduce, wraps
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
 import click
 
 from bench.cli.types import FOLDER, WORKERS
+
+if TYPE_CHECKING:  # which imports torch
+    from bench.experiment.schedule import Schedule
 
 PLUGIN = click.option(
     "--plugin",
@@ -51,25 +57,65 @@ _SELECTION = (
 )  # fmt: skip
 
 
+@dataclass(frozen=True)
+class Selection:
+    """The options of `bench run` and `bench plan`, as they were given."""
+
+    preset: str
+    tasks: tuple[str, ...]
+    methods: tuple[str, ...]
+    members: int | None
+    budgets: tuple[int, ...]
+    seed: int | None
+    device: str | None
+    workers: int | None
+    scheduler: str | None
+    out: str | None
+    overwrite: bool
+    plugins: tuple[str, ...]
+
+    @property
+    def root(self) -> Path:
+        """The results folder."""
+        return Path(self.out) if self.out else Path("results") / Path(self.preset).stem
+
+    @property
+    def worker_count(self) -> int:
+        """Worker processes: as many as asked for, or as there are cores."""
+        return self.workers or os.cpu_count() or 1
+
+    def schedule(self) -> "Schedule":
+        """Schedule what is asked for.
+
+        Raises:
+            UsageError: if a name, a value or an address is wrong, or a method is not installed.
+        """
+        from bench.experiment.preset import read_preset
+        from bench.experiment.schedule import schedule
+        from bench.experiment.selection import refuse_uninstalled
+        from bench.registry.registry import Registry
+        from bench.storage.store import Store
+
+        registry = Registry(self.plugins)
+        given = {
+            "tasks": self.tasks or None,
+            "methods": self.methods or None,
+            "members": self.members,
+            "budgets": self.budgets or None,
+            "seed": self.seed,
+            "device": self.device,
+        }
+        preset = read_preset(registry, self.preset, given)
+        refuse_uninstalled(registry, self.methods)
+        return schedule(registry, preset, Store.open(self.root), self.overwrite, self.scheduler)
+
+
 def selection(command: Callable[..., Any]) -> Callable[..., Any]:
-    """Adds the options; what they say is read by `overrides` and by the command itself."""
-    return reduce(lambda done, option: option(done), reversed(_SELECTION), command)
+    """Add the options, which a command receives as one `Selection`, its first argument."""
+    names = [field.name for field in fields(Selection)]
 
+    @wraps(command)
+    def selected(**given: Any) -> Any:
+        return command(Selection(**{name: given.pop(name) for name in names}), **given)
 
-def overrides(
-    tasks: tuple[str, ...],
-    methods: tuple[str, ...],
-    members: int | None,
-    budgets: tuple[int, ...],
-    seed: int | None,
-    device: str | None,
-) -> dict[str, Any]:
-    """What the command line says in a preset's place; None where it says nothing."""
-    return {
-        "tasks": tasks or None,
-        "methods": methods or None,
-        "members": members,
-        "budgets": budgets or None,
-        "seed": seed,
-        "device": device,
-    }
+    return reduce(lambda done, option: option(done), reversed(_SELECTION), selected)

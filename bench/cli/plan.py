@@ -1,19 +1,17 @@
 """The command `bench plan`: what a run will cost, before it does."""
 
-import os
 from collections.abc import Iterator, Sequence
-from pathlib import Path
 from typing import TYPE_CHECKING
 
 import click
 
 from bench.cli.echo import echo, tell
-from bench.cli.options import overrides, selection
+from bench.cli.options import Selection, selection
 from bench.errors import counted
 
 if TYPE_CHECKING:  # they import torch, which takes its time
     from bench.experiment.calls import Calls
-    from bench.experiment.cost import Cost, Estimate
+    from bench.experiment.cost import Cost, CostEstimate
 
 LONG = 600.0
 """Seconds after which a run is long enough to be told beforehand what it costs."""
@@ -21,55 +19,34 @@ LONG = 600.0
 
 @click.command()
 @selection
-def plan(
-    preset: str,
-    tasks: tuple[str, ...],
-    methods: tuple[str, ...],
-    members: int | None,
-    budgets: tuple[int, ...],
-    seed: int | None,
-    device: str | None,
-    workers: int | None,
-    scheduler: str | None,
-    out: str | None,
-    overwrite: bool,
-    plugins: tuple[str, ...],
-) -> None:
+def plan(selected: Selection) -> None:
     """Say what a run will cost: operations, core-hours, GPU-hours, simulator calls.
 
     Takes the arguments of `bench run`, counts what is missing of its results, says what cannot be
     run here, and runs nothing.
     Times hold within a factor of two on machines like those that they were measured on.
     """
-    from bench.experiment.preset import read_preset
-    from bench.experiment.schedule import BenchmarkRun
-    from bench.experiment.selection import refuse_uninstalled, uninstalled
-    from bench.registry.registry import Registry
-    from bench.storage.store import Store
+    from bench.experiment.calls import count_calls
+    from bench.experiment.selection import uninstalled
 
-    registry = Registry(plugins)
-    given = overrides(tasks, methods, members, budgets, seed, device)
-    settings = read_preset(registry, preset, given)
-    refuse_uninstalled(registry, methods)
-    root = Path(out) if out else Path("results") / Path(preset).stem
-    run = BenchmarkRun(registry, settings, Store.open(root), overwrite, scheduler)
-    missing = uninstalled(registry, settings.methods).values()
+    planned = selected.schedule()
+    missing = uninstalled(planned.registry, planned.preset.methods).values()
     for reason in missing:
         tell(f"n/a: {reason}")
-    for absent in dict.fromkeys(a for a in run.absent if a.reason not in missing):
+    for absent in dict.fromkeys(a for a in planned.absent if a.reason not in missing):
         tell(f"n/a: {absent.task}, {absent.label}: {absent.reason}")
-    if not run.planned:
-        echo(f"nothing is missing in {root}")
+    if not planned.jobs:
+        echo(f"nothing is missing in {selected.root}")
         return
-    for line in lines(run.estimate(), workers or os.cpu_count() or 1, run.device):
+    for line in lines(planned.cost, selected.worker_count, planned.context.device):
         echo(line)
-    if calls := run.calls():
+    if calls := count_calls(planned.jobs, planned.registry, planned.store):
         echo()
-        for line in lines_of_calls(calls, scheduler is not None):
+        for line in lines_of_calls(calls, selected.scheduler is not None):
             echo(line)
 
 
-def lines(found: "Estimate", workers: int, device: str) -> Iterator[str]:
+def lines(found: "CostEstimate", workers: int, device: str) -> Iterator[str]:
     """A table by stage and method, totals, and how long it will take."""
     rows = [["stage", "method", "jobs", "events", "operations", "core-hours", "GPU-hours"]]
     rows += [[*key, str(count), *_numbers(cost)] for key, (count, cost) in found.parts.items()]

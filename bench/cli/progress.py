@@ -20,7 +20,8 @@ from rich.progress import Progress as Bars
 from bench.cli.echo import tell
 from bench.errors import counted, printable
 from bench.execution.executor import Event, Outcome
-from bench.execution.runner import Planned, reason
+from bench.experiment.jobs import MemberJob
+from bench.experiment.run import reason
 
 _LINE_EVERY = 10.0  # seconds between two lines where there is no terminal
 
@@ -59,21 +60,21 @@ class Progress:
     """Shows how far a run is, across its workers.
 
     Args:
-        planned: the jobs.
+        jobs: the jobs.
         quiet: show nothing.
         seconds: how long each job may take, by key; others count as the mean of these.
     """
 
     def __init__(
-        self, planned: Sequence[Planned], quiet: bool, seconds: Mapping[str, float] | None = None
+        self, jobs: Sequence[MemberJob], quiet: bool, seconds: Mapping[str, float] | None = None
     ) -> None:
-        self._by_key = {p.job.key: p for p in planned}
-        self._total = len(planned)
+        self._by_key = {job.key: job for job in jobs}
+        self._total = len(jobs)
         self._count = 0
         self._weight = 0.0
         self._seconds = dict(seconds or {})
         self._mean = fmean(self._seconds.values()) if self._seconds else 1.0
-        self._weights = sum(self._weigh(p) for p in planned)
+        self._weights = sum(self._weigh(job) for job in jobs)
         self._begin = self._last = time.monotonic()
         self._quiet = quiet
         self._bars: Bars | None = None
@@ -112,11 +113,9 @@ class Progress:
         """Shows what a worker is doing."""
         if self._bars is None:
             return
-        planned = self._by_key[event.key]
+        job = self._by_key[event.key]
         if event.kind == "started" and event.key not in self._tasks:  # or again, elsewhere
-            name = (
-                f"{planned.kind} {planned.spec.label} · {planned.spec.task} · {planned.members[0]}"
-            )
+            name = f"{job.stage} {job.spec.label} · {job.spec.task} · {job.members[0]}"
             self._tasks[event.key] = self._bars.add_task(name, total=None, note="")
             self._stages[event.key] = ("", time.monotonic())
         elif event.kind == "progress" and event.key in self._tasks:
@@ -141,14 +140,14 @@ class Progress:
         elif "total" in fields:
             self._bars.update(task, total=fields["total"], completed=fields["done"], note=note)
 
-    def on_outcome(self, planned: Planned, outcome: Outcome) -> None:
+    def on_outcome(self, job: MemberJob, outcome: Outcome) -> None:
         """Counts a job that ended; one that failed is told at once, even if quiet."""
         self._count += 1
-        self._weight += self._weigh(planned)
-        name = f"{planned.spec.label} on {planned.spec.task}, member {planned.members[0]}"
+        self._weight += self._weigh(job)
+        name = f"{job.spec.label} on {job.spec.task}, member {job.members[0]}"
         failed = outcome.status == "failed" and outcome.error_type != "NotApplicable"
         if failed:
-            self._line(f"failed: {planned.kind} of {name}: {reason(outcome)}")
+            self._line(f"failed: {job.stage} of {name}: {reason(outcome)}")
         if self._bars is not None:
             self._bars.update(
                 self._all,
@@ -164,11 +163,11 @@ class Progress:
                 self._line(
                     f"{self._count}/{counted(self._total, 'job')}, {elapsed:.0f} s, "
                     f"about {left:.0f} s left"
-                    + ("" if failed else f"; {outcome.status}: {planned.kind} of {name}")
+                    + ("" if failed else f"; {outcome.status}: {job.stage} of {name}")
                 )
 
-    def _weigh(self, planned: Planned) -> float:
-        return self._seconds.get(planned.job.key, self._mean)
+    def _weigh(self, job: MemberJob) -> float:
+        return self._seconds.get(job.key, self._mean)
 
     def _line(self, text: str) -> None:
         if self._bars is not None:

@@ -137,7 +137,7 @@ def bootstrap_k(
     failed = count = 0
 
     def on_outcome(sample: "Sample", outcome: "Outcome") -> None:
-        from bench.execution.runner import reason
+        from bench.experiment.run import reason
 
         nonlocal failed, count
         count += 1

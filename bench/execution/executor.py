@@ -7,7 +7,10 @@ from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from graphlib import TopologicalSorter
-from typing import Any, Literal
+from typing import TYPE_CHECKING, Any, Literal, Protocol
+
+if TYPE_CHECKING:  # which imports torch
+    from bench.storage.entries import JobContext
 
 
 @dataclass(frozen=True)
@@ -23,20 +26,48 @@ class JobIO:
     brings: tuple[str, ...]
 
 
-@dataclass(frozen=True)
-class Job:
-    """One call, `function(report=report, **arguments)`, once every job in `after` has succeeded.
+class Job(Protocol):
+    """A frozen dataclass that other processes perform; they import its class by name."""
 
-    The function must be importable by name. It may call `report(**fields)`, from its own thread
-    and as often as it likes, to tell the parent how far it is. A job without `travel` runs on the
-    machine that has the store.
-    """
+    @property
+    def key(self) -> str:
+        """Name of the job."""
+        ...
+
+    @property
+    def after(self) -> tuple[str, ...]:
+        """Keys of the jobs that must succeed before."""
+        ...
+
+    @property
+    def context(self) -> JobContext | None:
+        """Where it works; None for jobs that do not travel and need no store."""
+        ...
+
+    @property
+    def io(self) -> JobIO | None:
+        """Entries that it takes along; None for a job that stays on the machine with the store."""
+        ...
+
+    def perform(self, report: Callable[..., None]) -> Any:
+        """Do the job. `report(**fields)`, from its own thread, tells the parent how far it is."""
+        ...
+
+
+@dataclass(frozen=True)
+class Call:
+    """A job that calls `function(report=report, **arguments)`, a function with a name to import."""
 
     key: str
     function: Callable[..., Any]
     arguments: dict[str, Any]
     after: tuple[str, ...] = ()
-    travel: JobIO | None = None
+    context: JobContext | None = None
+    io: JobIO | None = None
+
+    def perform(self, report: Callable[..., None]) -> Any:
+        """As Job.perform."""
+        return self.function(report=report, **self.arguments)
 
 
 @dataclass(frozen=True)

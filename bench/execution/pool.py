@@ -83,7 +83,7 @@ class Workers(Executor):
                 break
             taken.append(job.key)
             try:
-                payload = pickle.dumps((job.function, job.arguments))
+                payload = pickle.dumps(job)
             except Exception as error:
                 self._unsent.append(Outcome(job.key, **failure(error)))
                 continue

@@ -103,7 +103,7 @@ def _perform(payload: bytes, send: Callable[[bytes], None]) -> bytes:
             send(_message("progress", **fields))
 
     try:
-        function, arguments = pickle.loads(payload)  # noqa: S301 (from our own parent)
+        job = pickle.loads(payload)  # noqa: S301 (from our own parent)
         send(_message("begun"))  # a first job has had to import torch
         if torch := sys.modules.get("torch"):
             # An earlier job may have asked for something else, and jobs depend on no other.
@@ -112,7 +112,7 @@ def _perform(payload: bytes, send: Callable[[bytes], None]) -> bytes:
             torch.set_grad_enabled(True)
         before = _shared_state()
         start = time.perf_counter()
-        value = function(report=report, **arguments)
+        value = job.perform(report)
         fields = {"status": "done", "value": value}
     except BaseException as error:  # sys.exit() too: the worker goes on
         fields = failure(error)

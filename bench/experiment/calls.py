@@ -4,8 +4,6 @@ from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
-from pydantic import TypeAdapter
-
 from bench.contracts import (
     Draw,
     HeldOutPlan,
@@ -17,12 +15,13 @@ from bench.contracts import (
     TrainingData,
 )
 from bench.contracts.plan import observations_of
-from bench.execution.runner import Planned
+from bench.experiment.jobs import FitJob, MemberJob, PredictJob
 from bench.registry.registry import Registry
 from bench.stages import calibrate
 from bench.stages.datasets import set_chunks
-from bench.stages.predict import held_out_bank, held_out_chunk
+from bench.stages.held_out import held_out_bank, held_out_chunk
 from bench.stages.simulate import SimulationBank, feature_bank
+from bench.storage.fit_spec import FitSpec
 from bench.storage.simulations import Chunk, Purpose, SimulationStore
 from bench.storage.store import Store
 
@@ -46,12 +45,12 @@ class Calls:
     unknown: tuple[str, ...]
 
 
-def count_calls(planned: Sequence[Planned], registry: Registry, store: Store) -> list[Calls]:
+def count_calls(jobs: Sequence[MemberJob], registry: Registry, store: Store) -> list[Calls]:
     """Count the simulator calls of planned jobs, for every task that has a simulator."""
     simulations = SimulationStore(store)
-    tasks = {name: registry.task(name) for name in dict.fromkeys(p.spec.task for p in planned)}
+    tasks = {name: registry.task(name) for name in dict.fromkeys(job.spec.task for job in jobs)}
     return [
-        _Counter(task, registry, simulations).count([p for p in planned if p.spec.task == name])
+        _Counter(task, registry, simulations).count([job for job in jobs if job.spec.task == name])
         for name, task in tasks.items()
         if observations_of(task, "train") is None
     ]
@@ -68,29 +67,33 @@ class _Counter:
         self._made: Counter[Purpose] = Counter()
         self._evaluated: dict[tuple[object, ...], list[Chunk]] = {}
 
-    def count(self, planned: Sequence[Planned]) -> Calls:
+    def count(self, jobs: Sequence[MemberJob]) -> Calls:
         charged = 0
         unknown: dict[str, None] = {}
-        for p in planned:
-            if p.kind == "score" or (p.kind == "fit" and p.spec.size > 1):
+        for job in jobs:
+            spec = job.spec
+            if isinstance(job, PredictJob):
+                self._make_features()
+                self._make(self._evaluation(job))
+            if not isinstance(job, FitJob) or spec.size > 1:
                 continue
-            bank, draw = feature_bank(self.task, self.simulations)
-            self._make(bank.chunks(draw, "features"))
-            if p.kind == "predict":
-                self._make(self._evaluation(p))
-                continue
-            draws = self._draws(p)
+            self._make_features()
+            draws = self._draws(spec)
             if draws is None:
-                unknown[p.spec.label] = None
+                unknown[spec.label] = None
                 continue
-            data: TrainingData = "shared" if p.spec.oracle else p.spec.identity["training_data"]
-            seed = p.spec.identity["seed"]
-            bank = SimulationBank(self.task, self.simulations, 0, p.members, data, seed)
-            split: Split = "calibration" if p.spec.calibration else "train"
+            data: TrainingData = "shared" if spec.oracle else spec.identity["training_data"]
+            seed = spec.identity["seed"]
+            bank = SimulationBank(self.task, self.simulations, 0, job.members, data, seed)
+            split: Split = "calibration" if spec.calibration else "train"
             for draw in draws:
                 self._make(bank.chunks(draw, split))
-            charged += len(p.members) * sum(draw.n for draw in draws)
+            charged += len(job.members) * sum(draw.n for draw in draws)
         return Calls(self.task.name, self.task.expensive, dict(self._made), charged, tuple(unknown))
+
+    def _make_features(self) -> None:
+        bank, draw = feature_bank(self.task, self.simulations)
+        self._make(bank.chunks(draw, "features"))
 
     def _make(self, chunks: Sequence[Chunk]) -> None:
         for chunk in chunks:
@@ -102,16 +105,15 @@ class _Counter:
                     continue
             self._made[chunk.purpose] += chunk.calls
 
-    def _method(self, planned: Planned) -> Method:
-        found = self.registry.method(planned.spec.method)
-        config = planned.spec.identity["method"]["config"]
+    def _method(self, spec: FitSpec) -> Method:
+        found = self.registry.method(spec.method)
+        config = spec.identity["method"]["config"]
         return found(found.Config.model_validate(config))
 
-    def _draws(self, planned: Planned) -> Sequence[Draw] | None:
-        spec = planned.spec
+    def _draws(self, spec: FitSpec) -> Sequence[Draw] | None:
         if spec.oracle:
             return []
-        method = self._method(planned)
+        method = self._method(spec)
         try:
             if spec.calibration is None:
                 return method.draws(self.task, spec.identity["budget"])
@@ -122,14 +124,11 @@ class _Counter:
         except Exception:  # a plugin's, or a budget too small: the fit will say so itself
             return None
 
-    def _evaluation(self, planned: Planned) -> list[Chunk]:
-        arguments = planned.job.arguments
-        plan: Plan = TypeAdapter(Plan).validate_python(arguments["plan"])
-        seed = arguments["seed"]
-        reference = self._method(planned).reference_kind(self.task)
-        key = (plan, seed, reference)
+    def _evaluation(self, job: PredictJob) -> list[Chunk]:
+        reference = self._method(job.spec).reference_kind(self.task)
+        key = (job.plan, job.seed, reference)
         if key not in self._evaluated:
-            self._evaluated[key] = self._chunks(plan, seed, reference)
+            self._evaluated[key] = self._chunks(*key)
         return self._evaluated[key]
 
     def _chunks(self, plan: Plan, seed: int, reference: ReferenceKind | None) -> list[Chunk]:

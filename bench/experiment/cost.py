@@ -12,11 +12,10 @@ from functools import cache
 from graphlib import TopologicalSorter
 
 import torch
-from pydantic import TypeAdapter
 
 from bench.contracts import BootstrapPlan, HeldOutPlan, Plan, Task, Work
 from bench.contracts.plan import number_of_sets
-from bench.execution.runner import Planned
+from bench.experiment.jobs import FitJob, MemberJob, PlanJob, ScoreJob
 from bench.registry.registry import Registry
 from bench.storage.fit_spec import FitSpec
 from bench.storage.store import Store
@@ -84,21 +83,21 @@ class CostModel:
         self._oracle: Callable[[str, str], float] = cache(self._timed_oracle)
         self._works: dict[str, Work | None] = {}
 
-    def __call__(self, planned: Planned) -> Cost | None:
+    def __call__(self, job: MemberJob) -> Cost | None:
         """The cost of a job; None where nobody knows."""
-        spec, task = planned.spec, self._task(planned.spec.task)
-        if planned.kind == "score":
-            return Cost(core_seconds=_SCORE[0] + _SCORE[1] * _datasets(task, _plan(planned)))
-        if planned.kind == "fit" and (spec.size > 1 or spec.oracle):
+        spec, task = job.spec, self._task(job.spec.task)
+        if isinstance(job, ScoreJob):
+            return Cost(core_seconds=_SCORE[0] + _SCORE[1] * _datasets(task, job.plan))
+        if isinstance(job, FitJob) and (spec.size > 1 or spec.oracle):
             return Cost(core_seconds=_LEAST)  # an average of stored members, or nothing to train
         work = None if spec.oracle else self._work(spec, task)
-        if planned.kind == "fit":
-            cost = None if work is None else self._fit(work, spec, task, len(planned.members))
+        if isinstance(job, PlanJob):
+            one = self._prediction(work, spec, task, job.plan)
         else:
-            cost = self._prediction(work, spec, task, _plan(planned))
-        return cost or self._recorded(planned)
+            one = None if work is None else self._fit(work, spec, task)
+        return self._recorded(job) if one is None else sum(len(job.members) * [one], Cost())
 
-    def _fit(self, work: Work, spec: FitSpec, task: Task, members: int) -> Cost:
+    def _fit(self, work: Work, spec: FitSpec, task: Task) -> Cost:
         operations = work.rows * work.training + work.pairs * (work.evaluation + work.encoding)
         speed = work.gpu if self._gpu else work.cpu
         seconds = (
@@ -107,8 +106,7 @@ class CostModel:
             + work.pairs * (work.evaluation + work.encoding) / speed.evaluation
         )
         simulating = spec.identity["budget"] * self._simulation(spec.task)
-        one = self._split(work.rows + work.pairs, operations, seconds, simulating)
-        return sum((one for _ in range(members - 1)), one)
+        return self._split(work.rows + work.pairs, operations, seconds, simulating)
 
     def _prediction(self, work: Work | None, spec: FitSpec, task: Task, plan: Plan) -> Cost | None:
         events, pairs, sums = _evaluated(task, plan)
@@ -142,14 +140,14 @@ class CostModel:
             self._works[spec.base.key] = work
         return self._works[spec.base.key]
 
-    def _recorded(self, planned: Planned) -> Cost | None:
+    def _recorded(self, job: MemberJob) -> Cost | None:
         """Return the mean cost of other members of the fit, by their records."""
-        key = planned.keys[0].rpartition("/")[0]
+        key = job.keys[0].rpartition("/")[0]
         records = [self._store.record(k) or {} for k in self._store.keys(key)]
         seconds = [r["seconds"] for r in records if r.get("status") == "done" and "seconds" in r]
         if not seconds:
             return None
-        mean = len(planned.members) * sum(seconds) / len(seconds)
+        mean = len(job.members) * sum(seconds) / len(seconds)
         return Cost(gpu_seconds=mean) if self._gpu else Cost(core_seconds=mean)
 
     def _untimed(self, task: str, method: str | None = None) -> bool:
@@ -206,11 +204,6 @@ def _seconds_each(function: Callable[[int], None], most: int) -> float:
         torch.set_num_threads(threads)
 
 
-def _plan(planned: Planned) -> Plan:
-    plan: Plan = TypeAdapter(Plan).validate_python(planned.job.arguments["plan"])
-    return plan
-
-
 def _datasets(task: Task, plan: Plan) -> int:
     if isinstance(plan, HeldOutPlan):
         return plan.contexts
@@ -237,7 +230,7 @@ def _evaluated(task: Task, plan: Plan) -> tuple[float, float, float]:
 
 
 @dataclass(frozen=True)
-class Estimate:
+class CostEstimate:
     """What planned jobs will take.
 
     Args:
@@ -273,26 +266,28 @@ class Estimate:
         return max(total.seconds / workers, total.gpu_seconds, self.longest)
 
 
-def estimate(planned: Sequence[Planned], registry: Registry, store: Store, device: str) -> Estimate:
-    """Estimates what jobs will cost, each as if it had a core of its own."""
+def estimate(
+    jobs: Sequence[MemberJob], registry: Registry, store: Store, device: str
+) -> CostEstimate:
+    """Estimate what jobs will cost, each as if it had a core of its own."""
     model = CostModel(registry, store, device)
     parts: dict[tuple[str, str], tuple[int, Cost]] = {}
     unknown: dict[str, None] = {}
     own: dict[str, float] = {}
-    for p in sorted(planned, key=lambda p: ("fit", "predict", "score").index(p.kind)):
-        cost = model(p)
+    for job in sorted(jobs, key=lambda job: ("fit", "predict", "score").index(job.stage)):
+        cost = model(job)
         if cost is None:
-            unknown[p.spec.label] = None
+            unknown[job.spec.label] = None
             continue
-        own[p.job.key] = cost.seconds
-        part = p.kind, p.spec.label
+        own[job.key] = cost.seconds
+        part = job.stage, job.spec.label
         count, so_far = parts.get(part, (0, Cost()))
         parts[part] = count + 1, so_far + cost
     chains: dict[str, float] = {}
-    graph = {p.job.key: p.job.after for p in planned}
+    graph = {job.key: job.after for job in jobs}
     after: dict[str, float] = dict.fromkeys(graph, 0.0)
     for key in reversed([*TopologicalSorter(graph).static_order()]):
         chains[key] = own.get(key, 0.0) + after[key]
         for before in graph[key]:
             after[before] = max(after[before], chains[key])
-    return Estimate(parts, tuple(unknown), own, chains)
+    return CostEstimate(parts, tuple(unknown), own, chains)

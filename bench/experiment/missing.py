@@ -18,8 +18,8 @@ from bench.storage.store import Store
 
 
 @dataclass(frozen=True)
-class Wanted:
-    """Wishes of a run for one fit: members, and plans to evaluate them on.
+class Request:
+    """Request of a run for one fit: members, and plans to evaluate them on.
 
     Args:
         spec: the fit.
@@ -51,7 +51,7 @@ def missing_keys(
     store: Store,
     registry: Registry,
     task: Task,
-    wanted: Sequence[Wanted],
+    requests: Sequence[Request],
     truth: FitSpec | None,
     overwrite_before: float,
 ) -> frozenset[str]:
@@ -61,7 +61,7 @@ def missing_keys(
         store: the results folder.
         registry: the metrics, which scores depend on.
         task: the task.
-        wanted: the wishes for the task, fits after those that they read.
+        requests: what is asked of the task, fits after those that they read.
         truth: the exact likelihood, if there is one.
         overwrite_before: entries made before this time are made again; 0 keeps all.
     """
@@ -74,7 +74,7 @@ def missing_keys(
     def need(*keys: str) -> None:
         found.update(key for key in keys if not there(key))
 
-    for part in wanted:
+    for part in requests:
         spec = part.spec
         for member, (plan, folder) in product(part.members, part.plans):
             scores, prediction = spec.score_key(folder, member), spec.prediction_key(folder, member)
@@ -87,7 +87,7 @@ def missing_keys(
                 found.add(scores)
             if stale or (store.holds(f"{prediction}.json") and not there(prediction)):
                 need(prediction, *([truth.prediction_key(folder, 0)] if truth else ()))
-    for part in reversed(wanted):
+    for part in reversed(requests):
         spec = part.spec
         for member in part.members:
             fit = spec.fit_key(member)

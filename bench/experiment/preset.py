@@ -27,7 +27,9 @@ class Preset(BaseModel):
         training_data: a new training set per member, one shared by all, or bootstraps of it.
         seed: seed of simulations, training and datasets.
         device: where networks run.
-        time_limit: seconds that a fit or a prediction of one member may take without simulations;
+        stack: members that train, and are evaluated, as one stack; 10 on a GPU and one on a CPU
+            where it is not given.
+        time_limit: seconds that a fit or a prediction may take without simulations;
             each chunk of these may take as long, and each call of a simulator that is expensive.
         memory_limit: GiB of memory that a worker may use.
         plans: evaluation plans.
@@ -45,6 +47,7 @@ class Preset(BaseModel):
     training_data: TrainingData = "fresh"
     seed: int = Field(default=0, ge=0, lt=2**31)
     device: Literal["auto", "cpu", "cuda"] = "auto"
+    stack: int | None = Field(default=None, ge=1, le=1000)
     time_limit: float = Field(default=3600.0, gt=0)
     memory_limit: float = Field(default=4.0, gt=0, le=1e6)
     plans: tuple[Plan, ...] = Field(

@@ -4,19 +4,17 @@ import re
 from collections.abc import Sequence
 from dataclasses import fields
 
-from bench.execution.executor import Job
-from bench.execution.runner import Planned
+from bench.experiment.jobs import ScoreJob
 from bench.registry.registry import Registry
-from bench.stages.score import score_member
 from bench.storage import schema
 from bench.storage.entries import JobContext, inspect, is_done, plan_of
 from bench.storage.fit_spec import FitSpec, truth_among
 from bench.storage.store import Store
 
 
-def damaged_predictions(store: Store, planned: Sequence[Planned]) -> list[str]:
-    """List the predictions that no planned job scores because they are damaged, one line each."""
-    scored = {key for p in planned for key in p.keys}
+def damaged_predictions(store: Store, jobs: Sequence[ScoreJob]) -> list[str]:
+    """List the predictions that no job scores because they are damaged, one line each."""
+    scored = {key for job in jobs for key in job.keys}
     lines = []
     for key in store.keys("predictions"):
         if key.replace("predictions", "scores", 1) not in scored:
@@ -25,12 +23,12 @@ def damaged_predictions(store: Store, planned: Sequence[Planned]) -> list[str]:
     return lines
 
 
-def plan_scores(store: Store, registry: Registry) -> list[Planned]:
+def plan_scores(store: Store, registry: Registry) -> list[ScoreJob]:
     """One job per member and plan that has a sound prediction; each is reused where unchanged.
 
     Scores that were computed with the exact likelihood's prediction, which is gone, are left alone.
     """
-    place = JobContext(str(store.root.absolute()), registry.plugins, "cpu", 0.0)
+    context = JobContext(str(store.root.absolute()), registry.plugins, "cpu", 0.0)
     specs: dict[str, FitSpec] = {}
     for key in store.keys("fits"):
         if not key.endswith("/fit") or schema.read(store, key) is None:
@@ -39,7 +37,7 @@ def plan_scores(store: Store, registry: Registry) -> list[Planned]:
         spec = FitSpec(**{f.name: record[f.name] for f in fields(FitSpec)})
         if key == spec.fit_record:
             specs[spec.folder] = spec
-    planned = []
+    jobs = []
     for folder, spec in sorted(specs.items()):
         truth = truth_among(c for c in specs.values() if c.task == spec.task)
         for key in store.keys(f"predictions/{folder}"):
@@ -54,14 +52,14 @@ def plan_scores(store: Store, registry: Registry) -> list[Planned]:
             exact = truth and truth.prediction_key(plan_folder, 0)
             if exact and scored.get("truth") and not is_done(store, exact):
                 continue  # what needs the truth would be lost
-            arguments = {
-                "place": place,
-                "spec": spec,
-                "truth": truth,
-                "member": member,
-                "plan": plan_of(plan["plan"]).model_dump(mode="json"),
-                "folder": plan_folder,
-            }
-            job = Job(f"score {folder} {plan_folder} {member}", score_member, arguments)
-            planned.append(Planned(job, "score", spec, (member,), (score_key,)))
-    return planned
+            jobs.append(
+                ScoreJob(
+                    context=context,
+                    spec=spec,
+                    members=(member,),
+                    plan=plan_of(plan["plan"]),
+                    folder=plan_folder,
+                    truth=truth,
+                )
+            )
+    return jobs

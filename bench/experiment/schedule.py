@@ -1,33 +1,30 @@
-"""A run: plans which fits, predictions and scores are missing, and makes them."""
+"""Schedules: which fits, predictions and scores a preset asks for, and the jobs that make them."""
 
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from collections.abc import Set as AbstractSet
-from dataclasses import asdict
+from dataclasses import asdict, dataclass, replace
+from functools import cached_property
 from itertools import product
-from typing import Any
 
 import torch
 
-from bench.contracts import Plan
+from bench.contracts import Plan, Task
 from bench.contracts.plan import fit_to, number_of_blocks
 from bench.errors import NotApplicable, UsageError
-from bench.execution.executor import Event, Job, JobIO, Outcome
-from bench.execution.runner import Absent, Planned, Report, execute
-from bench.experiment.calls import Calls, count_calls
-from bench.experiment.cost import Estimate, estimate
-from bench.experiment.missing import Wanted, missing_keys
+from bench.experiment.cost import CostEstimate, estimate
+from bench.experiment.jobs import FitJob, MemberJob, PredictJob, ScoreJob
+from bench.experiment.missing import Request, missing_keys
 from bench.experiment.preset import Preset
-from bench.experiment.selection import select_specs, select_tasks
+from bench.experiment.selection import Absent, select_specs, select_tasks
 from bench.registry.registry import Registry
-from bench.stages import fit
-from bench.stages.score import score_member
 from bench.storage.entries import JobContext
 from bench.storage.fit_spec import FitSpec, plan_folder, truth_among
 from bench.storage.store import Store
 
 STACK = 10
-"""Members that train as one stack on a GPU; on a CPU each trains by itself."""
+"""Members that train and are evaluated as one stack on a GPU, where a preset does not say."""
+
 
 
 def choose_device(wanted: str, scheduler: str | None = None) -> str:
@@ -57,63 +54,43 @@ def choose_device(wanted: str, scheduler: str | None = None) -> str:
     return wanted
 
 
-class BenchmarkRun:
-    """The jobs of a preset, in a results folder.
+@dataclass(frozen=True)
+class Schedule:
+    """What a preset asks of a results folder, and the jobs that make what is missing.
 
     Args:
         registry: the names.
         preset: what to compute.
         store: the results folder.
-        overwrite: whether to make again what is there.
-        scheduler: the Dask cluster that fits and predicts: `tcp://HOST:PORT`, or `local:N`.
+        context: where the jobs work.
+        tasks: the tasks.
+        specs: the fits that boards show.
+        bases: fits that are trained for calibrated ones alone: nothing is predicted with them.
+        plans: by task, the plans as they can be and as they were asked for.
+        absent: what does not apply or does not load, with the reason.
+        jobs: the jobs, first ones first.
+        reused: how many of the entries are there already.
     """
 
-    def __init__(
-        self,
-        registry: Registry,
-        preset: Preset,
-        store: Store,
-        overwrite: bool = False,
-        scheduler: str | None = None,
-    ) -> None:
-        self.registry = registry
-        self.preset = preset
-        self.store = store
-        self.scheduler = scheduler
-        self.device = choose_device(preset.device, scheduler)
-        self.tasks, absent = select_tasks(registry, preset)
-        self.specs, more = select_specs(registry, self.tasks, preset)
-        registry.metrics()
-        self.absent = absent + more
-        self.plans: dict[str, list[tuple[Plan, Plan]]] = {task.name: [] for task in self.tasks}
-        """By task, the plans as they can be and as they were asked for."""
-        for task, plan in product(self.tasks, preset.plans):
-            try:
-                self.plans[task.name].append((fit_to(task, plan), plan))
-            except NotApplicable as error:
-                what = f"every method under the {plan.kind} plan"
-                self.absent.append(Absent(task.name, what, str(error)))
-        self.absent += [
-            Absent("every task", what, why, broken=True)
-            for what, why in registry.failures.items()
-            if what.startswith(("plugin ", "metric "))
-        ]
-        self._place = JobContext(
-            str(store.root.absolute()),
-            registry.plugins,
-            self.device,
-            time.time() if overwrite else 0.0,
-        )
-        self.reused = 0
-        shown = {spec.folder for spec in self.specs}
-        calibrated = [c.uncalibrated for c in self.specs if c.calibration and c.size == 1]
-        bases = {c.folder: c for c in calibrated}
-        self.bases = [base for folder, base in bases.items() if folder not in shown]
-        """Cells that are trained for calibrated ones alone: nothing is predicted with them."""
-        self.planned = list(self._plan())
+    registry: Registry
+    preset: Preset
+    store: Store
+    context: JobContext
+    tasks: Sequence[Task]
+    specs: Sequence[FitSpec]
+    bases: Sequence[FitSpec]
+    plans: Mapping[str, Sequence[tuple[Plan, Plan]]]
+    absent: Sequence[Absent]
+    jobs: Sequence[MemberJob] = ()
+    reused: int = 0
+
+    @cached_property
+    def cost(self) -> CostEstimate:
+        """Cost of the jobs."""
+        return estimate(self.jobs, self.registry, self.store, self.context.device)
 
     def record(self, command: Sequence[str], found: Sequence[Absent] = ()) -> None:
-        """Saves what this run is about, for status, leaderboards and whoever reads the folder.
+        """Save what the run is about, for status, leaderboards and whoever reads the folder.
 
         Args:
             command: the command line.
@@ -124,8 +101,8 @@ class BenchmarkRun:
             {
                 "command": list(command),
                 "preset": self.preset.model_dump(mode="json"),
-                "plugins": list(self._place.plugins),
-                "cells": [c.folder for c in self.specs],
+                "plugins": list(self.context.plugins),
+                "cells": [spec.folder for spec in self.specs],
                 "absent": [asdict(a) for a in dict.fromkeys([*self.absent, *found])],
             },
         )
@@ -153,117 +130,151 @@ class BenchmarkRun:
                     described |= {"blocks": blocks, "asked": asked.model_dump(mode="json")}
                 self.store.write(f"plans/{folder}", described)
 
-    def estimate(self) -> Estimate:
-        """What the jobs will cost; on a cluster, those with most to come then start first.
 
-        With many workers a run lasts no longer than its longest chain of jobs, if that starts in
-        time; with a few it is better to have one member of everything early. The exact likelihood
-        comes before all: every score waits for it.
-        """
-        found = estimate(self.planned, self.registry, self.store, self.device)
-        if self.scheduler is not None:
-            self.planned.sort(key=lambda p: (not p.spec.oracle, -found.seconds[p.job.key]))
-        return found
+def schedule(
+    registry: Registry,
+    preset: Preset,
+    store: Store,
+    overwrite: bool = False,
+    scheduler: str | None = None,
+) -> Schedule:
+    """Find what a results folder lacks of a preset, and the jobs that make it.
 
-    def calls(self) -> list[Calls]:
-        """Count the simulator calls that the jobs will make, by task."""
-        return count_calls(self.planned, self.registry, self.store)
+    One member of everything comes first, so that an early leaderboard compares like with like. On
+    a cluster the jobs that most others wait for come first: with many workers a run lasts no
+    longer than its longest chain of jobs, if that starts in time. The exact likelihood comes
+    before all: every score waits for it.
 
-    def execute(
-        self,
-        workers: int,
-        on_event: Callable[[Event], None],
-        on_outcome: Callable[[Planned, Outcome], None],
-    ) -> Report:
-        """Makes everything that is missing; failures are recorded and the rest goes on."""
-        report = execute(
-            self.planned,
-            self.store,
-            workers,
-            (self.preset.time_limit, self.preset.memory_limit),
-            on_event,
-            on_outcome,
-            self.scheduler,
-        )
-        report.reused += self.reused
-        return report
+    Args:
+        registry: the names.
+        preset: what to compute.
+        store: the results folder.
+        overwrite: whether to make again what is there.
+        scheduler: the Dask cluster that fits and predicts: `tcp://HOST:PORT`, or `local:N`.
 
-    def _plan(self) -> list[Planned]:
-        planned: list[Planned] = []
-        for task in self.tasks:
-            specs = [c for c in self.specs if c.task == task.name]
-            truth = truth_among(specs)
-            seed, since = self.preset.seed, self._place.overwrite_before
-            plans = [(plan, plan_folder(task, plan, seed)) for plan, _ in self.plans[task.name]]
-            wanted = [Wanted(spec, self._members(spec), plans) for spec in specs]
-            wanted += [Wanted(c, self._members(c), ()) for c in self.bases if c.task == task.name]
-            wanted.sort(key=lambda w: (not w.spec.oracle, w.spec.size, bool(w.spec.calibration)))
-            missing = missing_keys(self.store, self.registry, task, wanted, truth, since)
-            makers: dict[str, str] = {}
-            for part in wanted:
-                for block in self._blocks(part):
-                    planned += self._plan_block(part, block, truth, missing, makers)
-            self.reused += sum(key not in makers for part in wanted for key in part.keys)
-        # One member of everything first, so that an early leaderboard compares like with like.
-        return sorted(
-            planned, key=lambda p: (not p.spec.oracle, p.spec.size * (min(p.members) + 1))
-        )
+    Raises:
+        UsageError: if the device, a task or a method that the preset names is not there.
+    """
+    device = choose_device(preset.device, scheduler)
+    tasks, absent = select_tasks(registry, preset)
+    specs, more = select_specs(registry, tasks, preset)
+    registry.metrics()
+    absent = absent + more
+    plans: dict[str, list[tuple[Plan, Plan]]] = {task.name: [] for task in tasks}
+    for task, plan in product(tasks, preset.plans):
+        try:
+            plans[task.name].append((fit_to(task, plan), plan))
+        except NotApplicable as error:
+            absent.append(Absent(task.name, f"every method under the {plan.kind} plan", str(error)))
+    absent += [
+        Absent("every task", what, why, broken=True)
+        for what, why in registry.failures.items()
+        if what.startswith(("plugin ", "metric "))
+    ]
+    shown = {spec.folder for spec in specs}
+    calibrated = [c.uncalibrated for c in specs if c.calibration and c.size == 1]
+    bases = {base.folder: base for base in calibrated if base.folder not in shown}
+    since = time.time() if overwrite else 0.0
+    context = JobContext(str(store.root.absolute()), registry.plugins, device, since)
+    found = Schedule(
+        registry, preset, store, context, tasks, specs, [*bases.values()], plans, absent
+    )
+    jobs: list[MemberJob] = []
+    reused = 0
+    for task in tasks:
+        own, there = _jobs_of(found, task)
+        jobs += own
+        reused += there
+    jobs.sort(key=lambda job: (not job.spec.oracle, job.spec.size * (min(job.members) + 1)))
+    found = replace(found, jobs=jobs, reused=reused)
+    if scheduler is not None:
+        chains = found.cost.seconds
+        jobs.sort(key=lambda job: (not job.spec.oracle, -chains[job.key]))
+    return found
 
-    def _members(self, spec: FitSpec) -> range:
-        return range(1 if spec.oracle else self.preset.members // spec.size)
 
-    def _blocks(self, part: Wanted) -> list[range]:
-        size = STACK if self.device == "cuda" and not part.spec.base_keys(0) else 1
-        return [part.members[start : start + size] for start in range(0, len(part.members), size)]
+def _jobs_of(schedule: Schedule, task: Task) -> tuple[list[MemberJob], int]:
+    """Plan the jobs of a task; return them, and how many entries are there."""
+    preset, context = schedule.preset, schedule.context
+    specs, bases = (
+        [spec for spec in some if spec.task == task.name]
+        for some in (schedule.specs, schedule.bases)
+    )
+    truth = truth_among(specs)
+    plans = [(plan, plan_folder(task, plan, preset.seed)) for plan, _ in schedule.plans[task.name]]
+    requests = [
+        Request(spec, range(1 if spec.oracle else preset.members // spec.size), own)
+        for some, own in ((specs, plans), (bases, []))
+        for spec in some
+    ]
+    requests.sort(key=lambda r: (not r.spec.oracle, r.spec.size, bool(r.spec.calibration)))
+    missing = missing_keys(
+        schedule.store, schedule.registry, task, requests, truth, context.overwrite_before
+    )
+    stack = preset.stack or (STACK if context.device == "cuda" else 1)
+    jobs: list[MemberJob] = []
+    writers: dict[str, str] = {}  # keys of the jobs, by the entries that they write
+    for request in requests:
+        size = 1 if request.spec.base_keys(0) else stack
+        for start in range(0, len(request.members), size):
+            block = request.members[start : start + size]
+            for job in _jobs_of_block(schedule, request, block, truth, missing, writers):
+                jobs.append(job)
+                writers |= dict.fromkeys(job.keys, job.key)
+    there = sum(key not in writers for request in requests for key in request.keys)
+    return jobs, there
 
-    def _plan_block(
-        self,
-        part: Wanted,
-        block: range,
-        truth: FitSpec | None,
-        missing: AbstractSet[str],
-        makers: dict[str, str],
-    ) -> list[Planned]:
-        """The jobs that make what is missing of a block of members.
 
-        `makers` has the names of planned jobs by the entries that they write; theirs are added.
-        """
-        spec, out = part.spec, []
+def _jobs_of_block(
+    schedule: Schedule,
+    request: Request,
+    block: range,
+    truth: FitSpec | None,
+    missing: AbstractSet[str],
+    writers: Mapping[str, str],
+) -> Iterator[MemberJob]:
+    """Yield the jobs that make what is missing of a block of members.
 
-        def after(*keys: str) -> tuple[str, ...]:
-            return tuple(dict.fromkeys(makers[key] for key in keys if key in makers))
+    Args:
+        schedule: what is asked for.
+        request: the block's fit and plans.
+        block: the members.
+        truth: the exact likelihood of the task, if there is one.
+        missing: keys of what is to be made.
+        writers: keys of the jobs so far, by the entries that they write; the caller adds to them.
+    """
+    spec, context = request.spec, schedule.context
 
-        def plan(job: Job, kind: str, members: tuple[int, ...], keys: tuple[str, ...]) -> None:
-            out.append(Planned(job, kind, spec, members, keys))
-            makers.update(dict.fromkeys(keys, job.key))
+    def after(*keys: str) -> tuple[str, ...]:
+        return tuple(dict.fromkeys(writers[key] for key in keys if key in writers))
 
-        if untrained := tuple(m for m in block if spec.fit_key(m) in missing):
-            arguments: dict[str, Any] = {"place": self._place, "spec": spec, "members": untrained}
-            written = tuple(spec.fit_key(m) for m in untrained)
-            read = tuple(key for m in untrained for key in spec.base_keys(m))
-            make = fit.calibrate_fits if spec.calibration else fit.fit
-            name = f"fit {spec.folder} {block[0]}"
-            if spec.size > 1:
-                job = Job(name, fit.average, arguments, after(*read))
-            else:
-                job = Job(name, make, arguments, after(*read), JobIO(read, written))
-            plan(job, "fit", untrained, written)
-        for (datasets, folder), member in product(part.plans, block):
-            values = datasets.model_dump(mode="json")
-            base = {"place": self._place, "spec": spec, "member": member, "plan": values}
-            key, score_key = spec.prediction_key(folder, member), spec.score_key(folder, member)
-            if key in missing:
-                states = tuple(spec.state_keys(member))
-                arguments = base | {"folder": folder, "seed": self.preset.seed}
-                needs = after(spec.fit_key(member), *states)
-                name = f"predict {spec.folder} {folder} {member}"
-                job = Job(name, fit.predict_member, arguments, needs, JobIO(states, (key,)))
-                plan(job, "predict", (member,), (key,))
-            needs = after(key)
-            if truth is not None and (needs or self.store.holds(f"{key}.json")):
-                needs = after(key, truth.prediction_key(folder, 0))
-            if needs or score_key in missing:
-                arguments = base | {"folder": folder, "truth": truth}
-                name = f"score {spec.folder} {folder} {member}"
-                plan(Job(name, score_member, arguments, needs), "score", (member,), (score_key,))
-        return out
+    if untrained := tuple(m for m in block if spec.fit_key(m) in missing):
+        read = [key for m in untrained for key in spec.base_keys(m)]
+        yield FitJob(context=context, spec=spec, members=untrained, after=after(*read))
+    for plan, folder in request.plans:
+        keys = {m: spec.prediction_key(folder, m) for m in block}
+        if unpredicted := tuple(m for m in block if keys[m] in missing):
+            read = [k for m in unpredicted for k in (spec.fit_key(m), *spec.state_keys(m))]
+            yield PredictJob(
+                context=context,
+                spec=spec,
+                members=unpredicted,
+                after=after(*read),
+                plan=plan,
+                folder=folder,
+                seed=schedule.preset.seed,
+            )
+        for member in block:
+            needs = after(keys[member])
+            if truth is not None and (needs or schedule.store.holds(f"{keys[member]}.json")):
+                needs = after(keys[member], truth.prediction_key(folder, 0))
+            if needs or spec.score_key(folder, member) in missing:
+                yield ScoreJob(
+                    context=context,
+                    spec=spec,
+                    members=(member,),
+                    after=needs,
+                    plan=plan,
+                    folder=folder,
+                    truth=truth,
+                )

@@ -11,7 +11,6 @@ from pydantic import ValidationError
 
 from bench.contracts import Method, Task
 from bench.errors import NotApplicable, PluginError, UsageError, counted
-from bench.execution.runner import Absent
 from bench.experiment.preset import Preset, explain
 from bench.nn.calibration import CalibrationKind
 from bench.registry.registry import Registry, select, unknown
@@ -25,7 +24,17 @@ _ENSEMBLE = re.compile(r"ensemble\(\s*([^\s,()]+|calibrated\([^()]*\))\s*,\s*(\d
 
 
 @dataclass(frozen=True)
-class Wanted:
+class Absent:
+    """A task or method that is missing from a run, with the reason."""
+
+    task: str
+    label: str
+    reason: str
+    broken: bool = False
+
+
+@dataclass(frozen=True)
+class MethodPattern:
     """What one pattern of methods asks for.
 
     Args:
@@ -41,7 +50,7 @@ class Wanted:
     calibration: CalibrationKind | None = None
 
     @classmethod
-    def parse(cls, pattern: str) -> "Wanted":
+    def parse(cls, pattern: str) -> "MethodPattern":
         """Reads `METHOD`, `METHOD:CONFIGURATION`, `calibrated(…)` of them, `ensemble(any,N)`.
 
         Raises:
@@ -49,8 +58,8 @@ class Wanted:
                 a calibrated method is written in another way.
 
         Example:
-            >>> Wanted.parse("ensemble(calibrated(lre:tuned),5)")
-            Wanted(method='lre', configuration='tuned', ensemble=5, calibration='platt')
+            >>> MethodPattern.parse("ensemble(calibrated(lre:tuned),5)")
+            MethodPattern(method='lre', configuration='tuned', ensemble=5, calibration='platt')
         """
         found, members, calibration = pattern, 1, None
         if pattern.startswith("ensemble("):
@@ -105,7 +114,7 @@ def select_specs(
         UsageError: if a pattern matches nothing, or asks for an ensemble or a calibration of the
             exact likelihood.
     """
-    patterns = [Wanted.parse(pattern) for pattern in preset.methods]
+    patterns = [MethodPattern.parse(pattern) for pattern in preset.methods]
     chosen: dict[tuple[str, str], set[tuple[CalibrationKind | None, int]]] = {}
     """Calibrations and sizes of ensembles, 1 for the members, by method and configuration."""
     absent: list[Absent] = []
@@ -160,7 +169,7 @@ def uninstalled(registry: Registry, patterns: Sequence[str]) -> dict[str, str]:
     Raises:
         UsageError: if a pattern is written in a way that is not allowed.
     """
-    wanted = [Wanted.parse(pattern) for pattern in patterns]
+    wanted = [MethodPattern.parse(pattern) for pattern in patterns]
     found = {}
     for name in registry.names("methods"):
         if any(fnmatch.fnmatchcase(name, one.method) for one in wanted):
@@ -176,7 +185,7 @@ def refuse_uninstalled(registry: Registry, patterns: Sequence[str]) -> None:
     Raises:
         UsageError: if there is one; it says what installs the package.
     """
-    named = {Wanted.parse(pattern).method for pattern in patterns}
+    named = {MethodPattern.parse(pattern).method for pattern in patterns}
     for name, missing in uninstalled(registry, patterns).items():
         if name in named:
             raise UsageError(missing)
@@ -192,7 +201,7 @@ def _why_not(spec: FitSpec, task: Task, preset: Preset) -> str:
     return ""
 
 
-def _check(registry: Registry, wanted: Wanted) -> None:
+def _check(registry: Registry, wanted: MethodPattern) -> None:
     """Refuse a pattern that matches nothing, with near matches."""
     matched = [n for n in registry.names("methods") if fnmatch.fnmatchcase(n, wanted.method)]
     if not matched:

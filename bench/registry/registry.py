@@ -17,7 +17,7 @@ import sys
 from collections.abc import Callable, Iterable, Sequence
 from contextlib import redirect_stdout, suppress
 from dataclasses import dataclass
-from functools import partial
+from functools import lru_cache, partial
 from importlib.metadata import EntryPoint, entry_points
 from importlib.resources import files
 from pathlib import Path
@@ -189,6 +189,21 @@ class Registry:
             with suppress(PluginError):
                 loaded.append(self.get("metrics", name))
         return loaded
+
+
+def registry_of(plugins: Sequence[str]) -> Registry:
+    """Return the registry of a worker process, built once while the plugin files are the same.
+
+    Raises:
+        PluginError, UsageError: as Registry.
+    """
+    files = (Path(path) for path in plugins)
+    return _built(tuple(plugins), tuple(f.read_bytes() if f.is_file() else b"" for f in files))
+
+
+@lru_cache(maxsize=1)
+def _built(plugins: tuple[str, ...], contents: tuple[bytes, ...]) -> Registry:
+    return Registry(plugins)
 
 
 def unknown(what: str, name: str, known: Sequence[str], more: Sequence[str] = ()) -> str:

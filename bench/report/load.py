@@ -10,7 +10,7 @@ from pathlib import Path
 import pandas as pd
 
 from bench.errors import BenchError, UsageError, printable
-from bench.experiment.selection import Wanted
+from bench.experiment.selection import MethodPattern
 from bench.leaderboard import Leaderboard, Results, Row, build
 from bench.leaderboard.results import Fit
 from bench.registry.registry import Registry, select, unknown
@@ -54,9 +54,9 @@ def load(
 
 def _chosen(fits: Sequence[Fit], patterns: Sequence[str]) -> list[Fit]:
     """Fits of the methods that match, and what they are relative to."""
-    wanted = [Wanted.parse(pattern) for pattern in patterns]
+    wanted = [MethodPattern.parse(pattern) for pattern in patterns]
 
-    def matches(fit: Fit, one: Wanted) -> bool:
+    def matches(fit: Fit, one: MethodPattern) -> bool:
         size = int(fit.identity.get("ensemble", 1))
         return one.matches(fit.method, fit.configuration) and one.ensemble == size
 

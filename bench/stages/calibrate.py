@@ -1,42 +1,22 @@
 """Calibrated fits: stored fits whose log-ratios are mapped to the odds of other simulations."""
 
-from collections.abc import Mapping
+import time
+from collections.abc import Sequence
 
 import torch
 from torch import Tensor
 
-from bench.contracts import Bank, Draw, FitLog, ReferenceKind, Surrogate, Task
-from bench.errors import NotApplicable, counted
+from bench.contracts import Bank, Draw, ReferenceKind, Surrogate, Task
+from bench.errors import NonFiniteError, NotApplicable, counted
 from bench.nn.calibration import Calibration, CalibrationKind, pairwise
-
-
-class Calibrated:
-    """One member of another surrogate, each component's log-ratios mapped by its own function.
-
-    Args:
-        surrogate: of one member, with a reference.
-        calibration: a map per member and component.
-    """
-
-    has_density = False
-
-    def __init__(self, surrogate: Surrogate, calibration: Calibration) -> None:
-        self.surrogate = surrogate
-        self.calibration = calibration
-        self.log = FitLog()
-
-    @property
-    def reference(self) -> ReferenceKind | None:
-        """The reference of what is calibrated."""
-        return self.surrogate.reference
-
-    def log_ratio(self, x: Tensor, context: Tensor) -> Tensor:
-        """As Surrogate.log_ratio, with one member."""
-        return self.calibration(self.surrogate.log_ratio(x, context))
-
-    def state(self) -> Mapping[str, Tensor]:
-        """The maps."""
-        return self.calibration.state()
+from bench.seeds import generator
+from bench.stages.calibrated import Calibrated
+from bench.stages.members import Report, not_finite, open_fit, restore, simulated
+from bench.stages.simulate import SimulationBank
+from bench.storage.arrays import described
+from bench.storage.entries import JobContext, done, is_done, read_done
+from bench.storage.fit_spec import FitSpec
+from bench.storage.simulations import SimulationStore
 
 
 def draws(task: Task, calls: int, reference: ReferenceKind) -> list[Draw]:
@@ -99,3 +79,53 @@ def calibrate(
         others = torch.cat([t.flatten(1) for t in pairwise(log_ratio, events, at)], 1)
     maps = [Calibration.fit(kind, own[k, k :: len(names)], others[k], n) for k in range(len(names))]
     return Calibrated(surrogate, Calibration.stack([Calibration.stack(maps)]))
+
+
+def calibrate_members(
+    context: JobContext, spec: FitSpec, members: Sequence[int], report: Report
+) -> str:
+    """Calibrate stored fits with simulations that they have not seen, and save the maps.
+
+    Raises:
+        StoreError: if a fit that it calibrates is missing or damaged, or failed.
+        NotApplicable: if the fits have no reference.
+    """
+    store, task, method = open_fit(context, spec)
+    device, settings = torch.device(context.device), spec.identity["calibration"]
+    for member in members:
+        key = spec.fit_key(member)
+        with store.lock(key):
+            if is_done(store, key, context.overwrite_before):
+                continue
+            (base_key,) = spec.base_keys(member)
+            base = read_done(store, base_key).record
+            simulations = SimulationStore(store, report)
+            fitted = restore(
+                store, task, method, spec.uncalibrated, [member], device, simulations
+            )
+            training_data, seed = spec.identity["training_data"], spec.identity["seed"]
+            calls = settings["calls"]
+            bank = SimulationBank(task, simulations, calls, [member], training_data, seed)
+            rng = generator("calibration", spec.identity, member)
+            begin, simulating = time.perf_counter(), simulations.seconds
+            made = calibrate(fitted, task, bank, settings["kind"], device, rng)
+            state = {k: v.numpy() for k, v in made.state().items()}
+            bad = not_finite(spec, state, 1)
+            if bad:
+                raise NonFiniteError(bad[0])
+            seconds = time.perf_counter() - begin - (simulations.seconds - simulating)
+            known = bank.made is not None and base.get("calls_made") is not None
+            record = done(
+                member=member,
+                seconds=base["seconds"] + seconds,
+                stack=1,
+                calls=base["calls"] + bank.spent,
+                calls_made=base["calls_made"] + bank.made if known else None,
+                simulated=simulated(store, key, simulations),
+                parameters=base["parameters"],
+                curves=base["curves"],
+                environment=base["environment"],
+                state=described(state),
+            )
+            store.write(key, record, state)
+    return "done"

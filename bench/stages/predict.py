@@ -1,6 +1,7 @@
 """Predictions: evaluates a trained surrogate on the datasets of a plan."""
 
 import dataclasses
+import time
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
@@ -11,10 +12,7 @@ from torch import Tensor
 
 from bench.contracts import (
     BootstrapPlan,
-    Component,
     Datasets,
-    Draw,
-    FiniteComponent,
     HeldOut,
     HeldOutPlan,
     HeldOutPrediction,
@@ -22,24 +20,24 @@ from bench.contracts import (
     LikelihoodPrediction,
     Plan,
     ProfileSummary,
-    ReferenceKind,
     Resolution,
     Surrogate,
     Task,
 )
-from bench.contracts.plan import number_of_sets, observations_of
-from bench.errors import PluginError
+from bench.contracts.plan import number_of_sets
+from bench.errors import NonFiniteError, StoreError
 from bench.inference.intervals import summarise
 from bench.inference.lattice import LogRatio, MixtureLikelihood, refine
-from bench.seeds import generator
-from bench.stages.datasets import EventsOfSet, describe, sets, simulate
-from bench.stages.simulate import SimulationBank
-from bench.storage.simulations import Arrays, Chunk, SimulationStore, simulations_key
+from bench.stages.datasets import EventsOfSet, describe, sets
+from bench.stages.held_out import log_ratio_of, predict_held_out
+from bench.stages.members import open_fit, restore, simulated
+from bench.storage.entries import JobContext, done, is_done
+from bench.storage.fit_spec import FitSpec
+from bench.storage.simulations import SimulationStore
 from bench.storage.store import Store
 
 _FULL_SPACING = 0.25  # nodes of all k M events, in their half-widths: under σ/3
 _WHOLE = ((0.0, 1.0), (0.0, 1.0))
-_STEP = 0.005  # half the finite difference of a score, in unit coordinates
 
 Predicted = list[dict[str, NDArray[Any]]]
 Window = tuple[tuple[float, float], ...]
@@ -61,21 +59,8 @@ def predict(
         PluginError: if log_ratio returns a wrong shape.
     """
     if isinstance(plan, HeldOutPlan):
-        return _held_out(task, surrogate, plan, seed, SimulationStore.of(store), device)
+        return predict_held_out(task, surrogate, plan, seed, SimulationStore.of(store), device)
     return _likelihoods(task, surrogate, plan, seed, SimulationStore.of(store), device, report)
-
-
-def _log_ratio(task: Task, surrogate: Surrogate, x: Tensor, context: Tensor) -> Tensor:
-    """Evaluates, and checks the shape that the contract promises."""
-    out = surrogate.log_ratio(x, context)
-    expected = (len(task.component_names), len(x), len(context))
-    if not isinstance(out, Tensor) or out.dim() != 4 or tuple(out.shape[1:]) != expected:
-        came = tuple(out.shape) if isinstance(out, Tensor) else type(out).__name__
-        raise PluginError(
-            f"log_ratio returned {came}; the contract is (members, components, events, contexts) "
-            f"= (members, {', '.join(map(str, expected))})"
-        )
-    return out.detach()
 
 
 def _likelihoods(
@@ -92,11 +77,11 @@ def _likelihoods(
     full: list[list[ProfileSummary]] = []
     total = number_of_sets(task, plan)
     probe = torch.zeros(1, *task.event_shape, device=device), task.nominal[None].to(device)
-    members = len(_log_ratio(task, surrogate, *probe))
+    members = len(log_ratio_of(task, surrogate, *probe))
     finer = [dataclasses.replace(r, spacing=_FULL_SPACING, tolerance=None) for r in task.resolution]
 
     def log_ratio(x: Tensor, context: Tensor) -> Tensor:
-        return _log_ratio(task, surrogate, x, context)
+        return log_ratio_of(task, surrogate, x, context)
 
     for events in sets(task, plan, seed, simulations):
         own, window = evaluate(task, log_ratio, events, device, members)
@@ -169,100 +154,56 @@ def _concatenate(parts: list[ProfileSummary]) -> ProfileSummary:
     return ProfileSummary(**{key: np.concatenate([a[key] for a in arrays]) for key in arrays[0]})
 
 
-def _held_out(
-    task: Task,
-    surrogate: Surrogate,
-    plan: HeldOutPlan,
+def predict_members(
+    context: JobContext,
+    spec: FitSpec,
+    members: Sequence[int],
+    plan: Plan,
+    folder: str,
     seed: int,
-    simulations: SimulationStore,
-    device: torch.device,
-) -> Predicted:
-    d = len(task.space.context_index)
-    unit = torch.full((plan.contexts, len(task.space)), 0.5, dtype=torch.float64)
-    drawn = torch.rand(
-        plan.contexts, d, generator=generator("held out", task.name, seed), dtype=torch.float64
-    )
-    index = list(task.space.context_index)
-    unit[:, index] = _STEP + (1 - 2 * _STEP) * drawn
-    kind = surrogate.reference
-    components = task.components("heldout")
-    # Every context has reference events of its own: it is the unit of resampling.
-    references: tuple[Tensor, ...] = ()
-    if kind is not None:
-        bank, draw = held_out_bank(task, plan, seed, simulations, kind)
-        drawn_events = bank.reference(draw.n, kind, split="heldout").x[0]
-        references = torch.split(drawn_events, plan.events)
-    own: list[Tensor] = []
-    against: list[Tensor] = []
-    scores: list[Tensor] = []
-    contexts: list[Tensor] = []
-    for node in unit:
-        around = node.repeat(1 + 2 * d, 1)
-        for j, axis in enumerate(index):
-            around[1 + 2 * j, axis] += _STEP
-            around[2 + 2 * j, axis] -= _STEP
-        context = task.space.context_of(task.space.from_unit(around))
-        contexts.append(context[0])
-        raw = context.float().to(device)
-        rng_rows = []
-        for k, (name, component) in enumerate(components.items()):
-            if isinstance(component, FiniteComponent):
-                component = component.block(len(contexts) - 1, plan.contexts)
-            rng = generator("held out", task.name, task.version, seed, name, len(contexts))
-            at = raw[:1].cpu().expand(plan.events, -1)
+    report: Callable[..., None],
+) -> str:
+    """Evaluate members on a plan in one pass and save each prediction; return "done" or "reused".
 
-            def make(
-                component: Component = component, at: Tensor = at, rng: torch.Generator = rng
-            ) -> Arrays:
-                return {"x": simulate(task, component, at, rng)}
+    Where one of several members cannot be evaluated, each is evaluated by itself.
 
-            chunk = held_out_chunk(task, plan, seed, name, len(contexts))
-            x = simulations.get(task, chunk, {"x"}, make)["x"].to(device)
-            rng_rows.append(_log_ratio(task, surrogate, x, raw)[:, k])
-        around_own = torch.stack(rng_rows, 1).double()  # (members, K, n, 1 + 2 d)
-        own.append(around_own[..., 0])
-        # The context is scaled to [−1, 1]: twice the unit coordinate.
-        scores.append((around_own[..., 1::2] - around_own[..., 2::2]) / (4 * _STEP))
-        against.append(
-            torch.zeros_like(own[-1])
-            if kind is None
-            else _log_ratio(task, surrogate, references[len(against)].to(device), raw[:1])[
-                ..., 0
-            ].double()
-        )
-    stacked = [torch.stack(v, 2).cpu().numpy() for v in (own, against, scores)]
-    return [
-        HeldOut(
-            context=torch.stack(contexts).numpy(),
-            own=stacked[0][m],
-            reference=stacked[1][m],
-            score=stacked[2][m],
-            has_density=np.array(surrogate.has_density),
-            has_reference=np.array(kind is not None),
-        ).arrays()
-        for m in range(len(stacked[0]))
-    ]
+    Raises:
+        StoreError: if a fit of theirs is missing or damaged, or failed.
+        NonFiniteError: if a log-ratio of theirs is NaN or +inf.
+    """
+    store, task, method = open_fit(context, spec)
+    device = torch.device(context.device)
+    with store.lock(spec.prediction_key(folder, members[0])):
+        keys = {m: spec.prediction_key(folder, m) for m in members}
+        wanted = [m for m in members if not is_done(store, keys[m], context.overwrite_before, task)]
+        if not wanted:
+            return "reused"
+        simulations = SimulationStore(store, report)
 
+        def evaluate_block(block: Sequence[int]) -> None:
+            surrogate = restore(store, task, method, spec, block, device, simulations)
+            begin = time.perf_counter()
+            predicted = predict(task, surrogate, plan, seed, simulations, device, report)
+            seconds = (time.perf_counter() - begin) / len(block)
+            for i, (member, arrays) in enumerate(zip(block, predicted, strict=True)):
+                calls = simulated(store, keys[member], simulations if i == 0 else None)
+                record = done(member=member, seconds=seconds, simulated=calls)
+                store.write(keys[member], record, arrays)
 
-def held_out_bank(
-    task: Task, plan: HeldOutPlan, seed: int, store: Store, kind: ReferenceKind
-) -> tuple[SimulationBank, Draw]:
-    """Return the bank of a held-out plan's reference, and the draw of all its events."""
-    n = plan.events * plan.contexts
-    bank = SimulationBank(task, store, n, [0], "shared", seed)
-    return bank, Draw(None, n, reference=kind)
-
-
-def held_out_chunk(task: Task, plan: HeldOutPlan, seed: int, component: str, context: int) -> Chunk:
-    """Return the simulations of a component at a context, counted from 1, of a held-out plan."""
-    if observations_of(task, "heldout") is not None:
-        return Chunk(None, 0, "evaluation")
-    key = None
-    if task.expensive:
-        what = [plan.model_dump(mode="json"), seed, component, context]
-        identity = [task.name, task.version, dict(task.settings), *what]
-        key = simulations_key(task, identity)
-    return Chunk(key, plan.events, "evaluation")
+        try:
+            evaluate_block(wanted)
+        except (NonFiniteError, StoreError) as error:
+            if len(wanted) == 1:
+                raise
+            problems: list[Exception] = []
+            for member in wanted:
+                try:
+                    evaluate_block([member])
+                except (NonFiniteError, StoreError) as problem:
+                    problems.append(problem)
+            if problems:
+                raise problems[0] from error
+    return "done"
 
 
 def load(

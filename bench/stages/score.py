@@ -4,20 +4,20 @@ Sets are drawn whole from blocks, the unit of resampling, so nothing that errors
 """
 
 import reprlib
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from bench.contracts import HeldOutPrediction, LikelihoodPrediction, Metric
+from bench.contracts import HeldOutPrediction, LikelihoodPrediction, Metric, Plan
 from bench.errors import PluginError, message_of
-from bench.registry.registry import Registry
+from bench.registry.registry import Registry, registry_of
 from bench.registry.validate import blamed, is_key
 from bench.seeds import digest
 from bench.stages.predict import load
 from bench.storage.arrays import SETS
-from bench.storage.entries import JobContext, done, is_done, is_recorded, plan_of, read, read_done
+from bench.storage.entries import JobContext, done, is_done, is_recorded, read, read_done
 from bench.storage.fit_spec import FitSpec
 from bench.storage.store import Store
 
@@ -125,24 +125,22 @@ def _mean_within(values: NDArray[Any], row: NDArray[Any], sets: int) -> NDArray[
 
 
 def score_member(
-    *,
-    report: Callable[..., None],
-    place: JobContext,
+    context: JobContext,
     spec: FitSpec,
     truth: FitSpec | None,
     member: int,
-    plan: dict[str, Any],
+    plan: Plan,
     folder: str,
 ) -> str | dict[str, str]:
-    """Scores a member's prediction and saves the scores; returns "done" or "reused".
+    """Score a member's prediction and save the scores; return "done" or "reused".
 
     A metric that fails costs the others nothing: their scores are saved, returned are the reasons
     of those that fail, by name, and the next run tries again.
     """
-    store, registry = Store.open(place.root), Registry(place.plugins)
+    store, registry = Store.open(context.root), registry_of(context.plugins)
     key = spec.score_key(folder, member)
     with store.lock(key):
-        inputs = score_inputs(store, registry, spec, truth, member, plan["kind"], folder)
+        inputs = score_inputs(store, registry, spec, truth, member, plan.kind, folder)
         known = registry.task(spec.task) if spec.task in registry.names("tasks") else None
         if is_done(store, key, task=known) and is_current(store.record(key), inputs):
             return "reused"
@@ -157,7 +155,7 @@ def score_member(
             return [
                 None
                 if entry is None
-                else load(task, plan_of(plan), {k: v.copy() for k, v in entry.arrays.items()})
+                else load(task, plan, {k: v.copy() for k, v in entry.arrays.items()})
                 for entry in (own, exact)
             ]
 
@@ -176,7 +174,7 @@ def score_member(
             )
             store.write(key, record, arrays)
 
-        waiting = [m for m in registry.metrics() if plan["kind"] in m.plans]
+        waiting = [m for m in registry.metrics() if plan.kind in m.plans]
         plugins = {m.name for m in waiting if registry.item("metrics", m.name).plugin_hash}
         waiting.sort(key=lambda m: m.name in plugins)
         while waiting:

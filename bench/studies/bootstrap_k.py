@@ -17,7 +17,7 @@ import torch
 
 from bench.contracts import BootstrapPlan, IndependentPlan, Task
 from bench.errors import NotApplicable, PluginError, UsageError
-from bench.execution.executor import Job, Outcome
+from bench.execution.executor import Call, Outcome
 from bench.execution.pool import Workers
 from bench.metrics.intervals import coverage, cut, region_coverage, unresolved
 from bench.registry.registry import Registry
@@ -238,7 +238,7 @@ def run(
     missing = {s.key: s for s in wanted if not is_done(store, s)}
     ordered = sorted(missing.values(), key=lambda s: -s.observations * min(s.multiple, 99))
     jobs = [
-        Job(s.key, measure, {"root": str(store.root), "plugins": plugins, "sample": s})
+        Call(s.key, measure, {"root": str(store.root), "plugins": plugins, "sample": s})
         for s in ordered
     ]
     with Workers(max(1, min(workers, len(jobs)))) as pool:

@@ -15,7 +15,7 @@ from typing import Any
 import torch
 
 from bench.contracts import FitContext, Task
-from bench.execution.executor import Event, Job, Outcome
+from bench.execution.executor import Call, Event, Outcome
 from bench.execution.pool import Workers
 from bench.registry.registry import Registry
 from bench.seeds import digest, generator
@@ -90,7 +90,7 @@ def _rung(
     epochs = search.epochs // FACTOR ** (search.rungs - 1 - rung)
     members = range(search.members if last else 1)
     method = registry.method(search.method)
-    jobs: list[Job] = []
+    jobs: list[Call] = []
     results: dict[str, dict[str, Any]] = {}
     parts: list[list[list[str]]] = []  # of each combination, keys (tasks, members)
     for values in survivors:
@@ -112,7 +112,7 @@ def _rung(
                     "identity": identity,
                     "key": key,
                 }
-                jobs.append(Job(key, train_one, arguments))
+                jobs.append(Call(key, train_one, arguments))
     waiting = list(range(len(survivors)))
 
     def ready() -> Iterator[Trial]:

@@ -7,7 +7,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from bench.execution.executor import Job
+from bench.execution.executor import Call
 from bench.execution.pool import Workers
 
 
@@ -25,7 +25,7 @@ def jobs(monkeypatch):
 @pytest.mark.parametrize(("members", "sets"), [(1, 5), (10, 1)])
 def test_paper_plan(benchmark, jobs, members, sets, capsys):
     def evaluate():
-        job = Job("paper", jobs.paper_plan, {"members": members, "sets": sets})
+        job = Call("paper", jobs.paper_plan, {"members": members, "sets": sets})
         with Workers(1) as pool:
             return next(iter(pool.run([job])))
 
@@ -78,7 +78,7 @@ def test_seven_million_events(benchmark, jobs, events_file, tmp_path, capsys):
 
     def read():
         with Workers(1) as pool:
-            job = Job("events", jobs.seven_million_events, arguments)
+            job = Call("events", jobs.seven_million_events, arguments)
             return next(iter(pool.run([job])))
 
     outcome = benchmark.pedantic(read, rounds=1)

@@ -20,7 +20,7 @@ import pytest
 from hypothesis import HealthCheck, settings
 
 from bench.experiment.preset import Preset
-from bench.experiment.schedule import BenchmarkRun
+from bench.experiment.schedule import schedule
 from bench.registry.registry import Registry
 from bench.storage.store import Store
 
@@ -205,18 +205,18 @@ class Inline:
 
     def benchmark(self, root):
         preset = Preset.model_validate(self.PRESET)
-        return BenchmarkRun(Registry([self.plugin]), preset, Store(root))
+        return schedule(Registry([self.plugin]), preset, Store(root))
 
     def planned(self, root):
         """Keys of the jobs that a run would do."""
-        return [p.job.key for p in self.benchmark(root).planned]
+        return [p.key for p in self.benchmark(root).jobs]
 
     def run(self, root):
         """Runs all that is missing."""
         benchmark = self.benchmark(root)
         benchmark.record(["bench", "run"])
-        for p in benchmark.planned:
-            p.job.function(report=lambda **fields: None, **p.job.arguments)
+        for p in benchmark.jobs:
+            p.perform(lambda **fields: None)
 
     def finished(self, root):
         return finished(root)

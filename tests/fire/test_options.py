@@ -68,7 +68,7 @@ def shell(tmp_path_factory):
             patch.setattr(sys, "stderr", err)
             patch.setattr(bench.storage.store.Store, "__init__", start)
             patch.setattr(bench.storage.store.Store, "write_bytes", start)
-            patch.setattr(bench.experiment.schedule.BenchmarkRun, "estimate", start)
+            patch.setattr(bench.experiment.schedule, "estimate", start)
             patch.setattr(bench.studies.features, "tests", start)
             patch.setattr(bench.testing, "check_method", start)
             patch.setattr(bench.testing, "check_task", start)

@@ -26,10 +26,12 @@ from bench.execution.dask import cluster, connection, slot
 from bench.execution.dask.cluster import Cluster
 from bench.execution.dask.connection import check_address, connect, offers_gpus
 from bench.execution.dask.slot import RemoteJob, unpack
-from bench.execution.executor import Job, JobIO
+from bench.execution.executor import Call, JobIO
+from bench.execution.open import open_executor
 from bench.execution.pool import Workers
 from bench.experiment.preset import Preset
-from bench.experiment.schedule import BenchmarkRun
+from bench.experiment.run import run as run_jobs
+from bench.experiment.schedule import schedule
 from bench.registry.registry import Registry
 from bench.storage.entries import JobContext
 from bench.storage.store import Store
@@ -60,8 +62,8 @@ def dask(jobs):
 
 
 def travelling(key, function, device="cpu", after=(), **arguments):
-    place = JobContext("/nowhere", (), device, 0.0)
-    return Job(key, function, {"place": place, **arguments}, after, JobIO((), ()))
+    context = JobContext("/nowhere", (), device, 0.0)
+    return Call(key, function, arguments, after, context, JobIO((), ()))
 
 
 def pool(client, tmp_path, time_limit=None, on_event=lambda event: None):
@@ -90,7 +92,7 @@ def test_jobs_meet_their_limits_and_report_as_on_one_machine(dask, jobs, tmp_pat
     events = []
     work = [
         travelling("note", jobs.note, path=str(tmp_path / "note")),
-        Job("here", jobs.add, {"a": 1, "b": 2}, ("note",)),
+        Call("here", jobs.add, {"a": 1, "b": 2}, ("note",)),
     ]
     endless = [
         travelling("hang", jobs.hang_there),
@@ -189,11 +191,12 @@ def test_the_same_numbers_on_1_2_and_4_workers_as_on_one_machine(dask, tmp_path)
 
     def numbers(name, scheduler=None):
         root = tmp_path / name
-        run = BenchmarkRun(Registry([plugin]), preset, Store(root), scheduler=scheduler)
+        run = schedule(Registry([plugin]), preset, Store(root), scheduler=scheduler)
         run.record(["test"])
-        report = run.execute(1, lambda event: None, lambda planned, outcome: None)
+        with open_executor(run.store, 1, (600.0, 4.0), scheduler=scheduler) as executor:
+            report = run_jobs(run.jobs, run.store, executor)
         assert report.ok
-        assert report.done == len(run.planned)
+        assert report.done == len(run.jobs)
         kept = sorted(path.relative_to(root) for path in root.rglob("*.safetensors"))
         hashes = {
             path.as_posix(): hashlib.sha256((root / path).read_bytes()).hexdigest()

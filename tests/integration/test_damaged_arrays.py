@@ -163,7 +163,7 @@ def test_a_resuming_run_makes_it_again(whole, root, damage):
         assert any(key.startswith(f"{job} ") and plan in key for key in made), kind
     after = contents(digests(root, ".safetensors"))
     assert after == contents(digests(whole.root, ".safetensors"))
-    assert whole.benchmark(root).planned == []
+    assert whole.benchmark(root).jobs == []
 
 
 def test_damaged_simulations_are_made_again(whole, root):

@@ -9,12 +9,12 @@ import torch
 
 from bench.errors import UsageError
 from bench.experiment.preset import Preset
-from bench.experiment.schedule import BenchmarkRun
-from bench.experiment.selection import Wanted
+from bench.experiment.schedule import schedule
+from bench.experiment.selection import MethodPattern
 from bench.leaderboard import FORMATS, Results, build
 from bench.leaderboard.status import status_lines
 from bench.registry.registry import Registry
-from bench.stages import fit
+from bench.stages.members import open_fit, restore
 from bench.storage.entries import JobContext
 from bench.storage.store import Store
 
@@ -37,15 +37,15 @@ def simple(tmp_path):
 
 
 def benchmark(root, plugin, **changes):
-    return BenchmarkRun(Registry([plugin]), Preset.model_validate(TINY | changes), Store(root))
+    return schedule(Registry([plugin]), Preset.model_validate(TINY | changes), Store(root))
 
 
 def inline(run):
     run.record(["bench", "run"])
-    keys = [p.job.key for p in run.planned]
-    for p in run.planned:
-        assert all(keys.index(before) < keys.index(p.job.key) for before in p.job.after)
-        p.job.function(report=lambda **fields: None, **p.job.arguments)
+    keys = [p.key for p in run.jobs]
+    for p in run.jobs:
+        assert all(keys.index(before) < keys.index(p.key) for before in p.after)
+        p.perform(lambda **fields: None)
 
 
 def test_an_ensemble_averages_its_members_and_trains_nothing(tmp_path, simple):
@@ -56,21 +56,21 @@ def test_an_ensemble_averages_its_members_and_trains_nothing(tmp_path, simple):
     base, ensemble = [c for c in run.specs if not c.oracle]
     assert (base.label, ensemble.label) == ("simple", "ensemble(simple,2)")
     assert ensemble.base == base
-    assert {p.spec.folder for p in run.planned} == {ensemble.folder}
+    assert {p.spec.folder for p in run.jobs} == {ensemble.folder}
     inline(run)
     assert Path(simple).with_suffix(".log").read_text().splitlines() == fits
-    assert benchmark(root, simple).planned == []
+    assert benchmark(root, simple).jobs == []
 
     # Two ensembles of five members: the fifth is in none.
     store, registry = Store.open(root), Registry([simple])
     assert [k[-3:] for k in store.keys(f"fits/{ensemble.folder}")] == ["fit", "000", "001"]
     task, method = registry.task("gaussians-far"), registry.method("simple")
     place = JobContext(str(root), registry.plugins, "cpu", 0.0)
-    _, _, built = fit._open(place, ensemble)
+    _, _, built = open_fit(place, ensemble)
     cpu = torch.device("cpu")
     x, context = torch.randn(20, 2), task.space.draw_context(3, torch.Generator())
-    averaged = fit._restore(store, task, built, ensemble, 1, cpu)
-    own = [fit._restore(store, task, built, base, m, cpu).log_ratio(x, context) for m in (2, 3)]
+    averaged = restore(store, task, built, ensemble, [1], cpu)
+    own = [restore(store, task, built, base, [m], cpu).log_ratio(x, context) for m in (2, 3)]
     torch.testing.assert_close(averaged.log_ratio(x, context), (own[0] + own[1]) / 2)
     assert (averaged.reference, averaged.has_density) == (None, False)
     assert method.name == "simple"
@@ -126,5 +126,5 @@ def test_bad_patterns(tmp_path, simple, pattern, message):
 
 
 def test_patterns():
-    assert Wanted.parse("lre") == Wanted("lre", None, 1)
-    assert Wanted.parse("ensemble( *:tuned , 10 )") == Wanted("*", "tuned", 10)
+    assert MethodPattern.parse("lre") == MethodPattern("lre", None, 1)
+    assert MethodPattern.parse("ensemble( *:tuned , 10 )") == MethodPattern("*", "tuned", 10)

@@ -14,7 +14,7 @@ from bench.execution.executor import Executor, Outcome
 from bench.experiment import cost
 from bench.experiment.cost import Cost, Estimate, estimate
 from bench.experiment.preset import Preset, read_preset
-from bench.experiment.schedule import BenchmarkRun
+from bench.experiment.schedule import schedule
 from bench.nn.flops import operations
 from bench.registry.registry import Registry
 from bench.storage.simulations import PURPOSES
@@ -45,7 +45,7 @@ class Simulated(Executor):
     def take(self, ready):
         taken = []
         for job in ready:
-            away = job.travel is not None
+            away = job.io is not None
             if self.free[away]:
                 self.free[away] -= 1
                 end = self.clock + self.latency + self.seconds[job.key]
@@ -68,24 +68,24 @@ class Simulated(Executor):
 def planned(preset, root, **options):
     registry = Registry(options.pop("plugins", ()))
     settings = read_preset(registry, preset, {"device": "cpu"} | options)
-    return BenchmarkRun(registry, settings, Store.open(root), scheduler="local:2")
+    return schedule(registry, settings, Store.open(root), scheduler="local:2")
 
 
 def test_256_workers_are_kept_busy_by_the_papers_plan(tmp_path):
     run = planned("paper", tmp_path)
-    found = run.estimate()
+    found = run.cost
     assert not found.unknown
     rng = np.random.default_rng(0)
     # Nobody knows how long a job takes to better than this.
-    scatter = rng.lognormal(0.0, 0.3, len(run.planned))
+    scatter = rng.lognormal(0.0, 0.3, len(run.jobs))
     seconds = {
-        p.job.key: found.own[p.job.key] * factor
-        for p, factor in zip(run.planned, scatter, strict=True)
+        p.key: found.own[p.key] * factor
+        for p, factor in zip(run.jobs, scatter, strict=True)
     }
     cluster = Simulated(256, 8, seconds, latency=0.5)
-    outcomes = list(cluster.run([p.job for p in run.planned]))
-    assert len(outcomes) == len(run.planned) > 2000
-    working = sum(seconds[p.job.key] for p in run.planned if p.job.travel is not None)
+    outcomes = list(cluster.run(run.jobs))
+    assert len(outcomes) == len(run.jobs) > 2000
+    working = sum(seconds[p.key] for p in run.jobs if p.io is not None)
     busy = working / (256 * cluster.last)
     print(f"{len(outcomes)} jobs, {working / 3600:.0f} h of work, {cluster.last / 60:.0f} min, "
           f"{busy:.3f} busy, scores end after {cluster.clock / cluster.last:.2f}")  # fmt: skip
@@ -95,20 +95,20 @@ def test_256_workers_are_kept_busy_by_the_papers_plan(tmp_path):
 
 def test_jobs_with_most_to_come_start_first_but_after_exacts_for_which_scores_wait(tmp_path):
     run = planned("smoke", tmp_path, tasks=("gaussians-far",), members=2)
-    found = run.estimate()
-    order = [(not p.spec.oracle, -found.seconds[p.job.key]) for p in run.planned]
+    found = run.cost
+    order = [(not p.spec.oracle, -found.seconds[p.key]) for p in run.jobs]
     assert order == sorted(order)
-    assert next(p.kind for p in run.planned if p.spec.oracle) == "fit"
-    for p in run.planned:
-        for before in p.job.after:
-            assert found.seconds[before] >= found.seconds[p.job.key]
+    assert next(p.stage for p in run.jobs if p.spec.oracle) == "fit"
+    for p in run.jobs:
+        for before in p.after:
+            assert found.seconds[before] >= found.seconds[p.key]
 
 
 def test_estimates_count_shapes(tmp_path):
     run = planned("smoke", tmp_path, tasks=("gaussians-far",), methods=("lre:published",))
     model = cost.CostModel(run.registry, run.store, "cpu")
-    jobs = [p for p in run.planned if p.spec.method == "lre"]
-    fit = model(next(p for p in jobs if p.kind == "fit"))
+    jobs = [p for p in run.jobs if p.spec.method == "lre"]
+    fit = model(next(p for p in jobs if p.stage == "fit"))
     # Two components, each of 500 own simulations against 1000 of the reference, a tenth held out,
     # in batches of 64, 500 steps at least; three inputs, three layers of 120.
     steps_per_epoch = (450 + 900) // 64
@@ -117,9 +117,9 @@ def test_estimates_count_shapes(tmp_path):
     weights = 3 * 120 + 2 * 120 * 120 + 120
     assert fit.events == rows
     assert fit.operations == rows * 3 * 2 * weights
-    held_out = next(p for p in jobs if p.kind == "predict" and "heldout" in p.job.key)
+    held_out = next(p for p in jobs if p.stage == "predict" and "heldout" in p.key)
     assert model(held_out).events == 8 * 64 * (2 * 3 + 1)
-    independent = next(p for p in jobs if p.kind == "predict" and "independent" in p.job.key)
+    independent = next(p for p in jobs if p.stage == "predict" and "independent" in p.key)
     sets = 6 + 9
     assert model(independent).events == sets * 100 * cost._NODES[1][0]
 
@@ -147,10 +147,10 @@ def test_a_method_that_does_not_count_is_named_and_then_taken_from_its_records(t
     plugins = [str(PLUGINS / "simple.py")]
     options = {"tasks": ("gaussians-far",), "methods": ("simple:default",), "plugins": plugins}
     run = planned("smoke", tmp_path, **options)
-    found = estimate(run.planned, run.registry, run.store, "cpu")
+    found = estimate(run.jobs, run.registry, run.store, "cpu")
     assert found.unknown == ("simple",)
     assert {stage for stage, method in found.parts if method == "simple"} == {"score"}
-    fit = next(p for p in run.planned if p.kind == "fit" and p.spec.method == "simple")
+    fit = next(p for p in run.jobs if p.stage == "fit" and p.spec.method == "simple")
     other = fit.keys[0].replace("member-000", "member-007")
     run.store.write(other, {"status": "done", "seconds": 12.0})
     model = cost.CostModel(run.registry, run.store, "cpu")
@@ -211,16 +211,16 @@ def test_estimates_hold_within_a_factor_of_two(tmp_path):
         device="cpu",
         plans=({"kind": "independent", "uniform": 6, "per_point": 0},),
     )
-    run = BenchmarkRun(Registry(), preset, Store(tmp_path))
+    run = schedule(Registry(), preset, Store(tmp_path))
     model = cost.CostModel(run.registry, run.store, "cpu")
     expected, taken = {}, {}
-    for p in run.planned:
-        if p.kind == "score":
+    for p in run.jobs:
+        if p.stage == "score":
             continue
-        key = p.kind, p.spec.method
+        key = p.stage, p.spec.method
         expected[key] = model(p).seconds
         begin = time.process_time()
-        p.job.function(report=lambda **fields: None, **p.job.arguments)
+        p.perform(lambda **fields: None)
         taken[key] = time.process_time() - begin
     ratios = {key: taken[key] / expected[key] for key in taken}
     print(ratios)

@@ -1,6 +1,7 @@
 """Plugins in runs: edited meanwhile, bad in part, overspending; tasks and metrics of one's own."""
 
 import hashlib
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -17,9 +18,9 @@ from bench.storage.store import Store
 def test_a_plugin_that_is_edited_meanwhile_is_not_mixed_up(tmp_path, simple):
     run = benchmark(tmp_path / "results", [simple])
     Path(simple).write_text(Path(simple).read_text() + "\n# edited\n")
-    (job, *_) = [p.job for p in run.planned if p.kind == "fit" and not p.spec.oracle]
+    (job, *_) = [p for p in run.jobs if p.stage == "fit" and not p.spec.oracle]
     with pytest.raises(PluginError, match=r"simple\.py \(Simple\) was edited while the run was"):
-        job.function(report=dict, **job.arguments)
+        job.perform(dict)
     assert fitted(simple) == []
     inline(benchmark(tmp_path / "results", [simple]))
     assert len(fitted(simple)) == 2
@@ -51,36 +52,32 @@ def test_one_bad_member_of_a_stack_fails_alone(tmp_path):
     )
     root = tmp_path / "results"
     run = benchmark(root, [plugin], methods=("partly",), members=3)
-    jobs = {p.job.key.rsplit(" ", 1)[1]: p.job for p in run.planned if p.kind == "fit"}
-    arguments = jobs["0"].arguments | {"members": [0, 1, 2]}
-    spec = arguments["spec"]
-    if spec.oracle:
-        spec = next(c for c in run.specs if not c.oracle)
-        arguments["spec"] = spec
-    assert jobs["0"].function(report=dict, **arguments) == "done"
+    jobs = {p.key.rsplit(" ", 1)[1]: p for p in run.jobs if p.stage == "fit"}
+    spec = next(c for c in run.specs if not c.oracle)
+    assert replace(jobs["0"], spec=spec, members=(0, 1, 2)).perform(dict) == "done"
     store = Store.open(root)
     assert [store.record(spec.fit_key(m))["status"] for m in range(3)] == ["done", "failed", "done"]
     assert store.read(spec.fit_key(2)).arrays["w"].tolist() == [[2.0]]
     assert store.record(spec.fit_key(0))["curves"]["net"]["train_loss"] == [None, 1.0]
     again = benchmark(root, [plugin], methods=("partly",), members=3)
-    fits = [p for p in again.planned if p.kind == "fit" and not p.spec.oracle]
+    fits = [p for p in again.jobs if p.stage == "fit" and not p.spec.oracle]
     assert [p.members for p in fits] == [(1,)]
     with pytest.raises(NonFiniteError, match=r"state 'w' of partly holds NaN or infinite numbers"):
-        fits[0].job.function(report=dict, **fits[0].job.arguments)
-    predict = next(p.job for p in again.planned if p.kind == "predict" and p.members == (1,))
+        fits[0].perform(dict)
+    predict = next(p for p in again.jobs if p.stage == "predict" and p.members == (1,))
     with pytest.raises(StoreError, match="member-001 failed: state 'w' of partly holds NaN"):
-        predict.function(report=dict, **predict.arguments)
+        predict.perform(dict)
 
 
 def test_a_method_cannot_spend_more_than_its_budget(tmp_path):
     run = benchmark(
         tmp_path / "results", [PLUGINS / "hostile.py"], methods=("overspends",), members=1
     )
-    (job,) = [p.job for p in run.planned if p.kind == "fit" and not p.spec.oracle]
+    (job,) = [p for p in run.jobs if p.stage == "fit" and not p.spec.oracle]
     with pytest.raises(
         BudgetExceeded, match="600 simulations cost 600 calls, and of the budget of"
     ):
-        job.function(report=dict, **job.arguments)
+        job.perform(dict)
 
 
 def test_a_task_plugin_takes_part(tmp_path, simple):
@@ -111,8 +108,8 @@ def test_a_new_metric_needs_no_training(tmp_path, simple):
     planned = plan_scores(Store(root), registry)
     assert len(planned) == 6
     for p in planned:
-        made = p.job.function(report=dict, **p.job.arguments)
-        assert made == ("done" if p.job.arguments["plan"]["kind"] == "independent" else "reused")
+        made = p.perform(dict)
+        assert made == ("done" if p.plan.kind == "independent" else "reused")
     assert digests(root, parts=("fits", "predictions")) == before
     (board, _) = build(Results(Store(root)), registry.metrics())
     assert {row.quantities["answer/"].estimate.value for row in board.rows} == {42.0}

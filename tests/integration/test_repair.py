@@ -46,7 +46,7 @@ def test_damage_is_repaired_and_nothing_else_is_touched(tmp_path, simple):
     assert {name.rpartition(".")[0] for name in harmed} <= changed
     changed -= {name.rpartition(".")[0] for name in harmed}
     assert all(name.startswith("scores/") or name.endswith("/fit") for name in changed)
-    assert benchmark(root, [simple]).planned == []
+    assert benchmark(root, [simple]).jobs == []
 
 
 def test_damaged_simulations_are_made_anew(tmp_path, simple):
@@ -66,9 +66,9 @@ def test_damaged_simulations_are_made_anew(tmp_path, simple):
 def test_a_prediction_of_a_fit_that_is_gone_says_so(tmp_path, simple):
     root = tmp_path / "results"
     run = benchmark(root, [simple])
-    jobs = {p.job.key.split()[0]: p.job for p in run.planned}
+    jobs = {p.key.split()[0]: p for p in run.jobs}
     with pytest.raises(StoreError, match=r"member-001 is missing or damaged; run again to make it"):
-        jobs["predict"].function(report=dict, **jobs["predict"].arguments)
+        jobs["predict"].perform(dict)
 
 
 def test_a_stray_file_is_no_member(tmp_path, simple):

@@ -21,8 +21,8 @@ def test_a_run_that_is_repeated_makes_nothing(tmp_path, simple):
     assert first.reused == 0
     before = digests(root)
     again = benchmark(root, [simple])
-    assert again.planned == []
-    assert again.reused == len(first.planned) == 3 * 5
+    assert again.jobs == []
+    assert again.reused == len(first.jobs) == 3 * 5
     inline(again)
     assert contents(digests(root)) == contents(before)
     assert finished(root).items() <= before.items()
@@ -40,7 +40,7 @@ def test_more_members_train_only_what_is_missing(tmp_path, simple):
     assert before.items() <= after.items()
     assert [line.split()[-1] for line in fitted(simple)] == ["0", "1", "2", "3"]
     fewer = benchmark(root, [simple], members=1)
-    assert fewer.planned == []
+    assert fewer.jobs == []
 
 
 def test_a_member_depends_on_its_number_alone(tmp_path, simple):
@@ -55,7 +55,7 @@ def test_equal_configurations_share_one_fit(tmp_path, simple):
     inline(run)
     assert len(run.specs) == 2  # with the exact likelihood
     assert len(fitted(simple)) == 2
-    assert benchmark(tmp_path / "results", [simple], methods=("simple:same",)).planned == []
+    assert benchmark(tmp_path / "results", [simple], methods=("simple:same",)).jobs == []
 
 
 def test_identity(tmp_path, simple):
@@ -95,7 +95,7 @@ def test_overwrite_makes_everything_anew(tmp_path, simple):
     after = digests(root, ".safetensors", parts=("fits", "predictions"))
     assert contents(after) == contents(before)
     assert all(after[name][1] > before[name][1] for name in before)
-    assert benchmark(root, [simple]).planned == []
+    assert benchmark(root, [simple]).jobs == []
 
 
 @pytest.mark.parametrize("training_data", ["fresh", "shared", "bootstrap"])

@@ -19,6 +19,8 @@ import pytest
 import torch
 from whole_runs import PLUGINS, TINY, benchmark, contents, digests, finished, fitted
 
+from bench.execution.open import open_executor
+from bench.experiment.run import run as run_jobs
 from bench.leaderboard import FORMATS, Results, build
 from bench.leaderboard.status import status_lines
 from bench.registry.registry import Registry
@@ -328,7 +330,10 @@ def test_the_caller_is_left_alone(tmp_path, simple):
     run = benchmark(tmp_path / "results", [simple], members=1, plans=TINY["plans"][:1])
     run.record(["test"])
     events, outcomes = [], []
-    report = run.execute(2, events.append, lambda planned, outcome: outcomes.append(outcome))
+    with open_executor(run.store, 2, (600.0, 4.0), events.append) as executor:
+        report = run_jobs(
+            run.jobs, run.store, executor, lambda job, outcome: outcomes.append(outcome)
+        )
     assert report.ok
     assert report.done == len(outcomes) == 6
     FORMATS["table"](build(Results(run.store), run.registry.metrics()))

@@ -7,7 +7,7 @@ import signal
 import pytest
 from worker_jobs import run
 
-from bench.execution.executor import Job
+from bench.execution.executor import Call
 from bench.execution.pool import Workers
 
 
@@ -15,10 +15,10 @@ def test_results_and_reuse(jobs):
     with Workers(1) as workers:
         outcomes = run(
             workers,
-            Job("sum", jobs.add, {"a": 1, "b": 2}),
-            *(Job(f"pid {i}", jobs.pid, {}) for i in range(3)),
+            Call("sum", jobs.add, {"a": 1, "b": 2}),
+            *(Call(f"pid {i}", jobs.pid, {}) for i in range(3)),
         )
-        again = run(workers, Job("pid", jobs.pid, {}))
+        again = run(workers, Call("pid", jobs.pid, {}))
     assert [outcome.status for outcome in outcomes.values()] == ["done"] * 4
     assert list(outcomes) == ["sum", "pid 0", "pid 1", "pid 2"]
     assert outcomes["sum"].value == 3
@@ -40,9 +40,9 @@ def test_outcomes_come_in_order_of_completion_and_jobs_run_side_by_side(jobs, tm
     with Workers(2) as workers:
         outcomes = run(
             workers,
-            Job("patient", jobs.wait_for, {"path": path}),
-            Job("first", jobs.pid, {}),
-            Job("maker", jobs.touch, {"path": path}),
+            Call("patient", jobs.wait_for, {"path": path}),
+            Call("first", jobs.pid, {}),
+            Call("maker", jobs.touch, {"path": path}),
         )
     assert next(iter(outcomes)) == "first"
     assert {outcome.status for outcome in outcomes.values()} == {"done"}
@@ -53,9 +53,9 @@ def test_jobs_wait_for_their_predecessors(jobs):
     with Workers(2, on_event=events.append) as workers:
         outcomes = run(
             workers,
-            Job("last", jobs.pid, {}, after=("first", "middle")),
-            Job("middle", jobs.count, {"steps": 1, "pause": 0.1}, after=("first",)),
-            Job("first", jobs.count, {"steps": 1, "pause": 0.1}),
+            Call("last", jobs.pid, {}, after=("first", "middle")),
+            Call("middle", jobs.count, {"steps": 1, "pause": 0.1}, after=("first",)),
+            Call("first", jobs.count, {"steps": 1, "pause": 0.1}),
         )
     assert list(outcomes) == ["first", "middle", "last"]
     assert [(event.key, event.kind) for event in events if event.kind != "progress"] == [
@@ -68,10 +68,10 @@ def test_failure_skips_what_comes_after_and_the_pool_goes_on(jobs):
     with Workers(1, on_event=events.append) as workers:
         outcomes = run(
             workers,
-            Job("fit", jobs.boom, {}),
-            Job("predict", jobs.pid, {}, after=("fit",)),
-            Job("score", jobs.pid, {}, after=("predict",)),
-            Job("other", jobs.pid, {}),
+            Call("fit", jobs.boom, {}),
+            Call("predict", jobs.pid, {}, after=("fit",)),
+            Call("score", jobs.pid, {}, after=("predict",)),
+            Call("other", jobs.pid, {}),
         )
     fit = outcomes["fit"]
     assert (fit.status, fit.error_type, fit.error) == ("failed", "ValueError", "two lines")
@@ -88,13 +88,13 @@ def test_what_cannot_be_pickled_fails_alone(jobs):
     with Workers(1) as workers:
         outcomes = run(
             workers,
-            Job("argument", jobs.add, {"a": 1, "b": lambda: None}),
-            Job("return", jobs.unpicklable, {}),
-            Job("report", jobs.report_nonsense, {}),
-            Job("raise awkward", jobs.raise_awkward, {}),
-            Job("return awkward", jobs.return_awkward, {}),
-            Job("exit", jobs.leave, {}),
-            Job("sum", jobs.add, {"a": 1, "b": 2}),
+            Call("argument", jobs.add, {"a": 1, "b": lambda: None}),
+            Call("return", jobs.unpicklable, {}),
+            Call("report", jobs.report_nonsense, {}),
+            Call("raise awkward", jobs.raise_awkward, {}),
+            Call("return awkward", jobs.return_awkward, {}),
+            Call("exit", jobs.leave, {}),
+            Call("sum", jobs.add, {"a": 1, "b": 2}),
         )
     assert outcomes.pop("sum").value == 3
     assert {outcome.status for outcome in outcomes.values()} == {"failed"}
@@ -108,7 +108,7 @@ def test_what_cannot_be_pickled_fails_alone(jobs):
 def test_progress(jobs):
     events = []
     with Workers(1, on_event=events.append) as workers:
-        outcome = run(workers, Job("count", jobs.count, {"steps": 300, "pause": 0.002}))["count"]
+        outcome = run(workers, Call("count", jobs.count, {"steps": 300, "pause": 0.002}))["count"]
     assert events[0].kind == "started"
     assert events[-1].kind == "finished"
     assert events[-1].fields == {"status": "done", "error": ""}
@@ -126,8 +126,8 @@ def test_one_thread_per_worker_and_parent_unchanged(jobs, monkeypatch):
     with Workers(1) as workers:
         outcomes = run(
             workers,
-            Job("greedy", jobs.threads, {"ask_for": 2}),
-            Job("modest", jobs.threads, {}),
+            Call("greedy", jobs.threads, {"ask_for": 2}),
+            Call("modest", jobs.threads, {}),
         )
         assert dict(os.environ) == environment
         assert signal.getsignal(signal.SIGINT) is handler
@@ -141,7 +141,7 @@ def test_tensors_are_copied_not_shared(jobs):
 
     values = torch.ones(3)
     with Workers(1) as workers:
-        outcome = run(workers, Job("scale", jobs.scale, {"values": values}))["scale"]
+        outcome = run(workers, Call("scale", jobs.scale, {"values": values}))["scale"]
     assert outcome.value.tolist() == [2, 2, 2]
     assert values.tolist() == [1, 1, 1]
     assert not values.is_shared()
@@ -156,11 +156,11 @@ def test_tensors_are_copied_not_shared(jobs):
 )
 def test_impossible_order(jobs, after, message):
     with Workers(1) as workers, pytest.raises(ValueError, match=message):
-        next(workers.run([Job(key, jobs.pid, {}, keys) for key, keys in after.items()]))
+        next(workers.run([Call(key, jobs.pid, {}, keys) for key, keys in after.items()]))
 
 
 def test_repeated_key_and_empty_pool(jobs):
     with Workers(1) as workers, pytest.raises(ValueError, match="same key"):
-        next(workers.run([Job("a", jobs.pid, {})] * 2))
+        next(workers.run([Call("a", jobs.pid, {})] * 2))
     with pytest.raises(ValueError, match="at least one worker"):
         Workers(0)

@@ -15,7 +15,7 @@ import pytest
 from worker_jobs import run
 
 from bench.errors import LimitExceeded
-from bench.execution.executor import Job
+from bench.execution.executor import Call
 from bench.execution.pool import Workers
 
 HERE = str(Path(__file__).parent)
@@ -46,9 +46,9 @@ def numbers(*paths):
 
 def test_hang_is_killed_at_the_time_limit(jobs):
     with Workers(1, time_limit=0.5) as workers:
-        hang = run(workers, Job("hang", jobs.hang, {}))["hang"]
+        hang = run(workers, Call("hang", jobs.hang, {}))["hang"]
         workers.time_limit = None
-        after = run(workers, Job("sum", jobs.add, {"a": 1, "b": 2}))["sum"]
+        after = run(workers, Call("sum", jobs.add, {"a": 1, "b": 2}))["sum"]
     assert (hang.status, hang.error_type) == ("failed", "LimitExceeded")
     assert hang.error == "ran past its time limit of 0.5 s"
     assert hang.seconds > 0.5
@@ -66,7 +66,7 @@ def test_hang_is_killed_at_the_time_limit(jobs):
 def test_simulations_do_not_count_against_the_job(jobs, limits, seconds, then, error):
     arguments = {"limits": limits, "seconds": seconds, "then": then}
     with Workers(1, time_limit=2) as workers:
-        outcome = run(workers, Job("simulate", jobs.simulate, arguments))["simulate"]
+        outcome = run(workers, Call("simulate", jobs.simulate, arguments))["simulate"]
     assert outcome.error == error
 
 
@@ -75,8 +75,8 @@ def test_memory_hog_is_killed_and_the_next_job_starts_lean(jobs):
     with Workers(1, memory_limit=limit) as workers:
         outcomes = run(
             workers,
-            Job("hog", jobs.hog, {"mebibytes": 300}),
-            Job("modest", jobs.hog, {"mebibytes": 50, "seconds": 2.0}),
+            Call("hog", jobs.hog, {"mebibytes": 300}),
+            Call("modest", jobs.hog, {"mebibytes": 50, "seconds": 2.0}),
         )
     hog = outcomes["hog"]
     assert (hog.status, hog.error_type) == ("failed", "LimitExceeded")
@@ -99,8 +99,8 @@ def test_worker_that_dies_is_replaced(jobs, death, cause):
     with Workers(1) as workers:
         outcomes = run(
             workers,
-            Job("death", getattr(jobs, death), {}),
-            Job("sum", jobs.add, {"a": 1, "b": 2}),
+            Call("death", getattr(jobs, death), {}),
+            Call("sum", jobs.add, {"a": 1, "b": 2}),
         )
     assert outcomes["death"].status == "failed"
     assert outcomes["death"].error_type == "LimitExceeded"
@@ -110,11 +110,11 @@ def test_worker_that_dies_is_replaced(jobs, death, cause):
 
 def test_idle_worker_that_dies_costs_nobody_a_job(jobs):
     with Workers(1) as workers:
-        victim = run(workers, Job("pid", jobs.pid, {}))["pid"].value
+        victim = run(workers, Call("pid", jobs.pid, {}))["pid"].value
         os.kill(victim, signal.SIGKILL)
         assert until(lambda: not alive(victim))
         time.sleep(0.1)
-        outcome = run(workers, Job("pid", jobs.pid, {}))["pid"]
+        outcome = run(workers, Call("pid", jobs.pid, {}))["pid"]
     assert outcome.status == "done"
     assert outcome.value != victim
 
@@ -124,15 +124,15 @@ def test_leaving_early_kills_the_workers(jobs, tmp_path):
     with Workers(3) as workers:
         outcomes = workers.run(
             [
-                Job("hang", jobs.hang, {"path": first}),
-                Job("hang too", jobs.hang, {"path": second}),
-                Job("sum", jobs.add, {"a": 1, "b": 2}),
+                Call("hang", jobs.hang, {"path": first}),
+                Call("hang too", jobs.hang, {"path": second}),
+                Call("sum", jobs.add, {"a": 1, "b": 2}),
             ]
         )
         assert next(outcomes).key == "sum"
         pids = numbers(first, second)
         with pytest.raises(RuntimeError, match="busy"):
-            next(workers.run([Job("more", jobs.pid, {})]))
+            next(workers.run([Call("more", jobs.pid, {})]))
     assert not any(psutil.pid_exists(pid) for pid in pids)  # no zombies either
     assert not multiprocessing.active_children()
 
@@ -140,11 +140,11 @@ def test_leaving_early_kills_the_workers(jobs, tmp_path):
 def test_leaving_the_loop_stops_what_runs_and_keeps_the_pool(jobs, tmp_path):
     path = tmp_path / "pid"
     with Workers(2) as workers:
-        for _ in workers.run([Job("hang", jobs.hang, {"path": path}), Job("pid", jobs.pid, {})]):
+        for _ in workers.run([Call("hang", jobs.hang, {"path": path}), Call("pid", jobs.pid, {})]):
             (pid,) = numbers(path)
             break
         assert not psutil.pid_exists(pid)
-        assert run(workers, Job("sum", jobs.add, {"a": 1, "b": 2}))["sum"].value == 3
+        assert run(workers, Call("sum", jobs.add, {"a": 1, "b": 2}))["sum"].value == 3
 
 
 def test_error_in_on_event_stops_the_run(jobs):
@@ -153,7 +153,7 @@ def test_error_in_on_event_stops_the_run(jobs):
 
     with Workers(1, on_event=on_event) as workers:
         with pytest.raises(KeyboardInterrupt):
-            run(workers, Job("hang", jobs.hang, {}))
+            run(workers, Call("hang", jobs.hang, {}))
         assert not multiprocessing.active_children()
 
 
@@ -163,7 +163,7 @@ def test_workers_that_die_at_start_up_are_not_replaced_for_ever(jobs, monkeypatc
         Workers(2) as workers,
         pytest.raises(LimitExceeded, match="3 worker processes in a row died at start-up"),
     ):
-        run(workers, Job("pid", jobs.pid, {}))
+        run(workers, Call("pid", jobs.pid, {}))
     assert not multiprocessing.active_children()
 
 
@@ -177,12 +177,12 @@ def started_script(tmp_path, *paths):
             import sys
             sys.path.insert(0, {HERE!r})
             import worker_jobs
-            from bench.execution.executor import Job
+            from bench.execution.executor import Call
             from bench.execution.pool import Workers
 
             if __name__ == "__main__":
                 with Workers(2) as workers:
-                    jobs = [Job(p, worker_jobs.hang, {{"path": p}}) for p in sys.argv[1:]]
+                    jobs = [Call(p, worker_jobs.hang, {{"path": p}}) for p in sys.argv[1:]]
                     list(workers.run(jobs))
             """
         )

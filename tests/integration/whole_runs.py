@@ -4,7 +4,7 @@ import hashlib
 from pathlib import Path
 
 from bench.experiment.preset import Preset
-from bench.experiment.schedule import BenchmarkRun
+from bench.experiment.schedule import schedule
 from bench.registry.registry import Registry
 from bench.storage.store import Store
 
@@ -29,15 +29,15 @@ def fitted(plugin):
 
 def benchmark(root, plugins=(), overwrite=False, **changes):
     registry = Registry(plugins)
-    return BenchmarkRun(registry, Preset.model_validate(TINY | changes), Store(root), overwrite)
+    return schedule(registry, Preset.model_validate(TINY | changes), Store(root), overwrite)
 
 
 def inline(run):
     """Runs every job in this process, in the planned order; returns what each says."""
     run.record(["bench", "run"])
     return {
-        p.job.key: p.job.function(report=lambda **fields: None, **p.job.arguments)
-        for p in run.planned
+        p.key: p.perform(lambda **fields: None)
+        for p in run.jobs
     }
 
 

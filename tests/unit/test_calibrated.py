@@ -9,14 +9,14 @@ from bench.tasks.gaussians import near
 
 from bench.errors import NotApplicable, UsageError
 from bench.experiment.preset import Preset
-from bench.experiment.schedule import BenchmarkRun
-from bench.experiment.selection import Wanted
+from bench.experiment.schedule import schedule
+from bench.experiment.selection import MethodPattern
 from bench.leaderboard import FORMATS, Results, build
 from bench.leaderboard.status import status_lines
 from bench.nn.calibration import Calibration, pairwise
 from bench.registry.registry import Registry
-from bench.stages import fit
 from bench.stages.calibrate import calibrate
+from bench.stages.members import open_fit, restore
 from bench.stages.simulate import SimulationBank
 from bench.storage.entries import JobContext
 from bench.storage.store import Store
@@ -176,15 +176,15 @@ TINY = {
 
 
 def benchmark(root, **changes):
-    return BenchmarkRun(Registry([PLUGIN]), Preset.model_validate(TINY | changes), Store(root))
+    return schedule(Registry([PLUGIN]), Preset.model_validate(TINY | changes), Store(root))
 
 
 def inline(run):
     run.record(["bench", "run"])
-    keys = [p.job.key for p in run.planned]
-    for p in run.planned:
-        assert all(keys.index(before) < keys.index(p.job.key) for before in p.job.after)
-        p.job.function(report=lambda **fields: None, **p.job.arguments)
+    keys = [p.key for p in run.jobs]
+    for p in run.jobs:
+        assert all(keys.index(before) < keys.index(p.key) for before in p.after)
+        p.perform(lambda **fields: None)
 
 
 def test_a_calibrated_cell_has_the_budget_and_its_base_what_is_left(tmp_path):
@@ -211,14 +211,14 @@ def test_a_calibrated_cell_has_the_budget_and_its_base_what_is_left(tmp_path):
     assert store.record(ensemble.fit_key(0))["calls"] == 8000
     assert not store.keys(f"predictions/{base.folder}")
     again = benchmark(tmp_path)
-    assert again.planned == []
+    assert again.jobs == []
 
     place = JobContext(str(tmp_path), again.registry.plugins, "cpu", 0.0)
-    _, task, method = fit._open(place, spec)
+    _, task, method = open_fit(place, spec)
     x, context = torch.randn(20, 2), task.space.draw_context(3, torch.Generator())
 
     def values(of, member):
-        return fit._restore(store, task, method, of, member, CPU).log_ratio(x, context)
+        return restore(store, task, method, of, [member], CPU).log_ratio(x, context)
 
     # Calibrated member by member, then averaged.
     both = [values(spec, m) for m in (0, 1)]
@@ -231,8 +231,8 @@ def test_a_calibrated_cell_has_the_budget_and_its_base_what_is_left(tmp_path):
 def test_another_kind_trains_nothing_more(tmp_path):
     inline(benchmark(tmp_path, methods=("calibrated(distorted:stretched)",)))
     run = benchmark(tmp_path, methods=("calibrated(distorted:stretched,isotonic)",))
-    assert {p.spec.label for p in run.planned} == {"calibrated(distorted:stretched,isotonic)"}
-    assert [p.job.function for p in run.planned if p.kind == "fit"] == [fit.calibrate_fits] * 2
+    assert {p.spec.label for p in run.jobs} == {"calibrated(distorted:stretched,isotonic)"}
+    assert [p.spec.calibration["kind"] for p in run.jobs if p.stage == "fit"] == ["isotonic"] * 2
     # Neither the kind nor the calls may be missing from what identifies a fit.
     kinds = [benchmark(tmp_path, methods=(m,)).specs[-1] for m in TINY["methods"][:1]]
     assert len({c.key for c in [*run.specs, *kinds]}) == len(run.specs) + 1
@@ -272,9 +272,9 @@ def test_what_has_no_reference_is_absent_with_its_reason(tmp_path):
 
 
 def test_patterns():
-    assert Wanted.parse("calibrated( lre:tuned )") == Wanted("lre", "tuned", 1, "platt")
-    assert Wanted.parse("calibrated(lre, isotonic)") == Wanted("lre", None, 1, "isotonic")
-    assert Wanted.parse("ensemble(calibrated(lre),3)") == Wanted("lre", None, 3, "platt")
+    assert MethodPattern.parse("calibrated( lre:tuned )") == MethodPattern("lre", "tuned", 1, "platt")
+    assert MethodPattern.parse("calibrated(lre, isotonic)") == MethodPattern("lre", None, 1, "isotonic")
+    assert MethodPattern.parse("ensemble(calibrated(lre),3)") == MethodPattern("lre", None, 3, "platt")
 
 
 @pytest.mark.parametrize(

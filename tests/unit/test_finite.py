@@ -18,8 +18,8 @@ from bench.experiment.preset import Preset
 from bench.experiment.selection import make_spec
 from bench.leaderboard.units import FEWEST_BLOCKS, ResamplingUnits
 from bench.registry.registry import Registry
-from bench.stages import fit
 from bench.stages.datasets import sets
+from bench.stages.members import open_fit
 from bench.stages.predict import predict
 from bench.stages.simulate import SimulationBank, features_of
 from bench.stats.clustering import mean
@@ -220,10 +220,10 @@ def test_data_that_change_end_a_run(
     registry = Registry(())
     spec = make_spec(registry, task, "histogram", "default", Preset(), 1000)
     place = JobContext(str(tmp_path), (), "cpu", 0.0)
-    assert fit._open(place, spec)[1].name == "higgs-fair"
+    assert open_fit(place, spec)[1].name == "higgs-fair"
     monkeypatch.setattr(FairUniverse, "digest", "b" * 64)
     with pytest.raises(PluginError, match="data of higgs-fair changed while the run"):
-        fit._open(place, spec)
+        open_fit(place, spec)
 
 
 class Flat:

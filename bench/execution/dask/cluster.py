@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import asyncio
 import hashlib
+import pickle
 import queue
 import time
 import uuid
@@ -24,7 +25,7 @@ from typing import TYPE_CHECKING
 import bench
 from bench.errors import BenchError, LimitExceeded
 from bench.execution.dask.connection import slots
-from bench.execution.dask.slot import RemoteJob, Returned, packed, perform
+from bench.execution.dask.slot import RemoteJob, Returned, perform
 from bench.execution.executor import Event, Executor, Job, Outcome
 from bench.execution.pool import Workers
 from bench.execution.worker import failure
@@ -82,7 +83,7 @@ class Cluster(Executor):
         Raises:
             StoreError: if what a job reads has gone.
         """
-        staying = [job for job in ready if job.travel is None]
+        staying = [job for job in ready if job.io is None]
         taken = self._here.take(staying) if staying else []
         self._waiting_here = bool(staying)
         if len(staying) == len(ready):
@@ -93,7 +94,7 @@ class Cluster(Executor):
         free = {kind: self._free(kind) for kind in self._slots}
         for job in ready:
             kind = _resource(job)
-            if job.travel is not None and free[kind]:
+            if job.io is not None and free[kind]:
                 self._send(job, kind, free[kind].pop())
                 taken.append(job.key)
         return taken
@@ -105,16 +106,16 @@ class Cluster(Executor):
         return [w for _, w in sorted((i, w) for w, count in room.items() for i in range(count))]
 
     def _send(self, job: Job, resource: str | None, worker: str) -> None:
-        assert job.travel is not None
+        assert job.io is not None
+        assert job.context is not None
         import dask
 
-        place = job.arguments["place"]
         parcel = RemoteJob(
             job.key,
-            packed(job),
-            {name: c for key in job.travel.takes for name, c in self._store.files(key).items()},
-            job.travel.brings,
-            dict(self._plugin(path) for path in place.plugins),
+            pickle.dumps(job),
+            {name: c for key in job.io.takes for name, c in self._store.files(key).items()},
+            job.io.brings,
+            dict(self._plugin(path) for path in job.context.plugins),
             self._here.time_limit,
             self._here.memory_limit,
             self._topic,
@@ -184,9 +185,9 @@ class Cluster(Executor):
         if news.outcome is None:
             raise BenchError("the cluster has gone; the same command resumes once it is back")
         returned = news.outcome.value
-        if not isinstance(returned, Returned) or job.travel is None:
+        if not isinstance(returned, Returned) or job.io is None:
             return news.outcome
-        for key in job.travel.brings:
+        for key in job.io.brings:
             for name in (f"{key}.safetensors", f"{key}.json"):  # the record last
                 if name in returned.files:
                     self._store.write_bytes(name, returned.files[name])
@@ -204,8 +205,7 @@ class Cluster(Executor):
 
 def _resource(job: Job) -> str | None:
     """The resource tag that a job needs of a worker."""
-    place = job.arguments.get("place")
-    return "GPU" if place is not None and place.device == "cuda" else None
+    return "GPU" if job.context is not None and job.context.device == "cuda" else None
 
 
 @dataclass(frozen=True)

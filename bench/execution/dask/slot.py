@@ -24,7 +24,7 @@ from typing import TYPE_CHECKING, Any
 
 import bench
 from bench.errors import LimitExceeded, PluginError, UsageError
-from bench.execution.executor import Event, Job, Outcome
+from bench.execution.executor import Call, Event, Outcome
 from bench.execution.pool import Workers
 from bench.execution.worker import failure
 
@@ -41,7 +41,7 @@ class RemoteJob:
 
     Args:
         key: the job's key.
-        call: the pickled function and arguments.
+        job: the pickled job.
         files: files of the store that it reads, by name.
         brings: keys of the entries that it writes.
         plugins: plugin files, by the SHA-256 of their bytes: name and bytes.
@@ -52,7 +52,7 @@ class RemoteJob:
     """
 
     key: str
-    call: bytes
+    job: bytes
     files: dict[str, bytes]
     brings: tuple[str, ...]
     plugins: dict[str, tuple[str, bytes]]
@@ -68,11 +68,6 @@ class Returned:
 
     value: Any
     files: dict[str, bytes]
-
-
-def packed(job: Job) -> bytes:
-    """Pickle the function and arguments of a job, for `RemoteJob.call`."""
-    return pickle.dumps((job.function, job.arguments))
 
 
 def perform(parcel: RemoteJob) -> Outcome:
@@ -94,9 +89,8 @@ def perform(parcel: RemoteJob) -> Outcome:
         last = time.monotonic()
         worker.log_event(parcel.topic, (event.key, event.kind, event.fields))
 
-    call = _Call(parcel.call)
-    parcel = dataclasses.replace(parcel, call=b"")
-    job = Job(parcel.key, unpack, {"parcel": parcel, "call": call, "scratch": str(scratch)})
+    arguments = {"job": _Pickled(parcel.job), "parcel": dataclasses.replace(parcel, job=b"")}
+    job = Call(parcel.key, unpack, arguments | {"scratch": str(scratch)})
     with _pool() as pool:
         pool.time_limit, pool.memory_limit = parcel.time_limit, parcel.memory_limit
         pool.on_event = on_event
@@ -152,29 +146,23 @@ def give_up(after: float = _IDLE) -> None:
         pool.__exit__()
 
 
-class _Call:
-    """Turns, where it is unpickled, into the function and arguments: there it imports torch."""
+class _Pickled:
+    """Turns, where it is unpickled, into the job: there it imports torch."""
 
-    def __init__(self, pickled: bytes) -> None:
-        self._pickled = pickled
+    def __init__(self, job: bytes) -> None:
+        self._job = job
 
     def __reduce__(self) -> tuple[Any, ...]:
-        return pickle.loads, (self._pickled,)
+        return pickle.loads, (self._job,)
 
 
-def unpack(
-    *,
-    report: Callable[..., None],
-    parcel: RemoteJob,
-    call: tuple[Callable[..., Any], dict[str, Any]],
-    scratch: str,
-) -> Returned:
+def unpack(*, report: Callable[..., None], job: Any, parcel: RemoteJob, scratch: str) -> Returned:
     """Runs a job in a folder of its own; simulations are kept for other jobs of this worker.
 
     Args:
         report: as for every job.
-        parcel: the job.
-        call: its function and arguments.
+        job: the job.
+        parcel: what came with it.
         scratch: this worker's folder.
 
     Raises:
@@ -197,9 +185,8 @@ def unpack(
         store = Store.open(root)
         for name, content in parcel.files.items():
             store.write_bytes(name, content)
-        function, arguments = call
-        place = dataclasses.replace(arguments["place"], root=root, plugins=tuple(plugins))
-        value = function(report=report, **{**arguments, "place": place})
+        context = dataclasses.replace(job.context, root=root, plugins=tuple(plugins))
+        value = dataclasses.replace(job, context=context).perform(report)
         files = [store.files(key) for key in parcel.brings]
         return Returned(value, {name: content for part in files for name, content in part.items()})
     finally:

@@ -1,0 +1,140 @@
+"""The jobs of a run: fits, predictions and scores of members; each saves what it makes."""
+
+from abc import ABC, abstractmethod
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any, ClassVar
+
+from bench.contracts import Plan
+from bench.execution.executor import JobIO
+from bench.stages.calibrate import calibrate_members
+from bench.stages.ensemble import average_members
+from bench.stages.fit import fit_members
+from bench.stages.predict import predict_members
+from bench.stages.score import score_member
+from bench.storage.entries import JobContext
+from bench.storage.fit_spec import FitSpec
+
+
+@dataclass(frozen=True, kw_only=True)
+class MemberJob(ABC):
+    """A job about members of one fit.
+
+    Args:
+        context: where it works.
+        spec: the fit.
+        members: numbers of the members.
+        after: keys of the jobs that must succeed before.
+    """
+
+    stage: ClassVar[str]
+
+    context: JobContext
+    spec: FitSpec
+    members: tuple[int, ...]
+    after: tuple[str, ...] = ()
+
+    @property
+    def key(self) -> str:
+        """Name of the job."""
+        return f"{self.stage} {self.spec.folder} {self.members[0]}"
+
+    @property
+    @abstractmethod
+    def keys(self) -> tuple[str, ...]:
+        """Keys of the entries that it writes."""
+
+    @property
+    def io(self) -> JobIO | None:
+        """Entries that it takes along; None for a job that stays on the machine with the store."""
+        return None
+
+    @abstractmethod
+    def perform(self, report: Callable[..., None]) -> Any:
+        """Make what is missing; return "done" or "reused", or reasons by failed metric."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class FitJob(MemberJob):
+    """Train members, calibrate them, or note what they average."""
+
+    stage = "fit"
+
+    @property
+    def keys(self) -> tuple[str, ...]:
+        return tuple(self.spec.fit_key(m) for m in self.members)
+
+    @property
+    def io(self) -> JobIO | None:
+        if self.spec.size > 1:
+            return None
+        return JobIO(tuple(k for m in self.members for k in self.spec.base_keys(m)), self.keys)
+
+    def perform(self, report: Callable[..., None]) -> str:
+        make = calibrate_members if self.spec.calibration else fit_members
+        if self.spec.size > 1:
+            make = average_members
+        return make(self.context, self.spec, self.members, report)
+
+
+@dataclass(frozen=True, kw_only=True)
+class PlanJob(MemberJob):
+    """A job about members under a plan.
+
+    Args:
+        plan: the plan, as the task allows it.
+        folder: the plan's folder.
+    """
+
+    plan: Plan
+    folder: str
+
+    @property
+    def key(self) -> str:
+        return f"{self.stage} {self.spec.folder} {self.folder} {self.members[0]}"
+
+
+@dataclass(frozen=True, kw_only=True)
+class PredictJob(PlanJob):
+    """Evaluate members on the datasets of a plan, all of them in one pass.
+
+    Args:
+        seed: seed of the datasets.
+    """
+
+    stage = "predict"
+
+    seed: int
+
+    @property
+    def keys(self) -> tuple[str, ...]:
+        return tuple(self.spec.prediction_key(self.folder, m) for m in self.members)
+
+    @property
+    def io(self) -> JobIO:
+        return JobIO(tuple(k for m in self.members for k in self.spec.state_keys(m)), self.keys)
+
+    def perform(self, report: Callable[..., None]) -> str:
+        where = self.plan, self.folder, self.seed
+        return predict_members(self.context, self.spec, self.members, *where, report)
+
+
+@dataclass(frozen=True, kw_only=True)
+class ScoreJob(PlanJob):
+    """Score a member's prediction.
+
+    Args:
+        truth: the exact likelihood, if there is one.
+    """
+
+    stage = "score"
+
+    truth: FitSpec | None
+
+    @property
+    def keys(self) -> tuple[str, ...]:
+        return (self.spec.score_key(self.folder, self.members[0]),)
+
+    def perform(self, report: Callable[..., None]) -> str | dict[str, str]:
+        (member,) = self.members
+        return score_member(self.context, self.spec, self.truth, member, self.plan, self.folder)

@@ -1,0 +1,108 @@
+"""Steps that jobs share: opening what was planned, restoring what was trained."""
+
+from collections import Counter
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import numpy as np
+import torch
+
+from bench.contracts import Method, Surrogate, Task
+from bench.errors import PluginError
+from bench.nn.calibration import Calibration
+from bench.registry.registry import Kind, registry_of
+from bench.seeds import digest
+from bench.stages.calibrated import Calibrated
+from bench.stages.ensemble import Ensemble
+from bench.stages.simulate import features_of
+from bench.storage.entries import JobContext, read_done
+from bench.storage.fit_spec import FitSpec
+from bench.storage.simulations import SimulationStore
+from bench.storage.store import Store
+
+Report = Callable[..., None]
+"""Shows progress, as in :class:`bench.contracts.FitContext`."""
+
+
+def open_fit(context: JobContext, spec: FitSpec) -> tuple[Store, Task, Method]:
+    """Open the store and load the task and the method that the fit was planned with.
+
+    Raises:
+        PluginError: if a plugin file has been edited since: its results would go by a wrong name.
+    """
+    registry = registry_of(context.plugins)
+    kinds: tuple[tuple[Kind, str], ...] = (("tasks", "task"), ("methods", "method"))
+    for kind, part in kinds:
+        item = registry.item(kind, spec.identity[part]["name"])
+        if item.plugin_hash != spec.identity[part]["plugin"]:
+            raise PluginError(f"{item.place} was edited while the run was under way; run again")
+    task = registry.task(spec.task)
+    if digest(dict(task.settings)) != digest(spec.identity["task"]["settings"]):
+        raise PluginError(
+            f"the settings or data of {spec.task} changed while the run was under way; run again"
+        )
+    method = registry.method(spec.method)
+    config = method.Config.model_validate(spec.identity["method"]["config"])
+    return Store.open(context.root), task, method(config)
+
+
+def restore(
+    store: Store,
+    task: Task,
+    method: Method,
+    spec: FitSpec,
+    members: Sequence[int],
+    device: torch.device,
+    simulations: SimulationStore | None = None,
+) -> Surrogate:
+    """Rebuild members from their states, as one surrogate.
+
+    Where a member averages or calibrates others, it is rebuilt on top of them.
+
+    Raises:
+        StoreError: if a state is missing or damaged, or its fit failed.
+    """
+    if spec.size > 1:
+        averaged = [[m * spec.size + i for m in members] for i in range(spec.size)]
+        base = spec.base
+        return Ensemble(
+            [restore(store, task, method, base, own, device, simulations) for own in averaged]
+        )
+    states = [read_done(store, spec.fit_key(member)).arrays for member in members]
+    state = {
+        name: torch.from_numpy(np.concatenate([own[name] for own in states])).to(device)
+        for name in states[0]
+    }
+    if spec.calibration:
+        base = spec.uncalibrated
+        fitted = restore(store, task, method, base, members, device, simulations)
+        return Calibrated(fitted, Calibration.from_state(state))
+    return method.restore(task, features_of(task, simulations or store), state)
+
+
+def simulated(store: Store, key: str, simulations: SimulationStore | None) -> dict[str, int]:
+    """Count the simulator calls of an entry by purpose: those of earlier jobs, and of this one."""
+    earlier = (store.record(key) or {}).get("simulated")
+    total: Counter[str] = Counter() if simulations is None else Counter(simulations.made)
+    if isinstance(earlier, dict):  # folders may come from others
+        total.update({k: n for k, n in earlier.items() if isinstance(n, int)})
+    return dict(total)
+
+
+def not_finite(spec: FitSpec, state: dict[str, Any], members: int) -> dict[int, str]:
+    """Find the rows of the members' axis that hold a number that is not finite, and where.
+
+    Raises:
+        PluginError: if the first axis of an array is not the members'.
+    """
+    bad: dict[int, str] = {}
+    for name, array in state.items():
+        if array.ndim == 0 or len(array) != members:
+            raise PluginError(
+                f"state {name!r} of {spec.label} has shape {array.shape}; its first axis must be "
+                f"the members, {members} of them"
+            )
+        if np.issubdtype(array.dtype, np.floating):
+            for row in np.flatnonzero(~np.isfinite(array.reshape(members, -1)).all(1)):
+                bad[int(row)] = f"state {name!r} of {spec.label} holds NaN or infinite numbers"
+    return bad
