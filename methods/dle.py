@@ -36,7 +36,7 @@ from bench.nn.flops import ENCODERS, SPLINES, SPLINES_GPU, operations
 from bench.nn.flows import FlowShape, ZukoFlow
 from bench.nn.network_method import NetworkSettings
 from bench.nn.networks import EVALUATION_BLOCK, Activation, evaluation_rows
-from bench.nn.score_matching import LIGHT, ScoreTerms
+from bench.nn.score_matching import LIGHT
 from bench.nn.stacks import Stack
 from bench.nn.training import SEARCH, Training
 
@@ -72,11 +72,9 @@ class DLEConfig(NetworkSettings):
         embedding: width of the layer that embeds the context.
         activation: nonlinearity of all networks.
         budget_share: share of the budget that is spent, equally on all components.
-        validation_share: share of every simulation held out for choosing the best epoch.
         training: how the flow trains.
         affine: the flow of series and fields, for which those above are not used; none if None.
         draws: points of a unit cell over which the density of counts is averaged.
-        scores: how slopes are matched to exact scores; not at all where None.
     """
 
     transforms: int = Field(default=4, ge=1)
@@ -85,11 +83,9 @@ class DLEConfig(NetworkSettings):
     embedding: int = Field(default=32, ge=1)
     activation: Activation = "relu"
     budget_share: float = Field(default=1.0, gt=0, le=1)
-    validation_share: float = Field(default=0.1, gt=0, le=0.5)
     training: Training = Training(learning_rate=3e-3, batch_size=1024, epochs=12)
     affine: AffineFlow | None = AffineFlow()
     draws: int = Field(default=4, ge=1)
-    scores: ScoreTerms | None = None
 
 
 class DLE(DensityMethod):

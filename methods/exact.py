@@ -2,11 +2,11 @@
 
 from collections.abc import Mapping
 
-import torch
 from torch import Tensor
 
-from bench.contracts import Features, FitContext, FitLog, HasLogProb, Method, Surrogate, Task
+from bench.contracts import Features, FitContext, Method, Surrogate, Task
 from bench.errors import NotApplicable
+from bench.inference.likelihood import ExactLikelihood
 
 
 class Exact(Method):
@@ -27,20 +27,3 @@ class Exact(Method):
 
     def restore(self, task: Task, features: Features, state: Mapping[str, Tensor]) -> Surrogate:
         return ExactLikelihood(task)
-
-
-class ExactLikelihood:
-    """The exact log-densities of a task's components."""
-
-    reference = None
-    has_density = True
-
-    def __init__(self, task: Task) -> None:
-        self.components = [c for c in task.components("test").values() if isinstance(c, HasLogProb)]
-        self.log = FitLog(0, [{}])
-
-    def log_ratio(self, x: Tensor, context: Tensor) -> Tensor:
-        return torch.stack([c.log_prob(x[:, None], context[None]) for c in self.components])[None]
-
-    def state(self) -> None:
-        return None

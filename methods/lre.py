@@ -25,7 +25,7 @@ from bench.nn.networks import Activation, evaluation_rows
 from bench.nn.normaliser import NODES, Normaliser
 from bench.nn.ratio import RatioNetwork, flat
 from bench.nn.ratio_method import Classifier, RatioMethod
-from bench.nn.score_matching import LIGHT, Augmentation, ScoreTerms, slopes_of, standard_scores
+from bench.nn.score_matching import LIGHT, Augmentation, slopes_of, standard_scores
 from bench.nn.training import SEARCH, Training
 
 _NORMALISING = 1 << 18  # simulations of the reference that normalise ratios, held-out ones first
@@ -41,25 +41,21 @@ class LREConfig(NetworkSettings):
         reference_share: share of the budget for the reference, the rest is for the components. With
             0 the components' own simulations, contexts drawn anew, stand in for the evidence
             reference, which costs nothing (Hermans, Begy & Louppe 2020, arXiv:1903.04057).
-        validation_share: share of every simulation held out for choosing the best epoch.
         redraw: whether the reference's contexts, which cost nothing, are drawn anew every epoch.
         normalise: whether ratios are divided by their mean over the reference, held-out simulations
             first, at most 262,144.
         training: how the classifier trains on vectors.
         encoded: how it trains where an encoder reads series or fields; not at all where None.
-        scores: how slopes are matched to exact scores; not at all where None.
     """
 
     hidden: tuple[int, ...] = (120, 120, 120)
     activation: Activation = "silu"
     reference: Literal["fixed", "evidence"] | None = None
     reference_share: float = Field(default=0.0, ge=0, lt=1)
-    validation_share: float = Field(default=0.1, gt=0, le=0.5)
     redraw: bool = True
     normalise: bool = True
     training: Training = Training(learning_rate=1e-2, batch_size=1024, epochs=9)
     encoded: Training | None = Training(learning_rate=3e-3, batch_size=256, epochs=10, steps=4000)
-    scores: ScoreTerms | None = None
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -16,7 +16,7 @@ from bench.nn.encoders import Encoder, encoder_of
 from bench.nn.network_method import NetworkSettings
 from bench.nn.networks import Activation
 from bench.nn.ratio_method import PairMethod
-from bench.nn.score_matching import LIGHT, ScoreTerms
+from bench.nn.score_matching import LIGHT
 from bench.nn.training import Training
 
 
@@ -26,14 +26,10 @@ class NLERConfig(NetworkSettings):
     Args:
         width: encoder and head grow with it: 4, 8 and 14 make networks of about 3,000, 10,000 and
             30,000 parameters.
-        validation_share: share of every simulation held out for choosing the best epoch.
-        scores: how slopes are matched to scores; not at all where None.
         training: how the network trains.
     """
 
     width: int = Field(default=14, ge=1)
-    validation_share: float = Field(default=0.1, gt=0, le=0.5)
-    scores: ScoreTerms | None = None
     training: Training = Training(learning_rate=3e-3, batch_size=256, epochs=10, steps=4000)
 
 

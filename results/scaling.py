@@ -26,7 +26,7 @@ from scipy.stats import linregress
 from torch import Tensor
 from torch.nn.functional import binary_cross_entropy_with_logits
 
-from bench.inference.lattice import MixtureLikelihood
+from bench.inference.likelihood import MixtureLikelihood
 from bench.leaderboard.render import markdown_table
 from bench.nn.networks import StackedMLP
 from bench.nn.steps import GradientSteps

@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from typing import Any, Generic, Protocol, Self, TypeVar
 
 import torch
+from pydantic import Field
 from torch import Tensor
 
 from bench.contracts import (
@@ -19,19 +20,19 @@ from bench.contracts import (
     equal_draws,
 )
 from bench.nn.score_matching import ScoreTerms, need_scores, without_scores
-from bench.nn.training import Training, train
+from bench.nn.training import Trainable, Training, train
 
 
 class NetworkSettings(Settings):
-    """Settings that all network methods share; subclasses give defaults and add their own.
+    """Settings that all network methods share; subclasses add their own.
 
     Args:
         validation_share: share of every simulation held out for choosing the best epoch.
         scores: how slopes are matched to exact scores; not at all where None.
     """
 
-    validation_share: float
-    scores: ScoreTerms | None
+    validation_share: float = Field(default=0.1, gt=0, le=0.5)
+    scores: ScoreTerms | None = None
 
     def held_out(self, simulations: int) -> int:
         """Return how many of so many simulations validate: the first ones, at least one."""
@@ -53,12 +54,8 @@ class Examples:
     refresh: Callable[[Sequence[Tensor]], None] | None = None
 
 
-class Network(Protocol):
-    """A stack of networks, members leading."""
-
-    def parameters(self) -> list[Tensor]:
-        """Return the tensors to train; each leads with the members' axis."""
-        ...
+class Network(Trainable, Protocol):
+    """A stack of networks that can be moved and counted."""
 
     def to(self, device: torch.device) -> Self:
         """Move the parameters, in place, and make them trainable leaves."""

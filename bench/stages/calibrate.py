@@ -11,7 +11,7 @@ from bench.errors import NonFiniteError, NotApplicable, counted
 from bench.nn.calibration import Calibration, CalibrationKind, pairwise
 from bench.seeds import generator
 from bench.stages.calibrated import Calibrated
-from bench.stages.members import Report, not_finite, open_fit, restore, simulated
+from bench.stages.members import Progress, not_finite, open_fit, restore, simulated
 from bench.stages.simulate import SimulationBank
 from bench.storage.arrays import described
 from bench.storage.entries import JobContext, done, is_done, read_done
@@ -82,7 +82,7 @@ def calibrate(
 
 
 def calibrate_members(
-    context: JobContext, spec: FitSpec, members: Sequence[int], report: Report
+    context: JobContext, spec: FitSpec, members: Sequence[int], report: Progress
 ) -> str:
     """Calibrate stored fits with simulations that they have not seen, and save the maps.
 

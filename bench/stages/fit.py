@@ -17,7 +17,7 @@ import bench
 from bench.contracts import FitContext
 from bench.errors import NonFiniteError
 from bench.seeds import digest, generator
-from bench.stages.members import Report, not_finite, open_fit, simulated
+from bench.stages.members import Progress, not_finite, open_fit, simulated
 from bench.stages.simulate import SimulationBank, features_of
 from bench.storage.arrays import described
 from bench.storage.entries import JobContext, done, failed, is_done, is_recorded
@@ -26,7 +26,7 @@ from bench.storage.simulations import SimulationStore
 
 
 def fit_members(
-    context: JobContext, spec: FitSpec, members: Sequence[int], report: Report
+    context: JobContext, spec: FitSpec, members: Sequence[int], report: Progress
 ) -> str:
     """Train a block of members and save each; return "done" or "reused".
 

@@ -20,7 +20,7 @@ from bench.storage.fit_spec import FitSpec
 from bench.storage.simulations import SimulationStore
 from bench.storage.store import Store
 
-Report = Callable[..., None]
+Progress = Callable[..., None]
 """Shows progress, as in :class:`bench.contracts.FitContext`."""
 
 

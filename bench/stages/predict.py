@@ -27,7 +27,8 @@ from bench.contracts import (
 from bench.contracts.plan import number_of_sets
 from bench.errors import NonFiniteError, StoreError
 from bench.inference.intervals import summarise
-from bench.inference.lattice import LogRatio, MixtureLikelihood, refine
+from bench.inference.lattice import refine
+from bench.inference.likelihood import LogRatio, MixtureLikelihood
 from bench.stages.datasets import EventsOfSet, describe, sets
 from bench.stages.held_out import log_ratio_of, predict_held_out
 from bench.stages.members import open_fit, restore, simulated

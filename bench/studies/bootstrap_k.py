@@ -19,6 +19,7 @@ from bench.contracts import BootstrapPlan, IndependentPlan, Task
 from bench.errors import NotApplicable, PluginError, UsageError
 from bench.execution.executor import Call, Outcome
 from bench.execution.pool import Workers
+from bench.inference.likelihood import ExactLikelihood
 from bench.metrics.intervals import coverage, cut, region_coverage, unresolved
 from bench.registry.registry import Registry
 from bench.seeds import digest
@@ -27,7 +28,7 @@ from bench.stages.predict import evaluate, load
 from bench.stages.score import score
 from bench.storage.fit_spec import EVALUATION
 from bench.storage.store import SCHEMA, Store
-from bench.studies.expected import MULTINOMIAL, exact, expected, stratified_shares
+from bench.studies.expected import MULTINOMIAL, expected, stratified_shares
 
 NAME = "bootstrap-k"
 TASKS = ("gaussians-far", "gaussians-near")
@@ -200,7 +201,7 @@ def measure(
             return "reused"
         begin = time.perf_counter()
         task, plan = registry.task(sample.task), sample.plan
-        log_ratio, cpu = exact(task), torch.device("cpu")
+        log_ratio, cpu = ExactLikelihood(task).log_ratio, torch.device("cpu")
         rows = []
         for events in sets(task, plan, sample.seed):
             if events.point < 0:  # every plan of independent datasets has some with θ uniform

@@ -19,9 +19,9 @@ from statistics import fmean
 import torch
 from torch import Tensor
 
-from bench.contracts import HasLogProb, Task
+from bench.contracts import Task
 from bench.inference.intervals import REGION
-from bench.inference.lattice import LogRatio
+from bench.inference.likelihood import ExactLikelihood
 from bench.leaderboard.build import expected_coverage
 from bench.seeds import generator
 
@@ -45,16 +45,6 @@ class Shares:
 
 MULTINOMIAL = Shares((1.0, 1.0), (1.0, 1.0))
 """Multinomial sets, in two parameters."""
-
-
-def exact(task: Task) -> LogRatio:
-    """The task's own log-densities as a surrogate of one member."""
-    parts = [c for c in task.components("test").values() if isinstance(c, HasLogProb)]
-
-    def log_ratio(x: Tensor, context: Tensor) -> Tensor:
-        return torch.stack([c.log_prob(x[:, None], context[None]) for c in parts])[None]
-
-    return log_ratio
 
 
 def interval_coverage(multiple: float, share: float = 1.0) -> float:
@@ -139,7 +129,7 @@ def _score(task: Task, x: Tensor, theta: Tensor) -> Tensor:
     around = unit + _STEP * torch.cat([torch.eye(len(theta)), -torch.eye(len(theta))]).double()
     nodes = task.space.from_unit(around)
     context = task.space.context_of(nodes)
-    log_prob = exact(task)(x.double(), context)[0].double()  # (K, n, 2 P)
+    log_prob = ExactLikelihood(task).log_ratio(x.double(), context)[0].double()  # (K, n, 2 P)
     mixed = (task.weights(nodes).double().log().T[:, None] + log_prob).logsumexp(0)
     up, down = mixed.chunk(2, -1)
     return (up - down) / (2 * _STEP)

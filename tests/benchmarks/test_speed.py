@@ -19,7 +19,8 @@ from torch import nn
 from torch.utils.data import DataLoader, TensorDataset
 
 from bench.inference.intervals import summarise
-from bench.inference.lattice import Lattice, MixtureLikelihood
+from bench.inference.lattice import Lattice
+from bench.inference.likelihood import MixtureLikelihood
 from bench.nn.encoders import FieldEncoder, SeriesEncoder
 from bench.nn.flows import ZukoFlow
 from bench.nn.networks import StackedMLP

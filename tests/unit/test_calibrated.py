@@ -272,9 +272,12 @@ def test_what_has_no_reference_is_absent_with_its_reason(tmp_path):
 
 
 def test_patterns():
-    assert MethodPattern.parse("calibrated( lre:tuned )") == MethodPattern("lre", "tuned", 1, "platt")
-    assert MethodPattern.parse("calibrated(lre, isotonic)") == MethodPattern("lre", None, 1, "isotonic")
-    assert MethodPattern.parse("ensemble(calibrated(lre),3)") == MethodPattern("lre", None, 3, "platt")
+    for pattern, expected in {
+        "calibrated( lre:tuned )": ("lre", "tuned", 1, "platt"),
+        "calibrated(lre, isotonic)": ("lre", None, 1, "isotonic"),
+        "ensemble(calibrated(lre),3)": ("lre", None, 3, "platt"),
+    }.items():
+        assert MethodPattern.parse(pattern) == MethodPattern(*expected)
 
 
 @pytest.mark.parametrize(

@@ -13,7 +13,8 @@ from torch import Tensor
 from bench.contracts import Parameter, ParameterSpace
 from bench.errors import NonFiniteError
 from bench.inference.intervals import summarise
-from bench.inference.lattice import Lattice, MixtureLikelihood, refine
+from bench.inference.lattice import Lattice, refine
+from bench.inference.likelihood import MixtureLikelihood
 from bench.stages.datasets import events as simulate_events
 
 

@@ -24,7 +24,8 @@ from torch import Tensor
 
 from bench.contracts import Task
 from bench.inference.intervals import summarise
-from bench.inference.lattice import MixtureLikelihood, refine
+from bench.inference.lattice import refine
+from bench.inference.likelihood import MixtureLikelihood
 from bench.stages.datasets import events as simulate_events
 from bench.stages.simulate import SimulationBank, features_of
 from bench.storage.store import Store

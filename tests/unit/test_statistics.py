@@ -9,10 +9,11 @@ import pytest
 import torch
 from scipy import stats
 
-from bench.contracts import BootstrapPlan, HasLogProb, IndependentPlan, Task
+from bench.contracts import BootstrapPlan, IndependentPlan, Task
 from bench.contracts.plan import number_of_sets
 from bench.inference.intervals import REGION, summarise
-from bench.inference.lattice import LogRatio, MixtureLikelihood, refine
+from bench.inference.lattice import refine
+from bench.inference.likelihood import ExactLikelihood, MixtureLikelihood
 from bench.registry.registry import Registry
 from bench.seeds import canonical_json, digest, generator
 from bench.stages.datasets import describe, events, sets
@@ -21,13 +22,6 @@ from bench.testing import asymmetric
 
 REGISTRY = Registry([asymmetric.__file__])
 NOMINAL = 2 * stats.norm.cdf(1) - 1
-
-
-def exact(task: Task) -> LogRatio:
-    parts = [c for c in task.components("test").values() if isinstance(c, HasLogProb)]
-    return lambda x, context: torch.stack([c.log_prob(x[:, None], context[None]) for c in parts])[
-        None
-    ]
 
 
 def covered(
@@ -39,7 +33,7 @@ def covered(
         Shares of each set's datasets (S, 3), the point of each set (S,), and the share of
         intervals that a bound cuts.
     """
-    log_ratio = exact(task)
+    log_ratio = ExactLikelihood(task).log_ratio
     rows, points, cuts = [], [], []
     for one in sets(task, plan, seed):
         weighed = MixtureLikelihood(

@@ -13,7 +13,8 @@ from torch import Tensor
 
 from bench.contracts import Parameter, ParameterSpace, Resolution
 from bench.inference.intervals import REGION, summarise
-from bench.inference.lattice import MixtureLikelihood, refine
+from bench.inference.lattice import refine
+from bench.inference.likelihood import MixtureLikelihood
 
 
 @pytest.mark.parametrize("rho", [0.0, 0.5, -0.7, 0.9, 0.97])
