@@ -12,7 +12,7 @@ from bench.errors import UsageError, printable
 if TYPE_CHECKING:  # they import torch, which takes its time
     from bench.contracts import Task
     from bench.registry.registry import Item, Kind, Registry
-    from bench.testing import Report, Result
+    from bench.testing import ConformanceReport, Result
 
 
 @click.command()
@@ -92,12 +92,12 @@ def _named(registry: "Registry", what: str) -> "list[Item]":
 
 def _checked(
     registry: "Registry", item: "Item", configuration: str, task: "Task | None"
-) -> "Report | bool":
+) -> "ConformanceReport | bool":
     """Checks one thing and prints results as they come; false if it does not load."""
     from bench.errors import PluginError
     from bench.testing import check_method, check_task
     from bench.testing.density_checks import most_calls
-    from bench.testing.subject import calls_of_checks
+    from bench.testing.method_under_test import calls_of_checks
 
     def show(result: "Result") -> None:
         echo(f"  {result}".replace("\n", "\n  "))

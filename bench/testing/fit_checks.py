@@ -11,11 +11,11 @@ from bench.experiment.selection import configure
 from bench.registry.validate import check as check_contract
 from bench.registry.validate import one_line
 from bench.seeds import canonical_json
+from bench.testing.fit_harness import note
 from bench.testing.guard import guarded
-from bench.testing.little import little_tasks
+from bench.testing.method_under_test import ALONE, MEMBERS, MethodUnderTest, rng
 from bench.testing.report import Failed, Skipped
-from bench.testing.subject import ALONE, MEMBERS, Subject, rng
-from bench.testing.trial import note
+from bench.testing.toy_tasks import toy_tasks
 
 FIT = "the method's fit or fit_component"
 CONTRACT = "bench.contracts.Method and Surrogate"
@@ -25,7 +25,7 @@ _SAME = 1e-3  # how much of the members' spread a member may move by training al
 _ROUNDING = 1e-4  # the same, of its log-ratios
 
 
-def contract(of: Subject) -> None:
+def contract(of: MethodUnderTest) -> None:
     """What the registry asks for, settings that make the method again, a surrogate as promised."""
     try:
         check_contract("methods", of.type.name, of.type)
@@ -33,11 +33,11 @@ def contract(of: Subject) -> None:
             configure(of.type, name)
     except BenchError as error:
         raise Failed("a method that keeps the contract", str(error), CONTRACT) from error
-    trial = of.trial
-    settings = trial.method.settings(trial.task)
+    harness = of.harness
+    settings = harness.method.settings(harness.task)
     try:
         config = of.type.Config.model_validate(json.loads(canonical_json(settings)))
-        again = of.type(config).settings(trial.task)
+        again = of.type(config).settings(harness.task)
     except (TypeError, ValueError) as error:
         expected = "settings(task) to be JSON that Config takes"
         raise Failed(expected, one_line(error), "the method's settings") from error
@@ -59,17 +59,17 @@ def contract(of: Subject) -> None:
         )
 
 
-def kinds(of: Subject) -> str:
+def kinds(of: MethodUnderTest) -> str:
     """On every kind of observation it works, or `check` says that it does not."""
     taken = []
-    for task in little_tasks():
-        trial = of.on(task)
+    for task in toy_tasks():
+        harness = of.on(task)
         kind = (
             f"a {task.observation} of shape {task.event_shape} in "
             f"{counted(len(task.space.context_index), 'context parameter')}"
         )
         try:
-            trial.method.check(task)
+            harness.method.check(task)
         except NotApplicable:
             continue
         except Exception as error:
@@ -77,7 +77,7 @@ def kinds(of: Subject) -> str:
             raise Failed(expected, one_line(error), "the method's check") from error
         expected = f"NotApplicable from check(task), or a fit, on {kind}"
         try:
-            surrogate = trial.fit((0,), of.budget(task)).surrogate
+            surrogate = harness.fit((0,), of.budget(task)).surrogate
             node = task.nominal[None]
             parts = task.components("test").values()
             x = torch.cat([c.simulate(node.expand(4, -1), rng("kinds")) for c in parts])
@@ -87,16 +87,16 @@ def kinds(of: Subject) -> str:
         if out.isnan().any():
             raise Failed(expected, "log-ratios that are NaN", f"the method's check, {FIT}")
         taken.append(task.name)
-    return f"takes {', '.join(taken) or 'none of the small tasks'}"
+    return f"takes {', '.join(taken) or 'none of the toy tasks'}"
 
 
-def small_budgets(of: Subject) -> None:
+def small_budgets(of: MethodUnderTest) -> None:
     """Where a budget does not suffice, one of the suite's errors says so."""
     _no_oracle(of)
-    trial = of.trial
+    harness = of.harness
     for budget in _SMALL:
         try:
-            trial.fit((0,), budget)
+            harness.fit((0,), budget)
         except BenchError:
             continue
         except Exception as error:
@@ -107,7 +107,7 @@ def small_budgets(of: Subject) -> None:
             ) from error
 
 
-def budget(of: Subject) -> str:
+def budget(of: MethodUnderTest) -> str:
     """Every simulation comes from the bank, which counts it and stops at the budget."""
     _no_oracle(of)
     seen = of.fit().watched
@@ -117,8 +117,8 @@ def budget(of: Subject) -> str:
             "calls of a component's simulate",
             f"{FIT}: use bank.draw and bank.reference",
         )
-    trial, calls = of.trial, of.budget(of.trial.task)
-    announced = trial.method.draws(trial.task, calls)
+    harness, calls = of.harness, of.budget(of.harness.task)
+    announced = harness.method.draws(harness.task, calls)
     if announced is not None:
         wanted: dict[tuple[Any, ...], int] = {}
         for draw in announced:
@@ -127,7 +127,7 @@ def budget(of: Subject) -> str:
         if wanted != seen.drawn:
             expected = f"draws(task, {calls}) to announce what fit draws, {_told(seen.drawn)}"
             raise Failed(expected, _told(wanted), "the method's draws")
-        kind, came = trial.method.reference_kind(trial.task), of.surrogate.reference
+        kind, came = harness.method.reference_kind(harness.task), of.surrogate.reference
         if kind != came:
             expected = f"reference_kind(task) to be {came!r}, as the surrogate's reference is"
             raise Failed(expected, repr(kind), "the method's reference_kind")
@@ -139,7 +139,7 @@ def _told(drawn: dict[tuple[Any, ...], int]) -> str:
     return f"{sum(drawn.values()):,} simulations in {len(drawn)} streams"
 
 
-def sources(of: Subject) -> None:
+def sources(of: MethodUnderTest) -> None:
     """It trains on the split for training, and does not look up the truth."""
     _no_oracle(of)
     seen = of.fit().watched
@@ -157,7 +157,7 @@ def sources(of: Subject) -> None:
         )
 
 
-def determinism(of: Subject) -> None:
+def determinism(of: MethodUnderTest) -> None:
     """The same seed gives the same bits."""
     probe = of.probe()
     first, second = (of.fit([ALONE], again).surrogate.log_ratio(*probe) for again in (0, 1))
@@ -169,7 +169,7 @@ def determinism(of: Subject) -> None:
         )
 
 
-def independent(of: Subject) -> str:
+def independent(of: MethodUnderTest) -> str:
     """A member alone is what it is in a block."""
     _no_oracle(of)
     probe = of.probe()
@@ -186,7 +186,7 @@ def independent(of: Subject) -> str:
     return f"{apart:.1g} apart, members {spread:.1g}"
 
 
-def distinct(of: Subject) -> None:
+def distinct(of: MethodUnderTest) -> None:
     """Members differ: each has a training set of its own."""
     _no_oracle(of)
     block = of.surrogate.log_ratio(*of.probe())
@@ -199,16 +199,16 @@ def distinct(of: Subject) -> None:
             )
 
 
-def process(of: Subject) -> None:
+def process(of: MethodUnderTest) -> None:
     """What a process shares (random numbers, threads, folder, …) is left as it was."""
     of.fit([ALONE])  # what is imported for the first time may leave its traces
     fit, probe = of.fit([ALONE], again=1), of.probe()
     found = {"fit": fit.watched.changed}
     with guarded() as found["log_ratio"]:
         fit.surrogate.log_ratio(*probe)
-    state = of.trial.stored(fit.surrogate) or {}
+    state = of.harness.stored(fit.surrogate) or {}
     with guarded() as found["restore"]:
-        of.trial.restore(state)
+        of.harness.restore(state)
     for where, changed in found.items():
         for name, how in changed.items():
             raise Failed(
@@ -218,7 +218,7 @@ def process(of: Subject) -> None:
             )
 
 
-def _no_oracle(of: Subject) -> None:
+def _no_oracle(of: MethodUnderTest) -> None:
     if of.type.oracle:
         raise Skipped("an oracle has one member and no budget")
 

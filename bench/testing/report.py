@@ -138,7 +138,7 @@ class Check:
 
 
 @dataclass(frozen=True)
-class Report:
+class ConformanceReport:
     """The results of all checks of one method or task; true if none failed.
 
     `print(report)` shows a table.
@@ -183,7 +183,9 @@ class Report:
         return "\n".join([self.subject, *map(str, self.results), self.summary()])
 
 
-def run_checks(checks: Sequence[Check], report: Callable[[Result], None] | None) -> Report:
+def run_checks(
+    checks: Sequence[Check], report: Callable[[Result], None] | None
+) -> ConformanceReport:
     """Run the checks of one subject in order; `report` is called with each result as it comes."""
     results: list[Result] = []
     first: dict[tuple[str, str], str] = {}
@@ -195,4 +197,4 @@ def run_checks(checks: Sequence[Check], report: Callable[[Result], None] | None)
         results.append(result)
         if report is not None:
             report(results[-1])
-    return Report(checks[0].subject, tuple(results))
+    return ConformanceReport(checks[0].subject, tuple(results))

@@ -14,8 +14,8 @@ from torch import Tensor
 from bench.errors import counted
 from bench.registry.validate import one_line
 from bench.testing.asymmetric import asymmetric
+from bench.testing.method_under_test import EVENTS, MethodUnderTest, rng
 from bench.testing.report import Failed, Inaccurate, Skipped
-from bench.testing.subject import EVENTS, Subject, rng
 
 RATIO = "the surrogate's log_ratio"
 RESTORE = "the surrogate's state and the method's restore"
@@ -29,9 +29,9 @@ _REACH, _FINE = 30.0, 1.5  # of its nodes: how far out, and to where they are fi
 _MIXED = ("expected device", "same device", "two devices")  # messages about mixed devices
 
 
-def shapes(of: Subject) -> None:
+def shapes(of: MethodUnderTest) -> None:
     """Log-ratios are (members, components, events, contexts)."""
-    task, (x, context) = of.trial.task, of.probe()
+    task, (x, context) = of.harness.task, of.probe()
     for events, nodes in (
         (x, context),
         (x[:1], context),
@@ -51,7 +51,7 @@ def shapes(of: Subject) -> None:
             )
 
 
-def dtype(of: Subject) -> None:
+def dtype(of: MethodUnderTest) -> None:
     """Log-ratios are float32 or float64; the state is what can be saved."""
     out = of.surrogate.log_ratio(*of.probe())
     if out.dtype not in (torch.float32, torch.float64):
@@ -63,7 +63,7 @@ def dtype(of: Subject) -> None:
             raise Failed("a state in real numpy dtypes", f"{name!r} in {value.dtype}", RESTORE)
 
 
-def device(of: Subject) -> str:
+def device(of: MethodUnderTest) -> str:
     """A surrogate works where its state is: on a GPU, or on PyTorch's meta device without one.
 
     On the meta device there are shapes and devices alone: what mixes devices fails there too, and
@@ -71,14 +71,14 @@ def device(of: Subject) -> str:
     """
     if of.type.oracle:
         raise Skipped("the exact likelihood works where the task does")
-    trial, surrogate, (x, context) = of.trial, of.surrogate, of.probe()
+    harness, surrogate, (x, context) = of.harness, of.surrogate, of.probe()
     name = "cuda" if torch.cuda.is_available() else "meta"
     if name == "cuda":
-        surrogate = trial.fit((0,), of.budget(trial.task), device=name).surrogate
+        surrogate = harness.fit((0,), of.budget(harness.task), device=name).surrogate
     state = {key: value.to(name) for key, value in (surrogate.state() or {}).items()}
     where = f"{RATIO}: what it makes it must make with device=x.device"
     try:
-        out = trial.restore(state).log_ratio(x.to(name), context.to(name))
+        out = harness.restore(state).log_ratio(x.to(name), context.to(name))
     except Exception as error:
         if name == "meta" and not any(words in str(error) for words in _MIXED):
             raise Skipped("it looks at values, so that only a GPU can tell") from error
@@ -88,7 +88,7 @@ def device(of: Subject) -> str:
     return "" if name == "cuda" else "on PyTorch's meta device, for want of a GPU"
 
 
-def batching(of: Subject) -> None:
+def batching(of: MethodUnderTest) -> None:
     """Log-ratios of all events and contexts are those of their parts."""
     surrogate, (x, context) = of.surrogate, of.probe()
     whole = surrogate.log_ratio(x, context)
@@ -103,7 +103,7 @@ def batching(of: Subject) -> None:
         )
 
 
-def order(of: Subject) -> None:
+def order(of: MethodUnderTest) -> None:
     """Log-ratios come in the order of events and contexts."""
     surrogate, (x, context) = of.surrogate, of.probe()
     rows = torch.randperm(len(x), generator=rng("rows"))
@@ -116,10 +116,10 @@ def order(of: Subject) -> None:
     )
 
 
-def state(of: Subject) -> None:
+def state(of: MethodUnderTest) -> None:
     """Every member comes back from its rows of the state as it was."""
-    trial, surrogate, probe = of.trial, of.surrogate, of.probe()
-    stored = trial.stored(surrogate)
+    harness, surrogate, probe = of.harness, of.surrogate, of.probe()
+    stored = harness.stored(surrogate)
     if stored is None and not of.type.oracle:
         raise Failed("a state", "None, which is for oracles", RESTORE)
     for name, value in (stored or {}).items():
@@ -131,7 +131,7 @@ def state(of: Subject) -> None:
             )
     whole = surrogate.log_ratio(*probe)
     for i in range(of.members):
-        restored = trial.restore({k: v[i : i + 1] for k, v in (stored or {}).items()})
+        restored = harness.restore({k: v[i : i + 1] for k, v in (stored or {}).items()})
         came = restored.log_ratio(*probe)
         if came.shape != whole[i : i + 1].shape:
             expected = f"log-ratios {tuple(whole[i : i + 1].shape)} of one member's state"
@@ -143,9 +143,9 @@ def state(of: Subject) -> None:
                 raise Failed(f"{name} = {was!r}, as before", repr(now), RESTORE)
 
 
-def finite(of: Subject) -> None:
+def finite(of: MethodUnderTest) -> None:
     """Log-ratios are finite for all that the components simulate, bounds included."""
-    task, surrogate = of.trial.task, of.surrogate
+    task, surrogate = of.harness.task, of.surrogate
     d = len(task.space.context_index)
     unit = torch.full((3**d, len(task.space)), 0.5, dtype=torch.float64)
     sides = [torch.linspace(0, 1, 3, dtype=torch.float64)] * d
@@ -175,7 +175,7 @@ def finite(of: Subject) -> None:
         )
 
 
-def shared_term(of: Subject) -> str:
+def shared_term(of: MethodUnderTest) -> str:
     """The term in x is the same for both components of the asymmetric task.
 
     Differences of log-ratios are then log-odds, and calibrated ones (Platt 1999) have intercept 0
@@ -221,7 +221,7 @@ def shared_term(of: Subject) -> str:
     )
 
 
-def density(of: Subject) -> str:
+def density(of: MethodUnderTest) -> str:
     """What says that it is a density integrates to one, on the asymmetric task."""
     surrogate, contexts, _ = of.trained()
     if not surrogate.has_density:
@@ -246,12 +246,12 @@ def density(of: Subject) -> str:
     return f"integral {worst:.3f}"
 
 
-def inputs(of: Subject) -> None:
+def inputs(of: MethodUnderTest) -> None:
     """Arguments are not changed in place."""
-    (x, context), stored = of.probe(), of.trial.stored(of.surrogate) or {}
+    (x, context), stored = of.probe(), of.harness.stored(of.surrogate) or {}
     given = {"x": x, "context": context, **{f"state {k!r}": v for k, v in stored.items()}}
     before = {name: value.clone() for name, value in given.items()}
-    of.trial.restore(stored).log_ratio(x, context)
+    of.harness.restore(stored).log_ratio(x, context)
     for name, value in given.items():
         if not torch.equal(value, before[name]):
             raise Failed("arguments that are left as they are", f"another {name}", RATIO)

@@ -6,7 +6,7 @@ from functools import partial
 from bench.contracts import Task
 from bench.errors import NotApplicable
 from bench.testing import declared_checks, density_checks
-from bench.testing.report import Check, Report, Result, Skipped, run_checks
+from bench.testing.report import Check, ConformanceReport, Result, Skipped, run_checks
 
 _CHECKS: dict[str, tuple[Callable[[Task], str | None], str]] = {
     "contract": (declared_checks.contract, declared_checks.CONTRACT),
@@ -47,7 +47,7 @@ def _ready(function: Callable[[Task], str | None], task: Task) -> str | None:
     return function(task)
 
 
-def check_task(task: Task, *, report: Callable[[Result], None] | None = None) -> Report:
+def check_task(task: Task, *, report: Callable[[Result], None] | None = None) -> ConformanceReport:
     """Runs the checks of a task.
 
     Args:

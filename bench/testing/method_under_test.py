@@ -1,4 +1,4 @@
-"""What the checks of a method share: its trials, and what it is asked."""
+"""The method under test: its fits on each task, shared by the checks, and what it is asked."""
 
 from collections.abc import Sequence
 
@@ -10,9 +10,9 @@ from bench.errors import NotApplicable
 from bench.seeds import generator
 from bench.stages.simulate import FEATURE_SIMULATIONS
 from bench.testing.asymmetric import asymmetric
-from bench.testing.little import little_tasks
+from bench.testing.fit_harness import FitHarness, WatchedFit
 from bench.testing.report import Skipped
-from bench.testing.trial import Fit, Trial
+from bench.testing.toy_tasks import toy_tasks
 
 MEMBERS = (0, 1, 2)
 ALONE = 1
@@ -22,14 +22,14 @@ EVENTS = 400
 _BUDGET = 1000  # simulator calls of a component in short fits; four times as many in others
 
 
-class Subject:
+class MethodUnderTest:
     """A method under test, trained when a check asks for it, and never twice the same.
 
     Args:
         method: the method.
         configuration: which of its configurations; the first where None.
         task: what it is checked on; where None the first that it takes of the asymmetric task and
-            the small ones.
+            the toy tasks.
     """
 
     def __init__(
@@ -39,41 +39,41 @@ class Subject:
         self.configuration = configuration
         self.members = 1 if method.oracle else len(MEMBERS)
         self._task = task
-        self._trials: dict[str, Trial] = {}
+        self._harnesses: dict[str, FitHarness] = {}
 
-    def on(self, task: Task) -> Trial:
-        """The trial on a task."""
-        if task.name not in self._trials:
-            self._trials[task.name] = Trial(self.type, self.configuration, task)
-        return self._trials[task.name]
+    def on(self, task: Task) -> FitHarness:
+        """The harness on a task."""
+        if task.name not in self._harnesses:
+            self._harnesses[task.name] = FitHarness(self.type, self.configuration, task)
+        return self._harnesses[task.name]
 
     @property
-    def trial(self) -> Trial:
-        """The trial on the task that most checks use.
+    def harness(self) -> FitHarness:
+        """The harness on the task that most checks use.
 
         Raises:
             Skipped: if the method takes none.
         """
-        tasks = [asymmetric, *little_tasks()] if self._task is None else [self._task]
+        tasks = [asymmetric, *toy_tasks()] if self._task is None else [self._task]
         reasons = []
         for task in tasks:
-            trial = self.on(task)
+            harness = self.on(task)
             try:
-                trial.method.check(trial.task)
+                harness.method.check(harness.task)
             except NotApplicable as reason:
                 reasons.append(str(reason))
             else:
-                return trial
+                return harness
         raise Skipped(f"it takes no task that it is checked on: {reasons[0]}; choose with --task")
 
     def budget(self, task: Task) -> int:
         """Simulator calls of a short fit."""
         return _BUDGET * len(task.component_names)
 
-    def fit(self, members: Sequence[int] = MEMBERS, again: int = 0) -> Fit:
+    def fit(self, members: Sequence[int] = MEMBERS, again: int = 0) -> WatchedFit:
         """A short fit; of member 0 alone where the method is an oracle."""
-        trial, block = self.trial, (0,) if self.type.oracle else tuple(members)
-        return trial.fit(block, self.budget(trial.task), again=again)
+        harness, block = self.harness, (0,) if self.type.oracle else tuple(members)
+        return harness.fit(block, self.budget(harness.task), again=again)
 
     @property
     def surrogate(self) -> Surrogate:
@@ -90,12 +90,12 @@ class Subject:
         Raises:
             Skipped: if the method does not take the task.
         """
-        trial, parts = self.on(asymmetric), asymmetric.components("test")
+        harness, parts = self.on(asymmetric), asymmetric.components("test")
         try:
-            trial.method.check(asymmetric)
+            harness.method.check(asymmetric)
         except NotApplicable as reason:
             raise Skipped(f"it does not take the asymmetric task: {reason}") from reason
-        fit = trial.fit((0,), 4 * self.budget(asymmetric), length="middle")
+        fit = harness.fit((0,), 4 * self.budget(asymmetric), length="middle")
         contexts = torch.tensor([[0.7], [1.0], [1.4]])
         events = [
             torch.cat([c.simulate(node.expand(EVENTS, -1), rng(name)) for node in contexts])
@@ -105,7 +105,7 @@ class Subject:
 
     def probe(self) -> tuple[Tensor, Tensor]:
         """Simulated observations, and contexts in ascending order."""
-        task = self.trial.task
+        task = self.harness.task
         parts = task.components("test")
         drawn = task.space.draw_context(24, rng("probe"))
         x = torch.cat(

@@ -1,4 +1,4 @@
-"""Trials: a method trained on a task as a run would, watched; what checks share is kept."""
+"""The fit harness: trains a method on a task as a run would, and watches; fits are kept."""
 
 import copy
 import random
@@ -60,14 +60,14 @@ class Watched:
 
 
 @dataclass(frozen=True)
-class Fit:
+class WatchedFit:
     """A surrogate, and how it came about."""
 
     surrogate: Surrogate
     watched: Watched
 
 
-class Trial:
+class FitHarness:
     """A method on a task, with simulations in a temporary folder.
 
     Args:
@@ -86,7 +86,7 @@ class Trial:
         folder = tempfile.mkdtemp(prefix="nlbench-check-")
         weakref.finalize(self, shutil.rmtree, folder, ignore_errors=True)
         self._store = Store(Path(folder))
-        self._fits: dict[tuple[object, ...], Fit] = {}
+        self._fits: dict[tuple[object, ...], WatchedFit] = {}
 
     def _of_length(self, length: Length) -> Method:
         """The method with its epochs and steps cut, where it has settings of these names."""
@@ -107,7 +107,7 @@ class Trial:
         length: Length = "short",
         again: int = 0,
         device: str = "cpu",
-    ) -> Fit:
+    ) -> WatchedFit:
         """Trains members, or returns what was trained before.
 
         Args:
@@ -122,7 +122,7 @@ class Trial:
             self._fits[key] = self._fit(members, budget, length, device)
         return self._fits[key]
 
-    def _fit(self, members: Sequence[int], budget: int, length: Length, device: str) -> Fit:
+    def _fit(self, members: Sequence[int], budget: int, length: Length, device: str) -> WatchedFit:
         seen = Watched()
         oracle = self.type.oracle
         bank = _WatchedBank(
@@ -148,7 +148,7 @@ class Trial:
                     _watched(self.task, seen), bank, features, members, fit_context
                 )
         seen.spent, seen.changed = bank.spent, changed
-        return Fit(surrogate, seen)
+        return WatchedFit(surrogate, seen)
 
     def stored(self, surrogate: Surrogate) -> dict[str, Tensor] | None:
         """The surrogate's state as it comes back from the disk."""
