@@ -50,10 +50,7 @@ class LogGaussian:
     scale: tuple[float, float]
     growth: tuple[float, float]
     correlation: float
-
-    @property
-    def size(self) -> None:
-        return None
+    size = None
 
     def moments(self, context: Tensor) -> tuple[Tensor, Tensor]:
         """Mean and standard deviation of (x_1, log x_2), (\\*B, 1) to (\\*B, 2) each."""

@@ -14,7 +14,7 @@ from bench.seeds import canonical_json
 from bench.testing.fit_harness import note
 from bench.testing.guard import guarded
 from bench.testing.method_under_test import ALONE, MEMBERS, MethodUnderTest, rng
-from bench.testing.report import Failed, Skipped
+from bench.testing.report import Failed, Skipped, expect
 from bench.testing.toy_tasks import toy_tasks
 
 FIT = "the method's fit or fit_component"
@@ -41,22 +41,18 @@ def contract(of: MethodUnderTest) -> None:
     except (TypeError, ValueError) as error:
         expected = "settings(task) to be JSON that Config takes"
         raise Failed(expected, one_line(error), "the method's settings") from error
-    if again != settings:
-        expected = "settings(task) to make the same method again"
-        raise Failed(expected, f"{again}, of {settings}", "the method's settings")
+    expected = "settings(task) to make the same method again"
+    expect(again == settings, expected, f"{again}, of {settings}", "the method's settings")
     surrogate = of.surrogate
     attributes = ("log", "reference", "has_density", "log_ratio", "state")
-    if missing := [name for name in attributes if not hasattr(surrogate, name)]:
-        raise Failed("a surrogate", f"one that lacks {', '.join(missing)}", CONTRACT)
-    if surrogate.reference not in (None, "fixed", "evidence"):
-        expected = "a reference that is None, 'fixed' or 'evidence'"
-        raise Failed(expected, repr(surrogate.reference), CONTRACT)
-    log = surrogate.log
+    missing = ", ".join(name for name in attributes if not hasattr(surrogate, name))
+    expect(not missing, "a surrogate", f"one that lacks {missing}", CONTRACT)
+    reference, log = surrogate.reference, surrogate.log
+    expected = "a reference that is None, 'fixed' or 'evidence'"
+    expect(reference in (None, "fixed", "evidence"), expected, repr(reference), CONTRACT)
     came = counted(len(log.curves), "curve") if isinstance(log, FitLog) else type(log).__name__
-    if came not in ("0 curves", counted(of.members, "curve")):
-        raise Failed(
-            f"a FitLog with curves of none or of {counted(of.members, 'member')}", came, CONTRACT
-        )
+    expected = f"a FitLog with curves of none or of {counted(of.members, 'member')}"
+    expect(came in ("0 curves", counted(of.members, "curve")), expected, came, CONTRACT)
 
 
 def kinds(of: MethodUnderTest) -> str:
@@ -84,8 +80,8 @@ def kinds(of: MethodUnderTest) -> str:
             out = surrogate.log_ratio(x, node)
         except Exception as error:
             raise Failed(expected, one_line(error), f"the method's check, {FIT}") from error
-        if out.isnan().any():
-            raise Failed(expected, "log-ratios that are NaN", f"the method's check, {FIT}")
+        where = f"the method's check, {FIT}"
+        expect(not out.isnan().any(), expected, "log-ratios that are NaN", where)
         taken.append(task.name)
     return f"takes {', '.join(taken) or 'none of the toy tasks'}"
 
@@ -110,28 +106,26 @@ def small_budgets(of: MethodUnderTest) -> None:
 def budget(of: MethodUnderTest) -> str:
     """Every simulation comes from the bank, which counts it and stops at the budget."""
     _no_oracle(of)
-    seen = of.fit().watched
-    if "simulate" in seen.calls:
-        raise Failed(
-            "simulations from the bank, which counts them",
-            "calls of a component's simulate",
-            f"{FIT}: use bank.draw and bank.reference",
-        )
-    harness, calls = of.harness, of.budget(of.harness.task)
-    announced = harness.method.draws(harness.task, calls)
+    fit, method, task = of.fit(), of.harness.method, of.harness.task
+    expect(
+        "simulate" not in fit.calls,
+        "simulations from the bank, which counts them",
+        "calls of a component's simulate",
+        f"{FIT}: use bank.draw and bank.reference",
+    )
+    calls, drawn = of.budget(task), fit.bank.drawn
+    announced = method.draws(task, calls)
     if announced is not None:
         wanted: dict[tuple[Any, ...], int] = {}
         for draw in announced:
-            note(wanted, draw)
-        wanted = {key: n for key, n in wanted.items() if n > 0}
-        if wanted != seen.drawn:
-            expected = f"draws(task, {calls}) to announce what fit draws, {_told(seen.drawn)}"
-            raise Failed(expected, _told(wanted), "the method's draws")
-        kind, came = harness.method.reference_kind(harness.task), of.surrogate.reference
-        if kind != came:
-            expected = f"reference_kind(task) to be {came!r}, as the surrogate's reference is"
-            raise Failed(expected, repr(kind), "the method's reference_kind")
-    return f"{seen.spent:,} of {calls:,} calls"
+            if draw.n > 0:
+                note(wanted, draw)
+        expected = f"draws(task, {calls}) to announce what fit draws, {_told(drawn)}"
+        expect(wanted == drawn, expected, _told(wanted), "the method's draws")
+        kind, came = method.reference_kind(task), fit.surrogate.reference
+        expected = f"reference_kind(task) to be {came!r}, as the surrogate's reference is"
+        expect(kind == came, expected, repr(kind), "the method's reference_kind")
+    return f"{fit.bank.spent:,} of {calls:,} calls"
 
 
 def _told(drawn: dict[tuple[Any, ...], int]) -> str:
@@ -142,31 +136,32 @@ def _told(drawn: dict[tuple[Any, ...], int]) -> str:
 def sources(of: MethodUnderTest) -> None:
     """It trains on the split for training, and does not look up the truth."""
     _no_oracle(of)
-    seen = of.fit().watched
-    if others := seen.splits - {"train"}:
-        raise Failed(
-            "training on the split 'train'",
-            f"draws of {', '.join(sorted(others))}",
-            f"{FIT}: the other splits are for evaluation",
-        )
-    if known := seen.calls & {"log_prob", "score"}:
-        raise Failed(
-            "a surrogate that learns from simulations",
-            f"calls of a component's {' and '.join(sorted(known))}",
-            f"{FIT}: scores come with bank.draw(..., score=True); log_prob is for oracles",
-        )
+    fit = of.fit()
+    others, known = fit.bank.splits - {"train"}, fit.calls & {"log_prob", "score"}
+    expect(
+        not others,
+        "training on the split 'train'",
+        f"draws of {', '.join(sorted(others))}",
+        f"{FIT}: the other splits are for evaluation",
+    )
+    expect(
+        not known,
+        "a surrogate that learns from simulations",
+        f"calls of a component's {' and '.join(sorted(known))}",
+        f"{FIT}: scores come with bank.draw(..., score=True); log_prob is for oracles",
+    )
 
 
 def determinism(of: MethodUnderTest) -> None:
     """The same seed gives the same bits."""
     probe = of.probe()
     first, second = (of.fit([ALONE], again).surrogate.log_ratio(*probe) for again in (0, 1))
-    if not torch.equal(first, second):
-        raise Failed(
-            "the same bits from the same seed",
-            f"a difference of {float((first - second).abs().max()):.2g}",
-            f"{FIT}: random numbers come from fit_context.generator(member, purpose)",
-        )
+    expect(
+        torch.equal(first, second),
+        "the same bits from the same seed",
+        f"a difference of {float((first - second).abs().max()):.2g}",
+        f"{FIT}: random numbers come from fit_context.generator(member, purpose)",
+    )
 
 
 def independent(of: MethodUnderTest) -> str:
@@ -177,12 +172,12 @@ def independent(of: MethodUnderTest) -> str:
     alone = of.fit([ALONE]).surrogate.log_ratio(*probe).double()[0]
     member = block[MEMBERS.index(ALONE)]
     apart, spread = _rms(alone - member), _rms(block - block.mean(0))
-    if not apart <= _SAME * spread + _ROUNDING * _rms(member):
-        raise Failed(
-            f"member {ALONE} to be the same alone and in a block",
-            f"a difference of {apart:.2g}, where members differ by {spread:.2g} (rms)",
-            f"{FIT}: draw from fit_context.generator(member, purpose), sum losses over members",
-        )
+    expect(
+        apart <= _SAME * spread + _ROUNDING * _rms(member),
+        f"member {ALONE} to be the same alone and in a block",
+        f"a difference of {apart:.2g}, where members differ by {spread:.2g} (rms)",
+        f"{FIT}: draw from fit_context.generator(member, purpose), sum losses over members",
+    )
     return f"{apart:.1g} apart, members {spread:.1g}"
 
 
@@ -191,19 +186,19 @@ def distinct(of: MethodUnderTest) -> None:
     _no_oracle(of)
     block = of.surrogate.log_ratio(*of.probe())
     for i in range(1, len(block)):
-        if torch.equal(block[0], block[i]):
-            raise Failed(
-                "members that differ",
-                f"members {MEMBERS[0]} and {MEMBERS[i]} alike to the last bit",
-                f"{FIT}: bank.draw returns (members, n, …), a training set for each",
-            )
+        expect(
+            not torch.equal(block[0], block[i]),
+            "members that differ",
+            f"members {MEMBERS[0]} and {MEMBERS[i]} alike to the last bit",
+            f"{FIT}: bank.draw returns (members, n, …), a training set for each",
+        )
 
 
 def process(of: MethodUnderTest) -> None:
     """What a process shares (random numbers, threads, folder, …) is left as it was."""
     of.fit([ALONE])  # what is imported for the first time may leave its traces
     fit, probe = of.fit([ALONE], again=1), of.probe()
-    found = {"fit": fit.watched.changed}
+    found = {"fit": fit.changed}
     with guarded() as found["log_ratio"]:
         fit.surrogate.log_ratio(*probe)
     state = of.harness.stored(fit.surrogate) or {}

@@ -1,6 +1,7 @@
 """The method under test: its fits on each task, shared by the checks, and what it is asked."""
 
 from collections.abc import Sequence
+from functools import partial
 
 import torch
 from torch import Tensor
@@ -11,6 +12,7 @@ from bench.seeds import generator
 from bench.stages.simulate import FEATURE_SIMULATIONS
 from bench.testing.asymmetric import asymmetric
 from bench.testing.fit_harness import FitHarness, WatchedFit
+from bench.testing.model import contexts
 from bench.testing.report import Skipped
 from bench.testing.toy_tasks import toy_tasks
 
@@ -19,6 +21,8 @@ ALONE = 1
 """The member that is also trained by itself."""
 EVENTS = 400
 """Events of each component at each context of the asymmetric task."""
+rng = partial(generator, "conformance")
+"""Makes generators of the kit's own."""
 _BUDGET = 1000  # simulator calls of a component in short fits; four times as many in others
 
 
@@ -54,16 +58,14 @@ class MethodUnderTest:
         Raises:
             Skipped: if the method takes none.
         """
-        tasks = [asymmetric, *toy_tasks()] if self._task is None else [self._task]
         reasons = []
-        for task in tasks:
+        for task in [asymmetric, *toy_tasks()] if self._task is None else [self._task]:
             harness = self.on(task)
             try:
                 harness.method.check(harness.task)
+                return harness
             except NotApplicable as reason:
                 reasons.append(str(reason))
-            else:
-                return harness
         raise Skipped(f"it takes no task that it is checked on: {reasons[0]}; choose with --task")
 
     def budget(self, task: Task) -> int:
@@ -90,7 +92,7 @@ class MethodUnderTest:
         Raises:
             Skipped: if the method does not take the task.
         """
-        harness, parts = self.on(asymmetric), asymmetric.components("test")
+        harness = self.on(asymmetric)
         try:
             harness.method.check(asymmetric)
         except NotApplicable as reason:
@@ -99,29 +101,21 @@ class MethodUnderTest:
         contexts = torch.tensor([[0.7], [1.0], [1.4]])
         events = [
             torch.cat([c.simulate(node.expand(EVENTS, -1), rng(name)) for node in contexts])
-            for name, c in parts.items()
+            for name, c in asymmetric.components("test").items()
         ]
         return fit.surrogate, contexts, events
 
     def probe(self) -> tuple[Tensor, Tensor]:
         """Simulated observations, and contexts in ascending order."""
         task = self.harness.task
-        parts = task.components("test")
+        parts = task.components("test").values()
         drawn = task.space.draw_context(24, rng("probe"))
-        x = torch.cat(
-            [c.simulate(drawn[k :: len(parts)], rng(k)) for k, c in enumerate(parts.values())]
-        )
+        x = torch.cat([c.simulate(drawn[k :: len(parts)], rng(k)) for k, c in enumerate(parts)])
         unit = torch.linspace(0.05, 0.95, 7, dtype=torch.float64)[:, None]
-        context = task.space.context_of(task.space.from_unit(unit.expand(-1, len(task.space))))
-        return x.float(), context.float()
+        return x.float(), contexts(task, unit).float()
 
 
 def calls_of_checks(task: Task) -> int:
     """Return about how many calls of an expensive simulator the checks of a method take."""
     training = len(MEMBERS) * _BUDGET * len(task.component_names)
     return FEATURE_SIMULATIONS[task.expensive] + training
-
-
-def rng(*what: object) -> torch.Generator:
-    """A generator of the kit's own."""
-    return generator("conformance", *what)
