@@ -1,4 +1,4 @@
-"""Options that say what to run, the same for `bench run` and `bench plan`."""
+"""Options that commands share; what to run is the same for `bench run` and `bench plan`."""
 
 from collections.abc import Callable
 from functools import reduce
@@ -6,7 +6,7 @@ from typing import Any
 
 import click
 
-from bench.cli.types import FOLDER, WORKERS
+from bench.cli.types import FOLDER
 
 PLUGIN = click.option(
     "--plugin",
@@ -17,6 +17,16 @@ PLUGIN = click.option(
 )
 TASK = click.option(
     "--task", "tasks", multiple=True, metavar="GLOB", help="Only these tasks; may be repeated."
+)
+WORKERS = click.option(
+    "--workers", type=click.IntRange(1, 1024), help="Worker processes.  [default: the cores]"
+)
+STUDIES = click.option(
+    "--out",
+    type=FOLDER,
+    default="results/studies",
+    show_default=True,
+    help="Folder of tables and results.",
 )
 _SELECTION = (
     click.argument("preset", metavar="PRESET|FILE"),
@@ -35,9 +45,7 @@ _SELECTION = (
     ),
     click.option("--seed", type=int, help="Seed of simulations, training and datasets."),
     click.option("--device", help="auto, cpu or cuda."),
-    click.option(
-        "--workers", type=WORKERS, help="Worker processes.  [default: the cores]"
-    ),
+    WORKERS,
     click.option(
         "--scheduler",
         metavar="ADDRESS",

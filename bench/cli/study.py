@@ -7,8 +7,9 @@ from typing import TYPE_CHECKING
 
 import click
 
-from bench.cli.echo import echo, tell
-from bench.cli.types import COUNT, FOLDER, MOST, SEED, WORKERS
+from bench.cli.echo import echo, tell, tell_each
+from bench.cli.options import PLUGIN, STUDIES, WORKERS
+from bench.cli.types import COUNT, MOST, SEED
 from bench.errors import BenchError
 
 if TYPE_CHECKING:  # they import torch, which takes its time
@@ -68,28 +69,10 @@ def study() -> None:
     show_default=True,
     help="Independent datasets to compare with, spread over the points.",
 )
-@click.option(
-    "--seed",
-    type=SEED,
-    default=0,
-    show_default=True,
-    help="Seed of the datasets.",
-)
-@click.option("--workers", type=WORKERS, help="Worker processes.  [default: the cores]")
-@click.option(
-    "--out",
-    type=FOLDER,
-    default="results/studies",
-    show_default=True,
-    help="Folder of tables and results.",
-)
-@click.option(
-    "--plugin",
-    "plugins",
-    multiple=True,
-    metavar="FILE",
-    help="Python file that defines tasks; may be repeated.",
-)
+@click.option("--seed", type=SEED, default=0, show_default=True, help="Seed of the datasets.")
+@WORKERS
+@STUDIES
+@PLUGIN
 def bootstrap_k(
     tasks: tuple[str, ...],
     multiples: tuple[int, ...],
@@ -109,6 +92,7 @@ def bootstrap_k(
     cover 2 Φ(1/√(1 + 1/k)) − 1. By default this takes about 12 minutes on two cores. Interrupted
     studies resume; finished work is reused.
     """
+    from bench.execution.runner import reason
     from bench.registry.registry import Registry
     from bench.storage.store import Store
     from bench.studies import bootstrap_k as subject
@@ -131,14 +115,11 @@ def bootstrap_k(
         seed=seed,
     )
     store = Store(Path(out))
-    for name, why in skipped.items():
-        tell(f"skipped: {name}: {why}")
+    tell_each("skipped", skipped)
     reused = sum(subject.is_done(store, sample) for sample in wanted)
     failed = count = 0
 
     def on_outcome(sample: "Sample", outcome: "Outcome") -> None:
-        from bench.execution.runner import reason
-
         nonlocal failed, count
         count += 1
         if outcome.status == "done":
@@ -151,18 +132,15 @@ def bootstrap_k(
     rows = measured(wanted, store)
     if not rows:
         raise BenchError("nothing was measured")
-    for form, render in FORMATS.items():
-        store.write_bytes(f"{subject.NAME}.{form}", render(rows).encode())
-    for form, content in figures(rows).items():
+    tables = {form: render(rows).encode() for form, render in FORMATS.items()}
+    for form, content in (tables | figures(rows)).items():
         store.write_bytes(f"{subject.NAME}.{form}", content)
     click.echo(table(rows), nl=False)  # harmless, and has styles of its own
     tell(
         f"{count - failed} made, {reused} reused, {failed} failed "
         f"in {time.perf_counter() - begin:.0f} s; results in {store.root}"
     )
-    for what, why in registry.failures.items():
-        tell(f"not loaded: {what}: {why}")
-    if failed or registry.failures:
+    if tell_each("not loaded", registry.failures) or failed:
         raise SystemExit(1)
 
 
@@ -178,8 +156,8 @@ def bootstrap_k(
 )
 @click.option("--permutations", type=click.IntRange(9, MOST), default=999, show_default=True)
 @click.option("--seed", type=SEED, default=0, show_default=True)
-@click.option("--out", type=FOLDER, default="results/studies", show_default=True)
-@click.option("--plugin", "plugins", multiple=True, metavar="FILE", help="As in `bench run`.")
+@STUDIES
+@PLUGIN
 def features(
     observed: str,
     model: str,
@@ -202,21 +180,15 @@ def features(
     subject.check(*tasks)
     store = Store(Path(out))
     rows = subject.tests(*tasks, events, permutations, seed)
-    store.write_bytes(f"{subject.NAME}.csv", subject.csv(rows).encode())
-    for form, content in subject.figure(*tasks).items():
+    table = {"csv": subject.csv(rows).encode()}
+    for form, content in (table | subject.figure(*tasks)).items():
         store.write_bytes(f"{subject.NAME}.{form}", content)
     echo(subject.table(rows), nl=False)
 
 
 @study.command(name="equivalence")
 @click.argument("results", type=click.Path())
-@click.option(
-    "--out",
-    type=FOLDER,
-    default="results/studies",
-    show_default=True,
-    help="Folder of tables.",
-)
+@STUDIES
 def equivalence(results: str, out: str) -> None:
     """Measure how many times the simulations score-augmented training is worth.
 
@@ -233,12 +205,9 @@ def equivalence(results: str, out: str) -> None:
     points = subject.curves(read, rows)
     store = Store(Path(out))
     text = f"{subject.markdown(rows)}\n{subject.learning_curves(points)}"
-    store.write_bytes(f"{subject.NAME}.csv", subject.csv(rows).encode())
-    store.write_bytes(f"{subject.NAME}-curves.csv", subject.csv(points).encode())
-    store.write_bytes(f"{subject.NAME}.md", text.encode())
+    tables = {".csv": subject.csv(rows), "-curves.csv": subject.csv(points), ".md": text}
+    for ending, table in tables.items():
+        store.write_bytes(f"{subject.NAME}{ending}", table.encode())
     echo(text, nl=False)
-    incomplete = damaged(read.store) + damaged_entries(read)
-    for line in incomplete:
-        tell(f"damaged: {line}")
-    if incomplete:
+    if tell_each("damaged", damaged(read.store) + damaged_entries(read)):
         raise SystemExit(1)

@@ -8,7 +8,6 @@ MOST = 10**6
 COUNT = click.IntRange(1, MOST)
 CALLS = click.IntRange(1, 10**12)
 SEED = click.IntRange(0, 2**31 - 1)
-WORKERS = click.IntRange(1, 1024)
 
 
 class _Folder(click.Path):
