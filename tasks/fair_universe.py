@@ -19,8 +19,8 @@ process              detailed_labels: htautau is signal,       Label: s is signa
 import os
 import shutil
 import tempfile
-from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Callable, Mapping
+from contextlib import AbstractContextManager
 from functools import cached_property
 from pathlib import Path
 
@@ -116,7 +116,7 @@ class FairUniverse(Data):
             raise DataError("--from is empty: it takes a file, a folder or a mirror's URL")
         try:
             self.folder.mkdir(parents=True, exist_ok=True)
-            with _waiting(FileLock(self.folder / ".lock"), report):
+            with _acquired(FileLock(self.folder / ".lock"), report):
                 self._fetch(source, report, skip)
         except OSError as error:
             raise DataError(
@@ -156,16 +156,10 @@ class FairUniverse(Data):
                 old.rename(working / f"old-{number}")
 
 
-@contextmanager
-def _waiting(lock: FileLock, report: Callable[..., None]) -> Iterator[None]:
-    """Holds a lock; says that another process has it for as long as it has."""
+def _acquired(lock: FileLock, report: Callable[..., None]) -> AbstractContextManager[object]:
+    """Acquires a lock; says that another process has it for as long as it has."""
     while True:
         try:
-            lock.acquire(timeout=1)
-            break
+            return lock.acquire(timeout=1)
         except Timeout:
             report(stage="wait for another `bench data fetch`", done=0, total=None)
-    try:
-        yield
-    finally:
-        lock.release()

@@ -192,28 +192,13 @@ class Fields(Task):
 def gp(name: str = "gp", observations: int = 10) -> Fields:
     """A Gaussian process with a nugget on a 16 × 16 grid, M = 10 fields unless told."""
     nugget = Parameter("nugget", 0.01, 1.2, "interest", (0.2, 0.5), "log", "τ²")
-    field = GaussianField(Grid(16))
-    return Fields(
-        name,
-        "Gaussian process with a nugget",
-        field,
-        nugget,
-        (0.15, 0.2, 0.3),
-        (0.2, 0.35, 0.5),
-        observations,
-    )
+    points = (0.15, 0.2, 0.3), (0.2, 0.35, 0.5)
+    title = "Gaussian process with a nugget"
+    return Fields(name, title, GaussianField(Grid(16)), nugget, *points, observations)
 
 
 def student_t(name: str = "student-t", observations: int = 25) -> Fields:
     """A Student-t process on a 12 × 12 grid, M = 25 fields unless told."""
     freedom = Parameter("nu", 2.5, 30.0, "interest", (4.0, 9.0), "log", "ν")
-    field = StudentField(Grid(12), 0.05)
-    return Fields(
-        name,
-        "Student-t process",
-        field,
-        freedom,
-        (0.1, 0.2, 0.3),
-        (4.0, 6.0, 9.0),
-        observations,
-    )
+    field, points = StudentField(Grid(12), 0.05), ((0.1, 0.2, 0.3), (4.0, 6.0, 9.0))
+    return Fields(name, "Student-t process", field, freedom, *points, observations)

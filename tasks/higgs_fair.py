@@ -19,7 +19,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from bench.contracts import Component, Log, Split, Transform
+from bench.contracts import Component, Log, Split
 from bench.errors import DataError, NotApplicable
 
 from .fair_universe import FairUniverse
@@ -101,6 +101,7 @@ class HiggsFair(SignalAndBackground):
     version = 1
     citation = "Sluijter, Diefenbacher, Bhimji & Nachman (2025)"
     feature_names = FEATURES
+    transform = Log()
     nominal = torch.tensor([1.0])
 
     def __init__(self, name: str = "higgs-fair", had_pt_min: float | None = None) -> None:
@@ -120,10 +121,6 @@ class HiggsFair(SignalAndBackground):
     @property
     def settings(self) -> Mapping[str, Any]:
         return {"events": self.events.digest, "had_pt_min": self.had_pt_min}
-
-    @property
-    def transform(self) -> Transform:
-        return Log()
 
     def check(self) -> None:
         if self.events.digest is None:

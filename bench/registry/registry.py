@@ -22,14 +22,14 @@ from importlib.metadata import EntryPoint, entry_points
 from importlib.resources import files
 from pathlib import Path
 from types import ModuleType
-from typing import Any, Literal, NoReturn
+from typing import Any, Literal, NoReturn, get_args
 
 from bench.contracts import Method, Metric, Task
 from bench.errors import PluginError, UsageError
 from bench.registry.validate import blamed, check, plugin_errors
 
 Kind = Literal["tasks", "methods", "metrics", "presets"]
-KINDS: tuple[Kind, ...] = ("tasks", "methods", "metrics", "presets")
+KINDS: tuple[Kind, ...] = get_args(Kind)
 
 _log = logging.getLogger(__name__)
 
@@ -283,26 +283,12 @@ def _plugin_items(path: Path, failures: dict[str, str]) -> list[Item]:
         return []
     items: list[Item] = []
     for variable, value in vars(module).items():
-        kind: Kind | None = None
-        if isinstance(value, Task):
-            kind = "tasks"
-        elif isinstance(value, Metric):
-            kind = "metrics"
-        elif (
-            inspect.isclass(value)
-            and issubclass(value, Method)
-            and value.__module__ == module_name
-            and hasattr(value, "name")
-        ):
-            kind = "methods"
-        if kind is None:
-            continue
-        name = getattr(value, "name", None)
-        if isinstance(name, str):
-            place = f"{path} ({variable})"
-            items.append(Item(kind, name, place, partial(_itself, value), version))
-        else:
-            failures[f"plugin {path} ({variable})"] = "its name is not a string"
+        kind = _kind(value, module_name)
+        place, name = f"{path} ({variable})", getattr(value, "name", None)
+        if kind is not None and isinstance(name, str):
+            items.append(Item(kind, name, place, partial(getattr, module, variable), version))
+        elif kind is not None:
+            failures[f"plugin {place}"] = "its name is not a string"
     if not items:
         failures.setdefault(
             f"plugin {path}",
@@ -311,8 +297,12 @@ def _plugin_items(path: Path, failures: dict[str, str]) -> list[Item]:
     return items
 
 
-def _itself(value: Any) -> Any:
-    return value
+def _kind(value: Any, module: str) -> Kind | None:
+    """What a plugin file registers by a value at its top level; None if nothing."""
+    if isinstance(value, Task | Metric):
+        return "tasks" if isinstance(value, Task) else "metrics"
+    own = inspect.isclass(value) and issubclass(value, Method) and value.__module__ == module
+    return "methods" if own and hasattr(value, "name") else None
 
 
 def _same(known: Item, item: Item) -> bool:

@@ -103,6 +103,7 @@ class AsymmetricGaussians(Task):
     title = "Asymmetric Gaussians"
     observations = 1000
     event_shape = (2,)
+    transform = LogSecond()
     nominal = torch.tensor([1.0])
     space = ParameterSpace(
         [
@@ -112,10 +113,6 @@ class AsymmetricGaussians(Task):
         context=["z"],
     )
     points = torch.tensor(list(product((0.1, 0.2, 0.3), (0.75, 1.0, 1.3))), dtype=torch.float64)
-
-    @property
-    def transform(self) -> Transform:
-        return LogSecond()
 
     def components(self, split: Split) -> Mapping[str, LogGaussian]:
         return {
