@@ -140,10 +140,10 @@ class _MayBeOracle(Protocol):
     def oracle(self) -> bool: ...
 
 
-_CellOrFit = TypeVar("_CellOrFit", bound=_MayBeOracle)
+_SpecOrFit = TypeVar("_SpecOrFit", bound=_MayBeOracle)
 
 
-def truth_among(specs: Iterable[_CellOrFit]) -> _CellOrFit | None:
+def truth_among(specs: Iterable[_SpecOrFit]) -> _SpecOrFit | None:
     """The exact likelihood among the fits of one task; a plugin's oracle only without it."""
     oracles = [spec for spec in specs if spec.oracle]
     return min(oracles, key=lambda spec: spec.method != "exact", default=None)
