@@ -8,7 +8,7 @@ small nugget in K. Densities and scores are exact (Shen & Kuusela 2026 train on 
 
 import math
 from abc import ABC, abstractmethod
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from itertools import product
 
 import torch
@@ -17,7 +17,9 @@ from torch import Tensor
 from bench.contracts import Observation, Parameter, ParameterSpace, ReferenceKind, Split, Task
 
 from .grid import Forms, Grid
-from .pairs import OfPairs, over_pairs
+from .pairs import over_pairs
+
+OfForms = Callable[[Forms, Tensor], Tensor]
 
 _CHUNK = 256  # length scales at a time
 
@@ -55,24 +57,19 @@ class _Field(ABC):
         return fields.view(*context.shape[:-1], self.grid.side, self.grid.side)
 
     def log_prob(self, x: Tensor, context: Tensor) -> Tensor:
-        def of_pairs(fields: Tensor, contexts: Tensor) -> Tensor:
-            return self.density(self._forms(fields, contexts, slopes=False), contexts)
-
-        return self._over_pairs(of_pairs, x, context)
+        return self._over_pairs(self.density, x, context, slopes=False)
 
     def score(self, x: Tensor, context: Tensor) -> Tensor:
+        return self._over_pairs(self.slope, x, context, slopes=True)
+
+    def _over_pairs(self, function: OfForms, x: Tensor, context: Tensor, slopes: bool) -> Tensor:
         def of_pairs(fields: Tensor, contexts: Tensor) -> Tensor:
-            return self.slope(self._forms(fields, contexts, slopes=True), contexts)
+            forms = self.grid.forms(fields, contexts[:, 0], self.nugget(contexts), slopes)
+            return function(forms, contexts)
 
-        return self._over_pairs(of_pairs, x, context)
-
-    def _forms(self, fields: Tensor, context: Tensor, slopes: bool) -> Forms:
-        return self.grid.forms(fields, context[:, 0], self.nugget(context), slopes)
-
-    def _over_pairs(self, function: OfPairs, x: Tensor, context: Tensor) -> Tensor:
         sites = self.grid.sites
         return over_pairs(
-            function, x.double(), context.double(), 2, per_context=32 * sites, per_pair=sites
+            of_pairs, x.double(), context.double(), 2, per_context=32 * sites, per_pair=sites
         )
 
 

@@ -225,13 +225,8 @@ def list_(kind: str | None, form: str, plugins: tuple[str, ...]) -> None:
     tell_each("not loaded", registry.failures)
 
 
-cli.add_command(check)
-cli.add_command(data)
-cli.add_command(new)
-cli.add_command(plan)
-cli.add_command(report)
-cli.add_command(study)
-cli.add_command(tune)
+for command in (check, data, new, plan, report, study, tune):
+    cli.add_command(command)
 
 
 def _command() -> list[str]:

@@ -109,10 +109,9 @@ def make_search(
     found = registry.method(method)
     if not found.search:
         raise UsageError(f"method {method!r} declares no values to try (its attribute `search`)")
-    if epochs < FACTOR ** (rungs - 1):
+    if epochs < (least := FACTOR ** (rungs - 1)):
         raise UsageError(
-            f"{rungs} rungs need at least {FACTOR ** (rungs - 1)} epochs in the last one, and "
-            f"epochs = {epochs}"
+            f"{rungs} rungs need at least {least} epochs in the last one, and epochs = {epochs}"
         )
     base = dict(next(iter(found.configurations.values())))
     for name in tasks:
