@@ -22,7 +22,7 @@ from importlib.metadata import EntryPoint, entry_points
 from importlib.resources import files
 from pathlib import Path
 from types import ModuleType
-from typing import Any, Literal, NoReturn, get_args
+from typing import Any, Literal, NoReturn, cast, get_args
 
 from bench.contracts import Method, Metric, Task
 from bench.errors import PluginError, UsageError
@@ -174,13 +174,11 @@ class Registry:
 
     def task(self, name: str) -> Task:
         """The task under a name."""
-        task: Task = self.get("tasks", name)
-        return task
+        return cast(Task, self.get("tasks", name))
 
     def method(self, name: str) -> type[Method]:
         """The method class under a name."""
-        method: type[Method] = self.get("methods", name)
-        return method
+        return cast(type[Method], self.get("methods", name))
 
     def metrics(self) -> list[Metric]:
         """Every metric that loads, by name; those that fail are among the failures."""
