@@ -16,12 +16,12 @@ _ROWS = 1 << 18  # of a batch
 _LEPTON = ("PRI_lep_pt", "PRI_lep_eta", "PRI_lep_phi")
 _MOST_NAMES, _LONGEST_NAME = 40, 40  # of columns that a message lists
 _LARGEST = {"eta": 10.0, "phi": 3.2}
-"""What an angle cannot exceed: it is in degrees then, or −999, which stands for a missing value."""
+"""Largest angles. Beyond it is in degrees, or −999, which stands for a missing value."""
 
 
 @dataclass(frozen=True)
 class _Schema:
-    """Which columns hold what, and what labels mean: signal, background, or left out."""
+    """The columns of a schema, and the meaning of labels: signal, background, or left out."""
 
     name: str
     hadron: tuple[str, str, str]

@@ -49,13 +49,13 @@ class FairUniverse(Data):
 
     @property
     def folder(self) -> Path:
-        """Where the events are kept."""
+        """The folder of the events."""
         root = os.environ.get("NLBENCH_DATA") or platformdirs.user_data_path("nlbench")
         return Path(os.path.expanduser(root)) / "higgs-fair"
 
     @cached_property
     def _manifest(self) -> Manifest | None:
-        """What is there; None if nothing is, or it is damaged."""
+        """The list of the events; None if there are none, or they are damaged."""
         try:
             found = Manifest.model_validate_json((self.folder / "events.json").read_bytes())
             for (process, split), n in zip(PARTS, found.counts, strict=True):

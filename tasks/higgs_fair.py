@@ -49,7 +49,7 @@ class TauEvents:
 
     @property
     def size(self) -> int:
-        """How many events there are that pass the selection at every energy scale."""
+        """The number of events that pass the selection at every energy scale."""
         if self._had_pt_min is None:
             return len(self._events)
         return int(np.sum(self._events[:, 1] * ENERGY_SCALE.low >= self._had_pt_min))

@@ -67,7 +67,7 @@ def status(plugins: tuple[str, ...]) -> None:
 
 
 def _with_data(registry: "Registry") -> "dict[str, Data]":
-    """What tasks need, by their names."""
+    """Return the data of tasks that need some, by their names."""
     found = {}
     for name in registry.names("tasks"):
         with suppress(PluginError):

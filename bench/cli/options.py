@@ -72,7 +72,7 @@ def overrides(
     seed: int | None,
     device: str | None,
 ) -> dict[str, Any]:
-    """What the command line says in a preset's place; None where it says nothing."""
+    """Return the settings that replace a preset's; None where nothing is given."""
     return {
         "tasks": tasks or None,
         "methods": methods or None,

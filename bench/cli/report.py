@@ -77,7 +77,7 @@ def _command(
     methods: tuple[str, ...],
     plugins: tuple[str, ...],
 ) -> list[str]:
-    """What writes the same report again."""
+    """Return the command that writes the same report again."""
     options = {"--out": (str(out),), "--task": tasks, "--method": methods, "--plugin": plugins}
     words = [word for name, values in options.items() for v in values for word in (name, v)]
     return ["bench", "report", *results, *words]

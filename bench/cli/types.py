@@ -1,4 +1,4 @@
-"""What options take: beyond these bounds a slip of the keyboard is likelier than a wish."""
+"""Types of options. Beyond these bounds a slip of the keyboard is likelier than a wish."""
 
 from typing import Any
 

@@ -141,7 +141,7 @@ class Registry:
         raise UsageError(message + self._not_loaded())
 
     def _not_loaded(self) -> str:
-        """What a name that is not here may be in."""
+        """Return the plugins that did not load, which may hold an unknown name."""
         failed = [item for item in self.failures.items() if item[0].startswith("plugin ")]
         return "".join(f"; not loaded: {what}: {why}" for what, why in failed)
 
@@ -296,7 +296,7 @@ def _plugin_items(path: Path, failures: dict[str, str]) -> list[Item]:
 
 
 def _kind(value: Any, module: str) -> Kind | None:
-    """What a plugin file registers by a value at its top level; None if nothing."""
+    """Return the kind that a value at a plugin file's top level is registered as, if any."""
     if isinstance(value, Task | Metric):
         return "tasks" if isinstance(value, Task) else "metrics"
     own = inspect.isclass(value) and issubclass(value, Method) and value.__module__ == module

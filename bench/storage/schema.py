@@ -1,4 +1,4 @@
-"""What the records of a results folder must look like: folders may come from others.
+"""The form of the records of a results folder, checked: folders may come from others.
 
 A record that is sound as a file and is none of these counts as damaged.
 """

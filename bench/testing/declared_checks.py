@@ -36,7 +36,7 @@ _EVIDENCE = 300  # contexts that make the density of the evidence
 
 
 def contract(task: Task) -> None:
-    """What the registry asks for, and names that agree."""
+    """The task passes the registry's checks, and its names agree."""
     try:
         check_contract("tasks", task.name, task)
     except PluginError as error:

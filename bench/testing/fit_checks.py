@@ -26,7 +26,7 @@ _ROUNDING = 1e-4  # the same, of its log-ratios
 
 
 def contract(of: MethodUnderTest) -> None:
-    """What the registry asks for, settings that make the method again, a surrogate as promised."""
+    """The registry's checks pass, settings make the method again, the surrogate is as promised."""
     try:
         check_contract("methods", of.type.name, of.type)
         for name in of.type.configurations:
@@ -87,7 +87,7 @@ def kinds(of: MethodUnderTest) -> str:
 
 
 def small_budgets(of: MethodUnderTest) -> None:
-    """Where a budget does not suffice, one of the suite's errors says so."""
+    """One of the suite's errors says that a budget does not suffice."""
     _no_oracle(of)
     harness = of.harness
     for budget in _SMALL:
@@ -195,7 +195,7 @@ def distinct(of: MethodUnderTest) -> None:
 
 
 def process(of: MethodUnderTest) -> None:
-    """What a process shares (random numbers, threads, folder, …) is left as it was."""
+    """The shared state of a process (random numbers, threads, folder, …) is left as it was."""
     of.fit([ALONE])  # what is imported for the first time may leave its traces
     fit, probe = of.fit([ALONE], again=1), of.probe()
     found = {"fit": fit.changed}

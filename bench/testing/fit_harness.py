@@ -198,9 +198,9 @@ def _noted(component: Component, calls: set[str]) -> Any:
         return call
 
     has = [n for n in ("simulate", "log_prob", "score", "block") if hasattr(component, n)]
+    methods = {n: noted(n) for n in has}
     # A class of its own: protocols look for methods there, not on the object.
-    made = type(type(component).__name__, (), {"size": component.size} | {n: noted(n) for n in has})
-    return made()
+    return type(type(component).__name__, (), {"size": component.size} | methods)()
 
 
 def _cut(settings: dict[str, Any], to: dict[str, int]) -> None:

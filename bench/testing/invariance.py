@@ -32,7 +32,7 @@ _FEW = 4  # numbers of an observation that are looked at one by one
 
 @dataclass(frozen=True)
 class Drift:
-    """How far a statistic moves.
+    """The mean movement of a statistic.
 
     Args:
         move: what was moved.

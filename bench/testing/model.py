@@ -1,4 +1,4 @@
-"""What checks share of a task: its components, contexts to look at, random numbers."""
+"""Parts of a task that checks share: its components, contexts to look at, random numbers."""
 
 from typing import Any
 

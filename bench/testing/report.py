@@ -17,7 +17,7 @@ Status = Literal["passed", "failed", "warned", "skipped"]
 
 
 class _Finding(Exception):
-    """What a check expected and did not find.
+    """A difference between the expected and the found.
 
     Args:
         expected: what the contract promises, or an accurate method gives.
@@ -50,7 +50,7 @@ class Skipped(unittest.SkipTest):
 
 @dataclass(frozen=True)
 class Result:
-    """How one check went.
+    """The outcome of one check.
 
     Args:
         subject: what was checked, "method my-method" say.

@@ -216,7 +216,7 @@ def shared_term(of: MethodUnderTest) -> str:
 
 
 def density(of: MethodUnderTest) -> str:
-    """What says that it is a density integrates to one, on the asymmetric task."""
+    """A surrogate with has_density integrates to one, on the asymmetric task."""
     surrogate, contexts, _ = of.trained()
     if not surrogate.has_density:
         raise Skipped("it does not say that it is a density")

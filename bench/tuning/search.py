@@ -1,4 +1,4 @@
-"""What is tuned: the settings that a method declares, on tasks, by validation loss alone."""
+"""Searches: the settings that a method declares, tried on tasks, by validation loss alone."""
 
 import itertools
 import math
@@ -23,7 +23,7 @@ Values = Mapping[str, Any]
 
 @dataclass(frozen=True)
 class Search:
-    """What is tried.
+    """A search of settings.
 
     Args:
         method: name of the method.
@@ -52,7 +52,7 @@ class Search:
 
 @dataclass(frozen=True)
 class Trial:
-    """How one combination did in one rung.
+    """The result of one combination in one rung.
 
     Args:
         rung: counted from 0.
@@ -154,7 +154,7 @@ def _number(text: str) -> float | None:
 
 
 def untunable(registry: Registry, method: str, task: str) -> str:
-    """Why a method cannot be tuned on a task; empty where it can.
+    """Return the reason why a method cannot be tuned on a task; empty where it can.
 
     Raises:
         PluginError: if its values do not fit its settings.
