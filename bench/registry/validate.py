@@ -167,8 +167,10 @@ def _check_task(task: Any) -> None:
 
 
 def _check_method(method: Any) -> None:
-    subclass = inspect.isclass(method) and issubclass(method, Method)
-    _require(subclass, "it is not a subclass of bench.contracts.Method")
+    _require(
+        inspect.isclass(method) and issubclass(method, Method),
+        "it is not a subclass of bench.contracts.Method",
+    )
     if inspect.isabstract(method):
         raise PluginError(f"it does not define {', '.join(sorted(method.__abstractmethods__))}")
     for name in ("fit", "restore", "fit_component", "restore_component"):

@@ -44,22 +44,31 @@ def contract(task: Task) -> None:
     names = task.component_names
     for split in get_args(Split):
         found, where = task.components(split), f"{CONTRACT}.components"
-        expected = f"components {names} in split {split!r} as in 'test'"
-        expect(tuple(found) == names, expected, tuple(found), where)
+        expect(
+            tuple(found) == names,
+            f"components {names} in split {split!r} as in 'test'",
+            tuple(found),
+            where,
+        )
         for name, part in found.items():
-            expected = "names of components in printable characters other than /"
-            named = name and name.isprintable() and "/" not in name
-            expect(named, expected, repr(name), where)
-            block = part.size is None or isinstance(part, FiniteComponent)
-            expected = f"a method `block` of {name}, whose size is {part.size}"
-            expect(block, expected, "none", "bench.contracts.FiniteComponent")
+            expect(
+                name and name.isprintable() and "/" not in name,
+                "names of components in printable characters other than /",
+                repr(name),
+                where,
+            )
+            expect(
+                part.size is None or isinstance(part, FiniteComponent),
+                f"a method `block` of {name}, whose size is {part.size}",
+                "none",
+                "bench.contracts.FiniteComponent",
+            )
     for what, value, known in (
         ("observation", task.observation, get_args(Observation)),
         ("reference", task.reference, get_args(ReferenceKind)),
         ("number of resolutions", len(task.resolution), (len(task.space),)),
     ):
-        expected = f"{what} {' or '.join(map(repr, known))}"
-        expect(value in known, expected, repr(value), CONTRACT)
+        expect(value in known, f"{what} {' or '.join(map(repr, known))}", repr(value), CONTRACT)
 
 
 def bounds(task: Task) -> str:
@@ -78,8 +87,12 @@ def bounds(task: Task) -> str:
         slack = 1e-6 * (upper - lower)
         bad = values[~((values >= lower - slack) & (values <= upper + slack)).all(1)].tolist()
         expect(not bad, f"{what} within {sides}", next(iter(bad), None), SPACE)
-    distinct = len(torch.unique(task.points, dim=0)) == len(task.points)
-    expect(distinct, "evaluation points that differ", "one twice", SPACE)
+    expect(
+        len(torch.unique(task.points, dim=0)) == len(task.points),
+        "evaluation points that differ",
+        "one twice",
+        SPACE,
+    )
     return counted(len(task.points), "point")
 
 
@@ -108,8 +121,12 @@ def simulations(task: Task) -> str:
             x = part.simulate(context, rng(task, name))
             wanted = (*batch, *task.event_shape)
             came = tuple(x.shape) if isinstance(x, Tensor) else type(x).__name__
-            expected = f"{name} of shape {wanted} at contexts {tuple(context.shape)}"
-            expect(came == wanted, expected, came, SIMULATE)
+            expect(
+                came == wanted,
+                f"{name} of shape {wanted} at contexts {tuple(context.shape)}",
+                came,
+                SIMULATE,
+            )
             expect(x.is_floating_point(), f"{name} in floating point", x.dtype, SIMULATE)
         for context in corners(task):
             n = AT_CORNERS[task.expensive]
@@ -149,8 +166,12 @@ def transform(task: Task) -> None:
         x = part.simulate(context, rng(task, name)).double()
         y, log_jacobian = task.transform(x), task.transform.log_jacobian(x)
         for what, value in (("features", y), ("a log-Jacobian", log_jacobian)):
-            expected = f"{what} of {name} of shape {tuple(x.shape)}"
-            expect(value.shape == x.shape, expected, tuple(value.shape), where)
+            expect(
+                value.shape == x.shape,
+                f"{what} of {name} of shape {tuple(x.shape)}",
+                tuple(value.shape),
+                where,
+            )
             bad = int((~value.isfinite()).sum())
             expect(not bad, f"finite {what} of {name}", f"{bad} not finite", where)
         step = 1e-6 * (x.abs() + 1e-3)
@@ -165,8 +186,12 @@ def transform(task: Task) -> None:
             f"{where}: log_jacobian",
         )
         standardised = Features.estimate(task, x)(x.float())
-        finite = standardised.isfinite().all()
-        expect(finite, f"finite standardised features of {name}", "others", where)
+        expect(
+            standardised.isfinite().all(),
+            f"finite standardised features of {name}",
+            "others",
+            where,
+        )
 
 
 def references(task: Task) -> str:
@@ -189,14 +214,21 @@ def references(task: Task) -> str:
             flat = own.double().flatten(1)
             outside = float(((flat < low) | (flat > high)).double().mean(0).max())
             here = f"{name} at {at(task, node)}"
-            expected = f"a {task.reference} reference that covers {here}"
-            came = f"{outside:.0%} outside all its simulations"
-            expect(outside <= _OUTSIDE, expected, came, where)
+            expect(
+                outside <= _OUTSIDE,
+                f"a {task.reference} reference that covers {here}",
+                f"{outside:.0%} outside all its simulations",
+                where,
+            )
             if known:
                 nats = _divergence(task, part, own[:50], node, context[:_EVIDENCE])
                 worst = max(worst, nats)
-                expected = f"a {task.reference} reference within {_NATS:g} nats of {here}"
-                expect(nats < _NATS, expected, f"{nats:.3g} nats", where)
+                expect(
+                    nats < _NATS,
+                    f"a {task.reference} reference within {_NATS:g} nats of {here}",
+                    f"{nats:.3g} nats",
+                    where,
+                )
     return f"{task.reference}, " + (f"within {worst:.2g} nats" if known else "by range alone")
 
 

@@ -45,8 +45,12 @@ def finite(task: Task) -> None:
             x = part.simulate(context.expand(n, -1), rng(task, name)).float()
             where = at(task, context)
             bad = int((~part.log_prob(x, context).isfinite()).sum())
-            expected = f"finite log-densities of {name} simulated at {where}"
-            expect(not bad, expected, f"{bad} of {len(x)} not finite", DENSITY)
+            expect(
+                not bad,
+                f"finite log-densities of {name} simulated at {where}",
+                f"{bad} of {len(x)} not finite",
+                DENSITY,
+            )
             strange = {"zeros": torch.zeros_like(x), "the negative of simulations": -x}
             strange |= {"distant values": 1e3 * x, "shifted values": x + 0.5}
             for what, other in strange.items():
@@ -85,11 +89,19 @@ def broadcasting(task: Task) -> str:
                     came = evaluate(events, nodes)
                 except Exception as error:
                     raise Failed(expected, one_line(error), where) from error
-                right = came.shape == wanted.shape
-                expect(right, f"{expected}, {tuple(wanted.shape)}", tuple(came.shape), where)
-                same = torch.allclose(came.double(), wanted.double(), rtol=1e-5, atol=1e-6)
+                expect(
+                    came.shape == wanted.shape,
+                    f"{expected}, {tuple(wanted.shape)}",
+                    tuple(came.shape),
+                    where,
+                )
                 apart = float((came - wanted).abs().max())
-                expect(same, expected, f"a difference of {apart:.2g} for {case}", where)
+                expect(
+                    torch.allclose(came.double(), wanted.double(), rtol=1e-5, atol=1e-6),
+                    expected,
+                    f"a difference of {apart:.2g} for {case}",
+                    where,
+                )
             functions += 1
     if not functions:
         raise Skipped("no component has a log_prob or a score")
@@ -178,8 +190,12 @@ def slopes(task: Task) -> str:
         context = inside(task, _number(task, "slopes", _SLOPES))
         x = part.simulate(context.float(), rng(task, "slopes", name)).float()
         score = part.score(x, context).double()
-        right = score.shape == context.shape
-        expect(right, f"scores {tuple(context.shape)}", tuple(score.shape), SCORE)
+        expect(
+            score.shape == context.shape,
+            f"scores {tuple(context.shape)}",
+            tuple(score.shape),
+            SCORE,
+        )
         for j, parameter in enumerate(task.space.context):
             wanted, error = _slope(part, x, context, j, 1e-3 * (parameter.high - parameter.low))
             scale = wanted.square().mean().sqrt()

@@ -41,18 +41,30 @@ def contract(of: MethodUnderTest) -> None:
     except (TypeError, ValueError) as error:
         expected = "settings(task) to be JSON that Config takes"
         raise Failed(expected, one_line(error), "the method's settings") from error
-    expected = "settings(task) to make the same method again"
-    expect(again == settings, expected, f"{again}, of {settings}", "the method's settings")
+    expect(
+        again == settings,
+        "settings(task) to make the same method again",
+        f"{again}, of {settings}",
+        "the method's settings",
+    )
     surrogate = of.surrogate
     attributes = ("log", "reference", "has_density", "log_ratio", "state")
     missing = ", ".join(name for name in attributes if not hasattr(surrogate, name))
     expect(not missing, "a surrogate", f"one that lacks {missing}", CONTRACT)
     reference, log = surrogate.reference, surrogate.log
-    expected = "a reference that is None, 'fixed' or 'evidence'"
-    expect(reference in (None, "fixed", "evidence"), expected, repr(reference), CONTRACT)
+    expect(
+        reference in (None, "fixed", "evidence"),
+        "a reference that is None, 'fixed' or 'evidence'",
+        repr(reference),
+        CONTRACT,
+    )
     came = counted(len(log.curves), "curve") if isinstance(log, FitLog) else type(log).__name__
-    expected = f"a FitLog with curves of none or of {counted(of.members, 'member')}"
-    expect(came in ("0 curves", counted(of.members, "curve")), expected, came, CONTRACT)
+    expect(
+        came in ("0 curves", counted(of.members, "curve")),
+        f"a FitLog with curves of none or of {counted(of.members, 'member')}",
+        came,
+        CONTRACT,
+    )
 
 
 def kinds(of: MethodUnderTest) -> str:
@@ -80,8 +92,12 @@ def kinds(of: MethodUnderTest) -> str:
             out = surrogate.log_ratio(x, node)
         except Exception as error:
             raise Failed(expected, one_line(error), f"the method's check, {FIT}") from error
-        where = f"the method's check, {FIT}"
-        expect(not out.isnan().any(), expected, "log-ratios that are NaN", where)
+        expect(
+            not out.isnan().any(),
+            expected,
+            "log-ratios that are NaN",
+            f"the method's check, {FIT}",
+        )
         taken.append(task.name)
     return f"takes {', '.join(taken) or 'none of the toy tasks'}"
 
@@ -120,11 +136,19 @@ def budget(of: MethodUnderTest) -> str:
         for draw in announced:
             if draw.n > 0:
                 note(wanted, draw)
-        expected = f"draws(task, {calls}) to announce what fit draws, {_told(drawn)}"
-        expect(wanted == drawn, expected, _told(wanted), "the method's draws")
+        expect(
+            wanted == drawn,
+            f"draws(task, {calls}) to announce what fit draws, {_told(drawn)}",
+            _told(wanted),
+            "the method's draws",
+        )
         kind, came = method.reference_kind(task), fit.surrogate.reference
-        expected = f"reference_kind(task) to be {came!r}, as the surrogate's reference is"
-        expect(kind == came, expected, repr(kind), "the method's reference_kind")
+        expect(
+            kind == came,
+            f"reference_kind(task) to be {came!r}, as the surrogate's reference is",
+            repr(kind),
+            "the method's reference_kind",
+        )
     return f"{fit.bank.spent:,} of {calls:,} calls"
 
 

@@ -55,13 +55,25 @@ def shapes(of: MethodUnderTest) -> None:
 def dtype(of: MethodUnderTest) -> None:
     """Log-ratios are float32 or float64; the state is what can be saved."""
     out = of.surrogate.log_ratio(*of.probe())
-    right = out.dtype in (torch.float32, torch.float64)
-    expect(right, "log-ratios in float32 or float64", out.dtype, RATIO)
+    expect(
+        out.dtype in (torch.float32, torch.float64),
+        "log-ratios in float32 or float64",
+        out.dtype,
+        RATIO,
+    )
     for name, value in (of.surrogate.state() or {}).items():
-        came = f"{name!r} as {type(value).__name__}"
-        expect(isinstance(value, Tensor), "a state of tensors", came, RESTORE)
-        real = not value.is_complex() and value.dtype != torch.bfloat16
-        expect(real, "a state in real numpy dtypes", f"{name!r} in {value.dtype}", RESTORE)
+        expect(
+            isinstance(value, Tensor),
+            "a state of tensors",
+            f"{name!r} as {type(value).__name__}",
+            RESTORE,
+        )
+        expect(
+            not value.is_complex() and value.dtype != torch.bfloat16,
+            "a state in real numpy dtypes",
+            f"{name!r} in {value.dtype}",
+            RESTORE,
+        )
 
 
 def device(of: MethodUnderTest) -> str:
@@ -84,8 +96,12 @@ def device(of: MethodUnderTest) -> str:
         if name == "meta" and not any(words in str(error) for words in _MIXED):
             raise Skipped("it looks at values, so that only a GPU can tell") from error
         raise Failed("arithmetic on the device of the state", one_line(error), where) from error
-    expected = f"log-ratios on {name}, where the state is"
-    expect(out.device.type == name, expected, f"on {out.device}", where)
+    expect(
+        out.device.type == name,
+        f"log-ratios on {name}, where the state is",
+        f"on {out.device}",
+        where,
+    )
     return "" if name == "cuda" else "on PyTorch's meta device, for want of a GPU"
 
 
@@ -121,8 +137,7 @@ def state(of: MethodUnderTest) -> None:
     """Every member comes back from its rows of the state as it was."""
     harness, surrogate, probe = of.harness, of.surrogate, of.probe()
     stored = harness.stored(surrogate)
-    stated = stored is not None or of.type.oracle
-    expect(stated, "a state", "None, which is for oracles", RESTORE)
+    expect(stored is not None or of.type.oracle, "a state", "None, which is for oracles", RESTORE)
     for name, value in (stored or {}).items():
         expect(
             value.shape[:1] == (of.members,),
@@ -135,8 +150,12 @@ def state(of: MethodUnderTest) -> None:
         wanted = whole[i : i + 1]
         restored = harness.restore({k: v[i : i + 1] for k, v in (stored or {}).items()})
         came = restored.log_ratio(*probe)
-        expected = f"log-ratios {tuple(wanted.shape)} of one member's state"
-        expect(came.shape == wanted.shape, expected, tuple(came.shape), RESTORE)
+        expect(
+            came.shape == wanted.shape,
+            f"log-ratios {tuple(wanted.shape)} of one member's state",
+            tuple(came.shape),
+            RESTORE,
+        )
         _same(came, wanted, f"member {i} to be restored as it was", RESTORE)
         for name in ("reference", "has_density"):
             was, now = getattr(surrogate, name), getattr(restored, name)
@@ -247,8 +266,12 @@ def inputs(of: MethodUnderTest) -> None:
     before = {name: value.clone() for name, value in given.items()}
     of.harness.restore(stored).log_ratio(x, context)
     for name, value in given.items():
-        same = torch.equal(value, before[name])
-        expect(same, "arguments that are left as they are", f"another {name}", RATIO)
+        expect(
+            torch.equal(value, before[name]),
+            "arguments that are left as they are",
+            f"another {name}",
+            RATIO,
+        )
 
 
 def _platt(odds: Tensor, label: Tensor) -> tuple[float, float]:
@@ -280,8 +303,12 @@ def _lost(ratio: Tensor, exact: Tensor, own: Tensor) -> float:
 
 def _same(came: Tensor, wanted: Tensor, expected: str, where: str) -> None:
     finite = wanted.isfinite()
-    same = torch.equal(came[~finite], wanted[~finite])
-    expect(same, expected, "infinite numbers in other places", where)
+    expect(
+        torch.equal(came[~finite], wanted[~finite]),
+        expected,
+        "infinite numbers in other places",
+        where,
+    )
     apart = (came - wanted)[finite].double().abs()
     allowed = _ROUNDING * wanted[finite].double().std() + 1e-6
     if len(apart):
