@@ -8,6 +8,21 @@ import click
 
 from bench.cli.types import FOLDER
 
+Decorator = Callable[[Callable[..., Any]], Callable[..., Any]]
+
+
+def with_default(name: str, kind: Any, default: Any, text: str | None = None) -> Decorator:
+    """Return an option whose default is shown.
+
+    Args:
+        name: of the option.
+        kind: its type.
+        default: its value unless it is given.
+        text: its help.
+    """
+    return click.option(name, type=kind, default=default, show_default=True, help=text)
+
+
 PLUGIN = click.option(
     "--plugin",
     "plugins",
@@ -21,13 +36,8 @@ TASK = click.option(
 WORKERS = click.option(
     "--workers", type=click.IntRange(1, 1024), help="Worker processes.  [default: the cores]"
 )
-STUDIES = click.option(
-    "--out",
-    type=FOLDER,
-    default="results/studies",
-    show_default=True,
-    help="Folder of tables and results.",
-)
+SEED = with_default("--seed", click.IntRange(0, 2**31 - 1), 0, "Seed of simulations and datasets.")
+STUDIES = with_default("--out", FOLDER, "results/studies", "Folder of tables and results.")
 _SELECTION = (
     click.argument("preset", metavar="PRESET|FILE"),
     TASK,

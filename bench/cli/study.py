@@ -8,8 +8,8 @@ from typing import TYPE_CHECKING
 import click
 
 from bench.cli.echo import echo, tell, tell_each
-from bench.cli.options import PLUGIN, STUDIES, WORKERS
-from bench.cli.types import COUNT, MOST, SEED
+from bench.cli.options import PLUGIN, SEED, STUDIES, WORKERS, with_default
+from bench.cli.types import COUNT, MOST
 from bench.errors import BenchError
 
 if TYPE_CHECKING:  # they import torch, which takes its time
@@ -43,33 +43,19 @@ def study() -> None:
     multiple=True,
     help="M; repeatable.  [default: the task's with every k, five times as many with k ≤ 3]",
 )
-@click.option(
-    "--sets",
-    type=click.IntRange(2, MOST),
-    default=12,
-    show_default=True,
-    help="Sets of k M events at each evaluation point.",
-)
-@click.option(
-    "--bootstraps",
-    type=click.IntRange(2, MOST),
-    default=100,
-    show_default=True,
-    help="Times that each set is resampled to M events.",
+@with_default("--sets", click.IntRange(2, MOST), 12, "Sets of k M events at each evaluation point.")
+@with_default(
+    "--bootstraps", click.IntRange(2, MOST), 100, "Times that each set is resampled to M events."
 )
 @click.option(
     "--multinomial",
     is_flag=True,
     help="Let numbers of signal events scatter between sets; the paper fixes them.",
 )
-@click.option(
-    "--independent",
-    type=COUNT,
-    default=1800,
-    show_default=True,
-    help="Independent datasets to compare with, spread over the points.",
+@with_default(
+    "--independent", COUNT, 1800, "Independent datasets to compare with, spread over the points."
 )
-@click.option("--seed", type=SEED, default=0, show_default=True, help="Seed of the datasets.")
+@SEED
 @WORKERS
 @STUDIES
 @PLUGIN
@@ -145,17 +131,16 @@ def bootstrap_k(
 
 
 @study.command()
-@click.option("--observed", default="higgs-fair", show_default=True, help="Task with observations.")
-@click.option("--model", default="higgs", show_default=True, help="Task that describes them.")
-@click.option(
+@with_default("--observed", str, "higgs-fair", "Task with observations.")
+@with_default("--model", str, "higgs", "Task that describes them.")
+@with_default(
     "--events",
-    type=click.IntRange(10, 10_000),
-    default=4000,
-    show_default=True,
-    help="Observations of each component and task in a test; memory grows with the square.",
+    click.IntRange(10, 10_000),
+    4000,
+    "Observations of each component and task in a test; memory grows with the square.",
 )
-@click.option("--permutations", type=click.IntRange(9, MOST), default=999, show_default=True)
-@click.option("--seed", type=SEED, default=0, show_default=True)
+@with_default("--permutations", click.IntRange(9, MOST), 999)
+@SEED
 @STUDIES
 @PLUGIN
 def features(

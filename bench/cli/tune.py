@@ -9,8 +9,8 @@ from typing import TYPE_CHECKING
 import click
 
 from bench.cli.echo import echo, tell, tell_each
-from bench.cli.options import PLUGIN, WORKERS
-from bench.cli.types import CALLS, COUNT, FOLDER, SEED
+from bench.cli.options import PLUGIN, SEED, WORKERS, with_default
+from bench.cli.types import CALLS, COUNT, FOLDER
 from bench.errors import BenchError, counted
 
 if TYPE_CHECKING:
@@ -32,22 +32,14 @@ if TYPE_CHECKING:
     metavar="SETTING=VALUE",
     help="Of this setting try this value alone; may be repeated.  [default: all that are declared]",
 )
-@click.option("--budget", type=CALLS, default=1_000_000, show_default=True)
-@click.option("--epochs", type=COUNT, default=9, show_default=True, help="Last rung.")
-@click.option("--rungs", type=click.IntRange(1, 10), default=3, show_default=True)
-@click.option(
-    "--members",
-    type=click.IntRange(1, 10_000),
-    default=2,
-    show_default=True,
-    help="In the last rung.",
-)
-@click.option("--seed", type=SEED, default=0, show_default=True)
+@with_default("--budget", CALLS, 1_000_000)
+@with_default("--epochs", COUNT, 9, "Last rung.")
+@with_default("--rungs", click.IntRange(1, 10), 3)
+@with_default("--members", click.IntRange(1, 10_000), 2, "In the last rung.")
+@SEED
 @WORKERS
-@click.option(
-    "--device", type=click.Choice(["auto", "cpu", "cuda"]), default="auto", show_default=True
-)
-@click.option("--out", type=FOLDER, default="results/tuning", show_default=True)
+@with_default("--device", click.Choice(["auto", "cpu", "cuda"]), "auto")
+@with_default("--out", FOLDER, "results/tuning")
 @PLUGIN
 def tune(
     method: str,

@@ -7,7 +7,6 @@ import click
 MOST = 10**6
 COUNT = click.IntRange(1, MOST)
 CALLS = click.IntRange(1, 10**12)
-SEED = click.IntRange(0, 2**31 - 1)
 
 
 class _Folder(click.Path):
