@@ -209,5 +209,4 @@ def _roughened(x: Tensor, strength: Tensor) -> Tensor:
     speed = torch.stack(torch.meshgrid(*steps, indexing="ij")).sum(0)
     speed = (speed - speed.mean()) / speed.std()
     factor = torch.exp(strength * speed)
-    out: Tensor = torch.fft.ifftn(torch.fft.fftn(x, dim=axes) * factor, dim=axes).real
-    return out
+    return torch.real(torch.fft.ifftn(torch.fft.fftn(x, dim=axes) * factor, dim=axes))
