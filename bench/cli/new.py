@@ -8,7 +8,7 @@ from pathlib import Path
 import click
 
 from bench.cli.echo import echo, tell
-from bench.cli.types import FOLDER
+from bench.cli.options import FOLDER
 from bench.errors import UsageError
 
 

@@ -1,4 +1,4 @@
-"""Options that commands share; what to run is the same for `bench run` and `bench plan`."""
+"""Options that commands share, and their types; `bench run` and `bench plan` select alike."""
 
 from collections.abc import Callable
 from functools import reduce
@@ -6,9 +6,24 @@ from typing import Any
 
 import click
 
-from bench.cli.types import FOLDER
-
 Decorator = Callable[[Callable[..., Any]], Callable[..., Any]]
+
+# Beyond these bounds a slip of the keyboard is likelier than a wish.
+MOST = 10**6
+COUNT = click.IntRange(1, MOST)
+CALLS = click.IntRange(1, 10**12)
+
+
+class _Folder(click.Path):
+    """A folder, which has a name: an empty one comes from a shell's variable that is not set."""
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Any:
+        if not value:
+            self.fail("a folder's name cannot be empty", param, ctx)
+        return super().convert(value, param, ctx)
+
+
+FOLDER = _Folder()
 
 
 def with_default(name: str, kind: Any, default: Any, text: str | None = None) -> Decorator:

@@ -5,8 +5,7 @@ from pathlib import Path
 import click
 
 from bench.cli.echo import echo, tell, tell_each
-from bench.cli.options import PLUGIN, TASK
-from bench.cli.types import FOLDER
+from bench.cli.options import FOLDER, PLUGIN, TASK
 
 
 @click.command()

@@ -8,8 +8,7 @@ from typing import TYPE_CHECKING
 import click
 
 from bench.cli.echo import echo, tell, tell_each
-from bench.cli.options import PLUGIN, SEED, STUDIES, WORKERS, with_default
-from bench.cli.types import COUNT, MOST
+from bench.cli.options import COUNT, MOST, PLUGIN, SEED, STUDIES, WORKERS, with_default
 from bench.errors import BenchError
 
 if TYPE_CHECKING:  # they import torch, which takes its time

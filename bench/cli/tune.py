@@ -9,8 +9,7 @@ from typing import TYPE_CHECKING
 import click
 
 from bench.cli.echo import echo, tell, tell_each
-from bench.cli.options import PLUGIN, SEED, WORKERS, with_default
-from bench.cli.types import CALLS, COUNT, FOLDER
+from bench.cli.options import CALLS, COUNT, FOLDER, PLUGIN, SEED, WORKERS, with_default
 from bench.errors import BenchError, counted
 
 if TYPE_CHECKING:
