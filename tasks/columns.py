@@ -16,12 +16,12 @@ _ROWS = 1 << 18  # of a batch
 _LEPTON = ("PRI_lep_pt", "PRI_lep_eta", "PRI_lep_phi")
 _MOST_NAMES, _LONGEST_NAME = 40, 40  # of columns that a message lists
 _LARGEST = {"eta": 10.0, "phi": 3.2}
-"""What an angle cannot exceed: it is in degrees then, or −999, which stands for a missing value."""
+"""Largest angles. Beyond it is in degrees, or −999, which stands for a missing value."""
 
 
 @dataclass(frozen=True)
 class _Schema:
-    """Which columns hold what, and what labels mean: signal, background, or left out."""
+    """The columns of a schema, and the meaning of labels: signal, background, or left out."""
 
     name: str
     hadron: tuple[str, str, str]
@@ -164,10 +164,8 @@ def _check_types(types: Any, schema: _Schema, where: str) -> None:
     for column in schema.columns:
         found = types.field(column).type
         if column != schema.label:
-            wanted = "numbers"
-            right = any(
-                is_(found) for is_ in (kinds.is_floating, kinds.is_integer, kinds.is_decimal)
-            )
+            numbers = kinds.is_floating, kinds.is_integer, kinds.is_decimal
+            wanted, right = "numbers", any(is_number(found) for is_number in numbers)
         else:
             text = found.value_type if kinds.is_dictionary(found) else found
             wanted, right = "text", str(text) in ("string", "large_string", "string_view")
@@ -182,43 +180,33 @@ def _checked(table: Any, schema: _Schema, name: str, first: int) -> Batch:
             c: table.column(c).to_numpy(zero_copy_only=False).astype(np.float32)
             for c in schema.columns[:-1]
         }
-    where = f"{name}, rows {first:,} to {first + table.num_rows:,}"
-    for column, values in columns.items():
-        bad = ~np.isfinite(values)
+
+    def refuse(bad: NDArray[np.bool_], said: str, allowed: str = "") -> None:
         if bad.any():
-            raise DataError(f"{where}: {column} is not finite in {counted(int(bad.sum()), 'row')}")
-        if column.endswith("_pt") and (values <= 0).any():
-            raise DataError(
-                f"{where}: {column} is not positive in {counted(int((values <= 0).sum()), 'row')}"
-            )
+            rows = f"rows {first:,} to {first + table.num_rows:,}"
+            count = counted(int(bad.sum()), "row")
+            raise DataError(f"{name}, {rows}: {said} in {count}{allowed}")
+
+    for column, values in columns.items():
+        refuse(~np.isfinite(values), f"{column} is not finite")
+        if column.endswith("_pt"):
+            refuse(values <= 0, f"{column} is not positive")
         largest = _LARGEST.get(column.rpartition("_")[2], np.inf)
-        if (bad := np.abs(values) > largest).any():
-            raise DataError(
-                f"{where}: {column} is not within ±{largest:g} in {counted(int(bad.sum()), 'row')}"
-            )
+        refuse(np.abs(values) > largest, f"{column} is not within ±{largest:g}")
     encoded = table.column(schema.label).dictionary_encode()
     labels = encoded.dictionary.to_pylist()
+    refuse(encoded.is_null().to_numpy(zero_copy_only=False), f"{schema.label} is empty")
     index = encoded.indices.to_numpy(zero_copy_only=False)
-    if encoded.null_count:
-        raise DataError(f"{where}: {schema.label} is empty in {counted(encoded.null_count, 'row')}")
     for i in np.unique(index):
-        label = labels[i]
-        if label not in schema.labels:
-            raise DataError(
-                f"{where}: {schema.label} is {str(label)[:40]!r} in "
-                f"{counted(int((index == i).sum()), 'row')}; "
-                f"allowed are {', '.join(schema.labels)}"
-            )
+        if labels[i] not in schema.labels:
+            said = f"{schema.label} is {str(labels[i])[:40]!r}"
+            refuse(index == i, said, f"; allowed are {', '.join(schema.labels)}")
     meaning = np.array([schema.labels.get(label, "") for label in labels] or [""])
     kind = meaning[index] if len(labels) else np.empty(0, dtype="<U1")
     lepton, hadron = (np.stack([columns[c] for c in part], -1) for part in (_LEPTON, schema.hadron))
     apart = lepton.astype(np.float64) - hadron
     with np.errstate(over="ignore"):  # what is infinite is refused
         opening = (np.cosh(apart[:, 1]) - np.cos(apart[:, 2])).astype(np.float32)
-    bad = ~(np.isfinite(opening) & (opening > 0))
-    if bad.any():
-        raise DataError(
-            f"{where}: {_LEPTON[1]}, {schema.hadron[1]} and the angles give no visible mass in "
-            f"{counted(int(bad.sum()), 'row')}"
-        )
+    said = f"{_LEPTON[1]}, {schema.hadron[1]} and the angles give no visible mass"
+    refuse(~(np.isfinite(opening) & (opening > 0)), said)
     return Batch(lepton, hadron, opening, kind == "signal", kind == "background", schema.name)

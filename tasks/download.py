@@ -102,7 +102,7 @@ def _retrieve(url: str, checksum: str | None, folder: Path, report: Callable[...
 
 
 class _Part:
-    """What there is of a download, beside a note of which version of which address it is.
+    """The part of a download that is here, beside a note of its address and version.
 
     Args:
         path: where the file will be.
@@ -118,7 +118,7 @@ class _Part:
         self._verified = verified
 
     def _version(self) -> str | None:
-        """Which version there is a part of; None where it cannot be completed."""
+        """Return the version that the part is of; None where it cannot be completed."""
         try:
             url, _, version = self._note.read_text().partition("\n")
         except (OSError, ValueError):

@@ -35,7 +35,7 @@ READABLE = (*_UNPACKED, ".zip")
 
 
 class Manifest(BaseModel):
-    """What is there.
+    """The list of the events that are kept.
 
     Args:
         digest: hash of the events, and the folder that holds them.
@@ -164,7 +164,7 @@ def prepare(
 
 
 def counts_of(manifest: Manifest, process: str) -> str:
-    """How many events of a process each split has."""
+    """Return the number of events of a process in each split, for people."""
     counted = zip(PARTS, manifest.counts, strict=True)
     return ", ".join(f"{split} {n:,}" for (of, split), n in counted if of == process)
 

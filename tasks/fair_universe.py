@@ -19,8 +19,8 @@ process              detailed_labels: htautau is signal,       Label: s is signa
 import os
 import shutil
 import tempfile
-from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Callable, Mapping
+from contextlib import AbstractContextManager
 from functools import cached_property
 from pathlib import Path
 
@@ -49,13 +49,13 @@ class FairUniverse(Data):
 
     @property
     def folder(self) -> Path:
-        """Where the events are kept."""
+        """The folder of the events."""
         root = os.environ.get("NLBENCH_DATA") or platformdirs.user_data_path("nlbench")
         return Path(os.path.expanduser(root)) / "higgs-fair"
 
     @cached_property
     def _manifest(self) -> Manifest | None:
-        """What is there; None if nothing is, or it is damaged."""
+        """The list of the events; None if there are none, or they are damaged."""
         try:
             found = Manifest.model_validate_json((self.folder / "events.json").read_bytes())
             for (process, split), n in zip(PARTS, found.counts, strict=True):
@@ -116,7 +116,7 @@ class FairUniverse(Data):
             raise DataError("--from is empty: it takes a file, a folder or a mirror's URL")
         try:
             self.folder.mkdir(parents=True, exist_ok=True)
-            with _waiting(FileLock(self.folder / ".lock"), report):
+            with _acquired(FileLock(self.folder / ".lock"), report):
                 self._fetch(source, report, skip)
         except OSError as error:
             raise DataError(
@@ -156,16 +156,10 @@ class FairUniverse(Data):
                 old.rename(working / f"old-{number}")
 
 
-@contextmanager
-def _waiting(lock: FileLock, report: Callable[..., None]) -> Iterator[None]:
-    """Holds a lock; says that another process has it for as long as it has."""
+def _acquired(lock: FileLock, report: Callable[..., None]) -> AbstractContextManager[object]:
+    """Acquires a lock; says that another process has it for as long as it has."""
     while True:
         try:
-            lock.acquire(timeout=1)
-            break
+            return lock.acquire(timeout=1)
         except Timeout:
             report(stage="wait for another `bench data fetch`", done=0, total=None)
-    try:
-        yield
-    finally:
-        lock.release()

@@ -8,7 +8,7 @@ small nugget in K. Densities and scores are exact (Shen & Kuusela 2026 train on 
 
 import math
 from abc import ABC, abstractmethod
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from itertools import product
 
 import torch
@@ -17,7 +17,9 @@ from torch import Tensor
 from bench.contracts import Observation, Parameter, ParameterSpace, ReferenceKind, Split, Task
 
 from .grid import Forms, Grid
-from .pairs import OfPairs, over_pairs
+from .pairs import over_pairs
+
+OfForms = Callable[[Forms, Tensor], Tensor]
 
 _CHUNK = 256  # length scales at a time
 
@@ -55,24 +57,19 @@ class _Field(ABC):
         return fields.view(*context.shape[:-1], self.grid.side, self.grid.side)
 
     def log_prob(self, x: Tensor, context: Tensor) -> Tensor:
-        def of_pairs(fields: Tensor, contexts: Tensor) -> Tensor:
-            return self.density(self._forms(fields, contexts, slopes=False), contexts)
-
-        return self._over_pairs(of_pairs, x, context)
+        return self._over_pairs(self.density, x, context, slopes=False)
 
     def score(self, x: Tensor, context: Tensor) -> Tensor:
+        return self._over_pairs(self.slope, x, context, slopes=True)
+
+    def _over_pairs(self, function: OfForms, x: Tensor, context: Tensor, slopes: bool) -> Tensor:
         def of_pairs(fields: Tensor, contexts: Tensor) -> Tensor:
-            return self.slope(self._forms(fields, contexts, slopes=True), contexts)
+            forms = self.grid.forms(fields, contexts[:, 0], self.nugget(contexts), slopes)
+            return function(forms, contexts)
 
-        return self._over_pairs(of_pairs, x, context)
-
-    def _forms(self, fields: Tensor, context: Tensor, slopes: bool) -> Forms:
-        return self.grid.forms(fields, context[:, 0], self.nugget(context), slopes)
-
-    def _over_pairs(self, function: OfPairs, x: Tensor, context: Tensor) -> Tensor:
         sites = self.grid.sites
         return over_pairs(
-            function, x.double(), context.double(), 2, per_context=32 * sites, per_pair=sites
+            of_pairs, x.double(), context.double(), 2, per_context=32 * sites, per_pair=sites
         )
 
 
@@ -192,28 +189,13 @@ class Fields(Task):
 def gp(name: str = "gp", observations: int = 10) -> Fields:
     """A Gaussian process with a nugget on a 16 × 16 grid, M = 10 fields unless told."""
     nugget = Parameter("nugget", 0.01, 1.2, "interest", (0.2, 0.5), "log", "τ²")
-    field = GaussianField(Grid(16))
-    return Fields(
-        name,
-        "Gaussian process with a nugget",
-        field,
-        nugget,
-        (0.15, 0.2, 0.3),
-        (0.2, 0.35, 0.5),
-        observations,
-    )
+    points = (0.15, 0.2, 0.3), (0.2, 0.35, 0.5)
+    title = "Gaussian process with a nugget"
+    return Fields(name, title, GaussianField(Grid(16)), nugget, *points, observations)
 
 
 def student_t(name: str = "student-t", observations: int = 25) -> Fields:
     """A Student-t process on a 12 × 12 grid, M = 25 fields unless told."""
     freedom = Parameter("nu", 2.5, 30.0, "interest", (4.0, 9.0), "log", "ν")
-    field = StudentField(Grid(12), 0.05)
-    return Fields(
-        name,
-        "Student-t process",
-        field,
-        freedom,
-        (0.1, 0.2, 0.3),
-        (4.0, 6.0, 9.0),
-        observations,
-    )
+    field, points = StudentField(Grid(12), 0.05), ((0.1, 0.2, 0.3), (4.0, 6.0, 9.0))
+    return Fields(name, "Student-t process", field, freedom, *points, observations)

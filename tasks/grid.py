@@ -17,7 +17,7 @@ from torch import Tensor
 
 @dataclass(frozen=True)
 class Forms:
-    """What densities and scores take of fields x and covariances K, with a = K⁻¹ x; (C, N) each.
+    """Terms of densities and scores of fields x, covariances K and a = K⁻¹ x; (C, N) each.
 
     Args:
         log_determinant: log |K|, (C, 1).

@@ -14,7 +14,7 @@ from collections.abc import Mapping, Sequence
 import torch
 from torch import Tensor
 
-from bench.contracts import Log, Parameter, Split, Transform
+from bench.contracts import Log, Parameter, Split
 
 from .signal import SignalAndBackground
 
@@ -104,6 +104,7 @@ class Higgs(SignalAndBackground):
         "Sluijter, Diefenbacher, Bhimji & Nachman (2025); Bhimji et al. (2024), arXiv:2410.02867"
     )
     feature_names = FEATURES
+    transform = Log()
     nominal = torch.tensor([1.0])
 
     def __init__(self) -> None:
@@ -112,10 +113,6 @@ class Higgs(SignalAndBackground):
             "signal": LogGaussianMixture(SIGNAL),
             "background": LogGaussianMixture(BACKGROUND),
         }
-
-    @property
-    def transform(self) -> Transform:
-        return Log()
 
     def components(self, split: Split) -> Mapping[str, LogGaussianMixture]:
         return self._components

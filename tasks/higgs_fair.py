@@ -19,7 +19,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from bench.contracts import Component, Log, Split, Transform
+from bench.contracts import Component, Log, Split
 from bench.errors import DataError, NotApplicable
 
 from .fair_universe import FairUniverse
@@ -49,7 +49,7 @@ class TauEvents:
 
     @property
     def size(self) -> int:
-        """How many events there are that pass the selection at every energy scale."""
+        """The number of events that pass the selection at every energy scale."""
         if self._had_pt_min is None:
             return len(self._events)
         return int(np.sum(self._events[:, 1] * ENERGY_SCALE.low >= self._had_pt_min))
@@ -101,6 +101,7 @@ class HiggsFair(SignalAndBackground):
     version = 1
     citation = "Sluijter, Diefenbacher, Bhimji & Nachman (2025)"
     feature_names = FEATURES
+    transform = Log()
     nominal = torch.tensor([1.0])
 
     def __init__(self, name: str = "higgs-fair", had_pt_min: float | None = None) -> None:
@@ -120,10 +121,6 @@ class HiggsFair(SignalAndBackground):
     @property
     def settings(self) -> Mapping[str, Any]:
         return {"events": self.events.digest, "had_pt_min": self.had_pt_min}
-
-    @property
-    def transform(self) -> Transform:
-        return Log()
 
     def check(self) -> None:
         if self.events.digest is None:

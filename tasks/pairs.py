@@ -3,6 +3,7 @@
 from collections.abc import Callable
 from itertools import chain
 
+import numpy as np
 import torch
 from torch import Tensor
 
@@ -36,9 +37,9 @@ def over_pairs(
     """
     event = x.shape[x.dim() - event_dims :]
     batch_x, batch_c = x.shape[: x.dim() - event_dims], context.shape[:-1]
-    dims = max(len(batch_x), len(batch_c))
-    padded_x = (1,) * (dims - len(batch_x)) + tuple(batch_x)
-    padded_c = (1,) * (dims - len(batch_c)) + tuple(batch_c)
+    shape = np.broadcast_shapes(batch_x, batch_c)
+    dims = len(shape)
+    padded_x, padded_c = ((1,) * (dims - len(b)) + tuple(b) for b in (batch_x, batch_c))
     if all(a == 1 or b == 1 for a, b in zip(padded_x, padded_c, strict=True)):
         observations = x.reshape(1, -1, *event)
         contexts = context.reshape(-1, context.shape[-1])
@@ -48,9 +49,7 @@ def over_pairs(
         rest = out.shape[2:]
         out = out.reshape((*padded_x, *padded_c, *rest))
         order = chain.from_iterable((i, dims + i) for i in range(dims))
-        shape = [max(a, b) for a, b in zip(padded_x, padded_c, strict=True)]
         return out.permute((*order, *range(2 * dims, out.dim()))).reshape((*shape, *rest))
-    shape = [max(a, b) for a, b in zip(padded_x, padded_c, strict=True)]
     observations = x.expand(*shape, *event).reshape(-1, 1, *event)
     contexts = context.expand(*shape, context.shape[-1]).reshape(-1, context.shape[-1])
     chunk = max(1, _ELEMENTS // (per_context + per_pair))

@@ -1,4 +1,4 @@
-"""What searches for a signal over a background have in common: the signal strength μ."""
+"""The signal strength μ, common to all searches for a signal over a background."""
 
 from collections.abc import Sequence
 from itertools import product

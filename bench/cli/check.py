@@ -6,13 +6,14 @@ from typing import TYPE_CHECKING
 
 import click
 
-from bench.cli.echo import echo, tell
+from bench.cli.echo import echo, tell_each
+from bench.cli.options import PLUGIN
 from bench.errors import UsageError, printable
 
 if TYPE_CHECKING:  # they import torch, which takes its time
     from bench.contracts import Task
     from bench.registry.registry import Item, Kind, Registry
-    from bench.testing import Report, Result
+    from bench.testing import ConformanceReport, Result
 
 
 @click.command()
@@ -22,13 +23,7 @@ if TYPE_CHECKING:  # they import torch, which takes its time
     metavar="NAME",
     help="Check methods on this task.  [default: a small one with an asymmetric mixture]",
 )
-@click.option(
-    "--plugin",
-    "plugins",
-    multiple=True,
-    metavar="FILE",
-    help="Python file that defines tasks or methods; may be repeated.",
-)
+@PLUGIN
 def check(what: str | None, task: str | None, plugins: tuple[str, ...]) -> None:
     """Check methods and tasks against their contracts; exit status 1 if a check fails.
 
@@ -42,29 +37,18 @@ def check(what: str | None, task: str | None, plugins: tuple[str, ...]) -> None:
     from bench.registry.registry import Registry
 
     torch.set_num_threads(1)  # as in workers: small networks lose by more
-    file = what if what is not None and _is_file(what) else None
-    registry = Registry([*plugins, *([file] if file else [])])
-    if file is not None:
-        found = [item for item in _items(registry) if item.place.startswith(str(_real(file)))]
-    elif what is not None:
-        found = _named(registry, what)
+    configuration = ""
+    if what is not None and (what.endswith(".py") or "/" in what):
+        registry, path = Registry([*plugins, what]), str(Path(what).resolve())
+        found = [item for item in _items(registry) if item.place.startswith(path)]
     else:
-        found = _items(registry)
-    configuration = what.partition(":")[2] if what and not file else ""
+        registry = Registry(plugins)
+        found = _items(registry) if what is None else _named(registry, what)
+        configuration = (what or "").partition(":")[2]
     on = None if task is None else registry.task(task)
     reports = [_checked(registry, item, configuration, on) for item in found]
-    for failure, reason in registry.failures.items():
-        tell(f"not loaded: {failure}: {reason}")
-    if registry.failures or not all(reports):
+    if tell_each("not loaded", registry.failures) or not all(reports):
         raise SystemExit(1)
-
-
-def _is_file(what: str) -> bool:
-    return what.endswith(".py") or "/" in what
-
-
-def _real(file: str) -> Path:
-    return Path(file).resolve()
 
 
 def _items(registry: "Registry") -> "list[Item]":
@@ -92,12 +76,12 @@ def _named(registry: "Registry", what: str) -> "list[Item]":
 
 def _checked(
     registry: "Registry", item: "Item", configuration: str, task: "Task | None"
-) -> "Report | bool":
+) -> "ConformanceReport | bool":
     """Checks one thing and prints results as they come; false if it does not load."""
     from bench.errors import PluginError
     from bench.testing import check_method, check_task
     from bench.testing.density_checks import most_calls
-    from bench.testing.subject import calls_of_checks
+    from bench.testing.method_under_test import calls_of_checks
 
     def show(result: "Result") -> None:
         echo(f"  {result}".replace("\n", "\n  "))

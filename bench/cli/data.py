@@ -1,22 +1,17 @@
 """`bench data`: gets what tasks need and the package does not contain."""
 
-import sys
-import time
-from collections.abc import Mapping
 from contextlib import suppress
-from types import TracebackType
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import click
 
 from bench.cli.echo import echo, tell
+from bench.cli.options import PLUGIN
 from bench.errors import BenchError, PluginError, UsageError, printable
 
 if TYPE_CHECKING:  # they import torch, which takes its time
     from bench.contracts import Data
     from bench.registry.registry import Registry
-
-_LINE_EVERY = 10.0  # seconds between two lines where there is no terminal
 
 
 @click.group()
@@ -32,13 +27,14 @@ def data() -> None:
     is_flag=True,
     help="Go on without files that cannot be read; otherwise a terminal is asked.",
 )
-@click.option("--plugin", "plugins", multiple=True, metavar="FILE", help="As in `bench run`.")
+@PLUGIN
 def fetch(task: str, source: str | None, skip_unreadable: bool, plugins: tuple[str, ...]) -> None:
     """Get the data of TASK and make them ready to use.
 
     Downloads are verified and resume where they broke off. A mirror's URL may end in #sha256=… or
     #md5=…, the checksum that it must have. A file that cannot be read is named.
     """
+    from bench.cli.progress import FetchProgress
     from bench.registry.registry import Registry
 
     registry = Registry(plugins)
@@ -48,7 +44,7 @@ def fetch(task: str, source: str | None, skip_unreadable: bool, plugins: tuple[s
     tell(wanted.title)
     tell(f"licence: {wanted.licence}")
     tell(f"cite: {wanted.citation}")
-    with _Progress() as progress:
+    with FetchProgress() as progress:
         wanted.fetch(source, progress.report, lambda files: progress.skip(files, skip_unreadable))
     lines = wanted.status()
     if not lines:
@@ -58,7 +54,7 @@ def fetch(task: str, source: str | None, skip_unreadable: bool, plugins: tuple[s
 
 
 @data.command()
-@click.option("--plugin", "plugins", multiple=True, metavar="FILE", help="As in `bench run`.")
+@PLUGIN
 def status(plugins: tuple[str, ...]) -> None:
     """Say what is there."""
     from bench.registry.registry import Registry
@@ -71,66 +67,10 @@ def status(plugins: tuple[str, ...]) -> None:
 
 
 def _with_data(registry: "Registry") -> "dict[str, Data]":
-    """What tasks need, by their names."""
+    """Return the data of tasks that need some, by their names."""
     found = {}
     for name in registry.names("tasks"):
         with suppress(PluginError):
             if (wanted := registry.task(name).data) is not None:
                 found[name] = wanted
     return found
-
-
-class _Progress:
-    """A bar on a terminal, a line now and then elsewhere."""
-
-    def __init__(self) -> None:
-        self._bars: Any = None
-        self._tasks: dict[str, Any] = {}
-        self._last = time.monotonic()
-
-    def __enter__(self) -> "_Progress":
-        if sys.stderr.isatty():
-            from rich.console import Console
-            from rich.progress import Progress, TextColumn
-
-            stage = TextColumn("{task.description}", markup=False)
-            columns = (stage, *Progress.get_default_columns()[1:])
-            self._bars = Progress(*columns, console=Console(stderr=True), transient=True)
-            self._bars.start()
-        return self
-
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
-        if self._bars is not None:
-            self._bars.stop()
-
-    def skip(self, unreadable: Mapping[str, str], wanted: bool) -> bool:
-        """Name files that cannot be read; ask whether to go on without them, on a terminal."""
-        ask = not wanted and sys.stdin.isatty() and sys.stderr.isatty()
-        if not (wanted or ask):
-            return False
-        if self._bars is not None:
-            self._bars.stop()
-        for reason in unreadable.values():
-            tell(f"unreadable: {reason}")
-        answer = wanted or click.confirm(
-            printable(f"Go on without {', '.join(unreadable)}?"), err=True
-        )
-        if self._bars is not None:
-            self._bars.start()
-        return answer
-
-    def report(self, *, stage: str, done: int, total: int | None) -> None:
-        """Shows how far a stage is."""
-        if self._bars is not None:
-            if stage not in self._tasks:
-                self._tasks[stage] = self._bars.add_task(printable(stage), total=total)
-            self._bars.update(self._tasks[stage], completed=done, total=total)
-        elif time.monotonic() - self._last >= _LINE_EVERY:
-            self._last = time.monotonic()
-            of = f" of {total:,}" if total is not None else ""
-            tell(f"{stage}: {done:,}{of}" if done else stage)

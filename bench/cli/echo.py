@@ -1,6 +1,7 @@
 """Output of commands: every text that may hold a user's or a plugin's words leaves through here."""
 
 import logging
+from collections.abc import Mapping, Sequence
 
 import click
 
@@ -21,6 +22,19 @@ def echo(text: object = "", *, err: bool = False, nl: bool = True) -> None:
 def tell(message: object) -> None:
     """Print a message to standard error, on one line whatever is in it."""
     click.echo(printable(str(message)), err=True)
+
+
+def tell_each(what: str, found: Sequence[str] | Mapping[str, str]) -> bool:
+    """Print a message for each of these; return whether there are any.
+
+    Args:
+        what: how messages begin.
+        found: what they say, or reasons by name.
+    """
+    lines = [f"{n}: {why}" for n, why in found.items()] if isinstance(found, Mapping) else found
+    for line in lines:
+        tell(f"{what}: {line}")
+    return bool(lines)
 
 
 class Formatter(logging.Formatter):

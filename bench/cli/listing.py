@@ -1,4 +1,4 @@
-"""What `bench list` prints."""
+"""The lines of `bench list`."""
 
 from collections.abc import Sequence
 from typing import Any

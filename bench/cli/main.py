@@ -15,15 +15,14 @@ import click
 import bench
 from bench.cli.check import check
 from bench.cli.data import data
-from bench.cli.echo import Formatter, echo, tell
+from bench.cli.echo import Formatter, echo, tell, tell_each
 from bench.cli.folder import damaged, damaged_entries, open_results, write_leaderboards
 from bench.cli.new import new
-from bench.cli.options import PLUGIN, TASK, Selection, selection
+from bench.cli.options import PLUGIN, TASK, WORKERS, Selection, selection
 from bench.cli.plan import LONG, lines, lines_of_calls, plan
 from bench.cli.report import report
 from bench.cli.study import study
 from bench.cli.tune import tune
-from bench.cli.types import WORKERS
 from bench.errors import BenchError, UsageError, printable
 
 if TYPE_CHECKING:
@@ -92,7 +91,7 @@ def run(selected: Selection, quiet: bool) -> None:
     planned.record(_command(), summary.absent)
     _echo_broken(summary.absent)
     results, boards = write_leaderboards(store, registry)
-    _echo_damaged(damaged_entries(results))
+    tell_each("damaged", damaged_entries(results))
     if not quiet:
         from bench.leaderboard.render import table
 
@@ -117,13 +116,13 @@ def status(folder: str | None) -> None:
     results = Results(store)
     for line in status_lines(results):
         echo(line)
-    if _echo_damaged(damaged(store) + damaged_entries(results)):
+    if tell_each("damaged", damaged(store) + damaged_entries(results)):
         raise SystemExit(1)
 
 
 @cli.command()
 @_FOLDER
-@click.option("--workers", type=WORKERS, help="Worker processes.  [default: the cores]")
+@WORKERS
 @PLUGIN
 def score(folder: str | None, workers: int | None, plugins: tuple[str, ...]) -> None:
     """Compute metrics anew from saved predictions; nothing is retrained."""
@@ -139,8 +138,8 @@ def score(folder: str | None, workers: int | None, plugins: tuple[str, ...]) -> 
     registry = Registry(plugins)
     jobs = plan_scores(store, registry)
     registry.metrics()
-    _warn(registry.failures)
-    incomplete = _echo_damaged(damaged(store) + damaged_predictions(store, jobs))
+    tell_each("not loaded", registry.failures)
+    incomplete = tell_each("damaged", damaged(store) + damaged_predictions(store, jobs))
     recorded = schema.read(store, "run") or {"preset": {}}
     preset = Preset().model_dump() | recorded["preset"]
     limits = preset["time_limit"], preset["memory_limit"]
@@ -151,7 +150,7 @@ def score(folder: str | None, workers: int | None, plugins: tuple[str, ...]) -> 
     ):
         summary = run_jobs(jobs, store, executor, progress.on_outcome)
     _echo_broken(summary.absent)
-    incomplete |= _echo_damaged(damaged_entries(write_leaderboards(store, registry)[0]))
+    incomplete |= tell_each("damaged", damaged_entries(write_leaderboards(store, registry)[0]))
     _echo_summary(summary, store)
     if not summary.ok or incomplete or registry.failures:
         raise SystemExit(1)
@@ -178,8 +177,8 @@ def leaderboard(
     if tasks:
         select(tasks, sorted({f.task for f in results.fits}), "task")
     found = build(results, registry.metrics(), tasks or ("*",))
-    _warn(registry.failures)
-    incomplete = _echo_damaged(damaged(store) + damaged_entries(results))
+    tell_each("not loaded", registry.failures)
+    incomplete = tell_each("damaged", damaged(store) + damaged_entries(results))
     if not found:
         raise BenchError(f"{store.root} has no scores to compare; `bench status` says what it has")
     click.echo(FORMATS[form](found), nl=False)  # harmless, and a table has styles of its own
@@ -207,16 +206,11 @@ def list_(kind: str | None, form: str, plugins: tuple[str, ...]) -> None:
     registry = Registry(plugins)
     shown = markdown if form == "md" else listing
     echo(shown(registry, [k for k in KINDS if kind in (None, k)]))
-    _warn(registry.failures)
+    tell_each("not loaded", registry.failures)
 
 
-cli.add_command(check)
-cli.add_command(data)
-cli.add_command(new)
-cli.add_command(plan)
-cli.add_command(report)
-cli.add_command(study)
-cli.add_command(tune)
+for command in (check, data, new, plan, report, study, tune):
+    cli.add_command(command)
 
 
 def _command() -> list[str]:
@@ -225,18 +219,6 @@ def _command() -> list[str]:
 
 def _debug() -> bool:
     return "--debug" in sys.argv[1:]
-
-
-def _warn(failures: dict[str, str]) -> None:
-    for what, reason in failures.items():
-        tell(f"not loaded: {what}: {reason}")
-
-
-def _echo_damaged(lines: Sequence[str]) -> bool:
-    """Says what is damaged; returns whether anything is."""
-    for line in lines:
-        tell(f"damaged: {line}")
-    return bool(lines)
 
 
 def _echo_broken(absent: Sequence["Absent"]) -> None:

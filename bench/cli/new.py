@@ -8,15 +8,8 @@ from pathlib import Path
 import click
 
 from bench.cli.echo import echo, tell
-from bench.cli.types import FOLDER
+from bench.cli.options import FOLDER
 from bench.errors import UsageError
-
-_PACKAGE = click.option(
-    "--package", is_flag=True, help="A small installable package, with entry point and test."
-)
-_OUT = click.option(
-    "--out", type=FOLDER, default=".", help="Folder to write to.  [default: this one]"
-)
 
 
 @click.group()
@@ -24,22 +17,21 @@ def new() -> None:
     """Write a starting file for a method or a task of your own."""
 
 
-@new.command()
-@click.argument("name")
-@_PACKAGE
-@_OUT
-def method(name: str, package: bool, out: str) -> None:
-    """Write a working method called NAME, to be changed."""
-    _write("method", name, package, Path(out))
+def _add(kind: str) -> None:
+    @new.command(kind, help=f"Write a working {kind} called NAME, to be changed.")
+    @click.argument("name")
+    @click.option(
+        "--package", is_flag=True, help="A small installable package, with entry point and test."
+    )
+    @click.option(
+        "--out", type=FOLDER, default=".", help="Folder to write to.  [default: this one]"
+    )
+    def command(name: str, package: bool, out: str) -> None:
+        _write(kind, name, package, Path(out))
 
 
-@new.command()
-@click.argument("name")
-@_PACKAGE
-@_OUT
-def task(name: str, package: bool, out: str) -> None:
-    """Write a working task called NAME, to be changed."""
-    _write("task", name, package, Path(out))
+_add("method")
+_add("task")
 
 
 def _write(kind: str, name: str, package: bool, out: Path) -> None:

@@ -1,4 +1,4 @@
-"""Options that say what to run, the same for `bench run` and `bench plan`."""
+"""Options that commands share, and their types; `bench run` and `bench plan` select alike."""
 
 import os
 from collections.abc import Callable
@@ -9,7 +9,37 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from bench.cli.types import FOLDER, WORKERS
+Decorator = Callable[[Callable[..., Any]], Callable[..., Any]]
+
+# Beyond these bounds a slip of the keyboard is likelier than a wish.
+MOST = 10**6
+COUNT = click.IntRange(1, MOST)
+CALLS = click.IntRange(1, 10**12)
+
+
+class _Folder(click.Path):
+    """A folder, which has a name: an empty one comes from a shell's variable that is not set."""
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Any:
+        if not value:
+            self.fail("a folder's name cannot be empty", param, ctx)
+        return super().convert(value, param, ctx)
+
+
+FOLDER = _Folder()
+
+
+def with_default(name: str, kind: Any, default: Any, text: str | None = None) -> Decorator:
+    """Return an option whose default is shown.
+
+    Args:
+        name: of the option.
+        kind: its type.
+        default: its value unless it is given.
+        text: its help.
+    """
+    return click.option(name, type=kind, default=default, show_default=True, help=text)
+
 
 if TYPE_CHECKING:  # which imports torch
     from bench.experiment.schedule import Schedule
@@ -24,6 +54,11 @@ PLUGIN = click.option(
 TASK = click.option(
     "--task", "tasks", multiple=True, metavar="GLOB", help="Only these tasks; may be repeated."
 )
+WORKERS = click.option(
+    "--workers", type=click.IntRange(1, 1024), help="Worker processes.  [default: the cores]"
+)
+SEED = with_default("--seed", click.IntRange(0, 2**31 - 1), 0, "Seed of simulations and datasets.")
+STUDIES = with_default("--out", FOLDER, "results/studies", "Folder of tables and results.")
 _SELECTION = (
     click.argument("preset", metavar="PRESET|FILE"),
     TASK,
@@ -41,9 +76,7 @@ _SELECTION = (
     ),
     click.option("--seed", type=int, help="Seed of simulations, training and datasets."),
     click.option("--device", help="auto, cpu or cuda."),
-    click.option(
-        "--workers", type=WORKERS, help="Worker processes.  [default: the cores]"
-    ),
+    WORKERS,
     click.option(
         "--scheduler",
         metavar="ADDRESS",

@@ -51,9 +51,7 @@ def lines(found: "CostEstimate", workers: int, device: str) -> Iterator[str]:
     rows = [["stage", "method", "jobs", "events", "operations", "core-hours", "GPU-hours"]]
     rows += [[*key, str(count), *_numbers(cost)] for key, (count, cost) in found.parts.items()]
     rows += [["total", "", str(found.jobs), *_numbers(found.total)]]
-    widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
-    for row in rows:
-        yield _aligned(row, widths)
+    yield from _aligned(rows, left=2)
     at_once = counted(workers, "worker")
     at_once += " and one GPU" if device == "cuda" else ""
     longest = duration(found.longest)
@@ -79,9 +77,7 @@ def lines_of_calls(found: "Sequence[Calls]", cluster: bool = False) -> Iterator[
         by_purpose = [calls.made.get(purpose, 0) for purpose in PURPOSES]
         numbers = [sum(by_purpose), *by_purpose, calls.charged]
         rows.append([calls.task, *(f"{number:,}" for number in numbers)])
-    widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
-    for row in rows:
-        yield _aligned(row, widths, left=1)
+    yield from _aligned(rows, left=1)
     if expensive := [calls.task for calls in found if calls.expensive]:
         yield f"hours do not include the simulator calls of {', '.join(expensive)}"
     for calls in found:
@@ -106,10 +102,13 @@ def _short(value: float) -> str:
     return f"{value:.1e}" if value else "–"
 
 
-def _aligned(row: Sequence[str], widths: Sequence[int], left: int = 2) -> str:
-    text = [spec.ljust(width) for spec, width in zip(row[:left], widths, strict=False)]
-    text += [spec.rjust(width) for spec, width in zip(row[left:], widths[left:], strict=True)]
-    return "  ".join(text).rstrip()
+def _aligned(rows: Sequence[Sequence[str]], left: int) -> Iterator[str]:
+    """Yield rows with their columns aligned, so many of them to the left."""
+    widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
+    signs = "<" * left + ">" * (len(widths) - left)
+    for row in rows:
+        cells = zip(row, signs, widths, strict=True)
+        yield "  ".join(f"{text:{sign}{width}}" for text, sign, width in cells).rstrip()
 
 
 def duration(seconds: float) -> str:

@@ -1,15 +1,17 @@
-"""Progress of runs and reports: bars on a terminal; of runs, a line now and then elsewhere."""
+"""Progress of runs, downloads and reports: bars on a terminal, a line now and then elsewhere."""
 
 import sys
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from statistics import fmean
-from types import TracebackType
+from typing import Any, Self
 
+import click
 from rich.console import Console
 from rich.progress import (
     BarColumn,
+    ProgressColumn,
     TaskID,
     TextColumn,
     TimeElapsedColumn,
@@ -26,6 +28,13 @@ from bench.experiment.run import reason
 _LINE_EVERY = 10.0  # seconds between two lines where there is no terminal
 
 
+def _bars(*columns: ProgressColumn, quiet: bool = False, **options: Any) -> Bars:
+    """Return bars on standard error, which show on a terminal alone."""
+    disable = quiet or not sys.stderr.isatty()
+    console = Console(stderr=True, quiet=disable)
+    return Bars(*columns, console=console, transient=True, disable=disable, **options)
+
+
 @contextmanager
 def stages() -> Iterator[Callable[[str, int, int], None]]:
     """Show what a command is doing, on a terminal; nothing elsewhere.
@@ -33,15 +42,10 @@ def stages() -> Iterator[Callable[[str, int, int], None]]:
     Yields:
         Takes what is being done, how much of it is done, and how much there is; 0 where unknown.
     """
-    if not sys.stderr.isatty():
-        yield lambda what, done, total: None
-        return
-    bars = Bars(
+    bars = _bars(
         TextColumn("{task.description}"),
         BarColumn(bar_width=20),
         TextColumn("{task.fields[note]}", style="dim"),
-        console=Console(stderr=True),
-        transient=True,
         auto_refresh=False,  # no thread that a fork would leave with its locks taken
     )
     with bars:
@@ -56,7 +60,54 @@ def stages() -> Iterator[Callable[[str, int, int], None]]:
         yield show
 
 
-class Progress:
+class _Display:
+    """Bars on a terminal, for as long as the context lasts."""
+
+    def __init__(self, *columns: ProgressColumn, quiet: bool = False) -> None:
+        self._bars = _bars(*columns, quiet=quiet)
+        self._tasks: dict[str, TaskID] = {}
+        self._last = time.monotonic()  # when a line was told instead
+
+    def __enter__(self) -> Self:
+        self._bars.start()
+        return self
+
+    def __exit__(self, *error: object) -> None:
+        self._bars.stop()
+
+
+class FetchProgress(_Display):
+    """Shows how far a download is; a line now and then where there is no terminal."""
+
+    def __init__(self) -> None:
+        stage = TextColumn("{task.description}", markup=False)
+        super().__init__(stage, *Bars.get_default_columns()[1:])
+
+    def skip(self, unreadable: Mapping[str, str], wanted: bool) -> bool:
+        """Name files that cannot be read; ask whether to go on without them, on a terminal."""
+        if not wanted and not (sys.stdin.isatty() and sys.stderr.isatty()):
+            return False
+        self._bars.stop()
+        for why in unreadable.values():
+            tell(f"unreadable: {why}")
+        question = printable(f"Go on without {', '.join(unreadable)}?")
+        answer = wanted or click.confirm(question, err=True)
+        self._bars.start()
+        return answer
+
+    def report(self, *, stage: str, done: int, total: int | None) -> None:
+        """Shows how far a stage is."""
+        if not self._bars.disable:
+            if stage not in self._tasks:
+                self._tasks[stage] = self._bars.add_task(printable(stage), total=total)
+            self._bars.update(self._tasks[stage], completed=done, total=total)
+        elif time.monotonic() - self._last >= _LINE_EVERY:
+            self._last = time.monotonic()
+            of = f" of {total:,}" if total is not None else ""
+            tell(f"{stage}: {done:,}{of}" if done else stage)
+
+
+class Progress(_Display):
     """Shows how far a run is, across its workers.
 
     Args:
@@ -68,50 +119,32 @@ class Progress:
     def __init__(
         self, jobs: Sequence[MemberJob], quiet: bool, seconds: Mapping[str, float] | None = None
     ) -> None:
+        super().__init__(
+            TextColumn("{task.description}", markup=False),
+            BarColumn(bar_width=20),
+            TextColumn("{task.percentage:>3.0f} %"),
+            TimeElapsedColumn(),
+            TimeRemainingColumn(elapsed_when_finished=True),
+            TextColumn("{task.fields[note]}", style="dim", markup=False),
+            quiet=quiet,
+        )
         self._by_key = {job.key: job for job in jobs}
-        self._total = len(jobs)
+        self._jobs = counted(len(jobs), "job")
         self._count = 0
         self._weight = 0.0
         self._seconds = dict(seconds or {})
         self._mean = fmean(self._seconds.values()) if self._seconds else 1.0
         self._weights = sum(self._weigh(job) for job in jobs)
-        self._begin = self._last = time.monotonic()
-        self._quiet = quiet
-        self._bars: Bars | None = None
-        self._tasks: dict[str, TaskID] = {}
+        self._begin = self._last
+        self._lines = self._bars.disable and not quiet
         self._stages: dict[str, tuple[str, float]] = {}  # what each job is at, and since when
-        if not quiet and sys.stderr.isatty():
-            self._bars = Bars(
-                TextColumn("{task.description}", markup=False),
-                BarColumn(bar_width=20),
-                TextColumn("{task.percentage:>3.0f} %"),
-                TimeElapsedColumn(),
-                TimeRemainingColumn(elapsed_when_finished=True),
-                TextColumn("{task.fields[note]}", style="dim", markup=False),
-                console=Console(stderr=True),
-                transient=True,
-            )
-            self._all = self._bars.add_task("all", total=self._weights or 1, note="")
-
-    def __enter__(self) -> "Progress":
-        if self._bars is not None:
-            self._bars.start()
-        elif not self._quiet and self._total:
-            self._line(f"{counted(self._total, 'job')} to do")
-        return self
-
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
-        if self._bars is not None:
-            self._bars.stop()
+        self._all = self._bars.add_task("all", total=self._weights or 1, note="")
+        if self._lines and jobs:
+            tell(f"{self._jobs} to do")
 
     def on_event(self, event: Event) -> None:
         """Shows what a worker is doing."""
-        if self._bars is None:
+        if self._bars.disable:
             return
         job = self._by_key[event.key]
         if event.kind == "started" and event.key not in self._tasks:  # or again, elsewhere
@@ -124,15 +157,14 @@ class Progress:
             self._bars.remove_task(self._tasks.pop(event.key))
 
     def _show(self, event: Event) -> None:
-        assert self._bars is not None
         fields = event.fields
         task = self._tasks[event.key]
         note = printable(str(fields.get("stage", "")))
-        if self._stages[event.key][0] not in ("", note):  # the next network starts
-            self._stages[event.key] = (note, time.monotonic())
-        self._stages[event.key] = (note, self._stages[event.key][1])
+        before, begin = self._stages[event.key]
+        if before not in ("", note):  # the next network starts
+            begin = time.monotonic()
+        self._stages[event.key] = (note, begin)
         if "epochs" in fields:
-            begin = self._stages[event.key][1]
             rate = fields["rows"] * fields["epoch"] / max(time.monotonic() - begin, 1e-3)
             note += f" · epoch {fields['epoch']}/{fields['epochs']}"
             note += f" · loss {fields['loss']:.4f} · {rate:,.0f} events/s"
@@ -144,34 +176,30 @@ class Progress:
         """Counts a job that ended; one that failed is told at once, even if quiet."""
         self._count += 1
         self._weight += self._weigh(job)
-        name = f"{job.spec.label} on {job.spec.task}, member {job.members[0]}"
+        name = f"{job.stage} of {job.spec.label} on {job.spec.task}"
+        name += f", member {job.members[0]}"
         failed = outcome.status == "failed" and outcome.error_type != "NotApplicable"
         if failed:
-            self._line(f"failed: {job.stage} of {name}: {reason(outcome)}")
-        if self._bars is not None:
-            self._bars.update(
-                self._all,
-                completed=self._weight,
-                note=f"{self._count} of {counted(self._total, 'job')}",
+            self._line(f"failed: {name}: {reason(outcome)}")
+        note = f"{self._count} of {self._jobs}"
+        self._bars.update(self._all, completed=self._weight, note=note)
+        now = time.monotonic()
+        due = now - self._last >= _LINE_EVERY or self._count == len(self._by_key)
+        if self._lines and due:
+            self._last = now
+            elapsed = now - self._begin
+            left = elapsed * max(0.0, self._weights / max(self._weight, 1e-9) - 1)
+            self._line(
+                f"{self._count}/{self._jobs}, {elapsed:.0f} s, about {left:.0f} s left"
+                + ("" if failed else f"; {outcome.status}: {name}")
             )
-        elif not self._quiet:
-            now = time.monotonic()
-            if now - self._last >= _LINE_EVERY or self._count == self._total:
-                self._last = now
-                elapsed = now - self._begin
-                left = elapsed * max(0.0, self._weights / max(self._weight, 1e-9) - 1)
-                self._line(
-                    f"{self._count}/{counted(self._total, 'job')}, {elapsed:.0f} s, "
-                    f"about {left:.0f} s left"
-                    + ("" if failed else f"; {outcome.status}: {job.stage} of {name}")
-                )
 
     def _weigh(self, job: MemberJob) -> float:
         return self._seconds.get(job.key, self._mean)
 
     def _line(self, text: str) -> None:
-        if self._bars is not None:
+        if self._bars.disable:
+            tell(text)
+        else:
             line = printable(text)
             self._bars.console.print(line, markup=False, highlight=False, soft_wrap=True)
-        else:
-            tell(text)

@@ -4,8 +4,8 @@ from pathlib import Path
 
 import click
 
-from bench.cli.echo import echo, tell
-from bench.cli.types import FOLDER
+from bench.cli.echo import echo, tell, tell_each
+from bench.cli.options import FOLDER, PLUGIN, TASK
 
 
 @click.command()
@@ -13,9 +13,7 @@ from bench.cli.types import FOLDER
 @click.option(
     "--out", type=FOLDER, help="Folder of the report.  [default: reports/ and the results']"
 )
-@click.option(
-    "--task", "tasks", multiple=True, metavar="GLOB", help="Only these tasks; may be repeated."
-)
+@TASK
 @click.option(
     "--method",
     "methods",
@@ -23,13 +21,7 @@ from bench.cli.types import FOLDER
     metavar="GLOB",
     help="Only these methods, and what they are relative to; may be repeated.",
 )
-@click.option(
-    "--plugin",
-    "plugins",
-    multiple=True,
-    metavar="FILE",
-    help="Python file that defines tasks, methods or metrics; may be repeated.",
-)
+@PLUGIN
 def report(
     results: tuple[str, ...],
     out: str | None,
@@ -65,10 +57,8 @@ def report(
             raise BenchError(f"{', '.join(given)}: no scores to compare{reason}")
         names = write(loaded, folder, _command(given, folder, tasks, methods, plugins), show)
     incomplete += damaged_entries(loaded.results)
-    for line in incomplete:
-        tell(f"damaged: {line}")
-    for what, why in loaded.registry.failures.items():
-        tell(f"not loaded: {what}: {why}")
+    tell_each("damaged", incomplete)
+    tell_each("not loaded", loaded.registry.failures)
     echo(f"{folder / PAGE}")
     tell(f"{len(names)} files in {folder}")
     if incomplete or loaded.registry.failures:
@@ -86,9 +76,7 @@ def _command(
     methods: tuple[str, ...],
     plugins: tuple[str, ...],
 ) -> list[str]:
-    """What writes the same report again."""
-    options = [("--out", str(out))]
-    options += [("--task", task) for task in tasks]
-    options += [("--method", method) for method in methods]
-    options += [("--plugin", plugin) for plugin in plugins]
-    return ["bench", "report", *results, *(word for option in options for word in option)]
+    """Return the command that writes the same report again."""
+    options = {"--out": (str(out),), "--task": tasks, "--method": methods, "--plugin": plugins}
+    words = [word for name, values in options.items() for v in values for word in (name, v)]
+    return ["bench", "report", *results, *words]

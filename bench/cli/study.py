@@ -7,8 +7,8 @@ from typing import TYPE_CHECKING
 
 import click
 
-from bench.cli.echo import echo, tell
-from bench.cli.types import COUNT, FOLDER, MOST, SEED, WORKERS
+from bench.cli.echo import echo, tell, tell_each
+from bench.cli.options import COUNT, MOST, PLUGIN, SEED, STUDIES, WORKERS, with_default
 from bench.errors import BenchError
 
 if TYPE_CHECKING:  # they import torch, which takes its time
@@ -42,54 +42,22 @@ def study() -> None:
     multiple=True,
     help="M; repeatable.  [default: the task's with every k, five times as many with k ≤ 3]",
 )
-@click.option(
-    "--sets",
-    type=click.IntRange(2, MOST),
-    default=12,
-    show_default=True,
-    help="Sets of k M events at each evaluation point.",
-)
-@click.option(
-    "--bootstraps",
-    type=click.IntRange(2, MOST),
-    default=100,
-    show_default=True,
-    help="Times that each set is resampled to M events.",
+@with_default("--sets", click.IntRange(2, MOST), 12, "Sets of k M events at each evaluation point.")
+@with_default(
+    "--bootstraps", click.IntRange(2, MOST), 100, "Times that each set is resampled to M events."
 )
 @click.option(
     "--multinomial",
     is_flag=True,
     help="Let numbers of signal events scatter between sets; the paper fixes them.",
 )
-@click.option(
-    "--independent",
-    type=COUNT,
-    default=1800,
-    show_default=True,
-    help="Independent datasets to compare with, spread over the points.",
+@with_default(
+    "--independent", COUNT, 1800, "Independent datasets to compare with, spread over the points."
 )
-@click.option(
-    "--seed",
-    type=SEED,
-    default=0,
-    show_default=True,
-    help="Seed of the datasets.",
-)
-@click.option("--workers", type=WORKERS, help="Worker processes.  [default: the cores]")
-@click.option(
-    "--out",
-    type=FOLDER,
-    default="results/studies",
-    show_default=True,
-    help="Folder of tables and results.",
-)
-@click.option(
-    "--plugin",
-    "plugins",
-    multiple=True,
-    metavar="FILE",
-    help="Python file that defines tasks; may be repeated.",
-)
+@SEED
+@WORKERS
+@STUDIES
+@PLUGIN
 def bootstrap_k(
     tasks: tuple[str, ...],
     multiples: tuple[int, ...],
@@ -109,6 +77,7 @@ def bootstrap_k(
     cover 2 Φ(1/√(1 + 1/k)) − 1. By default this takes about 12 minutes on two cores. Interrupted
     studies resume; finished work is reused.
     """
+    from bench.experiment.run import reason
     from bench.registry.registry import Registry
     from bench.storage.store import Store
     from bench.studies import bootstrap_k as subject
@@ -131,14 +100,11 @@ def bootstrap_k(
         seed=seed,
     )
     store = Store(Path(out))
-    for name, why in skipped.items():
-        tell(f"skipped: {name}: {why}")
+    tell_each("skipped", skipped)
     reused = sum(subject.is_done(store, sample) for sample in wanted)
     failed = count = 0
 
     def on_outcome(sample: "Sample", outcome: "Outcome") -> None:
-        from bench.experiment.run import reason
-
         nonlocal failed, count
         count += 1
         if outcome.status == "done":
@@ -151,35 +117,31 @@ def bootstrap_k(
     rows = measured(wanted, store)
     if not rows:
         raise BenchError("nothing was measured")
-    for form, render in FORMATS.items():
-        store.write_bytes(f"{subject.NAME}.{form}", render(rows).encode())
-    for form, content in figures(rows).items():
+    tables = {form: render(rows).encode() for form, render in FORMATS.items()}
+    for form, content in (tables | figures(rows)).items():
         store.write_bytes(f"{subject.NAME}.{form}", content)
     click.echo(table(rows), nl=False)  # harmless, and has styles of its own
     tell(
         f"{count - failed} made, {reused} reused, {failed} failed "
         f"in {time.perf_counter() - begin:.0f} s; results in {store.root}"
     )
-    for what, why in registry.failures.items():
-        tell(f"not loaded: {what}: {why}")
-    if failed or registry.failures:
+    if tell_each("not loaded", registry.failures) or failed:
         raise SystemExit(1)
 
 
 @study.command()
-@click.option("--observed", default="higgs-fair", show_default=True, help="Task with observations.")
-@click.option("--model", default="higgs", show_default=True, help="Task that describes them.")
-@click.option(
+@with_default("--observed", str, "higgs-fair", "Task with observations.")
+@with_default("--model", str, "higgs", "Task that describes them.")
+@with_default(
     "--events",
-    type=click.IntRange(10, 10_000),
-    default=4000,
-    show_default=True,
-    help="Observations of each component and task in a test; memory grows with the square.",
+    click.IntRange(10, 10_000),
+    4000,
+    "Observations of each component and task in a test; memory grows with the square.",
 )
-@click.option("--permutations", type=click.IntRange(9, MOST), default=999, show_default=True)
-@click.option("--seed", type=SEED, default=0, show_default=True)
-@click.option("--out", type=FOLDER, default="results/studies", show_default=True)
-@click.option("--plugin", "plugins", multiple=True, metavar="FILE", help="As in `bench run`.")
+@with_default("--permutations", click.IntRange(9, MOST), 999)
+@SEED
+@STUDIES
+@PLUGIN
 def features(
     observed: str,
     model: str,
@@ -202,21 +164,15 @@ def features(
     subject.check(*tasks)
     store = Store(Path(out))
     rows = subject.tests(*tasks, events, permutations, seed)
-    store.write_bytes(f"{subject.NAME}.csv", subject.csv(rows).encode())
-    for form, content in subject.figure(*tasks).items():
+    table = {"csv": subject.csv(rows).encode()}
+    for form, content in (table | subject.figure(*tasks)).items():
         store.write_bytes(f"{subject.NAME}.{form}", content)
     echo(subject.table(rows), nl=False)
 
 
 @study.command(name="equivalence")
 @click.argument("results", type=click.Path())
-@click.option(
-    "--out",
-    type=FOLDER,
-    default="results/studies",
-    show_default=True,
-    help="Folder of tables.",
-)
+@STUDIES
 def equivalence(results: str, out: str) -> None:
     """Measure how many times the simulations score-augmented training is worth.
 
@@ -233,12 +189,9 @@ def equivalence(results: str, out: str) -> None:
     points = subject.curves(read, rows)
     store = Store(Path(out))
     text = f"{subject.markdown(rows)}\n{subject.learning_curves(points)}"
-    store.write_bytes(f"{subject.NAME}.csv", subject.csv(rows).encode())
-    store.write_bytes(f"{subject.NAME}-curves.csv", subject.csv(points).encode())
-    store.write_bytes(f"{subject.NAME}.md", text.encode())
+    tables = {".csv": subject.csv(rows), "-curves.csv": subject.csv(points), ".md": text}
+    for ending, table in tables.items():
+        store.write_bytes(f"{subject.NAME}{ending}", table.encode())
     echo(text, nl=False)
-    incomplete = damaged(read.store) + damaged_entries(read)
-    for line in incomplete:
-        tell(f"damaged: {line}")
-    if incomplete:
+    if tell_each("damaged", damaged(read.store) + damaged_entries(read)):
         raise SystemExit(1)

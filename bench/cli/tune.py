@@ -8,8 +8,8 @@ from typing import TYPE_CHECKING
 
 import click
 
-from bench.cli.echo import echo, tell
-from bench.cli.types import CALLS, COUNT, FOLDER, SEED, WORKERS
+from bench.cli.echo import echo, tell, tell_each
+from bench.cli.options import CALLS, COUNT, FOLDER, PLUGIN, SEED, WORKERS, with_default
 from bench.errors import BenchError, counted
 
 if TYPE_CHECKING:
@@ -31,29 +31,15 @@ if TYPE_CHECKING:
     metavar="SETTING=VALUE",
     help="Of this setting try this value alone; may be repeated.  [default: all that are declared]",
 )
-@click.option("--budget", type=CALLS, default=1_000_000, show_default=True)
-@click.option("--epochs", type=COUNT, default=9, show_default=True, help="Last rung.")
-@click.option("--rungs", type=click.IntRange(1, 10), default=3, show_default=True)
-@click.option(
-    "--members",
-    type=click.IntRange(1, 10_000),
-    default=2,
-    show_default=True,
-    help="In the last rung.",
-)
-@click.option("--seed", type=SEED, default=0, show_default=True)
-@click.option("--workers", type=WORKERS, help="Worker processes.  [default: the cores]")
-@click.option(
-    "--device", type=click.Choice(["auto", "cpu", "cuda"]), default="auto", show_default=True
-)
-@click.option("--out", type=FOLDER, default="results/tuning", show_default=True)
-@click.option(
-    "--plugin",
-    "plugins",
-    multiple=True,
-    metavar="FILE",
-    help="Python file that defines tasks or methods; may be repeated.",
-)
+@with_default("--budget", CALLS, 1_000_000)
+@with_default("--epochs", COUNT, 9, "Last rung.")
+@with_default("--rungs", click.IntRange(1, 10), 3)
+@with_default("--members", click.IntRange(1, 10_000), 2, "In the last rung.")
+@SEED
+@WORKERS
+@with_default("--device", click.Choice(["auto", "cpu", "cuda"]), "auto")
+@with_default("--out", FOLDER, "results/tuning")
+@PLUGIN
 def tune(
     method: str,
     tasks: tuple[str, ...],
@@ -75,6 +61,7 @@ def tune(
     """
     from bench.experiment.schedule import choose_device
     from bench.experiment.selection import refuse_uninstalled
+    from bench.leaderboard.render import csv_of
     from bench.registry.registry import Registry
     from bench.storage.store import Store
     from bench.tuning.search import make_search, untunable
@@ -84,11 +71,9 @@ def tune(
     refuse_uninstalled(registry, [method])
     names = registry.select("tasks", tasks or ("*",))
     if not tasks:  # all that can be
-        skipped = {name: untunable(registry, method, name) for name in names}
-        for name, why in skipped.items():
-            if why:
-                tell(f"skipped: {name}: {why}")
-        names = [name for name in names if not skipped[name]]
+        whys = {name: untunable(registry, method, name) for name in names}
+        tell_each("skipped", {name: why for name, why in whys.items() if why})
+        names = [name for name in names if not whys[name]]
     where = choose_device(device)
     search = make_search(registry, method, names, budget, members, epochs, rungs, seed, where, only)
     store = Store(Path(out))
@@ -100,17 +85,10 @@ def tune(
             f"{trial.seconds:.0f} s"
         )
 
-    limits = (4 * 3600.0, 8.0)
-    trials = search_settings(
-        search,
-        registry,
-        store,
-        workers or os.cpu_count() or 1,
-        limits,
-        on_trial,
-    )
+    count, limits = workers or os.cpu_count() or 1, (4 * 3600.0, 8.0)
+    trials = search_settings(search, registry, store, count, limits, on_trial)
     rows = table(search, trials)
-    store.write_bytes(f"{method}.csv", as_csv(rows).encode())
+    store.write_bytes(f"{method}.csv", csv_of(rows).encode())
     store.write_bytes(f"{method}.md", as_markdown(search, rows).encode())
     best = [t for t in trials if t.rung == rungs - 1 and t.kept]
     if not best:
@@ -139,29 +117,22 @@ def table(search: "Search", trials: Sequence["Trial"]) -> list[dict[str, str]]:
         error = differences.std(ddof=1) / len(differences) ** 0.5 if len(differences) > 1 else None
         row = {"rung": str(trial.rung + 1), "epochs": str(trial.epochs)}
         row |= {name.rpartition(".")[2]: str(value) for name, value in trial.values.items()}
+        own = zip(search.tasks, trial.losses, strict=True)
+        row |= {f"loss {task}": _number(float(np.mean(losses))) for task, losses in own}
+        went_on = "best" if trial.rung == search.rungs - 1 else "went on"
         row |= {
-            f"loss {task}": _number(float(np.mean(own)))
-            for task, own in zip(search.tasks, trial.losses, strict=True)
+            "mean": _number(trial.loss),
+            "behind": _number(float(differences.mean())),
+            "error": "" if error is None else _number(float(error)),
+            "seconds": f"{trial.seconds:.0f}",
+            "outcome": trial.problem or (went_on if trial.kept else ""),
         }
-        row["mean"] = _number(trial.loss)
-        row["behind"] = _number(float(differences.mean()))
-        row["error"] = "" if error is None else _number(float(error))
-        row["seconds"] = f"{trial.seconds:.0f}"
-        last = trial.rung == search.rungs - 1
-        row["outcome"] = trial.problem or (("best" if last else "went on") if trial.kept else "")
         rows.append(row)
     return rows
 
 
 def _number(value: float) -> str:
     return f"{value:.5f}" if math.isfinite(value) else ""
-
-
-def as_csv(rows: Sequence[dict[str, str]]) -> str:
-    """The rows as comma-separated values."""
-    from bench.leaderboard.render import csv_of
-
-    return csv_of(rows)
 
 
 def as_markdown(search: "Search", rows: Sequence[dict[str, str]]) -> str:

@@ -22,14 +22,14 @@ from importlib.metadata import EntryPoint, entry_points
 from importlib.resources import files
 from pathlib import Path
 from types import ModuleType
-from typing import Any, Literal, NoReturn
+from typing import Any, Literal, NoReturn, cast, get_args
 
 from bench.contracts import Method, Metric, Task
 from bench.errors import PluginError, UsageError
 from bench.registry.validate import blamed, check, plugin_errors
 
 Kind = Literal["tasks", "methods", "metrics", "presets"]
-KINDS: tuple[Kind, ...] = ("tasks", "methods", "metrics", "presets")
+KINDS: tuple[Kind, ...] = get_args(Kind)
 
 _log = logging.getLogger(__name__)
 
@@ -141,7 +141,7 @@ class Registry:
         raise UsageError(message + self._not_loaded())
 
     def _not_loaded(self) -> str:
-        """What a name that is not here may be in."""
+        """Return the plugins that did not load, which may hold an unknown name."""
         failed = [item for item in self.failures.items() if item[0].startswith("plugin ")]
         return "".join(f"; not loaded: {what}: {why}" for what, why in failed)
 
@@ -174,13 +174,11 @@ class Registry:
 
     def task(self, name: str) -> Task:
         """The task under a name."""
-        task: Task = self.get("tasks", name)
-        return task
+        return cast(Task, self.get("tasks", name))
 
     def method(self, name: str) -> type[Method]:
         """The method class under a name."""
-        method: type[Method] = self.get("methods", name)
-        return method
+        return cast(type[Method], self.get("methods", name))
 
     def metrics(self) -> list[Metric]:
         """Every metric that loads, by name; those that fail are among the failures."""
@@ -298,26 +296,12 @@ def _plugin_items(path: Path, failures: dict[str, str]) -> list[Item]:
         return []
     items: list[Item] = []
     for variable, value in vars(module).items():
-        kind: Kind | None = None
-        if isinstance(value, Task):
-            kind = "tasks"
-        elif isinstance(value, Metric):
-            kind = "metrics"
-        elif (
-            inspect.isclass(value)
-            and issubclass(value, Method)
-            and value.__module__ == module_name
-            and hasattr(value, "name")
-        ):
-            kind = "methods"
-        if kind is None:
-            continue
-        name = getattr(value, "name", None)
-        if isinstance(name, str):
-            place = f"{path} ({variable})"
-            items.append(Item(kind, name, place, partial(_itself, value), version))
-        else:
-            failures[f"plugin {path} ({variable})"] = "its name is not a string"
+        kind = _kind(value, module_name)
+        place, name = f"{path} ({variable})", getattr(value, "name", None)
+        if kind is not None and isinstance(name, str):
+            items.append(Item(kind, name, place, partial(getattr, module, variable), version))
+        elif kind is not None:
+            failures[f"plugin {place}"] = "its name is not a string"
     if not items:
         failures.setdefault(
             f"plugin {path}",
@@ -326,8 +310,12 @@ def _plugin_items(path: Path, failures: dict[str, str]) -> list[Item]:
     return items
 
 
-def _itself(value: Any) -> Any:
-    return value
+def _kind(value: Any, module: str) -> Kind | None:
+    """Return the kind that a value at a plugin file's top level is registered as, if any."""
+    if isinstance(value, Task | Metric):
+        return "tasks" if isinstance(value, Task) else "metrics"
+    own = inspect.isclass(value) and issubclass(value, Method) and value.__module__ == module
+    return "methods" if own and hasattr(value, "name") else None
 
 
 def _same(known: Item, item: Item) -> bool:

@@ -77,52 +77,57 @@ def check(kind: str, name: str, loaded: Any) -> None:
     Raises:
         PluginError: if it breaks the contract in a way that can be seen; without saying where.
     """
-    if kind == "tasks":
-        _check_task(loaded)
-    elif kind == "methods":
-        _check_method(loaded)
-    elif kind == "metrics":
-        _check_metric(loaded)
     if kind == "presets":
         return
-    if loaded.name != name:
-        raise PluginError(f"it calls itself {loaded.name!r}; the two names must agree")
-    if not NAME.fullmatch(name):
-        raise PluginError(
-            "a name is up to 64 letters, digits or . _ + -, and begins with a letter or digit"
-        )
+    {"tasks": _check_task, "methods": _check_method, "metrics": _check_metric}[kind](loaded)
+    _require(loaded.name == name, f"it calls itself {loaded.name!r}; the two names must agree")
+    _require(
+        NAME.fullmatch(name),
+        "a name is up to 64 letters, digits or . _ + -, and begins with a letter or digit",
+    )
+
+
+def _require(holds: object, otherwise: str) -> None:
+    if not holds:
+        raise PluginError(otherwise)
 
 
 def _check_metric(metric: Any) -> None:
-    if not isinstance(metric, Metric):
-        raise PluginError(f"it is not a bench.contracts.Metric but {type(metric).__name__}")
-    if not callable(metric.compute):
-        raise PluginError("its compute cannot be called")
+    what = type(metric).__name__
+    _require(isinstance(metric, Metric), f"it is not a bench.contracts.Metric but {what}")
+    _require(callable(metric.compute), "its compute cannot be called")
     for name, (least, most) in {
         "title": (1, 60),
         "description": (0, 1000),
         "unit": (0, 20),
     }.items():
         text = getattr(metric, name)
-        if not (isinstance(text, str) and text.isprintable() and least <= len(text) <= most):
-            raise PluginError(
-                f"its {name} is {text!r:.80}, and must be one line of {least} to {most} characters"
-            )
-    if metric.better not in ("", "lower", "higher"):
-        raise PluginError(f"its better is {metric.better!r}, and must be 'lower', 'higher' or ''")
-    target = metric.target
-    if target is not None and not (isinstance(target, int | float) and isfinite(target)):
-        raise PluginError(f"its target is {target!r}, and must be a finite number or None")
-    if metric.better and target is not None:
-        raise PluginError("it has a target and a better direction; declare one of them")
-    plans = metric.plans
-    if not isinstance(plans, tuple) or not {*plans} <= {*get_args(PlanKind)}:
-        raise PluginError(f"its plans are {plans!r}, and must be some of {get_args(PlanKind)}")
+        _require(
+            isinstance(text, str) and text.isprintable() and least <= len(text) <= most,
+            f"its {name} is {text!r:.80}, and must be one line of {least} to {most} characters",
+        )
+    better, target, plans = metric.better, metric.target, metric.plans
+    _require(
+        better in ("", "lower", "higher"),
+        f"its better is {better!r}, and must be 'lower', 'higher' or ''",
+    )
+    _require(
+        target is None or (isinstance(target, int | float) and isfinite(target)),
+        f"its target is {target!r}, and must be a finite number or None",
+    )
+    _require(
+        not better or target is None,
+        "it has a target and a better direction; declare one of them",
+    )
+    _require(
+        isinstance(plans, tuple) and {*plans} <= {*get_args(PlanKind)},
+        f"its plans are {plans!r}, and must be some of {get_args(PlanKind)}",
+    )
 
 
 def _check_task(task: Any) -> None:
-    if not isinstance(task, Task):
-        raise PluginError(f"it is not a bench.contracts.Task but {type(task).__name__}")
+    what = type(task).__name__
+    _require(isinstance(task, Task), f"it is not a bench.contracts.Task but {what}")
     types: dict[str, type] = {
         "name": str,
         "version": int,
@@ -135,44 +140,46 @@ def _check_task(task: Any) -> None:
         "expensive": bool,
         "resolution": tuple,
     }
-    missing = [name for name in types if not hasattr(task, name)]
-    if missing:
-        raise PluginError(f"it lacks {', '.join(missing)}")
+    missing = ", ".join(name for name in types if not hasattr(task, name))
+    _require(not missing, f"it lacks {missing}")
     for name, wanted in types.items():
         value = getattr(task, name)
-        if not isinstance(value, wanted):
-            raise PluginError(f"its {name} is {type(value).__name__}, not {wanted.__name__}")
+        what = type(value).__name__
+        _require(isinstance(value, wanted), f"its {name} is {what}, not {wanted.__name__}")
     for parameter in task.space.names:  # they name columns, and are parts of the metrics' keys
-        if not parameter or not parameter.isprintable() or "/" in parameter:
-            raise PluginError(
-                f"its parameter name {parameter!r} is not allowed: it must be printable characters "
-                "other than /"
-            )
-    if len(task.space) != 2:
-        raise PluginError(f"it has {counted(len(task.space), 'parameter')}; the suite profiles two")
+        _require(
+            parameter and parameter.isprintable() and "/" not in parameter,
+            f"its parameter name {parameter!r} is not allowed: it must be printable characters "
+            "other than /",
+        )
+    count = counted(len(task.space), "parameter")
+    _require(len(task.space) == 2, f"it has {count}; the suite profiles two")
     for name, wanted_shape in {
         "nominal": (len(task.space.context_index),),
         "points": (len(task.points), len(task.space)),
     }.items():
         shape = tuple(getattr(task, name).shape)
-        if shape != wanted_shape:
-            raise PluginError(f"its {name} has shape {shape}, not {wanted_shape}")
-    if min(task.observations, task.chunk) < 1:
-        raise PluginError("its observations and its chunk must be at least 1")
+        _require(shape == wanted_shape, f"its {name} has shape {shape}, not {wanted_shape}")
+    least = min(task.observations, task.chunk)
+    _require(least >= 1, "its observations and its chunk must be at least 1")
     # Both are part of identities, which are hashes of JSON.
     canonical_json([dict(task.settings), [asdict(r) for r in task.resolution]])
 
 
 def _check_method(method: Any) -> None:
-    if not (inspect.isclass(method) and issubclass(method, Method)):
-        raise PluginError("it is not a subclass of bench.contracts.Method")
+    _require(
+        inspect.isclass(method) and issubclass(method, Method),
+        "it is not a subclass of bench.contracts.Method",
+    )
     if inspect.isabstract(method):
         raise PluginError(f"it does not define {', '.join(sorted(method.__abstractmethods__))}")
     for name in ("fit", "restore", "fit_component", "restore_component"):
         _check_signature(method, name)
     names = method.configurations
-    if not names or not all(isinstance(n, str) and NAME.fullmatch(n) for n in names):
-        raise PluginError(f"its configurations must be settings by name, and are {names!r}")
+    _require(
+        names and all(isinstance(n, str) and NAME.fullmatch(n) for n in names),
+        f"its configurations must be settings by name, and are {names!r}",
+    )
 
 
 def _check_signature(method: type[Method], name: str) -> None:

@@ -108,13 +108,18 @@ def problem(
         task: the task, where it is known, which has sizes of its own.
     """
     part = key.partition("/")[0]
-    if part == "simulations":
-        return _simulations(arrays, task)
-    if part == "fits":
-        return _fit(record, arrays)
-    if part == "predictions":
-        return _prediction(arrays, plan, task)
-    return _scores(record, arrays, plan, task) if part == "scores" else ""
+    try:
+        if part == "simulations":
+            _check_simulations(arrays, task)
+        elif part == "fits":
+            _check_fit(record, arrays)
+        elif part == "predictions":
+            _check_prediction(arrays, plan, task)
+        elif part == "scores":
+            _check_scores(record, arrays, plan, task)
+    except _DamageError as damage:
+        return str(damage)
+    return ""
 
 
 def unreadable(key: str, arrays: Arrays) -> list[str]:
@@ -129,7 +134,16 @@ def described(arrays: Arrays) -> dict[str, str]:
     return {name: f"{array.dtype} {list(array.shape)}" for name, array in arrays.items()}
 
 
-def _simulations(arrays: Arrays, task: Task | None) -> str:
+class _DamageError(Exception):
+    """An array does not belong under its key."""
+
+
+def _require(holds: object, otherwise: str) -> None:
+    if not holds:
+        raise _DamageError(otherwise)
+
+
+def _check_simulations(arrays: Arrays, task: Task | None) -> None:
     event = ("...",) if task is None else task.event_shape
     schema = {
         "x": _Array(("n", *event), _SINGLE),
@@ -138,80 +152,72 @@ def _simulations(arrays: Arrays, task: Task | None) -> str:
         "score": _Array(("n", "d"), finite=False, optional=True),
         "drawn": _Array(("B", "M"), _INTEGER, optional=True),
     }
-    found = _mismatch(arrays, schema, _sizes(task))
-    drawn = arrays.get("drawn")
-    if not found and drawn is not None and (drawn.min() < 0 or drawn.max() >= len(arrays["x"])):
-        found = "'drawn' numbers simulations that are not there"
-    return found
+    _check_schema(arrays, schema, _sizes(task))
+    drawn = arrays.get("drawn", np.zeros(1))
+    numbered = drawn.min() >= 0 and drawn.max() < len(arrays["x"])
+    _require(numbered, "'drawn' numbers simulations that are not there")
 
 
-def _fit(record: Mapping[str, Any], arrays: Arrays) -> str:
-    said = record.get("state", described(arrays))  # older records do not say
+def _check_fit(record: Mapping[str, Any], arrays: Arrays) -> None:
+    found = described(arrays)
+    said = record.get("state", found)  # older records do not say
     for name in sorted({*said, *arrays}):
-        if name not in arrays or name not in said:
-            return f"it {'lacks' if name in said else 'has an array'} {name!r}"
-        if (found := described({name: arrays[name]})[name]) != said[name]:
-            return f"{name!r} is {found}, not {said[name]}"
+        _require(name in arrays, f"it lacks {name!r}")
+        _require(name in said, f"it has an array {name!r}")
+        _require(found[name] == said[name], f"{name!r} is {found[name]}, not {said[name]}")
     for name, array in arrays.items():
-        if array.ndim == 0 or len(array) != 1:
-            return f"{name!r} has shape {array.shape}, not that of one member, (1, …)"
-        if not _is_finite(array):
-            return f"{name!r} holds NaN or infinite numbers"
-    return ""
+        one = f"{name!r} has shape {array.shape}, not that of one member, (1, …)"
+        _require(array.shape[:1] == (1,), one)
+        _require(_is_finite(array), f"{name!r} holds NaN or infinite numbers")
 
 
-def _prediction(arrays: Arrays, record: Mapping[str, Any] | None, task: Task | None) -> str:
+def _check_prediction(arrays: Arrays, record: Mapping[str, Any] | None, task: Task | None) -> None:
     plan = None if record is None else _PLAN.validate_python(record["plan"])
     if isinstance(plan, HeldOutPlan) or (plan is None and "own" in arrays):
         sizes = {} if plan is None else {"C": plan.contexts, "n": plan.events}
-        return _mismatch(arrays, _HELD_OUT, _sizes(task) | sizes)
+        _check_schema(arrays, _HELD_OUT, _sizes(task) | sizes)
+        return
     bootstrap = isinstance(plan, BootstrapPlan) or (plan is None and "full_set" in arrays)
-    found = _mismatch(arrays, _LIKELIHOODS | (_FULL if bootstrap else {}), {})
-    if found or plan is None or record is None:
-        return found
+    _check_schema(arrays, _LIKELIHOODS | (_FULL if bootstrap else {}), {})
+    if plan is None or record is None:
+        return
     sets = {name: arrays[f"datasets.{name}"] for name in SETS if f"datasets.{name}" in arrays}
     repeats = plan.bootstraps if isinstance(plan, BootstrapPlan) else 1
-    found = _of_plan(sets, plan, record.get("blocks"), task, repeats)
-    count = len(arrays["datasets.set"]) // repeats
-    if not found and bootstrap and not np.array_equal(arrays["full_set"], np.arange(count)):
-        found = f"'full_set' does not count its {count} sets"
-    return found
+    _check_plan(sets, plan, record.get("blocks"), task, repeats)
+    if bootstrap:
+        count = len(arrays["datasets.set"]) // repeats
+        counts = np.array_equal(arrays["full_set"], np.arange(count))
+        _require(counts, f"'full_set' does not count its {count} sets")
 
 
-def _scores(
+def _check_scores(
     record: Mapping[str, Any],
     arrays: Arrays,
     of: Mapping[str, Any] | None,
     task: Task | None,
-) -> str:
+) -> None:
     columns = {name: array for name, array in arrays.items() if name not in SETS}
-    found = _mismatch(arrays, _SETS_OF_SCORES, {})
-    if found:
-        return found
+    _check_schema(arrays, _SETS_OF_SCORES, {})
+    shape = arrays["set"].shape
     for name, array in columns.items():
-        if array.dtype != np.float64:
-            return f"{name!r} is {array.dtype}, not float64"
-        if array.shape != arrays["set"].shape:
-            return f"{name!r} has shape {array.shape}, not {arrays['set'].shape}"
+        _require(array.dtype == np.float64, f"{name!r} is {array.dtype}, not float64")
+        _require(array.shape == shape, f"{name!r} has shape {array.shape}, not {shape}")
     for name in record.get("columns", ()):  # older records do not say
-        if name not in arrays:
-            return f"it lacks {name!r}"
-    table = np.concatenate([*columns.values(), np.zeros(0)])
-    if np.isinf(table).any():
+        _require(name in arrays, f"it lacks {name!r}")
+    if np.isinf(np.concatenate([*columns.values(), np.zeros(0)])).any():
         name = next(name for name, array in columns.items() if np.isinf(array).any())
-        return f"{name!r} holds infinite numbers"
+        raise _DamageError(f"{name!r} holds infinite numbers")
     if of is None:
-        return ""
+        return
     plan = _PLAN.validate_python(of["plan"])
     if not isinstance(plan, HeldOutPlan):
         there, missing = _ranking(frozenset(columns))
+        undefined = record.get("undefined", {})
         for name in missing:
-            if name.partition("/")[0] not in record.get("undefined", {}):
-                return f"it lacks {name!r}"
+            _require(name.partition("/")[0] in undefined, f"it lacks {name!r}")
         for name in there:
-            if not (columns[name] >= 0).all():
-                return f"{name!r} holds NaN or negative numbers"
-    return _of_plan(arrays, plan, of.get("blocks"), task)
+            _require((columns[name] >= 0).all(), f"{name!r} holds NaN or negative numbers")
+    _check_plan(arrays, plan, of.get("blocks"), task)
 
 
 @lru_cache(maxsize=64)
@@ -223,10 +229,10 @@ def _ranking(columns: frozenset[str]) -> tuple[list[str], list[str]]:
     return there, [name for name in wanted if name not in columns]
 
 
-def _of_plan(
+def _check_plan(
     sets: Arrays, plan: Plan, blocks: int | None, task: Task | None, repeats: int = 1
-) -> str:
-    """Describe how sets differ from those of their plan; empty where they do not.
+) -> None:
+    """Check that sets are those of their plan.
 
     Without the task, any number of evaluation points is one that it may have.
     """
@@ -239,11 +245,10 @@ def _of_plan(
     for name, expected in _layout(plan, points, blocks).items():
         if name not in sets:
             continue
-        if len(sets[name]) != len(expected) * repeats:
-            return f"it has {len(sets[name])} datasets, not {len(expected) * repeats}"
-        if not np.array_equal(sets[name], np.repeat(expected, repeats)):
-            return f"{name!r} numbers other sets than its plan has"
-    return ""
+        came, wanted = len(sets[name]), len(expected) * repeats
+        _require(came == wanted, f"it has {came} datasets, not {wanted}")
+        same = np.array_equal(sets[name], np.repeat(expected, repeats))
+        _require(same, f"{name!r} numbers other sets than its plan has")
 
 
 @lru_cache(maxsize=64)
@@ -258,8 +263,8 @@ def _sizes(task: Task | None) -> dict[str, int]:
     return {"K": len(task.component_names), "d": len(task.space.context_index)}
 
 
-def _mismatch(arrays: Arrays, schema: Mapping[str, _Array], known: Mapping[str, int]) -> str:
-    """Describe the first array that a schema does not allow; empty where all are as they must be.
+def _check_schema(arrays: Arrays, schema: Mapping[str, _Array], known: Mapping[str, int]) -> None:
+    """Check that a schema allows these arrays.
 
     Args:
         arrays: the arrays; those that the schema does not name are not looked at.
@@ -268,14 +273,12 @@ def _mismatch(arrays: Arrays, schema: Mapping[str, _Array], known: Mapping[str, 
     """
     sizes = dict(known)
     for name, wanted in schema.items():
-        array = arrays.get(name)
-        if array is None:
-            if wanted.optional:
-                continue
-            return f"it lacks {name!r}"
-        if array.dtype.name not in wanted.dtypes:
-            return f"{name!r} is {array.dtype}, not {' or '.join(wanted.dtypes)}"
-        axes = wanted.shape
+        _require(name in arrays or wanted.optional, f"it lacks {name!r}")
+        if name not in arrays:
+            continue
+        array, axes = arrays[name], wanted.shape
+        types = " or ".join(wanted.dtypes)
+        _require(array.dtype.name in wanted.dtypes, f"{name!r} is {array.dtype}, not {types}")
         if axes[-1] == "...":
             axes = (*axes[:-1], *array.shape[len(axes) - 1 :])
         if len(axes) == array.ndim:
@@ -283,14 +286,11 @@ def _mismatch(arrays: Arrays, schema: Mapping[str, _Array], known: Mapping[str, 
                 if isinstance(axis, str):
                     sizes.setdefault(axis, size)
         shape = tuple(sizes.get(a, "…") if isinstance(a, str) else a for a in axes)
-        if shape != array.shape:
-            said = f"({', '.join(map(str, shape))}{',' if len(shape) == 1 else ''})"
-            return f"{name!r} has shape {array.shape}, not {said}"
-        if len(array) == 0:
-            return f"{name!r} is empty"
-        if wanted.finite and not _is_finite(array):
-            return f"{name!r} holds NaN or infinite numbers"
-    return ""
+        said = f"({', '.join(map(str, shape))}{',' if len(shape) == 1 else ''})"
+        _require(shape == array.shape, f"{name!r} has shape {array.shape}, not {said}")
+        _require(len(array), f"{name!r} is empty")
+        finite = not wanted.finite or _is_finite(array)
+        _require(finite, f"{name!r} holds NaN or infinite numbers")
 
 
 def _is_finite(array: NDArray[Any]) -> bool:

@@ -19,7 +19,7 @@ _ENTRY = re.compile(r"^simulations/|/member-\d+$")  # other files are strays
 
 @dataclass(frozen=True)
 class JobContext:
-    """Where a job works: the store's folder, the plugins, the device; plain values only."""
+    """The place of a job: the store's folder, the plugins, the device; plain values only."""
 
     root: str
     plugins: tuple[str, ...]

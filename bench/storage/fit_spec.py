@@ -21,7 +21,7 @@ EVALUATION = 1
 
 @dataclass(frozen=True)
 class FitSpec:
-    """What is trained: everything that a member's numbers depend on but its own number.
+    """A fit: everything that a member's numbers depend on but its own number.
 
     The configuration's name, the number of members, the device and the workers are not part of
     the identity: equal configurations share one fit, and more members train only what is missing.
@@ -43,17 +43,17 @@ class FitSpec:
 
     @property
     def label(self) -> str:
-        """How progress and tables call it."""
+        """The name in progress and tables."""
         return label(self.method, self.configuration, self.identity)
 
     @property
     def size(self) -> int:
-        """How many trained members one member of it averages."""
+        """The number of trained members that one member of it averages."""
         return size(self.identity)
 
     @property
     def calibration(self) -> dict[str, Any] | None:
-        """How its log-ratios are calibrated: kind, simulator calls, version; None if not at all."""
+        """The calibration of its log-ratios: kind, simulator calls, version; None without one."""
         return self.identity.get("calibration")
 
     def calibrated(self, kind: CalibrationKind) -> "FitSpec":
@@ -80,7 +80,7 @@ class FitSpec:
 
     @property
     def folder(self) -> str:
-        """Where its parts are kept, under fits/, predictions/ and scores/."""
+        """The folder of its parts, under fits/, predictions/ and scores/."""
         ensemble = f"ensemble-{self.size}-" if self.size > 1 else ""
         calibrated = "calibrated-" if self.calibration else ""
         return f"{self.task}/{ensemble}{calibrated}{self.method}-{self.key}"
@@ -118,7 +118,7 @@ class FitSpec:
 
 
 def label(method: str, configuration: str, identity: Mapping[str, Any] | None = None) -> str:
-    """How a method in a configuration is called; "default" goes without saying."""
+    """Return the name of a method in a configuration; "default" goes without saying."""
     name = method if configuration == "default" else f"{method}:{configuration}"
     identity = identity or {}
     if calibration := identity.get("calibration"):
@@ -129,7 +129,7 @@ def label(method: str, configuration: str, identity: Mapping[str, Any] | None = 
 
 
 def size(identity: Mapping[str, Any]) -> int:
-    """How many trained members one member averages."""
+    """Return the number of trained members that one member averages."""
     return int(identity.get("ensemble", 1))
 
 
@@ -140,10 +140,10 @@ class _MayBeOracle(Protocol):
     def oracle(self) -> bool: ...
 
 
-_CellOrFit = TypeVar("_CellOrFit", bound=_MayBeOracle)
+_SpecOrFit = TypeVar("_SpecOrFit", bound=_MayBeOracle)
 
 
-def truth_among(specs: Iterable[_CellOrFit]) -> _CellOrFit | None:
+def truth_among(specs: Iterable[_SpecOrFit]) -> _SpecOrFit | None:
     """The exact likelihood among the fits of one task; a plugin's oracle only without it."""
     oracles = [spec for spec in specs if spec.oracle]
     return min(oracles, key=lambda spec: spec.method != "exact", default=None)

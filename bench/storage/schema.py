@@ -1,4 +1,4 @@
-"""What the records of a results folder must look like: folders may come from others.
+"""The form of the records of a results folder, checked: folders may come from others.
 
 A record that is sound as a file and is none of these counts as damaged.
 """
@@ -116,10 +116,6 @@ class _Scores(_Record):
     columns: list[str] = []
 
 
-class _Simulations(_Record):
-    pass
-
-
 class _Unfinished(_Record):
     status: str
     error: str = ""
@@ -133,7 +129,7 @@ _MODELS: dict[str, type[_Record]] = {
     r"fits/[\w./+-]+": _Member,
     r"scores/[\w./+-]+": _Scores,
     r"predictions/[\w./+-]+": _Prediction,
-    r"simulations/[\w./+-]+": _Simulations,
+    r"simulations/[\w./+-]+": _Record,
 }
 
 

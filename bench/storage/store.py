@@ -40,7 +40,7 @@ _STALE = 3600.0  # seconds after which nobody is still writing a part
 
 @dataclass(frozen=True)
 class Entry:
-    """What the store holds under a key: a JSON-able record and named arrays."""
+    """The content of the store under a key: a JSON-able record and named arrays."""
 
     record: dict[str, Any]
     arrays: dict[str, NDArray[Any]]

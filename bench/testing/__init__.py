@@ -11,16 +11,16 @@ Example:
 """
 
 from bench.testing.method import METHOD_CHECKS, check_method, method_checks
-from bench.testing.report import Check, Failed, Inaccurate, Report, Result, Skipped
+from bench.testing.report import Check, ConformanceReport, Failed, Inaccurate, Result, Skipped
 from bench.testing.task import TASK_CHECKS, check_task, task_checks
 
 __all__ = [
     "METHOD_CHECKS",
     "TASK_CHECKS",
     "Check",
+    "ConformanceReport",
     "Failed",
     "Inaccurate",
-    "Report",
     "Result",
     "Skipped",
     "check_method",

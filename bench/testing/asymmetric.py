@@ -50,10 +50,7 @@ class LogGaussian:
     scale: tuple[float, float]
     growth: tuple[float, float]
     correlation: float
-
-    @property
-    def size(self) -> None:
-        return None
+    size = None
 
     def moments(self, context: Tensor) -> tuple[Tensor, Tensor]:
         """Mean and standard deviation of (x_1, log x_2), (\\*B, 1) to (\\*B, 2) each."""
@@ -106,6 +103,7 @@ class AsymmetricGaussians(Task):
     title = "Asymmetric Gaussians"
     observations = 1000
     event_shape = (2,)
+    transform = LogSecond()
     nominal = torch.tensor([1.0])
     space = ParameterSpace(
         [
@@ -115,10 +113,6 @@ class AsymmetricGaussians(Task):
         context=["z"],
     )
     points = torch.tensor(list(product((0.1, 0.2, 0.3), (0.75, 1.0, 1.3))), dtype=torch.float64)
-
-    @property
-    def transform(self) -> Transform:
-        return LogSecond()
 
     def components(self, split: Split) -> Mapping[str, LogGaussian]:
         return {

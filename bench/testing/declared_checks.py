@@ -19,7 +19,7 @@ from bench.errors import PluginError, counted
 from bench.registry.validate import check as check_contract
 from bench.testing.guard import guarded
 from bench.testing.model import at, corners, parts, rng
-from bench.testing.report import Failed
+from bench.testing.report import Failed, expect
 
 CONTRACT = "bench.contracts.Task"
 SIMULATE = "the component's simulate"
@@ -36,34 +36,39 @@ _EVIDENCE = 300  # contexts that make the density of the evidence
 
 
 def contract(task: Task) -> None:
-    """What the registry asks for, and names that agree."""
+    """The task passes the registry's checks, and its names agree."""
     try:
         check_contract("tasks", task.name, task)
     except PluginError as error:
         raise Failed("a task that keeps the contract", str(error), CONTRACT) from error
     names = task.component_names
     for split in get_args(Split):
-        found = tuple(task.components(split))
-        if found != names:
-            expected = f"components {names} in split {split!r} as in 'test'"
-            raise Failed(expected, str(found), f"{CONTRACT}.components")
-        for name, part in task.components(split).items():
-            if not name or not name.isprintable() or "/" in name:
-                raise Failed(
-                    "names of components in printable characters other than /",
-                    repr(name),
-                    f"{CONTRACT}.components",
-                )
-            if part.size is not None and not isinstance(part, FiniteComponent):
-                expected = f"a method `block` of {name}, whose size is {part.size}"
-                raise Failed(expected, "none", "bench.contracts.FiniteComponent")
+        found, where = task.components(split), f"{CONTRACT}.components"
+        expect(
+            tuple(found) == names,
+            f"components {names} in split {split!r} as in 'test'",
+            tuple(found),
+            where,
+        )
+        for name, part in found.items():
+            expect(
+                name and name.isprintable() and "/" not in name,
+                "names of components in printable characters other than /",
+                repr(name),
+                where,
+            )
+            expect(
+                part.size is None or isinstance(part, FiniteComponent),
+                f"a method `block` of {name}, whose size is {part.size}",
+                "none",
+                "bench.contracts.FiniteComponent",
+            )
     for what, value, known in (
         ("observation", task.observation, get_args(Observation)),
         ("reference", task.reference, get_args(ReferenceKind)),
         ("number of resolutions", len(task.resolution), (len(task.space),)),
     ):
-        if value not in known:
-            raise Failed(f"{what} {' or '.join(map(repr, known))}", repr(value), CONTRACT)
+        expect(value in known, f"{what} {' or '.join(map(repr, known))}", repr(value), CONTRACT)
 
 
 def bounds(task: Task) -> str:
@@ -80,11 +85,14 @@ def bounds(task: Task) -> str:
     ):
         # Contexts are float32: a bound may be off by its last bit.
         slack = 1e-6 * (upper - lower)
-        bad = ~((values >= lower - slack) & (values <= upper + slack)).all(1)
-        if bad.any():
-            raise Failed(f"{what} within {sides}", str(values[bad][0].tolist()), SPACE)
-    if len(torch.unique(task.points, dim=0)) != len(task.points):
-        raise Failed("evaluation points that differ", "one twice", SPACE)
+        bad = values[~((values >= lower - slack) & (values <= upper + slack)).all(1)].tolist()
+        expect(not bad, f"{what} within {sides}", next(iter(bad), None), SPACE)
+    expect(
+        len(torch.unique(task.points, dim=0)) == len(task.points),
+        "evaluation points that differ",
+        "one twice",
+        SPACE,
+    )
     return counted(len(task.points), "point")
 
 
@@ -97,9 +105,8 @@ def weights(task: Task) -> None:
     for given in (theta, theta[:6].view(2, 3, -1), theta[0]):
         out = task.weights(given)
         wanted = (*given.shape[:-1], len(task.component_names))
-        if tuple(out.shape) != wanted:
-            shapes = f"{wanted} at θ of shape {tuple(given.shape)}"
-            raise Failed(f"weights of shape {shapes}", str(tuple(out.shape)), where)
+        shapes = f"{wanted} at θ of shape {tuple(given.shape)}"
+        expect(out.shape == wanted, f"weights of shape {shapes}", tuple(out.shape), where)
         bad = ~((out >= 0).all(-1) & ((out.sum(-1) - 1).abs() < 1e-6))
         if bad.any():
             came = f"{[round(v, 6) for v in out[bad][0].tolist()]} at {given[bad][0].tolist()}"
@@ -114,17 +121,18 @@ def simulations(task: Task) -> str:
             x = part.simulate(context, rng(task, name))
             wanted = (*batch, *task.event_shape)
             came = tuple(x.shape) if isinstance(x, Tensor) else type(x).__name__
-            if came != wanted:
-                expected = f"{name} of shape {wanted} at contexts {tuple(context.shape)}"
-                raise Failed(expected, str(came), SIMULATE)
-            if not x.is_floating_point():
-                raise Failed(f"{name} in floating point", str(x.dtype), SIMULATE)
+            expect(
+                came == wanted,
+                f"{name} of shape {wanted} at contexts {tuple(context.shape)}",
+                came,
+                SIMULATE,
+            )
+            expect(x.is_floating_point(), f"{name} in floating point", x.dtype, SIMULATE)
         for context in corners(task):
             n = AT_CORNERS[task.expensive]
             x = part.simulate(context.expand(n, -1), rng(task, name)).float()
-            where = at(task, context)
-            if bad := int((~x.isfinite()).sum()):
-                raise Failed(f"finite {name} at {where}", f"{bad} not finite", SIMULATE)
+            bad = int((~x.isfinite()).sum())
+            expect(not bad, f"finite {name} at {at(task, context)}", f"{bad} not finite", SIMULATE)
             if task.discrete and not torch.equal(x, x.round()):
                 expected = f"whole numbers of {name}, as `discrete` says"
                 raise Failed(expected, f"{float(x[x != x.round()][0]):.6g}", SIMULATE)
@@ -143,12 +151,11 @@ def seeds(task: Task) -> None:
                 second = part.simulate(context, rng(task, 1))
         for what, how in changed.items():
             raise Failed(f"{what} to be left alone", how, f"{SIMULATE}: draw with its generator")
-        if not torch.equal(first, second):
-            expected = f"the same {name} of the same generator"
-            raise Failed(expected, "others", f"{SIMULATE}: draw with its generator")
-        if torch.equal(first, part.simulate(context, rng(task, 2))):
-            expected = f"other {name} of another generator"
-            raise Failed(expected, "the same to the last bit", f"{SIMULATE}: draw with it")
+        same, where = torch.equal(first, second), f"{SIMULATE}: draw with its generator"
+        expect(same, f"the same {name} of the same generator", "others", where)
+        differ = not torch.equal(first, part.simulate(context, rng(task, 2)))
+        expected, where = f"other {name} of another generator", f"{SIMULATE}: draw with it"
+        expect(differ, expected, "the same to the last bit", where)
 
 
 def transform(task: Task) -> None:
@@ -159,24 +166,32 @@ def transform(task: Task) -> None:
         x = part.simulate(context, rng(task, name)).double()
         y, log_jacobian = task.transform(x), task.transform.log_jacobian(x)
         for what, value in (("features", y), ("a log-Jacobian", log_jacobian)):
-            if value.shape != x.shape:
-                expected = f"{what} of {name} of shape {tuple(x.shape)}"
-                raise Failed(expected, str(tuple(value.shape)), where)
-            if bad := int((~value.isfinite()).sum()):
-                raise Failed(f"finite {what} of {name}", f"{bad} not finite", where)
+            expect(
+                value.shape == x.shape,
+                f"{what} of {name} of shape {tuple(x.shape)}",
+                tuple(value.shape),
+                where,
+            )
+            bad = int((~value.isfinite()).sum())
+            expect(not bad, f"finite {what} of {name}", f"{bad} not finite", where)
         step = 1e-6 * (x.abs() + 1e-3)
         slope = (task.transform(x + step) - task.transform(x - step)) / (2 * step)
-        apart = (slope.abs().log() - log_jacobian).abs()
-        if not (apart < 1e-4).all():
-            worst = int(apart.nan_to_num(torch.inf).argmax())
-            wanted, came = (float(v.flatten()[worst]) for v in (slope.abs().log(), log_jacobian))
-            expected = (
-                f"log |dy/dx| = {wanted:.6g} of {name} at x = {float(x.flatten()[worst]):.4g}"
-            )
-            raise Failed(expected, f"{came:.6g}", f"{where}: log_jacobian")
-        estimated = Features.estimate(task, x)
-        if not estimated(x.float()).isfinite().all():
-            raise Failed(f"finite standardised features of {name}", "others", where)
+        by_slope = slope.abs().log()
+        apart = (by_slope - log_jacobian).abs().nan_to_num(torch.inf)
+        wanted, came, place = (v.flatten()[apart.argmax()] for v in (by_slope, log_jacobian, x))
+        expect(
+            apart.max() < 1e-4,
+            f"log |dy/dx| = {float(wanted):.6g} of {name} at x = {float(place):.4g}",
+            f"{float(came):.6g}",
+            f"{where}: log_jacobian",
+        )
+        standardised = Features.estimate(task, x)(x.float())
+        expect(
+            standardised.isfinite().all(),
+            f"finite standardised features of {name}",
+            "others",
+            where,
+        )
 
 
 def references(task: Task) -> str:
@@ -199,15 +214,21 @@ def references(task: Task) -> str:
             flat = own.double().flatten(1)
             outside = float(((flat < low) | (flat > high)).double().mean(0).max())
             here = f"{name} at {at(task, node)}"
-            if outside > _OUTSIDE:
-                expected = f"a {task.reference} reference that covers {here}"
-                raise Failed(expected, f"{outside:.0%} outside all its simulations", where)
+            expect(
+                outside <= _OUTSIDE,
+                f"a {task.reference} reference that covers {here}",
+                f"{outside:.0%} outside all its simulations",
+                where,
+            )
             if known:
                 nats = _divergence(task, part, own[:50], node, context[:_EVIDENCE])
                 worst = max(worst, nats)
-                if not nats < _NATS:
-                    expected = f"a {task.reference} reference within {_NATS:g} nats of {here}"
-                    raise Failed(expected, f"{nats:.3g} nats", where)
+                expect(
+                    nats < _NATS,
+                    f"a {task.reference} reference within {_NATS:g} nats of {here}",
+                    f"{nats:.3g} nats",
+                    where,
+                )
     return f"{task.reference}, " + (f"within {worst:.2g} nats" if known else "by range alone")
 
 

@@ -15,8 +15,8 @@ from bench.errors import counted
 from bench.registry.validate import one_line
 from bench.testing.declared_checks import AT_CORNERS, REFERENCE, SEEDED, TRANSFORMED
 from bench.testing.invariance import drifts
-from bench.testing.model import at, corners, inside, parts, rng
-from bench.testing.report import Failed, Skipped
+from bench.testing.model import at, corners, inside, parts, parts_with, rng
+from bench.testing.report import Failed, Skipped, expect
 
 DENSITY = "the component's log_prob"
 SCORE = "the component's score"
@@ -43,19 +43,21 @@ def finite(task: Task) -> None:
         for context in corners(task):
             n = AT_CORNERS[task.expensive]
             x = part.simulate(context.expand(n, -1), rng(task, name)).float()
-            value = part.log_prob(x, context)
             where = at(task, context)
-            if bad := int((~value.isfinite()).sum()):
-                expected = f"finite log-densities of {name} simulated at {where}"
-                raise Failed(expected, f"{bad} of {len(x)} not finite", DENSITY)
+            bad = int((~part.log_prob(x, context).isfinite()).sum())
+            expect(
+                not bad,
+                f"finite log-densities of {name} simulated at {where}",
+                f"{bad} of {len(x)} not finite",
+                DENSITY,
+            )
             strange = {"zeros": torch.zeros_like(x), "the negative of simulations": -x}
             strange |= {"distant values": 1e3 * x, "shifted values": x + 0.5}
             for what, other in strange.items():
                 value = part.log_prob(other, context)
-                if value.isnan().any() or value.isposinf().any():
-                    expected = f"numbers or −inf as log-densities of {what}, of {name} at {where}"
-                    came = "NaN" if value.isnan().any() else "+inf"
-                    raise Failed(expected, came, f"{DENSITY}: impossible x have −inf")
+                expected = f"numbers or −inf as log-densities of {what}, of {name} at {where}"
+                for came, found in (("NaN", value.isnan()), ("+inf", value.isposinf())):
+                    expect(not found.any(), expected, came, f"{DENSITY}: impossible x have −inf")
 
 
 def broadcasting(task: Task) -> str:
@@ -87,13 +89,19 @@ def broadcasting(task: Task) -> str:
                     came = evaluate(events, nodes)
                 except Exception as error:
                     raise Failed(expected, one_line(error), where) from error
-                if came.shape != wanted.shape:
-                    raise Failed(
-                        f"{expected}, {tuple(wanted.shape)}", f"{tuple(came.shape)}", where
-                    )
-                if not torch.allclose(came.double(), wanted.double(), rtol=1e-5, atol=1e-6):
-                    apart = float((came - wanted).abs().max())
-                    raise Failed(expected, f"a difference of {apart:.2g} for {case}", where)
+                expect(
+                    came.shape == wanted.shape,
+                    f"{expected}, {tuple(wanted.shape)}",
+                    tuple(came.shape),
+                    where,
+                )
+                apart = float((came - wanted).abs().max())
+                expect(
+                    torch.allclose(came.double(), wanted.double(), rtol=1e-5, atol=1e-6),
+                    expected,
+                    f"a difference of {apart:.2g} for {case}",
+                    where,
+                )
             functions += 1
     if not functions:
         raise Skipped("no component has a log_prob or a score")
@@ -106,25 +114,24 @@ def simulator(task: Task) -> str:
     found = []
     for name, part in _known(task):
         moved, accepted = drifts(task, part, n, rng(task, "simulator", name))
-        if not accepted:
-            raise Failed(
-                f"log-densities of {name} under which simulations can lie closer together",
-                "none: no step of a Markov chain was ever accepted",
-                f"{DENSITY}: it is far too narrow",
-            )
+        expect(
+            accepted,
+            f"log-densities of {name} under which simulations can lie closer together",
+            "none: no step of a Markov chain was ever accepted",
+            f"{DENSITY}: it is far too narrow",
+        )
         found += [(name, drift) for drift in moved]
     name, worst = min(found, key=lambda f: f[1].p_value)
     p = min(1.0, worst.p_value * len(found))
-    note = f"p ≥ {p:.2g}, {counted(len(found), 'statistic')} of {n:,} simulations"
-    if p < LEVEL:
-        wrong = "the context" if worst.move == "context" else "x"
-        raise Failed(
-            f"{name} that log_prob describes: its Markov chain moves nothing on average",
-            f"{worst.statistic} moves by {worst.mean:+.3f} ± {worst.error:.3f} standard deviations "
-            f"in steps of {worst.move} (p < {p:.1g} with all {len(found)} statistics)",
-            f"the component's simulate and log_prob: how they depend on {wrong}",
-        )
-    return note
+    wrong = "the context" if worst.move == "context" else "x"
+    expect(
+        p >= LEVEL,
+        f"{name} that log_prob describes: its Markov chain moves nothing on average",
+        f"{worst.statistic} moves by {worst.mean:+.3f} ± {worst.error:.3f} standard deviations "
+        f"in steps of {worst.move} (p < {p:.1g} with all {len(found)} statistics)",
+        f"the component's simulate and log_prob: how they depend on {wrong}",
+    )
+    return f"p ≥ {p:.2g}, {counted(len(found), 'statistic')} of {n:,} simulations"
 
 
 def normalisation(task: Task) -> str:
@@ -136,31 +143,29 @@ def normalisation(task: Task) -> str:
     known = _known(task)
     if size > _INTEGRATED or (task.discrete and size > 1):
         raise Skipped(f"integrals over {size} numbers are out of reach; a constant may be wrong")
-    p_values, worst = [], 0.0
+    worst = 0.0
     for name, part in known:
         for context in inside(task, _PLACES).float():
             random = rng(task, "normalisation", name)
             centres = _number(task, "normalisation", _CENTRES)
             x = part.simulate(context.expand(centres, -1), random).double().view(-1, size)
             if task.discrete:
-                low, high = float(x.min()), float(x.max())
-                wide = high - low + 10
-                whole = torch.arange(low - wide, high + wide + 1, dtype=torch.float64)
+                low, high = x.min(), x.max()
+                whole = torch.arange(2 * low - high - 10, 2 * high - low + 11, dtype=low.dtype)
                 values = part.log_prob(whole.view(-1, *task.event_shape), context).exp()
                 mean, error = float(values.sum()), 1e-3
             else:
                 values = _weights(part, x, context, tuple(task.event_shape), random)
                 mean = float(values.mean())
                 error = float(values.std()) / math.sqrt(len(values)) + 1e-9
-            z = (mean - 1) / error
-            p_values.append(2 * stats.norm.sf(abs(z)))
             worst = max(worst, abs(mean - 1))
-            if min(1.0, p_values[-1] * len(known) * _PLACES) < LEVEL:
-                raise Failed(
-                    f"a density of {name} that integrates to 1 at {at(task, context)}",
-                    f"{mean:.4f} ± {error:.4f}",
-                    f"{DENSITY}: constants, and terms of the context",
-                )
+            p = 2 * stats.norm.sf(abs(mean - 1) / error)
+            expect(
+                not p * len(known) * _PLACES < LEVEL,
+                f"a density of {name} that integrates to 1 at {at(task, context)}",
+                f"{mean:.4f} ± {error:.4f}",
+                f"{DENSITY}: constants, and terms of the context",
+            )
     return f"1 within {worst:.1g}"
 
 
@@ -180,30 +185,31 @@ def _weights(
 
 def slopes(task: Task) -> str:
     """Scores are the slopes of log-densities, by central differences."""
-    both = parts(task, HasScore, HasLogProb)
-    if not both:
-        raise Skipped("no component has both a score and a log_prob")
     worst = 0.0
-    for name, part in both:
+    for name, part in parts_with(task, "both a score and a log_prob", HasScore, HasLogProb):
         context = inside(task, _number(task, "slopes", _SLOPES))
         x = part.simulate(context.float(), rng(task, "slopes", name)).float()
         score = part.score(x, context).double()
-        if score.shape != context.shape:
-            raise Failed(f"scores {tuple(context.shape)}", str(tuple(score.shape)), SCORE)
+        expect(
+            score.shape == context.shape,
+            f"scores {tuple(context.shape)}",
+            tuple(score.shape),
+            SCORE,
+        )
         for j, parameter in enumerate(task.space.context):
             wanted, error = _slope(part, x, context, j, 1e-3 * (parameter.high - parameter.low))
             scale = wanted.square().mean().sqrt()
             allowed = 1e-4 * scale + 1e-4 * wanted.abs() + 10 * error + 1e-9
             apart = (score[:, j] - wanted).abs()
             worst = max(worst, float((apart / (scale + 1e-12)).max()))
-            if (apart > allowed).any() or not apart.isfinite().all():
-                i = int((apart - allowed).nan_to_num(torch.inf).argmax())
-                raise Failed(
-                    f"∂ log_prob / ∂ {parameter.name} = {float(wanted[i]):.6g} of {name} at "
-                    f"{at(task, context[i])}, by finite differences",
-                    f"{float(score[i, j]):.6g}",
-                    SCORE,
-                )
+            i = int((apart - allowed).nan_to_num(torch.inf).argmax())
+            expect(
+                apart.isfinite().all() and (apart <= allowed).all(),
+                f"∂ log_prob / ∂ {parameter.name} = {float(wanted[i]):.6g} of {name} at "
+                f"{at(task, context[i])}, by finite differences",
+                f"{float(score[i, j]):.6g}",
+                SCORE,
+            )
     return f"within {worst:.0e} of their size"
 
 
@@ -226,9 +232,7 @@ def _slope(
 
 def mean_score(task: Task) -> str:
     """Scores have mean zero at every context: a test of scores against the simulator."""
-    scored = parts(task, HasScore)
-    if not scored:
-        raise Skipped("no component has a score")
+    scored = parts_with(task, "a score", HasScore)
     n = _number(task, "mean-score", _SCORES[math.prod(task.event_shape) <= _FEW])
     found = []
     for name, part in scored:
@@ -242,12 +246,12 @@ def mean_score(task: Task) -> str:
                 found.append((float(p), name, parameter.name, context, mean, error))
     p, name, parameter_name, context, mean, error = min(found, key=lambda f: f[0])
     together = min(1.0, p * len(found))
-    if together < LEVEL:
-        raise Failed(
-            f"E[score] = 0 in {parameter_name} of {name} simulated at {at(task, context)}",
-            f"{mean:.3g} ± {error:.2g} (p = {together:.1g} with all {len(found)} means)",
-            f"{SCORE} and simulate",
-        )
+    expect(
+        together >= LEVEL,
+        f"E[score] = 0 in {parameter_name} of {name} simulated at {at(task, context)}",
+        f"{mean:.3g} ± {error:.2g} (p = {together:.1g} with all {len(found)} means)",
+        f"{SCORE} and simulate",
+    )
     return f"p = {together:.2g}, {counted(len(found), 'mean')} of {n:,}"
 
 
@@ -266,7 +270,4 @@ def _number(task: Task, check: str, usual: int) -> int:
 
 
 def _known(task: Task) -> list[tuple[str, Any]]:
-    known = parts(task, HasLogProb)
-    if not known:
-        raise Skipped("no component has a log_prob")
-    return known
+    return parts_with(task, "a log_prob", HasLogProb)

@@ -11,11 +11,11 @@ from bench.experiment.selection import configure
 from bench.registry.validate import check as check_contract
 from bench.registry.validate import one_line
 from bench.seeds import canonical_json
+from bench.testing.fit_harness import note
 from bench.testing.guard import guarded
-from bench.testing.little import little_tasks
-from bench.testing.report import Failed, Skipped
-from bench.testing.subject import ALONE, MEMBERS, Subject, rng
-from bench.testing.trial import note
+from bench.testing.method_under_test import ALONE, MEMBERS, MethodUnderTest, rng
+from bench.testing.report import Failed, Skipped, expect
+from bench.testing.toy_tasks import toy_tasks
 
 FIT = "the method's fit or fit_component"
 CONTRACT = "bench.contracts.Method and Surrogate"
@@ -25,51 +25,59 @@ _SAME = 1e-3  # how much of the members' spread a member may move by training al
 _ROUNDING = 1e-4  # the same, of its log-ratios
 
 
-def contract(of: Subject) -> None:
-    """What the registry asks for, settings that make the method again, a surrogate as promised."""
+def contract(of: MethodUnderTest) -> None:
+    """The registry's checks pass, settings make the method again, the surrogate is as promised."""
     try:
         check_contract("methods", of.type.name, of.type)
         for name in of.type.configurations:
             configure(of.type, name)
     except BenchError as error:
         raise Failed("a method that keeps the contract", str(error), CONTRACT) from error
-    trial = of.trial
-    settings = trial.method.settings(trial.task)
+    harness = of.harness
+    settings = harness.method.settings(harness.task)
     try:
         config = of.type.Config.model_validate(json.loads(canonical_json(settings)))
-        again = of.type(config).settings(trial.task)
+        again = of.type(config).settings(harness.task)
     except (TypeError, ValueError) as error:
         expected = "settings(task) to be JSON that Config takes"
         raise Failed(expected, one_line(error), "the method's settings") from error
-    if again != settings:
-        expected = "settings(task) to make the same method again"
-        raise Failed(expected, f"{again}, of {settings}", "the method's settings")
+    expect(
+        again == settings,
+        "settings(task) to make the same method again",
+        f"{again}, of {settings}",
+        "the method's settings",
+    )
     surrogate = of.surrogate
     attributes = ("log", "reference", "has_density", "log_ratio", "state")
-    if missing := [name for name in attributes if not hasattr(surrogate, name)]:
-        raise Failed("a surrogate", f"one that lacks {', '.join(missing)}", CONTRACT)
-    if surrogate.reference not in (None, "fixed", "evidence"):
-        expected = "a reference that is None, 'fixed' or 'evidence'"
-        raise Failed(expected, repr(surrogate.reference), CONTRACT)
-    log = surrogate.log
+    missing = ", ".join(name for name in attributes if not hasattr(surrogate, name))
+    expect(not missing, "a surrogate", f"one that lacks {missing}", CONTRACT)
+    reference, log = surrogate.reference, surrogate.log
+    expect(
+        reference in (None, "fixed", "evidence"),
+        "a reference that is None, 'fixed' or 'evidence'",
+        repr(reference),
+        CONTRACT,
+    )
     came = counted(len(log.curves), "curve") if isinstance(log, FitLog) else type(log).__name__
-    if came not in ("0 curves", counted(of.members, "curve")):
-        raise Failed(
-            f"a FitLog with curves of none or of {counted(of.members, 'member')}", came, CONTRACT
-        )
+    expect(
+        came in ("0 curves", counted(of.members, "curve")),
+        f"a FitLog with curves of none or of {counted(of.members, 'member')}",
+        came,
+        CONTRACT,
+    )
 
 
-def kinds(of: Subject) -> str:
+def kinds(of: MethodUnderTest) -> str:
     """On every kind of observation it works, or `check` says that it does not."""
     taken = []
-    for task in little_tasks():
-        trial = of.on(task)
+    for task in toy_tasks():
+        harness = of.on(task)
         kind = (
             f"a {task.observation} of shape {task.event_shape} in "
             f"{counted(len(task.space.context_index), 'context parameter')}"
         )
         try:
-            trial.method.check(task)
+            harness.method.check(task)
         except NotApplicable:
             continue
         except Exception as error:
@@ -77,26 +85,30 @@ def kinds(of: Subject) -> str:
             raise Failed(expected, one_line(error), "the method's check") from error
         expected = f"NotApplicable from check(task), or a fit, on {kind}"
         try:
-            surrogate = trial.fit((0,), of.budget(task)).surrogate
+            surrogate = harness.fit((0,), of.budget(task)).surrogate
             node = task.nominal[None]
             parts = task.components("test").values()
             x = torch.cat([c.simulate(node.expand(4, -1), rng("kinds")) for c in parts])
             out = surrogate.log_ratio(x, node)
         except Exception as error:
             raise Failed(expected, one_line(error), f"the method's check, {FIT}") from error
-        if out.isnan().any():
-            raise Failed(expected, "log-ratios that are NaN", f"the method's check, {FIT}")
+        expect(
+            not out.isnan().any(),
+            expected,
+            "log-ratios that are NaN",
+            f"the method's check, {FIT}",
+        )
         taken.append(task.name)
-    return f"takes {', '.join(taken) or 'none of the small tasks'}"
+    return f"takes {', '.join(taken) or 'none of the toy tasks'}"
 
 
-def small_budgets(of: Subject) -> None:
-    """Where a budget does not suffice, one of the suite's errors says so."""
+def small_budgets(of: MethodUnderTest) -> None:
+    """One of the suite's errors says that a budget does not suffice."""
     _no_oracle(of)
-    trial = of.trial
+    harness = of.harness
     for budget in _SMALL:
         try:
-            trial.fit((0,), budget)
+            harness.fit((0,), budget)
         except BenchError:
             continue
         except Exception as error:
@@ -107,31 +119,37 @@ def small_budgets(of: Subject) -> None:
             ) from error
 
 
-def budget(of: Subject) -> str:
+def budget(of: MethodUnderTest) -> str:
     """Every simulation comes from the bank, which counts it and stops at the budget."""
     _no_oracle(of)
-    seen = of.fit().watched
-    if "simulate" in seen.calls:
-        raise Failed(
-            "simulations from the bank, which counts them",
-            "calls of a component's simulate",
-            f"{FIT}: use bank.draw and bank.reference",
-        )
-    trial, calls = of.trial, of.budget(of.trial.task)
-    announced = trial.method.draws(trial.task, calls)
+    fit, method, task = of.fit(), of.harness.method, of.harness.task
+    expect(
+        "simulate" not in fit.calls,
+        "simulations from the bank, which counts them",
+        "calls of a component's simulate",
+        f"{FIT}: use bank.draw and bank.reference",
+    )
+    calls, drawn = of.budget(task), fit.bank.drawn
+    announced = method.draws(task, calls)
     if announced is not None:
         wanted: dict[tuple[Any, ...], int] = {}
         for draw in announced:
-            note(wanted, draw)
-        wanted = {key: n for key, n in wanted.items() if n > 0}
-        if wanted != seen.drawn:
-            expected = f"draws(task, {calls}) to announce what fit draws, {_told(seen.drawn)}"
-            raise Failed(expected, _told(wanted), "the method's draws")
-        kind, came = trial.method.reference_kind(trial.task), of.surrogate.reference
-        if kind != came:
-            expected = f"reference_kind(task) to be {came!r}, as the surrogate's reference is"
-            raise Failed(expected, repr(kind), "the method's reference_kind")
-    return f"{seen.spent:,} of {calls:,} calls"
+            if draw.n > 0:
+                note(wanted, draw)
+        expect(
+            wanted == drawn,
+            f"draws(task, {calls}) to announce what fit draws, {_told(drawn)}",
+            _told(wanted),
+            "the method's draws",
+        )
+        kind, came = method.reference_kind(task), fit.surrogate.reference
+        expect(
+            kind == came,
+            f"reference_kind(task) to be {came!r}, as the surrogate's reference is",
+            repr(kind),
+            "the method's reference_kind",
+        )
+    return f"{fit.bank.spent:,} of {calls:,} calls"
 
 
 def _told(drawn: dict[tuple[Any, ...], int]) -> str:
@@ -139,37 +157,38 @@ def _told(drawn: dict[tuple[Any, ...], int]) -> str:
     return f"{sum(drawn.values()):,} simulations in {len(drawn)} streams"
 
 
-def sources(of: Subject) -> None:
+def sources(of: MethodUnderTest) -> None:
     """It trains on the split for training, and does not look up the truth."""
     _no_oracle(of)
-    seen = of.fit().watched
-    if others := seen.splits - {"train"}:
-        raise Failed(
-            "training on the split 'train'",
-            f"draws of {', '.join(sorted(others))}",
-            f"{FIT}: the other splits are for evaluation",
-        )
-    if known := seen.calls & {"log_prob", "score"}:
-        raise Failed(
-            "a surrogate that learns from simulations",
-            f"calls of a component's {' and '.join(sorted(known))}",
-            f"{FIT}: scores come with bank.draw(..., score=True); log_prob is for oracles",
-        )
+    fit = of.fit()
+    others, known = fit.bank.splits - {"train"}, fit.calls & {"log_prob", "score"}
+    expect(
+        not others,
+        "training on the split 'train'",
+        f"draws of {', '.join(sorted(others))}",
+        f"{FIT}: the other splits are for evaluation",
+    )
+    expect(
+        not known,
+        "a surrogate that learns from simulations",
+        f"calls of a component's {' and '.join(sorted(known))}",
+        f"{FIT}: scores come with bank.draw(..., score=True); log_prob is for oracles",
+    )
 
 
-def determinism(of: Subject) -> None:
+def determinism(of: MethodUnderTest) -> None:
     """The same seed gives the same bits."""
     probe = of.probe()
     first, second = (of.fit([ALONE], again).surrogate.log_ratio(*probe) for again in (0, 1))
-    if not torch.equal(first, second):
-        raise Failed(
-            "the same bits from the same seed",
-            f"a difference of {float((first - second).abs().max()):.2g}",
-            f"{FIT}: random numbers come from fit_context.generator(member, purpose)",
-        )
+    expect(
+        torch.equal(first, second),
+        "the same bits from the same seed",
+        f"a difference of {float((first - second).abs().max()):.2g}",
+        f"{FIT}: random numbers come from fit_context.generator(member, purpose)",
+    )
 
 
-def independent(of: Subject) -> str:
+def independent(of: MethodUnderTest) -> str:
     """A member alone is what it is in a block."""
     _no_oracle(of)
     probe = of.probe()
@@ -177,38 +196,38 @@ def independent(of: Subject) -> str:
     alone = of.fit([ALONE]).surrogate.log_ratio(*probe).double()[0]
     member = block[MEMBERS.index(ALONE)]
     apart, spread = _rms(alone - member), _rms(block - block.mean(0))
-    if not apart <= _SAME * spread + _ROUNDING * _rms(member):
-        raise Failed(
-            f"member {ALONE} to be the same alone and in a block",
-            f"a difference of {apart:.2g}, where members differ by {spread:.2g} (rms)",
-            f"{FIT}: draw from fit_context.generator(member, purpose), sum losses over members",
-        )
+    expect(
+        apart <= _SAME * spread + _ROUNDING * _rms(member),
+        f"member {ALONE} to be the same alone and in a block",
+        f"a difference of {apart:.2g}, where members differ by {spread:.2g} (rms)",
+        f"{FIT}: draw from fit_context.generator(member, purpose), sum losses over members",
+    )
     return f"{apart:.1g} apart, members {spread:.1g}"
 
 
-def distinct(of: Subject) -> None:
+def distinct(of: MethodUnderTest) -> None:
     """Members differ: each has a training set of its own."""
     _no_oracle(of)
     block = of.surrogate.log_ratio(*of.probe())
     for i in range(1, len(block)):
-        if torch.equal(block[0], block[i]):
-            raise Failed(
-                "members that differ",
-                f"members {MEMBERS[0]} and {MEMBERS[i]} alike to the last bit",
-                f"{FIT}: bank.draw returns (members, n, …), a training set for each",
-            )
+        expect(
+            not torch.equal(block[0], block[i]),
+            "members that differ",
+            f"members {MEMBERS[0]} and {MEMBERS[i]} alike to the last bit",
+            f"{FIT}: bank.draw returns (members, n, …), a training set for each",
+        )
 
 
-def process(of: Subject) -> None:
-    """What a process shares (random numbers, threads, folder, …) is left as it was."""
+def process(of: MethodUnderTest) -> None:
+    """The shared state of a process (random numbers, threads, folder, …) is left as it was."""
     of.fit([ALONE])  # what is imported for the first time may leave its traces
     fit, probe = of.fit([ALONE], again=1), of.probe()
-    found = {"fit": fit.watched.changed}
+    found = {"fit": fit.changed}
     with guarded() as found["log_ratio"]:
         fit.surrogate.log_ratio(*probe)
-    state = of.trial.stored(fit.surrogate) or {}
+    state = of.harness.stored(fit.surrogate) or {}
     with guarded() as found["restore"]:
-        of.trial.restore(state)
+        of.harness.restore(state)
     for where, changed in found.items():
         for name, how in changed.items():
             raise Failed(
@@ -218,7 +237,7 @@ def process(of: Subject) -> None:
             )
 
 
-def _no_oracle(of: Subject) -> None:
+def _no_oracle(of: MethodUnderTest) -> None:
     if of.type.oracle:
         raise Skipped("an oracle has one member and no budget")
 

@@ -23,6 +23,7 @@ import torch
 from torch import Tensor
 
 from bench.contracts import Component, HasLogProb, Task
+from bench.testing.model import contexts
 
 _LOG_SCALES = 4  # proposals have 1, 1/2, … of the spread of the simulations, at random
 _SIGNS = 3.178  # of Bentkus & Dzindzalieta
@@ -31,7 +32,7 @@ _FEW = 4  # numbers of an observation that are looked at one by one
 
 @dataclass(frozen=True)
 class Drift:
-    """How far a statistic moves.
+    """The mean movement of a statistic.
 
     Args:
         move: what was moved.
@@ -79,9 +80,8 @@ class Statistics:
         y = task.transform(x.double())
         self._mean, self._scale = y.mean(0), y.std(0).clamp_min(1e-12)
         raw, self.names = self._raw(x, log_prob(x, context))
-        middle = raw.median(0).values
-        self._middle = middle
-        self._width = (raw - middle).abs().median(0).values.clamp_min(1e-12)
+        self._middle = raw.median(0).values
+        self._width = (raw - self._middle).abs().median(0).values.clamp_min(1e-12)
 
     def _raw(self, x: Tensor, log_density: Tensor) -> tuple[Tensor, list[str]]:
         y = ((self._task.transform(x.double()) - self._mean) / self._scale).nan_to_num(0, 0, 0)
@@ -96,8 +96,7 @@ class Statistics:
         else:
             values["mean of x"] = flat.mean(1)
             values["mean of x²"] = flat.square().mean(1)
-            near = y.diff(dim=-1).square().flatten(1).mean(1)
-            values["mean squared step of x"] = near
+            values["mean squared step of x"] = y.diff(dim=-1).square().flatten(1).mean(1)
             values["first of x"], values["last of x"] = flat[:, 0], flat[:, -1]
         summaries = self._task.summaries(x.double())
         if summaries is not None:
@@ -109,12 +108,11 @@ class Statistics:
         """Statistics (n, s) in [−1, 1], and their names."""
         raw, names = self._raw(x, log_density)
         h = torch.tanh((raw - self._middle) / (2 * self._width)).nan_to_num(0, 0, 0)
-        u = 2 * unit - 1
-        parameters = [p.name for p in self._task.space.context]
         columns, labels = [h], list(names)
-        for j, parameter in enumerate(parameters):
-            columns += [u[:, j : j + 1], u[:, j : j + 1].square(), h * u[:, j : j + 1]]
-            labels += [parameter, f"{parameter}²", *(f"{n} × {parameter}" for n in names)]
+        for parameter, u in zip(self._task.space.context, (2 * unit - 1).T[..., None], strict=True):
+            columns += [u, u.square(), h * u]
+            name = parameter.name
+            labels += [name, f"{name}²", *(f"{n} × {name}" for n in names)]
         return torch.cat(columns, 1), labels
 
 
@@ -136,7 +134,7 @@ def drifts(
     log_prob = component.log_prob
     index = list(task.space.context_index)
     unit = torch.rand(3, n, len(index), generator=generator, dtype=torch.float64)
-    context = _contexts(task, unit.flatten(0, 1)).view(3, n, -1)
+    context = contexts(task, unit.flatten(0, 1)).float().view(3, n, -1)
     drawn = component.simulate(context.flatten(0, 1), generator).double()
     x, one, other = drawn.view(3, n, *task.event_shape)
     here = log_prob(x, context[0])
@@ -146,7 +144,7 @@ def drifts(
     found, accepted = [], 0.0
     for move, moved, at, log_jacobian in _moves(task, x, unit[0], one, other, unit[1:], generator):
         inside = ((at >= 0) & (at <= 1)).all(1)
-        there = log_prob(moved, _contexts(task, at.clamp(0, 1)))
+        there = log_prob(moved, contexts(task, at.clamp(0, 1)).float())
         odds = torch.where(inside, there + log_jacobian - here, -torch.inf)
         uniform = torch.rand(n, generator=generator, dtype=torch.float64)
         yes = uniform < torch.sigmoid(odds)
@@ -176,8 +174,7 @@ def _moves(
     size = math.prod(event)
 
     def scale() -> Tensor:
-        drawn = torch.randint(_LOG_SCALES, (n,), generator=generator)
-        return 0.5 ** drawn.double()
+        return 0.5 ** torch.randint(_LOG_SCALES, (n,), generator=generator).double()
 
     def shaped(values: Tensor) -> Tensor:
         return values.view(n, *[1] * len(event))
@@ -190,10 +187,8 @@ def _moves(
     yield "x", x + (step.round() if task.discrete else step), unit, none
     if size > 1:
         chosen = torch.randint(size, (n,), generator=generator)
-        step = difference * shaped(scale())
-        only = torch.zeros(n, size, dtype=torch.float64)
-        only[torch.arange(n), chosen] = 1.0
-        step = step * only.view(n, *event)
+        only = torch.nn.functional.one_hot(chosen, size).double().view(n, *event)
+        step = difference * shaped(scale()) * only
         yield "one number of x", x + (step.round() if task.discrete else step), unit, none
     if not task.discrete:
         log_factor = torch.randn(n, generator=generator, dtype=torch.float64)
@@ -214,12 +209,4 @@ def _roughened(x: Tensor, strength: Tensor) -> Tensor:
     speed = torch.stack(torch.meshgrid(*steps, indexing="ij")).sum(0)
     speed = (speed - speed.mean()) / speed.std()
     factor = torch.exp(strength * speed)
-    out: Tensor = torch.fft.ifftn(torch.fft.fftn(x, dim=axes) * factor, dim=axes).real
-    return out
-
-
-def _contexts(task: Task, unit: Tensor) -> Tensor:
-    """Contexts (n, d) float32 of unit coordinates of the context's parameters (n, d)."""
-    everything = torch.full((len(unit), len(task.space)), 0.5, dtype=torch.float64)
-    everything[:, list(task.space.context_index)] = unit
-    return task.space.context_of(task.space.from_unit(everything)).float()
+    return torch.real(torch.fft.ifftn(torch.fft.fftn(x, dim=axes) * factor, dim=axes))

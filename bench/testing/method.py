@@ -1,14 +1,20 @@
 """The conformance kit of methods."""
 
 from collections.abc import Callable
-from functools import partial
 
 from bench.contracts import Method, Task
 from bench.testing import fit_checks, surrogate_checks
-from bench.testing.report import Check, Report, Result, run_checks
-from bench.testing.subject import Subject
+from bench.testing.method_under_test import MethodUnderTest
+from bench.testing.report import (
+    Check,
+    ConformanceReport,
+    Function,
+    Result,
+    checks_of,
+    run_checks,
+)
 
-_CHECKS: dict[str, tuple[Callable[[Subject], str | None], str]] = {
+_CHECKS: dict[str, tuple[Function, str]] = {
     "contract": (fit_checks.contract, fit_checks.CONTRACT),
     "kinds": (fit_checks.kinds, fit_checks.CONTRACT),
     "small-budgets": (fit_checks.small_budgets, fit_checks.FIT),
@@ -50,14 +56,11 @@ def method_checks(
         method: the method.
         configuration: which of its configurations; the first where None.
         task: what it is checked on; where None the first that it takes of the asymmetric task and
-            small ones.
+            the toy tasks.
     """
-    subject = Subject(method, configuration, task)
+    subject = MethodUnderTest(method, configuration, task)
     what = f"method {method.name}" + (f":{configuration}" if configuration else "")
-    return [
-        Check(what, name, partial(f, subject), where, method.__module__)
-        for name, (f, where) in _CHECKS.items()
-    ]
+    return checks_of(subject, what, method.__module__, _CHECKS)
 
 
 def check_method(
@@ -66,7 +69,7 @@ def check_method(
     configuration: str | None = None,
     task: Task | None = None,
     report: Callable[[Result], None] | None = None,
-) -> Report:
+) -> ConformanceReport:
     """Runs the checks of a method; see `method_checks`.
 
     Args:

@@ -3,18 +3,21 @@
 import time
 import unittest
 import warnings
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
-from typing import Literal, get_args
+from functools import partial
+from typing import Any, Literal, get_args
 
 from bench.errors import BenchError, printable, raised_at
 from bench.registry.validate import one_line
 
+Function = Callable[[Any], str | None]
+"""Does a check of a method or task, and returns a note."""
 Status = Literal["passed", "failed", "warned", "skipped"]
 
 
 class _Finding(Exception):
-    """What a check expected and did not find.
+    """A difference between the expected and the found.
 
     Args:
         expected: what the contract promises, or an accurate method gives.
@@ -31,6 +34,12 @@ class Failed(_Finding, AssertionError):
     """A breach of the contract."""
 
 
+def expect(holds: object, expected: str, came: object, where: str) -> None:
+    """Raise :class:`Failed` unless what is expected holds."""
+    if not holds:
+        raise Failed(expected, str(came), where)
+
+
 class Inaccurate(_Finding, UserWarning):
     """Numbers that are far from the truth, of a plugin that keeps its contract."""
 
@@ -41,7 +50,7 @@ class Skipped(unittest.SkipTest):
 
 @dataclass(frozen=True)
 class Result:
-    """How one check went.
+    """The outcome of one check.
 
     Args:
         subject: what was checked, "method my-method" say.
@@ -68,11 +77,10 @@ class Result:
     def __str__(self) -> str:
         note = f"for the same reason as {self.same}" if self.same else printable(self.note)
         lines = [f"{self.check:<14} {self.status:<7} {self.seconds:5.1f} s  {note}".rstrip()]
-        if self.status in ("failed", "warned") and not self.same:
-            expected = "expected" if self.status == "failed" else "accurate"
-            said = {expected: self.expected, "came": self.came, "at": self.at}
-            said["look at"] = self.where
-            lines += [f"    {what:<8}  {printable(text)}" for what, text in said.items() if text]
+        expected = "accurate" if self.status == "warned" else "expected"
+        told = {expected: self.expected, "came": self.came, "at": self.at, "look at": self.where}
+        if not self.same:
+            lines += [f"    {what:<8}  {printable(text)}" for what, text in told.items() if text]
         return "\n".join(lines)
 
 
@@ -118,27 +126,25 @@ class Check:
     def result(self) -> Result:
         """Runs it and returns how it went."""
         begin = time.perf_counter()
-        fields = {}
-        status: Status = "passed"
-        note = ""
+        fields: dict[str, Any]
         try:
-            note = self._run()
+            fields = {"status": "passed", "note": self._run()}
         except (Failed, Inaccurate) as finding:
-            status = "failed" if isinstance(finding, Failed) else "warned"
             fields = {
+                "status": "failed" if isinstance(finding, Failed) else "warned",
                 "expected": finding.expected,
                 "came": finding.came,
                 "where": finding.where,
                 "at": raised_at(finding.__cause__, self.module) if finding.__cause__ else "",
             }
         except Skipped as reason:
-            status, note = "skipped", str(reason)
+            fields = {"status": "skipped", "note": str(reason)}
         seconds = time.perf_counter() - begin
-        return Result(self.subject, self.name, status, note=note, seconds=seconds, **fields)
+        return Result(self.subject, self.name, seconds=seconds, **fields)
 
 
 @dataclass(frozen=True)
-class Report:
+class ConformanceReport:
     """The results of all checks of one method or task; true if none failed.
 
     `print(report)` shows a table.
@@ -183,16 +189,35 @@ class Report:
         return "\n".join([self.subject, *map(str, self.results), self.summary()])
 
 
-def run_checks(checks: Sequence[Check], report: Callable[[Result], None] | None) -> Report:
+def checks_of(
+    subject: Any, what: str, module: str, functions: Mapping[str, tuple[Function, str]]
+) -> list[Check]:
+    """The checks of a method or task.
+
+    Args:
+        subject: what the functions take.
+        what: how results call it.
+        module: name of the module that defines it.
+        functions: by name, each with where to look if the plugin's code raises.
+    """
+    return [
+        Check(what, name, partial(function, subject), where, module)
+        for name, (function, where) in functions.items()
+    ]
+
+
+def run_checks(
+    checks: Sequence[Check], report: Callable[[Result], None] | None
+) -> ConformanceReport:
     """Run the checks of one subject in order; `report` is called with each result as it comes."""
     results: list[Result] = []
     first: dict[tuple[str, str], str] = {}
     for check in checks:
         result = check.result()
-        if result.at:
-            earlier = first.setdefault((result.came, result.at), result.check)
-            result = replace(result, same="" if earlier == result.check else earlier)
+        earlier = first.setdefault((result.came, result.at), result.check)
+        if result.at and earlier != result.check:
+            result = replace(result, same=earlier)
         results.append(result)
         if report is not None:
-            report(results[-1])
-    return Report(checks[0].subject, tuple(results))
+            report(result)
+    return ConformanceReport(checks[0].subject, tuple(results))

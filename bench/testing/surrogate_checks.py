@@ -14,8 +14,9 @@ from torch import Tensor
 from bench.errors import counted
 from bench.registry.validate import one_line
 from bench.testing.asymmetric import asymmetric
-from bench.testing.report import Failed, Inaccurate, Skipped
-from bench.testing.subject import EVENTS, Subject, rng
+from bench.testing.method_under_test import EVENTS, MethodUnderTest, rng
+from bench.testing.model import at, corners
+from bench.testing.report import Failed, Inaccurate, Skipped, expect
 
 RATIO = "the surrogate's log_ratio"
 RESTORE = "the surrogate's state and the method's restore"
@@ -29,9 +30,9 @@ _REACH, _FINE = 30.0, 1.5  # of its nodes: how far out, and to where they are fi
 _MIXED = ("expected device", "same device", "two devices")  # messages about mixed devices
 
 
-def shapes(of: Subject) -> None:
+def shapes(of: MethodUnderTest) -> None:
     """Log-ratios are (members, components, events, contexts)."""
-    task, (x, context) = of.trial.task, of.probe()
+    task, (x, context) = of.harness.task, of.probe()
     for events, nodes in (
         (x, context),
         (x[:1], context),
@@ -42,28 +43,40 @@ def shapes(of: Subject) -> None:
         wanted = (of.members, len(task.component_names), len(events), len(nodes))
         out = of.surrogate.log_ratio(events, nodes)
         came = tuple(out.shape) if isinstance(out, Tensor) else type(out).__name__
-        if came != wanted:
-            raise Failed(
-                f"(members, components, events, contexts) = {wanted} of x {tuple(events.shape)} "
-                f"and context {tuple(nodes.shape)}",
-                str(came),
-                RATIO,
-            )
+        expect(
+            came == wanted,
+            f"(members, components, events, contexts) = {wanted} of x {tuple(events.shape)} "
+            f"and context {tuple(nodes.shape)}",
+            came,
+            RATIO,
+        )
 
 
-def dtype(of: Subject) -> None:
+def dtype(of: MethodUnderTest) -> None:
     """Log-ratios are float32 or float64; the state is what can be saved."""
     out = of.surrogate.log_ratio(*of.probe())
-    if out.dtype not in (torch.float32, torch.float64):
-        raise Failed("log-ratios in float32 or float64", str(out.dtype), RATIO)
+    expect(
+        out.dtype in (torch.float32, torch.float64),
+        "log-ratios in float32 or float64",
+        out.dtype,
+        RATIO,
+    )
     for name, value in (of.surrogate.state() or {}).items():
-        if not isinstance(value, Tensor):
-            raise Failed("a state of tensors", f"{name!r} as {type(value).__name__}", RESTORE)
-        if value.is_complex() or value.dtype == torch.bfloat16:
-            raise Failed("a state in real numpy dtypes", f"{name!r} in {value.dtype}", RESTORE)
+        expect(
+            isinstance(value, Tensor),
+            "a state of tensors",
+            f"{name!r} as {type(value).__name__}",
+            RESTORE,
+        )
+        expect(
+            not value.is_complex() and value.dtype != torch.bfloat16,
+            "a state in real numpy dtypes",
+            f"{name!r} in {value.dtype}",
+            RESTORE,
+        )
 
 
-def device(of: Subject) -> str:
+def device(of: MethodUnderTest) -> str:
     """A surrogate works where its state is: on a GPU, or on PyTorch's meta device without one.
 
     On the meta device there are shapes and devices alone: what mixes devices fails there too, and
@@ -71,24 +84,28 @@ def device(of: Subject) -> str:
     """
     if of.type.oracle:
         raise Skipped("the exact likelihood works where the task does")
-    trial, surrogate, (x, context) = of.trial, of.surrogate, of.probe()
+    harness, surrogate, (x, context) = of.harness, of.surrogate, of.probe()
     name = "cuda" if torch.cuda.is_available() else "meta"
     if name == "cuda":
-        surrogate = trial.fit((0,), of.budget(trial.task), device=name).surrogate
+        surrogate = harness.fit((0,), of.budget(harness.task), device=name).surrogate
     state = {key: value.to(name) for key, value in (surrogate.state() or {}).items()}
     where = f"{RATIO}: what it makes it must make with device=x.device"
     try:
-        out = trial.restore(state).log_ratio(x.to(name), context.to(name))
+        out = harness.restore(state).log_ratio(x.to(name), context.to(name))
     except Exception as error:
         if name == "meta" and not any(words in str(error) for words in _MIXED):
             raise Skipped("it looks at values, so that only a GPU can tell") from error
         raise Failed("arithmetic on the device of the state", one_line(error), where) from error
-    if out.device.type != name:
-        raise Failed(f"log-ratios on {name}, where the state is", f"on {out.device}", where)
+    expect(
+        out.device.type == name,
+        f"log-ratios on {name}, where the state is",
+        f"on {out.device}",
+        where,
+    )
     return "" if name == "cuda" else "on PyTorch's meta device, for want of a GPU"
 
 
-def batching(of: Subject) -> None:
+def batching(of: MethodUnderTest) -> None:
     """Log-ratios of all events and contexts are those of their parts."""
     surrogate, (x, context) = of.surrogate, of.probe()
     whole = surrogate.log_ratio(x, context)
@@ -103,7 +120,7 @@ def batching(of: Subject) -> None:
         )
 
 
-def order(of: Subject) -> None:
+def order(of: MethodUnderTest) -> None:
     """Log-ratios come in the order of events and contexts."""
     surrogate, (x, context) = of.surrogate, of.probe()
     rows = torch.randperm(len(x), generator=rng("rows"))
@@ -116,57 +133,55 @@ def order(of: Subject) -> None:
     )
 
 
-def state(of: Subject) -> None:
+def state(of: MethodUnderTest) -> None:
     """Every member comes back from its rows of the state as it was."""
-    trial, surrogate, probe = of.trial, of.surrogate, of.probe()
-    stored = trial.stored(surrogate)
-    if stored is None and not of.type.oracle:
-        raise Failed("a state", "None, which is for oracles", RESTORE)
+    harness, surrogate, probe = of.harness, of.surrogate, of.probe()
+    stored = harness.stored(surrogate)
+    expect(stored is not None or of.type.oracle, "a state", "None, which is for oracles", RESTORE)
     for name, value in (stored or {}).items():
-        if value.dim() == 0 or len(value) != of.members:
-            raise Failed(
-                f"every tensor of the state to lead with {counted(of.members, 'member')}",
-                f"{name!r} of shape {tuple(value.shape)}",
-                RESTORE,
-            )
+        expect(
+            value.shape[:1] == (of.members,),
+            f"every tensor of the state to lead with {counted(of.members, 'member')}",
+            f"{name!r} of shape {tuple(value.shape)}",
+            RESTORE,
+        )
     whole = surrogate.log_ratio(*probe)
     for i in range(of.members):
-        restored = trial.restore({k: v[i : i + 1] for k, v in (stored or {}).items()})
+        wanted = whole[i : i + 1]
+        restored = harness.restore({k: v[i : i + 1] for k, v in (stored or {}).items()})
         came = restored.log_ratio(*probe)
-        if came.shape != whole[i : i + 1].shape:
-            expected = f"log-ratios {tuple(whole[i : i + 1].shape)} of one member's state"
-            raise Failed(expected, str(tuple(came.shape)), RESTORE)
-        _same(came, whole[i : i + 1], f"member {i} to be restored as it was", RESTORE)
+        expect(
+            came.shape == wanted.shape,
+            f"log-ratios {tuple(wanted.shape)} of one member's state",
+            tuple(came.shape),
+            RESTORE,
+        )
+        _same(came, wanted, f"member {i} to be restored as it was", RESTORE)
         for name in ("reference", "has_density"):
             was, now = getattr(surrogate, name), getattr(restored, name)
-            if was != now:
-                raise Failed(f"{name} = {was!r}, as before", repr(now), RESTORE)
+            expect(was == now, f"{name} = {was!r}, as before", repr(now), RESTORE)
 
 
-def finite(of: Subject) -> None:
+def finite(of: MethodUnderTest) -> None:
     """Log-ratios are finite for all that the components simulate, bounds included."""
-    task, surrogate = of.trial.task, of.surrogate
-    d = len(task.space.context_index)
-    unit = torch.full((3**d, len(task.space)), 0.5, dtype=torch.float64)
-    sides = [torch.linspace(0, 1, 3, dtype=torch.float64)] * d
-    unit[:, list(task.space.context_index)] = torch.cartesian_prod(*sides).view(-1, d)
-    contexts = task.space.context_of(task.space.from_unit(unit)).float()
+    task, surrogate = of.harness.task, of.surrogate
+    contexts = corners(task)
     missed: list[str] = []
     for k, (name, component) in enumerate(task.components("test").items()):
         for j, node in enumerate(contexts):
             x = component.simulate(node.expand(50, -1), rng("finite", k, j)).float()
             out = surrogate.log_ratio(x, contexts)
-            pairs = zip(task.space.context, node.tolist(), strict=True)
-            at = ", ".join(f"{p.name} = {value:.4g}" for p, value in pairs)
-            if bad := int((out.isnan() | out.isposinf()).sum()):
-                raise Failed(
-                    "log-ratios that are finite or −inf over the whole parameter range",
-                    f"{bad} that are NaN or +inf, of {name} simulated at {at}",
-                    RATIO,
-                )
+            here = at(task, node)
+            bad = int((out.isnan() | out.isposinf()).sum())
+            expect(
+                not bad,
+                "log-ratios that are finite or −inf over the whole parameter range",
+                f"{bad} that are NaN or +inf, of {name} simulated at {here}",
+                RATIO,
+            )
             # Elsewhere what a component simulates may be impossible; at its own context never.
             if impossible := int(out[:, k, :, j].isneginf().sum()):
-                missed.append(f"{impossible} of {name} at {at}")
+                missed.append(f"{impossible} of {name} at {here}")
     if missed:
         raise Inaccurate(
             "log-ratios of what a component simulates are finite at its own context",
@@ -175,7 +190,7 @@ def finite(of: Subject) -> None:
         )
 
 
-def shared_term(of: Subject) -> str:
+def shared_term(of: MethodUnderTest) -> str:
     """The term in x is the same for both components of the asymmetric task.
 
     Differences of log-ratios are then log-odds, and calibrated ones (Platt 1999) have intercept 0
@@ -185,16 +200,14 @@ def shared_term(of: Subject) -> str:
     """
     surrogate, contexts, events = of.trained()
     label = torch.cat([torch.full((len(x),), 1.0 - k) for k, x in enumerate(events)])
-    ratio = surrogate.log_ratio(torch.cat(events), contexts)[0].double().nan_to_num()
+    x = torch.cat(events)
+    ratio = surrogate.log_ratio(x, contexts)[0].double().nan_to_num()
     own = torch.arange(len(contexts)).repeat_interleave(EVENTS)
     node = own.repeat(len(events))
     odds = (ratio[0] - ratio[1]).gather(1, node[:, None])[:, 0].clamp(-20, 20)
     intercept, slope = _platt(odds, label)
-    x = torch.cat(events)
-    signal, background = (
-        c.log_prob(x[:, None], contexts) for c in asymmetric.components("test").values()
-    )
-    exact = (signal - background).gather(1, node[:, None])[:, 0]
+    densities = [c.log_prob(x[:, None], contexts) for c in asymmetric.components("test").values()]
+    exact = (densities[0] - densities[1]).gather(1, node[:, None])[:, 0]
     entropy = torch.nn.functional.binary_cross_entropy_with_logits
     excess = float(entropy(odds, label.double()) - entropy(exact, label.double()))
     came = f"intercept {intercept:+.2f}, slope {slope:.2f}, log-loss {excess:+.3f}"
@@ -202,7 +215,7 @@ def shared_term(of: Subject) -> str:
     if common and _SLOPE[0] <= slope <= _SLOPE[1]:
         return came
     near = f"intercept 0 ± {_INTERCEPT}, log-loss up to {_EXCESS} nats above the exact one's"
-    lost = _lost(ratio, torch.stack([signal, background]), own)
+    lost = _lost(ratio, torch.stack(densities), own)
     if not (common or surrogate.has_density) and lost <= _LEARNT:
         raise Failed(
             "log_ratio of signal less that of background to be their log-odds on the asymmetric "
@@ -221,8 +234,8 @@ def shared_term(of: Subject) -> str:
     )
 
 
-def density(of: Subject) -> str:
-    """What says that it is a density integrates to one, on the asymmetric task."""
+def density(of: MethodUnderTest) -> str:
+    """A surrogate with has_density integrates to one, on the asymmetric task."""
     surrogate, contexts, _ = of.trained()
     if not surrogate.has_density:
         raise Skipped("it does not say that it is a density")
@@ -236,25 +249,29 @@ def density(of: Subject) -> str:
     cell = torch.cartesian_prod(spacing, spacing).prod(1)
     mass = (out.exp() * cell[:, None]).sum(1).flatten()
     worst = float(mass[(mass - 1).abs().argmax()])
-    if not abs(worst - 1) < _MASS:
-        raise Failed(
-            f"a density whose integral is 1 within {_MASS}, as has_density says",
-            f"{worst:.3g}",
-            f"{RATIO}: add features.log_jacobian(x) to densities of features, or say has_density "
-            "= False",
-        )
+    expect(
+        abs(worst - 1) < _MASS,
+        f"a density whose integral is 1 within {_MASS}, as has_density says",
+        f"{worst:.3g}",
+        f"{RATIO}: add features.log_jacobian(x) to densities of features, or say has_density "
+        "= False",
+    )
     return f"integral {worst:.3f}"
 
 
-def inputs(of: Subject) -> None:
+def inputs(of: MethodUnderTest) -> None:
     """Arguments are not changed in place."""
-    (x, context), stored = of.probe(), of.trial.stored(of.surrogate) or {}
+    (x, context), stored = of.probe(), of.harness.stored(of.surrogate) or {}
     given = {"x": x, "context": context, **{f"state {k!r}": v for k, v in stored.items()}}
     before = {name: value.clone() for name, value in given.items()}
-    of.trial.restore(stored).log_ratio(x, context)
+    of.harness.restore(stored).log_ratio(x, context)
     for name, value in given.items():
-        if not torch.equal(value, before[name]):
-            raise Failed("arguments that are left as they are", f"another {name}", RATIO)
+        expect(
+            torch.equal(value, before[name]),
+            "arguments that are left as they are",
+            f"another {name}",
+            RATIO,
+        )
 
 
 def _platt(odds: Tensor, label: Tensor) -> tuple[float, float]:
@@ -286,9 +303,14 @@ def _lost(ratio: Tensor, exact: Tensor, own: Tensor) -> float:
 
 def _same(came: Tensor, wanted: Tensor, expected: str, where: str) -> None:
     finite = wanted.isfinite()
-    if not torch.equal(came[~finite], wanted[~finite]):
-        raise Failed(expected, "infinite numbers in other places", where)
+    expect(
+        torch.equal(came[~finite], wanted[~finite]),
+        expected,
+        "infinite numbers in other places",
+        where,
+    )
     apart = (came - wanted)[finite].double().abs()
-    scale = wanted[finite].double().std()
-    if len(apart) and not apart.max() <= _ROUNDING * scale + 1e-6:
-        raise Failed(expected, f"a difference of {float(apart.max()):.2g}", where)
+    allowed = _ROUNDING * wanted[finite].double().std() + 1e-6
+    if len(apart):
+        most = float(apart.max())
+        expect(most <= allowed, expected, f"a difference of {most:.2g}", where)

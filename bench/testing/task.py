@@ -6,9 +6,17 @@ from functools import partial
 from bench.contracts import Task
 from bench.errors import NotApplicable
 from bench.testing import declared_checks, density_checks
-from bench.testing.report import Check, Report, Result, Skipped, run_checks
+from bench.testing.report import (
+    Check,
+    ConformanceReport,
+    Function,
+    Result,
+    Skipped,
+    checks_of,
+    run_checks,
+)
 
-_CHECKS: dict[str, tuple[Callable[[Task], str | None], str]] = {
+_CHECKS: dict[str, tuple[Function, str]] = {
     "contract": (declared_checks.contract, declared_checks.CONTRACT),
     "bounds": (declared_checks.bounds, declared_checks.SPACE),
     "weights": (declared_checks.weights, declared_checks.CONTRACT),
@@ -32,14 +40,11 @@ def task_checks(task: Task) -> list[Check]:
 
     In pytest, as `bench.testing.method_checks`.
     """
-    what, module = f"task {task.name}", type(task).__module__
-    return [
-        Check(what, name, partial(_ready, f, task), where, module)
-        for name, (f, where) in _CHECKS.items()
-    ]
+    ready = {name: (partial(_ready, f), where) for name, (f, where) in _CHECKS.items()}
+    return checks_of(task, f"task {task.name}", type(task).__module__, ready)
 
 
-def _ready(function: Callable[[Task], str | None], task: Task) -> str | None:
+def _ready(function: Function, task: Task) -> str | None:
     try:
         task.check()
     except NotApplicable as reason:
@@ -47,7 +52,7 @@ def _ready(function: Callable[[Task], str | None], task: Task) -> str | None:
     return function(task)
 
 
-def check_task(task: Task, *, report: Callable[[Result], None] | None = None) -> Report:
+def check_task(task: Task, *, report: Callable[[Result], None] | None = None) -> ConformanceReport:
     """Runs the checks of a task.
 
     Args:

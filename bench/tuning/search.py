@@ -1,4 +1,4 @@
-"""What is tuned: the settings that a method declares, on tasks, by validation loss alone."""
+"""Searches: the settings that a method declares, tried on tasks, by validation loss alone."""
 
 import itertools
 import math
@@ -23,7 +23,7 @@ Values = Mapping[str, Any]
 
 @dataclass(frozen=True)
 class Search:
-    """What is tried.
+    """A search of settings.
 
     Args:
         method: name of the method.
@@ -52,7 +52,7 @@ class Search:
 
 @dataclass(frozen=True)
 class Trial:
-    """How one combination did in one rung.
+    """The result of one combination in one rung.
 
     Args:
         rung: counted from 0.
@@ -109,10 +109,9 @@ def make_search(
     found = registry.method(method)
     if not found.search:
         raise UsageError(f"method {method!r} declares no values to try (its attribute `search`)")
-    if epochs < FACTOR ** (rungs - 1):
+    if epochs < (least := FACTOR ** (rungs - 1)):
         raise UsageError(
-            f"{rungs} rungs need at least {FACTOR ** (rungs - 1)} epochs in the last one, and "
-            f"epochs = {epochs}"
+            f"{rungs} rungs need at least {least} epochs in the last one, and epochs = {epochs}"
         )
     base = dict(next(iter(found.configurations.values())))
     for name in tasks:
@@ -155,7 +154,7 @@ def _number(text: str) -> float | None:
 
 
 def untunable(registry: Registry, method: str, task: str) -> str:
-    """Why a method cannot be tuned on a task; empty where it can.
+    """Return the reason why a method cannot be tuned on a task; empty where it can.
 
     Raises:
         PluginError: if its values do not fit its settings.

@@ -9,9 +9,12 @@ initialisation and shuffles, so that they differ by their settings alone.
 
 import math
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import replace
 from functools import partial
+from itertools import product
 from typing import Any
 
+import numpy as np
 import torch
 
 from bench.contracts import FitContext, Task
@@ -64,15 +67,11 @@ def tune(
         last = rung == search.rungs - 1
         keep = 1 if last else max(FEWEST, len(trials) // FACTOR)
         keep = min(keep, sum(math.isfinite(t.loss) for t in trials))
-        done += [_marked(t, i < keep) for i, t in enumerate(trials)]
+        done += [replace(t, kept=i < keep) for i, t in enumerate(trials)]
         survivors = [t.values for t in trials[:keep]]
         if not survivors:
             break
     return done
-
-
-def _marked(trial: Trial, kept: bool) -> Trial:
-    return Trial(**{**vars(trial), "kept": kept})
 
 
 def _rung(
@@ -90,36 +89,28 @@ def _rung(
     epochs = search.epochs // FACTOR ** (search.rungs - 1 - rung)
     members = range(search.members if last else 1)
     method = registry.method(search.method)
+    place = {"root": str(store.root.absolute()), "plugins": registry.plugins}
     jobs: list[Call] = []
     results: dict[str, dict[str, Any]] = {}
-    parts: list[list[list[str]]] = []  # of each combination, keys (tasks, members)
+    waiting: list[tuple[Values, list[str]]] = []  # combinations, keys of their tasks and members
     for values in survivors:
         config = configured(method, search.base, values, epochs).model_dump(mode="json")
-        parts.append([])
-        for task in search.tasks:
-            parts[-1].append([])
-            for member in members:
-                identity = _identity(registry, search, task, config, FIRST_MEMBER + member)
-                key = f"trials/{search.method}/{digest(identity)[:16]}"
-                parts[-1][-1].append(key)
-                record = store.record(key)
-                if record is not None and "losses" in record:
-                    results[key] = record
-                    continue
-                arguments = {
-                    "root": str(store.root.absolute()),
-                    "plugins": registry.plugins,
-                    "identity": identity,
-                    "key": key,
-                }
-                jobs.append(Call(key, train_one, arguments))
-    waiting = list(range(len(survivors)))
+        waiting.append((values, []))
+        for task, member in product(search.tasks, members):
+            identity = _identity(registry, search, task, config, FIRST_MEMBER + member)
+            key = f"trials/{search.method}/{digest(identity)[:16]}"
+            waiting[-1][1].append(key)
+            record = store.record(key)
+            if record is not None and "losses" in record:
+                results[key] = record
+            else:
+                jobs.append(Call(key, train_one, {**place, "identity": identity, "key": key}))
 
     def ready() -> Iterator[Trial]:
-        for i in waiting[:]:
-            if all(key in results for row in parts[i] for key in row):
-                waiting.remove(i)
-                yield _trial(rung, epochs, survivors[i], parts[i], results)
+        for trained in [w for w in waiting if results.keys() >= {*w[1]}]:
+            waiting.remove(trained)
+            values, keys = trained
+            yield _trial(search, rung, epochs, values, [results[key] for key in keys])
 
     yield from ready()
     if not jobs:
@@ -133,30 +124,19 @@ def _rung(
 
 def _result(outcome: Outcome) -> dict[str, Any]:
     if outcome.status == "done":
-        value: dict[str, Any] = outcome.value
-        return value
+        return dict(outcome.value)
     return {"losses": {"": None}, "seconds": outcome.seconds, "problem": outcome.error}
 
 
 def _trial(
-    rung: int,
-    epochs: int,
-    values: Values,
-    keys: list[list[str]],
-    results: Mapping[str, Mapping[str, Any]],
+    search: Search, rung: int, epochs: int, values: Values, records: Sequence[Mapping[str, Any]]
 ) -> Trial:
-    records = [[results[key] for key in row] for row in keys]
-    losses = tuple(
-        tuple(
-            float(sum(math.nan if v is None else v for v in record["losses"].values()))
-            for record in row
-        )
-        for row in records
-    )
-    flat = [record for row in records for record in row]
-    problems = [str(r["problem"]) for r in flat if r.get("problem")]
-    seconds = sum(float(r["seconds"]) for r in flat)
-    return Trial(rung, epochs, values, losses, seconds, problems[0] if problems else "")
+    """The trial whose trainings gave these records: of every member on every task in turn."""
+    losses = [sum(math.nan if v is None else v for v in r["losses"].values()) for r in records]
+    by_task = np.reshape(losses, (len(search.tasks), -1)).astype(float).tolist()
+    problem = next((str(r["problem"]) for r in records if r.get("problem")), "")
+    seconds = sum(float(r["seconds"]) for r in records)
+    return Trial(rung, epochs, values, tuple(map(tuple, by_task)), seconds, problem)
 
 
 def _identity(

@@ -1,5 +1,8 @@
 """What the tests of commands run: plugins, a preset and a metric; and where results are."""
 
+import os
+import pty
+import subprocess
 import sys
 from pathlib import Path
 
@@ -26,3 +29,31 @@ answer = Metric("answer", "answer", "The answer.", ("independent",), compute)
 
 def results(folder):
     return folder / "results" / "my preset"
+
+
+def on_a_terminal(*arguments, cwd=None, question=None, answer=None):
+    """Runs a command with a terminal as its standard error; returns its status and what it said.
+
+    A question is answered once.
+    """
+    ours, theirs = pty.openpty()
+    process = subprocess.Popen(
+        [BENCH, *arguments],
+        cwd=cwd,
+        stdin=theirs,
+        stdout=subprocess.DEVNULL,
+        stderr=theirs,
+        env=os.environ | {"TERM": "xterm", "COLUMNS": "100"},
+    )
+    os.close(theirs)
+    seen = b""
+    while True:
+        try:
+            seen += os.read(ours, 65536)
+        except OSError:  # the other end is closed
+            break
+        if question is not None and question.encode() in seen:
+            os.write(ours, f"{answer}\n".encode())
+            question = None
+    os.close(ours)
+    return process.wait(), seen.decode()

@@ -3,9 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
-import pty
-import subprocess
 from pathlib import Path
 
 import numpy as np
@@ -13,7 +10,7 @@ import pyarrow as pa
 import pytest
 from click.testing import CliRunner, Result
 from pyarrow import parquet
-from small_run import BENCH
+from small_run import on_a_terminal
 
 from bench.cli.main import cli
 
@@ -149,27 +146,9 @@ def test_without_a_terminal_a_file_that_cannot_be_read_is_named(mixed: Path) -> 
 
 @pytest.mark.parametrize(("answer", "status"), [("y", 0), ("n", 1), ("", 1)])
 def test_on_a_terminal_it_asks(mixed: Path, answer: str | None, status: int) -> None:
-    ours, theirs = pty.openpty()
-    process = subprocess.Popen(
-        [BENCH, *FETCH],
-        stdin=theirs,
-        stdout=subprocess.DEVNULL,
-        stderr=theirs,
-        env=os.environ | {"TERM": "xterm", "COLUMNS": "100"},
-    )
-    os.close(theirs)
-    seen = b""
-    while True:
-        try:
-            seen += os.read(ours, 65536)
-        except OSError:  # the other end is closed
-            break
-        if answer is not None and b"Go on without b.csv? [y/N]" in seen:
-            os.write(ours, f"{answer}\n".encode())
-            answer = None
-    os.close(ours)
-    assert process.wait() == status, seen
-    assert f"unreadable: {REASON}" in seen.decode()
+    ended, seen = on_a_terminal(*FETCH, question="Go on without b.csv? [y/N]", answer=answer)
+    assert ended == status, seen
+    assert f"unreadable: {REASON}" in seen
     assert (Path("data") / "higgs-fair" / "events.json").is_file() == (status == 0)
 
 

@@ -1,13 +1,12 @@
 """`bench run`: what it says where; and commands among odd links, streams and environments."""
 
 import os
-import pty
 import re
 import shutil
 import subprocess
 
 import pytest
-from small_run import BENCH, TINY, results
+from small_run import BENCH, TINY, on_a_terminal, results
 
 
 @pytest.fixture
@@ -127,26 +126,14 @@ def test_a_task_that_does_not_load(command, folder):
 
 def test_on_a_terminal_there_are_bars(made, tmp_path):
     shutil.copytree(made[0], tmp_path / "work")
-    ours, theirs = pty.openpty()
-    process = subprocess.Popen(
-        [BENCH, "run", "my preset.toml", "--plugin", "simple.py", "--seed", "1", "--workers", "1"],
+    status, seen = on_a_terminal(
+        *["run", "my preset.toml", "--plugin", "simple.py", "--seed", "1", "--workers", "1"],
         cwd=tmp_path / "work",
-        stdout=subprocess.DEVNULL,
-        stderr=theirs,
-        env=os.environ | {"TERM": "xterm", "COLUMNS": "100"},
     )
-    os.close(theirs)
-    seen = b""
-    while True:
-        try:
-            seen += os.read(ours, 65536)
-        except OSError:  # the other end is closed
-            break
-    os.close(ours)
-    assert process.wait() == 0
-    assert b"\x1b[" in seen
-    assert "━" in seen.decode()
-    assert b" made, " in seen
+    assert status == 0
+    assert "\x1b[" in seen
+    assert "━" in seen
+    assert " made, " in seen
 
 
 # Surroundings

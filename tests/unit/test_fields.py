@@ -9,6 +9,7 @@ import pytest
 import torch
 from bench.tasks.gaussian_process import GaussianField, StudentField
 from bench.tasks.grid import Grid
+from exact_scores import assert_derivatives, assert_moments
 from scipy import stats
 from torch import Tensor
 
@@ -73,24 +74,9 @@ def test_scores_are_derivatives_and_have_mean_zero(name: str) -> None:
     rng = torch.Generator().manual_seed(0)
     context = task.space.draw_context(40, rng).double()
     x = source.simulate(context, rng)
-    score = source.score(x, context)
-    for j in range(2):
-        step = torch.zeros(2).double()
-        step[j] = 1e-5
-        f = [source.log_prob(x, context + k * step) for k in (-2, -1, 1, 2)]
-        slope = (f[0] - 8 * f[1] + 8 * f[2] - f[3]) / (12 * 1e-5)
-        torch.testing.assert_close(score[:, j], slope, rtol=1e-6, atol=1e-5)
+    assert_derivatives(source, x, context, 1e-5, atol=1e-5)
     at = task.points[4]
-    n = 4000
-    many = source.simulate(at.expand(n, 2), rng)
-    s = source.score(many, at)
-    assert (s.mean(0) / s.std(0) * n**0.5).abs().max() < 4
-    for j in range(2):  # Fisher information by a second route: minus the mean slope of the score
-        step = torch.zeros(2).double()
-        step[j] = 1e-4
-        curvature = (source.score(many, at + step) - source.score(many, at - step)) / 2e-4
-        gap = s * s[:, j : j + 1] + curvature
-        assert (gap.mean(0) / gap.std(0) * n**0.5).abs().max() < 4
+    assert_moments(source, source.simulate(at.expand(4000, 2), rng), at, 1e-4)
 
 
 @pytest.mark.parametrize("name", ["gp", "student-t"])

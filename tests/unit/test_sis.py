@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 import torch
 from bench.tasks.sis import Outbreak
+from exact_scores import assert_derivatives, assert_moments
 from scipy import linalg, stats
 
 from bench.registry.registry import Registry
@@ -109,25 +110,9 @@ def test_scores_are_derivatives_and_have_mean_zero() -> None:
     rng = torch.Generator().manual_seed(0)
     context = TASK.space.draw_context(150, rng).double()
     x = source.simulate(context, rng)
-    score = source.score(x, context)
-    assert score.isfinite().all()
-    for j in range(2):
-        step = torch.zeros(2).double()
-        step[j] = 1e-4
-        f = [source.log_prob(x, context + k * step) for k in (-2, -1, 1, 2)]
-        slope = (f[0] - 8 * f[1] + 8 * f[2] - f[3]) / (12 * 1e-4)
-        torch.testing.assert_close(score[:, j], slope, rtol=1e-6, atol=1e-6)
+    assert_derivatives(source, x, context, 1e-4, atol=1e-6)
     at = torch.tensor([[0.8, 0.3]], dtype=torch.float64)
-    many = source.simulate(at.expand(4000, 2), rng)
-    s = source.score(many, at)
-    assert (s.mean(0) / s.std(0) * 4000**0.5).abs().max() < 4
-    # Fisher information by a second route: minus the mean slope of the score.
-    for j in range(2):
-        step = torch.zeros(2).double()
-        step[j] = 1e-3
-        curvature = (source.score(many, at + step) - source.score(many, at - step)) / 2e-3
-        gap = s * s[:, j : j + 1] + curvature
-        assert (gap.mean(0) / gap.std(0) * 4000**0.5).abs().max() < 4
+    assert_moments(source, source.simulate(at.expand(4000, 2), rng), at, 1e-3)
 
 
 def test_both_simulators_follow_the_transition_matrix() -> None:

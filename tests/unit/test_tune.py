@@ -8,9 +8,10 @@ import pytest
 from bench.methods.lre import LRE
 from click.testing import CliRunner
 
-from bench.cli.tune import as_csv, as_markdown, table
+from bench.cli.tune import as_markdown, table
 from bench.cli.tune import tune as command
 from bench.errors import PluginError, UsageError
+from bench.leaderboard.render import csv_of
 from bench.registry.registry import Registry
 from bench.storage.store import Store
 from bench.tuning.search import Trial, combinations, configured, make_search
@@ -144,9 +145,9 @@ def test_successive_halving(tmp_path, monkeypatch) -> None:
     assert [row["outcome"] for row in rows[:3]] == ["best", "", "went on"]
     assert rows[0]["behind"] == "0.00000"
     assert rows[1]["error"] != ""
-    assert as_csv(rows).count("\n") == len(rows) + 1
+    assert csv_of(rows).count("\n") == len(rows) + 1
     assert as_markdown(search(), rows).count("\n| ") == len(rows) + 2
-    assert "nan" not in as_csv(rows)
+    assert "nan" not in csv_of(rows)
 
 
 def test_trials_share_simulations_and_seeds(tmp_path) -> None:

@@ -1,4 +1,4 @@
-"""Small tasks of every kind of observation, on which a method must run or say that it cannot."""
+"""Toy tasks of every kind of observation: a method must run on them or say that it cannot."""
 
 import math
 from collections.abc import Mapping
@@ -49,8 +49,8 @@ class KnownNoise(Noise):
         return torch.stack([s.flatten(-len(self.event_shape)).sum(-1) for s in slopes], -1)
 
 
-class Little(Task):
-    """A small task of one kind.
+class ToyTask(Task):
+    """A toy task of one kind of observation.
 
     Args:
         name: of the task.
@@ -103,11 +103,11 @@ class Little(Task):
         return torch.stack([share, 1 - share], -1)
 
 
-def little_tasks() -> list[Little]:
+def toy_tasks() -> list[ToyTask]:
     """A vector of one number, a vector of many, a series of counts, a field."""
     return [
-        Little("one-number", "vector", (1,), parameters=1),
-        Little("many-numbers", "vector", (7,)),
-        Little("counts", "series", (12,), discrete=True),
-        Little("field", "field", (6, 6)),
+        ToyTask("one-number", "vector", (1,), parameters=1),
+        ToyTask("many-numbers", "vector", (7,)),
+        ToyTask("counts", "series", (12,), discrete=True),
+        ToyTask("field", "field", (6, 6)),
     ]

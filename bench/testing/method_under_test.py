@@ -1,6 +1,7 @@
-"""What the checks of a method share: its trials, and what it is asked."""
+"""The method under test: its fits on each task, shared by the checks, and what it is asked."""
 
 from collections.abc import Sequence
+from functools import partial
 
 import torch
 from torch import Tensor
@@ -10,26 +11,29 @@ from bench.errors import NotApplicable
 from bench.seeds import generator
 from bench.stages.simulate import FEATURE_SIMULATIONS
 from bench.testing.asymmetric import asymmetric
-from bench.testing.little import little_tasks
+from bench.testing.fit_harness import FitHarness, WatchedFit
+from bench.testing.model import contexts
 from bench.testing.report import Skipped
-from bench.testing.trial import Fit, Trial
+from bench.testing.toy_tasks import toy_tasks
 
 MEMBERS = (0, 1, 2)
 ALONE = 1
 """The member that is also trained by itself."""
 EVENTS = 400
 """Events of each component at each context of the asymmetric task."""
+rng = partial(generator, "conformance")
+"""Makes generators of the kit's own."""
 _BUDGET = 1000  # simulator calls of a component in short fits; four times as many in others
 
 
-class Subject:
+class MethodUnderTest:
     """A method under test, trained when a check asks for it, and never twice the same.
 
     Args:
         method: the method.
         configuration: which of its configurations; the first where None.
         task: what it is checked on; where None the first that it takes of the asymmetric task and
-            the small ones.
+            the toy tasks.
     """
 
     def __init__(
@@ -39,41 +43,39 @@ class Subject:
         self.configuration = configuration
         self.members = 1 if method.oracle else len(MEMBERS)
         self._task = task
-        self._trials: dict[str, Trial] = {}
+        self._harnesses: dict[str, FitHarness] = {}
 
-    def on(self, task: Task) -> Trial:
-        """The trial on a task."""
-        if task.name not in self._trials:
-            self._trials[task.name] = Trial(self.type, self.configuration, task)
-        return self._trials[task.name]
+    def on(self, task: Task) -> FitHarness:
+        """The harness on a task."""
+        if task.name not in self._harnesses:
+            self._harnesses[task.name] = FitHarness(self.type, self.configuration, task)
+        return self._harnesses[task.name]
 
     @property
-    def trial(self) -> Trial:
-        """The trial on the task that most checks use.
+    def harness(self) -> FitHarness:
+        """The harness on the task that most checks use.
 
         Raises:
             Skipped: if the method takes none.
         """
-        tasks = [asymmetric, *little_tasks()] if self._task is None else [self._task]
         reasons = []
-        for task in tasks:
-            trial = self.on(task)
+        for task in [asymmetric, *toy_tasks()] if self._task is None else [self._task]:
+            harness = self.on(task)
             try:
-                trial.method.check(trial.task)
+                harness.method.check(harness.task)
+                return harness
             except NotApplicable as reason:
                 reasons.append(str(reason))
-            else:
-                return trial
         raise Skipped(f"it takes no task that it is checked on: {reasons[0]}; choose with --task")
 
     def budget(self, task: Task) -> int:
         """Simulator calls of a short fit."""
         return _BUDGET * len(task.component_names)
 
-    def fit(self, members: Sequence[int] = MEMBERS, again: int = 0) -> Fit:
+    def fit(self, members: Sequence[int] = MEMBERS, again: int = 0) -> WatchedFit:
         """A short fit; of member 0 alone where the method is an oracle."""
-        trial, block = self.trial, (0,) if self.type.oracle else tuple(members)
-        return trial.fit(block, self.budget(trial.task), again=again)
+        harness, block = self.harness, (0,) if self.type.oracle else tuple(members)
+        return harness.fit(block, self.budget(harness.task), again=again)
 
     @property
     def surrogate(self) -> Surrogate:
@@ -90,38 +92,30 @@ class Subject:
         Raises:
             Skipped: if the method does not take the task.
         """
-        trial, parts = self.on(asymmetric), asymmetric.components("test")
+        harness = self.on(asymmetric)
         try:
-            trial.method.check(asymmetric)
+            harness.method.check(asymmetric)
         except NotApplicable as reason:
             raise Skipped(f"it does not take the asymmetric task: {reason}") from reason
-        fit = trial.fit((0,), 4 * self.budget(asymmetric), length="middle")
+        fit = harness.fit((0,), 4 * self.budget(asymmetric), length="middle")
         contexts = torch.tensor([[0.7], [1.0], [1.4]])
         events = [
             torch.cat([c.simulate(node.expand(EVENTS, -1), rng(name)) for node in contexts])
-            for name, c in parts.items()
+            for name, c in asymmetric.components("test").items()
         ]
         return fit.surrogate, contexts, events
 
     def probe(self) -> tuple[Tensor, Tensor]:
         """Simulated observations, and contexts in ascending order."""
-        task = self.trial.task
-        parts = task.components("test")
+        task = self.harness.task
+        parts = task.components("test").values()
         drawn = task.space.draw_context(24, rng("probe"))
-        x = torch.cat(
-            [c.simulate(drawn[k :: len(parts)], rng(k)) for k, c in enumerate(parts.values())]
-        )
+        x = torch.cat([c.simulate(drawn[k :: len(parts)], rng(k)) for k, c in enumerate(parts)])
         unit = torch.linspace(0.05, 0.95, 7, dtype=torch.float64)[:, None]
-        context = task.space.context_of(task.space.from_unit(unit.expand(-1, len(task.space))))
-        return x.float(), context.float()
+        return x.float(), contexts(task, unit).float()
 
 
 def calls_of_checks(task: Task) -> int:
     """Return about how many calls of an expensive simulator the checks of a method take."""
     training = len(MEMBERS) * _BUDGET * len(task.component_names)
     return FEATURE_SIMULATIONS[task.expensive] + training
-
-
-def rng(*what: object) -> torch.Generator:
-    """A generator of the kit's own."""
-    return generator("conformance", *what)

@@ -1,4 +1,4 @@
-"""Trials: a method trained on a task as a run would, watched; what checks share is kept."""
+"""The fit harness: trains a method on a task as a run would, and watches; fits are kept."""
 
 import copy
 import random
@@ -6,7 +6,7 @@ import shutil
 import tempfile
 import weakref
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from functools import cached_property, partial
 from pathlib import Path
 from typing import Any, Literal
@@ -40,34 +40,57 @@ _LENGTHS: dict[Length, dict[str, int]] = {
 }  # to how many settings of these names are cut
 
 
-@dataclass
-class Watched:
-    """What a fit has done besides learning.
+class WatchedBank(SimulationBank):
+    """The suite's bank, which notes what is drawn.
 
-    Args:
-        splits: the splits that it drew.
-        drawn: simulations that it drew for training, by what they are of.
-        calls: functions of components that it called without the bank.
-        spent: simulator calls per member.
-        changed: shared state of the process that it changed, and how.
+    Attributes:
+        splits: the splits of all draws.
+        drawn: how many simulations, by what they are of.
     """
 
-    splits: set[Split] = field(default_factory=set)
-    drawn: dict[tuple[Any, ...], int] = field(default_factory=dict)
-    calls: set[str] = field(default_factory=set)
-    spent: int = 0
-    changed: dict[str, str] = field(default_factory=dict)
+    def __init__(self, *arguments: Any) -> None:
+        super().__init__(*arguments)
+        self.splits: set[Split] = set()
+        self.drawn: dict[tuple[Any, ...], int] = {}
+
+    def draw(self, component: str, n: int, **options: Any) -> Simulations:
+        """Draws as the bank does."""
+        self.splits.add(options.get("split", "train"))
+        note(self.drawn, Draw(component, n, options.get("at", "prior")))
+        return super().draw(component, n, **options)
+
+    def reference(self, n: int, kind: ReferenceKind, *, split: Split = "train") -> Simulations:
+        """Draws as the bank does."""
+        self.splits.add(split)
+        note(self.drawn, Draw(None, n, reference=kind))
+        return super().reference(n, kind, split=split)
+
+
+def note(drawn: dict[tuple[Any, ...], int], draw: Draw) -> None:
+    """Adds a draw; of the same simulations the longest counts."""
+    at = draw.at if isinstance(draw.at, str) else tuple(draw.at.tolist())
+    key = draw.component, at, draw.reference
+    drawn[key] = max(draw.n, drawn.get(key, 0))
 
 
 @dataclass(frozen=True)
-class Fit:
-    """A surrogate, and how it came about."""
+class WatchedFit:
+    """A surrogate, and how it came about.
+
+    Args:
+        surrogate: the surrogate.
+        bank: what it drew.
+        calls: functions of components that were called without the bank.
+        changed: shared state of the process that was changed, and how.
+    """
 
     surrogate: Surrogate
-    watched: Watched
+    bank: WatchedBank
+    calls: set[str]
+    changed: dict[str, str]
 
 
-class Trial:
+class FitHarness:
     """A method on a task, with simulations in a temporary folder.
 
     Args:
@@ -86,13 +109,7 @@ class Trial:
         folder = tempfile.mkdtemp(prefix="nlbench-check-")
         weakref.finalize(self, shutil.rmtree, folder, ignore_errors=True)
         self._store = Store(Path(folder))
-        self._fits: dict[tuple[object, ...], Fit] = {}
-
-    def _of_length(self, length: Length) -> Method:
-        """The method with its epochs and steps cut, where it has settings of these names."""
-        settings = self.method.config.model_dump()
-        _cut(settings, _LENGTHS[length])
-        return self.type(self.type.Config.model_validate(settings))
+        self._fits: dict[tuple[object, ...], WatchedFit] = {}
 
     @cached_property
     def features(self) -> Features:
@@ -107,7 +124,7 @@ class Trial:
         length: Length = "short",
         again: int = 0,
         device: str = "cpu",
-    ) -> Fit:
+    ) -> WatchedFit:
         """Trains members, or returns what was trained before.
 
         Args:
@@ -122,33 +139,29 @@ class Trial:
             self._fits[key] = self._fit(members, budget, length, device)
         return self._fits[key]
 
-    def _fit(self, members: Sequence[int], budget: int, length: Length, device: str) -> Fit:
-        seen = Watched()
-        oracle = self.type.oracle
-        bank = _WatchedBank(
-            self.task,
-            self._store,
-            0 if oracle else budget,
-            members,
-            "shared" if oracle else "fresh",
-            self.seed,
-            seen,
-        )
+    def _fit(self, members: Sequence[int], budget: int, length: Length, device: str) -> WatchedFit:
+        budget, data = (0, "shared") if self.type.oracle else (budget, "fresh")
+        bank = WatchedBank(self.task, self._store, budget, members, data, self.seed)
+        calls: set[str] = set()
         fit_context = FitContext(
-            _watched(self.task, seen),
+            _watched(self.task, calls),
             bank,
             self.features,
             torch.device(device),
             partial(generator, "check", self.seed),
             lambda **_: None,
         )
-        method = self._of_length(length)
+        settings = self.method.config.model_dump()
+        _cut(settings, _LENGTHS[length])
+        method = self.type(self.type.Config.model_validate(settings))
         with guarded():
-            _seed_globals(self.seed)
+            # As a run does before every fit.
+            torch.manual_seed(self.seed)
+            np.random.seed(self.seed)  # noqa: NPY002
+            random.seed(self.seed)
             with guarded() as changed:
                 surrogate = method.fit(fit_context)
-        seen.spent, seen.changed = bank.spent, changed
-        return Fit(surrogate, seen)
+        return WatchedFit(surrogate, bank, calls, changed)
 
     def stored(self, surrogate: Surrogate) -> dict[str, Tensor] | None:
         """The surrogate's state as it comes back from the disk."""
@@ -166,83 +179,35 @@ class Trial:
         return self.type(self.method.config).restore(self.task, self.features, state)
 
 
-class _WatchedBank(SimulationBank):
-    """The suite's bank, which notes what is drawn."""
-
-    def __init__(
-        self,
-        task: Task,
-        store: Store,
-        budget: int,
-        members: Sequence[int],
-        training_data: Literal["fresh", "shared"],
-        seed: int,
-        seen: Watched,
-    ) -> None:
-        super().__init__(task, store, budget, members, training_data, seed)
-        self._seen = seen
-
-    def draw(
-        self,
-        component: str,
-        n: int,
-        *,
-        split: Split = "train",
-        at: Tensor | Literal["prior"] = "prior",
-        score: bool = False,
-    ) -> Simulations:
-        self._seen.splits.add(split)
-        note(self._seen.drawn, Draw(component, n, at))
-        return super().draw(component, n, split=split, at=at, score=score)
-
-    def reference(self, n: int, kind: ReferenceKind, *, split: Split = "train") -> Simulations:
-        self._seen.splits.add(split)
-        note(self._seen.drawn, Draw(None, n, reference=kind))
-        return super().reference(n, kind, split=split)
-
-
-def note(drawn: dict[tuple[Any, ...], int], draw: Draw) -> None:
-    """Adds a draw; of the same simulations the longest counts."""
-    at = draw.at if isinstance(draw.at, str) else tuple(draw.at.tolist())
-    key = draw.component, at, draw.reference
-    drawn[key] = max(draw.n, drawn.get(key, 0))
-
-
-def _watched(task: Task, seen: Watched) -> Task:
+def _watched(task: Task, calls: set[str]) -> Task:
     """A copy of a task that notes when its components are called; the bank has the original."""
     shown = copy.copy(task)
 
     def components(split: Split) -> dict[str, Component]:
-        return {name: _noted(c, seen) for name, c in task.components(split).items()}
+        return {name: _noted(c, calls) for name, c in task.components(split).items()}
 
     vars(shown)["components"] = components
     return shown
 
 
-def _noted(component: Component, seen: Watched) -> Any:
+def _noted(component: Component, calls: set[str]) -> Any:
     def noted(name: str) -> Callable[..., Any]:
         def call(self: object, *arguments: Any, **options: Any) -> Any:
-            seen.calls.add(name)
+            calls.add(name)
             return getattr(component, name)(*arguments, **options)
 
         return call
 
     has = [n for n in ("simulate", "log_prob", "score", "block") if hasattr(component, n)]
+    methods = {n: noted(n) for n in has}
     # A class of its own: protocols look for methods there, not on the object.
-    made = type(type(component).__name__, (), {"size": component.size} | {n: noted(n) for n in has})
-    return made()
+    return type(type(component).__name__, (), {"size": component.size} | methods)()
 
 
 def _cut(settings: dict[str, Any], to: dict[str, int]) -> None:
+    """Cuts settings of these names, epochs and steps, where there are any."""
     for name, value in settings.items():
         if isinstance(value, dict):
             _cut(value, to)
         elif name in to and isinstance(value, int):
             settings[name] = min(value, to[name])
-
-
-def _seed_globals(seed: int) -> None:
-    """As a run does before every fit."""
-    torch.manual_seed(seed)
-    np.random.seed(seed)  # noqa: NPY002
-    random.seed(seed)
