@@ -27,7 +27,7 @@ class Needy(Method):
     def check(self, task):
         pass  # does not ask
 
-    def fit(self, task, bank, features, members, run):
+    def fit(self, fit_context):
         import no_such_package
 
     def restore(self, task, features, state):
