@@ -10,7 +10,7 @@ import numpy as np
 
 from bench.contracts import Metric
 from bench.leaderboard.quantities import Quantity, quantities_of
-from bench.leaderboard.results import Fit, Results, Scores
+from bench.leaderboard.results import Results, SavedFit, Scores
 from bench.leaderboard.units import ResamplingUnits
 from bench.stats.clustering import Array, Estimate
 from bench.stats.ranking import rank
@@ -33,7 +33,7 @@ class Row:
     """
 
     label: str
-    fit: Fit
+    fit: SavedFit
     members: int
     quantities: dict[str, Quantity]
     rank: tuple[int, int] | None
@@ -81,8 +81,8 @@ def build(
     results: Results, metrics: Sequence[Metric], tasks: Sequence[str] = ("*",)
 ) -> list[Leaderboard]:
     """Builds every leaderboard of a results folder."""
-    groups: dict[tuple[str, int, str, int], list[Fit]] = {}
-    oracles: dict[str, list[Fit]] = {}
+    groups: dict[tuple[str, int, str, int], list[SavedFit]] = {}
+    oracles: dict[str, list[SavedFit]] = {}
     for fit in results.fits:
         if not any(fnmatch.fnmatchcase(fit.task, t) for t in tasks):
             continue
@@ -128,14 +128,14 @@ def _board(
     results: Results,
     metrics: Sequence[Metric],
     key: tuple[str, int, str, int],
-    fits: Sequence[Fit],
-    oracle: Fit | None,
+    fits: Sequence[SavedFit],
+    oracle: SavedFit | None,
     folder: str,
     plan: dict[str, Any],
 ) -> Leaderboard | None:
     kind = plan["plan"]["kind"]
     truth = results.scores(oracle, folder) if oracle is not None else None
-    candidates: list[tuple[Fit, Scores | None]] = (
+    candidates: list[tuple[SavedFit, Scores | None]] = (
         [(oracle, truth)] if oracle is not None and truth is not None else []
     )
     candidates += [(fit, results.scores(fit, folder)) for fit in fits]
@@ -179,7 +179,7 @@ def _board(
     )
 
 
-def _expensive(fit: Fit) -> bool:
+def _expensive(fit: SavedFit) -> bool:
     return bool(fit.identity.get("task", {}).get("expensive"))
 
 
@@ -198,7 +198,7 @@ def _order(row: Row) -> float:
 
 def _row(
     results: Results,
-    fit: Fit,
+    fit: SavedFit,
     scores: Scores,
     truth: Scores | None,
     metrics: Sequence[Metric],
@@ -229,7 +229,7 @@ def _row(
 
 def _rank(
     rows: Sequence[Row],
-    scored: Sequence[tuple[Fit, Scores]],
+    scored: Sequence[tuple[SavedFit, Scores]],
     parameters: Sequence[str],
     finite: bool,
 ) -> str:
@@ -276,7 +276,7 @@ def _rank(
     return name
 
 
-def _cost(fit: Fit, members: Sequence[int]) -> dict[str, Any]:
+def _cost(fit: SavedFit, members: Sequence[int]) -> dict[str, Any]:
     records = [fit.members[m] for m in members]
     seconds = [r["seconds"] for r in records]
     trained = [r for r in records if r["curves"]]

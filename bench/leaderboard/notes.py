@@ -7,7 +7,6 @@ from bench.errors import counted
 from bench.leaderboard.build import Leaderboard
 from bench.leaderboard.columns import direction, others
 from bench.leaderboard.units import FEWEST_BLOCKS
-from bench.storage.fit_spec import size
 from bench.storage.simulations import PURPOSES
 
 
@@ -75,7 +74,7 @@ def notes(board: Leaderboard, brief: bool = False) -> list[str]:
     out += _fewer(board)
     if any(r.members == 1 and not r.fit.oracle for r in board.rows):
         out.append("With n = 1 errors hold for that one training set only.")
-    if board.training_data == "fresh" and any(size(r.fit.identity) > 1 for r in board.rows):
+    if board.training_data == "fresh" and any(r.fit.size > 1 for r in board.rows):
         out.append(
             "ensemble(…, N) averages N members with training sets of their own: it costs N times "
             "the simulator calls of the others."
@@ -123,7 +122,7 @@ def _ended_worse(curve: Mapping[str, Any]) -> bool:
 
 def _fewer(board: Leaderboard) -> list[str]:
     """Who has fewer members than others, because a run is not at its end or some failed."""
-    trained = [r for r in board.rows if not r.fit.oracle and size(r.fit.identity) == 1]
+    trained = [r for r in board.rows if not r.fit.oracle and r.fit.size == 1]
     most = max((r.members for r in trained), default=0)
     fewer = [f"{r.label} {r.members}" for r in trained if 0 < r.members < most]
     return [f"Members: {', '.join(fewer)}, where others have {most}."] if fewer else []

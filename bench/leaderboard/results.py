@@ -13,19 +13,19 @@ from bench.errors import UsageError
 from bench.storage import schema
 from bench.storage.arrays import SETS
 from bench.storage.entries import inspect
-from bench.storage.fit_spec import label
+from bench.storage.fit_spec import label, size
 from bench.storage.store import Entry, Store
 
 _IDENTIFIES = ("task", "method", "configuration", "oracle", "identity")
 
 
 @dataclass
-class Fit:
+class SavedFit:
     """A fit that the folder knows of.
 
     Args:
         folder: where its parts are.
-        task, method, configuration, oracle, identity: what it is; see stages.cells.Cell.
+        task, method, configuration, oracle, identity: what it is; see storage.fit_spec.FitSpec.
         members: records of the members that are done, by number.
         failed: one-line reasons of the members that are not, by number.
     """
@@ -43,6 +43,16 @@ class Fit:
     def label(self) -> str:
         """How tables call it."""
         return label(self.method, self.configuration, self.identity)
+
+    @property
+    def budget(self) -> int:
+        """Simulator calls of one member."""
+        return int(self.identity["budget"])
+
+    @property
+    def size(self) -> int:
+        """How many trained members one member averages."""
+        return size(self.identity)
 
 
 @dataclass(frozen=True)
@@ -93,7 +103,7 @@ class Results:
         self.store = store
         self.damaged: dict[str, str] = {}
         self.run: dict[str, Any] = schema.read(store, "run") or {}
-        self.fits: list[Fit] = []
+        self.fits: list[SavedFit] = []
         self.plans: dict[str, dict[str, Any]] = {}
         self._datasets: dict[tuple[str, str], NDArray[np.int64]] = {}
         for key in store.keys("plans"):
@@ -109,7 +119,7 @@ class Results:
         folder = key.removeprefix("fits/").removesuffix("/fit")
         if record is None or not _belongs(record, folder) or not record.get("shown", True):
             return  # not shown are fits that others calibrate, and that nothing else was asked of
-        fit = Fit(folder=folder, **{name: record[name] for name in _IDENTIFIES})
+        fit = SavedFit(folder=folder, **{name: record[name] for name in _IDENTIFIES})
         for member_key in self.store.keys(f"fits/{folder}"):
             found = re.fullmatch(r"member-(\d+)", member_key.rsplit("/", 1)[1])
             if found is None:
@@ -131,7 +141,7 @@ class Results:
             self.damaged[key] = damage
         return entry if entry and entry.record.get("status", "done") == "done" else None
 
-    def scores(self, fit: Fit, plan: str) -> Scores | None:
+    def scores(self, fit: SavedFit, plan: str) -> Scores | None:
         """Scores of a fit's members on a plan; None if no member has any."""
         members, rows = [], []
         undefined: dict[str, str] = {}
@@ -172,7 +182,7 @@ class Results:
             self.damaged[key] = f"{key}.safetensors: 'point' numbers other sets than other scores"
         return same
 
-    def failures(self, fit: Fit) -> dict[str, str]:
+    def failures(self, fit: SavedFit) -> dict[str, str]:
         """One-line reasons of every member's failed fit or prediction, by what failed."""
         reasons = {f"fit of member {m}": reason for m, reason in sorted(fit.failed.items())}
         for stage in ("predictions", "scores"):

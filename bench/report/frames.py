@@ -11,8 +11,7 @@ from numpy.typing import NDArray
 
 from bench.leaderboard import Leaderboard, Results
 from bench.leaderboard.quantities import STATISTICS, parts
-from bench.leaderboard.results import Fit, Scores
-from bench.storage.fit_spec import size
+from bench.leaderboard.results import SavedFit, Scores
 
 FIT_KEYS = ("task", "budget", "training_data", "seed")
 PLAN_KEYS = ("plan", "plan_folder")
@@ -23,9 +22,9 @@ Families = Mapping[str, str]
 _MEMBER = ("status", "reason", "calls", "seconds", "seconds_to_best", "parameters", "device", "fit")
 
 
-def of_method(fit: Fit, label: str, families: Families) -> dict[str, Any]:
+def of_method(fit: SavedFit, label: str, families: Families) -> dict[str, Any]:
     """The key columns that say which method it is."""
-    members = size(fit.identity)
+    members = fit.size
     return {
         "label": label,
         "method": fit.method,
@@ -47,7 +46,7 @@ def of_board(board: Leaderboard) -> dict[str, Any]:
     }
 
 
-def _of_fit(fit: Fit, families: Families) -> dict[str, Any]:
+def _of_fit(fit: SavedFit, families: Families) -> dict[str, Any]:
     return (
         {"task": fit.task}
         | {k: fit.identity[k] for k in FIT_KEYS[1:]}

@@ -12,7 +12,7 @@ import pandas as pd
 from bench.errors import BenchError, UsageError, printable
 from bench.experiment.selection import Wanted
 from bench.leaderboard import Leaderboard, Results, Row, build
-from bench.leaderboard.results import Fit
+from bench.leaderboard.results import SavedFit
 from bench.registry.registry import Registry, select, unknown
 from bench.report import frames, predictions
 from bench.report.folders import Folders, open_folders
@@ -52,13 +52,12 @@ def load(
     return Loaded(folders, read, registry, studies)
 
 
-def _chosen(fits: Sequence[Fit], patterns: Sequence[str]) -> list[Fit]:
+def _chosen(fits: Sequence[SavedFit], patterns: Sequence[str]) -> list[SavedFit]:
     """Fits of the methods that match, and what they are relative to."""
     wanted = [Wanted.parse(pattern) for pattern in patterns]
 
-    def matches(fit: Fit, one: Wanted) -> bool:
-        size = int(fit.identity.get("ensemble", 1))
-        return one.matches(fit.method, fit.configuration) and one.ensemble == size
+    def matches(fit: SavedFit, one: Wanted) -> bool:
+        return one.matches(fit.method, fit.configuration) and one.ensemble == fit.size
 
     for pattern, one in zip(patterns, wanted, strict=True):
         if not any(matches(fit, one) for fit in fits):

@@ -24,10 +24,9 @@ from scipy import stats
 from bench.errors import UsageError, counted
 from bench.leaderboard import Leaderboard, Row
 from bench.leaderboard.columns import parenthesised
-from bench.leaderboard.results import Fit
+from bench.leaderboard.results import SavedFit
 from bench.report.load import Loaded
 from bench.stats.clustering import Array, Estimate, effective_dof
-from bench.storage.fit_spec import size
 from bench.studies import equivalence
 
 Verdict = Literal["reproduced", "better", "missed", "n/a"]
@@ -197,7 +196,7 @@ def _row(
         for row in board.rows
         if (row.fit.method, row.fit.configuration) == (number.method, configuration)
         and row.members
-        and size(row.fit.identity) == 1
+        and row.fit.size == 1
         and (board.plan["kind"] == "bootstrap" or not number.quantity.startswith("overlap_kM"))
     ]
 
@@ -254,15 +253,15 @@ def _equivalence(loaded: Loaded, number: Published) -> Iterator[Comparison]:
 
 def _training_time(loaded: Loaded, number: Published) -> Iterator[Comparison]:
     """Seconds of a gradient step with scores over those without, on the same device."""
-    fits = [f for f in loaded.results.fits if f.members and size(f.identity) == 1]
+    fits = [f for f in loaded.results.fits if f.members and f.size == 1]
     pairs = [
         (plain, other)
         for other in fits
         for plain in fits
         if other.method == f"{plain.method}-sa"
         and other.configuration == plain.configuration
-        and (other.task, other.identity["budget"], other.identity["training_data"])
-        == (plain.task, plain.identity["budget"], plain.identity["training_data"])
+        and (other.task, other.budget, other.identity["training_data"])
+        == (plain.task, plain.budget, plain.identity["training_data"])
     ]
     if not pairs:
         yield Comparison(number, reason="no method here is trained with and without scores")
@@ -270,7 +269,7 @@ def _training_time(loaded: Loaded, number: Published) -> Iterator[Comparison]:
         above, below = _step_seconds(other), _step_seconds(plain)
         devices = {r["environment"]["device"] for f in (plain, other) for r in f.members.values()}
         where = (
-            f"{other.task}, seconds per gradient step, {other.identity['budget']:,} calls, "
+            f"{other.task}, seconds per gradient step, {other.budget:,} calls, "
             f"{len(above)} and {counted(len(below), 'network')}"
         )
         said = Comparison(number, f"{other.label} / {plain.label}", where)
@@ -304,7 +303,7 @@ def _training_time(loaded: Loaded, number: Published) -> Iterator[Comparison]:
         )
 
 
-def _step_seconds(fit: Fit) -> Array:
+def _step_seconds(fit: SavedFit) -> Array:
     """Seconds per step of each member; members of a stack share the time."""
     out = []
     for record in fit.members.values():

@@ -16,7 +16,7 @@ from bench.errors import BenchError
 from bench.inference.profile import fall_at
 from bench.leaderboard import Leaderboard, Results, Row
 from bench.leaderboard.quantities import not_certain
-from bench.leaderboard.results import Fit
+from bench.leaderboard.results import SavedFit
 from bench.leaderboard.units import ResamplingUnits
 from bench.registry.registry import Registry
 from bench.report.frames import KEYS, Families, framed, of_board, of_method
@@ -51,7 +51,7 @@ class Evaluated:
             for row in board.rows:
                 yield board, row
 
-    def task(self, fit: Fit) -> Task | None:
+    def task(self, fit: SavedFit) -> Task | None:
         """The task of a fit, if this is the one that the fit was made for."""
         if fit.task not in self._tasks:
             self._tasks[fit.task] = None
@@ -65,7 +65,9 @@ class Evaluated:
         self.reasons[fit.task] = "its results are of another version of the task"
         return None
 
-    def members(self, board: Leaderboard, fit: Fit) -> Iterator[tuple[int, LikelihoodPrediction]]:
+    def members(
+        self, board: Leaderboard, fit: SavedFit
+    ) -> Iterator[tuple[int, LikelihoodPrediction]]:
         """The predictions of a fit's members that are saved, by number."""
         for number in sorted(fit.members):
             key = f"predictions/{fit.folder}/{board.plan_folder}/member-{number:03d}"
@@ -82,7 +84,7 @@ class Evaluated:
             else:
                 self.reasons[fit.task] = "its results are of other parameters than it has now"
 
-    def space(self, fit: Fit) -> ParameterSpace:
+    def space(self, fit: SavedFit) -> ParameterSpace:
         """The parameters of a fit's task, whose predictions have been read."""
         task = self.task(fit)
         assert task is not None
@@ -112,7 +114,7 @@ def calibration(evaluated: Evaluated, families: Families) -> pd.DataFrame:
     return framed(records(), (*KEYS, *columns))
 
 
-def _coverages(evaluated: Evaluated, board: Leaderboard, fit: Fit) -> Iterable[dict[str, Any]]:
+def _coverages(evaluated: Evaluated, board: Leaderboard, fit: SavedFit) -> Iterable[dict[str, Any]]:
     statistics = []
     units: ResamplingUnits | None = None
     for _, prediction in evaluated.members(board, fit):

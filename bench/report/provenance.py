@@ -102,7 +102,7 @@ def fits(loaded: Loaded, links: dict[str, str]) -> Table:
                 Cell(fit.label, method=fit.label),
                 Cell(fit.folder.rsplit("-", 1)[-1], link=links.get(fit.folder, "")),
                 Cell(failed),
-                Cell(f"{fit.identity['budget']:,}", sort=fit.identity["budget"]),
+                Cell(f"{fit.budget:,}", sort=fit.budget),
                 Cell(str(fit.identity["seed"]), sort=fit.identity["seed"]),
                 Cell(str(len(fit.members)), sort=len(fit.members)),
                 Cell(f"{seconds:,.0f}", sort=seconds),

@@ -2,6 +2,7 @@
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from itertools import groupby
 from math import inf, isfinite
 
 import numpy as np
@@ -18,7 +19,7 @@ LEVEL = 0.05
 
 
 @dataclass(frozen=True)
-class Comparison:
+class CoverageCheck:
     """A measured coverage and what it should be.
 
     Args:
@@ -33,7 +34,7 @@ class Comparison:
 
 
 @dataclass(frozen=True)
-class Row:
+class SampleCoverage:
     """One row of the table.
 
     Args:
@@ -44,12 +45,18 @@ class Row:
     """
 
     sample: Sample
-    coverage: dict[str, Comparison]
+    coverage: dict[str, CoverageCheck]
     cut: float
     unresolved: float
 
 
-def measured(wanted: Sequence[Sample], store: Store) -> list[Row]:
+def by_size(rows: Sequence[SampleCoverage]) -> list[list[SampleCoverage]]:
+    """Group the rows by task and M."""
+    groups = groupby(rows, key=lambda r: (r.sample.task, r.sample.observations))
+    return [list(group) for _, group in groups]
+
+
+def measured(wanted: Sequence[Sample], store: Store) -> list[SampleCoverage]:
     """The rows of the samples that are done, means over sets with their clustered errors."""
     found = []
     for sample in wanted:
@@ -58,7 +65,7 @@ def measured(wanted: Sequence[Sample], store: Store) -> list[Row]:
             continue
         by_set = {name: np.asarray(values) for name, values in record["by_set"].items()}
         compared = {
-            name.partition("/")[2]: Comparison(
+            name.partition("/")[2]: CoverageCheck(
                 not_certain(mean(by_set[name][None], by_set["point"]), len(by_set["point"])),
                 value,
                 record["formula"][name],
@@ -66,7 +73,7 @@ def measured(wanted: Sequence[Sample], store: Store) -> list[Row]:
             for name, value in record["expected"].items()
         }
         found.append(
-            Row(
+            SampleCoverage(
                 sample,
                 compared,
                 float(by_set["cut/region"].mean()),
@@ -104,7 +111,7 @@ class Difference:
 
 
 def differences(
-    rows: Sequence[Row], expectation: Callable[[Comparison], float]
+    rows: Sequence[SampleCoverage], expectation: Callable[[CoverageCheck], float]
 ) -> list[Difference]:
     """Every measured coverage of bootstraps that has an error, against an expectation."""
     found = []
@@ -123,7 +130,7 @@ def differences(
     return found
 
 
-def verdict(rows: Sequence[Row]) -> list[str]:
+def verdict(rows: Sequence[SampleCoverage]) -> list[str]:
     """Says whether measured coverages agree with what is expected, in a sentence or two.
 
     Differences are significant at 5 % over all coverages of the table together (Bonferroni, which

@@ -5,26 +5,25 @@ and the band of independent datasets.
 """
 
 from collections.abc import Sequence
-from itertools import groupby
 from math import inf
 from typing import Any
 
 import numpy as np
 
-from bench.studies.comparison import Row
+from bench.studies.comparison import SampleCoverage, by_size
 from bench.studies.drawing import drawn
 from bench.studies.expected import interval_coverage, region_coverage
 
 _PANEL = (3.4, 2.8)  # inches
 
 
-def figures(rows: Sequence[Row]) -> dict[str, bytes]:
+def figures(rows: Sequence[SampleCoverage]) -> dict[str, bytes]:
     """Draws a panel for each task, M and quantity; nothing without matplotlib.
 
     Returns:
         The files' contents by format.
     """
-    groups = [list(g) for _, g in groupby(rows, lambda r: (r.sample.task, r.sample.observations))]
+    groups = by_size(rows)
     names = list(rows[0].coverage)
 
     def draw(figure: Any) -> None:
@@ -37,16 +36,14 @@ def figures(rows: Sequence[Row]) -> dict[str, bytes]:
     return drawn(draw, (_PANEL[0] * len(names), _PANEL[1] * len(groups)))
 
 
-def _panel(ax: Any, group: Sequence[Row], name: str) -> None:
+def _panel(ax: Any, group: Sequence[SampleCoverage], name: str) -> None:
     sample = group[0].sample
     bootstraps = [row for row in group if row.sample.multiple < inf]
     k = np.array([row.sample.multiple for row in bootstraps])
     measured = [row.coverage[name].measured for row in bootstraps]
-    for row in group:
-        if row.sample.multiple == inf:
-            band = row.coverage[name].measured
-            low, high = band.value - band.error, band.value + band.error
-            ax.axhspan(low, high, color="0.85", label="independent ± 1 standard error")
+    for band in (row.coverage[name].measured for row in group if row.sample.multiple == inf):
+        low, high = band.value - band.error, band.value + band.error
+        ax.axhspan(low, high, color="0.85", label="independent ± 1 standard error")
     fine = np.linspace(1, max(k.max(), 2), 100)
     curve = [interval_coverage(m) if name else region_coverage(m) for m in fine]
     ax.plot(fine, curve, color="0.3", lw=1, label="formula")

@@ -3,41 +3,29 @@
 import math
 from collections.abc import Iterator, Mapping, Sequence
 from itertools import pairwise
+from typing import Any
 
 import numpy as np
 import pandas as pd
 from matplotlib.axes import Axes
-from matplotlib.figure import Figure as Canvas
 from matplotlib.lines import Line2D
 
 from bench.leaderboard.quantities import parts
-from bench.report.figures.boards import (
-    across_budgets,
-    calls,
-    each,
-    is_exact,
-    ordered,
-    parameters,
-    reference,
-    slug,
-    symbols,
-    written,
-)
+from bench.report.figures.boards import across_budgets, by_label, each, is_exact, ordered, reference
 from bench.report.figures.colours import INK, Style, looks
 from bench.report.figures.figure import Figure
-from bench.report.figures.style import (
-    FAINT,
-    PAGE,
-    apply_style,
-    key,
-    laid_out,
+from bench.report.figures.style import FAINT, PAGE, key, laid_out, logarithmic, reach, styled
+from bench.report.figures.words import (
+    bare,
+    calls,
+    capital,
     literal,
-    logarithmic,
     number,
-    panels,
-    reach,
-    styled,
+    parameters,
+    slug,
+    symbols,
     with_error,
+    written,
 )
 from bench.report.load import Loaded
 
@@ -56,7 +44,6 @@ def draw_budgets(
         axes: to draw on.
         colours: the looks of methods.
     """
-    apply_style(axes)
     shown = colours or looks(frame["label"])
     found = frame[frame["value"].notna() & (frame["budget"] > 0)]
     budgets = sorted(set(found["budget"]))
@@ -65,8 +52,7 @@ def draw_budgets(
     closest = min((b / a for a, b in pairwise(budgets)), default=math.inf)
     step = min(1.06, closest ** (0.6 / max(len(methods), 1)))
     places = [np.array(budgets, float)]
-    for place, label in enumerate(methods):
-        one = found[found["label"] == label].sort_values("budget")
+    for place, (label, one) in enumerate(by_label(found.sort_values("budget"), methods)):
         x = one["budget"].to_numpy(float) * step ** (place - (len(methods) - 1) / 2)
         places.append(x)
         axes.plot(x, one["value"], **shown[label].line())
@@ -117,9 +103,8 @@ def _budget_figure(
     columns = min(4, len(wanted))
     lines = math.ceil(len(wanted) / columns)
 
-    def draw(canvas: Canvas) -> None:
-        axes = panels(canvas, lines, columns)
-        for place, (ax, quantity) in enumerate(zip(axes.flat, wanted, strict=False)):
+    def draw(axes: Any) -> None:
+        for ax, quantity in zip(axes.flat, wanted, strict=False):
             one = rows[rows["quantity"] == quantity]
             draw_budgets(one, ax, shown)
             ax.set_title(literal(chosen[quantity]))
@@ -128,12 +113,8 @@ def _budget_figure(
                 ax.axhline(1, color=INK, lw=0.8, alpha=0.7, zorder=0)
             if quantity.startswith("coverage"):
                 ax.axhline(0.6827, color=INK, lw=0.8, dashes=(4, 2), alpha=FAINT, zorder=0)
-            if place + columns < len(wanted):
-                ax.set_xlabel("")
-        for ax in list(axes.flat)[len(wanted) :]:
-            ax.set_visible(False)
         exact = {"exact": Line2D([], [], color=INK, lw=0.8, alpha=0.7)}
-        key(canvas, {label: shown[label] for label in order if label != "exact"}, exact)
+        key(axes, {label: shown[label] for label in order if label != "exact"}, exact)
 
     return Figure(
         name=slug("budgets", task, *suffix),
@@ -147,7 +128,7 @@ def _budget_figure(
         ),
         alternative=_budget_alternative(rows, wanted, chosen, order),
         size=(PAGE, 0.5 + 1.85 * lines),
-        draw=laid_out(draw),
+        draw=laid_out(draw, lines, columns, used=len(wanted)),
     )
 
 
@@ -158,7 +139,7 @@ def _curve(quantity: str, names: Mapping[str, str], relative_to: str) -> str:
         return ""
     if metric == "score_ratio":
         return f"interval score / {relative_to}"
-    return f"{_WORDS[metric]} {written(names, parameter).partition(' (')[0]}"
+    return f"{_WORDS[metric]} {bare(written(names, parameter))}"
 
 
 def _budget_alternative(
@@ -166,16 +147,12 @@ def _budget_alternative(
 ) -> str:
     sentences = []
     for quantity in wanted:
+        found = rows[rows["quantity"] == quantity].dropna(subset=["value"])
         parts = []
-        for label in order:
-            one = rows[(rows["quantity"] == quantity) & (rows["label"] == label)]
-            one = one.dropna(subset=["value"]).sort_values("budget")
-            if one.empty:
-                continue
+        for label, one in by_label(found.sort_values("budget"), order):
             told = [f"{with_error(r.value, r.error)} at {calls(r.budget)}" for r in each(one)]
             parts.append(f"{label} {told[0] if label == 'exact' else ', '.join(told)}")
-        title = titles[quantity]
-        sentences.append(f"{title[0].upper()}{title[1:]}: {'; '.join(parts)}.")
+        sentences.append(f"{capital(titles[quantity])}: {'; '.join(parts)}.")
     return " ".join(sentences)
 
 

@@ -10,33 +10,22 @@ from typing import Any
 import numpy as np
 import pandas as pd
 from matplotlib.axes import Axes
-from matplotlib.figure import Figure as Canvas
 
-from bench.report.figures.boards import (
+from bench.report.figures.boards import each, groups
+from bench.report.figures.colours import INK, Style, looks
+from bench.report.figures.figure import Figure
+from bench.report.figures.style import COLUMN, PAGE, key, laid_out, logarithmic, reach, styled
+from bench.report.figures.words import (
+    bare,
     calls,
-    each,
-    groups,
     listed,
+    literal,
+    number,
     parameters,
     slug,
     symbols,
-    written,
-)
-from bench.report.figures.colours import INK, Style, looks
-from bench.report.figures.figure import Figure
-from bench.report.figures.style import (
-    COLUMN,
-    PAGE,
-    apply_style,
-    key,
-    laid_out,
-    literal,
-    logarithmic,
-    number,
-    panels,
-    reach,
-    styled,
     with_error,
+    written,
 )
 from bench.report.load import Loaded
 
@@ -115,7 +104,6 @@ def draw_arrows(
         pair: the labels without and with scores.
         linear: whether values are on a linear scale.
     """
-    apply_style(axes)
     shown = colours or looks(frame["label"])
     found = frame[frame["label"].isin(pair) & frame["value"].notna() & (frame["budget"] > 0)]
     budgets = sorted(set(found["budget"]))
@@ -128,12 +116,7 @@ def draw_arrows(
             ends.setdefault(int(budget), {})[label] = (float(place), float(value))
     for both in ends.values():
         if len(both) == 2:
-            axes.annotate(
-                "",
-                both[pair[1]],
-                both[pair[0]],
-                arrowprops=_ARROW,
-            )
+            axes.annotate("", both[pair[1]], both[pair[0]], arrowprops=_ARROW)
     logarithmic(axes.xaxis, np.array(budgets, float))
     axes.set_xticks(budgets, [number(b) for b in budgets])
     if not linear and (found["value"] > 0).all():
@@ -156,7 +139,6 @@ def draw_times(
         colours: the looks of methods.
         pair: the labels without and with scores.
     """
-    apply_style(axes)
     shown = colours or looks(frame["label"])
     found = frame[frame["label"].isin(pair) & (frame["seconds"] > 0)]
     budgets = sorted(set(found["budget"]))
@@ -213,22 +195,20 @@ def _arrow_figure(
 ) -> Figure:
     keys = parameters(rows["key"], list(names))
 
-    def draw(canvas: Canvas) -> None:
-        axes = panels(canvas, len(keys), len(used), sharey="row", sharex="col")
+    linear = metric in _LINEAR
+
+    def draw(axes: Any) -> None:
         for line, name in zip(axes, keys, strict=True):
+            one = rows[rows["key"] == name]
             for ax, pair in zip(line, used, strict=True):
-                linear = metric in _LINEAR
-                draw_arrows(rows[rows["key"] == name], ax, shown, pair=pair, linear=linear)
-            if metric not in _LINEAR:
-                both = [label for pair in used for label in pair]
-                one = rows[(rows["key"] == name) & rows["label"].isin(both)]
+                draw_arrows(one, ax, shown, pair=pair, linear=linear)
+                ax.set(xlabel="simulator calls", ylabel=literal(_named(title, name, names)))
+            if not linear:
+                one = one[one["label"].isin(_labels(used))]
                 logarithmic(line[0].yaxis, reach(one["value"], one["error"]))
-            line[0].set_ylabel(literal(_named(title, name, names)))
         for ax, pair in zip(axes[0], used, strict=True):
             ax.set_title(column(pair))
-        for ax in axes[-1]:
-            ax.set_xlabel("simulator calls")
-        key(canvas, {label: shown[label] for label in _labels(used)}, lines=False)
+        key(axes, {label: shown[label] for label in _labels(used)}, lines=False)
 
     return Figure(
         name=slug("scores", metric, task),
@@ -243,7 +223,7 @@ def _arrow_figure(
         ),
         alternative=_alternative(rows, used, keys, title, names),
         size=(_width(used), 0.75 + _ROW * len(keys)),
-        draw=laid_out(draw),
+        draw=laid_out(draw, len(keys), len(used), sharey="row", sharex="col"),
     )
 
 
@@ -266,7 +246,7 @@ def column(pair: Pair) -> str:
 
 
 def _named(title: str, name: str, names: Mapping[str, str]) -> str:
-    return title if not name else f"{title}, {written(names, name).partition(' (')[0]}"
+    return title if not name else f"{title}, {bare(written(names, name))}"
 
 
 def _alternative(
@@ -293,16 +273,14 @@ def _alternative(
 def _time_figure(
     shown: Mapping[str, Style], task: str, rows: pd.DataFrame, used: Sequence[Pair], left: str
 ) -> Figure:
-    def draw(canvas: Canvas) -> None:
-        line = panels(canvas, 1, len(used), sharey=True)[0]
-        for ax, pair in zip(line, used, strict=True):
+    def draw(axes: Any) -> None:
+        for ax, pair in zip(axes.flat, used, strict=True):
             draw_times(rows, ax, shown, pair=pair)
             ax.set_title(column(pair))
-        both = [label for pair in used for label in pair]
-        found = rows[rows["label"].isin(both)]
-        logarithmic(line[0].yaxis, found["seconds"].to_numpy(float))
-        line[0].set_ylabel("training time (s)")
-        key(canvas, {label: shown[label] for label in _labels(used)})
+            ax.set_ylabel("training time (s)")
+        found = rows[rows["label"].isin(_labels(used))]
+        logarithmic(axes[0, 0].yaxis, found["seconds"].to_numpy(float))
+        key(axes, {label: shown[label] for label in _labels(used)})
 
     parts = []
     for pair in used:
@@ -321,7 +299,7 @@ def _time_figure(
         ),
         alternative=f"Mean training time of a member: {'; '.join(parts)}.",
         size=(_width(used), 2.1),
-        draw=laid_out(draw),
+        draw=laid_out(draw, 1, len(used), sharey=True),
     )
 
 
