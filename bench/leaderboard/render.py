@@ -103,7 +103,7 @@ def table(boards: Sequence[Leaderboard], brief: bool = False) -> str:
     def show(what: str | Table, style: str = "") -> None:
         lines.append(printed(what, style))
 
-    ranking = [board for board in boards if any(row.rank for row in board.rows)]
+    ranking = [board for board in boards if board.ranks]
     for board in ranking if brief and ranking else boards:
         show(heading(board), "bold")
         tables = sections(board)

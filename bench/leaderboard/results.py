@@ -2,7 +2,9 @@
 
 import re
 from collections import Counter
+from collections.abc import Mapping
 from dataclasses import dataclass, field
+from math import nan
 from pathlib import Path
 from typing import Any
 
@@ -16,6 +18,7 @@ from bench.storage.entries import inspect
 from bench.storage.fit_spec import label, size
 from bench.storage.store import Entry, Store
 
+_DAMAGED = {"error": "its record is damaged; run again"}
 _IDENTIFIES = ("task", "method", "configuration", "oracle", "identity")
 
 
@@ -53,6 +56,16 @@ class SavedFit:
     def size(self) -> int:
         """How many trained members one member averages."""
         return size(self.identity)
+
+
+def of_training(record: Mapping[str, Any], name: str) -> float:
+    """Return seconds or steps of a member's training, summed over its networks.
+
+    Members of a stack train together, and share the time; NaN where nothing was trained.
+    """
+    curves = record["curves"].values()
+    shared = 1 if name == "steps" else record["stack"]
+    return float(sum(curve[name] for curve in curves) / shared) if curves else nan
 
 
 @dataclass(frozen=True)
@@ -107,8 +120,7 @@ class Results:
         self.plans: dict[str, dict[str, Any]] = {}
         self._datasets: dict[tuple[str, str], NDArray[np.int64]] = {}
         for key in store.keys("plans"):
-            record = schema.read(store, key)
-            if record is not None:
+            if (record := schema.read(store, key)) is not None:
                 self.plans[key.removeprefix("plans/")] = record
         for key in store.keys("fits"):
             if key.endswith("/fit"):
@@ -121,17 +133,14 @@ class Results:
             return  # not shown are fits that others calibrate, and that nothing else was asked of
         fit = SavedFit(folder=folder, **{name: record[name] for name in _IDENTIFIES})
         for member_key in self.store.keys(f"fits/{folder}"):
-            found = re.fullmatch(r"member-(\d+)", member_key.rsplit("/", 1)[1])
+            found = re.fullmatch(r".*/member-(\d+)", member_key)
             if found is None:
                 continue
-            number = int(found[1])
-            member = schema.read(self.store, member_key)
-            if member is None:
-                fit.failed[number] = "its record is damaged; run again"
-            elif member.get("status") == "done":
-                fit.members[number] = member
+            member = schema.read(self.store, member_key) or _DAMAGED
+            if member.get("status") == "done":
+                fit.members[int(found[1])] = member
             else:
-                fit.failed[number] = str(member.get("error", member.get("status")))
+                fit.failed[int(found[1])] = str(member.get("error", member.get("status")))
         self.fits.append(fit)
 
     def entry(self, key: str) -> Entry | None:
@@ -199,6 +208,5 @@ class Results:
 def _belongs(record: dict[str, Any], folder: str) -> bool:
     """Whether a folder of a fit is called as fits like this one are."""
     task, method = re.escape(record["task"]), re.escape(record["method"])
-    return (
-        re.fullmatch(rf"{task}/(ensemble-\d+-)?(calibrated-)?{method}-[\w-]+", folder) is not None
-    )
+    name = rf"{task}/(ensemble-\d+-)?(calibrated-)?{method}-[\w-]+"
+    return re.fullmatch(name, folder) is not None

@@ -206,12 +206,10 @@ class Loaded:
     @cached_property
     def families(self) -> dict[str, str]:
         """Family of every method of the results; "" of those that are not registered here."""
-        families = {}
-        for name in sorted({fit.method for fit in self.results.fits}):
-            try:
+        families = dict.fromkeys(sorted({fit.method for fit in self.results.fits}), "")
+        for name in families:
+            with suppress(BenchError):
                 families[name] = printable(str(self.registry.method(name).family))
-            except BenchError:
-                families[name] = ""
         return families
 
     def folder_of(self, row: Row) -> Path | None:

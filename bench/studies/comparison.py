@@ -12,7 +12,7 @@ from bench.leaderboard.columns import parenthesised
 from bench.leaderboard.quantities import not_certain
 from bench.stats.clustering import Estimate, mean
 from bench.storage.store import Store
-from bench.studies.bootstrap_k import Sample
+from bench.studies.bootstrap_k import Sample, is_done
 
 LEVEL = 0.05
 """Chance that any difference is called one where there is none, over all of a table."""
@@ -59,10 +59,8 @@ def by_size(rows: Sequence[SampleCoverage]) -> list[list[SampleCoverage]]:
 def measured(wanted: Sequence[Sample], store: Store) -> list[SampleCoverage]:
     """The rows of the samples that are done, means over sets with their clustered errors."""
     found = []
-    for sample in wanted:
-        record = store.record(sample.key)
-        if record is None or record.get("status") != "done":
-            continue
+    for sample in (s for s in wanted if is_done(store, s)):
+        record = store.record(sample.key) or {}
         by_set = {name: np.asarray(values) for name, values in record["by_set"].items()}
         compared = {
             name.partition("/")[2]: CoverageCheck(
@@ -115,18 +113,15 @@ def differences(
 ) -> list[Difference]:
     """Every measured coverage of bootstraps that has an error, against an expectation."""
     found = []
-    for row in rows:
-        if row.sample.multiple == inf:
-            continue
+    for row in (r for r in rows if r.sample.multiple < inf):
         for name, compared in row.coverage.items():
             measured, value = compared.measured, expectation(compared)
-            if not (isfinite(measured.error) and measured.error > 0):
-                continue
-            pull = (measured.value - value) / measured.error
-            p_value = float(2 * stats.t.sf(abs(pull), measured.dof))
-            shown = parenthesised(measured.value, measured.error)
-            where = f"{row.sample.label}, {name or '95 % region'}"
-            found.append(Difference(where, shown, value, pull, p_value))
+            if isfinite(measured.error) and measured.error > 0:
+                pull = (measured.value - value) / measured.error
+                p_value = float(2 * stats.t.sf(abs(pull), measured.dof))
+                shown = parenthesised(measured.value, measured.error)
+                where = f"{row.sample.label}, {name or '95 % region'}"
+                found.append(Difference(where, shown, value, pull, p_value))
     return found
 
 
