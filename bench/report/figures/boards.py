@@ -107,10 +107,5 @@ def is_exact(frame: pd.DataFrame) -> "pd.Series[bool]":
 def ordered(labels: Iterable[str], quantities: pd.DataFrame) -> list[str]:
     """Labels from the best interval score to the worst; exact, the truth beneath, comes last."""
     scores = quantities[quantities["quantity"] == "score_ratio"]
-    value = scores.groupby("label")["value"].mean().to_dict()
-
-    def place(label: str) -> tuple[bool, float, str]:
-        score = value.get(label, math.inf)
-        return label == "exact", math.inf if math.isnan(score) else score, label
-
-    return sorted(set(labels), key=place)
+    value = scores.groupby("label")["value"].mean().dropna()
+    return sorted(set(labels), key=lambda x: (x == "exact", value.get(x, math.inf), x))

@@ -14,8 +14,7 @@ from matplotlib.patches import Patch
 
 from bench.report.figures.boards import each, groups
 from bench.report.figures.colours import INK, PALETTE, Style
-from bench.report.figures.figure import Figure
-from bench.report.figures.style import FAINT, PAGE, key, laid_out, styled
+from bench.report.figures.style import FAINT, PAGE, Figure, key, laid_out, styled
 from bench.report.figures.words import bare, literal, symbols, with_error, written
 from bench.report.load import Loaded
 from bench.studies.expected import interval_coverage, region_coverage
@@ -146,11 +145,6 @@ def _alternative(frame: pd.DataFrame, loaded: Loaded) -> str:
 
 def absent(loaded: Loaded) -> list[tuple[str, str]]:
     """Why it is not drawn, if it is not."""
-    if STUDY in loaded.studies:
-        return []
-    return [
-        (
-            "Coverage against the bootstrap multiple",
-            f"no table {STUDY}.csv among the folders; `bench study bootstrap-k` makes it",
-        )
-    ]
+    reason = f"no table {STUDY}.csv among the folders; `bench study bootstrap-k` makes it"
+    missing = [("Coverage against the bootstrap multiple", reason)]
+    return [] if STUDY in loaded.studies else missing

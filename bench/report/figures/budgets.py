@@ -11,22 +11,10 @@ from matplotlib.axes import Axes
 from matplotlib.lines import Line2D
 
 from bench.leaderboard.quantities import parts
+from bench.report.figures import words
 from bench.report.figures.boards import across_budgets, by_label, each, is_exact, ordered, reference
 from bench.report.figures.colours import INK, Style, looks
-from bench.report.figures.figure import Figure
-from bench.report.figures.style import FAINT, PAGE, key, laid_out, logarithmic, reach, styled
-from bench.report.figures.words import (
-    bare,
-    calls,
-    capital,
-    literal,
-    number,
-    parameters,
-    slug,
-    symbols,
-    with_error,
-    written,
-)
+from bench.report.figures.style import FAINT, PAGE, Figure, key, laid_out, log_axis, reach, styled
 from bench.report.load import Loaded
 
 _CURVES = ("score_ratio", "overlap_M", "coverage", "width")
@@ -60,43 +48,34 @@ def draw_budgets(
     exact = found[found["label"] == "exact"]
     if len(exact):
         axes.axhline(float(exact["value"].mean()), color=INK, lw=0.8, alpha=0.7, zorder=0)
-    logarithmic(axes.xaxis, np.concatenate(places))
+    log_axis(axes.xaxis, np.concatenate(places))
     if len(budgets) < 6:
-        axes.set_xticks(budgets, [number(b) for b in budgets])
+        axes.set_xticks(budgets, [words.number(b) for b in budgets])
     axes.set_xlabel("simulator calls")
 
 
 def figures(loaded: Loaded, shown: Mapping[str, Style]) -> Iterator[Figure]:
     """A figure for each task with two budgets or more, with a panel for each quantity."""
     for task, suffix, rows in across_budgets(loaded.quantities):
-        figure = _budget_figure(loaded, shown, task, rows, suffix)
-        if figure is not None:
-            yield figure
+        names = words.symbols(loaded.registry, task)
+        learned = rows[rows["value"].notna() & (rows["label"] != "exact")]
+        budgets = learned.groupby("quantity", sort=False)["budget"].nunique()
+        titles = {str(q): _curve(str(q), names, reference(loaded, task)) for q in budgets.index}
+        chosen = {q: title for q, title in titles.items() if title and budgets[q] > 1}
+        if chosen:
+            yield _budget_figure(shown, task, suffix, rows, chosen, list(names))
 
 
 def _budget_figure(
-    loaded: Loaded,
     shown: Mapping[str, Style],
     task: str,
-    rows: pd.DataFrame,
     suffix: Sequence[object],
-) -> Figure | None:
-    names = symbols(loaded.registry, task)
-    chosen = {}
-    for quantity in dict.fromkeys(rows["quantity"]):
-        title = _curve(str(quantity), names, reference(loaded, task))
-        one = rows[(rows["quantity"] == quantity) & rows["value"].notna()]
-        if title and one[one["label"] != "exact"]["budget"].nunique() > 1:
-            chosen[quantity] = title
-    if not chosen:
-        return None
-    keys = parameters({parts(q)[1] for q in chosen if "/" in q}, list(names))
-
-    def place(quantity: str) -> tuple[int, int]:
-        metric, key, _ = parts(quantity)
-        return _CURVES.index(metric), keys.index(key) if key else 0
-
-    wanted = sorted(chosen, key=place)
+    rows: pd.DataFrame,
+    chosen: Mapping[str, str],
+    names: Sequence[str],
+) -> Figure:
+    keys = ["", *words.parameters({parts(q)[1] for q in chosen if "/" in q}, names)]
+    wanted = sorted(chosen, key=lambda q: (_CURVES.index(parts(q)[0]), keys.index(parts(q)[1])))
     rows = rows[rows["quantity"].isin(wanted)]
     order = ordered(rows["label"], rows)
     rows = rows.assign(place=rows["label"].map(order.index)).sort_values("place")
@@ -107,9 +86,9 @@ def _budget_figure(
         for ax, quantity in zip(axes.flat, wanted, strict=False):
             one = rows[rows["quantity"] == quantity]
             draw_budgets(one, ax, shown)
-            ax.set_title(literal(chosen[quantity]))
+            ax.set_title(words.literal(chosen[quantity]))
             if quantity == "score_ratio" or quantity.startswith("width"):
-                logarithmic(ax.yaxis, [1.0, *reach(one["value"], one["error"])])
+                log_axis(ax.yaxis, [1.0, *reach(one["value"], one["error"])])
                 ax.axhline(1, color=INK, lw=0.8, alpha=0.7, zorder=0)
             if quantity.startswith("coverage"):
                 ax.axhline(0.6827, color=INK, lw=0.8, dashes=(4, 2), alpha=FAINT, zorder=0)
@@ -117,7 +96,7 @@ def _budget_figure(
         key(axes, {label: shown[label] for label in order if label != "exact"}, exact)
 
     return Figure(
-        name=slug("budgets", task, *suffix),
+        name=words.slug("budgets", task, *suffix),
         section="cost",
         task=task,
         title=f"Learning curves against the budget: {task}",
@@ -139,7 +118,7 @@ def _curve(quantity: str, names: Mapping[str, str], relative_to: str) -> str:
         return ""
     if metric == "score_ratio":
         return f"interval score / {relative_to}"
-    return f"{_WORDS[metric]} {bare(written(names, parameter))}"
+    return f"{_WORDS[metric]} {words.bare(words.written(names, parameter))}"
 
 
 def _budget_alternative(
@@ -150,15 +129,17 @@ def _budget_alternative(
         found = rows[rows["quantity"] == quantity].dropna(subset=["value"])
         parts = []
         for label, one in by_label(found.sort_values("budget"), order):
-            told = [f"{with_error(r.value, r.error)} at {calls(r.budget)}" for r in each(one)]
+            told = [
+                f"{words.with_error(r.value, r.error)} at {words.calls(r.budget)}"
+                for r in each(one)
+            ]
             parts.append(f"{label} {told[0] if label == 'exact' else ', '.join(told)}")
-        sentences.append(f"{capital(titles[quantity])}: {'; '.join(parts)}.")
+        sentences.append(f"{words.capital(titles[quantity])}: {'; '.join(parts)}.")
     return " ".join(sentences)
 
 
 def absent(loaded: Loaded) -> list[tuple[str, str]]:
     """Why there are no learning curves, if there are none."""
-    learned = loaded.quantities[~is_exact(loaded.quantities)]
-    if len(learned) and learned.groupby("task")["budget"].nunique().max() > 1:
-        return []
-    return [("Learning curves against the budget", "no task has results at two budgets")]
+    learned = loaded.quantities[~is_exact(loaded.quantities)].groupby("task")["budget"]
+    missing = [("Learning curves against the budget", "no task has results at two budgets")]
+    return [] if (learned.nunique() > 1).any() else missing

@@ -11,8 +11,7 @@ from matplotlib.patches import Patch
 from bench.errors import counted
 from bench.report.figures.boards import Board, boards, by_label, ordered, rows_of
 from bench.report.figures.colours import INK, Style, looks
-from bench.report.figures.figure import Figure
-from bench.report.figures.style import FAINT, PAGE, key, laid_out, styled
+from bench.report.figures.style import FAINT, PAGE, Figure, key, laid_out, styled
 from bench.report.figures.words import bare, literal, parameters, symbols, with_error, written
 from bench.report.load import Loaded
 
@@ -133,12 +132,8 @@ def _alternative(
 
 def absent(loaded: Loaded) -> list[tuple[str, str]]:
     """Why there is no calibration, if there is none."""
-    if loaded.calibration["coverage"].notna().any():
-        return []
-    return [
-        (
-            "Calibration",
-            "no saved predictions of independent datasets; committed results hold scores alone, "
-            "`bench run` makes predictions again",
-        )
-    ]
+    reason = (
+        "no saved predictions of independent datasets; committed results hold scores alone, "
+        "`bench run` makes predictions again"
+    )
+    return [] if loaded.calibration["coverage"].notna().any() else [("Calibration", reason)]

@@ -17,8 +17,7 @@ from scipy import stats
 from bench.errors import counted
 from bench.report.figures.boards import Board, boards, by_label, each, groups, ordered, rows_of
 from bench.report.figures.colours import INK, Style, looks
-from bench.report.figures.figure import Figure
-from bench.report.figures.style import PAGE, key, laid_out, styled
+from bench.report.figures.style import PAGE, Figure, key, laid_out, styled
 from bench.report.figures.words import bare, listed, literal, symbols, valued, written
 from bench.report.load import Loaded
 
@@ -72,8 +71,8 @@ def draw_contours(
             first = maxima.iloc[0]
             axes.plot(first["x_true"], first["y_true"], "+", ms=8, mew=0.9, color=INK, zorder=4)
     if len(frame):
-        axes.set_xlabel(literal(written(names, str(frame["x_name"].iloc[0]))))
-        axes.set_ylabel(literal(written(names, str(frame["y_name"].iloc[0]))))
+        x_name, y_name = map(literal, _axes(frame, names))
+        axes.set(xlabel=x_name, ylabel=y_name)
     axes.xaxis.set_major_locator(MaxNLocator(4))
     axes.yaxis.set_major_locator(MaxNLocator(4))
 
@@ -130,8 +129,13 @@ def _lattice(rows: pd.DataFrame) -> pd.DataFrame:
 
 
 def _where(rows: pd.DataFrame, true: pd.DataFrame, names: Mapping[str, str]) -> str:
-    x, y = (written(names, str(rows[axis].iloc[0])) for axis in ("x_name", "y_name"))
+    x, y = _axes(rows, names)
     return f"{valued(x, true['x_true'].iloc[0])}, {valued(y, true['y_true'].iloc[0])}"
+
+
+def _axes(rows: pd.DataFrame, names: Mapping[str, str] | None) -> list[str]:
+    """How the parameters of x and y are written."""
+    return [written(names, str(rows[axis].iloc[0])) for axis in ("x_name", "y_name")]
 
 
 def _alternative(
@@ -141,7 +145,7 @@ def _alternative(
     exact = maxima[maxima["label"] == "exact"].set_index("point")
     area = _areas(rows)
     none = pd.Series(dtype=float)
-    x, y = (bare(written(names, str(rows[axis].iloc[0]))) for axis in ("x_name", "y_name"))
+    x, y = map(bare, _axes(rows, names))
     sentences = [f"{counted(len(set(rows['point'])), 'evaluation point')} in {x} and {y}."]
     for label in (x for x in drawn if x != "exact"):
         if exact.empty:
@@ -165,25 +169,18 @@ def _areas(rows: pd.DataFrame) -> dict[str, "pd.Series[float]"]:
     out: dict[str, dict[int, float]] = {}
     for (label, point), one in groups(rows, ["label", "point"]):
         fall = _lattice(one)
-        if min(fall.shape) < 2:
-            continue
-        cell = np.outer(
-            np.gradient(fall.index.to_numpy(float)), np.gradient(fall.columns.to_numpy(float))
-        )
-        inside = (fall >= -SIGMAS[0]).to_numpy()
-        out.setdefault(str(label), {})[int(point)] = float(cell[inside].sum())
+        if min(fall.shape) > 1:
+            cell = np.outer(*(np.gradient(axis.to_numpy(float)) for axis in fall.axes))
+            inside = (fall >= -SIGMAS[0]).to_numpy()
+            out.setdefault(label, {})[point] = float(cell[inside].sum())
     return {label: pd.Series(found, dtype=float) for label, found in out.items()}
 
 
 def absent(loaded: Loaded) -> list[tuple[str, str]]:
     """Why there are no contours, if there are none."""
-    contours = loaded.contours.dropna(subset=["fall"])
-    if (contours["label"] != "exact").any():
-        return []
-    return [
-        (
-            "Contours at the evaluation points",
-            "no saved predictions of a method at evaluation points; `bench run` with a plan that "
-            "has datasets at each point saves them",
-        )
-    ]
+    reason = (
+        "no saved predictions of a method at evaluation points; `bench run` with a plan that "
+        "has datasets at each point saves them"
+    )
+    drawn = loaded.contours.dropna(subset=["fall"])["label"] != "exact"
+    return [] if drawn.any() else [("Contours at the evaluation points", reason)]

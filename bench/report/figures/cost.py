@@ -9,8 +9,16 @@ from matplotlib.axes import Axes
 
 from bench.report.figures.boards import SERIES, across_budgets, by_label, each, ordered, reference
 from bench.report.figures.colours import INK, Style, looks
-from bench.report.figures.figure import Figure
-from bench.report.figures.style import FAINT, PAGE, label_ends, laid_out, logarithmic, reach, styled
+from bench.report.figures.style import (
+    FAINT,
+    PAGE,
+    Figure,
+    label_ends,
+    laid_out,
+    log_axis,
+    reach,
+    styled,
+)
 from bench.report.figures.words import calls, literal, number, slug, with_error
 from bench.report.load import Loaded
 
@@ -75,8 +83,8 @@ def draw_cost(
         look = shown[label]
         axes.plot(one[x], one["value"], **(look.line(0.8) | {"alpha": 0.8}))
         axes.errorbar(one[x], one["value"], one["error"], elinewidth=0.8, **look.points())
-    logarithmic(axes.xaxis, found[x].to_numpy())
-    logarithmic(axes.yaxis, [1.0, *reach(found["value"], found["error"])])
+    log_axis(axes.xaxis, found[x].to_numpy())
+    log_axis(axes.yaxis, [1.0, *reach(found["value"], found["error"])])
     if len(found) > 1:
         edge = found.iloc[front(found[x].tolist(), found["value"].tolist())]
         axes.step(
@@ -159,8 +167,6 @@ def _cost_alternative(
 
 def absent(loaded: Loaded) -> list[tuple[str, str]]:
     """Why there is none, if there is none."""
-    found = points(loaded.quantities)
-    if found["seconds"].notna().any():
-        return []
     reason = "no interval scores relative to a reference on independent datasets"
-    return [("Cost against quality", reason)]
+    missing = [("Cost against quality", reason)]
+    return [] if points(loaded.quantities)["seconds"].notna().any() else missing

@@ -14,9 +14,8 @@ from matplotlib.lines import Line2D
 from bench.errors import UsageError
 from bench.report.figures.boards import each, groups
 from bench.report.figures.colours import INK, Style, looks
-from bench.report.figures.figure import Figure
 from bench.report.figures.scores import Pair, column, same_configuration
-from bench.report.figures.style import FAINT, PAGE, key, laid_out, logarithmic, styled
+from bench.report.figures.style import FAINT, PAGE, Figure, key, laid_out, log_axis, styled
 from bench.report.figures.words import bare, calls, literal, slug, symbols, written
 from bench.report.load import Loaded
 from bench.studies.equivalence import NAME, EquivalenceFactor, order, rows, shown
@@ -102,7 +101,7 @@ def draw_equivalence(
             )
     axes.axvline(1, color=INK, lw=0.6, alpha=0.7, zorder=0)
     axes.axvline(_CLAIM, color=INK, lw=0.8, alpha=FAINT, dashes=(4, 2), zorder=0)
-    logarithmic(axes.xaxis, np.array(finite))
+    log_axis(axes.xaxis, np.array(finite))
     axes.set_ylim(len(metrics) - 0.45, -0.55)
     axes.set_yticks(range(len(metrics)), [literal(_metric(m, names)) for m in metrics])
     axes.tick_params(axis="y", length=0)
@@ -185,7 +184,5 @@ def _alternative(
 
 def absent(loaded: Loaded) -> list[tuple[str, str]]:
     """Why it is not drawn, if it is not."""
-    if len(table(loaded)):
-        return []
     reason = "it takes a method without scores at two budgets, and the same network with scores"
-    return [("Data equivalence of scores", reason)]
+    return [] if len(table(loaded)) else [("Data equivalence of scores", reason)]

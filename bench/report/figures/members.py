@@ -15,27 +15,19 @@ from numpy.typing import NDArray
 from scipy import stats
 
 from bench.leaderboard.build import expected_coverage
+from bench.report.figures import words
 from bench.report.figures.boards import (
     Board,
     boards,
     by_label,
+    each,
     headline,
     is_exact,
     ordered,
     rows_of,
 )
 from bench.report.figures.colours import INK, Style, looks
-from bench.report.figures.figure import Figure
-from bench.report.figures.style import FAINT, PAGE, SMALL, joined, laid_out, styled
-from bench.report.figures.words import (
-    bare,
-    capital,
-    literal,
-    parameters,
-    symbols,
-    with_error,
-    written,
-)
+from bench.report.figures.style import FAINT, PAGE, SMALL, Figure, joined, laid_out, styled
 from bench.report.load import Loaded
 
 _FEWEST = 8  # members that a smooth density is drawn of
@@ -58,17 +50,16 @@ def means(frame: pd.DataFrame) -> pd.DataFrame:
         Columns `label, member, value, error`.
     """
     found = headline(frame).dropna(subset=["value"])
-    parts = found.assign(
-        weighted=found["value"] * found["sets"], squared=(found["error"] * found["sets"]) ** 2
+    weighted = found.assign(
+        value=found["value"] * found["sets"], error=(found["error"] * found["sets"]) ** 2
     )
-    sums = parts.groupby(["label", "member"], as_index=False).agg(
-        weighted=("weighted", "sum"),
-        squared=("squared", lambda v: v.sum(skipna=False)),
+    sums = weighted.groupby(["label", "member"], as_index=False).agg(
+        value=("value", "sum"),
+        error=("error", lambda squares: squares.sum(skipna=False)),
         sets=("sets", "sum"),
     )
-    sums["value"] = sums["weighted"] / sums["sets"]
-    sums["error"] = np.sqrt(sums["squared"]) / sums["sets"]
-    return sums[["label", "member", "value", "error"]]
+    error = np.sqrt(sums["error"]) / sums["sets"]
+    return sums[["label", "member"]].assign(value=sums["value"] / sums["sets"], error=error)
 
 
 @styled
@@ -113,7 +104,7 @@ def draw_members(
     if expected is not None:
         axes.axvline(expected, color=INK, lw=0.8, dashes=(4, 2), zorder=0)
     axes.set_ylim(len(labels) - 0.4, -0.6)
-    axes.set_yticks(range(len(labels)), [literal(label) for label in labels])
+    axes.set_yticks(range(len(labels)), [words.literal(label) for label in labels])
     axes.tick_params(axis="y", length=0)
     axes.spines["left"].set_visible(False)
     axes.xaxis.set_major_locator(MaxNLocator(5))
@@ -122,9 +113,9 @@ def draw_members(
 
 def _centre(label: str, values: pd.DataFrame, summary: pd.DataFrame | None) -> tuple[float, float]:
     if summary is not None:
-        same = summary[summary["label"] == label]
-        if len(same) and math.isfinite(same["value"].iloc[0]):
-            return float(same["value"].iloc[0]), float(same["error"].iloc[0])
+        for row in each(summary[summary["label"] == label].head(1)):
+            if math.isfinite(row.value):
+                return row.value, row.error
     alone = float(values["error"].iloc[0]) if len(values) == 1 else math.nan
     return float(values["value"].mean()), alone
 
@@ -164,10 +155,10 @@ def _figure(
     kind: str,
     title: str,
 ) -> Figure:
-    names = symbols(loaded.registry, board.task)
+    names = words.symbols(loaded.registry, board.task)
     quantities = rows_of(loaded.quantities, board)
     order = ordered(rows["label"], quantities)
-    keys = parameters(rows["key"], list(names))
+    keys = words.parameters(rows["key"], list(names))
     expected = _expected(loaded, board) if metric == "coverage" else None
 
     def draw(axes: Any) -> None:
@@ -176,7 +167,7 @@ def _figure(
             draw_members(one, ax, shown, summary=summary, expected=expected, order=order)
             if kind == "overlap":
                 ax.axvline(1, color=INK, alpha=FAINT, lw=0.8, zorder=0)
-            ax.set_xlabel(_axis(metric, literal(written(names, name))))
+            ax.set_xlabel(_axis(metric, words.literal(words.written(names, name))))
         if expected is not None:
             word = "nominal" if board.plan == "independent" else "expected"
             _above(axes[0, 0], expected, f"{word} {100 * expected:.1f} %")
@@ -211,10 +202,10 @@ def _above(axes: Axes, x: float, text: str) -> None:
 
 def _axis(metric: str, name: str) -> str:
     if metric == "coverage":
-        return f"coverage of {bare(name)}"
+        return f"coverage of {words.bare(name)}"
     if metric == "width":
         return f"width in {name}"
-    return f"overlap {name}" if name == "jointly" else f"overlap in {bare(name)}"
+    return f"overlap {name}" if name == "jointly" else f"overlap in {words.bare(name)}"
 
 
 def _expected(loaded: Loaded, board: Board) -> float:
@@ -256,14 +247,15 @@ def _alternative(
     for name in keys:
         one, summary = (f[f["quantity"] == f"{metric}/{name}"] for f in (rows, quantities))
         parts = [_said(label, v, summary) for label, v in by_label(means(one), order)]
-        sentences.append(f"{capital(_axis(metric, written(names, name)))}: {'; '.join(parts)}.")
+        title = words.capital(_axis(metric, words.written(names, name)))
+        sentences.append(f"{title}: {'; '.join(parts)}.")
     if expected is not None:
         sentences.append(f"Expected of exact intervals: {expected:.3f}.")
     return " ".join(sentences)
 
 
 def _said(label: str, values: pd.DataFrame, summary: pd.DataFrame) -> str:
-    text = f"{label} {with_error(*_centre(label, values, summary))}"
+    text = f"{label} {words.with_error(*_centre(label, values, summary))}"
     if len(values) > 1:
         low, high = values["value"].min(), values["value"].max()
         text += f", {len(values)} members from {low:.3g} to {high:.3g}"
@@ -272,11 +264,9 @@ def _said(label: str, values: pd.DataFrame, summary: pd.DataFrame) -> str:
 
 def absent(loaded: Loaded) -> list[tuple[str, str]]:
     """Which of these figures are missing, and why."""
-    members: Any = loaded.members
-    found = set(members[members["label"] != "exact"]["metric"])
-    out = []
-    if not found & {"coverage", "width"}:
-        out.append(("Coverage and width over members", "no member of a method has scores"))
-    if not found & {"overlap_M", "overlap_kM"}:
-        out.append(("Overlap over members", "no overlaps: that takes an exact likelihood"))
-    return out
+    found = set(loaded.members[loaded.members["label"] != "exact"]["metric"])
+    known = (
+        ({"coverage", "width"}, "Coverage and width", "no member of a method has scores"),
+        ({"overlap_M", "overlap_kM"}, "Overlap", "no overlaps: that takes an exact likelihood"),
+    )
+    return [(f"{what} over members", why) for metrics, what, why in known if not found & metrics]

@@ -18,8 +18,7 @@ from bench.contracts import Component, HasLogProb, Log, Task
 from bench.errors import BenchError
 from bench.report.figures.boards import groups
 from bench.report.figures.colours import INK, PALETTE, Style
-from bench.report.figures.figure import Figure
-from bench.report.figures.style import FAINT, PAGE, SMALL, key, laid_out, logarithmic, styled
+from bench.report.figures.style import FAINT, PAGE, SMALL, Figure, key, laid_out, log_axis, styled
 from bench.report.figures.words import literal, slug, symbols, valued, written
 from bench.report.load import Loaded
 from bench.seeds import generator
@@ -115,7 +114,7 @@ def draw_features(frame: pd.DataFrame, axes: Axes, *, task: Task, panel: int = 0
     for element, axis in enumerate((axes.xaxis, axes.yaxis)):
         if scale:  # quantiles of each, lest the contours of one are cut
             each = frame[frame["element"] == element].groupby(["panel", "component"])["value"]
-            logarithmic(axis, each.quantile(np.array([0.003, 0.997])).to_numpy())
+            log_axis(axis, each.quantile(np.array([0.003, 0.997])).to_numpy())
 
 
 @styled
@@ -196,10 +195,11 @@ def _features_figure(loaded: Loaded, task: Task, frame: pd.DataFrame) -> Figure:
         key(axes, {}, handles)
 
     exact = " Lines hold 50 % and 90 % of the exact density." if task.has_exact else ""
-    parts = []
-    for (panel, component), one in groups(frame, ["panel", "component"]):
-        mean = one.groupby("element")["value"].mean()
-        parts.append(f"{component} at {titles[panel]}: means {mean[0]:.3g} and {mean[1]:.3g}")
+    means = frame.groupby(["panel", "component", "element"])["value"].mean().unstack()
+    parts = [
+        f"{component} at {titles[panel]}: means {x:.3g} and {y:.3g}"
+        for (panel, component), x, y in means.itertuples()
+    ]
     return Figure(
         name=slug("features", task.name),
         section="tasks",

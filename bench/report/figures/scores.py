@@ -11,22 +11,10 @@ import numpy as np
 import pandas as pd
 from matplotlib.axes import Axes
 
+from bench.report.figures import words
 from bench.report.figures.boards import each, groups
 from bench.report.figures.colours import INK, Style, looks
-from bench.report.figures.figure import Figure
-from bench.report.figures.style import COLUMN, PAGE, key, laid_out, logarithmic, reach, styled
-from bench.report.figures.words import (
-    bare,
-    calls,
-    listed,
-    literal,
-    number,
-    parameters,
-    slug,
-    symbols,
-    with_error,
-    written,
-)
+from bench.report.figures.style import COLUMN, PAGE, Figure, key, laid_out, log_axis, reach, styled
 from bench.report.load import Loaded
 
 _METRICS = {
@@ -64,21 +52,14 @@ def pairs(frame: pd.DataFrame) -> list[Pair]:
     by_parts = {(row.method, row.configuration): str(row.label) for row in each(known)}
     found = []
     for (method, configuration), label in by_parts.items():
-        if method.endswith("-sa"):
-            name = method.removesuffix("-sa")
-            plain = by_parts.get((name, configuration), by_parts.get((name, "tuned")))
-        elif configuration.startswith("scores"):
-            plain = by_parts.get((method, "tuned"))
-        else:
-            continue
-        if plain is not None:
+        name = method.removesuffix("-sa")
+        plain = by_parts.get((name, "tuned"))
+        if name != method:
+            plain = by_parts.get((name, configuration), plain)
+        if plain is not None and (name != method or configuration.startswith("scores")):
             found.append((plain, label))
     size = frame[frame["quantity"] == "cost/parameters"].groupby("label")["value"].max()
-
-    def order(pair: Pair) -> tuple[float, bool, Pair]:
-        return float(size.get(pair[0], np.inf)), not same_configuration(pair), pair
-
-    return sorted(found, key=order)
+    return sorted(found, key=lambda p: (size.get(p[0], np.inf), not same_configuration(p), p))
 
 
 def same_configuration(pair: Pair) -> bool:
@@ -117,10 +98,10 @@ def draw_arrows(
     for both in ends.values():
         if len(both) == 2:
             axes.annotate("", both[pair[1]], both[pair[0]], arrowprops=_ARROW)
-    logarithmic(axes.xaxis, np.array(budgets, float))
-    axes.set_xticks(budgets, [number(b) for b in budgets])
+    log_axis(axes.xaxis, np.array(budgets, float))
+    axes.set_xticks(budgets, [words.number(b) for b in budgets])
     if not linear and (found["value"] > 0).all():
-        logarithmic(axes.yaxis, reach(found["value"], found["error"]))
+        log_axis(axes.yaxis, reach(found["value"], found["error"]))
 
 
 @styled
@@ -150,9 +131,9 @@ def draw_times(
         bars = [one["mean"] - one["min"], one["max"] - one["mean"]]
         axes.plot(x, one["mean"], **shown[label].line(0.8))
         axes.errorbar(x, one["mean"], bars, elinewidth=0.7, **shown[label].points(3.5))
-    logarithmic(axes.xaxis, np.array(budgets, float))
-    axes.set_xticks(budgets, [number(b) for b in budgets])
-    logarithmic(axes.yaxis, found["seconds"].to_numpy(float))
+    log_axis(axes.xaxis, np.array(budgets, float))
+    axes.set_xticks(budgets, [words.number(b) for b in budgets])
+    log_axis(axes.yaxis, found["seconds"].to_numpy(float))
     axes.set_xlabel("simulator calls")
 
 
@@ -163,8 +144,8 @@ def figures(loaded: Loaded, shown: Mapping[str, Style]) -> Iterator[Figure]:
         if not every:
             continue
         found, more = every[:_MOST], [other for _, other in every[_MOST:]]
-        left = f" Not drawn: {listed(more)}." if more else ""
-        names = symbols(loaded.registry, str(task))
+        left = f" Not drawn: {words.listed(more)}." if more else ""
+        names = words.symbols(loaded.registry, str(task))
         for metric, title in _METRICS.items():
             one = rows[rows["metric"] == metric]
             one = one[one["value"].notna() & (one["plan"] != "bootstrap")]
@@ -193,7 +174,7 @@ def _arrow_figure(
     names: Mapping[str, str],
     left: str,
 ) -> Figure:
-    keys = parameters(rows["key"], list(names))
+    keys = words.parameters(rows["key"], list(names))
 
     linear = metric in _LINEAR
 
@@ -202,16 +183,16 @@ def _arrow_figure(
             one = rows[rows["key"] == name]
             for ax, pair in zip(line, used, strict=True):
                 draw_arrows(one, ax, shown, pair=pair, linear=linear)
-                ax.set(xlabel="simulator calls", ylabel=literal(_named(title, name, names)))
+                ax.set(xlabel="simulator calls", ylabel=words.literal(_named(title, name, names)))
             if not linear:
                 one = one[one["label"].isin(_labels(used))]
-                logarithmic(line[0].yaxis, reach(one["value"], one["error"]))
+                log_axis(line[0].yaxis, reach(one["value"], one["error"]))
         for ax, pair in zip(axes[0], used, strict=True):
             ax.set_title(column(pair))
         key(axes, {label: shown[label] for label in _labels(used)}, lines=False)
 
     return Figure(
-        name=slug("scores", metric, task),
+        name=words.slug("scores", metric, task),
         section="scores",
         task=task,
         title=f"What exact scores add, {title}: {task}",
@@ -242,11 +223,11 @@ def column(pair: Pair) -> str:
     """
     name, _, configuration = pair[1].partition(":")
     alone = pair[0].partition(":")[0] != name and configuration
-    return literal(configuration if alone else pair[1], 18)
+    return words.literal(configuration if alone else pair[1], 18)
 
 
 def _named(title: str, name: str, names: Mapping[str, str]) -> str:
-    return title if not name else f"{title}, {bare(written(names, name))}"
+    return title if not name else f"{title}, {words.bare(words.written(names, name))}"
 
 
 def _alternative(
@@ -259,9 +240,10 @@ def _alternative(
     sentences = []
     for name in keys:
         one = rows[rows["key"] == name].drop_duplicates(["label", "budget"])
-        known = {(r.label, r.budget): with_error(r.value, r.error) for r in each(one)}
+        known = {(r.label, r.budget): words.with_error(r.value, r.error) for r in each(one)}
         parts = [
-            f"at {calls(budget)} {plain} {known[plain, budget]} and {other} {known[other, budget]}"
+            f"at {words.calls(budget)} {plain} {known[plain, budget]} "
+            f"and {other} {known[other, budget]}"
             for plain, other in used
             for budget in sorted(set(rows["budget"]))
             if (plain, budget) in known and (other, budget) in known
@@ -279,17 +261,18 @@ def _time_figure(
             ax.set_title(column(pair))
             ax.set_ylabel("training time (s)")
         found = rows[rows["label"].isin(_labels(used))]
-        logarithmic(axes[0, 0].yaxis, found["seconds"].to_numpy(float))
+        log_axis(axes[0, 0].yaxis, found["seconds"].to_numpy(float))
         key(axes, {label: shown[label] for label in _labels(used)})
 
     parts = []
     for pair in used:
         for label in pair:
-            mean = rows[rows["label"] == label].groupby("budget")["seconds"].mean()
-            told = ", ".join(f"{number(v)} s at {calls(int(str(b)))}" for b, v in mean.items())
-            parts.append(f"{label} {told}")
+            own = rows[rows["label"] == label]
+            means = own.groupby("budget", as_index=False)[["seconds"]].mean()
+            told = [f"{words.number(r.seconds)} s at {words.calls(r.budget)}" for r in each(means)]
+            parts.append(f"{label} {', '.join(told)}")
     return Figure(
-        name=slug("scores", "time", task),
+        name=words.slug("scores", "time", task),
         section="scores",
         task=task,
         title=f"Training time without and with scores: {task}",
@@ -305,7 +288,6 @@ def _time_figure(
 
 def absent(loaded: Loaded) -> list[tuple[str, str]]:
     """Why there are no arrows, if there are none."""
-    if any(pairs(rows) for _, rows in groups(loaded.quantities, "task")):
-        return []
+    drawn = any(pairs(rows) for _, rows in groups(loaded.quantities, "task"))
     reason = "no method stands beside its score-augmented form; `bench run score` makes both"
-    return [("What exact scores add", reason)]
+    return [] if drawn else [("What exact scores add", reason)]

@@ -1,16 +1,17 @@
-"""The style of figures: sizes, thin axes, numbers and names as text, labels that do not collide."""
+"""What a figure of the report is, and its style: sizes, thin axes, labels that do not collide."""
 
 import math
 from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass
 from functools import wraps
-from typing import Any, Concatenate, ParamSpec, TypeVar
+from typing import Any, Concatenate, Literal, ParamSpec, TypeVar
 
 import matplotlib as mpl
 import numpy as np
 import pandas as pd
 from matplotlib.axes import Axes
 from matplotlib.axis import Axis
-from matplotlib.figure import Figure
+from matplotlib.figure import Figure as Canvas
 from matplotlib.ticker import FuncFormatter, LogLocator, MaxNLocator, NullFormatter, NullLocator
 from numpy.typing import ArrayLike
 from scipy.optimize import isotonic_regression
@@ -50,9 +51,35 @@ _STYLE: Any = {
         ("text.color", "axes.edgecolor", "axes.labelcolor", "xtick.color", "ytick.color"), INK
     ),
 }
+Section = Literal["papers", "calibration", "cost", "scores", "tasks"]
 _P = ParamSpec("_P")
 _R = TypeVar("_R")
 _Draw = Callable[Concatenate[pd.DataFrame, Axes, _P], _R]
+
+
+@dataclass(frozen=True)
+class Figure:
+    """A figure of the report, drawn when it is asked for.
+
+    Args:
+        name: name of its files, unique within a report.
+        section: where the report shows it.
+        task: the task that it is about, empty if it is about several.
+        title: what it shows, in a few words.
+        caption: how to read it.
+        alternative: what it says, from the numbers, for those who do not see it.
+        size: width and height in inches; no text in it is smaller than 7 points at that size.
+        draw: draws on an empty matplotlib figure of that size.
+    """
+
+    name: str
+    section: Section
+    task: str
+    title: str
+    caption: str
+    alternative: str
+    size: tuple[float, float]
+    draw: Callable[[Canvas], None]
 
 
 def styled(draw: _Draw[_P, _R]) -> _Draw[_P, _R]:
@@ -75,7 +102,7 @@ def laid_out(
     used: int | None = None,
     inner: bool = False,
     **options: Any,
-) -> Callable[[Figure], None]:
+) -> Callable[[Canvas], None]:
     """Draws panels in the report's style and lays them out once, whatever they are saved as.
 
     The same drawing has the same layout to the last bit.
@@ -88,7 +115,7 @@ def laid_out(
         options: of `Figure.subplots`.
     """
 
-    def inside(figure: Figure) -> None:
+    def inside(figure: Canvas) -> None:
         with mpl.rc_context(_STYLE):
             axes = _panels(figure, rows, columns, **options)
             draw(axes)
@@ -104,7 +131,7 @@ def laid_out(
     return inside
 
 
-def _lay_out(figure: Figure) -> None:
+def _lay_out(figure: Canvas) -> None:
     engine, dpi = figure.get_layout_engine(), figure.dpi
     assert engine is not None  # panels have one
     figure.dpi = _FINE  # where hinting hardly changes widths of texts
@@ -124,7 +151,7 @@ def _apply_style(axes: Axes) -> None:
     axes.tick_params(color=INK, labelcolor=INK, labelsize=SMALL, width=_THIN, length=3, pad=2)
 
 
-def _panels(figure: Figure, rows: int, columns: int, **options: Any) -> Any:
+def _panels(figure: Canvas, rows: int, columns: int, **options: Any) -> Any:
     """Empty axes on a transparent figure, (rows, columns)."""
     figure.set_layout_engine(
         "constrained", w_pad=0.04, h_pad=0.03, wspace=0.03, hspace=0.03, rect=(0.01, 0, 0.98, 1)
@@ -148,8 +175,8 @@ def joined(pieces: Iterable[ArrayLike]) -> tuple[np.ndarray[Any, Any], np.ndarra
     return whole[:, 0], whole[:, 1]
 
 
-def logarithmic(axis: Axis, values: ArrayLike) -> None:
-    """A logarithmic axis around positive values, with numbers where they fit."""
+def log_axis(axis: Axis, values: ArrayLike) -> None:
+    """A log_axis axis around positive values, with numbers where they fit."""
     found = np.asarray(values, float)
     found = found[np.isfinite(found) & (found > 0)]
     on: Any = axis.axes  # whose setters reach panels that share the axis
@@ -157,7 +184,7 @@ def logarithmic(axis: Axis, values: ArrayLike) -> None:
     low, high = (found.min(), found.max()) if found.size else (0.1, 10.0)
     margin = (high / low) ** 0.08 if high > 1.01 * low else 1.3
     low, high = low / margin, high * margin
-    # Limits first: on a logarithmic axis those of a single value cannot be found, with a warning.
+    # Limits first: on a log_axis axis those of a single value cannot be found, with a warning.
     (on.set_ylim if vertical else on.set_xlim)(low, high)
     (on.set_yscale if vertical else on.set_xscale)("log")
     decades = math.log10(high / low)
@@ -172,12 +199,9 @@ def logarithmic(axis: Axis, values: ArrayLike) -> None:
 
 
 def reach(value: Iterable[float], error: Iterable[float]) -> list[float]:
-    """The ends of error bars on a logarithmic axis; those beyond half a value are cut."""
-    out: list[float] = []
-    for v, e in zip(value, error, strict=True):
-        known = e if math.isfinite(e) else 0.0
-        out += [v + known, max(v - known, 0.5 * v)]
-    return out
+    """The ends of error bars on a log_axis axis; those beyond half a value are cut."""
+    known = [(v, e if math.isfinite(e) else 0.0) for v, e in zip(value, error, strict=True)]
+    return [end for v, e in known for end in (v + e, max(v - e, 0.5 * v))]
 
 
 def repel(wanted: Sequence[float], gap: float, low: float, high: float) -> list[float]:

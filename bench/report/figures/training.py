@@ -12,8 +12,7 @@ from numpy.typing import NDArray
 from bench.errors import counted
 from bench.report.figures.boards import by_label, groups, ordered
 from bench.report.figures.colours import Style, looks
-from bench.report.figures.figure import Figure
-from bench.report.figures.style import PAGE, SMALL, joined, laid_out, styled
+from bench.report.figures.style import PAGE, SMALL, Figure, joined, laid_out, styled
 from bench.report.figures.words import calls, literal, slug
 from bench.report.load import Loaded
 
@@ -138,6 +137,5 @@ def _alternative(found: list[tuple[tuple[str, str], pd.DataFrame]]) -> str:
 
 def absent(loaded: Loaded) -> list[tuple[str, str]]:
     """Why there are no curves, if there are none."""
-    if loaded.curves["validation"].notna().any():
-        return []
-    return [("Losses while training", "no fit of these results has recorded losses")]
+    missing = [("Losses while training", "no fit of these results has recorded losses")]
+    return [] if loaded.curves["validation"].notna().any() else missing

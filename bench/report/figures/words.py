@@ -150,12 +150,8 @@ def bare(text: str) -> str:
 
 def parameters(names: Iterable[str], order: Sequence[str] = ()) -> list[str]:
     """Parameters in their task's order where it is known; "joint" comes last."""
-    known = list(order)
-
-    def place(name: str) -> tuple[bool, int, str]:
-        return name == "joint", known.index(name) if name in known else len(known), name
-
-    return sorted(set(names), key=place)
+    known = {name: place for place, name in enumerate(order)}
+    return sorted(set(names), key=lambda n: (n == "joint", known.get(n, len(known)), n))
 
 
 def listed(words: Sequence[str]) -> str:
