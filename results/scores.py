@@ -16,7 +16,7 @@ from bench.leaderboard.columns import parenthesised
 from bench.leaderboard.render import markdown_table
 from bench.report.drawings import drawn
 from bench.report.figures import equivalence
-from bench.studies.equivalence import Row, shown
+from bench.studies.equivalence import EquivalenceFactor, shown
 
 STUDIES = Path(__file__).parent / "studies"
 TASKS = ("sis", "gp", "student-t", "gaussians-near")
@@ -61,7 +61,7 @@ def factor(found: pd.DataFrame, **wanted: object) -> str:
     """One factor with its interval; a dash where it was not measured."""
     for column, value in wanted.items():
         found = found[found[column] == value]
-    return shown(Row(**found.iloc[0].to_dict())) if len(found) else "–"
+    return shown(EquivalenceFactor(**found.iloc[0].to_dict())) if len(found) else "–"
 
 
 def factors(found: pd.DataFrame) -> str:

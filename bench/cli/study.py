@@ -82,8 +82,7 @@ def bootstrap_k(
     from bench.storage.store import Store
     from bench.studies import bootstrap_k as subject
     from bench.studies.comparison import measured
-    from bench.studies.figure import figures
-    from bench.studies.render import FORMATS, table
+    from bench.studies.render import FORMATS, figures, table
 
     begin = time.perf_counter()
     registry = Registry(plugins)

@@ -1,6 +1,7 @@
 """Builds leaderboards: means with clustered errors, paired comparisons, rank intervals."""
 
 import fnmatch
+from collections import defaultdict
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from math import exp, nan
@@ -10,11 +11,15 @@ import numpy as np
 
 from bench.contracts import Metric
 from bench.leaderboard.quantities import Quantity, quantities_of
-from bench.leaderboard.results import Fit, Results, Scores
+from bench.leaderboard.results import Results, SavedFit, Scores, of_training
 from bench.leaderboard.units import ResamplingUnits
 from bench.stats.clustering import Array, Estimate
 from bench.stats.ranking import rank
 from bench.storage.fit_spec import truth_among
+
+_Key = tuple[str, int, str, int]  # task, budget, training data, seed
+PLANS = ("independent", "bootstrap", "heldout")
+"""Kinds of plans, in the order of leaderboards."""
 
 
 @dataclass
@@ -33,12 +38,16 @@ class Row:
     """
 
     label: str
-    fit: Fit
+    fit: SavedFit
     members: int
     quantities: dict[str, Quantity]
     rank: tuple[int, int] | None
     cost: dict[str, Any]
     failures: dict[str, str] = field(default_factory=dict)
+
+    def estimate(self, name: str) -> Estimate | None:
+        """Return a number with its errors; None where there is none."""
+        return self.quantities.get(name, Quantity()).estimate
 
 
 @dataclass
@@ -76,36 +85,34 @@ class Leaderboard:
     metrics: tuple[Metric, ...] = ()
     simulated: dict[str, int] | None = None
 
+    @property
+    def ranks(self) -> bool:
+        """Whether its methods have ranks."""
+        return any(row.rank is not None for row in self.rows)
+
 
 def build(
     results: Results, metrics: Sequence[Metric], tasks: Sequence[str] = ("*",)
 ) -> list[Leaderboard]:
     """Builds every leaderboard of a results folder."""
-    groups: dict[tuple[str, int, str, int], list[Fit]] = {}
-    oracles: dict[str, list[Fit]] = {}
-    for fit in results.fits:
-        if not any(fnmatch.fnmatchcase(fit.task, t) for t in tasks):
-            continue
-        if fit.oracle:
-            oracles.setdefault(fit.task, []).append(fit)
-            continue
-        identity = fit.identity
-        key = (fit.task, identity["budget"], identity["training_data"], identity["seed"])
-        groups.setdefault(key, []).append(fit)
-    for task in oracles:
-        if not any(key[0] == task for key in groups):
-            groups[task, 0, "none", 0] = []
-    boards = []
-    order = {"independent": 0, "bootstrap": 1, "heldout": 2}
-    plans = sorted(results.plans.items(), key=lambda p: (order[p[1]["plan"]["kind"]], p[0]))
-    for key, fits in sorted(groups.items()):
-        for folder, plan in plans:
-            if key[3] == plan["seed"] or not fits:
-                truth = truth_among(oracles.get(key[0], []))
-                board = _board(results, metrics, key, fits, truth, folder, plan)
-                if board is not None:
-                    boards.append(board)
-    return boards
+    chosen = [f for f in results.fits if any(fnmatch.fnmatchcase(f.task, t) for t in tasks)]
+    groups: defaultdict[_Key, list[SavedFit]] = defaultdict(list)
+    for fit in chosen:
+        if not fit.oracle:
+            run = (fit.identity["training_data"], fit.identity["seed"])
+            groups[fit.task, fit.budget, *run].append(fit)
+    for task in {fit.task for fit in chosen} - {task for task, *_ in groups}:
+        groups[task, 0, "none", 0] = []
+    plans = sorted(
+        results.plans.items(), key=lambda p: (PLANS.index(p[1]["plan"]["kind"]), p[0])
+    )
+    boards = (
+        _board(results, metrics, key, fits, folder, plan)
+        for key, fits in sorted(groups.items())
+        for folder, plan in plans
+        if key[3] == plan["seed"] or not fits
+    )
+    return [board for board in boards if board is not None]
 
 
 def expected_coverage(plan: dict[str, Any]) -> float:
@@ -127,15 +134,15 @@ def expected_coverage(plan: dict[str, Any]) -> float:
 def _board(
     results: Results,
     metrics: Sequence[Metric],
-    key: tuple[str, int, str, int],
-    fits: Sequence[Fit],
-    oracle: Fit | None,
+    key: _Key,
+    fits: Sequence[SavedFit],
     folder: str,
     plan: dict[str, Any],
 ) -> Leaderboard | None:
     kind = plan["plan"]["kind"]
+    oracle = truth_among(fit for fit in results.fits if fit.task == key[0])
     truth = results.scores(oracle, folder) if oracle is not None else None
-    candidates: list[tuple[Fit, Scores | None]] = (
+    candidates: list[tuple[SavedFit, Scores | None]] = (
         [(oracle, truth)] if oracle is not None and truth is not None else []
     )
     candidates += [(fit, results.scores(fit, folder)) for fit in fits]
@@ -145,24 +152,25 @@ def _board(
     used = [m for m in metrics if kind in m.plans]
     finite = "blocks" in plan
     rows = [_row(results, fit, scores, truth, used, finite) for fit, scores in scored]
-    for fit in (f for f, s in candidates if s is None):
-        failures = results.failures(fit)
-        if failures:
-            rows.append(Row(fit.label, fit, 0, {}, None, {}, failures))
+    rows += [
+        Row(fit.label, fit, 0, {}, None, {}, failures)
+        for fit, scores in candidates
+        if scores is None and (failures := results.failures(fit))
+    ]
     _tell_apart(rows)
     parameters = tuple(
         name.partition("/")[2] for name in scored[0][1].values if name.startswith("width/")
     )
     reference = "" if kind == "heldout" else _rank(rows, scored, parameters, finite)
     rows.sort(key=lambda r: (not r.fit.oracle, _order(r), r.label))
-    there = {
-        row.fit.label for row in rows
-    }  # from an earlier run, on a machine that had what it needs
+    # There may be results from an earlier run, on a machine that had what it needs.
+    there = {row.fit.label for row in rows}
     absent = {
         a["label"]: a["reason"]
         for a in results.run.get("absent", [])
         if a["task"] == key[0] and a["label"] not in there
     }
+    expensive = scored[0][0].identity.get("task", {}).get("expensive")
     return Leaderboard(
         *key,
         plan["plan"],
@@ -175,12 +183,8 @@ def _board(
         plan.get("blocks"),
         plan.get("asked"),
         tuple(used),
-        results.simulated(key[0]) if _expensive(scored[0][0]) else None,
+        results.simulated(key[0]) if expensive else None,
     )
-
-
-def _expensive(fit: Fit) -> bool:
-    return bool(fit.identity.get("task", {}).get("expensive"))
 
 
 def _tell_apart(rows: Sequence[Row]) -> None:
@@ -192,13 +196,13 @@ def _tell_apart(rows: Sequence[Row]) -> None:
 
 
 def _order(row: Row) -> float:
-    quantity = row.quantities.get("score_ratio")
-    return quantity.estimate.value if quantity is not None and quantity.estimate else np.inf
+    estimate = row.estimate("score_ratio")
+    return estimate.value if estimate else np.inf
 
 
 def _row(
     results: Results,
-    fit: Fit,
+    fit: SavedFit,
     scores: Scores,
     truth: Scores | None,
     metrics: Sequence[Metric],
@@ -229,18 +233,16 @@ def _row(
 
 def _rank(
     rows: Sequence[Row],
-    scored: Sequence[tuple[Fit, Scores]],
+    scored: Sequence[tuple[SavedFit, Scores]],
     parameters: Sequence[str],
     finite: bool,
 ) -> str:
     """Ranks the methods by their interval scores relative to the reference, in place."""
-    reference = next((s for f, s in scored if f.oracle), None)
-    name = "exact"
-    if reference is None:
-        reference = next((s for f, s in scored if f.method == "histogram"), None)
-        name = "histogram"
-    if reference is None:
+    known = [("exact", s) for f, s in scored if f.oracle]
+    known += [("histogram", s) for f, s in scored if f.method == "histogram"]
+    if not known:
         return ""
+    name, reference = known[0]
     units = ResamplingUnits(reference.point, reference.block, finite)
     used = units.headline
     found = units[used]
@@ -276,25 +278,18 @@ def _rank(
     return name
 
 
-def _cost(fit: Fit, members: Sequence[int]) -> dict[str, Any]:
+def _cost(fit: SavedFit, members: Sequence[int]) -> dict[str, Any]:
     records = [fit.members[m] for m in members]
-    seconds = [r["seconds"] for r in records]
     trained = [r for r in records if r["curves"]]
-
-    def of_curves(name: str, record: dict[str, Any]) -> float:
-        return float(sum(curve[name] for curve in record["curves"].values()))
-
-    # Members of a stack train together, and share the time.
-    to_best = [of_curves("seconds_to_best", r) / r["stack"] for r in trained]
-    steps = [of_curves("steps", r) for r in trained]
-    spent = [of_curves("seconds", r) / r["stack"] for r in trained]
+    names = ("seconds_to_best", "seconds", "steps")
+    to_best, spent, steps = ([of_training(r, name) for r in trained] for name in names)
     made = records[0].get("calls_made")  # not in older records, nor of recorded observations
     return {
         "calls": records[0]["calls"],
         **({} if made is None else {"calls_made": made}),
         "parameters": records[0]["parameters"],
-        "seconds": float(np.mean(seconds)),
-        "seconds_to_best": float(np.mean(to_best)) if to_best else None,
-        "seconds_per_step": float(np.sum(spent) / np.sum(steps)) if steps else None,
+        "seconds": float(np.mean([r["seconds"] for r in records])),
+        "seconds_to_best": float(np.mean(to_best)) if trained else None,
+        "seconds_per_step": float(np.sum(spent) / np.sum(steps)) if trained else None,
         "device": records[0]["environment"]["device"],
     }

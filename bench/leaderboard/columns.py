@@ -2,7 +2,7 @@
 
 from collections.abc import Callable, Iterator, Sequence
 from math import floor, isfinite, log10
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 from bench.contracts import Metric
 from bench.leaderboard.build import Leaderboard, Row
@@ -73,21 +73,19 @@ def _rank(row: Row) -> str:
     return str(low) if low == high else f"{low}–{high}"
 
 
-def _number(value: Any, form: str) -> str:
-    return "–" if value is None else format(value, form)
+def _cost(heading: str, name: str, form: str = "") -> Column:
+    def text(row: Row) -> str:
+        value = row.cost.get(name)
+        return "–" if value is None else format(value, form)
+
+    return Column(heading, text)
 
 
 def two_lines(name: str) -> str:
     """Break a heading near its middle, so that columns stay narrow."""
     breaks = [i for i, character in enumerate(name) if character == " "]
-    if not breaks:
-        return name
-    middle = min(breaks, key=lambda i: max(i, len(name) - i))
-    return name[:middle] + "\n" + name[middle + 1 :]
-
-
-def _calls_made(row: Row) -> str:
-    return _number(row.cost.get("calls_made"), ",")
+    middle = min(breaks, key=lambda i: max(i, len(name) - i), default=len(name))
+    return "\n".join(filter(None, (name[:middle], name[middle + 1 :])))
 
 
 def sections(board: Leaderboard) -> list[tuple[str, list[Column]]]:
@@ -160,7 +158,6 @@ def _own_sections(board: Leaderboard, method: Column) -> list[tuple[str, list[Co
         ]
     names = board.parameters
     over = "hist." if board.reference == "histogram" else board.reference
-    ranks = any(row.rank is not None for row in board.rows)
     made = any("calls_made" in row.cost for row in board.rows)
     exact = board.reference == "exact"  # without it lengths are absolute, and the rest is n/a
     gaps = [
@@ -185,7 +182,7 @@ def _own_sections(board: Leaderboard, method: Column) -> list[tuple[str, list[Co
         (
             "Which intervals are short and still cover",
             [
-                *([Column("rank", _rank)] if ranks else []),
+                *([Column("rank", _rank)] if board.ranks else []),
                 method,
                 _column(f"score /{over}", "score_ratio"),
                 *(_column(f"coverage {n}", f"coverage/{n}") for n in names),
@@ -214,12 +211,12 @@ def _own_sections(board: Leaderboard, method: Column) -> list[tuple[str, list[Co
             [
                 method,
                 Column("members", lambda r: str(r.members)),
-                Column("calls", lambda r: _number(r.cost.get("calls"), ",")),
-                *([Column("calls made", _calls_made)] if made else []),
-                Column("train s", lambda r: _number(r.cost.get("seconds"), ".1f")),
-                Column("to best s", lambda r: _number(r.cost.get("seconds_to_best"), ".1f")),
-                Column("parameters", lambda r: _number(r.cost.get("parameters"), ",")),
-                Column("device", lambda r: str(r.cost.get("device", "–"))),
+                _cost("calls", "calls", ","),
+                *([_cost("calls made", "calls_made", ",")] if made else []),
+                _cost("train s", "seconds", ".1f"),
+                _cost("to best s", "seconds_to_best", ".1f"),
+                _cost("parameters", "parameters", ","),
+                _cost("device", "device"),
             ],
         ),
     ]

@@ -7,7 +7,6 @@ from bench.errors import counted
 from bench.leaderboard.build import Leaderboard
 from bench.leaderboard.columns import direction, others
 from bench.leaderboard.units import FEWEST_BLOCKS
-from bench.storage.fit_spec import size
 from bench.storage.simulations import PURPOSES
 
 
@@ -41,51 +40,51 @@ def _plan(plan: Mapping[str, Any]) -> str:
 
 def notes(board: Leaderboard, brief: bool = False) -> list[str]:
     """What a reader must know to read the numbers, and what is missing."""
-    out = []
-    if board.plan["kind"] != "heldout":
-        out.append(
+    kind, rows = board.plan["kind"], board.rows
+    every = [
+        (
+            kind != "heldout",
             f"68.27 % intervals; expected coverage of exact ones {100 * board.expected:.1f} %. "
-            "0.652(14) means 0.652 ± 0.014 (one standard error)."
-        )
-    if board.plan["kind"] == "independent":
-        out.append("Rank: the interval of ranks that 95 % simultaneous comparisons allow.")
-    if board.plan["kind"] != "heldout":
-        out.append(
+            "0.652(14) means 0.652 ± 0.014 (one standard error).",
+        ),
+        (
+            kind == "independent",
+            "Rank: the interval of ranks that 95 % simultaneous comparisons allow.",
+        ),
+        (
+            kind != "heldout",
             "A difference in coverage is established where its 95 % interval, widened for the "
-            "number of methods and parameters (Bonferroni), excludes 0."
-        )
-    for metric, _ in () if brief else others(board):
-        out.append(f"{metric.title}: {metric.description} {direction(metric)}".rstrip())
-    if (
-        not brief
-        and board.plan["kind"] != "heldout"
-        and any("calls_made" in r.cost for r in board.rows)
-    ):
-        out.append(
+            "number of methods and parameters (Bonferroni), excludes 0.",
+        ),
+        *(
+            (not brief, f"{metric.title}: {metric.description} {direction(metric)}".rstrip())
+            for metric, _ in others(board)
+        ),
+        (
+            not brief and kind != "heldout" and any("calls_made" in r.cost for r in rows),
             "Calls count against the budget; calls made are those of the whole chunks that "
-            "simulations come in, which methods share."
-        )
-    if board.simulated is not None:
-        parts = ", ".join(f"{what} {board.simulated.get(what, 0):,}" for what in PURPOSES)
-        out.append(
-            f"All results of {board.task} in this folder took "
-            f"{sum(board.simulated.values()):,} simulator calls: {parts}."
-        )
-    out += _finite(board)
-    out += _fewer(board)
-    if any(r.members == 1 and not r.fit.oracle for r in board.rows):
-        out.append("With n = 1 errors hold for that one training set only.")
-    if board.training_data == "fresh" and any(size(r.fit.identity) > 1 for r in board.rows):
-        out.append(
+            "simulations come in, which methods share.",
+        ),
+        _simulated(board),
+        *_finite(board),
+        _fewer(board),
+        (
+            any(r.members == 1 and not r.fit.oracle for r in rows),
+            "With n = 1 errors hold for that one training set only.",
+        ),
+        (
+            board.training_data == "fresh" and any(r.fit.size > 1 for r in rows),
             "ensemble(…, N) averages N members with training sets of their own: it costs N times "
-            "the simulator calls of the others."
-        )
-    if any(r.fit.identity.get("calibration") for r in board.rows):
-        out.append(
+            "the simulator calls of the others.",
+        ),
+        (
+            any(r.fit.identity.get("calibration") for r in rows),
             "calibrated(…) spends a tenth of its simulator calls on calibrating; what it "
-            "calibrates has the rest."
-        )
-    for row in board.rows:
+            "calibrates has the rest.",
+        ),
+    ]
+    out = [text for holds, text in every if holds]
+    for row in rows:
         records = row.fit.members.values()
         if worse := sum(any(map(_ended_worse, r["curves"].values())) for r in records):
             out.append(
@@ -106,7 +105,7 @@ def notes(board: Leaderboard, brief: bool = False) -> list[str]:
     if brief:
         return out
     reasons: dict[str, list[str]] = {}
-    for row in board.rows:
+    for row in rows:
         for name, quantity in row.quantities.items():
             if quantity.estimate is None:
                 reasons.setdefault(f"{name}: {quantity.reason}", []).append(row.label)
@@ -116,35 +115,47 @@ def notes(board: Leaderboard, brief: bool = False) -> list[str]:
 
 def _ended_worse(curve: Mapping[str, Any]) -> bool:
     losses = curve.get("validation_loss", [])  # null where one is not finite
-    if len(losses) < 2 or losses[0] is None:
-        return False
-    return losses[-1] is None or bool(losses[-1] > losses[0])
+    known = len(losses) > 1 and losses[0] is not None
+    return known and (losses[-1] is None or losses[-1] > losses[0])
 
 
-def _fewer(board: Leaderboard) -> list[str]:
+def _fewer(board: Leaderboard) -> tuple[bool, str]:
     """Who has fewer members than others, because a run is not at its end or some failed."""
-    trained = [r for r in board.rows if not r.fit.oracle and size(r.fit.identity) == 1]
+    trained = [r for r in board.rows if not r.fit.oracle and r.fit.size == 1]
     most = max((r.members for r in trained), default=0)
     fewer = [f"{r.label} {r.members}" for r in trained if 0 < r.members < most]
-    return [f"Members: {', '.join(fewer)}, where others have {most}."] if fewer else []
+    return bool(fewer), f"Members: {', '.join(fewer)}, where others have {most}."
 
 
-def _finite(board: Leaderboard) -> list[str]:
+def _simulated(board: Leaderboard) -> tuple[bool, str]:
+    """How many simulator calls everything took, where they are expensive."""
+    calls = board.simulated or {}
+    parts = ", ".join(f"{what} {calls.get(what, 0):,}" for what in PURPOSES)
+    return board.simulated is not None, (
+        f"All results of {board.task} in this folder took {sum(calls.values()):,} simulator "
+        f"calls: {parts}."
+    )
+
+
+def _finite(board: Leaderboard) -> list[tuple[bool, str]]:
     """What finite observations mean for a leaderboard."""
     if board.blocks is None:
         return []
-    out = [
-        "Observations are finite: members train on the same ones, each in an order and at contexts "
-        "of its own, and errors hold for these training observations only."
-    ]
-    if board.plan["kind"] != "heldout":
-        few = "" if board.blocks >= FEWEST_BLOCKS else f", and (?) with fewer than {FEWEST_BLOCKS}"
-        out.append(
+    few = "" if board.blocks >= FEWEST_BLOCKS else f", and (?) with fewer than {FEWEST_BLOCKS}"
+    asked = _plan(board.asked or board.plan)
+    return [
+        (
+            True,
+            "Observations are finite: members train on the same ones, each in an order and at "
+            "contexts of its own, and errors hold for these training observations only.",
+        ),
+        (
+            board.plan["kind"] != "heldout",
             f"Datasets are drawn from {counted(board.blocks, 'disjoint block')} of test "
-            f"observations, the same at every θ; errors are over members and blocks{few}."
-        )
-    if board.asked is not None and _plan(board.asked) != _plan(board.plan):
-        out.append(
-            f"Too few test observations for what was asked, {_plan(board.asked)}: the plan shrank."
-        )
-    return out
+            f"observations, the same at every θ; errors are over members and blocks{few}.",
+        ),
+        (
+            asked != _plan(board.plan),
+            f"Too few test observations for what was asked, {asked}: the plan shrank.",
+        ),
+    ]

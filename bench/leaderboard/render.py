@@ -18,7 +18,9 @@ from bench.leaderboard.columns import sections, two_lines
 from bench.leaderboard.notes import heading, notes
 from bench.leaderboard.quantities import Quantity
 from bench.leaderboard.verdict import verdict
-from bench.storage.fit_spec import size
+from bench.stats.clustering import Estimate
+
+_NUMBERS = ("value", "error", "dof", "member_error", "set_error")
 
 
 def plain(text: str) -> Text:
@@ -71,6 +73,24 @@ def markdown_table(head: Sequence[str], rows: Iterable[Iterable[str]], rule: str
     return "".join(f"| {' | '.join(line)} |\n" for line in lines)
 
 
+def terminal_table(
+    head: Sequence[str], rows: Iterable[tuple[Iterable[str], bool]], left: Sequence[str] = ()
+) -> Table:
+    """Return a table for a terminal, its headings on two lines.
+
+    Args:
+        head: headings.
+        rows: as many texts each, and whether they stand back.
+        left: headings of columns that are aligned to the left.
+    """
+    grid = Table(box=None, pad_edge=False, padding=(0, 2, 0, 0))
+    for name in head:
+        grid.add_column(plain(two_lines(name)), justify="left" if name in left else "right")
+    for texts, dim in rows:
+        grid.add_row(*map(plain, texts), style="dim" if dim else "")
+    return grid
+
+
 def table(boards: Sequence[Leaderboard], brief: bool = False) -> str:
     """Renders for a terminal, as wide as it is.
 
@@ -83,21 +103,14 @@ def table(boards: Sequence[Leaderboard], brief: bool = False) -> str:
     def show(what: str | Table, style: str = "") -> None:
         lines.append(printed(what, style))
 
-    ranking = [board for board in boards if any(row.rank for row in board.rows)]
+    ranking = [board for board in boards if board.ranks]
     for board in ranking if brief and ranking else boards:
         show(heading(board), "bold")
         tables = sections(board)
         for number, (title, columns) in enumerate(tables[:1] if brief else tables):
-            grid = Table(box=None, pad_edge=False, padding=(0, 2, 0, 0))
-            for column in columns:
-                left = column.name in ("method", "device")
-                name = plain(two_lines(column.name))
-                grid.add_column(name, justify="left" if left else "right")
-            for row in board.rows:
-                cells = [plain(column.text(row)) for column in columns]
-                grid.add_row(*cells, style="dim" if row.fit.oracle else "")
+            texts = (([column.text(r) for column in columns], r.fit.oracle) for r in board.rows)
             show(title, "italic")
-            show(grid)
+            show(terminal_table([c.name for c in columns], texts, left=("method", "device")))
             for sentence in verdict(board) if number == 0 else ():
                 show(sentence)
             lines.append("\n")
@@ -136,21 +149,17 @@ def flat(boards: Sequence[Leaderboard]) -> list[dict[str, Any]]:
                 "plan": board.plan_folder,
                 "method": row.fit.method,
                 "configuration": row.fit.configuration,
-                "ensemble": size(row.fit.identity),
+                "ensemble": row.fit.size,
                 "calibration": (row.fit.identity.get("calibration") or {}).get("kind", ""),
                 "fit": row.fit.folder,
                 "members": row.members,
                 "rank_low": row.rank[0] if row.rank else None,
                 "rank_high": row.rank[1] if row.rank else None,
             }
-            for name, quantity in row.quantities.items():
-                records.append(base | {"quantity": name} | _flat(quantity))
-            for name, value in row.cost.items():
-                number = value if isinstance(value, int | float) else None
-                note = "" if number is not None else str(value)
-                records.append(base | {"quantity": f"cost/{name}"} | _flat(None, number, note))
-            for what, reason in row.failures.items():
-                records.append(base | {"quantity": f"failure/{what}"} | _flat(None, None, reason))
+            told = {name: _numbers(quantity) for name, quantity in row.quantities.items()}
+            told |= {f"cost/{name}": _number(value) for name, value in row.cost.items()}
+            told |= {f"failure/{what}": _number(reason) for what, reason in row.failures.items()}
+            records += [base | {"quantity": name} | values for name, values in told.items()]
         for label, reason in board.absent.items():
             whole = label.startswith(("ensemble(", "calibrated("))  # these have no simpler form
             method, _, configuration = (label, "", "") if whole else label.partition(":")
@@ -168,20 +177,21 @@ def flat(boards: Sequence[Leaderboard]) -> list[dict[str, Any]]:
     return records
 
 
-def _flat(quantity: Quantity | None, value: Any = None, note: str = "") -> dict[str, Any]:
-    estimate = quantity.estimate if quantity is not None else None
+def finite(estimate: Estimate | None, names: Iterable[str]) -> dict[str, float | None]:
+    """Return numbers of an estimate by name; None where there is none, or none that is finite."""
+    found = {name: getattr(estimate, name, None) for name in names}
+    return {name: v if v is not None and isfinite(v) else None for name, v in found.items()}
 
-    def finite(number: float | None) -> float | None:
-        return number if number is not None and isfinite(number) else None
 
-    return {
-        "value": finite(estimate.value) if estimate else value,
-        "error": finite(estimate.error) if estimate else None,
-        "dof": finite(estimate.dof) if estimate else None,
-        "member_error": finite(estimate.member_error) if estimate else None,
-        "set_error": finite(estimate.set_error) if estimate else None,
-        "note": (quantity.reason or quantity.where) if quantity is not None else note,
-    }
+def _numbers(quantity: Quantity) -> dict[str, Any]:
+    return finite(quantity.estimate, _NUMBERS) | {"note": quantity.reason or quantity.where}
+
+
+def _number(value: Any) -> dict[str, Any]:
+    """Return a number without errors, or a text as its note."""
+    is_number = isinstance(value, int | float)
+    told = {"value": value, "note": ""} if is_number else {"note": str(value)}
+    return dict.fromkeys(_NUMBERS) | told
 
 
 def csv_of(records: Sequence[Mapping[str, Any]]) -> str:
@@ -198,19 +208,19 @@ def _shown(value: Any) -> Any:
     return printable(value, lines=True) if isinstance(value, str) else value
 
 
+def json_of(records: Sequence[Mapping[str, Any]]) -> str:
+    """Renders a list of objects; null where there is no number."""
+    return json.dumps(records, indent=1, allow_nan=False, ensure_ascii=False) + "\n"
+
+
 def as_csv(boards: Sequence[Leaderboard]) -> str:
     """Renders one line per number."""
     return csv_of(flat(boards))
-
-
-def as_json(boards: Sequence[Leaderboard]) -> str:
-    """Renders a list of objects, one per number; null where there is none."""
-    return json.dumps(flat(boards), indent=1, allow_nan=False, ensure_ascii=False) + "\n"
 
 
 FORMATS: dict[str, Callable[[Sequence[Leaderboard]], str]] = {
     "table": table,
     "csv": as_csv,
     "md": markdown,
-    "json": as_json,
+    "json": lambda boards: json_of(flat(boards)),
 }

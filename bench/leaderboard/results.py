@@ -2,7 +2,9 @@
 
 import re
 from collections import Counter
+from collections.abc import Mapping
 from dataclasses import dataclass, field
+from math import nan
 from pathlib import Path
 from typing import Any
 
@@ -13,19 +15,20 @@ from bench.errors import UsageError
 from bench.storage import schema
 from bench.storage.arrays import SETS
 from bench.storage.entries import inspect
-from bench.storage.fit_spec import label
+from bench.storage.fit_spec import label, size
 from bench.storage.store import Entry, Store
 
+_DAMAGED = {"error": "its record is damaged; run again"}
 _IDENTIFIES = ("task", "method", "configuration", "oracle", "identity")
 
 
 @dataclass
-class Fit:
+class SavedFit:
     """A fit that the folder knows of.
 
     Args:
         folder: where its parts are.
-        task, method, configuration, oracle, identity: what it is; see stages.cells.Cell.
+        task, method, configuration, oracle, identity: what it is; see storage.fit_spec.FitSpec.
         members: records of the members that are done, by number.
         failed: one-line reasons of the members that are not, by number.
     """
@@ -43,6 +46,26 @@ class Fit:
     def label(self) -> str:
         """How tables call it."""
         return label(self.method, self.configuration, self.identity)
+
+    @property
+    def budget(self) -> int:
+        """Simulator calls of one member."""
+        return int(self.identity["budget"])
+
+    @property
+    def size(self) -> int:
+        """How many trained members one member averages."""
+        return size(self.identity)
+
+
+def of_training(record: Mapping[str, Any], name: str) -> float:
+    """Return seconds or steps of a member's training, summed over its networks.
+
+    Members of a stack train together, and share the time; NaN where nothing was trained.
+    """
+    curves = record["curves"].values()
+    shared = 1 if name == "steps" else record["stack"]
+    return float(sum(curve[name] for curve in curves) / shared) if curves else nan
 
 
 @dataclass(frozen=True)
@@ -93,12 +116,11 @@ class Results:
         self.store = store
         self.damaged: dict[str, str] = {}
         self.run: dict[str, Any] = schema.read(store, "run") or {}
-        self.fits: list[Fit] = []
+        self.fits: list[SavedFit] = []
         self.plans: dict[str, dict[str, Any]] = {}
         self._datasets: dict[tuple[str, str], NDArray[np.int64]] = {}
         for key in store.keys("plans"):
-            record = schema.read(store, key)
-            if record is not None:
+            if (record := schema.read(store, key)) is not None:
                 self.plans[key.removeprefix("plans/")] = record
         for key in store.keys("fits"):
             if key.endswith("/fit"):
@@ -109,19 +131,16 @@ class Results:
         folder = key.removeprefix("fits/").removesuffix("/fit")
         if record is None or not _belongs(record, folder) or not record.get("shown", True):
             return  # not shown are fits that others calibrate, and that nothing else was asked of
-        fit = Fit(folder=folder, **{name: record[name] for name in _IDENTIFIES})
+        fit = SavedFit(folder=folder, **{name: record[name] for name in _IDENTIFIES})
         for member_key in self.store.keys(f"fits/{folder}"):
-            found = re.fullmatch(r"member-(\d+)", member_key.rsplit("/", 1)[1])
+            found = re.fullmatch(r".*/member-(\d+)", member_key)
             if found is None:
                 continue
-            number = int(found[1])
-            member = schema.read(self.store, member_key)
-            if member is None:
-                fit.failed[number] = "its record is damaged; run again"
-            elif member.get("status") == "done":
-                fit.members[number] = member
+            member = schema.read(self.store, member_key) or _DAMAGED
+            if member.get("status") == "done":
+                fit.members[int(found[1])] = member
             else:
-                fit.failed[number] = str(member.get("error", member.get("status")))
+                fit.failed[int(found[1])] = str(member.get("error", member.get("status")))
         self.fits.append(fit)
 
     def entry(self, key: str) -> Entry | None:
@@ -131,7 +150,7 @@ class Results:
             self.damaged[key] = damage
         return entry if entry and entry.record.get("status", "done") == "done" else None
 
-    def scores(self, fit: Fit, plan: str) -> Scores | None:
+    def scores(self, fit: SavedFit, plan: str) -> Scores | None:
         """Scores of a fit's members on a plan; None if no member has any."""
         members, rows = [], []
         undefined: dict[str, str] = {}
@@ -172,7 +191,7 @@ class Results:
             self.damaged[key] = f"{key}.safetensors: 'point' numbers other sets than other scores"
         return same
 
-    def failures(self, fit: Fit) -> dict[str, str]:
+    def failures(self, fit: SavedFit) -> dict[str, str]:
         """One-line reasons of every member's failed fit or prediction, by what failed."""
         reasons = {f"fit of member {m}": reason for m, reason in sorted(fit.failed.items())}
         for stage in ("predictions", "scores"):
@@ -189,6 +208,5 @@ class Results:
 def _belongs(record: dict[str, Any], folder: str) -> bool:
     """Whether a folder of a fit is called as fits like this one are."""
     task, method = re.escape(record["task"]), re.escape(record["method"])
-    return (
-        re.fullmatch(rf"{task}/(ensemble-\d+-)?(calibrated-)?{method}-[\w-]+", folder) is not None
-    )
+    name = rf"{task}/(ensemble-\d+-)?(calibrated-)?{method}-[\w-]+"
+    return re.fullmatch(name, folder) is not None

@@ -3,7 +3,6 @@
 from collections.abc import Iterator
 
 from bench.leaderboard.results import Results
-from bench.storage.fit_spec import size
 
 
 def status_lines(results: Results) -> Iterator[str]:
@@ -13,14 +12,13 @@ def status_lines(results: Results) -> Iterator[str]:
     if run:
         yield "last run: " + " ".join(run["command"])
     for fit in sorted(
-        results.fits, key=lambda f: (f.task, not f.oracle, f.label, f.identity["budget"], f.folder)
+        results.fits, key=lambda f: (f.task, not f.oracle, f.label, f.budget, f.folder)
     ):
-        of_each = wanted // size(fit.identity) if fit.folder in run.get("cells", []) else 0
+        of_each = wanted // fit.size if fit.folder in run.get("cells", []) else 0
         members = 1 if fit.oracle else of_each
         of = f"/{members}" if members else ""
-        identity = fit.identity
         yield (
-            f"{fit.task}  {fit.label}  budget {identity['budget']:,}  seed {identity['seed']}  "
+            f"{fit.task}  {fit.label}  budget {fit.budget:,}  seed {fit.identity['seed']}  "
             f"fits {len(fit.members)}{of}"
             + "".join(
                 f"  {plan['plan']['kind']} {done}{of}"

@@ -42,13 +42,10 @@ def gaps(board: Leaderboard, row: Row) -> tuple[list[str], list[str]]:
     known: list[str] = []
     unknown: list[str] = []
     for name in board.parameters:
-        quantity = row.quantities.get(f"coverage/{name}/gap")
-        if quantity is None or quantity.estimate is None:
-            continue
-        gap = quantity.estimate
-        low, high = gap.interval(level)
-        said = f"{_points(gap.value, gap.error)} points in {name}"
-        (known if low > 0 or high < 0 else unknown).append(said)
+        if gap := row.estimate(f"coverage/{name}/gap"):
+            low, high = gap.interval(level)
+            said = f"{_points(gap.value, gap.error)} points in {name}"
+            (known if low > 0 or high < 0 else unknown).append(said)
     return known, unknown
 
 

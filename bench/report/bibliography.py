@@ -17,21 +17,18 @@ def bibtex(loaded: Loaded) -> str:
     What plugins cite is not in our list; it becomes a @misc with their own words.
     """
     known = entries()
-    found = [known[cited] for cited in known if cited == "nlbench"]
+    found = [known["nlbench"]]
     for citation in sorted({*citations(loaded)}):
-        cited = next((c for c in known if citation.startswith(c)), None)
-        found.append(known[cited] if cited is not None else _misc(citation))
+        cited = (entry for name, entry in known.items() if citation.startswith(name))
+        found.append(next(cited, None) or _misc(citation))
     return "\n\n".join(dict.fromkeys(found)) + "\n"
 
 
 def entries() -> dict[str, str]:
     """The entries that the package has, by how methods and tasks cite them."""
     text = files("bench.report").joinpath("references.bib").read_text(encoding="utf-8")
-    found = {}
-    for block in text.strip().split("\n\n"):
-        cited, _, entry = block.partition("\n")
-        found[cited.removeprefix("% ")] = entry.strip()
-    return found
+    blocks = (block.partition("\n") for block in text.strip().split("\n\n"))
+    return {cited.removeprefix("% "): entry.strip() for cited, _, entry in blocks}
 
 
 def citations(loaded: Loaded) -> Iterable[str]:

@@ -11,6 +11,7 @@ from bench.leaderboard.columns import Column, sections
 from bench.leaderboard.notes import heading
 from bench.leaderboard.quantities import parts
 from bench.report.tables import Bar, Cell, Table
+from bench.stats.clustering import Estimate
 
 _SCALE = 5.0  # a bar reaches this many times the typical distance from the reference
 
@@ -51,25 +52,21 @@ def _cells(board: Leaderboard, column: Column, link: Callable[[Row], str]) -> li
     if column.name == "method":
         return [Cell(r.label, link=link(r), method=r.label) for r in board.rows]
     if column.name == "rank":
-        return [Cell(column.text(r), sort=_rank(r)) for r in board.rows]
+        places = [r.rank and r.rank[0] + r.rank[1] / 1000 for r in board.rows]
+        return [Cell(column.text(r), sort=p) for r, p in zip(board.rows, places, strict=True)]
     if not column.quantity:
         return [Cell(column.text(row)) for row in board.rows]
-    found = [row.quantities.get(column.quantity) for row in board.rows]
-    bars = _bars(found, _reference(board, column.quantity))
+    found = [row.quantities.get(column.quantity, Quantity()) for row in board.rows]
+    bars = _bars([q.estimate for q in found], _reference(board, column.quantity))
     return [
         _cell(column.text(row), quantity, bar)
         for row, quantity, bar in zip(board.rows, found, bars, strict=True)
     ]
 
 
-def _rank(row: Row) -> float | None:
-    return None if row.rank is None else row.rank[0] + row.rank[1] / 1000
-
-
-def _cell(text: str, quantity: Quantity | None, bar: Bar | None) -> Cell:
-    if quantity is None or quantity.estimate is None:
-        reason = quantity.reason if quantity is not None else ""
-        return Cell(text, note=reason or ("not computed" if text == "n/a" else ""))
+def _cell(text: str, quantity: Quantity, bar: Bar | None) -> Cell:
+    if quantity.estimate is None:
+        return Cell(text, note=quantity.reason or ("not computed" if text == "n/a" else ""))
     return Cell(text, sort=quantity.estimate.value, bar=bar)
 
 
@@ -86,32 +83,25 @@ def _reference(board: Leaderboard, quantity: str) -> float | None:
     return targets.get(metric) if not statistic else None
 
 
-def _bars(quantities: Sequence[Quantity | None], reference: float | None) -> list[Bar | None]:
+def _bars(estimates: Sequence[Estimate | None], reference: float | None) -> list[Bar | None]:
     """Bars on one scale; a few numbers far off must not squeeze all others."""
-    nothing: list[Bar | None] = [None] * len(quantities)
-    if reference is None:
-        return nothing
-    known = [
-        (i, q.estimate.value, q.estimate.error)
-        for i, q in enumerate(quantities)
-        if q is not None and q.estimate is not None and isfinite(q.estimate.value)
-    ]
-    if not known:
-        return nothing
-    reach = [abs(v - reference) + (e if isfinite(e) else 0.0) for _, v, e in known]
+    known = {
+        i: (e.value, e.error if isfinite(e.error) else 0.0)
+        for i, e in enumerate(estimates)
+        if e is not None and isfinite(e.value)
+    }
+    if reference is None or not known:
+        return [None] * len(estimates)
+    reach = [abs(value - reference) + error for value, error in known.values()]
     scale = min(max(reach), _SCALE * float(np.median(reach))) or 1.0
     low, high = reference - scale, reference + scale
-    if all(v - (e if isfinite(e) else 0.0) >= reference - 0.1 * scale for _, v, e in known):
+    if all(value - error >= reference - 0.1 * scale for value, error in known.values()):
         low = reference - 0.1 * scale  # nothing is better than the reference: no room for it
 
-    def place(value: float) -> float:
-        return round(min(max(100 * (value - low) / (high - low), 0.0), 100.0), 2)
-
-    bars = nothing
-    for i, value, error in known:
-        spread = error if isfinite(error) else 0.0
+    def bar(value: float, error: float) -> Bar:
+        at = (value, value - error, value + error, reference)
+        places = [round(min(max(100 * (x - low) / (high - low), 0.0), 100.0), 2) for x in at]
         beyond = "<" if value < low else ">" if value > high else ""
-        bars[i] = Bar(
-            place(value), place(value - spread), place(value + spread), place(reference), beyond
-        )
-    return bars
+        return Bar(places[0], places[1], places[2], places[3], beyond)
+
+    return [bar(*known[i]) if i in known else None for i in range(len(estimates))]

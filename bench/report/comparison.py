@@ -1,5 +1,6 @@
 """Numbers beside others as tables: against the papers, and calibration."""
 
+from collections import Counter
 from collections.abc import Sequence
 from math import isfinite
 
@@ -56,11 +57,9 @@ def _range(low: float, high: float) -> str:
 
 def _reasons(found: Sequence[Comparison]) -> list[str]:
     """What is not compared, each reason once, with how many numbers it concerns."""
-    keys: dict[str, set[str]] = {}
-    for one in found:
-        if one.verdict == "n/a":
-            keys.setdefault(one.reason, set()).add(one.published.key)
-    return [f"n/a for {counted(len(which), 'number')}: {reason}" for reason, which in keys.items()]
+    missing = dict.fromkeys((c.reason, c.published.key) for c in found if c.verdict == "n/a")
+    numbers = Counter(reason for reason, _ in missing)
+    return [f"n/a for {counted(n, 'number')}: {reason}" for reason, n in numbers.items()]
 
 
 def tally(found: Sequence[Comparison], configuration: str) -> str:

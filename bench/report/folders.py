@@ -49,10 +49,9 @@ class Folders(Store):
         having = [s for s in self.stores if (s.root / f"{key}.json").is_file()]
         if len(having) < 2:
             return having[0] if having else None
-        records = [(store, store.record(key)) for store in having]
-        sound = [(store, record) for store, record in records if record is not None]
-        done = [store for store, record in sound if record.get("status", "done") == "done"]
-        return next(iter(done or [store for store, _ in sound]), None)
+        sound = [(s, record) for s in having if (record := s.record(key)) is not None]
+        done = [s for s, record in sound if record.get("status", "done") == "done"]
+        return next(iter(done or [s for s, _ in sound]), None)
 
 
 def open_folders(paths: Sequence[str | os.PathLike[str]]) -> tuple[Folders, list[Path]]:

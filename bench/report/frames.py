@@ -1,7 +1,6 @@
 """Frames of what results folders hold: fits, losses, leaderboards, each member's scores."""
 
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
 from math import nan
 from typing import Any
 
@@ -11,27 +10,27 @@ from numpy.typing import NDArray
 
 from bench.leaderboard import Leaderboard, Results
 from bench.leaderboard.quantities import STATISTICS, parts
-from bench.leaderboard.results import Fit, Scores
-from bench.storage.fit_spec import size
+from bench.leaderboard.results import SavedFit, Scores, of_training
+from bench.stats.clustering import Array
 
 FIT_KEYS = ("task", "budget", "training_data", "seed")
 PLAN_KEYS = ("plan", "plan_folder")
 METHOD_KEYS = ("label", "method", "configuration", "family", "ensemble")
 KEYS = (*FIT_KEYS, *PLAN_KEYS, *METHOD_KEYS)
 
+_NUMBERS = ("value", "error", "dof")
 Families = Mapping[str, str]
 _MEMBER = ("status", "reason", "calls", "seconds", "seconds_to_best", "parameters", "device", "fit")
 
 
-def of_method(fit: Fit, label: str, families: Families) -> dict[str, Any]:
+def of_method(fit: SavedFit, label: str, families: Families) -> dict[str, Any]:
     """The key columns that say which method it is."""
-    members = size(fit.identity)
     return {
         "label": label,
         "method": fit.method,
         "configuration": fit.configuration,
         "family": families.get(fit.method, ""),
-        "ensemble": members if members > 1 else 0,
+        "ensemble": fit.size if fit.size > 1 else 0,
     }
 
 
@@ -47,7 +46,7 @@ def of_board(board: Leaderboard) -> dict[str, Any]:
     }
 
 
-def _of_fit(fit: Fit, families: Families) -> dict[str, Any]:
+def _of_fit(fit: SavedFit, families: Families) -> dict[str, Any]:
     return (
         {"task": fit.task}
         | {k: fit.identity[k] for k in FIT_KEYS[1:]}
@@ -64,27 +63,24 @@ def framed(records: Iterable[Mapping[str, Any]], columns: Sequence[str]) -> pd.D
 
 def fits(results: Results, families: Families) -> pd.DataFrame:
     """A line for each member; see Loaded.fits."""
-
-    def records() -> Iterable[dict[str, Any]]:
-        for fit in results.fits:
-            keys = _of_fit(fit, families)
-            for number in sorted({*fit.members, *fit.failed}):
-                if number in fit.failed:
-                    told = {"status": "failed", "reason": fit.failed[number]}
-                else:
-                    told = {"status": "done", "reason": "", **_cost(fit.members[number])}
-                yield keys | {"member": number, "fit": fit.folder} | told
-
-    return framed(records(), (*FIT_KEYS, *METHOD_KEYS, "member", *_MEMBER))
+    records = (
+        _of_fit(fit, families) | {"member": number, "fit": fit.folder} | _of_member(fit, number)
+        for fit in results.fits
+        for number in sorted({*fit.members, *fit.failed})
+    )
+    return framed(records, (*FIT_KEYS, *METHOD_KEYS, "member", *_MEMBER))
 
 
-def _cost(record: Mapping[str, Any]) -> dict[str, Any]:
-    # Members of a stack train together, and share the time.
-    trained = [curve["seconds_to_best"] for curve in record["curves"].values()]
+def _of_member(fit: SavedFit, number: int) -> dict[str, Any]:
+    if number in fit.failed:
+        return {"status": "failed", "reason": fit.failed[number]}
+    record = fit.members[number]
     return {
+        "status": "done",
+        "reason": "",
         "calls": record["calls"],
         "seconds": record["seconds"],
-        "seconds_to_best": sum(trained) / record["stack"] if trained else nan,
+        "seconds_to_best": of_training(record, "seconds_to_best"),
         "parameters": record["parameters"],
         "device": record["environment"]["device"],
     }
@@ -92,24 +88,25 @@ def _cost(record: Mapping[str, Any]) -> dict[str, Any]:
 
 def curves(results: Results, families: Families) -> pd.DataFrame:
     """A line for each epoch of each network; see Loaded.curves."""
-
-    def records() -> Iterable[dict[str, Any]]:
-        for fit in results.fits:
-            keys = _of_fit(fit, families)
-            for number, record in sorted(fit.members.items()):
-                for component, curve in record["curves"].items():
-                    losses = curve.get("train_loss", ()), curve.get("validation_loss", ())
-                    for epoch, (own, held_out) in enumerate(zip(*losses, strict=False), 1):
-                        yield keys | {
-                            "member": number,
-                            "component": component,
-                            "epoch": epoch,
-                            "training": nan if own is None else own,
-                            "validation": nan if held_out is None else held_out,
-                        }
-
     columns = ("member", "component", "epoch", "training", "validation")
-    return framed(records(), (*FIT_KEYS, *METHOD_KEYS, *columns))
+    networks = (
+        (_of_fit(fit, families), number, component, curve)
+        for fit in results.fits
+        for number, record in sorted(fit.members.items())
+        for component, curve in record["curves"].items()
+    )
+    records = (
+        keys | dict(zip(columns, (number, component, epoch, *losses), strict=True))
+        for keys, number, component, curve in networks
+        for epoch, losses in enumerate(_losses(curve), 1)
+    )
+    return framed(records, (*FIT_KEYS, *METHOD_KEYS, *columns))
+
+
+def _losses(curve: Mapping[str, Any]) -> Iterable[tuple[float, ...]]:
+    """Training and validation losses of each epoch; null where one is not finite."""
+    both = zip(curve.get("train_loss", ()), curve.get("validation_loss", ()), strict=False)
+    return (tuple(nan if loss is None else loss for loss in epoch) for epoch in both)
 
 
 def quantities(boards: Sequence[Leaderboard], families: Families) -> pd.DataFrame:
@@ -123,7 +120,6 @@ def quantities(boards: Sequence[Leaderboard], families: Families) -> pd.DataFram
                 keys |= {"rank_low": low, "rank_high": high, "members": row.members}
                 for name, quantity in row.quantities.items():
                     metric, key, statistic = parts(name)
-                    estimate = quantity.estimate
                     yield keys | {
                         "quantity": name,
                         # One kind of number under one name, or else a pivot would average a
@@ -131,9 +127,7 @@ def quantities(boards: Sequence[Leaderboard], families: Families) -> pd.DataFram
                         "metric": f"{metric} {STATISTICS[statistic]}" if statistic else metric,
                         "key": key,
                         "statistic": statistic,
-                        "value": estimate.value if estimate else nan,
-                        "error": estimate.error if estimate else nan,
-                        "dof": estimate.dof if estimate else nan,
+                        **{n: getattr(quantity.estimate, n, nan) for n in _NUMBERS},
                         "reason": quantity.reason,
                         "where": quantity.where,
                     }
@@ -149,25 +143,22 @@ def quantities(boards: Sequence[Leaderboard], families: Families) -> pd.DataFram
     return frame.astype(dict.fromkeys(numbers, float))
 
 
-@dataclass(frozen=True)
-class _Means:
-    """Means over the sets of a point, of members × points."""
+def _means(values: Array, belongs: Array) -> dict[str, NDArray[Any]]:
+    """Means over the sets of a point, members × points in one column.
 
-    value: NDArray[np.float64]
-    error: NDArray[np.float64]
-    sets: NDArray[np.int64]
-
-    @classmethod
-    def of(cls, values: NDArray[np.float64], belongs: NDArray[np.float64]) -> "_Means":
-        """Averages what is defined of (members, sets), with (sets, points) saying what belongs."""
-        defined = np.isfinite(values)
-        sets = defined.astype(float) @ belongs
-        known = np.where(defined, values, 0.0)
-        with np.errstate(invalid="ignore", divide="ignore"):
-            mean = known @ belongs / sets
-            deviation = np.where(defined, known - np.where(sets > 0, mean, 0.0) @ belongs.T, 0.0)
-            error = np.sqrt(deviation**2 @ belongs / (sets - 1) / sets)
-        return cls(mean, np.where(sets > 1, error, nan), sets.astype(np.int64))
+    Args:
+        values: (members, sets); averages are over what is defined.
+        belongs: which set is at which point, (sets, points).
+    """
+    defined = np.isfinite(values)
+    sets = defined.astype(float) @ belongs
+    known = np.where(defined, values, 0.0)
+    with np.errstate(invalid="ignore", divide="ignore"):
+        mean = known @ belongs / sets
+        deviation = np.where(defined, known - np.where(sets > 0, mean, 0.0) @ belongs.T, 0.0)
+        error = np.sqrt(deviation**2 @ belongs / (sets - 1) / sets)
+    columns = {"value": mean, "error": np.where(sets > 1, error, nan), "sets": sets.astype(int)}
+    return {name: column.ravel() for name, column in columns.items()}
 
 
 def members(results: Results, boards: Sequence[Leaderboard], families: Families) -> pd.DataFrame:
@@ -197,16 +188,6 @@ def members(results: Results, boards: Sequence[Leaderboard], families: Families)
 def _of_scores(scores: Scores) -> Iterable[tuple[str, dict[str, NDArray[Any]]]]:
     points = np.unique(scores.point)
     belongs = (scores.point[:, None] == points).astype(float)
-    member = np.repeat(np.array(scores.members), len(points))
+    member, point = (a.ravel() for a in np.meshgrid(scores.members, points, indexing="ij"))
     for name, values in scores.values.items():
-        means = _Means.of(values, belongs)
-        yield (
-            name,
-            {
-                "member": member,
-                "point": np.tile(points, len(scores.members)),
-                "value": means.value.ravel(),
-                "error": means.error.ravel(),
-                "sets": means.sets.ravel(),
-            },
-        )
+        yield name, {"member": member, "point": point, **_means(values, belongs)}

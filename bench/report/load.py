@@ -12,7 +12,7 @@ import pandas as pd
 from bench.errors import BenchError, UsageError, printable
 from bench.experiment.selection import MethodPattern
 from bench.leaderboard import Leaderboard, Results, Row, build
-from bench.leaderboard.results import Fit
+from bench.leaderboard.results import SavedFit
 from bench.registry.registry import Registry, select, unknown
 from bench.report import frames, predictions
 from bench.report.folders import Folders, open_folders
@@ -52,13 +52,12 @@ def load(
     return Loaded(folders, read, registry, studies)
 
 
-def _chosen(fits: Sequence[Fit], patterns: Sequence[str]) -> list[Fit]:
+def _chosen(fits: Sequence[SavedFit], patterns: Sequence[str]) -> list[SavedFit]:
     """Fits of the methods that match, and what they are relative to."""
     wanted = [MethodPattern.parse(pattern) for pattern in patterns]
 
-    def matches(fit: Fit, one: MethodPattern) -> bool:
-        size = int(fit.identity.get("ensemble", 1))
-        return one.matches(fit.method, fit.configuration) and one.ensemble == size
+    def matches(fit: SavedFit, one: MethodPattern) -> bool:
+        return one.matches(fit.method, fit.configuration) and one.ensemble == fit.size
 
     for pattern, one in zip(patterns, wanted, strict=True):
         if not any(matches(fit, one) for fit in fits):
@@ -207,12 +206,10 @@ class Loaded:
     @cached_property
     def families(self) -> dict[str, str]:
         """Family of every method of the results; "" of those that are not registered here."""
-        families = {}
-        for name in sorted({fit.method for fit in self.results.fits}):
-            try:
+        families = dict.fromkeys(sorted({fit.method for fit in self.results.fits}), "")
+        for name in families:
+            with suppress(BenchError):
                 families[name] = printable(str(self.registry.method(name).family))
-            except BenchError:
-                families[name] = ""
         return families
 
     def folder_of(self, row: Row) -> Path | None:

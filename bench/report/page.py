@@ -3,9 +3,8 @@
 import base64
 import hashlib
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
 from importlib.resources import files
-from typing import Any
+from typing import Any, get_args
 
 import jinja2
 from markupsafe import Markup
@@ -13,61 +12,26 @@ from markupsafe import Markup
 import bench
 from bench.errors import printable
 from bench.leaderboard import Leaderboard
+from bench.leaderboard.build import PLANS
 from bench.leaderboard.notes import heading, notes
 from bench.leaderboard.verdict import verdict
 from bench.report.boards import name_of
 from bench.report.drawings import Drawing
-from bench.report.figures.colours import Style
-from bench.report.provenance import Part
+from bench.report.figures import Section
 from bench.report.summary import Answer
 from bench.report.tables import Table
 
-PLANS = {"independent": 0, "bootstrap": 1, "heldout": 2}
 
-
-@dataclass(frozen=True)
-class Content:
-    """What a page shows.
+def render(**content: Any) -> str:
+    """Render the page; every text from results and plugins is escaped.
 
     Args:
-        title: its heading.
-        compared: what was compared, in a sentence.
-        answers: of each task.
-        boards: the leaderboards with their tables.
-        drawings: the figures.
-        absent: what is not drawn, and why.
-        papers: the table against the papers, and what it comes to.
-        calibration: its table, and why it is empty if it is.
-        provenance: results folders, the command of the report, tables of studies.
-        looks: colour of each method.
-        titles: of tasks, by name.
-        bibtex: whom to cite.
-        failures: plugins and metrics that do not load.
+        content: what the template shows, by its names: `title`, `compared` (in a sentence),
+            `answers` of each task, `boards` with their tables, `drawings`, `absent` (what is not
+            drawn, and why), `papers` with their `tallies`, `calibration` (`uncalibrated` says why
+            it is empty), `parts`, `command`, `studies`, `machines` and `fits` of the provenance,
+            `looks` of methods, `titles` of tasks, `bibtex`, and `failures` of plugins.
     """
-
-    title: str
-    compared: str
-    answers: Sequence[Answer]
-    boards: Sequence[tuple[Leaderboard, Sequence[Table]]]
-    drawings: Sequence[Drawing]
-    absent: Sequence[tuple[str, str]]
-    papers: Table
-    tallies: Sequence[str]
-    calibration: Table
-    uncalibrated: str
-    parts: Sequence[Part]
-    command: str
-    studies: Sequence[tuple[str, str]]
-    machines: Table
-    fits: Table
-    looks: Mapping[str, Style]
-    titles: Mapping[str, str]
-    bibtex: str
-    failures: Mapping[str, str]
-
-
-def render(content: Content) -> str:
-    """Render the page; every text from results and plugins is escaped."""
     environment = jinja2.Environment(
         autoescape=True,
         finalize=_shown,
@@ -79,17 +43,18 @@ def render(content: Content) -> str:
     environment.globals |= {"heading": heading, "notes": notes, "verdict": verdict}
     script = _text("page.js")
     digest = base64.b64encode(hashlib.sha256(script.encode()).digest()).decode()
+    shown_in: dict[str, list[Drawing]] = {section: [] for section in get_args(Section)}
+    for drawing in content["drawings"]:
+        shown_in[drawing.figure.section].append(drawing)
     return environment.from_string(_text("page.html.j2")).render(
-        vars(content)
-        | {
-            "version": bench.__version__,
-            "style": Markup(_text("page.css")),
-            "script": Markup(script),
-            "script_hash": f"sha256-{digest}",
-            "tasks": _by_task(content),
-            "shown_in": {s: _drawings(content, s) for s in _SECTIONS},
-            "name_of": name_of,
-        }
+        content,
+        version=bench.__version__,
+        style=Markup(_text("page.css")),
+        script=Markup(script),
+        script_hash=f"sha256-{digest}",
+        tasks=_by_task(content["boards"], content["answers"], content["titles"]),
+        shown_in=shown_in,
+        name_of=name_of,
     )
 
 
@@ -99,31 +64,27 @@ def _shown(value: Any) -> Any:
     return printable(value, lines=True) if is_text else value
 
 
-_SECTIONS = ("papers", "calibration", "cost", "scores", "tasks")
-
-
 def _text(name: str) -> str:
     return files("bench.report").joinpath(name).read_text(encoding="utf-8")
 
 
-def _drawings(content: Content, section: str) -> list[Drawing]:
-    return [drawing for drawing in content.drawings if drawing.figure.section == section]
-
-
-def _by_task(content: Content) -> list[dict[str, Any]]:
+def _by_task(
+    boards: Sequence[tuple[Leaderboard, Sequence[Table]]],
+    answers: Sequence[Answer],
+    titles: Mapping[str, str],
+) -> list[dict[str, Any]]:
     """Tasks with their leaderboards: those that rank first, the largest budget first."""
 
     def order(item: tuple[Leaderboard, Sequence[Table]]) -> tuple[Any, ...]:
         board, _ = item
-        ranks = any(row.rank for row in board.rows)
-        return not ranks, -board.budget, PLANS[board.plan["kind"]], name_of(board)
+        return not board.ranks, -board.budget, PLANS.index(board.plan["kind"]), name_of(board)
 
     return [
         {
             "name": task,
-            "title": content.titles.get(task, ""),
-            "answers": [answer for answer in content.answers if answer.task == task],
-            "boards": sorted((b for b in content.boards if b[0].task == task), key=order),
+            "title": titles.get(task, ""),
+            "answers": [answer for answer in answers if answer.task == task],
+            "boards": sorted((b for b in boards if b[0].task == task), key=order),
         }
-        for task in sorted({board.task for board, _ in content.boards})
+        for task in sorted({board.task for board, _ in boards})
     ]

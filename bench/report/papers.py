@@ -19,15 +19,15 @@ from math import inf, isfinite, isinf, isnan, nan, sqrt
 from typing import Literal
 
 import numpy as np
+from numpy.typing import ArrayLike
 from scipy import stats
 
 from bench.errors import UsageError, counted
-from bench.leaderboard import Leaderboard, Row
+from bench.leaderboard import Leaderboard, Quantity, Row
 from bench.leaderboard.columns import parenthesised
-from bench.leaderboard.results import Fit
+from bench.leaderboard.results import SavedFit, of_training
 from bench.report.load import Loaded
 from bench.stats.clustering import Array, Estimate, effective_dof
-from bench.storage.fit_spec import size
 from bench.studies import equivalence
 
 Verdict = Literal["reproduced", "better", "missed", "n/a"]
@@ -133,17 +133,16 @@ def _beside(loaded: Loaded, number: Published, configuration: str) -> Comparison
     plan = "bootstrap plan" if bootstrap else "independent datasets"
     networks = counted(row.members, "network")
     where = f"{board.task}, {plan}, {counted(board.budget, 'call')}, {networks}"
-    quantity = row.quantities.get(number.quantity)
-    if quantity is None or quantity.estimate is None:
-        why = quantity.reason if quantity else "not computed"
-        return Comparison(number, label, where, reason=why)
+    quantity = row.quantities.get(number.quantity, Quantity(reason="not computed"))
     estimate = quantity.estimate
+    if estimate is None:
+        return Comparison(number, label, where, reason=quantity.reason)
     ours = parenthesised(estimate.value, estimate.error)
     target = _target(board, number.quantity)
     said = Comparison(number, label, where, ours, estimate.value, estimate.error, target=target)
     if row.members < FEWEST:
-        reason = f"{networks} do not tell how networks scatter"
-        return replace(said, reason=reason.replace("1 network do", "1 network does"))
+        do = "does" if row.members == 1 else "do"
+        return replace(said, reason=f"{networks} {do} not tell how networks scatter")
     if not bootstrap and number.quantity.startswith("coverage/"):
         return replace(said, reason="another plan: exact intervals cover 68.3 % there, not 65.7 %")
     low, high = _interval(estimate, row.members, number)
@@ -165,21 +164,26 @@ def judge(paper: float, ours: float, low: float, high: float, target: float) -> 
 
 
 def _interval(estimate: Estimate, networks: int, number: Published) -> tuple[float, float]:
-    if number.kind == "average":
-        parts = [estimate.error**2]
-        degrees = [estimate.dof]
-    else:
+    parts, degrees = [estimate.error**2], [estimate.dof]
+    if number.kind != "average":
         one = estimate.member_error**2 * networks
         parts = [one * (1 + 1 / networks), 2 * estimate.set_error**2]
         degrees = [networks - 1.0, estimate.dof]
-    total = np.array(sum(parts))
-    if not isfinite(float(total)):
+    total = sum(parts)
+    if not isfinite(total):
         return nan, nan
-    dof = float(effective_dof(np.array(parts), np.array(degrees), total))
-    half = float(stats.t.ppf((1 + LEVEL) / 2, dof)) * sqrt(float(total)) + number.rounding
+    half = _quantile(parts, degrees, total) * sqrt(total) + number.rounding
     low, high = estimate.value - half, estimate.value + half
     share = not number.quantity.startswith("width/")
     return max(low, 0.0), min(high, 1.0) if share else high
+
+
+def _quantile(
+    parts: ArrayLike, degrees: ArrayLike, total: ArrayLike, most: float = inf
+) -> float:
+    """Half of a 95 % interval in errors, whose variances have these degrees of freedom."""
+    dof = float(effective_dof(np.asarray(parts), np.asarray(degrees), np.asarray(total)))
+    return float(stats.t.ppf((1 + LEVEL) / 2, min(dof, most)))
 
 
 def _tasks(number: Published) -> tuple[str, ...]:
@@ -197,7 +201,7 @@ def _row(
         for row in board.rows
         if (row.fit.method, row.fit.configuration) == (number.method, configuration)
         and row.members
-        and size(row.fit.identity) == 1
+        and row.fit.size == 1
         and (board.plan["kind"] == "bootstrap" or not number.quantity.startswith("overlap_kM"))
     ]
 
@@ -218,8 +222,8 @@ def _target(board: Leaderboard, quantity: str) -> float:
         return 1.0
     exact = next((row for row in board.rows if row.fit.oracle), None)
     if exact is not None and quantity in exact.quantities:
-        estimate = exact.quantities[quantity].estimate
-        return estimate.value if estimate is not None else nan
+        estimate = exact.estimate(quantity)
+        return estimate.value if estimate else nan
     return board.expected if quantity.startswith("coverage") else nan
 
 
@@ -254,15 +258,15 @@ def _equivalence(loaded: Loaded, number: Published) -> Iterator[Comparison]:
 
 def _training_time(loaded: Loaded, number: Published) -> Iterator[Comparison]:
     """Seconds of a gradient step with scores over those without, on the same device."""
-    fits = [f for f in loaded.results.fits if f.members and size(f.identity) == 1]
+    fits = [f for f in loaded.results.fits if f.members and f.size == 1]
     pairs = [
         (plain, other)
         for other in fits
         for plain in fits
         if other.method == f"{plain.method}-sa"
         and other.configuration == plain.configuration
-        and (other.task, other.identity["budget"], other.identity["training_data"])
-        == (plain.task, plain.identity["budget"], plain.identity["training_data"])
+        and (other.task, other.budget, other.identity["training_data"])
+        == (plain.task, plain.budget, plain.identity["training_data"])
     ]
     if not pairs:
         yield Comparison(number, reason="no method here is trained with and without scores")
@@ -270,28 +274,22 @@ def _training_time(loaded: Loaded, number: Published) -> Iterator[Comparison]:
         above, below = _step_seconds(other), _step_seconds(plain)
         devices = {r["environment"]["device"] for f in (plain, other) for r in f.members.values()}
         where = (
-            f"{other.task}, seconds per gradient step, {other.identity['budget']:,} calls, "
+            f"{other.task}, seconds per gradient step, {other.budget:,} calls, "
             f"{len(above)} and {counted(len(below), 'network')}"
         )
         said = Comparison(number, f"{other.label} / {plain.label}", where)
-        if min(len(above), len(below)) < FEWEST:
-            yield replace(said, reason="too few networks to tell how they scatter")
-            continue
-        if len(devices) > 1:
-            yield replace(said, reason="they trained on different devices")
+        few = min(len(above), len(below)) < FEWEST
+        if few or len(devices) > 1:
+            scatter = "too few networks to tell how they scatter"
+            yield replace(said, reason=scatter if few else "they trained on different devices")
             continue
         ratio = float(above.mean() / below.mean())
         parts = np.array([v.var(ddof=1) / len(v) / v.mean() ** 2 for v in (above, below)])
         error = ratio * sqrt(parts.sum())
         degrees = np.array([len(above) - 1, len(below) - 1])
-        dof = float(effective_dof(parts, degrees, np.array(parts.sum())))
-        half = float(stats.t.ppf((1 + LEVEL) / 2, min(dof, degrees.sum()))) * error
+        half = _quantile(parts, degrees, parts.sum(), degrees.sum()) * error
         low, high, claim = ratio - half, ratio + half, float(number.value)
-        verdict: Verdict = "n/a"
-        if high <= claim:
-            verdict = "reproduced"
-        elif low > claim:
-            verdict = "missed"
+        verdict: Verdict = "reproduced" if high <= claim else "missed" if low > claim else "n/a"
         yield replace(
             said,
             ours=parenthesised(ratio, error),
@@ -304,12 +302,9 @@ def _training_time(loaded: Loaded, number: Published) -> Iterator[Comparison]:
         )
 
 
-def _step_seconds(fit: Fit) -> Array:
-    """Seconds per step of each member; members of a stack share the time."""
-    out = []
-    for record in fit.members.values():
-        curves = record["curves"].values()
-        steps = sum(curve["steps"] for curve in curves)
-        if steps:
-            out.append(sum(curve["seconds"] for curve in curves) / record["stack"] / steps)
-    return np.array(out)
+def _step_seconds(fit: SavedFit) -> Array:
+    """Seconds per step of each member."""
+    records = fit.members.values()
+    seconds, steps = (np.array([of_training(r, n) for r in records]) for n in ("seconds", "steps"))
+    found: Array = seconds[steps > 0] / steps[steps > 0]
+    return found

@@ -1,13 +1,13 @@
 """Frames of saved predictions: calibration, and the likelihoods around their maxima."""
 
 from collections.abc import Iterable, Iterator, Sequence
+from itertools import islice
 from math import nan
 from typing import Any
 
 import numpy as np
 import pandas as pd
 import torch
-from numpy.typing import NDArray
 from pydantic import TypeAdapter
 from scipy import stats
 
@@ -16,18 +16,20 @@ from bench.errors import BenchError
 from bench.inference.profile import fall_at
 from bench.leaderboard import Leaderboard, Results, Row
 from bench.leaderboard.quantities import not_certain
-from bench.leaderboard.results import Fit
+from bench.leaderboard.results import SavedFit
 from bench.leaderboard.units import ResamplingUnits
 from bench.registry.registry import Registry
 from bench.report.frames import KEYS, Families, framed, of_board, of_method
 from bench.stages import predict
-from bench.stats.clustering import Estimate, Strata, two_way_variance
+from bench.stats.clustering import Array, Estimate, Strata, two_way_variance
 from bench.stats.reliability import simultaneous_band
 
 LEVELS = tuple(round(0.05 * i, 2) for i in range(1, 20))
 """Nominal levels of calibration."""
 
 _NODE = ("x", "y", "fall")
+_NAMES = ("x_name", "y_name")
+_ENDS = ("x_true", "y_true", "x_mle", "y_mle")
 _PLAN: TypeAdapter[Plan] = TypeAdapter(Plan)
 
 
@@ -51,7 +53,7 @@ class Evaluated:
             for row in board.rows:
                 yield board, row
 
-    def task(self, fit: Fit) -> Task | None:
+    def task(self, fit: SavedFit) -> Task | None:
         """The task of a fit, if this is the one that the fit was made for."""
         if fit.task not in self._tasks:
             self._tasks[fit.task] = None
@@ -65,16 +67,16 @@ class Evaluated:
         self.reasons[fit.task] = "its results are of another version of the task"
         return None
 
-    def members(self, board: Leaderboard, fit: Fit) -> Iterator[tuple[int, LikelihoodPrediction]]:
+    def members(
+        self, board: Leaderboard, fit: SavedFit
+    ) -> Iterator[tuple[int, LikelihoodPrediction]]:
         """The predictions of a fit's members that are saved, by number."""
         for number in sorted(fit.members):
             key = f"predictions/{fit.folder}/{board.plan_folder}/member-{number:03d}"
             entry = self.results.entry(key)
-            if entry is None:
+            task = self.task(fit) if entry is not None else None
+            if entry is None or task is None:
                 continue
-            task = self.task(fit)
-            if task is None:
-                return
             found = predict.load(task, _PLAN.validate_python(board.plan), entry.arrays)
             assert isinstance(found, LikelihoodPrediction)  # held-out plans are not among ours
             if _belongs(found, task.space):
@@ -82,7 +84,7 @@ class Evaluated:
             else:
                 self.reasons[fit.task] = "its results are of other parameters than it has now"
 
-    def space(self, fit: Fit) -> ParameterSpace:
+    def space(self, fit: SavedFit) -> ParameterSpace:
         """The parameters of a fit's task, whose predictions have been read."""
         task = self.task(fit)
         assert task is not None
@@ -100,29 +102,26 @@ def _belongs(prediction: LikelihoodPrediction, space: ParameterSpace) -> bool:
 
 def calibration(evaluated: Evaluated, families: Families) -> pd.DataFrame:
     """A line for each parameter and level; see Loaded.calibration."""
-
-    def records() -> Iterable[dict[str, Any]]:
-        for board, row in evaluated.rows():
-            if board.plan["kind"] == "independent":
-                keys = of_board(board) | of_method(row.fit, row.label, families)
-                for record in _coverages(evaluated, board, row.fit):
-                    yield keys | record
-
     columns = ("parameter", "level", "coverage", "error", "low", "high", "datasets")
-    return framed(records(), (*KEYS, *columns))
+    records = (
+        of_board(board) | of_method(row.fit, row.label, families) | record
+        for board, row in evaluated.rows()
+        if board.plan["kind"] == "independent"
+        for record in _coverages(evaluated, board, row.fit)
+    )
+    return framed(records, (*KEYS, *columns))
 
 
-def _coverages(evaluated: Evaluated, board: Leaderboard, fit: Fit) -> Iterable[dict[str, Any]]:
+def _coverages(evaluated: Evaluated, board: Leaderboard, fit: SavedFit) -> Iterable[dict[str, Any]]:
     statistics = []
-    units: ResamplingUnits | None = None
     for _, prediction in evaluated.members(board, fit):
         data, curves = prediction.datasets, prediction.curves
         unit = evaluated.space(fit).to_unit(torch.from_numpy(data.theta)).numpy()
         fall = fall_at(curves.profile, curves.origin, curves.spacing, unit)
         statistics.append(np.column_stack([fall, -2 * curves.log_ratio_truth]))
-        units = ResamplingUnits(data.point, data.block, board.blocks is not None)
-    if units is None:
+    if not statistics:
         return
+    units = ResamplingUnits(data.point, data.block, board.blocks is not None)
     used = units.headline
     found = units[used]
     statistic = np.stack(statistics)[:, used]  # (members, datasets, P + 1)
@@ -151,45 +150,35 @@ def _coverages(evaluated: Evaluated, board: Leaderboard, fit: Fit) -> Iterable[d
 
 def windows(evaluated: Evaluated, families: Families) -> tuple[pd.DataFrame, pd.DataFrame]:
     """Contours and maxima; see Loaded.contours and Loaded.maxima."""
-    grids: list[dict[str, NDArray[np.float64]]] = []
-    of_grid: list[dict[str, Any]] = []
-    maxima: list[dict[str, Any]] = []
+    grids: list[dict[str, Array]] = []
+    records: list[dict[str, Any]] = []
     for board, row in evaluated.rows():
-        first = next(evaluated.members(board, row.fit), None)
-        if first is None:
-            continue
-        member, prediction = first
-        space = evaluated.space(row.fit)
-        keys = of_board(board) | of_method(row.fit, row.label, families) | {"member": member}
-        names = {"x_name": prediction.names[0], "y_name": prediction.names[1]}
-        point = prediction.datasets.point
-        for number, dataset in zip(*np.unique(point, return_index=True), strict=True):
-            if number < 0:
-                continue
-            where = keys | {"point": int(number), "dataset": int(dataset)}
-            grids.append(_grid(prediction, space, int(dataset)))
-            of_grid.append(where | names)
-            true, mle = prediction.datasets.theta[dataset], prediction.curves.mle[dataset]
-            ends = {"x_true": true[0], "y_true": true[1], "x_mle": mle[0], "y_mle": mle[1]}
-            maxima.append(where | {name: float(value) for name, value in ends.items()})
-    at = ("member", "point", "dataset")
-    columns = (*KEYS, *at, "x_name", "y_name")
+        for member, prediction in islice(evaluated.members(board, row.fit), 1):
+            space = evaluated.space(row.fit)
+            keys = of_board(board) | of_method(row.fit, row.label, families) | {"member": member}
+            keys |= dict(zip(_NAMES, prediction.names, strict=True))
+            data, mle = prediction.datasets, prediction.curves.mle
+            for point, dataset in zip(*np.unique(data.point, return_index=True), strict=True):
+                if point >= 0:
+                    where = {"point": int(point), "dataset": int(dataset), "grid": len(grids)}
+                    ends = np.concatenate([data.theta[dataset], mle[dataset]]).astype(float)
+                    records.append(keys | where | dict(zip(_ENDS, ends, strict=True)))
+                    grids.append(_grid(prediction, space, int(dataset)))
     # Grids are sorted, and then their nodes follow: there are a thousand in each.
-    contours = framed(
-        (where | {"grid": number} for number, where in enumerate(of_grid)), (*columns, "grid")
-    )
-    chosen = [grids[number] for number in contours.pop("grid")]
-    contours = contours.loc[np.repeat(contours.index, [len(grid["x"]) for grid in chosen])]
+    columns = [*KEYS, "member", "point", "dataset"]
+    whole = framed(records, (*columns, *_NAMES, *_ENDS, "grid"))
+    chosen = [grids[number] for number in whole["grid"]]
+    contours = whole.loc[np.repeat(whole.index, [len(grid["x"]) for grid in chosen])]
     numbers = {n: np.concatenate([g[n] for g in chosen] or [np.zeros(0)]) for n in _NODE}
     return (
-        contours.reset_index(drop=True).assign(**numbers),
-        framed(maxima, (*KEYS, *at, "x_true", "y_true", "x_mle", "y_mle")),
+        contours[[*columns, *_NAMES]].reset_index(drop=True).assign(**numbers),
+        whole[[*columns, *_ENDS]],
     )
 
 
 def _grid(
     prediction: LikelihoodPrediction, space: ParameterSpace, dataset: int
-) -> dict[str, NDArray[np.float64]]:
+) -> dict[str, Array]:
     """Nodes around a maximum, in the parameters' own units, and how far the likelihood falls."""
     curves = prediction.curves
     fall = curves.joint[dataset]

@@ -5,6 +5,7 @@ import shlex
 from collections import Counter
 from collections.abc import Iterator
 from dataclasses import dataclass
+from itertools import chain
 from pathlib import Path
 
 from bench.report.load import Loaded
@@ -43,12 +44,14 @@ def parts(loaded: Loaded) -> list[Part]:
 def _part(store: Store) -> Part:
     run = schema.read(store, "run") or {}
     preset = run.get("preset", {})
-    names = {"members": "members", "training_data": "training data", "seed": "seed"}
-    settings = [f"{title} {preset[key]}" for key, title in names.items() if key in preset]
-    budgets = ", ".join(f"{budget:,}" for budget in preset.get("budgets", ()))
-    settings += [f"budgets {budgets}"] if budgets else []
-    plans = ", ".join(plan["kind"] for plan in preset.get("plans", ()))
-    settings += [f"plans {plans}"] if plans else []
+    told = {
+        "members": preset.get("members", ""),
+        "training data": preset.get("training_data", ""),
+        "seed": preset.get("seed", ""),
+        "budgets": ", ".join(f"{budget:,}" for budget in preset.get("budgets", ())),
+        "plans": ", ".join(plan["kind"] for plan in preset.get("plans", ())),
+    }
+    settings = [f"{title} {value}" for title, value in told.items() if value != ""]
     return Part(
         str(store.root),
         shlex.join(map(str, run.get("command", ()))),
@@ -61,10 +64,8 @@ def _part(store: Store) -> Part:
 def fingerprint(root: Path) -> str:
     """SHA-256 of the records of a results folder that say what was run and what came out."""
     whole = hashlib.sha256()
-    files = [root / "run.json"]
-    for part in ("plans", "fits", "scores"):
-        files += sorted((root / part).rglob("*.json"))
-    for path in files:
+    parts = (sorted((root / part).rglob("*.json")) for part in ("plans", "fits", "scores"))
+    for path in (root / "run.json", *chain.from_iterable(parts)):
         if path.is_file():
             name = path.relative_to(root).as_posix()
             whole.update(f"{name}\0{hashlib.sha256(path.read_bytes()).hexdigest()}\n".encode())
@@ -102,7 +103,7 @@ def fits(loaded: Loaded, links: dict[str, str]) -> Table:
                 Cell(fit.label, method=fit.label),
                 Cell(fit.folder.rsplit("-", 1)[-1], link=links.get(fit.folder, "")),
                 Cell(failed),
-                Cell(f"{fit.identity['budget']:,}", sort=fit.identity["budget"]),
+                Cell(f"{fit.budget:,}", sort=fit.budget),
                 Cell(str(fit.identity["seed"]), sort=fit.identity["seed"]),
                 Cell(str(len(fit.members)), sort=len(fit.members)),
                 Cell(f"{seconds:,.0f}", sort=seconds),

@@ -35,13 +35,11 @@ def answers(boards: Sequence[Leaderboard]) -> list[Answer]:
     out = []
     for task in sorted({board.task for board in boards}):
         own = [board for board in boards if board.task == task]
-        ranking = [board for board in own if any(row.rank for row in board.rows)]
-        ranking.sort(key=_order)
-        for board in ranking:
-            sentence = next(verdict(board))
-            out.append(Answer(task, _setting(board), sentence, _coverage(board), board))
-        if not ranking:
-            out.append(Answer(task, "", _why_not(own), "", own[0]))
+        ranking = sorted((board for board in own if board.ranks), key=_order)
+        out += [
+            Answer(task, _setting(board), next(verdict(board)), _coverage(board), board)
+            for board in ranking
+        ] or [Answer(task, "", _why_not(own), "", own[0])]
     return out
 
 
@@ -104,12 +102,10 @@ def compared(boards: Sequence[Leaderboard]) -> str:
         for row in board.rows
         for what in row.failures
     }
-    spent = f" at {budgets[0]:,}" if budgets else ""
-    if len(budgets) > 1:
-        spent += f" to {budgets[-1]:,}"
-    calls = " simulator calls" if budgets else ""
+    most = f" to {budgets[-1]:,}" if len(budgets) > 1 else ""
+    spent = f" at {budgets[0]:,}{most} simulator calls" if budgets else ""
     sentence = (
-        f"{counted(len(labels), 'method')} on {counted(len(tasks), 'task')}{spent}{calls}, "
+        f"{counted(len(labels), 'method')} on {counted(len(tasks), 'task')}{spent}, "
         "compared on the same datasets."
     )
     if failed:

@@ -7,16 +7,18 @@ from contextlib import suppress
 from pathlib import Path
 from urllib.parse import quote
 
+import pandas as pd
+
 from bench.errors import BenchError
-from bench.leaderboard import Leaderboard, Row
 from bench.leaderboard.render import as_csv
 from bench.report import comparison, output, provenance
 from bench.report.bibliography import bibtex
 from bench.report.boards import name_of, tables_of
 from bench.report.drawings import Drawing, draw_all
 from bench.report.figures import absent, figures, looks_of
+from bench.report.figures.words import listed
 from bench.report.load import Loaded
-from bench.report.page import Content, render
+from bench.report.page import render
 from bench.report.papers import CONFIGURATIONS, comparisons
 from bench.report.summary import answers, compared
 from bench.report.tables import Table, latex, markdown
@@ -70,28 +72,27 @@ def contents(
         for fit in loaded.results.fits
     }
 
-    def link(row: Row) -> str:
-        return links[row.fit.folder]
-
-    boards = [(board, tables_of(board, link)) for board in loaded.boards]
-    drawings = []
+    boards = [(b, tables_of(b, lambda row: links[row.fit.folder])) for b in loaded.boards]
+    drawings: list[Drawing] = []
     to_draw = list(figures(loaded))
     show("drawing figures", 0, len(to_draw))
     for drawing in draw_all(to_draw):
         drawings.append(drawing)
         show("drawing figures", len(drawings), len(to_draw))
     found = comparisons(loaded)
-    fits = provenance.fits(loaded, links)
-    content = Content(
+    papers, fits = comparison.against_papers(found), provenance.fits(loaded, links)
+    calibration = comparison.calibration(loaded.calibration)
+    citations = bibtex(loaded)
+    page = render(
         title=_title(loaded),
         compared=compared(loaded.boards),
         answers=answers(loaded.boards),
         boards=boards,
         drawings=drawings,
         absent=absent(loaded),
-        papers=comparison.against_papers(found),
+        papers=papers,
         tallies=[comparison.tally(found, name) for name in CONFIGURATIONS],
-        calibration=comparison.calibration(loaded.calibration),
+        calibration=calibration,
         uncalibrated=_uncalibrated(loaded),
         parts=provenance.parts(loaded),
         command=shlex.join(command),
@@ -100,35 +101,30 @@ def contents(
         fits=fits,
         looks=looks_of(loaded),
         titles=_titles(loaded),
-        bibtex=bibtex(loaded),
+        bibtex=citations,
         failures=loaded.registry.failures,
     )
-    files = {PAGE: render(content), BIBLIOGRAPHY: content.bibtex}
-    files["tables/leaderboards.csv"] = as_csv(loaded.boards)
+    files = {PAGE: page, BIBLIOGRAPHY: citations, "tables/leaderboards.csv": as_csv(loaded.boards)}
     for board, tables in boards:
         files |= _texts(f"leaderboard-{name_of(board)}", tables, as_csv([board]))
-    papers = comparison.frame(found).to_csv(index=False, lineterminator="\n")
-    files |= _texts("papers", [content.papers], papers)
-    calibration = loaded.calibration.to_csv(index=False, lineterminator="\n")
-    files |= _texts("calibration", [content.calibration], calibration)
-    files |= _texts("fits", [fits], loaded.fits.to_csv(index=False, lineterminator="\n"))
-    encoded = {name: text.encode() for name, text in files.items()}
-    return encoded | _drawn(drawings)
-
-
-def _texts(name: str, tables: Sequence[Table], csv: str) -> dict[str, str]:
-    return {
-        f"tables/{name}.csv": csv,
-        f"tables/{name}.md": "\n".join(map(markdown, tables)),
-        f"tables/{name}.tex": "\n".join(map(latex, tables)),
-    }
-
-
-def _drawn(drawings: Sequence[Drawing]) -> dict[str, bytes]:
-    return {
+    files |= _texts("papers", [papers], comparison.frame(found))
+    files |= _texts("calibration", [calibration], loaded.calibration)
+    files |= _texts("fits", [fits], loaded.fits)
+    pictures = {
         f"figures/{drawing.figure.name}.{form}": content
         for drawing in drawings
         for form, content in drawing.files.items()
+    }
+    return {name: text.encode() for name, text in files.items()} | pictures
+
+
+def _texts(name: str, tables: Sequence[Table], numbers: str | pd.DataFrame) -> dict[str, str]:
+    if not isinstance(numbers, str):
+        numbers = numbers.to_csv(index=False, lineterminator="\n")
+    return {
+        f"tables/{name}.csv": numbers,
+        f"tables/{name}.md": "\n".join(map(markdown, tables)),
+        f"tables/{name}.tex": "\n".join(map(latex, tables)),
     }
 
 
@@ -146,9 +142,7 @@ def _title(loaded: Loaded) -> str:
         return "Likelihood surrogates"
     if len(tasks) > 3:
         return f"Likelihood surrogates on {len(tasks)} tasks"
-    return "Likelihood surrogates on " + " and ".join(
-        filter(None, (", ".join(tasks[:-1]), tasks[-1]))
-    )
+    return f"Likelihood surrogates on {listed(tasks)}"
 
 
 def _titles(loaded: Loaded) -> dict[str, str]:
@@ -162,19 +156,14 @@ def _titles(loaded: Loaded) -> dict[str, str]:
 def _uncalibrated(loaded: Loaded) -> str:
     """Why calibration is missing, or lacks tasks."""
     have = set(loaded.calibration["task"])
-    lack = sorted({b.task for b in loaded.boards if _independent(b)} - have)
+    lack = sorted({b.task for b in loaded.boards if b.plan["kind"] == "independent"} - have)
     if not lack:
         return "" if have else "n/a: there are no independent datasets."
     reasons = loaded.evaluated.reasons
     said = [f"{task}: {reasons[task]}" for task in lack if task in reasons]
-    bare = [task for task in lack if task not in reasons]
-    if bare:
+    if bare := [task for task in lack if task not in reasons]:
         said.append(
             f"{', '.join(bare)}: calibration needs saved predictions, and these results hold "
             "scores without them; `bench run` with the same preset makes them again"
         )
     return f"n/a for {'; '.join(said)}."
-
-
-def _independent(board: Leaderboard) -> bool:
-    return bool(board.plan["kind"] == "independent")

@@ -2,6 +2,7 @@
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from itertools import groupby
 from math import inf, isfinite
 
 import numpy as np
@@ -11,14 +12,14 @@ from bench.leaderboard.columns import parenthesised
 from bench.leaderboard.quantities import not_certain
 from bench.stats.clustering import Estimate, mean
 from bench.storage.store import Store
-from bench.studies.bootstrap_k import Sample
+from bench.studies.bootstrap_k import Sample, is_done
 
 LEVEL = 0.05
 """Chance that any difference is called one where there is none, over all of a table."""
 
 
 @dataclass(frozen=True)
-class Comparison:
+class CoverageCheck:
     """A measured coverage and what it should be.
 
     Args:
@@ -33,7 +34,7 @@ class Comparison:
 
 
 @dataclass(frozen=True)
-class Row:
+class SampleCoverage:
     """One row of the table.
 
     Args:
@@ -44,21 +45,25 @@ class Row:
     """
 
     sample: Sample
-    coverage: dict[str, Comparison]
+    coverage: dict[str, CoverageCheck]
     cut: float
     unresolved: float
 
 
-def measured(wanted: Sequence[Sample], store: Store) -> list[Row]:
+def by_size(rows: Sequence[SampleCoverage]) -> list[list[SampleCoverage]]:
+    """Group the rows by task and M."""
+    groups = groupby(rows, key=lambda r: (r.sample.task, r.sample.observations))
+    return [list(group) for _, group in groups]
+
+
+def measured(wanted: Sequence[Sample], store: Store) -> list[SampleCoverage]:
     """The rows of the samples that are done, means over sets with their clustered errors."""
     found = []
-    for sample in wanted:
-        record = store.record(sample.key)
-        if record is None or record.get("status") != "done":
-            continue
+    for sample in (s for s in wanted if is_done(store, s)):
+        record = store.record(sample.key) or {}
         by_set = {name: np.asarray(values) for name, values in record["by_set"].items()}
         compared = {
-            name.partition("/")[2]: Comparison(
+            name.partition("/")[2]: CoverageCheck(
                 not_certain(mean(by_set[name][None], by_set["point"]), len(by_set["point"])),
                 value,
                 record["formula"][name],
@@ -66,7 +71,7 @@ def measured(wanted: Sequence[Sample], store: Store) -> list[Row]:
             for name, value in record["expected"].items()
         }
         found.append(
-            Row(
+            SampleCoverage(
                 sample,
                 compared,
                 float(by_set["cut/region"].mean()),
@@ -104,26 +109,23 @@ class Difference:
 
 
 def differences(
-    rows: Sequence[Row], expectation: Callable[[Comparison], float]
+    rows: Sequence[SampleCoverage], expectation: Callable[[CoverageCheck], float]
 ) -> list[Difference]:
     """Every measured coverage of bootstraps that has an error, against an expectation."""
     found = []
-    for row in rows:
-        if row.sample.multiple == inf:
-            continue
+    for row in (r for r in rows if r.sample.multiple < inf):
         for name, compared in row.coverage.items():
             measured, value = compared.measured, expectation(compared)
-            if not (isfinite(measured.error) and measured.error > 0):
-                continue
-            pull = (measured.value - value) / measured.error
-            p_value = float(2 * stats.t.sf(abs(pull), measured.dof))
-            shown = parenthesised(measured.value, measured.error)
-            where = f"{row.sample.label}, {name or '95 % region'}"
-            found.append(Difference(where, shown, value, pull, p_value))
+            if isfinite(measured.error) and measured.error > 0:
+                pull = (measured.value - value) / measured.error
+                p_value = float(2 * stats.t.sf(abs(pull), measured.dof))
+                shown = parenthesised(measured.value, measured.error)
+                where = f"{row.sample.label}, {name or '95 % region'}"
+                found.append(Difference(where, shown, value, pull, p_value))
     return found
 
 
-def verdict(rows: Sequence[Row]) -> list[str]:
+def verdict(rows: Sequence[SampleCoverage]) -> list[str]:
     """Says whether measured coverages agree with what is expected, in a sentence or two.
 
     Differences are significant at 5 % over all coverages of the table together (Bonferroni, which

@@ -5,9 +5,12 @@ metric, at the same network (Shen & Kuusela 2026 claim ten). A method is compare
 `NAME-sa` with `NAME`; nothing in their identities may differ but scores and budgets.
 """
 
+from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass
+from itertools import groupby
 from math import nan
+from operator import attrgetter
 from typing import Any
 
 import numpy as np
@@ -16,7 +19,7 @@ from numpy.typing import NDArray
 from bench.errors import UsageError
 from bench.leaderboard.columns import parenthesised
 from bench.leaderboard.render import csv_of, markdown_table
-from bench.leaderboard.results import Fit, Results
+from bench.leaderboard.results import Results, SavedFit
 from bench.stats.equivalence import factor
 from bench.storage.fit_spec import truth_among
 
@@ -27,7 +30,7 @@ _AUGMENTED = "-sa"  # how the name of a method ends whose plain form is another 
 
 
 @dataclass(frozen=True)
-class Row:
+class EquivalenceFactor:
     """One factor.
 
     Args:
@@ -75,7 +78,7 @@ class Point:
     error: float
 
 
-def curves(results: Results, found: Sequence[Row]) -> list[Point]:
+def curves(results: Results, found: Sequence[EquivalenceFactor]) -> list[Point]:
     """The learning curves behind factors, by task, metric, method and budget."""
     compared = {(r.task, label) for r in found for label in (r.plain, r.other)}
     out = []
@@ -86,17 +89,17 @@ def curves(results: Results, found: Sequence[Row]) -> list[Point]:
             for metric, left in _left(results, fit, plan).items():
                 n = len(left)
                 error = float(left.std(ddof=1)) / n**0.5 if n > 1 else nan
-                of = (fit.task, plan, fit.label, metric, _budget(fit), n)
+                of = (fit.task, plan, fit.label, metric, fit.budget, n)
                 out.append(Point(*of, float(left.mean()), error))
-
-    def order(point: Point) -> tuple[Any, ...]:
-        metric = METRICS.index(point.metric.partition("/")[0])
-        return point.task, metric, point.metric, point.plan, point.label, point.budget
-
-    return sorted(out, key=order)
+    return sorted(out, key=lambda p: (p.task, order(p.metric), p.plan, p.label, p.budget))
 
 
-def rows(results: Results) -> list[Row]:
+def order(metric: str) -> tuple[int, str]:
+    """Return the place of a metric with its key: as METRICS are, then by key."""
+    return METRICS.index(metric.partition("/")[0]), metric
+
+
+def rows(results: Results) -> list[EquivalenceFactor]:
     """Measures every factor that the results allow.
 
     Raises:
@@ -107,7 +110,7 @@ def rows(results: Results) -> list[Row]:
     for other in (fit for fit in learned if _SCORES in _config(fit)):
         plain = sorted(
             (fit for fit in learned if _SCORES not in _config(fit) and _same(fit, other)),
-            key=_budget,
+            key=lambda fit: fit.budget,
         )
         if len(plain) > 1:
             out += list(_compare(results, plain, other))
@@ -116,27 +119,20 @@ def rows(results: Results) -> list[Row]:
             "no two methods to compare: a learning curve needs two budgets without scores, and a "
             "fit with scores of the same network"
         )
-
-    def order(row: Row) -> tuple[Any, ...]:
-        metric = METRICS.index(row.metric.partition("/")[0])
-        return row.task, row.plain, row.other, metric, row.metric, row.plan, row.budget
-
-    return sorted(out, key=order)
+    return sorted(
+        out, key=lambda r: (r.task, r.plain, r.other, order(r.metric), r.plan, r.budget)
+    )
 
 
-def _config(fit: Fit) -> Mapping[str, Any]:
+def _config(fit: SavedFit) -> Mapping[str, Any]:
     config: Mapping[str, Any] = fit.identity.get("method", {}).get("config", {})
     return config
 
 
-def _budget(fit: Fit) -> int:
-    return int(fit.identity["budget"])
-
-
-def _same(plain: Fit, other: Fit) -> bool:
+def _same(plain: SavedFit, other: SavedFit) -> bool:
     """Whether two fits differ in nothing but budgets and scores."""
 
-    def rest(fit: Fit) -> dict[str, Any]:
+    def rest(fit: SavedFit) -> dict[str, Any]:
         method = dict(fit.identity.get("method", {}))
         method["name"] = fit.method.removesuffix(_AUGMENTED)
         method["config"] = {k: v for k, v in _config(fit).items() if k != _SCORES}
@@ -145,24 +141,26 @@ def _same(plain: Fit, other: Fit) -> bool:
     return rest(plain) == rest(other)
 
 
-def _compare(results: Results, plain: Sequence[Fit], other: Fit) -> Iterator[Row]:
+def _compare(
+    results: Results, plain: Sequence[SavedFit], other: SavedFit
+) -> Iterator[EquivalenceFactor]:
     for plan in results.plans:
         own = _left(results, other, plan)
         curves = [_left(results, fit, plan) for fit in plain]
-        for metric in sorted(own, key=lambda m: METRICS.index(m.partition("/")[0])):
+        for metric in own:  # in any order: factors are sorted
             known = [(fit, c[metric]) for fit, c in zip(plain, curves, strict=True) if metric in c]
             if len(known) < 2:
                 continue
-            budgets = np.array([_budget(fit) for fit, _ in known], float)
+            budgets = np.array([fit.budget for fit, _ in known], float)
             values = [v for _, v in known]
-            found = factor(budgets, values, _budget(other), own[metric])
-            yield Row(
+            found = factor(budgets, values, other.budget, own[metric])
+            yield EquivalenceFactor(
                 other.task,
                 plan,
                 plain[0].label,
                 other.label,
                 metric,
-                _budget(other),
+                other.budget,
                 len(own[metric]),
                 min(len(v) for v in values),
                 int(budgets[-1]),
@@ -170,7 +168,7 @@ def _compare(results: Results, plain: Sequence[Fit], other: Fit) -> Iterator[Row
             )
 
 
-def _left(results: Results, fit: Fit, plan: str) -> dict[str, NDArray[np.float64]]:
+def _left(results: Results, fit: SavedFit, plan: str) -> dict[str, NDArray[np.float64]]:
     """What each member has left to learn, by metric: zero for the truth, where that is known."""
     scores = results.scores(fit, plan)
     if scores is None:
@@ -191,7 +189,7 @@ def _left(results: Results, fit: Fit, plan: str) -> dict[str, NDArray[np.float64
     return out
 
 
-def shown(row: Row) -> str:
+def shown(row: EquivalenceFactor) -> str:
     """A factor with its interval, "> 10" where the budgets end before it is reached."""
 
     def number(value: float) -> str:
@@ -205,42 +203,45 @@ def shown(row: Row) -> str:
     return f"{sign}{number(row.value)} [{number(row.low)}, {number(row.high)}]"
 
 
-def markdown(found: Sequence[Row]) -> str:
+def markdown(found: Sequence[EquivalenceFactor]) -> str:
     """Renders a table for each task and pair of methods: metrics down, budgets across."""
     parts = []
-    for pair in dict.fromkeys((r.task, r.plain, r.other) for r in found):
-        chosen = [r for r in found if (r.task, r.plain, r.other) == pair]
-        budgets = sorted({r.budget for r in chosen})
-        lines = []
-        for metric, plan in dict.fromkeys((r.metric, r.plan) for r in chosen):
-            several = len({r.plan for r in chosen if r.metric == metric}) > 1
-            name = metric.rstrip("/") + (f" ({plan})" if several else "")
-            cells = {r.budget: shown(r) for r in chosen if (r.metric, r.plan) == (metric, plan)}
-            lines.append([name, *(cells.get(b, "–") for b in budgets)])
-        head = ["metric", *(f"{b:,} calls" for b in budgets)]
-        parts.append(f"### {pair[0]}: {pair[2]} against {pair[1]}\n\n{markdown_table(head, lines)}")
+    for (task, plain, other), group in groupby(found, attrgetter("task", "plain", "other")):
+        chosen = list(group)
+        plans = Counter(metric for metric, _ in {(r.metric, r.plan) for r in chosen})
+        names = [
+            r.metric.rstrip("/") + (f" ({r.plan})" if plans[r.metric] > 1 else "") for r in chosen
+        ]
+        cells = [((name,), r.budget, shown(r)) for name, r in zip(names, chosen, strict=True)]
+        parts.append(f"### {task}: {other} against {plain}\n\n{_across(['metric'], cells)}")
     return "\n".join(parts)
+
+
+def _across(head: Sequence[str], cells: Sequence[tuple[tuple[str, ...], int, str]]) -> str:
+    """Render a table of cells with their lines' names and their budgets, budgets across."""
+    budgets = sorted({budget for _, budget, _ in cells})
+    lines: dict[tuple[str, ...], dict[int, str]] = {}
+    for line, budget, text in cells:
+        lines.setdefault(line, {})[budget] = text
+    rows = [
+        [*line[: len(head)], *(texts.get(b, "–") for b in budgets)] for line, texts in lines.items()
+    ]
+    return markdown_table([*head, *(f"{b:,} calls" for b in budgets)], rows)
 
 
 def learning_curves(points: Sequence[Point]) -> str:
     """Renders a table for each task: metrics and methods down, budgets across."""
     parts = []
-    for task in dict.fromkeys(p.task for p in points):
-        chosen = [p for p in points if p.task == task]
-        budgets = sorted({p.budget for p in chosen})
-        lines = []
-        for metric, plan, label in dict.fromkeys((p.metric, p.plan, p.label) for p in chosen):
-            cells = {
-                p.budget: parenthesised(p.value, p.error)
-                for p in chosen
-                if (p.metric, p.plan, p.label) == (metric, plan, label)
-            }
-            lines.append([metric.rstrip("/"), label, *(cells.get(b, "–") for b in budgets)])
-        head = ["metric", "method", *(f"{b:,} calls" for b in budgets)]
-        parts.append(f"### {task}: what is left to learn\n\n{markdown_table(head, lines)}")
+    for task, group in groupby(points, attrgetter("task")):
+        cells = [
+            ((p.metric.rstrip("/"), p.label, p.plan), p.budget, parenthesised(p.value, p.error))
+            for p in group
+        ]
+        table = _across(["metric", "method"], cells)
+        parts.append(f"### {task}: what is left to learn\n\n{table}")
     return "\n".join(parts)
 
 
-def csv(found: Sequence[Row] | Sequence[Point]) -> str:
+def csv(found: Sequence[EquivalenceFactor] | Sequence[Point]) -> str:
     """Renders comma-separated values."""
     return csv_of([asdict(row) for row in found])

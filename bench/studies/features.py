@@ -12,13 +12,13 @@ from typing import Any
 
 import numpy as np
 import torch
-from numpy.typing import NDArray
 from torch import Tensor
 
-from bench.contracts import Component, HasLogProb, Log, Task
+from bench.contracts import HasLogProb, Log, Task
 from bench.errors import UsageError, printable
 from bench.leaderboard.render import csv_of
 from bench.seeds import generator
+from bench.stats.clustering import Array
 from bench.stats.energy import energy_test
 from bench.studies.drawing import drawn
 
@@ -29,7 +29,7 @@ _COLOURS = ("C0", "C1", "C3")
 
 
 @dataclass(frozen=True)
-class Row:
+class TwoSampleTest:
     """One component's test.
 
     Args:
@@ -65,33 +65,29 @@ def check(observed: Task, model: Task) -> None:
         raise UsageError(f"tasks {observed.name!r} and {model.name!r} have other evaluation points")
 
 
-def tests(observed: Task, model: Task, events: int, permutations: int, seed: int) -> list[Row]:
+def tests(
+    observed: Task, model: Task, events: int, permutations: int, seed: int
+) -> list[TwoSampleTest]:
     """Tests every component at the nominal context with at most so many events of each kind."""
     rows = []
     for name in model.component_names:
-        sources = (observed.components("test")[name], model.components("test")[name])
-        samples = [
-            _sample(task, s, task.nominal, events, (name, seed))
-            for task, s in zip((observed, model), sources, strict=True)
-        ]
-        scale = np.concatenate(samples).std(0)
-        found = energy_test(samples[0] / scale, samples[1] / scale, permutations, seed)
-        counts = [len(sample) for sample in samples]
-        rows.append(Row(name, counts[0], counts[1], found.distance, found.null, found.p_value))
+        a, b = (_sample(t, name, t.nominal, events, seed) for t in (observed, model))
+        scale = np.concatenate([a, b]).std(0)
+        found = energy_test(a / scale, b / scale, permutations, seed)
+        test = TwoSampleTest(name, len(a), len(b), found.distance, found.null, found.p_value)
+        rows.append(test)
     return rows
 
 
-def _sample(
-    task: Task, source: Component, context: Tensor, n: int, seed: tuple[Any, ...]
-) -> NDArray[np.float64]:
-    """Transformed features of at most n observations, (n, 2)."""
-    count = min(n, source.size or n)
-    rng = generator("features", task.name, *seed)
-    x = source.simulate(context.float().expand(count, -1), rng)
+def _sample(task: Task, name: str, context: Tensor, n: int, seed: int) -> Array:
+    """Return transformed features of at most n observations of a component, (n, 2)."""
+    source = task.components("test")[name]
+    rng = generator("features", task.name, name, seed)
+    x = source.simulate(context.float().expand(min(n, source.size or n), -1), rng)
     return task.transform(x.double()).numpy()
 
 
-def table(rows: Sequence[Row]) -> str:
+def table(rows: Sequence[TwoSampleTest]) -> str:
     """Renders for a terminal."""
     lines = [f"{'component':<12}{'events':>16}  energy distance  by sampling  p"]
     lines += [
@@ -102,7 +98,7 @@ def table(rows: Sequence[Row]) -> str:
     return "\n".join(lines) + "\n"
 
 
-def csv(rows: Sequence[Row]) -> str:
+def csv(rows: Sequence[TwoSampleTest]) -> str:
     """Renders comma-separated values."""
     return csv_of([asdict(row) for row in rows])
 
@@ -146,20 +142,19 @@ def figure(observed: Task, model: Task) -> dict[str, bytes]:
 
 
 def _panel(ax: Any, observed: Task, model: Task, name: str, context: Tensor) -> None:
-    points = _sample(observed, observed.components("test")[name], context, _SHOWN, (name, 0))
+    points = _sample(observed, name, context, _SHOWN, 0)
     source = model.components("test")[name]
-    simulated = _sample(model, source, context, 20_000, (name, 1))
     scale = isinstance(model.transform, Log)
     shown = np.exp if scale else np.asarray
     ax.scatter(*shown(points).T, s=1.5, color="0.35", linewidths=0, rasterized=True)
     if isinstance(source, HasLogProb):
-        levels = np.quantile(density(model, source, simulated, context), [1 - s for s in _SHARES])
-        low, high = np.quantile(simulated, [0.0005, 0.9995], axis=0)
-        axes = [np.linspace(a, b, 120) for a, b in zip(low, high, strict=True)]
-        grid = np.stack(np.meshgrid(*axes), -1)
-        heights = density(model, source, grid.reshape(-1, 2), context).reshape(120, 120)
-        x, y = shown(grid[..., 0]), shown(grid[..., 1])
-        ax.contour(x, y, heights, levels=np.sort(levels), colors=_COLOURS[::-1], linewidths=1)
+        simulated = _sample(model, name, context, 20_000, 1)
+        x, y, heights, levels = contours(
+            model, source, simulated, context, _SHARES, margin=0.0005, nodes=120
+        )
+        ax.contour(
+            shown(x), shown(y), heights, levels=levels, colors=_COLOURS[::-1], linewidths=1
+        )
     if scale:
         _logarithmic(ax)
 
@@ -175,9 +170,39 @@ def _logarithmic(ax: Any) -> None:
         axis.set_minor_formatter(ticker.NullFormatter())
 
 
-def density(
-    model: Task, source: HasLogProb, y: NDArray[np.float64], context: Tensor
-) -> NDArray[np.float64]:
+def contours(
+    model: Task,
+    source: HasLogProb,
+    simulated: Array,
+    context: Tensor,
+    shares: Sequence[float],
+    *,
+    margin: float,
+    nodes: int,
+) -> tuple[Array, Array, Array, Array]:
+    """Return contours of the log-density of transformed features that hold shares of them.
+
+    Args:
+        model: the task.
+        source: its component.
+        simulated: transformed features of the component, (n, 2).
+        context: the context.
+        shares: of the observations inside the contours.
+        margin: share of the observations beyond each edge of the grid.
+        nodes: of each axis.
+
+    Returns:
+        The grid's x and y, log-densities on it, (nodes, nodes) each, and the levels, sorted.
+    """
+    levels = np.quantile(_density(model, source, simulated, context), [1 - s for s in shares])
+    low, high = np.quantile(simulated, [margin, 1 - margin], axis=0)
+    axes = [np.linspace(a, b, nodes) for a, b in zip(low, high, strict=True)]
+    grid = np.stack(np.meshgrid(*axes), -1)
+    heights = _density(model, source, grid.reshape(-1, 2), context).reshape(nodes, nodes)
+    return grid[..., 0], grid[..., 1], heights, np.sort(levels)
+
+
+def _density(model: Task, source: HasLogProb, y: Array, context: Tensor) -> Array:
     """Log-density of transformed features (n, 2)."""
     features = torch.from_numpy(y)
     x = features.exp() if isinstance(model.transform, Log) else features

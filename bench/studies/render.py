@@ -1,57 +1,59 @@
-"""Renders the study of the bootstrap multiple: a terminal's tables, Markdown, CSV, JSON."""
+"""Renders the study of the bootstrap multiple: a terminal's tables, Markdown, CSV, JSON, a figure.
 
-import json
+The figure is after figure 3 of Sluijter, Diefenbacher, Bhimji & Nachman (2025): coverage against k,
+the formula, and the band of independent datasets. It is drawn where matplotlib is installed.
+"""
+
 from collections.abc import Callable, Sequence
-from itertools import groupby
-from math import inf, isfinite
+from math import inf
 from typing import Any
 
-from rich.table import Table
+import numpy as np
 
 from bench.contracts import BootstrapPlan
 from bench.errors import counted
 from bench.leaderboard.columns import parenthesised
-from bench.leaderboard.render import csv_of, escape, markdown_table, plain, printed
-from bench.studies.comparison import Row, verdict
+from bench.leaderboard.render import (
+    csv_of,
+    escape,
+    finite,
+    json_of,
+    markdown_table,
+    printed,
+    terminal_table,
+)
+from bench.studies.comparison import CoverageCheck, SampleCoverage, by_size, verdict
+from bench.studies.drawing import drawn
+from bench.studies.expected import interval_coverage, region_coverage
 
-Column = tuple[str, Callable[[Row], str]]
+_PANEL = (3.4, 2.8)  # inches
+Column = tuple[str, Callable[[SampleCoverage], str]]
 
 
-def _columns(rows: Sequence[Row]) -> list[Column]:
-    def measured(name: str) -> Callable[[Row], str]:
-        return lambda r: parenthesised(
-            r.coverage[name].measured.value, r.coverage[name].measured.error
-        )
+def _columns(rows: Sequence[SampleCoverage]) -> list[Column]:
+    def column(title: str, name: str, text: Callable[[CoverageCheck], str]) -> Column:
+        return title, lambda row: text(row.coverage[name])
 
-    def expected(name: str) -> Callable[[Row], str]:
-        return lambda r: f"{r.coverage[name].expected:.3f}"
-
-    def formula(name: str) -> Callable[[Row], str]:
-        return lambda r: f"{r.coverage[name].formula:.3f}"
+    def compared(title: str, word: str, name: str) -> list[Column]:
+        own = column(title, name, lambda c: parenthesised(c.measured.value, c.measured.error))
+        expected = column(f"expected {word}", name, lambda c: f"{c.expected:.3f}")
+        return [own, expected] if fixed else [own]
 
     names = [name for name in rows[0].coverage if name]
     fixed = any(row.sample.stratified for row in rows)
-    columns: list[Column] = [("k", _multiple), ("formula", formula(names[0]))]
-    for name in names:
-        columns.append((f"coverage {name}", measured(name)))
-        columns += [(f"expected {name}", expected(name))] if fixed else []
-    columns += [("formula 95 %", formula("")), ("region 95 %", measured(""))]
-    columns += [("expected region", expected(""))] if fixed else []
-    return [*columns, ("region cut", lambda r: f"{r.cut:.3f}")]
+    return [
+        ("k", lambda r: "indep." if r.sample.multiple == inf else f"{r.sample.multiple:g}"),
+        column("formula", names[0], lambda c: f"{c.formula:.3f}"),
+        *(c for name in names for c in compared(f"coverage {name}", name, name)),
+        column("formula 95 %", "", lambda c: f"{c.formula:.3f}"),
+        *compared("region 95 %", "region", ""),
+        ("region cut", lambda r: f"{r.cut:.3f}"),
+    ]
 
 
-def _multiple(row: Row) -> str:
-    return "indep." if row.sample.multiple == inf else f"{row.sample.multiple:g}"
-
-
-def _groups(rows: Sequence[Row]) -> list[tuple[str, list[Row]]]:
-    """Tables with their headings, one for each task and M."""
-    groups = groupby(rows, key=lambda r: (r.sample.task, r.sample.observations))
-    return [(_heading(key, several), several) for key, group in groups if (several := list(group))]
-
-
-def _heading(key: tuple[str, int], rows: Sequence[Row]) -> str:
-    parts = [key[0], f"M = {key[1]:,}"]
+def _heading(rows: Sequence[SampleCoverage]) -> str:
+    sample = rows[0].sample
+    parts = [sample.task, f"M = {sample.observations:,}"]
     for row in (rows[0], rows[-1]):
         plan = row.sample.plan
         if isinstance(plan, BootstrapPlan):
@@ -65,7 +67,7 @@ def _heading(key: tuple[str, int], rows: Sequence[Row]) -> str:
     return " · ".join(dict.fromkeys(parts))
 
 
-def notes(rows: Sequence[Row]) -> list[str]:
+def notes(rows: Sequence[SampleCoverage]) -> list[str]:
     """What a reader must know to read the numbers."""
     out = [
         "Exact likelihoods. 0.652(14) means 0.652 ± 0.014 (one standard error; the set of events "
@@ -83,42 +85,37 @@ def notes(rows: Sequence[Row]) -> list[str]:
     return out
 
 
-def table(rows: Sequence[Row]) -> str:
+def table(rows: Sequence[SampleCoverage]) -> str:
     """Renders for a terminal, as wide as it is."""
     lines = []
-    for heading, group in _groups(rows):
-        grid = Table(box=None, pad_edge=False, padding=(0, 2, 0, 0))
+    for group in by_size(rows):
         columns = _columns(group)
-        for name, _ in columns:
-            grid.add_column(plain(name.replace(" ", "\n", 1)), justify="right")
-        for row in group:
-            cells = [plain(text(row)) for _, text in columns]
-            grid.add_row(*cells, style="dim" if row.sample.multiple == inf else "")
-        lines += [printed(heading, "bold"), printed(grid), "\n"]
+        texts = (([text(r) for _, text in columns], r.sample.multiple == inf) for r in group)
+        grid = terminal_table([name for name, _ in columns], texts)
+        lines += [printed(_heading(group), "bold"), printed(grid), "\n"]
     lines += [printed(note, "dim") for note in notes(rows)]
     lines += [printed(sentence) for sentence in verdict(rows)]
     return "".join(lines)
 
 
-def markdown(rows: Sequence[Row]) -> str:
+def markdown(rows: Sequence[SampleCoverage]) -> str:
     """Renders GitHub-flavoured Markdown."""
     lines = ["# Coverage against the bootstrap multiple", ""]
-    for heading, group in _groups(rows):
+    for group in by_size(rows):
         columns = _columns(group)
         texts = ([text(row) for _, text in columns] for row in group)
-        lines += [f"**{escape(heading)}**", ""]
-        lines.append(markdown_table([name for name, _ in columns], texts, "---:"))
+        table = markdown_table([name for name, _ in columns], texts, "---:")
+        lines += [f"**{escape(_heading(group))}**", "", table]
     lines += [f"- {escape(note)}" for note in notes(rows)] + [""]
     lines += [f"{escape(sentence)}\n" for sentence in verdict(rows)]
     return "\n".join(lines)
 
 
-def flat(rows: Sequence[Row]) -> list[dict[str, Any]]:
+def flat(rows: Sequence[SampleCoverage]) -> list[dict[str, Any]]:
     """One record per coverage; what CSV and JSON hold, null where there is none."""
     records = []
     for row in rows:
         plan = row.sample.plan
-        bootstrap = isinstance(plan, BootstrapPlan)
         base = {
             "task": row.sample.task,
             "plan": plan.kind,
@@ -130,22 +127,13 @@ def flat(rows: Sequence[Row]) -> list[dict[str, Any]]:
             "seed": row.sample.seed,
         }
         for name, compared in row.coverage.items():
-            measured = compared.measured
-            finite = {
-                key: value if isfinite(value) else None
-                for key, value in (
-                    ("value", measured.value),
-                    ("error", measured.error),
-                    ("dof", measured.dof),
-                )
-            }
             records.append(
                 base
                 | {"quantity": f"coverage/{name}" if name else "region_coverage"}
-                | finite
+                | finite(compared.measured, ("value", "error", "dof"))
                 | {
                     "expected": compared.expected,
-                    "formula": compared.formula if bootstrap else None,
+                    "formula": compared.formula if isinstance(plan, BootstrapPlan) else None,
                     "region_cut": row.cut,
                     "unresolved": row.unresolved,
                 }
@@ -153,18 +141,49 @@ def flat(rows: Sequence[Row]) -> list[dict[str, Any]]:
     return records
 
 
-def as_csv(rows: Sequence[Row]) -> str:
-    """Renders one line per coverage."""
-    return csv_of(flat(rows))
-
-
-def as_json(rows: Sequence[Row]) -> str:
-    """Renders a list of objects, one per coverage."""
-    return json.dumps(flat(rows), indent=1, allow_nan=False, ensure_ascii=False) + "\n"
-
-
-FORMATS: dict[str, Callable[[Sequence[Row]], str]] = {
-    "csv": as_csv,
+FORMATS: dict[str, Callable[[Sequence[SampleCoverage]], str]] = {
+    "csv": lambda rows: csv_of(flat(rows)),
     "md": markdown,
-    "json": as_json,
+    "json": lambda rows: json_of(flat(rows)),
 }
+
+
+def figures(rows: Sequence[SampleCoverage]) -> dict[str, bytes]:
+    """Draws a panel for each task, M and quantity; nothing without matplotlib.
+
+    Returns:
+        The files' contents by format.
+    """
+    groups = by_size(rows)
+    names = list(rows[0].coverage)
+
+    def draw(figure: Any) -> None:
+        axes = figure.subplots(len(groups), len(names), squeeze=False)
+        for line, group in zip(axes, groups, strict=True):
+            for name, ax in zip(names, line, strict=True):
+                _panel(ax, group, name)
+        axes[0, 0].legend(fontsize="x-small")
+
+    return drawn(draw, (_PANEL[0] * len(names), _PANEL[1] * len(groups)))
+
+
+def _panel(ax: Any, group: Sequence[SampleCoverage], name: str) -> None:
+    sample = group[0].sample
+    bootstraps = [row for row in group if row.sample.multiple < inf]
+    k = np.array([row.sample.multiple for row in bootstraps])
+    measured = [row.coverage[name].measured for row in bootstraps]
+    for band in (row.coverage[name].measured for row in group if row.sample.multiple == inf):
+        low, high = band.value - band.error, band.value + band.error
+        ax.axhspan(low, high, color="0.85", label="independent ± 1 standard error")
+    fine = np.linspace(1, max(k.max(), 2), 100)
+    curve = [interval_coverage(m) if name else region_coverage(m) for m in fine]
+    ax.plot(fine, curve, color="0.3", lw=1, label="formula")
+    if sample.stratified:
+        expected = [row.coverage[name].expected for row in bootstraps]
+        ax.plot(k, expected, "_", color="C1", ms=12, label="expected with fixed numbers")
+    ax.errorbar(
+        k, [m.value for m in measured], [m.error for m in measured], fmt="o", ms=4, label="exact"
+    )
+    ax.set_title(f"{sample.task}, M = {sample.observations:,}", fontsize="small")
+    ax.set_xlabel("bootstrap multiple k")
+    ax.set_ylabel(f"coverage of {name}" if name else "coverage of 95 % regions")

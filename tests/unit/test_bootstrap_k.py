@@ -28,8 +28,7 @@ from bench.studies.expected import (
     region_coverage,
     stratified_shares,
 )
-from bench.studies.figure import figures
-from bench.studies.render import FORMATS, table
+from bench.studies.render import FORMATS, figures, table
 
 REGISTRY = Registry()
 TINY = {"observations": [40], "sets": 2, "bootstraps": 4, "independent": 9}

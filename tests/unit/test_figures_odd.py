@@ -25,7 +25,8 @@ from bench.report.figures import (
     figures,
     members,
 )
-from bench.report.figures.style import literal, repel
+from bench.report.figures.style import repel
+from bench.report.figures.words import literal
 
 HOSTILE = r"a$x_{1^2$_<b>&\frac{1}--'é中" + '"'
 

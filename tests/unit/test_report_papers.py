@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from bench.leaderboard import Leaderboard, Quantity, Row
-from bench.leaderboard.results import Fit
+from bench.leaderboard.results import SavedFit
 from bench.report.papers import Published, _beside, _interval, comparisons, judge, published
 from bench.stats.clustering import Estimate
 
@@ -28,7 +28,7 @@ def board(kind="bootstrap", data="shared", task="gaussians-far", budget=100, **r
     for name, (members, quantities) in rows.items():
         method, _, configuration = name.partition("_")
         identity = {"budget": budget, "training_data": data, "seed": 0}
-        fit = Fit(f"{task}/{name}", task, method, configuration, method == "exact", identity)
+        fit = SavedFit(f"{task}/{name}", task, method, configuration, method == "exact", identity)
         found = {k: Quantity(v, "" if v else "needs a sun") for k, v in quantities.items()}
         made.append(Row(fit.label, fit, members, found, None, {}))
     return Leaderboard(
@@ -136,7 +136,7 @@ def test_without_any_results_every_number_has_its_reason():
 
 def fit(method, seconds, **identity):
     known = {"budget": 10, "training_data": "fresh", "seed": 0}
-    made = Fit("t/f", "t", method, "tuned", False, known | identity)
+    made = SavedFit("t/f", "t", method, "tuned", False, known | identity)
     for member, each in enumerate(seconds):
         curve = {"steps": 10, "seconds": 20 * each}
         environment = {"device": "cpu"}

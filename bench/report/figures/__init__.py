@@ -26,10 +26,10 @@ from bench.report.figures.colours import INK, Style, looks
 from bench.report.figures.contours import draw_contours
 from bench.report.figures.cost import draw_cost
 from bench.report.figures.equivalence import draw_equivalence
-from bench.report.figures.figure import Figure, Section
 from bench.report.figures.members import draw_members
 from bench.report.figures.samples import draw_example, draw_features
 from bench.report.figures.scores import draw_arrows, draw_times
+from bench.report.figures.style import Figure, Section
 from bench.report.figures.training import draw_training
 from bench.report.load import Loaded
 

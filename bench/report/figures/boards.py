@@ -1,33 +1,18 @@
 """Leaderboards of a frame: which rows belong together, and how they are called."""
 
 import math
-import re
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from typing import Any
 
+import numpy as np
 import pandas as pd
 
-from bench.errors import BenchError
-from bench.registry.registry import Registry
-from bench.report.figures.style import number
+from bench.report.figures.words import calls, slug
 from bench.report.load import Loaded
 
 SERIES = ["task", "training_data", "seed", "plan_folder"]
 KEYS = ("task", "budget", "training_data", "seed", "plan", "plan_folder")
-_SYMBOLS = {
-    "mu": "μ",
-    "nu": "ν",
-    "lambda": "λ",
-    "gamma": "γ",
-    "sigma": "σ",
-    "tau": "τ",
-    "theta": "θ",
-    "alpha": "α",
-    "beta": "β",
-    "length": "ℓ",
-    "nugget": "τ²",
-}
 _TRAINED = {"shared": "one training set", "bootstrap": "bootstrapped training sets"}
 
 
@@ -45,37 +30,16 @@ class Board:
     @property
     def words(self) -> str:
         """The task and what was run, for a title."""
-        parts = [self.task]
-        if self.budget > 0:
-            parts.append(calls(self.budget))
-        if self.training_data in _TRAINED:
-            parts.append(_TRAINED[self.training_data])
-        if self.plan == "bootstrap":
-            parts.append("bootstrapped datasets")
-        return ", ".join(parts)
+        spent = calls(self.budget) if self.budget > 0 else ""
+        trained = _TRAINED.get(self.training_data, "")
+        bootstrap = "bootstrapped datasets" if self.plan == "bootstrap" else ""
+        return ", ".join(filter(None, (self.task, spent, trained, bootstrap)))
 
     def slug(self, kind: str) -> str:
         """A name for files: kind and task, and what tells this board from the task's others."""
-        parts = [kind, self.task]
-        if self.budget > 0:
-            parts.append(str(self.budget))
-        if self.training_data in _TRAINED:
-            parts.append(self.training_data)
-        if self.plan == "bootstrap":
-            parts.append(self.plan)
-        return slug(*parts)
-
-
-def calls(budget: float) -> str:
-    """A budget in words: "50,000 calls", "2·10⁶ calls"."""
-    shown = f"{int(budget):,}" if budget < 1e5 else number(budget)
-    return f"{shown} calls"
-
-
-def slug(*parts: object) -> str:
-    """Joins words to a name that any file system takes."""
-    words = (re.sub(r"[^A-Za-z0-9]+", "-", str(part)).strip("-").lower() for part in parts)
-    return "-".join(word for word in words if word) or "figure"
+        spent = self.budget if self.budget > 0 else ""
+        trained = self.training_data if self.training_data in _TRAINED else ""
+        return slug(kind, self.task, spent, trained, "bootstrap" * (self.plan == "bootstrap"))
 
 
 def each(frame: pd.DataFrame) -> Iterator[Any]:
@@ -118,10 +82,15 @@ def reference(loaded: Loaded, task: str) -> str:
 
 def rows_of(frame: pd.DataFrame, board: Board) -> pd.DataFrame:
     """The rows of a leaderboard in another frame."""
-    same = pd.Series(True, index=frame.index)
-    for key in KEYS:
-        same &= frame[key] == getattr(board, key)
-    return frame[same]
+    return frame[np.all([frame[key] == getattr(board, key) for key in KEYS], axis=0)]
+
+
+def by_label(
+    frame: pd.DataFrame, labels: Iterable[str]
+) -> Iterator[tuple[str, pd.DataFrame]]:
+    """The rows of each of these methods that has any."""
+    found = dict(iter(groups(frame, "label")))
+    yield from ((label, found[label]) for label in labels if label in found)
 
 
 def headline(frame: pd.DataFrame) -> pd.DataFrame:
@@ -138,65 +107,5 @@ def is_exact(frame: pd.DataFrame) -> "pd.Series[bool]":
 def ordered(labels: Iterable[str], quantities: pd.DataFrame) -> list[str]:
     """Labels from the best interval score to the worst; exact, the truth beneath, comes last."""
     scores = quantities[quantities["quantity"] == "score_ratio"]
-    value = scores.groupby("label")["value"].mean().to_dict()
-
-    def place(label: str) -> tuple[bool, float, str]:
-        score = value.get(label, math.inf)
-        return label == "exact", math.inf if math.isnan(score) else score, label
-
-    return sorted(set(labels), key=place)
-
-
-def symbol(parameter: str) -> str:
-    """How a parameter is written where its task is not known."""
-    return _SYMBOLS.get(parameter, parameter)
-
-
-def symbols(registry: Registry, task: str) -> dict[str, str]:
-    """How the parameters of a task are written on axes, with units; none of an unknown task."""
-    try:
-        space = registry.task(task).space
-    except BenchError:
-        return {}
-    return {
-        p.name: (p.symbol or symbol(p.name)) + (f" ({p.unit})" if p.unit else "")
-        for p in space.parameters
-    }
-
-
-def written(names: Mapping[str, str] | None, parameter: str) -> str:
-    """A parameter as an axis calls it."""
-    if parameter == "joint":
-        return "jointly"
-    if names and parameter in names:
-        return names[parameter]
-    component, dot, last = parameter.rpartition(".")  # of a component's score
-    return f"{component} {written(names, last)}" if dot else symbol(parameter)
-
-
-def valued(text: str, value: float) -> str:
-    """A parameter with its value and unit: "z = 0.785 rad"."""
-    unit = text.partition(" (")[2].removesuffix(")")
-    if unit.startswith("1/"):
-        return f"{bare(text)} = {number(value)}{unit[1:]}"
-    return f"{bare(text)} = {number(value)} {unit}".rstrip()
-
-
-def bare(text: str) -> str:
-    """A symbol without its unit."""
-    return text.partition(" (")[0]
-
-
-def parameters(names: Iterable[str], order: Sequence[str] = ()) -> list[str]:
-    """Parameters in their task's order where it is known; "joint" comes last."""
-    known = list(order)
-
-    def place(name: str) -> tuple[bool, int, str]:
-        return name == "joint", known.index(name) if name in known else len(known), name
-
-    return sorted(set(names), key=place)
-
-
-def listed(words: Sequence[str]) -> str:
-    """Joins words: "a, b and c"."""
-    return " and ".join([", ".join(words[:-1]), words[-1]] if len(words) > 1 else list(words))
+    value = scores.groupby("label")["value"].mean().dropna()
+    return sorted(set(labels), key=lambda x: (x == "exact", value.get(x, math.inf), x))

@@ -9,24 +9,13 @@ from typing import Any
 import numpy as np
 import pandas as pd
 from matplotlib.axes import Axes
-from matplotlib.figure import Figure as Canvas
 from matplotlib.lines import Line2D
 from matplotlib.patches import Patch
 
-from bench.report.figures.boards import bare, each, groups, symbols, written
+from bench.report.figures.boards import each, groups
 from bench.report.figures.colours import INK, PALETTE, Style
-from bench.report.figures.figure import Figure
-from bench.report.figures.style import (
-    FAINT,
-    PAGE,
-    apply_style,
-    key,
-    laid_out,
-    literal,
-    panels,
-    styled,
-    with_error,
-)
+from bench.report.figures.style import FAINT, PAGE, Figure, key, laid_out, styled
+from bench.report.figures.words import bare, literal, symbols, with_error, written
 from bench.report.load import Loaded
 from bench.studies.expected import interval_coverage, region_coverage
 
@@ -44,7 +33,6 @@ def draw_coverage_against_k(frame: pd.DataFrame, axes: Axes) -> None:
         frame: of `Loaded.studies["bootstrap-k"]`, one task and quantity.
         axes: to draw on.
     """
-    apply_style(axes)
     boot = frame[frame["plan"] == "bootstrap"]
     region = str(frame["quantity"].iloc[0]).startswith("region")
     k = np.linspace(1, max(float(boot["multiple"].max()), 2.0), 120)
@@ -54,7 +42,6 @@ def draw_coverage_against_k(frame: pd.DataFrame, axes: Axes) -> None:
     sizes = sorted(set(frame["observations"]))
     for number, size in enumerate(sizes):
         one = frame[frame["observations"] == size]
-        marker, fill = _MARKERS[number % 4], "none" if number else INK
         aside = 1 + _ASIDE * (number - (len(sizes) - 1) / 2)
         for row in each(one[one["plan"] == "independent"]):
             low, high = row.value - row.error, row.value + row.error
@@ -62,15 +49,7 @@ def draw_coverage_against_k(frame: pd.DataFrame, axes: Axes) -> None:
         points = one[one["plan"] == "bootstrap"].sort_values("multiple")
         x = points["multiple"].to_numpy(float) * aside
         axes.errorbar(
-            x,
-            points["value"],
-            points["error"],
-            fmt=marker,
-            ms=4,
-            mfc=fill,
-            mew=0.9,
-            elinewidth=0.9,
-            color=INK,
+            x, points["value"], points["error"], mew=0.9, elinewidth=0.9, **_points(number)
         )
         if points["stratified"].astype(str).eq("True").any():
             axes.plot(x, points["expected"], "_", color=_EXPECTED, ms=10, mew=1.4, zorder=3)
@@ -80,6 +59,12 @@ def draw_coverage_against_k(frame: pd.DataFrame, axes: Axes) -> None:
     axes.set_xticks(ticks, [str(t) for t in ticks])
     axes.set_xticks([], minor=True)
     axes.set_xlabel("bootstrap multiple k")
+
+
+def _points(number: int) -> dict[str, Any]:
+    """How a size of datasets is drawn, counted from the smallest."""
+    fill = "none" if number else INK
+    return {"color": INK, "marker": _MARKERS[number % 4], "ms": 4, "ls": "none", "mfc": fill}
 
 
 def figures(loaded: Loaded, shown: Mapping[str, Style]) -> Iterator[Figure]:
@@ -95,9 +80,8 @@ def figures(loaded: Loaded, shown: Mapping[str, Style]) -> Iterator[Figure]:
     quantities = sorted(set(frame["quantity"]), key=lambda q: (q.startswith("region"), q))
     sizes = sorted(set(frame["observations"]))
 
-    def draw(canvas: Canvas) -> None:
-        axes = panels(canvas, len(tasks), len(quantities), sharey="col", sharex=True)
-        for row, (line, task) in enumerate(zip(axes, tasks, strict=True)):
+    def draw(axes: Any) -> None:
+        for line, task in zip(axes, tasks, strict=True):
             names = symbols(loaded.registry, task)
             for ax, quantity in zip(line, quantities, strict=True):
                 one = frame[(frame["task"] == task) & (frame["quantity"] == quantity)]
@@ -106,14 +90,9 @@ def figures(loaded: Loaded, shown: Mapping[str, Style]) -> Iterator[Figure]:
                     continue
                 draw_coverage_against_k(one, ax)
                 ax.set_ylabel(literal(_quantity(quantity, names)))
-                if row < len(tasks) - 1:
-                    ax.set_xlabel("")
             line[0].set_title(literal(task))
         extra: dict[str, Any] = {
-            f"M = {size:,}": Line2D(
-                [], [], color=INK, marker=_MARKERS[i % 4], ms=4, ls="none", mfc="none" if i else INK
-            )
-            for i, size in enumerate(sizes)
+            f"M = {size:,}": Line2D([], [], **_points(i)) for i, size in enumerate(sizes)
         }
         extra["± 1 error of independent datasets"] = Patch(facecolor=INK, alpha=0.1, lw=0)
         extra["formula"] = Line2D([], [], color=INK, lw=0.8, alpha=0.7)
@@ -121,7 +100,7 @@ def figures(loaded: Loaded, shown: Mapping[str, Style]) -> Iterator[Figure]:
             [], [], color=_EXPECTED, marker="_", ms=10, mew=1.4, ls="none"
         )
         extra["nominal"] = Line2D([], [], color=INK, alpha=FAINT, lw=0.8, dashes=(4, 2))
-        key(canvas, {}, extra)
+        key(axes, {}, extra)
 
     yield Figure(
         name=STUDY,
@@ -136,7 +115,9 @@ def figures(loaded: Loaded, shown: Mapping[str, Style]) -> Iterator[Figure]:
         ),
         alternative=_alternative(frame, loaded),
         size=(PAGE, 0.6 + 1.75 * len(tasks)),
-        draw=laid_out(draw),
+        draw=laid_out(
+            draw, len(tasks), len(quantities), inner=True, sharey="col", sharex=True
+        ),
     )
 
 
@@ -164,11 +145,6 @@ def _alternative(frame: pd.DataFrame, loaded: Loaded) -> str:
 
 def absent(loaded: Loaded) -> list[tuple[str, str]]:
     """Why it is not drawn, if it is not."""
-    if STUDY in loaded.studies:
-        return []
-    return [
-        (
-            "Coverage against the bootstrap multiple",
-            f"no table {STUDY}.csv among the folders; `bench study bootstrap-k` makes it",
-        )
-    ]
+    reason = f"no table {STUDY}.csv among the folders; `bench study bootstrap-k` makes it"
+    missing = [("Coverage against the bootstrap multiple", reason)]
+    return [] if STUDY in loaded.studies else missing

@@ -3,42 +3,18 @@
 import math
 from collections.abc import Iterator, Mapping, Sequence
 from itertools import pairwise
+from typing import Any
 
 import numpy as np
 import pandas as pd
 from matplotlib.axes import Axes
-from matplotlib.figure import Figure as Canvas
 from matplotlib.lines import Line2D
 
 from bench.leaderboard.quantities import parts
-from bench.report.figures.boards import (
-    across_budgets,
-    calls,
-    each,
-    is_exact,
-    ordered,
-    parameters,
-    reference,
-    slug,
-    symbols,
-    written,
-)
+from bench.report.figures import words
+from bench.report.figures.boards import across_budgets, by_label, each, is_exact, ordered, reference
 from bench.report.figures.colours import INK, Style, looks
-from bench.report.figures.figure import Figure
-from bench.report.figures.style import (
-    FAINT,
-    PAGE,
-    apply_style,
-    key,
-    laid_out,
-    literal,
-    logarithmic,
-    number,
-    panels,
-    reach,
-    styled,
-    with_error,
-)
+from bench.report.figures.style import FAINT, PAGE, Figure, key, laid_out, log_axis, reach, styled
 from bench.report.load import Loaded
 
 _CURVES = ("score_ratio", "overlap_M", "coverage", "width")
@@ -56,7 +32,6 @@ def draw_budgets(
         axes: to draw on.
         colours: the looks of methods.
     """
-    apply_style(axes)
     shown = colours or looks(frame["label"])
     found = frame[frame["value"].notna() & (frame["budget"] > 0)]
     budgets = sorted(set(found["budget"]))
@@ -65,8 +40,7 @@ def draw_budgets(
     closest = min((b / a for a, b in pairwise(budgets)), default=math.inf)
     step = min(1.06, closest ** (0.6 / max(len(methods), 1)))
     places = [np.array(budgets, float)]
-    for place, label in enumerate(methods):
-        one = found[found["label"] == label].sort_values("budget")
+    for place, (label, one) in enumerate(by_label(found.sort_values("budget"), methods)):
         x = one["budget"].to_numpy(float) * step ** (place - (len(methods) - 1) / 2)
         places.append(x)
         axes.plot(x, one["value"], **shown[label].line())
@@ -74,69 +48,55 @@ def draw_budgets(
     exact = found[found["label"] == "exact"]
     if len(exact):
         axes.axhline(float(exact["value"].mean()), color=INK, lw=0.8, alpha=0.7, zorder=0)
-    logarithmic(axes.xaxis, np.concatenate(places))
+    log_axis(axes.xaxis, np.concatenate(places))
     if len(budgets) < 6:
-        axes.set_xticks(budgets, [number(b) for b in budgets])
+        axes.set_xticks(budgets, [words.number(b) for b in budgets])
     axes.set_xlabel("simulator calls")
 
 
 def figures(loaded: Loaded, shown: Mapping[str, Style]) -> Iterator[Figure]:
     """A figure for each task with two budgets or more, with a panel for each quantity."""
     for task, suffix, rows in across_budgets(loaded.quantities):
-        figure = _budget_figure(loaded, shown, task, rows, suffix)
-        if figure is not None:
-            yield figure
+        names = words.symbols(loaded.registry, task)
+        learned = rows[rows["value"].notna() & (rows["label"] != "exact")]
+        budgets = learned.groupby("quantity", sort=False)["budget"].nunique()
+        titles = {str(q): _curve(str(q), names, reference(loaded, task)) for q in budgets.index}
+        chosen = {q: title for q, title in titles.items() if title and budgets[q] > 1}
+        if chosen:
+            yield _budget_figure(shown, task, suffix, rows, chosen, list(names))
 
 
 def _budget_figure(
-    loaded: Loaded,
     shown: Mapping[str, Style],
     task: str,
-    rows: pd.DataFrame,
     suffix: Sequence[object],
-) -> Figure | None:
-    names = symbols(loaded.registry, task)
-    chosen = {}
-    for quantity in dict.fromkeys(rows["quantity"]):
-        title = _curve(str(quantity), names, reference(loaded, task))
-        one = rows[(rows["quantity"] == quantity) & rows["value"].notna()]
-        if title and one[one["label"] != "exact"]["budget"].nunique() > 1:
-            chosen[quantity] = title
-    if not chosen:
-        return None
-    keys = parameters({parts(q)[1] for q in chosen if "/" in q}, list(names))
-
-    def place(quantity: str) -> tuple[int, int]:
-        metric, key, _ = parts(quantity)
-        return _CURVES.index(metric), keys.index(key) if key else 0
-
-    wanted = sorted(chosen, key=place)
+    rows: pd.DataFrame,
+    chosen: Mapping[str, str],
+    names: Sequence[str],
+) -> Figure:
+    keys = ["", *words.parameters({parts(q)[1] for q in chosen if "/" in q}, names)]
+    wanted = sorted(chosen, key=lambda q: (_CURVES.index(parts(q)[0]), keys.index(parts(q)[1])))
     rows = rows[rows["quantity"].isin(wanted)]
     order = ordered(rows["label"], rows)
     rows = rows.assign(place=rows["label"].map(order.index)).sort_values("place")
     columns = min(4, len(wanted))
     lines = math.ceil(len(wanted) / columns)
 
-    def draw(canvas: Canvas) -> None:
-        axes = panels(canvas, lines, columns)
-        for place, (ax, quantity) in enumerate(zip(axes.flat, wanted, strict=False)):
+    def draw(axes: Any) -> None:
+        for ax, quantity in zip(axes.flat, wanted, strict=False):
             one = rows[rows["quantity"] == quantity]
             draw_budgets(one, ax, shown)
-            ax.set_title(literal(chosen[quantity]))
+            ax.set_title(words.literal(chosen[quantity]))
             if quantity == "score_ratio" or quantity.startswith("width"):
-                logarithmic(ax.yaxis, [1.0, *reach(one["value"], one["error"])])
+                log_axis(ax.yaxis, [1.0, *reach(one["value"], one["error"])])
                 ax.axhline(1, color=INK, lw=0.8, alpha=0.7, zorder=0)
             if quantity.startswith("coverage"):
                 ax.axhline(0.6827, color=INK, lw=0.8, dashes=(4, 2), alpha=FAINT, zorder=0)
-            if place + columns < len(wanted):
-                ax.set_xlabel("")
-        for ax in list(axes.flat)[len(wanted) :]:
-            ax.set_visible(False)
         exact = {"exact": Line2D([], [], color=INK, lw=0.8, alpha=0.7)}
-        key(canvas, {label: shown[label] for label in order if label != "exact"}, exact)
+        key(axes, {label: shown[label] for label in order if label != "exact"}, exact)
 
     return Figure(
-        name=slug("budgets", task, *suffix),
+        name=words.slug("budgets", task, *suffix),
         section="cost",
         task=task,
         title=f"Learning curves against the budget: {task}",
@@ -147,7 +107,7 @@ def _budget_figure(
         ),
         alternative=_budget_alternative(rows, wanted, chosen, order),
         size=(PAGE, 0.5 + 1.85 * lines),
-        draw=laid_out(draw),
+        draw=laid_out(draw, lines, columns, used=len(wanted)),
     )
 
 
@@ -158,7 +118,7 @@ def _curve(quantity: str, names: Mapping[str, str], relative_to: str) -> str:
         return ""
     if metric == "score_ratio":
         return f"interval score / {relative_to}"
-    return f"{_WORDS[metric]} {written(names, parameter).partition(' (')[0]}"
+    return f"{_WORDS[metric]} {words.bare(words.written(names, parameter))}"
 
 
 def _budget_alternative(
@@ -166,22 +126,20 @@ def _budget_alternative(
 ) -> str:
     sentences = []
     for quantity in wanted:
+        found = rows[rows["quantity"] == quantity].dropna(subset=["value"])
         parts = []
-        for label in order:
-            one = rows[(rows["quantity"] == quantity) & (rows["label"] == label)]
-            one = one.dropna(subset=["value"]).sort_values("budget")
-            if one.empty:
-                continue
-            told = [f"{with_error(r.value, r.error)} at {calls(r.budget)}" for r in each(one)]
+        for label, one in by_label(found.sort_values("budget"), order):
+            told = [
+                f"{words.with_error(r.value, r.error)} at {words.calls(r.budget)}"
+                for r in each(one)
+            ]
             parts.append(f"{label} {told[0] if label == 'exact' else ', '.join(told)}")
-        title = titles[quantity]
-        sentences.append(f"{title[0].upper()}{title[1:]}: {'; '.join(parts)}.")
+        sentences.append(f"{words.capital(titles[quantity])}: {'; '.join(parts)}.")
     return " ".join(sentences)
 
 
 def absent(loaded: Loaded) -> list[tuple[str, str]]:
     """Why there are no learning curves, if there are none."""
-    learned = loaded.quantities[~is_exact(loaded.quantities)]
-    if len(learned) and learned.groupby("task")["budget"].nunique().max() > 1:
-        return []
-    return [("Learning curves against the budget", "no task has results at two budgets")]
+    learned = loaded.quantities[~is_exact(loaded.quantities)].groupby("task")["budget"]
+    missing = [("Learning curves against the budget", "no task has results at two budgets")]
+    return [] if (learned.nunique() > 1).any() else missing

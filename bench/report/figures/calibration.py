@@ -1,37 +1,18 @@
 """Coverage against nominal level, with a band that holds exact intervals at all levels at once."""
 
 from collections.abc import Iterator, Mapping, Sequence
+from typing import Any
 
 import numpy as np
 import pandas as pd
 from matplotlib.axes import Axes
-from matplotlib.figure import Figure as Canvas
 from matplotlib.patches import Patch
 
 from bench.errors import counted
-from bench.report.figures.boards import (
-    Board,
-    bare,
-    boards,
-    ordered,
-    parameters,
-    rows_of,
-    symbols,
-    written,
-)
+from bench.report.figures.boards import Board, boards, by_label, ordered, rows_of
 from bench.report.figures.colours import INK, Style, looks
-from bench.report.figures.figure import Figure
-from bench.report.figures.style import (
-    FAINT,
-    PAGE,
-    apply_style,
-    key,
-    laid_out,
-    literal,
-    panels,
-    styled,
-    with_error,
-)
+from bench.report.figures.style import FAINT, PAGE, Figure, key, laid_out, styled
+from bench.report.figures.words import bare, literal, parameters, symbols, with_error, written
 from bench.report.load import Loaded
 
 _BAND = 0.13  # opacity
@@ -54,7 +35,6 @@ def draw_calibration(
         colours: the looks of methods.
         difference: draw coverage − level, with error bars, in place of coverage.
     """
-    apply_style(axes)
     shown = colours or looks(frame["label"])
     band = frame.drop_duplicates("level").sort_values("level")
     level = band["level"].to_numpy()
@@ -65,17 +45,13 @@ def draw_calibration(
     zero = [0, 0] if difference else [0, 1]
     axes.plot([0, 1], zero, color=INK, alpha=FAINT, lw=0.7, zorder=0.5)
     labels = sorted(set(frame["label"]), key=lambda x: (x == "exact", x))
-    for place, label in enumerate(labels):
-        one = frame[frame["label"] == label].sort_values("level")
-        x = one["level"].to_numpy()
-        y = one["coverage"].to_numpy() - (x if difference else 0)
-        look = shown[label]
-        axes.plot(x, y, **look.line(1.0))
+    for place, (label, one) in enumerate(by_label(frame.sort_values("level"), labels)):
+        x, y, error = one[["level", "coverage", "error"]].to_numpy().T
+        y = y - (x if difference else 0)
+        axes.plot(x, y, **shown[label].line(1.0))
         if difference:  # errors at some levels, each method's at others
             few = slice(2 + place % 4, None, 4)
-            axes.errorbar(
-                x[few], y[few], one["error"].to_numpy()[few], elinewidth=0.7, **look.points(3)
-            )
+            axes.errorbar(x[few], y[few], error[few], elinewidth=0.7, **shown[label].points(3))
     axes.set_xlim(0, 1)
     axes.set_xticks(_TICKS, [f"{100 * t:g}" for t in _TICKS])
     axes.set_xlabel("nominal level (%)")
@@ -103,19 +79,14 @@ def _figure(loaded: Loaded, shown: Mapping[str, Style], board: Board, rows: pd.D
     order = ordered(rows["label"], rows_of(loaded.quantities, board))
     columns = parameters(rows["parameter"], list(names))
 
-    def draw(canvas: Canvas) -> None:
-        axes = panels(canvas, 2, len(columns), sharex=True, sharey="row", height_ratios=(1.5, 1.1))
-        for column, parameter in enumerate(columns):
+    def draw(axes: Any) -> None:
+        for (above, below), parameter in zip(axes.T, columns, strict=True):
             one = rows[rows["parameter"] == parameter]
-            draw_calibration(one, axes[0, column], shown)
-            draw_calibration(one, axes[1, column], shown, difference=True)
-            axes[0, column].set_title(literal(_title(parameter, names)))
-            axes[0, column].set_xlabel("")
-            if column:
-                axes[0, column].set_ylabel("")
-                axes[1, column].set_ylabel("")
+            draw_calibration(one, above, shown)
+            draw_calibration(one, below, shown, difference=True)
+            above.set_title(literal(_title(parameter, names)))
         band = Patch(facecolor=INK, alpha=_BAND, linewidth=0)
-        key(canvas, {label: shown[label] for label in order}, {"exact intervals, 95 %": band})
+        key(axes, {label: shown[label] for label in order}, {"exact intervals, 95 %": band})
 
     datasets = int(rows["datasets"].max())
     return Figure(
@@ -131,7 +102,9 @@ def _figure(loaded: Loaded, shown: Mapping[str, Style], board: Board, rows: pd.D
         ),
         alternative=_alternative(rows, columns, names, order),
         size=(PAGE, 3.8),
-        draw=laid_out(draw),
+        draw=laid_out(
+            draw, 2, len(columns), sharex=True, sharey="row", height_ratios=(1.5, 1.1)
+        ),
     )
 
 
@@ -145,10 +118,7 @@ def _alternative(
     sentences = []
     for parameter in columns:
         parts = []
-        for label in order:
-            one = rows[(rows["parameter"] == parameter) & (rows["label"] == label)]
-            if one.empty:
-                continue
+        for label, one in by_label(rows[rows["parameter"] == parameter], order):
             near = one.iloc[(one["level"] - 0.7).abs().argmin()]
             outside = (one["coverage"] < one["low"]) | (one["coverage"] > one["high"])
             parts.append(
@@ -162,12 +132,8 @@ def _alternative(
 
 def absent(loaded: Loaded) -> list[tuple[str, str]]:
     """Why there is no calibration, if there is none."""
-    if loaded.calibration["coverage"].notna().any():
-        return []
-    return [
-        (
-            "Calibration",
-            "no saved predictions of independent datasets; committed results hold scores alone, "
-            "`bench run` makes predictions again",
-        )
-    ]
+    reason = (
+        "no saved predictions of independent datasets; committed results hold scores alone, "
+        "`bench run` makes predictions again"
+    )
+    return [] if loaded.calibration["coverage"].notna().any() else [("Calibration", reason)]

@@ -5,32 +5,20 @@ After figures 6 and 8 of Sluijter, Diefenbacher, Bhimji & Nachman (2025).
 
 import math
 from collections.abc import Iterator, Mapping, Sequence
+from typing import Any
 
 import numpy as np
 import pandas as pd
 from matplotlib.axes import Axes
-from matplotlib.figure import Figure as Canvas
 from matplotlib.lines import Line2D
 from matplotlib.ticker import MaxNLocator
 from scipy import stats
 
 from bench.errors import counted
-from bench.report.figures.boards import (
-    Board,
-    bare,
-    boards,
-    each,
-    groups,
-    listed,
-    ordered,
-    rows_of,
-    symbols,
-    valued,
-    written,
-)
+from bench.report.figures.boards import Board, boards, by_label, each, groups, ordered, rows_of
 from bench.report.figures.colours import INK, Style, looks
-from bench.report.figures.figure import Figure
-from bench.report.figures.style import PAGE, apply_style, key, laid_out, literal, panels, styled
+from bench.report.figures.style import PAGE, Figure, key, laid_out, styled
+from bench.report.figures.words import bare, listed, literal, symbols, valued, written
 from bench.report.load import Loaded
 
 SIGMAS = tuple(float(stats.chi2.ppf(stats.chi2.cdf(s**2, 1), 2) / 2) for s in (1, 2))
@@ -56,10 +44,9 @@ def draw_contours(
         maxima: of `Loaded.maxima`, the same point: generating parameters and maxima.
         names: how parameters are written.
     """
-    apply_style(axes)
     shown = colours or looks(frame["label"])
-    for label in sorted(set(frame["label"]), key=lambda x: (x == "exact", x)):
-        one = frame[frame["label"] == label]
+    labels = sorted(set(frame["label"]), key=lambda x: (x == "exact", x))
+    for label, one in by_label(frame, labels):
         fall = _lattice(one)
         if min(fall.shape) < 2 or not np.isfinite(fall.to_numpy()).any():
             continue
@@ -79,14 +66,13 @@ def draw_contours(
             )
     if maxima is not None:
         for row in each(maxima):
-            points = shown[str(row.label)].points(3)
-            axes.plot(row.x_mle, row.y_mle, zorder=3, **points)
+            axes.plot(row.x_mle, row.y_mle, zorder=3, **shown[row.label].points(3))
         if len(maxima):
             first = maxima.iloc[0]
             axes.plot(first["x_true"], first["y_true"], "+", ms=8, mew=0.9, color=INK, zorder=4)
     if len(frame):
-        axes.set_xlabel(literal(written(names, str(frame["x_name"].iloc[0]))))
-        axes.set_ylabel(literal(written(names, str(frame["y_name"].iloc[0]))))
+        x_name, y_name = map(literal, _axes(frame, names))
+        axes.set(xlabel=x_name, ylabel=y_name)
     axes.xaxis.set_major_locator(MaxNLocator(4))
     axes.yaxis.set_major_locator(MaxNLocator(4))
 
@@ -110,21 +96,14 @@ def _figure(loaded: Loaded, shown: Mapping[str, Style], board: Board, rows: pd.D
     columns = min(3, len(points))
     lines = math.ceil(len(points) / columns)
 
-    def draw(canvas: Canvas) -> None:
-        axes = panels(canvas, lines, columns)
-        for place, (ax, point) in enumerate(zip(axes.flat, points, strict=False)):
+    def draw(axes: Any) -> None:
+        for ax, point in zip(axes.flat, points, strict=False):
             true = maxima[maxima["point"] == point]
             draw_contours(rows[rows["point"] == point], ax, shown, maxima=true, names=names)
             if len(true):
                 ax.set_title(literal(_where(rows, true, names)))
-            if place + columns < len(points):
-                ax.set_xlabel("")
-            if place % columns:
-                ax.set_ylabel("")
-        for ax in list(axes.flat)[len(points) :]:
-            ax.set_visible(False)
         cross = Line2D([], [], color=INK, marker="+", ms=7, mew=0.9, ls="none")
-        key(canvas, {label: shown[label] for label in drawn}, {"generated at": cross})
+        key(axes, {label: shown[label] for label in drawn}, {"generated at": cross})
 
     left = f" Not drawn, to keep lines apart: {listed(methods[_MOST:])}." if methods[_MOST:] else ""
     return Figure(
@@ -140,7 +119,7 @@ def _figure(loaded: Loaded, shown: Mapping[str, Style], board: Board, rows: pd.D
         ),
         alternative=_alternative(maxima, rows, names, drawn),
         size=(PAGE, 0.45 + 1.95 * lines),
-        draw=laid_out(draw),
+        draw=laid_out(draw, lines, columns, used=len(points)),
     )
 
 
@@ -150,8 +129,13 @@ def _lattice(rows: pd.DataFrame) -> pd.DataFrame:
 
 
 def _where(rows: pd.DataFrame, true: pd.DataFrame, names: Mapping[str, str]) -> str:
-    x, y = (written(names, str(rows[axis].iloc[0])) for axis in ("x_name", "y_name"))
+    x, y = _axes(rows, names)
     return f"{valued(x, true['x_true'].iloc[0])}, {valued(y, true['y_true'].iloc[0])}"
+
+
+def _axes(rows: pd.DataFrame, names: Mapping[str, str] | None) -> list[str]:
+    """How the parameters of x and y are written."""
+    return [written(names, str(rows[axis].iloc[0])) for axis in ("x_name", "y_name")]
 
 
 def _alternative(
@@ -161,11 +145,9 @@ def _alternative(
     exact = maxima[maxima["label"] == "exact"].set_index("point")
     area = _areas(rows)
     none = pd.Series(dtype=float)
-    x, y = (bare(written(names, str(rows[axis].iloc[0]))) for axis in ("x_name", "y_name"))
+    x, y = map(bare, _axes(rows, names))
     sentences = [f"{counted(len(set(rows['point'])), 'evaluation point')} in {x} and {y}."]
-    for label in drawn:
-        if label == "exact":
-            continue
+    for label in (x for x in drawn if x != "exact"):
         if exact.empty:
             sentences.append(f"{label} is drawn, without an exact likelihood to compare with.")
             continue
@@ -187,25 +169,18 @@ def _areas(rows: pd.DataFrame) -> dict[str, "pd.Series[float]"]:
     out: dict[str, dict[int, float]] = {}
     for (label, point), one in groups(rows, ["label", "point"]):
         fall = _lattice(one)
-        if min(fall.shape) < 2:
-            continue
-        cell = np.outer(
-            np.gradient(fall.index.to_numpy(float)), np.gradient(fall.columns.to_numpy(float))
-        )
-        inside = (fall >= -SIGMAS[0]).to_numpy()
-        out.setdefault(str(label), {})[int(point)] = float(cell[inside].sum())
+        if min(fall.shape) > 1:
+            cell = np.outer(*(np.gradient(axis.to_numpy(float)) for axis in fall.axes))
+            inside = (fall >= -SIGMAS[0]).to_numpy()
+            out.setdefault(label, {})[point] = float(cell[inside].sum())
     return {label: pd.Series(found, dtype=float) for label, found in out.items()}
 
 
 def absent(loaded: Loaded) -> list[tuple[str, str]]:
     """Why there are no contours, if there are none."""
-    contours = loaded.contours.dropna(subset=["fall"])
-    if (contours["label"] != "exact").any():
-        return []
-    return [
-        (
-            "Contours at the evaluation points",
-            "no saved predictions of a method at evaluation points; `bench run` with a plan that "
-            "has datasets at each point saves them",
-        )
-    ]
+    reason = (
+        "no saved predictions of a method at evaluation points; `bench run` with a plan that "
+        "has datasets at each point saves them"
+    )
+    drawn = loaded.contours.dropna(subset=["fall"])["label"] != "exact"
+    return [] if drawn.any() else [("Contours at the evaluation points", reason)]

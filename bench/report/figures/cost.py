@@ -2,37 +2,24 @@
 
 import math
 from collections.abc import Iterator, Mapping, Sequence
+from typing import Any
 
 import pandas as pd
 from matplotlib.axes import Axes
-from matplotlib.figure import Figure as Canvas
 
-from bench.report.figures.boards import (
-    SERIES,
-    across_budgets,
-    calls,
-    each,
-    groups,
-    ordered,
-    reference,
-    slug,
-)
+from bench.report.figures.boards import SERIES, across_budgets, by_label, each, ordered, reference
 from bench.report.figures.colours import INK, Style, looks
-from bench.report.figures.figure import Figure
 from bench.report.figures.style import (
     FAINT,
     PAGE,
-    apply_style,
+    Figure,
     label_ends,
     laid_out,
-    literal,
-    logarithmic,
-    number,
-    panels,
+    log_axis,
     reach,
     styled,
-    with_error,
 )
+from bench.report.figures.words import calls, literal, number, slug, with_error
 from bench.report.load import Loaded
 
 _AXES = {"seconds": "training time of one member (s)", "calls": "simulator calls of one member"}
@@ -52,11 +39,9 @@ def points(quantities: pd.DataFrame) -> pd.DataFrame:
     keys = [*SERIES, "budget", "label"]
     cost = quantities[quantities["metric"] == "cost"]
     table = cost.pivot_table(index=keys, columns="key", values="value", aggfunc="first")
-    out = scores.merge(table.reset_index(), on=keys, how="left")
-    for name in _AXES:
-        if name not in out:
-            out[name] = math.nan
-    return out
+    for name in set(_AXES) - set(table):
+        table[name] = math.nan
+    return scores.merge(table.reset_index(), on=keys, how="left")
 
 
 def front(x: Sequence[float], y: Sequence[float]) -> list[int]:
@@ -92,19 +77,16 @@ def draw_cost(
         x: "seconds" or "calls".
         reference: what scores are relative to.
     """
-    apply_style(axes)
     shown = colours or looks(frame["label"])
     found = frame[(frame[x] > 0) & (frame["value"] > 0)].reset_index(drop=True)
-    for label, one in groups(found, "label"):
-        one = one.sort_values("budget")
-        look = shown[str(label)]
+    for label, one in by_label(found.sort_values("budget"), sorted(set(found["label"]))):
+        look = shown[label]
         axes.plot(one[x], one["value"], **(look.line(0.8) | {"alpha": 0.8}))
         axes.errorbar(one[x], one["value"], one["error"], elinewidth=0.8, **look.points())
-    logarithmic(axes.xaxis, found[x].to_numpy())
-    logarithmic(axes.yaxis, [1.0, *reach(found["value"], found["error"])])
+    log_axis(axes.xaxis, found[x].to_numpy())
+    log_axis(axes.yaxis, [1.0, *reach(found["value"], found["error"])])
     if len(found) > 1:
-        chosen = front(found[x].tolist(), found["value"].tolist())
-        edge = found.iloc[chosen]
+        edge = found.iloc[front(found[x].tolist(), found["value"].tolist())]
         axes.step(
             [*edge[x], axes.get_xlim()[1]],
             [*edge["value"], edge["value"].iloc[-1]],
@@ -140,14 +122,11 @@ def _cost_figure(
     rows = rows.assign(place=rows["label"].map(order.index)).sort_values("place")
     used = [x for x in _AXES if rows[x].gt(0).any()]
 
-    def draw(canvas: Canvas) -> None:
-        line = panels(canvas, 1, len(used), sharey=True)[0]
-        for ax, x in zip(line, used, strict=True):
+    def draw(axes: Any) -> None:
+        for ax, x in zip(axes.flat, used, strict=True):
             draw_cost(rows, ax, shown, x=x, reference=relative_to)
-        for ax in line[1:]:
-            ax.set_ylabel("")
         last = rows.sort_values("budget").groupby("label")["value"].last()
-        label_ends(line[-1], {label: float(last[label]) for label in order}, shown)
+        label_ends(axes[0, -1], {label: float(last[label]) for label in order}, shown)
 
     return Figure(
         name=slug("cost", task, *suffix),
@@ -163,20 +142,19 @@ def _cost_figure(
         ),
         alternative=_cost_alternative(rows, order, used, relative_to),
         size=(PAGE, 2.9),
-        draw=laid_out(draw),
+        draw=laid_out(draw, 1, len(used), sharey=True),
     )
 
 
 def _cost_alternative(
     rows: pd.DataFrame, order: Sequence[str], used: Sequence[str], reference: str
 ) -> str:
-    parts = []
-    for label in order:
-        for row in each(rows[rows["label"] == label].sort_values("budget")):
-            seconds = "unknown time" if not row.seconds > 0 else f"{number(row.seconds)} s"
-            parts.append(
-                f"{label} {with_error(row.value, row.error)} at {calls(row.budget)} and {seconds}"
-            )
+    parts = [
+        f"{r.label} {with_error(r.value, r.error)} at {calls(r.budget)} and "
+        + (f"{number(r.seconds)} s" if r.seconds > 0 else "unknown time")
+        for _, one in by_label(rows.sort_values("budget"), order)
+        for r in each(one)
+    ]
     text = f"Interval score relative to {reference}: {'; '.join(parts)}."
     for x in used:
         found = rows[rows[x] > 0]
@@ -189,8 +167,6 @@ def _cost_alternative(
 
 def absent(loaded: Loaded) -> list[tuple[str, str]]:
     """Why there is none, if there is none."""
-    found = points(loaded.quantities)
-    if found["seconds"].notna().any():
-        return []
     reason = "no interval scores relative to a reference on independent datasets"
-    return [("Cost against quality", reason)]
+    missing = [("Cost against quality", reason)]
+    return [] if points(loaded.quantities)["seconds"].notna().any() else missing

@@ -3,33 +3,22 @@
 import math
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict
-from functools import lru_cache, partial
+from functools import lru_cache
 from typing import Any
 
 import numpy as np
 import pandas as pd
 from matplotlib.axes import Axes
-from matplotlib.figure import Figure as Canvas
 from matplotlib.lines import Line2D
 
 from bench.errors import UsageError
-from bench.report.figures.boards import calls, each, groups, slug, symbols, written
+from bench.report.figures.boards import each, groups
 from bench.report.figures.colours import INK, Style, looks
-from bench.report.figures.figure import Figure
-from bench.report.figures.scores import column, same_configuration
-from bench.report.figures.style import (
-    FAINT,
-    PAGE,
-    apply_style,
-    key,
-    laid_out,
-    literal,
-    logarithmic,
-    panels,
-    styled,
-)
+from bench.report.figures.scores import Pair, column, same_configuration
+from bench.report.figures.style import FAINT, PAGE, Figure, key, laid_out, log_axis, styled
+from bench.report.figures.words import bare, calls, literal, slug, symbols, written
 from bench.report.load import Loaded
-from bench.studies.equivalence import METRICS, NAME, Row, rows, shown
+from bench.studies.equivalence import NAME, EquivalenceFactor, order, rows, shown
 
 _WORDS = {
     "score_error": "score error",
@@ -48,9 +37,10 @@ _MOST = 5
 def table(loaded: Loaded) -> pd.DataFrame:
     """The table of the study where it is among the folders, else measured from the scores."""
     saved = loaded.studies.get(NAME)
-    columns = list(Row.__dataclass_fields__)
+    columns = list(EquivalenceFactor.__dataclass_fields__)
     if saved is not None and set(columns) <= set(saved.columns):
-        return saved
+        beyond = saved["beyond"].map(lambda v: v if isinstance(v, str) else "")  # empty in CSV
+        return saved.assign(beyond=beyond)
     try:
         return pd.DataFrame([asdict(row) for row in rows(loaded.results)], columns=columns)
     except UsageError:
@@ -77,7 +67,6 @@ def draw_equivalence(
         metrics: the rows, from top to bottom; those of the frame where empty.
         budgets: what markers stand for, in their order; those of the frame where empty.
     """
-    apply_style(axes)
     look = (colours or looks(frame["other"]))[str(frame["other"].iloc[0])]
     metrics = list(metrics) or list(dict.fromkeys(frame["metric"]))
     budgets = list(budgets) or sorted(set(frame["budget"]))
@@ -112,7 +101,7 @@ def draw_equivalence(
             )
     axes.axvline(1, color=INK, lw=0.6, alpha=0.7, zorder=0)
     axes.axvline(_CLAIM, color=INK, lw=0.8, alpha=FAINT, dashes=(4, 2), zorder=0)
-    logarithmic(axes.xaxis, np.array(finite))
+    log_axis(axes.xaxis, np.array(finite))
     axes.set_ylim(len(metrics) - 0.45, -0.55)
     axes.set_yticks(range(len(metrics)), [literal(_metric(m, names)) for m in metrics])
     axes.tick_params(axis="y", length=0)
@@ -123,7 +112,7 @@ def draw_equivalence(
 def _metric(metric: str, names: Mapping[str, str] | None) -> str:
     name, _, parameter = metric.partition("/")
     word = _WORDS.get(name, name)
-    return f"{word}, {written(names, parameter).partition(' (')[0]}" if parameter else word
+    return f"{word}, {bare(written(names, parameter))}" if parameter else word
 
 
 def figures(loaded: Loaded, colours: Mapping[str, Style]) -> Iterator[Figure]:
@@ -133,40 +122,33 @@ def figures(loaded: Loaded, colours: Mapping[str, Style]) -> Iterator[Figure]:
         yield _figure(loaded, colours, str(task), one)
 
 
-def _place(pair: tuple[str, str], every: Sequence[tuple[str, str]]) -> tuple[bool, int]:
+def _place(pair: Pair, every: Sequence[Pair]) -> tuple[bool, int]:
     """Networks of all sizes come first, then every method once, then what else it has."""
-    name = pair[1].partition(":")[0]
-    before = [other for _, other in every[: every.index(pair)]]
-    return not same_configuration(pair), sum(o.partition(":")[0] == name for o in before)
+    number, others = every.index(pair), [other.partition(":")[0] for _, other in every]
+    return not same_configuration(pair), others[:number].count(others[number])
 
 
 def _figure(loaded: Loaded, colours: Mapping[str, Style], task: str, frame: pd.DataFrame) -> Figure:
     names = symbols(loaded.registry, task)
     every = list(dict.fromkeys(zip(frame["plain"], frame["other"], strict=True)))
-    pairs = sorted(every, key=partial(_place, every=every))[:_MOST]
+    pairs = sorted(every, key=lambda pair: _place(pair, every))[:_MOST]
     known = dict(colours) | looks(set(frame["other"]) - set(colours))
     of_pairs = [(frame["plain"] == plain) & (frame["other"] == other) for plain, other in pairs]
     drawn = frame[np.any(of_pairs, axis=0)]
     budgets = sorted(set(drawn["budget"]))
-    metrics = sorted(
-        set(drawn["metric"]), key=lambda m: (METRICS.index(str(m).partition("/")[0]), m)
-    )
+    metrics = sorted(set(drawn["metric"]), key=order)
     left_out = [other for plain, other in every if (plain, other) not in pairs]
 
-    def draw(canvas: Canvas) -> None:
-        line = panels(canvas, 1, len(pairs), sharey=True)[0]
-        for ax, pair, here in zip(line, pairs, of_pairs, strict=True):
+    def draw(axes: Any) -> None:
+        for ax, pair, here in zip(axes.flat, pairs, of_pairs, strict=True):
             draw_equivalence(frame[here], ax, known, names=names, metrics=metrics, budgets=budgets)
             ax.set_title(column(pair))
         shapes = {
             calls(b): Line2D([], [], color=INK, marker=_MARKERS[i % len(_MARKERS)], ms=4, ls="none")
             for i, b in enumerate(budgets)
         }
-        key(
-            canvas,
-            {},
-            shapes | {"claimed: 10": Line2D([], [], color=INK, alpha=FAINT, lw=0.8, dashes=(4, 2))},
-        )
+        claimed = Line2D([], [], color=INK, alpha=FAINT, lw=0.8, dashes=(4, 2))
+        key(axes, {}, shapes | {"claimed: 10": claimed})
 
     return Figure(
         name=slug("equivalence", task),
@@ -182,7 +164,7 @@ def _figure(loaded: Loaded, colours: Mapping[str, Style], task: str, frame: pd.D
         ),
         alternative=_alternative(frame, pairs, names),
         size=(PAGE, 0.75 + len(metrics) * max(0.1 * len(budgets), 0.22)),
-        draw=laid_out(draw),
+        draw=laid_out(draw, 1, len(pairs), sharey=True),
     )
 
 
@@ -194,23 +176,13 @@ def _alternative(
         one = frame[(frame["plain"] == plain) & (frame["other"] == other)]
         parts = []
         for metric, lines in one.groupby("metric", sort=False):
-            told = [
-                f"{shown(_row(line))} at {calls(line['budget'])}" for _, line in lines.iterrows()
-            ]
+            told = [f"{shown(line)} at {calls(line.budget)}" for line in each(lines)]
             parts.append(f"{_metric(str(metric), names)} {', '.join(told)}")
         sentences.append(f"{other} against {plain}: {'; '.join(parts)}.")
     return " ".join(sentences)
 
 
-def _row(line: Any) -> Row:
-    values = {name: line[name] for name in Row.__dataclass_fields__}
-    beyond = values["beyond"]
-    return Row(**(values | {"beyond": beyond if isinstance(beyond, str) else ""}))
-
-
 def absent(loaded: Loaded) -> list[tuple[str, str]]:
     """Why it is not drawn, if it is not."""
-    if len(table(loaded)):
-        return []
     reason = "it takes a method without scores at two budgets, and the same network with scores"
-    return [("Data equivalence of scores", reason)]
+    return [] if len(table(loaded)) else [("Data equivalence of scores", reason)]

@@ -10,37 +10,24 @@ from typing import Any
 import numpy as np
 import pandas as pd
 from matplotlib.axes import Axes
-from matplotlib.figure import Figure as Canvas
 from matplotlib.ticker import MaxNLocator
 from numpy.typing import NDArray
 from scipy import stats
 
+from bench.leaderboard.build import expected_coverage
+from bench.report.figures import words
 from bench.report.figures.boards import (
     Board,
-    bare,
     boards,
+    by_label,
+    each,
     headline,
     is_exact,
     ordered,
-    parameters,
     rows_of,
-    symbols,
-    written,
 )
 from bench.report.figures.colours import INK, Style, looks
-from bench.report.figures.figure import Figure
-from bench.report.figures.style import (
-    FAINT,
-    PAGE,
-    SMALL,
-    apply_style,
-    joined,
-    laid_out,
-    literal,
-    panels,
-    styled,
-    with_error,
-)
+from bench.report.figures.style import FAINT, PAGE, SMALL, Figure, joined, laid_out, styled
 from bench.report.load import Loaded
 
 _FEWEST = 8  # members that a smooth density is drawn of
@@ -63,17 +50,16 @@ def means(frame: pd.DataFrame) -> pd.DataFrame:
         Columns `label, member, value, error`.
     """
     found = headline(frame).dropna(subset=["value"])
-    parts = found.assign(
-        weighted=found["value"] * found["sets"], squared=(found["error"] * found["sets"]) ** 2
+    weighted = found.assign(
+        value=found["value"] * found["sets"], error=(found["error"] * found["sets"]) ** 2
     )
-    sums = parts.groupby(["label", "member"], as_index=False).agg(
-        weighted=("weighted", "sum"),
-        squared=("squared", lambda v: v.sum(skipna=False)),
+    sums = weighted.groupby(["label", "member"], as_index=False).agg(
+        value=("value", "sum"),
+        error=("error", lambda squares: squares.sum(skipna=False)),
         sets=("sets", "sum"),
     )
-    sums["value"] = sums["weighted"] / sums["sets"]
-    sums["error"] = np.sqrt(sums["squared"]) / sums["sets"]
-    return sums[["label", "member", "value", "error"]]
+    error = np.sqrt(sums["error"]) / sums["sets"]
+    return sums[["label", "member"]].assign(value=sums["value"] / sums["sets"], error=error)
 
 
 @styled
@@ -97,17 +83,13 @@ def draw_members(
         expected: a dashed line, where exact intervals should be.
         order: labels from above to below; others and exact follow.
     """
-    apply_style(axes)
     found = means(frame)
     labels = [*order]  # panels side by side have the same rows
     labels += [x for x in ordered(found["label"], frame.head(0)) if x not in order]
     shown = colours or looks(labels)
-    for row, label in enumerate(labels):
-        values = found[found["label"] == label]
-        if values.empty:
-            continue
+    for label, values in by_label(found, labels):
+        row, look = labels.index(label), shown[label]
         centre, error = _centre(label, values, summary)
-        look = shown[label]
         if label == "exact":
             if math.isfinite(error):
                 axes.axvspan(centre - error, centre + error, color=INK, alpha=0.1, lw=0, zorder=0)
@@ -116,18 +98,13 @@ def draw_members(
             _density(axes, row, values["value"].to_numpy(), look)
             ticks = joined([[v, row + 0.06], [v, row + 0.34]] for v in values["value"])
             axes.plot(*ticks, color=look.colour, lw=0.7, alpha=0.75)
+        y = row - (0.12 if len(values) > 1 else 0)
         bar = error if math.isfinite(error) else None
-        axes.errorbar(
-            centre,
-            row - (0.12 if len(values) > 1 else 0),
-            xerr=bar,
-            elinewidth=1.0,
-            **look.points(),
-        )
+        axes.errorbar(centre, y, xerr=bar, elinewidth=1.0, **look.points())
     if expected is not None:
         axes.axvline(expected, color=INK, lw=0.8, dashes=(4, 2), zorder=0)
     axes.set_ylim(len(labels) - 0.4, -0.6)
-    axes.set_yticks(range(len(labels)), [literal(label) for label in labels])
+    axes.set_yticks(range(len(labels)), [words.literal(label) for label in labels])
     axes.tick_params(axis="y", length=0)
     axes.spines["left"].set_visible(False)
     axes.xaxis.set_major_locator(MaxNLocator(5))
@@ -136,9 +113,9 @@ def draw_members(
 
 def _centre(label: str, values: pd.DataFrame, summary: pd.DataFrame | None) -> tuple[float, float]:
     if summary is not None:
-        same = summary[summary["label"] == label]
-        if len(same) and math.isfinite(same["value"].iloc[0]):
-            return float(same["value"].iloc[0]), float(same["error"].iloc[0])
+        for row in each(summary[summary["label"] == label].head(1)):
+            if math.isfinite(row.value):
+                return row.value, row.error
     alone = float(values["error"].iloc[0]) if len(values) == 1 else math.nan
     return float(values["value"].mean()), alone
 
@@ -178,33 +155,24 @@ def _figure(
     kind: str,
     title: str,
 ) -> Figure:
-    names = symbols(loaded.registry, board.task)
+    names = words.symbols(loaded.registry, board.task)
     quantities = rows_of(loaded.quantities, board)
     order = ordered(rows["label"], quantities)
-    keys = parameters(rows["key"], list(names))
+    keys = words.parameters(rows["key"], list(names))
     expected = _expected(loaded, board) if metric == "coverage" else None
 
-    def draw(canvas: Canvas) -> None:
-        line = panels(canvas, 1, len(keys), sharey=True)[0]
-        for ax, name in zip(line, keys, strict=True):
-            quantity = f"{metric}/{name}"
-            summary = quantities[quantities["quantity"] == quantity]
-            draw_members(
-                rows[rows["quantity"] == quantity],
-                ax,
-                shown,
-                summary=summary,
-                expected=expected,
-                order=order,
-            )
+    def draw(axes: Any) -> None:
+        for ax, name in zip(axes.flat, keys, strict=True):
+            one, summary = (f[f["quantity"] == f"{metric}/{name}"] for f in (rows, quantities))
+            draw_members(one, ax, shown, summary=summary, expected=expected, order=order)
             if kind == "overlap":
                 ax.axvline(1, color=INK, alpha=FAINT, lw=0.8, zorder=0)
-            ax.set_xlabel(_axis(metric, literal(written(names, name))))
+            ax.set_xlabel(_axis(metric, words.literal(words.written(names, name))))
         if expected is not None:
             word = "nominal" if board.plan == "independent" else "expected"
-            _above(line[0], expected, f"{word} {100 * expected:.1f} %")
+            _above(axes[0, 0], expected, f"{word} {100 * expected:.1f} %")
         elif kind == "overlap":
-            _above(line[0], 1, "exact")
+            _above(axes[0, 0], 1, "exact")
 
     return Figure(
         name=board.slug(kind),
@@ -214,7 +182,7 @@ def _figure(
         caption=_caption(metric, board, expected, "exact" in order),
         alternative=_alternative(rows, quantities, metric, keys, names, order, expected),
         size=(PAGE, 0.75 + _ROW * max(len(order), 2)),
-        draw=laid_out(draw),
+        draw=laid_out(draw, 1, len(keys), sharey=True),
     )
 
 
@@ -234,17 +202,15 @@ def _above(axes: Axes, x: float, text: str) -> None:
 
 def _axis(metric: str, name: str) -> str:
     if metric == "coverage":
-        return f"coverage of {bare(name)}"
+        return f"coverage of {words.bare(name)}"
     if metric == "width":
         return f"width in {name}"
-    return f"overlap {name}" if name == "jointly" else f"overlap in {bare(name)}"
+    return f"overlap {name}" if name == "jointly" else f"overlap in {words.bare(name)}"
 
 
 def _expected(loaded: Loaded, board: Board) -> float:
-    for known in loaded.boards:
-        if known.task == board.task and known.plan_folder == board.plan_folder:
-            return known.expected
-    return float(2 * stats.norm.cdf(1) - 1)
+    same = (b for b in loaded.boards if (b.task, b.plan_folder) == (board.task, board.plan_folder))
+    return next((b.expected for b in same), expected_coverage({"kind": "independent"}))
 
 
 def _caption(metric: str, board: Board, expected: float | None, exact: bool) -> str:
@@ -279,22 +245,17 @@ def _alternative(
 ) -> str:
     sentences = []
     for name in keys:
-        quantity = f"{metric}/{name}"
-        summary = quantities[quantities["quantity"] == quantity]
-        found = means(rows[rows["quantity"] == quantity])
-        parts = [_said(label, found[found["label"] == label], summary) for label in order]
-        heading = _axis(metric, written(names, name))
-        sentences.append(f"{heading[0].upper()}{heading[1:]}: {'; '.join(p for p in parts if p)}.")
+        one, summary = (f[f["quantity"] == f"{metric}/{name}"] for f in (rows, quantities))
+        parts = [_said(label, v, summary) for label, v in by_label(means(one), order)]
+        title = words.capital(_axis(metric, words.written(names, name)))
+        sentences.append(f"{title}: {'; '.join(parts)}.")
     if expected is not None:
         sentences.append(f"Expected of exact intervals: {expected:.3f}.")
     return " ".join(sentences)
 
 
 def _said(label: str, values: pd.DataFrame, summary: pd.DataFrame) -> str:
-    if values.empty:
-        return ""
-    centre, error = _centre(label, values, summary)
-    text = f"{label} {with_error(centre, error)}"
+    text = f"{label} {words.with_error(*_centre(label, values, summary))}"
     if len(values) > 1:
         low, high = values["value"].min(), values["value"].max()
         text += f", {len(values)} members from {low:.3g} to {high:.3g}"
@@ -303,11 +264,9 @@ def _said(label: str, values: pd.DataFrame, summary: pd.DataFrame) -> str:
 
 def absent(loaded: Loaded) -> list[tuple[str, str]]:
     """Which of these figures are missing, and why."""
-    members: Any = loaded.members
-    found = set(members[members["label"] != "exact"]["metric"])
-    out = []
-    if not found & {"coverage", "width"}:
-        out.append(("Coverage and width over members", "no member of a method has scores"))
-    if not found & {"overlap_M", "overlap_kM"}:
-        out.append(("Overlap over members", "no overlaps: that takes an exact likelihood"))
-    return out
+    found = set(loaded.members[loaded.members["label"] != "exact"]["metric"])
+    known = (
+        ({"coverage", "width"}, "Coverage and width", "no member of a method has scores"),
+        ({"overlap_M", "overlap_kM"}, "Overlap", "no overlaps: that takes an exact likelihood"),
+    )
+    return [(f"{what} over members", why) for metrics, what, why in known if not found & metrics]

@@ -11,30 +11,18 @@ import numpy as np
 import pandas as pd
 import torch
 from matplotlib.axes import Axes
-from matplotlib.figure import Figure as Canvas
 from matplotlib.lines import Line2D
 from matplotlib.ticker import MaxNLocator
 
 from bench.contracts import Component, HasLogProb, Log, Task
 from bench.errors import BenchError
-from bench.report.figures.boards import groups, slug, symbols, valued, written
+from bench.report.figures.boards import groups
 from bench.report.figures.colours import INK, PALETTE, Style
-from bench.report.figures.figure import Figure
-from bench.report.figures.style import (
-    FAINT,
-    PAGE,
-    SMALL,
-    apply_style,
-    key,
-    laid_out,
-    literal,
-    logarithmic,
-    panels,
-    styled,
-)
+from bench.report.figures.style import FAINT, PAGE, SMALL, Figure, key, laid_out, log_axis, styled
+from bench.report.figures.words import literal, slug, symbols, valued, written
 from bench.report.load import Loaded
 from bench.seeds import generator
-from bench.studies.features import density
+from bench.studies.features import contours
 
 _SHOWN = 150  # observations of a component in a panel
 _PATHS = 4  # trajectories in a panel
@@ -49,20 +37,15 @@ def settings(task: Task) -> torch.Tensor:
 
     The first parameter rises and others fall, so that the data differ most.
     """
-    columns = task.space.context_of(task.points).T
-    values = [torch.unique(column) for column in columns]
-    places = sorted({0, (len(values[0]) - 1) // 2, len(values[0]) - 1})
-    share = [place / max(places[-1], 1) for place in places]
+    values = [torch.unique(column) for column in task.space.context_of(task.points).T]
+    last = len(values[0]) - 1
 
-    def at(column: torch.Tensor, part: float) -> torch.Tensor:
-        return column[round(part * (len(column) - 1))]
+    def at(share: float) -> torch.Tensor:
+        shares = [share] + [1 - share] * (len(values) - 1)
+        both = zip(values, shares, strict=True)
+        return torch.stack([column[round(part * (len(column) - 1))] for column, part in both])
 
-    return torch.stack(
-        [
-            torch.stack([at(v, part if i == 0 else 1 - part) for i, v in enumerate(values)])
-            for part in share
-        ]
-    )
+    return torch.stack([at(place / max(last, 1)) for place in sorted({0, last // 2, last})])
 
 
 def drawn(task: Task) -> pd.DataFrame:
@@ -73,9 +56,9 @@ def drawn(task: Task) -> pd.DataFrame:
         flattened observation.
     """
     frames = []
+    many = {"vector": _SHOWN, "series": _PATHS}.get(task.observation, 1)
     for panel, context in enumerate(settings(task)):
         for name, source in task.components("test").items():
-            many = {"vector": _SHOWN, "series": _PATHS}.get(task.observation, 1)
             x = _simulated(task, name, source, context, min(many, source.size or many))
             values = x.reshape(len(x), -1).double().numpy()
             index = np.indices(values.shape)
@@ -103,7 +86,6 @@ def draw_features(frame: pd.DataFrame, axes: Axes, *, task: Task, panel: int = 0
         task: what they are drawn from.
         panel: which of `settings`.
     """
-    apply_style(axes)
     scale = isinstance(task.transform, Log)
     shown = np.exp if scale else np.asarray
     context = settings(task)[panel]
@@ -118,28 +100,21 @@ def draw_features(frame: pd.DataFrame, axes: Axes, *, task: Task, panel: int = 0
             continue
         many = _simulated(task, name, source, context, _SIMULATED)
         y = task.transform(many.double()).numpy()
-        heights = density(task, source, y, context)
-        levels = np.quantile(heights, [1 - share for share in _SHARES])
-        low, high = np.quantile(y, [0.0002, 0.9998], axis=0)
-        nodes = [np.linspace(a, b, _NODES) for a, b in zip(low, high, strict=True)]
-        grid = np.stack(np.meshgrid(*nodes), -1)
-        over = density(task, source, grid.reshape(-1, 2), context).reshape(_NODES, _NODES)
+        *grid, heights, levels = contours(
+            task, source, y, context, _SHARES, margin=0.0002, nodes=_NODES
+        )
         axes.contour(
-            shown(grid[..., 0]),
-            shown(grid[..., 1]),
-            over,
-            levels=np.sort(levels),
+            *map(shown, grid),
+            heights,
+            levels=levels,
             colors=[colour],
             linewidths=[0.6, 1.1],
             linestyles="-",
         )
     for element, axis in enumerate((axes.xaxis, axes.yaxis)):
-        each = frame[frame["element"] == element].groupby(["panel", "component"])["value"]
-        values = each.quantile(
-            np.array([0.003, 0.997])
-        )  # of each, lest the contours of one are cut
-        if scale:
-            logarithmic(axis, values.to_numpy())
+        if scale:  # quantiles of each, lest the contours of one are cut
+            each = frame[frame["element"] == element].groupby(["panel", "component"])["value"]
+            log_axis(axis, each.quantile(np.array([0.003, 0.997])).to_numpy())
 
 
 @styled
@@ -152,47 +127,36 @@ def draw_example(frame: pd.DataFrame, axes: Axes, *, task: Task, panel: int = 0)
         task: what they are drawn from.
         panel: which of `settings`.
     """
-    apply_style(axes)
     one = frame[frame["panel"] == panel]
     if task.observation == "field":
         cells = one.sort_values("element")["value"].to_numpy().reshape(task.event_shape)
-        axes.set_aspect("equal")
-        axes.set_xticks([])
-        axes.set_yticks([])
+        axes.set(aspect="equal", xticks=[], yticks=[])
         axes.spines[["left", "bottom"]].set_visible(False)
         return axes.pcolormesh(
             cells, cmap="RdBu_r", vmin=-3, vmax=3, edgecolors="face", linewidth=0.15
         )
-    for number_, path in groups(one, "observation"):
-        first = number_ == one["observation"].min()
-        axes.plot(
-            path["element"] + 1,
-            path["value"],
-            drawstyle="steps-mid",
-            color=INK,
-            lw=1.0 if first else 0.7,
-            alpha=1.0 if first else FAINT,
-            zorder=3 if first else 2,
-        )
+    for place, (_, path) in enumerate(groups(one, "observation")):
+        back: dict[str, Any] = {"lw": 0.7, "alpha": FAINT, "zorder": 2} if place else {"zorder": 3}
+        axes.plot(path["element"] + 1, path["value"], drawstyle="steps-mid", color=INK, **back)
     axes.xaxis.set_major_locator(MaxNLocator(5, integer=True))
     return None
 
 
 def figures(loaded: Loaded, shown: Mapping[str, Style]) -> Iterator[Figure]:
     """A figure for each task that can be simulated here."""
-    for name in _tasks(loaded):
-        task = _task(loaded, name)
+    for task in _tasks(loaded).values():
         if isinstance(task, Task):
             make = _features_figure if task.observation == "vector" else _process_figure
             yield make(loaded, task, drawn(task))
 
 
-def _tasks(loaded: Loaded) -> list[str]:
-    return sorted(set(loaded.quantities["task"]) | set(loaded.fits["task"]))
+def _tasks(loaded: Loaded) -> dict[str, Task | str]:
+    """The tasks by name, or why they are not drawn."""
+    names = {*loaded.quantities["task"], *loaded.fits["task"]}
+    return {name: _task(loaded, name) for name in sorted(names)}
 
 
 def _task(loaded: Loaded, name: str) -> Task | str:
-    """The task, or why it is not drawn."""
     try:
         task = loaded.registry.task(name)
     except BenchError as error:
@@ -219,26 +183,23 @@ def _features_figure(loaded: Loaded, task: Task, frame: pd.DataFrame) -> Figure:
     titles = _titles(loaded, task)
     names = task.feature_names or ("first feature", "second feature")
 
-    def draw(canvas: Canvas) -> None:
-        line = panels(canvas, 1, len(titles), sharex=True, sharey=True)[0]
-        for panel, (ax, title) in enumerate(zip(line, titles, strict=True)):
+    def draw(axes: Any) -> None:
+        for panel, (ax, title) in enumerate(zip(axes.flat, titles, strict=True)):
             draw_features(frame, ax, task=task, panel=panel)
             ax.set_title(literal(title))
-            ax.set_xlabel(literal(names[0]))
-        line[0].set_ylabel(literal(names[1]))
+            ax.set(xlabel=literal(names[0]), ylabel=literal(names[1]))
         handles = {
             literal(name): Line2D([], [], color=_COLOURS[i % len(_COLOURS)], marker=".", ms=4)
             for i, name in enumerate(task.component_names)
         }
-        key(canvas, {}, handles)
+        key(axes, {}, handles)
 
     exact = " Lines hold 50 % and 90 % of the exact density." if task.has_exact else ""
-    parts = []
-    for (panel, component), one in groups(frame, ["panel", "component"]):
-        mean = one.groupby("element")["value"].mean()
-        parts.append(
-            f"{component} at {titles[int(str(panel))]}: means {mean[0]:.3g} and {mean[1]:.3g}"
-        )
+    means = frame.groupby(["panel", "component", "element"])["value"].mean().unstack()
+    parts = [
+        f"{component} at {titles[panel]}: means {x:.3g} and {y:.3g}"
+        for (panel, component), x, y in means.itertuples()
+    ]
     return Figure(
         name=slug("features", task.name),
         section="tasks",
@@ -247,7 +208,7 @@ def _features_figure(loaded: Loaded, task: Task, frame: pd.DataFrame) -> Figure:
         caption=f"{_SHOWN} simulations of each component, the same noise in all panels.{exact}",
         alternative=f"Scatter of {names[0]} and {names[1]}. {'; '.join(parts)}.",
         size=(PAGE, 2.6),
-        draw=laid_out(draw),
+        draw=laid_out(draw, 1, len(titles), sharex=True, sharey=True),
     )
 
 
@@ -255,27 +216,25 @@ def _process_figure(loaded: Loaded, task: Task, frame: pd.DataFrame) -> Figure:
     titles = _titles(loaded, task)
     field = task.observation == "field"
 
-    def draw(canvas: Canvas) -> None:
-        line = panels(canvas, 1, len(titles), sharey=True)[0]
-        image = None
-        for panel, (ax, title) in enumerate(zip(line, titles, strict=True)):
+    def draw(axes: Any) -> None:
+        for panel, (ax, title) in enumerate(zip(axes.flat, titles, strict=True)):
             image = draw_example(frame, ax, task=task, panel=panel)
             ax.set_title(literal(title))
             if not field:
-                ax.set_xlabel("number of the observation time")
-        if image is None:
-            line[0].set_ylabel("observed")
+                ax.set(xlabel="number of the observation time", ylabel="observed")
+        if not field:
             return
-        bar = canvas.colorbar(image, ax=list(line), extend="both", shrink=0.85, aspect=18)
-        assert bar.solids is not None
+        whole = axes[0, 0].figure
+        bar = whole.colorbar(image, ax=list(axes.flat), extend="both", shrink=0.85, aspect=18)
         bar.solids.set_edgecolor("face")
         bar.outline.set_visible(False)
         bar.ax.tick_params(color=INK, labelcolor=INK, labelsize=SMALL, width=0.6, length=3)
 
-    parts = []
-    for panel, one in groups(frame, "panel"):
-        low, high = one["value"].min(), one["value"].max()
-        parts.append(f"at {titles[int(str(panel))]} values from {low:.3g} to {high:.3g}")
+    ends = frame.groupby("panel")["value"].agg(["min", "max"])
+    parts = [
+        f"at {title} values from {low:.3g} to {high:.3g}"
+        for title, (low, high) in zip(titles, ends.to_numpy(), strict=True)
+    ]
     what = "One field" if field else f"{_PATHS} series"
     return Figure(
         name=slug("data", task.name),
@@ -288,11 +247,11 @@ def _process_figure(loaded: Loaded, task: Task, frame: pd.DataFrame) -> Figure:
         ),
         alternative=f"{what} per panel: {'; '.join(parts)}.",
         size=(PAGE, 2.25 if field else 1.9),
-        draw=laid_out(draw),
+        draw=laid_out(draw, 1, len(titles), sharey=True),
     )
 
 
 def absent(loaded: Loaded) -> list[tuple[str, str]]:
     """Tasks whose data are not drawn, and why."""
-    found = [(name, _task(loaded, name)) for name in _tasks(loaded)]
+    found = _tasks(loaded).items()
     return [(f"Data of {name}", reason) for name, reason in found if isinstance(reason, str)]

@@ -10,34 +10,11 @@ from typing import Any
 import numpy as np
 import pandas as pd
 from matplotlib.axes import Axes
-from matplotlib.figure import Figure as Canvas
 
-from bench.report.figures.boards import (
-    calls,
-    each,
-    groups,
-    listed,
-    parameters,
-    slug,
-    symbols,
-    written,
-)
+from bench.report.figures import words
+from bench.report.figures.boards import each, groups
 from bench.report.figures.colours import INK, Style, looks
-from bench.report.figures.figure import Figure
-from bench.report.figures.style import (
-    COLUMN,
-    PAGE,
-    apply_style,
-    key,
-    laid_out,
-    literal,
-    logarithmic,
-    number,
-    panels,
-    reach,
-    styled,
-    with_error,
-)
+from bench.report.figures.style import COLUMN, PAGE, Figure, key, laid_out, log_axis, reach, styled
 from bench.report.load import Loaded
 
 _METRICS = {
@@ -75,21 +52,14 @@ def pairs(frame: pd.DataFrame) -> list[Pair]:
     by_parts = {(row.method, row.configuration): str(row.label) for row in each(known)}
     found = []
     for (method, configuration), label in by_parts.items():
-        if method.endswith("-sa"):
-            name = method.removesuffix("-sa")
-            plain = by_parts.get((name, configuration), by_parts.get((name, "tuned")))
-        elif configuration.startswith("scores"):
-            plain = by_parts.get((method, "tuned"))
-        else:
-            continue
-        if plain is not None:
+        name = method.removesuffix("-sa")
+        plain = by_parts.get((name, "tuned"))
+        if name != method:
+            plain = by_parts.get((name, configuration), plain)
+        if plain is not None and (name != method or configuration.startswith("scores")):
             found.append((plain, label))
     size = frame[frame["quantity"] == "cost/parameters"].groupby("label")["value"].max()
-
-    def order(pair: Pair) -> tuple[float, bool, Pair]:
-        return float(size.get(pair[0], np.inf)), not same_configuration(pair), pair
-
-    return sorted(found, key=order)
+    return sorted(found, key=lambda p: (size.get(p[0], np.inf), not same_configuration(p), p))
 
 
 def same_configuration(pair: Pair) -> bool:
@@ -115,7 +85,6 @@ def draw_arrows(
         pair: the labels without and with scores.
         linear: whether values are on a linear scale.
     """
-    apply_style(axes)
     shown = colours or looks(frame["label"])
     found = frame[frame["label"].isin(pair) & frame["value"].notna() & (frame["budget"] > 0)]
     budgets = sorted(set(found["budget"]))
@@ -128,16 +97,11 @@ def draw_arrows(
             ends.setdefault(int(budget), {})[label] = (float(place), float(value))
     for both in ends.values():
         if len(both) == 2:
-            axes.annotate(
-                "",
-                both[pair[1]],
-                both[pair[0]],
-                arrowprops=_ARROW,
-            )
-    logarithmic(axes.xaxis, np.array(budgets, float))
-    axes.set_xticks(budgets, [number(b) for b in budgets])
+            axes.annotate("", both[pair[1]], both[pair[0]], arrowprops=_ARROW)
+    log_axis(axes.xaxis, np.array(budgets, float))
+    axes.set_xticks(budgets, [words.number(b) for b in budgets])
     if not linear and (found["value"] > 0).all():
-        logarithmic(axes.yaxis, reach(found["value"], found["error"]))
+        log_axis(axes.yaxis, reach(found["value"], found["error"]))
 
 
 @styled
@@ -156,7 +120,6 @@ def draw_times(
         colours: the looks of methods.
         pair: the labels without and with scores.
     """
-    apply_style(axes)
     shown = colours or looks(frame["label"])
     found = frame[frame["label"].isin(pair) & (frame["seconds"] > 0)]
     budgets = sorted(set(found["budget"]))
@@ -168,9 +131,9 @@ def draw_times(
         bars = [one["mean"] - one["min"], one["max"] - one["mean"]]
         axes.plot(x, one["mean"], **shown[label].line(0.8))
         axes.errorbar(x, one["mean"], bars, elinewidth=0.7, **shown[label].points(3.5))
-    logarithmic(axes.xaxis, np.array(budgets, float))
-    axes.set_xticks(budgets, [number(b) for b in budgets])
-    logarithmic(axes.yaxis, found["seconds"].to_numpy(float))
+    log_axis(axes.xaxis, np.array(budgets, float))
+    axes.set_xticks(budgets, [words.number(b) for b in budgets])
+    log_axis(axes.yaxis, found["seconds"].to_numpy(float))
     axes.set_xlabel("simulator calls")
 
 
@@ -181,8 +144,8 @@ def figures(loaded: Loaded, shown: Mapping[str, Style]) -> Iterator[Figure]:
         if not every:
             continue
         found, more = every[:_MOST], [other for _, other in every[_MOST:]]
-        left = f" Not drawn: {listed(more)}." if more else ""
-        names = symbols(loaded.registry, str(task))
+        left = f" Not drawn: {words.listed(more)}." if more else ""
+        names = words.symbols(loaded.registry, str(task))
         for metric, title in _METRICS.items():
             one = rows[rows["metric"] == metric]
             one = one[one["value"].notna() & (one["plan"] != "bootstrap")]
@@ -211,27 +174,25 @@ def _arrow_figure(
     names: Mapping[str, str],
     left: str,
 ) -> Figure:
-    keys = parameters(rows["key"], list(names))
+    keys = words.parameters(rows["key"], list(names))
 
-    def draw(canvas: Canvas) -> None:
-        axes = panels(canvas, len(keys), len(used), sharey="row", sharex="col")
+    linear = metric in _LINEAR
+
+    def draw(axes: Any) -> None:
         for line, name in zip(axes, keys, strict=True):
+            one = rows[rows["key"] == name]
             for ax, pair in zip(line, used, strict=True):
-                linear = metric in _LINEAR
-                draw_arrows(rows[rows["key"] == name], ax, shown, pair=pair, linear=linear)
-            if metric not in _LINEAR:
-                both = [label for pair in used for label in pair]
-                one = rows[(rows["key"] == name) & rows["label"].isin(both)]
-                logarithmic(line[0].yaxis, reach(one["value"], one["error"]))
-            line[0].set_ylabel(literal(_named(title, name, names)))
+                draw_arrows(one, ax, shown, pair=pair, linear=linear)
+                ax.set(xlabel="simulator calls", ylabel=words.literal(_named(title, name, names)))
+            if not linear:
+                one = one[one["label"].isin(_labels(used))]
+                log_axis(line[0].yaxis, reach(one["value"], one["error"]))
         for ax, pair in zip(axes[0], used, strict=True):
             ax.set_title(column(pair))
-        for ax in axes[-1]:
-            ax.set_xlabel("simulator calls")
-        key(canvas, {label: shown[label] for label in _labels(used)}, lines=False)
+        key(axes, {label: shown[label] for label in _labels(used)}, lines=False)
 
     return Figure(
-        name=slug("scores", metric, task),
+        name=words.slug("scores", metric, task),
         section="scores",
         task=task,
         title=f"What exact scores add, {title}: {task}",
@@ -243,7 +204,7 @@ def _arrow_figure(
         ),
         alternative=_alternative(rows, used, keys, title, names),
         size=(_width(used), 0.75 + _ROW * len(keys)),
-        draw=laid_out(draw),
+        draw=laid_out(draw, len(keys), len(used), sharey="row", sharex="col"),
     )
 
 
@@ -262,11 +223,11 @@ def column(pair: Pair) -> str:
     """
     name, _, configuration = pair[1].partition(":")
     alone = pair[0].partition(":")[0] != name and configuration
-    return literal(configuration if alone else pair[1], 18)
+    return words.literal(configuration if alone else pair[1], 18)
 
 
 def _named(title: str, name: str, names: Mapping[str, str]) -> str:
-    return title if not name else f"{title}, {written(names, name).partition(' (')[0]}"
+    return title if not name else f"{title}, {words.bare(words.written(names, name))}"
 
 
 def _alternative(
@@ -279,9 +240,10 @@ def _alternative(
     sentences = []
     for name in keys:
         one = rows[rows["key"] == name].drop_duplicates(["label", "budget"])
-        known = {(r.label, r.budget): with_error(r.value, r.error) for r in each(one)}
+        known = {(r.label, r.budget): words.with_error(r.value, r.error) for r in each(one)}
         parts = [
-            f"at {calls(budget)} {plain} {known[plain, budget]} and {other} {known[other, budget]}"
+            f"at {words.calls(budget)} {plain} {known[plain, budget]} "
+            f"and {other} {known[other, budget]}"
             for plain, other in used
             for budget in sorted(set(rows["budget"]))
             if (plain, budget) in known and (other, budget) in known
@@ -293,25 +255,24 @@ def _alternative(
 def _time_figure(
     shown: Mapping[str, Style], task: str, rows: pd.DataFrame, used: Sequence[Pair], left: str
 ) -> Figure:
-    def draw(canvas: Canvas) -> None:
-        line = panels(canvas, 1, len(used), sharey=True)[0]
-        for ax, pair in zip(line, used, strict=True):
+    def draw(axes: Any) -> None:
+        for ax, pair in zip(axes.flat, used, strict=True):
             draw_times(rows, ax, shown, pair=pair)
             ax.set_title(column(pair))
-        both = [label for pair in used for label in pair]
-        found = rows[rows["label"].isin(both)]
-        logarithmic(line[0].yaxis, found["seconds"].to_numpy(float))
-        line[0].set_ylabel("training time (s)")
-        key(canvas, {label: shown[label] for label in _labels(used)})
+            ax.set_ylabel("training time (s)")
+        found = rows[rows["label"].isin(_labels(used))]
+        log_axis(axes[0, 0].yaxis, found["seconds"].to_numpy(float))
+        key(axes, {label: shown[label] for label in _labels(used)})
 
     parts = []
     for pair in used:
         for label in pair:
-            mean = rows[rows["label"] == label].groupby("budget")["seconds"].mean()
-            told = ", ".join(f"{number(v)} s at {calls(int(str(b)))}" for b, v in mean.items())
-            parts.append(f"{label} {told}")
+            own = rows[rows["label"] == label]
+            means = own.groupby("budget", as_index=False)[["seconds"]].mean()
+            told = [f"{words.number(r.seconds)} s at {words.calls(r.budget)}" for r in each(means)]
+            parts.append(f"{label} {', '.join(told)}")
     return Figure(
-        name=slug("scores", "time", task),
+        name=words.slug("scores", "time", task),
         section="scores",
         task=task,
         title=f"Training time without and with scores: {task}",
@@ -321,13 +282,12 @@ def _time_figure(
         ),
         alternative=f"Mean training time of a member: {'; '.join(parts)}.",
         size=(_width(used), 2.1),
-        draw=laid_out(draw),
+        draw=laid_out(draw, 1, len(used), sharey=True),
     )
 
 
 def absent(loaded: Loaded) -> list[tuple[str, str]]:
     """Why there are no arrows, if there are none."""
-    if any(pairs(rows) for _, rows in groups(loaded.quantities, "task")):
-        return []
+    drawn = any(pairs(rows) for _, rows in groups(loaded.quantities, "task"))
     reason = "no method stands beside its score-augmented form; `bench run score` makes both"
-    return [("What exact scores add", reason)]
+    return [] if drawn else [("What exact scores add", reason)]

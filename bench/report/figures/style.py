@@ -1,21 +1,23 @@
-"""The style of figures: sizes, thin axes, numbers and names as text, labels that do not collide."""
+"""What a figure of the report is, and its style: sizes, thin axes, labels that do not collide."""
 
 import math
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from functools import cache, wraps
-from typing import Any, ParamSpec, TypeVar
+from dataclasses import dataclass
+from functools import wraps
+from typing import Any, Concatenate, Literal, ParamSpec, TypeVar
 
 import matplotlib as mpl
 import numpy as np
+import pandas as pd
 from matplotlib.axes import Axes
 from matplotlib.axis import Axis
-from matplotlib.figure import Figure
-from matplotlib.font_manager import FontProperties, findfont, get_font
+from matplotlib.figure import Figure as Canvas
 from matplotlib.ticker import FuncFormatter, LogLocator, MaxNLocator, NullFormatter, NullLocator
 from numpy.typing import ArrayLike
 from scipy.optimize import isotonic_regression
 
 from bench.report.figures.colours import INK, Style
+from bench.report.figures.words import FAMILY, literal, number
 
 COLUMN, PAGE = 3.4, 7.0
 """Widths of figures in inches: one column of two, and the whole page."""
@@ -24,10 +26,8 @@ FAINT = 0.35
 """Opacity of what stands behind: reference lines, guides."""
 _THIN = 0.6
 _FINE = 288
-_LONGEST = 40  # characters of a label
-_FAMILY = "DejaVu Sans"  # comes with matplotlib: the same everywhere
 _STYLE: Any = {
-    "font.family": _FAMILY,
+    "font.family": FAMILY,
     "font.size": FONT,
     "axes.titlesize": FONT,
     "axes.titleweight": "normal",
@@ -51,48 +51,99 @@ _STYLE: Any = {
         ("text.color", "axes.edgecolor", "axes.labelcolor", "xtick.color", "ytick.color"), INK
     ),
 }
+Section = Literal["papers", "calibration", "cost", "scores", "tasks"]
 _P = ParamSpec("_P")
 _R = TypeVar("_R")
+_Draw = Callable[Concatenate[pd.DataFrame, Axes, _P], _R]
 
 
-def styled(draw: Callable[_P, _R]) -> Callable[_P, _R]:
-    """Draws in the report's style, whatever the caller's settings are."""
+@dataclass(frozen=True)
+class Figure:
+    """A figure of the report, drawn when it is asked for.
 
-    @wraps(draw)
-    def inside(*args: _P.args, **kwargs: _P.kwargs) -> _R:
-        with mpl.rc_context(_STYLE):
-            return draw(*args, **kwargs)
-
-    return inside
-
-
-def laid_out(draw: Callable[[Figure], None]) -> Callable[[Figure], None]:
-    """Draws a figure in the report's style and lays it out once, whatever it is saved as.
-
-    The same drawing has the same layout to the last bit.
+    Args:
+        name: name of its files, unique within a report.
+        section: where the report shows it.
+        task: the task that it is about, empty if it is about several.
+        title: what it shows, in a few words.
+        caption: how to read it.
+        alternative: what it says, from the numbers, for those who do not see it.
+        size: width and height in inches; no text in it is smaller than 7 points at that size.
+        draw: draws on an empty matplotlib figure of that size.
     """
 
-    @styled
+    name: str
+    section: Section
+    task: str
+    title: str
+    caption: str
+    alternative: str
+    size: tuple[float, float]
+    draw: Callable[[Canvas], None]
+
+
+def styled(draw: _Draw[_P, _R]) -> _Draw[_P, _R]:
+    """Draws on axes in the report's style, whatever the caller's settings are."""
+
     @wraps(draw)
-    def inside(figure: Figure) -> None:
-        draw(figure)
-        engine = figure.get_layout_engine()
-        if engine is not None:
-            dpi = figure.dpi
-            figure.dpi = _FINE  # where hinting hardly changes widths of texts
-            engine.execute(figure)
-            figure.dpi = dpi
-            figure.set_layout_engine(None)  # any other engine has every file drawn twice
-        for axes in figure.axes:  # last digits of the solver differ by run, and name clip paths
-            left, bottom, width, height = (
-                round(float(v), 6) for v in axes.get_position(original=True).bounds
-            )
-            axes.set_position((left, bottom, width, height))
+    def inside(frame: pd.DataFrame, axes: Axes, /, *args: _P.args, **kwargs: _P.kwargs) -> _R:
+        with mpl.rc_context(_STYLE):
+            _apply_style(axes)
+            return draw(frame, axes, *args, **kwargs)
 
     return inside
 
 
-def apply_style(axes: Axes) -> None:
+def laid_out(
+    draw: Callable[[Any], None],
+    rows: int,
+    columns: int,
+    *,
+    used: int | None = None,
+    inner: bool = False,
+    **options: Any,
+) -> Callable[[Canvas], None]:
+    """Draws panels in the report's style and lays them out once, whatever they are saved as.
+
+    The same drawing has the same layout to the last bit.
+
+    Args:
+        draw: draws on axes, (rows, columns), and names them; names of inner axes go.
+        rows, columns: of panels.
+        used: how many panels are drawn on, row by row; the others go.
+        inner: whether names of inner vertical axes stay.
+        options: of `Figure.subplots`.
+    """
+
+    def inside(figure: Canvas) -> None:
+        with mpl.rc_context(_STYLE):
+            axes = _panels(figure, rows, columns, **options)
+            draw(axes)
+            count = used or axes.size
+            for place, ax in enumerate(axes.flat):
+                ax.set_visible(ax.get_visible() and place < count)
+                if place + columns < count:
+                    ax.set_xlabel("")
+                if place % columns and not inner:
+                    ax.set_ylabel("")
+            _lay_out(figure)
+
+    return inside
+
+
+def _lay_out(figure: Canvas) -> None:
+    engine, dpi = figure.get_layout_engine(), figure.dpi
+    assert engine is not None  # panels have one
+    figure.dpi = _FINE  # where hinting hardly changes widths of texts
+    engine.execute(figure)
+    figure.dpi = dpi
+    figure.set_layout_engine(None)  # any other engine has every file drawn twice
+    for axes in figure.axes:  # last digits of the solver differ by run, and name clip paths
+        bounds = axes.get_position(original=True).bounds
+        axes.set_position([round(float(v), 6) for v in bounds])  # type: ignore[arg-type]
+
+
+def _apply_style(axes: Axes) -> None:
     """Gives axes thin lines in ink; ticks are made later, so they are told here."""
     axes.spines[["top", "right"]].set_visible(False)
     for spine in axes.spines.values():
@@ -100,7 +151,7 @@ def apply_style(axes: Axes) -> None:
     axes.tick_params(color=INK, labelcolor=INK, labelsize=SMALL, width=_THIN, length=3, pad=2)
 
 
-def panels(figure: Figure, rows: int, columns: int, **options: Any) -> Any:
+def _panels(figure: Canvas, rows: int, columns: int, **options: Any) -> Any:
     """Empty axes on a transparent figure, (rows, columns)."""
     figure.set_layout_engine(
         "constrained", w_pad=0.04, h_pad=0.03, wspace=0.03, hspace=0.03, rect=(0.01, 0, 0.98, 1)
@@ -108,72 +159,8 @@ def panels(figure: Figure, rows: int, columns: int, **options: Any) -> Any:
     figure.patch.set_facecolor("none")
     axes = figure.subplots(rows, columns, squeeze=False, **options)
     for ax in axes.flat:
-        apply_style(ax)
+        _apply_style(ax)
     return axes
-
-
-@cache
-def _glyphs() -> frozenset[int]:
-    return frozenset(get_font(findfont(FontProperties(family=_FAMILY))).get_charmap())
-
-
-def literal(text: object, longest: int = _LONGEST) -> str:
-    """Any text as matplotlib shows it as it is: nothing in it is mathematics.
-
-    Long texts lose their middle, and characters that the font lacks become boxes.
-
-    Example:
-        >>> literal("a$b$"), literal("x" * 50, 7)
-        ('a\\\\$b\\\\$', 'xxx…xxx')
-    """
-    line = " ".join(str(text).split())
-    if len(line) > longest:
-        half = (longest - 1) // 2
-        line = f"{line[: longest - 1 - half]}…{line[-half:]}"
-    shown = "".join(c if ord(c) in _glyphs() and c.isprintable() else "□" for c in line)
-    return shown.replace("$", r"\$")
-
-
-_RAISED = str.maketrans("0123456789-", "⁰¹²³⁴⁵⁶⁷⁸⁹⁻")
-
-
-def number(value: float, digits: int = 3) -> str:
-    """A number in few characters, without mathematics: 0.05, 2,000, 2·10⁴, 10⁶.
-
-    Example:
-        >>> [number(v) for v in (0.05, 2000, 20_000, 1e6, -3, 0)]
-        ['0.05', '2,000', '2·10⁴', '10⁶', '−3', '0']
-    """
-    if not math.isfinite(value):
-        return "n/a"
-    if 1e3 <= abs(value) < 1e4:
-        return f"{value:,.0f}".replace("-", "−")
-    if value == 0 or 1e-3 <= abs(value) < 1e3:
-        return f"{value:.{digits}g}".replace("-", "−")
-    power = math.floor(math.log10(abs(value)) + 1e-9)
-    factor = f"{value / 10**power:.{digits}g}".replace("-", "−")
-    raised = f"10{str(power).translate(_RAISED)}"
-    return {"1": raised, "−1": f"−{raised}"}.get(factor, f"{factor}·{raised}")
-
-
-def with_error(value: float, error: float) -> str:
-    """A number and its standard error in words that are read aloud: 0.652 ± 0.014.
-
-    Example:
-        >>> with_error(0.65213, 0.0138), with_error(12345, 678), with_error(0.5, float("nan"))
-        ('0.652 ± 0.014', '12300 ± 700', '0.5, error unknown')
-    """
-    if not math.isfinite(value):
-        return "n/a"
-    if not math.isfinite(error):
-        return f"{value:.3g}, error unknown"
-    if error <= 0:
-        return f"{value:.4g}"
-    digits = 1 - math.floor(math.log10(error))
-    if digits <= 0:
-        digits -= 1
-        return f"{round(value, digits):.0f} ± {round(error, digits):.0f}".replace("-", "−")
-    return f"{value:.{digits}f} ± {error:.{digits}f}".replace("-", "−")
 
 
 _SUBDIVISIONS = ((1.0, (1, 1.5, 2, 3, 4, 6)), (1.6, (1, 2, 5)), (2.6, (1, 3)), (math.inf, (1,)))
@@ -188,8 +175,8 @@ def joined(pieces: Iterable[ArrayLike]) -> tuple[np.ndarray[Any, Any], np.ndarra
     return whole[:, 0], whole[:, 1]
 
 
-def logarithmic(axis: Axis, values: ArrayLike) -> None:
-    """A logarithmic axis around positive values, with numbers where they fit."""
+def log_axis(axis: Axis, values: ArrayLike) -> None:
+    """A log_axis axis around positive values, with numbers where they fit."""
     found = np.asarray(values, float)
     found = found[np.isfinite(found) & (found > 0)]
     on: Any = axis.axes  # whose setters reach panels that share the axis
@@ -197,7 +184,7 @@ def logarithmic(axis: Axis, values: ArrayLike) -> None:
     low, high = (found.min(), found.max()) if found.size else (0.1, 10.0)
     margin = (high / low) ** 0.08 if high > 1.01 * low else 1.3
     low, high = low / margin, high * margin
-    # Limits first: on a logarithmic axis those of a single value cannot be found, with a warning.
+    # Limits first: on a log_axis axis those of a single value cannot be found, with a warning.
     (on.set_ylim if vertical else on.set_xlim)(low, high)
     (on.set_yscale if vertical else on.set_xscale)("log")
     decades = math.log10(high / low)
@@ -212,12 +199,9 @@ def logarithmic(axis: Axis, values: ArrayLike) -> None:
 
 
 def reach(value: Iterable[float], error: Iterable[float]) -> list[float]:
-    """The ends of error bars on a logarithmic axis; those beyond half a value are cut."""
-    out: list[float] = []
-    for v, e in zip(value, error, strict=True):
-        known = e if math.isfinite(e) else 0.0
-        out += [v + known, max(v - known, 0.5 * v)]
-    return out
+    """The ends of error bars on a log_axis axis; those beyond half a value are cut."""
+    known = [(v, e if math.isfinite(e) else 0.0) for v, e in zip(value, error, strict=True)]
+    return [end for v, e in known for end in (v + e, max(v - e, 0.5 * v))]
 
 
 def repel(wanted: Sequence[float], gap: float, low: float, high: float) -> list[float]:
@@ -262,12 +246,13 @@ def label_ends(axes: Axes, ends: Mapping[str, float], looks: Mapping[str, Style]
 
 
 def key(
-    figure: Figure,
+    axes: Any,
     looks: Mapping[str, Style],
     extra: Mapping[str, Any] | None = None,
     lines: bool = True,
 ) -> None:
     """A key above the panels: names in ink beside their markers, and their lines if asked."""
+    figure = axes.flat[0].figure
     entries = [(literal(label), look.handle(lines)) for label, look in looks.items()]
     entries += list((extra or {}).items())
     if not entries:

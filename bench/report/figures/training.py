@@ -1,28 +1,19 @@
 """Losses while training: each member's, epoch by epoch."""
 
 from collections.abc import Iterator, Mapping
+from typing import Any
 
 import numpy as np
 import pandas as pd
 from matplotlib.axes import Axes
-from matplotlib.figure import Figure as Canvas
 from matplotlib.ticker import MaxNLocator
 from numpy.typing import NDArray
 
 from bench.errors import counted
-from bench.report.figures.boards import calls, groups, ordered, slug
+from bench.report.figures.boards import by_label, groups, ordered
 from bench.report.figures.colours import Style, looks
-from bench.report.figures.figure import Figure
-from bench.report.figures.style import (
-    PAGE,
-    SMALL,
-    apply_style,
-    joined,
-    laid_out,
-    literal,
-    panels,
-    styled,
-)
+from bench.report.figures.style import PAGE, SMALL, Figure, joined, laid_out, styled
+from bench.report.figures.words import calls, literal, slug
 from bench.report.load import Loaded
 
 _GROUP = ["task", "budget", "training_data", "seed"]
@@ -41,7 +32,6 @@ def draw_training(
         axes: to draw on.
         colours: the looks of methods.
     """
-    apply_style(axes)
     shown = colours or looks(frame["label"])
     settled = []
     for label, rows in groups(frame.sort_values("epoch"), "label"):
@@ -87,10 +77,11 @@ def figures(loaded: Loaded, shown: Mapping[str, Style]) -> Iterator[Figure]:
         suffix += [training] if several["training_data"][task] > 1 else []
         suffix += [f"seed-{seed}"] if several["seed"][task] > 1 else []
         order = ordered(rows["label"], loaded.quantities[loaded.quantities["task"] == task])
-        place = {label: number for number, label in enumerate(order)}
-        panels_of = sorted(
-            groups(rows, ["label", "component"]), key=lambda p: (place[p[0][0]], p[0])
-        )
+        panels_of = [
+            ((label, component), one)
+            for label, own in by_label(rows, order)
+            for component, one in groups(own, "component")
+        ]
         yield _figure(shown, str(task), int(budget), panels_of, suffix)
 
 
@@ -106,20 +97,11 @@ def _figure(
     lines = -(-len(found) // columns)
     missing = [f"{label}, {component}" for (label, component), _ in panels_of[_MOST:]]
 
-    def draw(canvas: Canvas) -> None:
-        axes = panels(canvas, lines, columns)
-        for place, (ax, ((label, component), one)) in enumerate(
-            zip(axes.flat, found, strict=False)
-        ):
+    def draw(axes: Any) -> None:
+        for ax, ((label, component), one) in zip(axes.flat, found, strict=False):
             draw_training(one, ax, shown)
-            two = (literal(label, 20), literal(component, 20))
-            ax.set_title("\n".join(two), fontsize=SMALL)
-            if place % columns == 0:
-                ax.set_ylabel("loss")
-            if place + columns >= len(found):
-                ax.set_xlabel("epoch")
-        for ax in list(axes.flat)[len(found) :]:
-            ax.set_visible(False)
+            ax.set_title(f"{literal(label, 20)}\n{literal(component, 20)}", fontsize=SMALL)
+            ax.set(xlabel="epoch", ylabel="loss")
 
     more = f" Not drawn: {'; '.join(missing)}." if missing else ""
     return Figure(
@@ -134,7 +116,7 @@ def _figure(
         ),
         alternative=_alternative(found),
         size=(PAGE, 0.3 + 1.5 * lines),
-        draw=laid_out(draw),
+        draw=laid_out(draw, lines, columns, used=len(found)),
     )
 
 
@@ -155,6 +137,5 @@ def _alternative(found: list[tuple[tuple[str, str], pd.DataFrame]]) -> str:
 
 def absent(loaded: Loaded) -> list[tuple[str, str]]:
     """Why there are no curves, if there are none."""
-    if loaded.curves["validation"].notna().any():
-        return []
-    return [("Losses while training", "no fit of these results has recorded losses")]
+    missing = [("Losses while training", "no fit of these results has recorded losses")]
+    return [] if loaded.curves["validation"].notna().any() else missing
