@@ -79,8 +79,7 @@ def test_256_workers_are_kept_busy_by_the_papers_plan(tmp_path):
     # Nobody knows how long a job takes to better than this.
     scatter = rng.lognormal(0.0, 0.3, len(run.jobs))
     seconds = {
-        p.key: found.own[p.key] * factor
-        for p, factor in zip(run.jobs, scatter, strict=True)
+        p.key: found.own[p.key] * factor for p, factor in zip(run.jobs, scatter, strict=True)
     }
     cluster = Simulated(256, 8, seconds, latency=0.5)
     outcomes = list(cluster.run(run.jobs))
@@ -159,7 +158,9 @@ def test_a_method_that_does_not_count_is_named_and_then_taken_from_its_records(t
 
 
 def test_duration_is_bounded_by_the_longest_chain_and_by_one_gpu():
-    found = CostEstimate({("fit", "a"): (4, Cost(core_seconds=40.0))}, (), {}, {"a": 15.0, "b": 10.0})
+    found = CostEstimate(
+        {("fit", "a"): (4, Cost(core_seconds=40.0))}, (), {}, {"a": 15.0, "b": 10.0}
+    )
     assert (found.jobs, found.longest) == (4, 15.0)
     assert (found.duration(1), found.duration(2), found.duration(100)) == (40.0, 20.0, 15.0)
     gpu = CostEstimate({("fit", "a"): (4, Cost(gpu_seconds=40.0))}, (), {}, {"a": 10.0})
