@@ -59,12 +59,10 @@ class Network(Trainable, Protocol):
 
     def to(self, device: torch.device) -> Self:
         """Move the parameters, in place, and make them trainable leaves."""
-        ...
 
     @property
     def count(self) -> int:
         """Trainable parameters of one member."""
-        ...
 
 
 Net = TypeVar("Net", bound=Network)

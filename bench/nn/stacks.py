@@ -24,7 +24,6 @@ class Architecture(Hashable, Protocol):
 
     def __call__(self) -> nn.Module:
         """Creates the module, with fresh parameters."""
-        ...
 
 
 class Stack:

@@ -70,7 +70,6 @@ class Trainable(Protocol):
 
     def parameters(self) -> list[Tensor]:
         """The tensors to train; each leads with the members' axis."""
-        ...
 
 
 def train(
