@@ -36,6 +36,13 @@ def cubic(position: Tensor, nodes: int) -> Tensor:
     return matrix
 
 
+def trapezoid(nodes: int) -> Tensor:
+    """Weights of the trapezoidal rule at evenly spaced nodes, in units of their distance."""
+    weights = torch.ones(nodes, dtype=torch.float64)
+    weights[[0, -1]] = 0.5
+    return weights
+
+
 def peak(values: Tensor) -> tuple[Tensor, Tensor]:
     """Refines the maximum along the last axis by the parabola through its three nodes.
 

@@ -1,12 +1,9 @@
 """Metrics of held-out simulations: losses, normalisation, score error."""
 
 import numpy as np
-from numpy.typing import NDArray
 
 from bench.contracts import HeldOutPrediction, Metric
-from bench.metrics.defined import defined
-
-Array = NDArray[np.float64]
+from bench.metrics.defined import Array, defined
 
 
 def _by_component(prediction: HeldOutPrediction, values: Array) -> dict[str, Array]:

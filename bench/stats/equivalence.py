@@ -4,11 +4,12 @@ from dataclasses import dataclass
 from typing import Literal
 
 import numpy as np
-from numpy.typing import ArrayLike, NDArray
+from numpy.typing import ArrayLike
 from scipy import stats
 
+from bench.stats.clustering import Array
+
 Beyond = Literal["", ">", "<"]
-Array = NDArray[np.float64]
 
 
 @dataclass(frozen=True)
