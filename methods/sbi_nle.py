@@ -6,6 +6,7 @@ standardised features; the density of x adds the logarithm of the Jacobian.
 
 import math
 from collections.abc import Mapping
+from functools import partial
 from typing import Any, ClassVar
 
 import torch
@@ -124,14 +125,10 @@ class SbiDensity(SbiNetworks):
     @torch.no_grad()
     def log_ratio(self, x: Tensor, context: Tensor) -> Tensor:
         y, eta = flat(self.features(x), self.task.event_shape), self.features.context(context)
+        rows, jacobian = evaluation_rows(y.device), self.features.log_jacobian(x).float()[:, None]
+        members = [in_blocks(partial(_log_density, net), y, eta, rows) for net in self.nets]
+        return torch.stack(members) + jacobian
 
-        def log_density(net: Any) -> Tensor:
-            def evaluate(y: Tensor, eta: Tensor) -> Tensor:
-                values: Tensor = net.log_prob(y[None], eta)[0]
-                return values
 
-            out: Tensor = in_blocks(evaluate, y, eta, evaluation_rows(y.device))
-            return out
-
-        jacobian = self.features.log_jacobian(x).float()[:, None]
-        return torch.stack([log_density(net) for net in self.nets]) + jacobian
+def _log_density(net: Any, y: Tensor, eta: Tensor) -> Any:
+    return net.log_prob(y[None], eta)[0]

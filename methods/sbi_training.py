@@ -199,7 +199,7 @@ class SbiNetworks:
 
 def in_blocks(
     evaluate: Callable[[Tensor, Tensor], Tensor], x: Tensor, theta: Tensor, rows: int
-) -> Any:
+) -> Tensor:
     """Evaluates all pairs of observations (n, …) and parameters (J, …) in blocks, (n, J).
 
     Args:
