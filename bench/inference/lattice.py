@@ -82,16 +82,15 @@ def refine(
         if r.tolerance is None:
             continue
         ends = _ends(values, axes)
-        while True:
-            if 2 * len(axes[axis]) - 1 > r.most:
-                unresolved = True
-                break
+        while 2 * len(axes[axis]) - 1 <= r.most:
             values, axes = _double(events, values, axes, axis)
             moved, ends = ends, _ends(values, axes)
             # An interval cut at a bound can be as short as nothing: 1/1000 of the axis is enough.
             widths = (ends[..., 1] - ends[..., 0]).clamp_min(2e-3)
             if float(((ends - moved).abs() / (0.5 * widths.unsqueeze(-1))).max()) <= r.tolerance:
                 break
+        else:
+            unresolved = True
     return Lattice((axes[0], axes[1]), values, at_truth, unresolved)
 
 

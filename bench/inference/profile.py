@@ -167,5 +167,4 @@ def fall_at(
     statistic = -2 * (across * profile).sum(-1)
     slack = 1e-6  # the truth may stand on a bound, where the window ends to the last bit
     outside = (position < -slack) | (position > nodes - 1 + slack)
-    found: NDArray[np.float64] = np.where(outside, np.inf, np.maximum(statistic, 0.0))
-    return found
+    return np.where(outside, np.inf, np.maximum(statistic, 0.0))

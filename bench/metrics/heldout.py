@@ -23,10 +23,6 @@ def _nll(own: HeldOutPrediction, truth: HeldOutPrediction | None) -> dict[str, A
     return _by_component(own, -own.values.own.mean(-1)) if own.values.has_density else {}
 
 
-def _not_finite(own: HeldOutPrediction, truth: HeldOutPrediction | None) -> dict[str, Array]:
-    return _by_component(own, (~np.isfinite(own.values.own)).mean(-1))
-
-
 def _log_mean_ratio(own: HeldOutPrediction, truth: HeldOutPrediction | None) -> dict[str, Array]:
     if not own.values.has_reference:
         return {}
@@ -68,7 +64,7 @@ not_finite = Metric(
     "Share of held-out simulations of each component whose log-density is not finite; losses leave "
     "out the contexts where there are any.",
     ("heldout",),
-    _not_finite,
+    lambda own, _: _by_component(own, (~np.isfinite(own.values.own)).mean(-1)),
 )
 log_mean_ratio = Metric(
     "log_mean_ratio",

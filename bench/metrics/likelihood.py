@@ -80,10 +80,6 @@ class _Window:
         )
 
 
-def _overlap_m(own: LikelihoodPrediction, truth: LikelihoodPrediction) -> dict[str, Array]:
-    return _overlaps(own.curves, truth.curves, own.names)
-
-
 def _overlap_km(own: LikelihoodPrediction, truth: LikelihoodPrediction) -> dict[str, Array]:
     if own.full is None or truth.full is None or own.full_set is None:
         return {}
@@ -106,7 +102,7 @@ overlap_m = Metric(
     "Overlap 1 − ½ ∫|p̂ − p| with the exact likelihood of the M observations, normalised over "
     "one parameter (the other summed out) and jointly.",
     ("independent", "bootstrap"),
-    _overlap_m,
+    lambda own, truth: _overlaps(own.curves, truth.curves, own.names),
     needs_truth=True,
 )
 overlap_km = Metric(

@@ -150,5 +150,4 @@ def _interval(budgets: Array, groups: list[Array], draws: int, rng: np.random.Ge
     if share.sum() > 0:
         degrees = share.sum() ** 2 / (share**2 / (size - 1)).sum()
     student = stats.t.ppf(0.975, degrees) / stats.norm.ppf(0.975)
-    ends: Array = np.quantile(reached(student * unbiased), [0.025, 0.975], method="inverted_cdf")
-    return ends
+    return np.quantile(reached(student * unbiased), [0.025, 0.975], method="inverted_cdf")
