@@ -75,7 +75,6 @@ class GradientBoosting(ComponentMethod):
     """Likelihood-ratio estimation with boosted trees."""
 
     name = "gradient-boosting"
-    version = 1
     title = "Gradient-boosted trees, calibrated (scikit-learn)"
     family = "discriminative"
     citation = "Friedman (2001), Ann. Stat. 29, 1189; scikit-learn (Pedregosa et al. 2011)"
@@ -248,7 +247,7 @@ class BoostedTrees:
             Leaves(lower, upper, value, degree)
             for lower, upper, value in zip(*(state[name] for name in _LEAVES), strict=True)
         ]
-        self.calibration = Calibration.from_state(state)
+        self.calibration = Calibration(state["nodes"], state["values"])
 
     def log_ratio(self, x: Tensor, context: Tensor) -> Tensor:
         y, eta = seen(self.task, self.features, x), self.features.context(context)

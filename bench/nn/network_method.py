@@ -91,13 +91,14 @@ class NetworkMethod(ComponentMethod, Generic[Net, Data]):
 
     @property
     def recordable(self) -> bool:
-        """Whether CUDA may record gradient steps."""
-        return self.config.scores is None or bool(self.config.scores.recordable)
+        """Whether CUDA may record gradient steps; adaptive weights look at gradients."""
+        return self.config.scores is None or self.config.scores.weights != "adaptive"
 
     def check(self, task: Task) -> None:
         super().check(task)
-        for name, component in task.components("train").items():
-            if self.config.scores is not None and not isinstance(component, HasScore):
+        components = {} if self.config.scores is None else task.components("train")
+        for name, component in components.items():
+            if not isinstance(component, HasScore):
                 raise NotApplicable(f"component {name!r} of {task.name} has no score")
 
     def settings(self, task: Task) -> dict[str, Any]:

@@ -64,11 +64,7 @@ class Normaliser:
         """
         count = NODES[dimensions]
         nodes = chebyshev_nodes(count, dimensions, torch.float64).to(device)
-        means = []
-        for node in nodes:
-            values = log_ratio(node).double()
-            means.append(values.logsumexp(1) - torch.tensor(float(values.shape[1])).log())
-        values = torch.stack(means)  # (nodes^d, members)
+        values = torch.stack([_log_mean(log_ratio(node).double()) for node in nodes])
         basis = chebyshev(nodes, count - 1, total=False)
         return cls(torch.linalg.solve(basis, values).T.contiguous(), dimensions)
 
@@ -78,6 +74,10 @@ class Normaliser:
             return self.coefficients.expand(-1, len(eta))
         count = round(self.coefficients.shape[1] ** (1 / self.dimensions))
         return self.coefficients @ chebyshev(eta, count - 1, total=False).T
+
+
+def _log_mean(values: Tensor) -> Tensor:
+    return values.logsumexp(1) - torch.tensor(float(values.shape[1])).log()
 
 
 def chebyshev_nodes(count: int, dimensions: int, dtype: torch.dtype) -> Tensor:

@@ -97,8 +97,7 @@ class RatioNetwork:
         if self.encoder is None:
             return y
         rows = evaluation_rows(y.device) // 8
-        parts = [self.encoder(part) for part in torch.split(y, rows, dim=1)]
-        return torch.cat(parts, 1)
+        return torch.cat([self.encoder(part) for part in torch.split(y, rows, dim=1)], 1)
 
     def encoding(self, y: Tensor) -> Tensor:
         """As `encode`, in one piece: for batches of training."""

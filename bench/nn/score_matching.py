@@ -39,11 +39,6 @@ class ScoreTerms(Settings):
     share: float = Field(default=0.25, gt=0, le=1)
     noise: float = Field(default=0.0, ge=0)
 
-    @property
-    def recordable(self) -> bool:
-        """Whether CUDA can record steps; adaptive weights look at gradients now and then."""
-        return self.weights == "fixed"
-
 
 LIGHT = {"weight": 0.03}
 """A tenth of the weight that is the default, for where that one spoils what it augments."""

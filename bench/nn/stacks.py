@@ -128,8 +128,7 @@ class Stack(MemberParameters):
         first = self.parameters()[0]
         kind: _Kind = (self.architecture, first.device, first.dtype)
         if self.members > 1 and self.vectorise:
-            stacked: Tensor = vmap(partial(_evaluate, _template(*kind)))(self._parameters, *inputs)
-            return stacked
+            return vmap(partial(_evaluate, _template(*kind)))(self._parameters, *inputs)
         members = [
             self._alone(
                 kind,
