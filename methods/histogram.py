@@ -9,7 +9,6 @@ is one term in x alone.
 
 from collections.abc import Mapping
 from math import comb, prod
-from typing import Any, ClassVar
 
 import torch
 from pydantic import Field
@@ -58,12 +57,10 @@ class Histogram(Method):
     """Binned templates over the features."""
 
     name = "histogram"
-    version = 1
     title = "Histogram templates"
     family = "classical"
     citation = "Cranmer, Lewis, Moneta, Shibata & Verkerke (2012), CERN-OPEN-2012-016"
     Config = HistogramConfig
-    configurations: ClassVar[Mapping[str, Mapping[str, Any]]] = {"default": {}}
     config: HistogramConfig
 
     def check(self, task: Task) -> None:

@@ -75,7 +75,6 @@ class LRE(RatioMethod[ReferenceExamples]):
     """Likelihood-ratio estimation with a classifier."""
 
     name = "lre"
-    version = 1
     title = "Likelihood-ratio classifier"
     citation = "Cranmer, Pavez & Louppe (2015), arXiv:1506.02169"
     Config = LREConfig
@@ -258,8 +257,7 @@ def _normaliser(net: RatioNetwork, y: Tensor) -> Normaliser:
     rows = evaluation_rows(y.device)
 
     def log_odds(eta: Tensor) -> Tensor:
-        parts = torch.split(encoded, rows, dim=1)
-        context = eta.float()
+        parts, context = torch.split(encoded, rows, dim=1), eta.float()
         odds = [net.decide(part, context.expand(*part.shape[:2], -1)) for part in parts]
         return torch.cat(odds, 1)
 

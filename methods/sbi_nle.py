@@ -26,15 +26,7 @@ from bench.nn.flows import ZukoFlow
 from bench.nn.networks import evaluation_rows
 from bench.nn.ratio import flat
 
-from .sbi_training import (
-    REQUIRES,
-    SbiNetworks,
-    SbiTraining,
-    in_blocks,
-    quiet,
-    rebuild,
-    train,
-)
+from .sbi_training import REQUIRES, SbiNetworks, SbiTraining, in_blocks, quiet, rebuild, train
 
 
 class SbiNLEConfig(Settings):
@@ -54,7 +46,6 @@ class SbiNLE(ComponentMethod):
     """Neural likelihood estimation with sbi."""
 
     name = "sbi-nle"
-    version = 1
     title = "Neural likelihood estimation (sbi)"
     family = "generative"
     citation = "Papamakarios, Sterratt & Murray (2019), arXiv:1805.07226; sbi, arXiv:2411.17337"
