@@ -244,9 +244,7 @@ class LRE(RatioMethod[ReferenceExamples]):
             # It saw N_k rows against N_ref: its log-odds carry log(N_k / N_ref).
             others = examples.training[0].shape[1] - examples.own
             offset = math.log(examples.own / others)
-            normaliser = Normaliser.constant(
-                offset, len(fit_context.members), fit_context.device
-            )
+            normaliser = Normaliser.constant(offset, len(fit_context.members), fit_context.device)
         return Classifier(net, features, normaliser, log, shape)
 
 

@@ -18,7 +18,6 @@ from statistics import median
 from typing import Any
 
 import torch
-from bench.methods.nler import PairLoss
 from torch import Tensor
 from torch.nn.functional import binary_cross_entropy_with_logits
 from torch.utils.flop_counter import FlopCounterMode
@@ -28,6 +27,7 @@ from bench.nn.encoders import FieldEncoder, SeriesEncoder
 from bench.nn.flows import ZukoFlow
 from bench.nn.networks import StackedMLP
 from bench.nn.ratio import RatioNetwork
+from bench.nn.ratio_method import PairLoss
 from bench.nn.score_matching import ScoreTerms
 from bench.nn.stacks import Stack
 from bench.nn.steps import GradientSteps

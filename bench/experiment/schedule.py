@@ -26,7 +26,6 @@ STACK = 10
 """Members that train and are evaluated as one stack on a GPU, where a preset does not say."""
 
 
-
 def choose_device(wanted: str, scheduler: str | None = None) -> str:
     """Resolves "auto", and refuses CUDA where there is none.
 

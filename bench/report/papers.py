@@ -178,9 +178,7 @@ def _interval(estimate: Estimate, networks: int, number: Published) -> tuple[flo
     return max(low, 0.0), min(high, 1.0) if share else high
 
 
-def _quantile(
-    parts: ArrayLike, degrees: ArrayLike, total: ArrayLike, most: float = inf
-) -> float:
+def _quantile(parts: ArrayLike, degrees: ArrayLike, total: ArrayLike, most: float = inf) -> float:
     """Half of a 95 % interval in errors, whose variances have these degrees of freedom."""
     dof = float(effective_dof(np.asarray(parts), np.asarray(degrees), np.asarray(total)))
     return float(stats.t.ppf((1 + LEVEL) / 2, min(dof, most)))

@@ -100,9 +100,7 @@ def calibrate_members(
             (base_key,) = spec.base_keys(member)
             base = read_done(store, base_key).record
             simulations = SimulationStore(store, report)
-            fitted = restore(
-                store, task, method, spec.uncalibrated, [member], device, simulations
-            )
+            fitted = restore(store, task, method, spec.uncalibrated, [member], device, simulations)
             training_data, seed = spec.identity["training_data"], spec.identity["seed"]
             calls = settings["calls"]
             bank = SimulationBank(task, simulations, calls, [member], training_data, seed)

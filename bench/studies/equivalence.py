@@ -119,9 +119,7 @@ def rows(results: Results) -> list[EquivalenceFactor]:
             "no two methods to compare: a learning curve needs two budgets without scores, and a "
             "fit with scores of the same network"
         )
-    return sorted(
-        out, key=lambda r: (r.task, r.plain, r.other, order(r.metric), r.plan, r.budget)
-    )
+    return sorted(out, key=lambda r: (r.task, r.plain, r.other, order(r.metric), r.plan, r.budget))
 
 
 def _config(fit: SavedFit) -> Mapping[str, Any]:

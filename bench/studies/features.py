@@ -152,9 +152,7 @@ def _panel(ax: Any, observed: Task, model: Task, name: str, context: Tensor) -> 
         x, y, heights, levels = contours(
             model, source, simulated, context, _SHARES, margin=0.0005, nodes=120
         )
-        ax.contour(
-            shown(x), shown(y), heights, levels=levels, colors=_COLOURS[::-1], linewidths=1
-        )
+        ax.contour(shown(x), shown(y), heights, levels=levels, colors=_COLOURS[::-1], linewidths=1)
     if scale:
         _logarithmic(ax)
 

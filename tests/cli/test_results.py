@@ -142,7 +142,7 @@ def refusing(genuine, folder):
     ("line", "work"),
     [
         ("score", "bench.experiment.rescore.plan_scores"),
-        ("run preset.toml --plugin simple.py", "bench.experiment.schedule.execute"),
+        ("run preset.toml --plugin simple.py", "bench.experiment.run.run"),
         ("tune lre --task gaussians-far", "bench.tuning.tune.tune"),
         ("study bootstrap-k --task gaussians-far", "bench.studies.bootstrap_k.run"),
         (

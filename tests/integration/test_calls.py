@@ -11,6 +11,7 @@ from whole_runs import PLUGINS, benchmark, inline
 
 from bench.cli.main import cli
 from bench.contracts import Draw
+from bench.experiment.calls import count_calls
 from bench.experiment.selection import configure
 from bench.leaderboard import FORMATS, Results, build
 from bench.registry.registry import Registry
@@ -66,7 +67,7 @@ def test_a_run_makes_the_calls_that_its_plan_says(tmp_path, counted, data, budge
         training_data=data,
         plans=plans,
     )
-    (found,) = run.calls()
+    (found,) = count_calls(run.jobs, run.registry, run.store)
     assert calls(counted) == 0
     inline(run)
     assert calls(counted) == sum(found.made.values())
@@ -82,7 +83,7 @@ def test_a_run_makes_the_calls_that_its_plan_says(tmp_path, counted, data, budge
     assert found.unknown == ()
     # Nothing is missing any more, and whatever is made again is read.
     again = benchmark(tmp_path / "results", counted, overwrite=True, **run.preset.model_dump())
-    assert sum(again.calls()[0].made.values()) == 0
+    assert sum(count_calls(again.jobs, again.registry, again.store)[0].made.values()) == 0
     before = calls(counted)
     inline(again)
     assert calls(counted) == before
@@ -121,7 +122,7 @@ def test_references_and_calibrations_are_counted(tmp_path, counted):
         budgets=(500,),
         plans=(HELD_OUT,),
     )
-    (found,) = run.calls()
+    (found,) = count_calls(run.jobs, run.registry, run.store)
     inline(run)
     assert calls(counted) == sum(found.made.values())
     assert found.made["evaluation"] == 2 * 2 * 6 + 15  # 12 of the reference, in chunks of 5
@@ -141,7 +142,7 @@ def test_without_the_declaration_whole_chunks_are_told_too(tmp_path, counted):
         members=2,
         plans=(INDEPENDENT, BOOTSTRAP, HELD_OUT),
     )
-    (found,) = run.calls()
+    (found,) = count_calls(run.jobs, run.registry, run.store)
     inline(run)
     assert calls(counted) == sum(found.made.values())
     each = 4 * 20 + 40 + 24  # every method and member simulates the datasets anew

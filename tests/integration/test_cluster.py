@@ -16,6 +16,7 @@ from types import SimpleNamespace
 
 import psutil
 import pytest
+import worker_jobs
 from click.testing import CliRunner
 from distributed import LocalCluster
 
@@ -63,7 +64,7 @@ def dask(jobs):
 
 def travelling(key, function, device="cpu", after=(), **arguments):
     context = JobContext("/nowhere", (), device, 0.0)
-    return Call(key, function, arguments, after, context, JobIO((), ()))
+    return worker_jobs.Travelling(key, function, arguments, after, context, JobIO((), ()))
 
 
 def pool(client, tmp_path, time_limit=None, on_event=lambda event: None):

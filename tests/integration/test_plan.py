@@ -12,7 +12,7 @@ from bench.cli.main import cli
 from bench.contracts import BootstrapPlan, HeldOutPlan, IndependentPlan
 from bench.execution.executor import Executor, Outcome
 from bench.experiment import cost
-from bench.experiment.cost import Cost, Estimate, estimate
+from bench.experiment.cost import Cost, CostEstimate, estimate
 from bench.experiment.preset import Preset, read_preset
 from bench.experiment.schedule import schedule
 from bench.nn.flops import operations
@@ -79,8 +79,7 @@ def test_256_workers_are_kept_busy_by_the_papers_plan(tmp_path):
     # Nobody knows how long a job takes to better than this.
     scatter = rng.lognormal(0.0, 0.3, len(run.jobs))
     seconds = {
-        p.key: found.own[p.key] * factor
-        for p, factor in zip(run.jobs, scatter, strict=True)
+        p.key: found.own[p.key] * factor for p, factor in zip(run.jobs, scatter, strict=True)
     }
     cluster = Simulated(256, 8, seconds, latency=0.5)
     outcomes = list(cluster.run(run.jobs))
@@ -159,10 +158,12 @@ def test_a_method_that_does_not_count_is_named_and_then_taken_from_its_records(t
 
 
 def test_duration_is_bounded_by_the_longest_chain_and_by_one_gpu():
-    found = Estimate({("fit", "a"): (4, Cost(core_seconds=40.0))}, (), {}, {"a": 15.0, "b": 10.0})
+    found = CostEstimate(
+        {("fit", "a"): (4, Cost(core_seconds=40.0))}, (), {}, {"a": 15.0, "b": 10.0}
+    )
     assert (found.jobs, found.longest) == (4, 15.0)
     assert (found.duration(1), found.duration(2), found.duration(100)) == (40.0, 20.0, 15.0)
-    gpu = Estimate({("fit", "a"): (4, Cost(gpu_seconds=40.0))}, (), {}, {"a": 10.0})
+    gpu = CostEstimate({("fit", "a"): (4, Cost(gpu_seconds=40.0))}, (), {}, {"a": 10.0})
     assert gpu.duration(8) == 40.0
 
 

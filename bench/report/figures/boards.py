@@ -85,9 +85,7 @@ def rows_of(frame: pd.DataFrame, board: Board) -> pd.DataFrame:
     return frame[np.all([frame[key] == getattr(board, key) for key in KEYS], axis=0)]
 
 
-def by_label(
-    frame: pd.DataFrame, labels: Iterable[str]
-) -> Iterator[tuple[str, pd.DataFrame]]:
+def by_label(frame: pd.DataFrame, labels: Iterable[str]) -> Iterator[tuple[str, pd.DataFrame]]:
     """The rows of each of these methods that has any."""
     found = dict(iter(groups(frame, "label")))
     yield from ((label, found[label]) for label in labels if label in found)

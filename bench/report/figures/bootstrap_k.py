@@ -115,9 +115,7 @@ def figures(loaded: Loaded, shown: Mapping[str, Style]) -> Iterator[Figure]:
         ),
         alternative=_alternative(frame, loaded),
         size=(PAGE, 0.6 + 1.75 * len(tasks)),
-        draw=laid_out(
-            draw, len(tasks), len(quantities), inner=True, sharey="col", sharex=True
-        ),
+        draw=laid_out(draw, len(tasks), len(quantities), inner=True, sharey="col", sharex=True),
     )
 
 

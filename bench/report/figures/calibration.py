@@ -102,9 +102,7 @@ def _figure(loaded: Loaded, shown: Mapping[str, Style], board: Board, rows: pd.D
         ),
         alternative=_alternative(rows, columns, names, order),
         size=(PAGE, 3.8),
-        draw=laid_out(
-            draw, 2, len(columns), sharex=True, sharey="row", height_ratios=(1.5, 1.1)
-        ),
+        draw=laid_out(draw, 2, len(columns), sharex=True, sharey="row", height_ratios=(1.5, 1.1)),
     )
 
 
