@@ -92,7 +92,6 @@ class DLE(DensityMethod):
     """Density estimation with a conditional neural spline flow, on zuko."""
 
     name = "dle"
-    version = 1
     title = "Conditional spline flow"
     citation = "Durkan et al. (2019), arXiv:1906.04032"
     Config = DLEConfig

@@ -44,10 +44,12 @@ class NflowsFlow(FlowShape):
             blocks += [ReversePermutation(self.features)] if i else []
             if self.bins is None:
                 blocks.append(MaskedAffineAutoregressiveTransform(*sizes, **options))
-                continue
-            blocks.append(
-                SplineBlock(*sizes, num_bins=self.bins, tails="linear", tail_bound=5.0, **options)
-            )
+            else:
+                blocks.append(
+                    SplineBlock(
+                        *sizes, num_bins=self.bins, tails="linear", tail_bound=5.0, **options
+                    )
+                )
         flow = Flow(CompositeTransform(blocks), StandardNormal([self.features]), self.embed())
         return _LogDensity(flow)
 

@@ -13,7 +13,6 @@ class Exact(Method):
     """Each component's own log-density; nothing to train."""
 
     name = "exact"
-    version = 1
     title = "Exact likelihood"
     family = "oracle"
     oracle = True

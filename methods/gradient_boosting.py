@@ -19,6 +19,7 @@ import numpy as np
 import torch
 from pydantic import Field
 from torch import Tensor
+from torch.nn.utils.rnn import pad_sequence
 
 from bench.contracts import (
     ComponentMethod,
@@ -35,7 +36,7 @@ from bench.contracts import (
 )
 from bench.errors import BudgetExceeded
 from bench.nn.calibration import Calibration, CalibrationKind, pairwise
-from bench.nn.ratio import flat
+from bench.nn.ratio import seen
 from bench.nn.trees import Leaves, boxes
 
 _LEAVES = ("lower", "upper", "value")
@@ -74,7 +75,6 @@ class GradientBoosting(ComponentMethod):
     """Likelihood-ratio estimation with boosted trees."""
 
     name = "gradient-boosting"
-    version = 1
     title = "Gradient-boosted trees, calibrated (scikit-learn)"
     family = "discriminative"
     citation = "Friedman (2001), Ann. Stat. 29, 1189; scikit-learn (Pedregosa et al. 2011)"
@@ -105,8 +105,9 @@ class GradientBoosting(ComponentMethod):
             *(self._fit_member(component, fit_context, drawn, parts, i) for i in members),
             strict=True,
         )
-        state = dict(zip(_LEAVES, map(torch.stack, _padded(leaves)), strict=True))
-        state |= Calibration.stack(maps).state()
+        state = Calibration.stack(maps).state()
+        for name in _LEAVES:  # what is added to shorter ones counts nothing
+            state[name] = pad_sequence([getattr(trees, name) for trees in leaves], batch_first=True)
         log = FitLog(max(len(trees.value) for trees in leaves), [{"": c} for c in curves])
         moved = {name: value.to(fit_context.device) for name, value in state.items()}
         return BoostedTrees(task, fit_context.features, moved, log, self.config.degree)
@@ -130,13 +131,13 @@ class GradientBoosting(ComponentMethod):
         """
         task, features = fit_context.task, fit_context.features
         rng = fit_context.generators(f"{component} trees")[i]
-        seen = {name: _seen(task, features, own.x[i]) for name, own in drawn.items()}
+        numbers = {name: seen(task, features, own.x[i]) for name, own in drawn.items()}
         # In turns, so that any part is a fair mixture.
-        evidence = torch.stack(list(seen.values()), 1)
+        evidence = torch.stack(list(numbers.values()), 1)
 
         def rows(part: slice) -> tuple[Tensor, Tensor]:
             """Pairs that belong together, labelled 1, and of the reference, of equal weight."""
-            y, eta = seen[component][part], drawn[component].context[i, part]
+            y, eta = numbers[component][part], drawn[component].context[i, part]
             others = evidence[part].flatten(0, 1)
             context = features.context(task.space.draw_context(len(others), rng))
             inputs = [torch.cat(p, 1) for p in ((y, features.context(eta)), (others, context))]
@@ -212,27 +213,10 @@ class GradientBoosting(ComponentMethod):
         return BoostedTrees(task, features, dict(state), log, self.config.degree)
 
 
-def _seen(task: Task, features: Features, x: Tensor) -> Tensor:
-    """What trees see of observations (n, *event): summaries or features, (n, numbers)."""
-    summaries = task.summaries(x.double())
-    return flat(features(x), task.event_shape) if summaries is None else summaries.float()
-
-
 def _balanced(label: Any) -> Any:
     """Weights that make both classes count the same; they sum to the number of rows."""
     share = label.mean()
     return 0.5 * np.where(label > 0, 1 / share, 1 / (1 - share))
-
-
-def _padded(leaves: Sequence[Leaves]) -> list[list[Tensor]]:
-    """Lower, upper and value of every member, of equal length: what is added counts nothing."""
-    longest = max(len(own.value) for own in leaves)
-
-    def pad(tensor: Tensor) -> Tensor:
-        more = tensor.new_zeros(longest - len(tensor), *tensor.shape[1:])
-        return torch.cat([tensor, more])
-
-    return [[pad(getattr(own, name)) for own in leaves] for name in _LEAVES]
 
 
 class BoostedTrees:
@@ -263,10 +247,10 @@ class BoostedTrees:
             Leaves(lower, upper, value, degree)
             for lower, upper, value in zip(*(state[name] for name in _LEAVES), strict=True)
         ]
-        self.calibration = Calibration.from_state(state)
+        self.calibration = Calibration(state["nodes"], state["values"])
 
     def log_ratio(self, x: Tensor, context: Tensor) -> Tensor:
-        y, eta = _seen(self.task, self.features, x), self.features.context(context)
+        y, eta = seen(self.task, self.features, x), self.features.context(context)
         return self.calibration(torch.stack([trees(y, eta) for trees in self.trees]))
 
     def state(self) -> Mapping[str, Tensor]:

@@ -8,9 +8,7 @@ is one term in x alone.
 """
 
 from collections.abc import Mapping
-from dataclasses import dataclass
 from math import comb, prod
-from typing import Any, ClassVar
 
 import torch
 from pydantic import Field
@@ -30,6 +28,7 @@ from bench.contracts import (
 from bench.errors import NotApplicable
 from bench.nn.flops import TEMPLATES
 from bench.nn.normaliser import chebyshev
+from bench.nn.ratio import seen
 
 _ANCHORS = {1: 17, 2: 7}
 
@@ -58,12 +57,10 @@ class Histogram(Method):
     """Binned templates over the features."""
 
     name = "histogram"
-    version = 1
     title = "Histogram templates"
     family = "classical"
     citation = "Cranmer, Lewis, Moneta, Shibata & Verkerke (2012), CERN-OPEN-2012-016"
     Config = HistogramConfig
-    configurations: ClassVar[Mapping[str, Mapping[str, Any]]] = {"default": {}}
     config: HistogramConfig
 
     def check(self, task: Task) -> None:
@@ -109,10 +106,9 @@ class Histogram(Method):
                 f"histogram needs a simulation at each of {len(anchors)} anchors of "
                 f"{len(names)} components, more than the budget of {bank.budget}"
             )
-        binned = _Binned(task, features)
         y = torch.stack(
             [
-                torch.stack([binned(bank.draw(name, n, at=anchor).x) for anchor in anchors], 1)
+                torch.stack([seen(task, features, bank.draw(name, n, at=a).x) for a in anchors], 1)
                 for name in names
             ],
             1,
@@ -140,25 +136,12 @@ class Histogram(Method):
             "coefficients": coefficients.float(),
             "floor": (self.config.floor * average).float(),
         }
-        return Templates(binned, {k: v.to(fit_context.device) for k, v in state.items()}, log)
+        moved = {name: value.to(fit_context.device) for name, value in state.items()}
+        return Templates(task, features, moved, log)
 
     def restore(self, task: Task, features: Features, state: Mapping[str, Tensor]) -> Surrogate:
         log = FitLog(state["coefficients"][0].numel())
-        return Templates(_Binned(task, features), state, log)
-
-
-@dataclass(frozen=True)
-class _Binned:
-    """What is binned of observations (*B, *event): summaries or features, (*B, numbers)."""
-
-    task: Task
-    features: Features
-
-    def __call__(self, x: Tensor) -> Tensor:
-        summaries = self.task.summaries(x.double())
-        if summaries is not None:
-            return summaries.float()
-        return self.features(x).flatten(x.dim() - len(self.task.event_shape))
+        return Templates(task, features, state, log)
 
 
 def _quantiles(column: Tensor, levels: Tensor) -> Tensor:
@@ -181,7 +164,8 @@ class Templates:
     """Bin probabilities as polynomials in the context.
 
     Args:
-        binned: what is binned.
+        task: the task.
+        features: what is binned, where the task declares no summaries.
         state: `edges` (members, features, bins − 1), `coefficients` (members, K, coefficients,
             bins^features) and `floor` (members, K, bins^features).
         log: what the fit cost.
@@ -190,19 +174,22 @@ class Templates:
     reference = None
     has_density = False
 
-    def __init__(self, binned: _Binned, state: Mapping[str, Tensor], log: FitLog) -> None:
-        self.binned = binned
+    def __init__(
+        self, task: Task, features: Features, state: Mapping[str, Tensor], log: FitLog
+    ) -> None:
+        self.task = task
+        self.features = features
         self.edges, self.coefficients, self.floor = (
             state[k] for k in ("edges", "coefficients", "floor")
         )
         self.log = log
 
     def log_ratio(self, x: Tensor, context: Tensor) -> Tensor:
-        y = self.binned(x).expand(len(self.edges), -1, -1)
+        y = seen(self.task, self.features, x).expand(len(self.edges), -1, -1)
         index = _bin(y, self.edges)  # (members, n)
         d = context.shape[-1]
         degree = next(g for g in range(64) if comb(g + d, d) == self.coefficients.shape[2])
-        basis = chebyshev(self.binned.features.context(context), degree).to(self.coefficients)
+        basis = chebyshev(self.features.context(context), degree).to(self.coefficients)
         table = torch.einsum("jc,mkcb->mkbj", basis, self.coefficients)
         table = torch.maximum(table, self.floor[..., None])
         table = (table / table.sum(2, keepdim=True)).log()

@@ -75,7 +75,6 @@ class LRE(RatioMethod[ReferenceExamples]):
     """Likelihood-ratio estimation with a classifier."""
 
     name = "lre"
-    version = 1
     title = "Likelihood-ratio classifier"
     citation = "Cranmer, Pavez & Louppe (2015), arXiv:1506.02169"
     Config = LREConfig
@@ -127,8 +126,7 @@ class LRE(RatioMethod[ReferenceExamples]):
         return self.config.reference or task.reference
 
     def work(self, task: Task, budget: int) -> Work:
-        components = len(task.component_names)
-        spent = int(budget * self.config.reference_share)
+        components, spent = len(task.component_names), self._spent(budget)
         own = (budget - spent) // components
         reference = spent or components * (budget // components)
         dimensions = len(task.space.context_index)
@@ -142,7 +140,7 @@ class LRE(RatioMethod[ReferenceExamples]):
         )
 
     def draws(self, task: Task, budget: int) -> list[Draw]:
-        spent = int(budget * self.config.reference_share)
+        spent = self._spent(budget)
         own = equal_draws(task, budget - spent)
         return [*own, Draw(None, spent, reference=self.reference_kind(task))] if spent else own
 
@@ -156,63 +154,53 @@ class LRE(RatioMethod[ReferenceExamples]):
         encoded = None if task.observation == "vector" else self.config.encoded
         return encoded or self.config.training
 
+    def _spent(self, budget: int) -> int:
+        """Return how many simulator calls are for the reference."""
+        return int(budget * self.config.reference_share)
+
     def _reference(self, task: Task, bank: Bank) -> Tensor:
         """Draw events of the reference, (members, n, *event); their contexts do not matter."""
-        if share := int(bank.budget * self.config.reference_share):
-            return bank.reference(share, self.reference_kind(task)).x
+        if spent := self._spent(bank.budget):
+            return bank.reference(spent, self.reference_kind(task)).x
         n = bank.budget // len(task.component_names)
         own = [bank.draw(name, n).x for name in task.component_names]
         return torch.stack(own, 2).flatten(1, 2)  # in turns, so that any part is a fair mixture
 
     def examples(self, component: str, fit_context: FitContext) -> ReferenceExamples:
         config, task, features = self.config, fit_context.task, fit_context.features
-        bank = fit_context.bank
-        calls = bank.budget - int(bank.budget * config.reference_share)
-        scored = config.scores is not None
-        own = bank.draw(component, calls // len(task.component_names), score=scored)
+        bank, device = fit_context.bank, fit_context.device
+        calls = (bank.budget - self._spent(bank.budget)) // len(task.component_names)
+        own = bank.draw(component, calls, score=config.scores is not None)
         reference = self._reference(task, bank)
-        context = fit_context.draw_contexts(
-            reference.shape[1], fit_context.generators(f"{component} context")
-        )
-        held_out = [config.held_out(n) for n in (len(own), reference.shape[1])]
-        scores: list[Tensor] = []
-        if config.scores is not None:
-            noise = fit_context.generators(f"{component} noise")
-            scores = standard_scores(own, features, held_out[0], config.scores, noise)
+        count = reference.shape[1]
+        context = fit_context.draw_contexts(count, fit_context.generators(f"{component} context"))
+        held_out, others = config.held_out(len(own)), config.held_out(count)
+        noise = fit_context.generators(f"{component} noise")
+        scores = standard_scores(own, features, held_out, config.scores, noise)
 
-        def rows(*parts: slice) -> list[Tensor]:
-            """The component's rows of the first part, the reference's of the second."""
-            sources = ((own.x, own.context, 1.0), (reference, context, 0.0))
-            found = []
-            for (x, eta, label), part in zip(sources, parts, strict=True):
-                y = flat(features(x[:, part]), task.event_shape)
-                inputs = torch.cat([y, features.context(eta[:, part])], -1)
-                # The reference has no scores: its rows, labelled 0, do not count.
-                targets = [
-                    t[:, part] if label else t.new_zeros(*inputs.shape[:2], t.shape[2])
-                    for t in scores
-                ]
-                found.append((inputs, torch.full(inputs.shape[:2], label), *targets))
-            return [torch.cat(p, 1) for p in zip(*found, strict=True)]
+        def inputs(x: Tensor, eta: Tensor) -> Tensor:
+            return torch.cat([flat(features(x), task.event_shape), features.context(eta)], -1)
 
-        training = rows(*(slice(n, None) for n in held_out))
-        validation = rows(*(slice(n) for n in held_out))
-        if scored:  # validation rows are not shuffled, but read in pieces
-            count = validation[0].shape[1]
-            order = torch.randperm(count, generator=torch.Generator().manual_seed(0))
+        positive = [inputs(own.x, own.context), torch.ones(own.x.shape[:2]), *scores]
+        # The reference has no scores: its rows, labelled 0, do not count.
+        nothing = [t.new_zeros(*reference.shape[:2], *t.shape[2:]) for t in positive[1:]]
+        rows = list(zip(positive, [inputs(reference, context), *nothing], strict=True))
+        training = [torch.cat([a[:, held_out:], b[:, others:]], 1) for a, b in rows]
+        validation = [torch.cat([a[:, :held_out], b[:, :others]], 1) for a, b in rows]
+        if scores:  # validation rows are not shuffled, but read in pieces
+            shuffle = torch.Generator().manual_seed(0)
+            order = torch.randperm(held_out + others, generator=shuffle)
             validation = [t[:, order] for t in validation]
         contexts = fit_context.generators(f"{component} redraw")
-        first = len(own) - held_out[0]
+        first = len(own) - held_out
 
         def redraw(data: Sequence[Tensor]) -> None:
-            n = data[0].shape[1] - first
-            for m, generator in enumerate(contexts):
-                drawn = features.context(task.space.draw_context(n, generator))
-                data[0][m, first:, -drawn.shape[-1] :] = drawn.to(fit_context.device)
+            drawn = features.context(fit_context.draw_contexts(count - others, contexts))
+            data[0][:, first:, -drawn.shape[-1] :] = drawn.to(device)
 
         return ReferenceExamples(
-            [t.to(fit_context.device) for t in training],
-            [t.to(fit_context.device) for t in validation],
+            [t.to(device) for t in training],
+            [t.to(device) for t in validation],
             redraw if config.redraw else None,
             reference=reference,
             own=first,
@@ -267,8 +255,7 @@ def _normaliser(net: RatioNetwork, y: Tensor) -> Normaliser:
     rows = evaluation_rows(y.device)
 
     def log_odds(eta: Tensor) -> Tensor:
-        parts = torch.split(encoded, rows, dim=1)
-        context = eta.float()
+        parts, context = torch.split(encoded, rows, dim=1), eta.float()
         odds = [net.decide(part, context.expand(*part.shape[:2], -1)) for part in parts]
         return torch.cat(odds, 1)
 

@@ -37,7 +37,6 @@ class NLER(PairMethod):
     """Likelihood-to-evidence ratio with an encoder and a small head."""
 
     name = "nler"
-    version = 1
     title = "Neural likelihood-to-evidence ratio"
     citation = "Hermans, Begy & Louppe (2020), arXiv:1903.04057"
     Config = NLERConfig

@@ -6,6 +6,7 @@ standardised features; the density of x adds the logarithm of the Jacobian.
 
 import math
 from collections.abc import Mapping
+from functools import partial
 from typing import Any, ClassVar
 
 import torch
@@ -25,15 +26,7 @@ from bench.nn.flows import ZukoFlow
 from bench.nn.networks import evaluation_rows
 from bench.nn.ratio import flat
 
-from .sbi_training import (
-    REQUIRES,
-    SbiNetworks,
-    SbiTraining,
-    in_blocks,
-    quiet,
-    rebuild,
-    train,
-)
+from .sbi_training import REQUIRES, SbiNetworks, SbiTraining, in_blocks, quiet, rebuild, train
 
 
 class SbiNLEConfig(Settings):
@@ -53,7 +46,6 @@ class SbiNLE(ComponentMethod):
     """Neural likelihood estimation with sbi."""
 
     name = "sbi-nle"
-    version = 1
     title = "Neural likelihood estimation (sbi)"
     family = "generative"
     citation = "Papamakarios, Sterratt & Murray (2019), arXiv:1805.07226; sbi, arXiv:2411.17337"
@@ -124,14 +116,10 @@ class SbiDensity(SbiNetworks):
     @torch.no_grad()
     def log_ratio(self, x: Tensor, context: Tensor) -> Tensor:
         y, eta = flat(self.features(x), self.task.event_shape), self.features.context(context)
+        rows, jacobian = evaluation_rows(y.device), self.features.log_jacobian(x).float()[:, None]
+        members = [in_blocks(partial(_log_density, net), y, eta, rows) for net in self.nets]
+        return torch.stack(members) + jacobian
 
-        def log_density(net: Any) -> Tensor:
-            def evaluate(y: Tensor, eta: Tensor) -> Tensor:
-                values: Tensor = net.log_prob(y[None], eta)[0]
-                return values
 
-            out: Tensor = in_blocks(evaluate, y, eta, evaluation_rows(y.device))
-            return out
-
-        jacobian = self.features.log_jacobian(x).float()[:, None]
-        return torch.stack([log_density(net) for net in self.nets]) + jacobian
+def _log_density(net: Any, y: Tensor, eta: Tensor) -> Any:
+    return net.log_prob(y[None], eta)[0]

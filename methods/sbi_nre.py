@@ -13,6 +13,7 @@ up to a function of x, which the components share too; `matched` is NRE-A (Herma
 
 import math
 from collections.abc import Mapping
+from functools import partial
 from typing import Any, ClassVar, Literal
 
 import torch
@@ -29,21 +30,12 @@ from bench.contracts import (
     Task,
     equal_draws,
 )
-from bench.errors import NotApplicable
 from bench.nn.encoders import Encoder, encoder_of
 from bench.nn.flows import ACTIVATIONS
 from bench.nn.networks import Activation, evaluation_rows
 from bench.nn.ratio import flat
 
-from .sbi_training import (
-    REQUIRES,
-    SbiNetworks,
-    SbiTraining,
-    in_blocks,
-    quiet,
-    rebuild,
-    train,
-)
+from .sbi_training import REQUIRES, SbiNetworks, SbiTraining, in_blocks, quiet, rebuild, train
 
 
 class SbiNREConfig(Settings):
@@ -67,7 +59,6 @@ class SbiNRE(Method):
     """Neural ratio estimation with sbi."""
 
     name = "sbi-nre"
-    version = 1
     title = "Neural ratio estimation (sbi)"
     family = "discriminative"
     citation = "Durkan, Murray & Papamakarios (2020), arXiv:2002.03712; sbi, arXiv:2411.17337"
@@ -91,10 +82,7 @@ class SbiNRE(Method):
 
     def check(self, task: Task) -> None:
         super().check(task)
-        try:
-            self._encoder(task)
-        except ValueError as error:
-            raise NotApplicable(f"{task.name}: {error}") from error
+        self._encoder(task)
 
     def settings(self, task: Task) -> dict[str, Any]:
         settings = super().settings(task)
@@ -165,6 +153,10 @@ def _labelled(context: Tensor, components: int) -> Tensor:
     return torch.cat([both, label], -1) if components > 1 else both
 
 
+def _log_odds(net: Any, encoded: Tensor, embedded: Tensor) -> Any:
+    return net.net(torch.cat([embedded, encoded], -1)).squeeze(-1)
+
+
 class SbiRatio(SbiNetworks):
     """sbi's trained networks, one per member, of all components."""
 
@@ -179,16 +171,11 @@ class SbiRatio(SbiNetworks):
         y = flat(self.features(x), self.task.event_shape)
         components = len(self.task.component_names)
         theta = _labelled(self.features.context(context), components).flatten(0, 1)
-        members = []
+        members, rows = [], evaluation_rows(y.device)
         for net in self.nets:
             # Observations and parameters are embedded once, and not once per pair.
-            rows = evaluation_rows(y.device)
             encoded = torch.cat([net.embedding_net_x(part) for part in torch.split(y, rows // 8)])
-
-            def decide(encoded: Tensor, embedded: Tensor, net: Any = net) -> Tensor:
-                odds: Tensor = net.net(torch.cat([embedded, encoded], -1)).squeeze(-1)
-                return odds
-
-            values = in_blocks(decide, encoded, net.embedding_net_theta(theta), rows)
+            embedded = net.embedding_net_theta(theta)
+            values = in_blocks(partial(_log_odds, net), encoded, embedded, rows)
             members.append(values.view(len(x), components, len(context)).transpose(0, 1))
         return torch.stack(members)

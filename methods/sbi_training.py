@@ -158,8 +158,7 @@ def rebuild(
     first = next(iter(state.values()))
     nets = []
     for member in range(len(first)):
-        generator = torch.Generator().manual_seed(0)
-        with quiet(generator):  # what it draws is replaced
+        with quiet(torch.Generator().manual_seed(0)):  # what it draws is replaced
             net = build(torch.randn(8, parameters), torch.randn(8, numbers))
         net.load_state_dict({name: values[member] for name, values in state.items()})
         nets.append(net.to(first.device).eval())
@@ -199,7 +198,7 @@ class SbiNetworks:
 
 def in_blocks(
     evaluate: Callable[[Tensor, Tensor], Tensor], x: Tensor, theta: Tensor, rows: int
-) -> Any:
+) -> Tensor:
     """Evaluates all pairs of observations (n, …) and parameters (J, …) in blocks, (n, J).
 
     Args:

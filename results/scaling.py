@@ -56,7 +56,7 @@ def times(unit: int) -> tuple[int, ...]:
 
 def classifier(members: int) -> StackedMLP:
     seeds = [generator("scaling", m) for m in range(members)]
-    net = StackedMLP((3, 120, 120, 120, 1), "silu", seeds)
+    net = StackedMLP.create((3, 120, 120, 120, 1), "silu", seeds)
     net.to(torch.device("cpu"))
     return net
 
@@ -114,7 +114,8 @@ def epoch(rows: int) -> Call:
     held_out = tuple(tensor[:, :100] for tensor in data)
     settings = Training(epochs=1, steps=0, batch_size=1024, learning_rate=1e-4, schedule="constant")
     order = [generator("scaling", "order")]
-    return lambda: train(net, classify(net), data, held_out, order, settings, lambda **_: None)
+    parameters, loss = net.parameters(), classify(net)
+    return lambda: train(parameters, loss, data, held_out, order, settings, lambda **_: None)
 
 
 def outbreaks(population: int, what: str) -> Call:

@@ -68,7 +68,6 @@ class Bank(Protocol):
     @property
     def spent(self) -> int:
         """Simulator calls drawn so far, per member."""
-        ...
 
     def draw(
         self,
@@ -92,7 +91,6 @@ class Bank(Protocol):
             BudgetExceeded: if the draw costs more than the budget has left.
             NotApplicable: if scores are asked of a component that has none.
         """
-        ...
 
     def reference(self, n: int, kind: ReferenceKind, *, split: Split = "train") -> Simulations:
         """Draws n simulations of a reference: every component equally often.
@@ -103,4 +101,3 @@ class Bank(Protocol):
         Raises:
             BudgetExceeded: if the draw costs more than the budget has left.
         """
-        ...

@@ -18,11 +18,9 @@ class Component(Protocol):
     def size(self) -> int | None:
         """Number of observations that a finite source holds, at whatever context; None for a
         simulator. A finite source is a :class:`FiniteComponent`."""
-        ...
 
     def simulate(self, context: Tensor, generator: torch.Generator) -> Tensor:
         """Simulates one observation per context, (\\*B, d) to (\\*B, \\*event), on the CPU."""
-        ...
 
 
 @runtime_checkable
@@ -36,7 +34,6 @@ class FiniteComponent(Component, Protocol):
 
     def block(self, number: int, of: int) -> "FiniteComponent":
         """The number-th of so many disjoint parts; together they hold all observations."""
-        ...
 
 
 @runtime_checkable
@@ -45,7 +42,6 @@ class HasLogProb(Protocol):
 
     def log_prob(self, x: Tensor, context: Tensor) -> Tensor:
         r"""Returns :math:`\log p(x|\eta)`, shape \*B; −inf for impossible x, never NaN."""
-        ...
 
 
 @runtime_checkable
@@ -54,4 +50,3 @@ class HasScore(Protocol):
 
     def score(self, x: Tensor, context: Tensor) -> Tensor:
         r"""Returns the score :math:`\nabla_\eta \log p(x|\eta)`, shape (\*B, d)."""
-        ...

@@ -62,10 +62,4 @@ class Features:
         return (score.double() / slope).float()
 
     def _unit(self, context: Tensor) -> Tensor:
-        theta = context.new_zeros(*context.shape[:-1], len(self.space))
-        theta = theta + torch.tensor(
-            [p.low for p in self.space.parameters], dtype=theta.dtype, device=theta.device
-        )
-        index = list(self.space.context_index)
-        theta = theta.index_copy(-1, torch.tensor(index, device=theta.device), context)
-        return self.space.to_unit(theta)[..., index]
+        return ParameterSpace(self.space.context, ()).to_unit(context)

@@ -97,17 +97,14 @@ class Surrogate(Protocol):
     @property
     def log(self) -> FitLog:
         """What the fit cost."""
-        ...
 
     @property
     def reference(self) -> ReferenceKind | None:
         """The reference whose density is the denominator, or None."""
-        ...
 
     @property
     def has_density(self) -> bool:
         """Whether log_ratio is a normalised log-density of x, not merely up to a term in x."""
-        ...
 
     def log_ratio(self, x: Tensor, context: Tensor) -> Tensor:
         r"""Returns :math:`\log p_k(x_i|\eta_j)` up to a term that depends on x alone.
@@ -121,11 +118,9 @@ class Surrogate(Protocol):
         Returns:
             (members, components, n_x, n_context), float32 or float64.
         """
-        ...
 
     def state(self) -> Mapping[str, Tensor] | None:
         """Returns what `Method.restore` needs; every tensor leads with the members' axis."""
-        ...
 
 
 class Method(ABC):
@@ -198,15 +193,12 @@ class ComponentSurrogate(Protocol):
     @property
     def log(self) -> FitLog:
         """What the fit cost."""
-        ...
 
     def log_ratio(self, x: Tensor, context: Tensor) -> Tensor:
         """As Surrogate.log_ratio without the components' axis: (members, n_x, n_context)."""
-        ...
 
     def state(self) -> Mapping[str, Tensor]:
         """As Surrogate.state."""
-        ...
 
 
 class ComponentMethod(Method):

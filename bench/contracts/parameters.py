@@ -116,9 +116,7 @@ class ParameterSpace:
 
     def draw_inner(self, n: int, generator: torch.Generator) -> Tensor:
         """Draws n parameters uniformly (on each scale) from the inner box, (n, P) float64."""
-        low = self.to_unit(torch.tensor([p.inner[0] for p in self.parameters], dtype=torch.float64))
-        high = self.to_unit(
-            torch.tensor([p.inner[1] for p in self.parameters], dtype=torch.float64)
-        )
+        inner = torch.tensor([p.inner for p in self.parameters], dtype=torch.float64)
+        low, high = self.to_unit(inner.T)
         unit = torch.rand(n, len(self), generator=generator, dtype=torch.float64)
         return self.from_unit(low + (high - low) * unit)

@@ -89,8 +89,7 @@ def fit_to(task: Task, plan: Plan) -> Plan:
     Raises:
         NotApplicable: if there is not one dataset.
     """
-    held_out = isinstance(plan, HeldOutPlan)
-    size = observations_of(task, "heldout" if held_out else "test")
+    size = observations_of(task, "heldout" if isinstance(plan, HeldOutPlan) else "test")
     if size is None:
         return plan
     if isinstance(plan, HeldOutPlan):

@@ -7,7 +7,7 @@ from torch import Tensor
 
 from bench.contracts import ParameterSpace, ProfileSummary
 from bench.inference.lattice import DEPTH, Lattice
-from bench.inference.profile import crossings, cubic, peak, profiles
+from bench.inference.profile import crossings, cubic, peak, profiles, trapezoid
 
 NODES = 33
 """Nodes W of a saved window, per parameter, over some seven half-widths."""
@@ -33,21 +33,13 @@ def region(values: Tensor, top: Tensor) -> tuple[Tensor, Tensor]:
     """
     statistic = (2 * (top[:, None, None] - values)).clamp_max(_FAR)
     inside = statistic <= REGION
-    touches = torch.stack(
-        [
-            torch.stack([inside[:, 0].any(-1), inside[:, -1].any(-1)], -1),
-            torch.stack([inside[..., 0].any(-1), inside[..., -1].any(-1)], -1),
-        ],
-        1,
-    )
+    touches = torch.stack([inside[:, [0, -1]].any(2), inside[:, :, [0, -1]].any(1)], 1)
     fine = [
         cubic(torch.arange((n - 1) * _FINER + 1, dtype=torch.float64) / _FINER, n)
         for n in values.shape[1:]
     ]
     lengths = []
-    for part in torch.split(
-        statistic, _BLOCK
-    ):  # a finer lattice of all datasets would not fit a cache
+    for part in torch.split(statistic, _BLOCK):  # the finer lattice of all would not fit a cache
         curve = fine[0] @ part @ fine[1].T
         low = torch.minimum(curve[..., :-1], curve[..., 1:])
         high = torch.maximum(curve[..., :-1], curve[..., 1:])
@@ -128,11 +120,9 @@ def _windows(
     spacing = torch.stack(spacings, -1)
     fall = (values - top[:, None, None]).clamp_min(-_FAR)
     joint = matrices[0] @ fall @ matrices[1].transpose(1, 2)
-    trapezoid = torch.ones(NODES, dtype=torch.float64)
-    trapezoid[[0, -1]] = 0.5
-    density = joint.exp()
-    sums = torch.stack([density @ trapezoid, density.transpose(1, 2) @ trapezoid], 1)  # (D, 2, W)
-    marginal = sums / ((sums @ trapezoid) * spacing).unsqueeze(-1)
+    density, weights = joint.exp(), trapezoid(NODES)
+    sums = torch.stack([density @ weights, density.transpose(1, 2) @ weights], 1)  # (D, 2, W)
+    marginal = sums / ((sums @ weights) * spacing).unsqueeze(-1)
     return {
         "origin": torch.stack(origins, -1).numpy(),
         "spacing": spacing.numpy(),

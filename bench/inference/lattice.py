@@ -82,16 +82,15 @@ def refine(
         if r.tolerance is None:
             continue
         ends = _ends(values, axes)
-        while True:
-            if 2 * len(axes[axis]) - 1 > r.most:
-                unresolved = True
-                break
+        while 2 * len(axes[axis]) - 1 <= r.most:
             values, axes = _double(events, values, axes, axis)
             moved, ends = ends, _ends(values, axes)
             # An interval cut at a bound can be as short as nothing: 1/1000 of the axis is enough.
             widths = (ends[..., 1] - ends[..., 0]).clamp_min(2e-3)
             if float(((ends - moved).abs() / (0.5 * widths.unsqueeze(-1))).max()) <= r.tolerance:
                 break
+        else:
+            unresolved = True
     return Lattice((axes[0], axes[1]), values, at_truth, unresolved)
 
 
@@ -99,19 +98,14 @@ def _double(
     events: MixtureLikelihood, values: Tensor, axes: list[Tensor], axis: int
 ) -> tuple[Tensor, list[Tensor]]:
     """Halves the spacing of an axis; only the new nodes are evaluated."""
-    old = axes[axis]
+    old, doubled = axes[axis], list(axes)
     between = 0.5 * (old[1:] + old[:-1])
-    new_axes = [between if i == axis else a for i, a in enumerate(axes)]
-    extra, _ = events.log_likelihood((new_axes[0], new_axes[1]))
-    nodes = 2 * len(old) - 1
-    shape = list(values.shape)
-    shape[axis + 1] = nodes
-    merged = values.new_empty(shape)
-    merged.movedim(axis + 1, -1)[..., 0::2] = values.movedim(axis + 1, -1)
-    merged.movedim(axis + 1, -1)[..., 1::2] = extra.movedim(axis + 1, -1)
-    merged_axis = torch.empty(nodes, dtype=old.dtype)
-    merged_axis[0::2], merged_axis[1::2] = old, between
-    return merged, [merged_axis if i == axis else a for i, a in enumerate(axes)]
+    doubled[axis] = between
+    extra, _ = events.log_likelihood((doubled[0], doubled[1]))
+    place = torch.arange(2 * len(old) - 1)
+    order = place // 2 + place % 2 * len(old)  # old and new in turns
+    doubled[axis] = torch.cat([old, between])[order]
+    return torch.cat([values, extra], axis + 1).index_select(axis + 1, order), doubled
 
 
 def _ends(values: Tensor, axes: Sequence[Tensor]) -> Tensor:

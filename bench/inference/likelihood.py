@@ -88,20 +88,16 @@ class MixtureLikelihood:
         shape = (len(axes[0]), len(axes[1]))
         theta = self.space.from_unit(torch.cartesian_prod(*axes)).view(*shape, 2)
         swap = self.space.context_index == (1,)  # context nodes lead
-        if len(self.space.context_index) == 1:
-            theta = theta.transpose(0, 1) if swap else theta
-        else:
+        theta = theta.transpose(0, 1) if swap else theta
+        if len(self.space.context_index) != 1:
             theta = theta.reshape(-1, 1, 2)
         device = self.x.device
         nodes, mixings = theta.shape[:2]
-        contexts = torch.cat(
-            [self.space.context_of(theta[:, 0]), self.space.context_of(self.truth)[None]]
-        )
-        contexts = contexts.float().to(device)
+        at = torch.cat([theta[:, 0], self.truth[None]])  # contexts, and that of the truth
+        contexts = self.space.context_of(at).float().to(device)
         weights = self.weights(theta).permute(2, 0, 1).to(device)  # (K, J, H)
         truth_weights = self.weights(self.truth).to(device)  # (K,)
-        elements = _CHUNK_ELEMENTS[device.type]
-        step = max(16, elements // (self.members * nodes * mixings))
+        step = max(16, _CHUNK_ELEMENTS[device.type] // (self.members * nodes * mixings))
         block, _ = EVALUATION_BLOCK[device.type]  # which surrogates may have been compiled for
         step -= step % block if step > block else 0
         datasets = (self.members, len(self.counts))
@@ -125,15 +121,13 @@ class MixtureLikelihood:
         if mixed_sum.dim() == 3:
             values = values + mixed_sum.view(*datasets, nodes, mixings)
         values = values.flatten(0, 1).cpu()
-        if len(self.space.context_index) == 1:
-            values = values.transpose(1, 2) if swap else values
+        values = values.transpose(1, 2) if swap else values
         return values.reshape(-1, *shape), at_truth.flatten().cpu()
 
 
 def _finite(log_ratio: Tensor) -> Tensor:
     """Refuses NaN and +inf; replaces −inf by a number that keeps products finite."""
-    if bool((log_ratio.isnan() | (log_ratio == torch.inf)).any()):
-        bad = int((log_ratio.isnan() | (log_ratio == torch.inf)).sum())
+    if bad := int((log_ratio.isnan() | (log_ratio == torch.inf)).sum()):
         raise NonFiniteError(
             f"log_ratio returned NaN or +inf for {bad} of {log_ratio.numel()} (event, context) "
             "pairs; it must be finite or −inf"

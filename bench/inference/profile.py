@@ -36,6 +36,13 @@ def cubic(position: Tensor, nodes: int) -> Tensor:
     return matrix
 
 
+def trapezoid(nodes: int) -> Tensor:
+    """Weights of the trapezoidal rule at evenly spaced nodes, in units of their distance."""
+    weights = torch.ones(nodes, dtype=torch.float64)
+    weights[[0, -1]] = 0.5
+    return weights
+
+
 def peak(values: Tensor) -> tuple[Tensor, Tensor]:
     """Refines the maximum along the last axis by the parabola through its three nodes.
 
@@ -160,5 +167,4 @@ def fall_at(
     statistic = -2 * (across * profile).sum(-1)
     slack = 1e-6  # the truth may stand on a bound, where the window ends to the last bit
     outside = (position < -slack) | (position > nodes - 1 + slack)
-    found: NDArray[np.float64] = np.where(outside, np.inf, np.maximum(statistic, 0.0))
-    return found
+    return np.where(outside, np.inf, np.maximum(statistic, 0.0))

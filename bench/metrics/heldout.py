@@ -1,12 +1,9 @@
 """Metrics of held-out simulations: losses, normalisation, score error."""
 
 import numpy as np
-from numpy.typing import NDArray
 
 from bench.contracts import HeldOutPrediction, Metric
-from bench.metrics.defined import defined
-
-Array = NDArray[np.float64]
+from bench.metrics.defined import Array, defined
 
 
 def _by_component(prediction: HeldOutPrediction, values: Array) -> dict[str, Array]:
@@ -24,10 +21,6 @@ def _bce(own: HeldOutPrediction, truth: HeldOutPrediction | None) -> dict[str, A
 
 def _nll(own: HeldOutPrediction, truth: HeldOutPrediction | None) -> dict[str, Array]:
     return _by_component(own, -own.values.own.mean(-1)) if own.values.has_density else {}
-
-
-def _not_finite(own: HeldOutPrediction, truth: HeldOutPrediction | None) -> dict[str, Array]:
-    return _by_component(own, (~np.isfinite(own.values.own)).mean(-1))
 
 
 def _log_mean_ratio(own: HeldOutPrediction, truth: HeldOutPrediction | None) -> dict[str, Array]:
@@ -71,7 +64,7 @@ not_finite = Metric(
     "Share of held-out simulations of each component whose log-density is not finite; losses leave "
     "out the contexts where there are any.",
     ("heldout",),
-    _not_finite,
+    lambda own, _: _by_component(own, (~np.isfinite(own.values.own)).mean(-1)),
 )
 log_mean_ratio = Metric(
     "log_mean_ratio",

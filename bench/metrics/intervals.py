@@ -24,17 +24,13 @@ def _by_name(prediction: LikelihoodPrediction, values: NDArray[np.generic]) -> C
 
 
 def _half_width(prediction: LikelihoodPrediction) -> NDArray[np.float64]:
-    curves = prediction.curves
-    return np.asarray(0.5 * (curves.upper - curves.lower), dtype=np.float64)
+    length = prediction.curves.upper - prediction.curves.lower
+    return np.asarray(0.5 * length, dtype=np.float64)
 
 
 def _coverage(own: LikelihoodPrediction, truth: LikelihoodPrediction | None) -> Contributions:
     theta, curves = own.datasets.theta, own.curves
     return _by_name(own, (curves.lower <= theta) & (theta <= curves.upper))
-
-
-def _width(own: LikelihoodPrediction, truth: LikelihoodPrediction | None) -> Contributions:
-    return _by_name(own, own.curves.upper - own.curves.lower)
 
 
 def _interval_score(own: LikelihoodPrediction, truth: LikelihoodPrediction | None) -> Contributions:
@@ -52,33 +48,10 @@ def _mle_distance(own: LikelihoodPrediction, truth: LikelihoodPrediction) -> Con
     return _by_name(own, defined(distance / _half_width(truth)))
 
 
-def _mle_edge(own: LikelihoodPrediction, truth: LikelihoodPrediction | None) -> Contributions:
-    mle = own.curves.mle
-    return _by_name(own, (mle <= own.low) | (mle >= own.high))
-
-
 def _cut(own: LikelihoodPrediction, truth: LikelihoodPrediction | None) -> Contributions:
     return _by_name(own, own.curves.cut_lower | own.curves.cut_upper) | {
         "region": own.curves.region_cut.astype(np.float64)
     }
-
-
-def _disconnected(own: LikelihoodPrediction, truth: LikelihoodPrediction | None) -> Contributions:
-    return _by_name(own, own.curves.disconnected)
-
-
-def _unresolved(own: LikelihoodPrediction, truth: LikelihoodPrediction | None) -> Contributions:
-    return {"": own.curves.unresolved.astype(np.float64)}
-
-
-def _region_coverage(
-    own: LikelihoodPrediction, truth: LikelihoodPrediction | None
-) -> Contributions:
-    return {"": (-2 * own.curves.log_ratio_truth <= _REGION).astype(np.float64)}
-
-
-def _region_area(own: LikelihoodPrediction, truth: LikelihoodPrediction | None) -> Contributions:
-    return {"": own.curves.area}
 
 
 def _percentile_width(
@@ -106,7 +79,7 @@ width = Metric(
     "width",
     "Length of the 68.27 % profile-likelihood interval.",
     _BOTH,
-    _width,
+    lambda own, _: _by_name(own, own.curves.upper - own.curves.lower),
     against="ratio",
 )
 interval_score = Metric(
@@ -140,7 +113,7 @@ mle_edge = Metric(
     "MLE at edge",
     "Share of maximum-likelihood estimates on a bound of the parameter space.",
     _BOTH,
-    _mle_edge,
+    lambda own, _: _by_name(own, (own.curves.mle <= own.low) | (own.curves.mle >= own.high)),
     share=True,
     against="difference",
 )
@@ -158,7 +131,7 @@ disconnected = Metric(
     "disconnected",
     "Share of datasets whose profile rises above the threshold again outside the interval.",
     _BOTH,
-    _disconnected,
+    lambda own, _: _by_name(own, own.curves.disconnected),
     share=True,
 )
 unresolved = Metric(
@@ -166,7 +139,7 @@ unresolved = Metric(
     "unresolved",
     "Share of datasets evaluated more coarsely than asked, or clipped by the window.",
     _BOTH,
-    _unresolved,
+    lambda own, _: {"": own.curves.unresolved.astype(np.float64)},
     share=True,
 )
 region_coverage = Metric(
@@ -174,7 +147,7 @@ region_coverage = Metric(
     "95 % coverage",
     "Share of 95 % Wilks regions in both parameters that hold the generating values.",
     _BOTH,
-    _region_coverage,
+    lambda own, _: {"": (-2 * own.curves.log_ratio_truth <= _REGION).astype(np.float64)},
     share=True,
     against="difference",
 )
@@ -183,7 +156,7 @@ region_area = Metric(
     "95 % area",
     "Area of the 95 % Wilks region.",
     _BOTH,
-    _region_area,
+    lambda own, _: {"": own.curves.area},
     against="ratio",
 )
 percentile_width = Metric(

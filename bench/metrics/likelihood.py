@@ -4,22 +4,14 @@ from dataclasses import dataclass
 
 import numpy as np
 import torch
-from numpy.typing import NDArray
 from torch import Tensor
 
 from bench.contracts import LikelihoodPrediction, Metric, ProfileSummary
-from bench.inference.profile import cubic
-
-Array = NDArray[np.float64]
+from bench.inference.profile import cubic, trapezoid
+from bench.metrics.defined import Array
 
 _NODES = 65  # nodes of the grid over the part that two windows share, per parameter
 _BLOCK = 256  # datasets at a time, which bounds memory
-
-
-def _trapezoid(nodes: int) -> Tensor:
-    weights = torch.ones(nodes, dtype=torch.float64)
-    weights[[0, -1]] = 0.5
-    return weights
 
 
 def _overlaps(
@@ -32,7 +24,7 @@ def _overlaps(
     """
     count = len(own.joint)
     out = {name: np.zeros(count) for name in (*names, "joint")}
-    fine = _trapezoid(_NODES)
+    fine = trapezoid(_NODES)
     for start in range(0, count, _BLOCK):
         rows = slice(start, min(start + _BLOCK, count))
         both = [_Window.of(curves, rows) for curves in (own, truth)]
@@ -68,7 +60,7 @@ class _Window:
     def on(self, grid: Tensor) -> tuple[Tensor, Tensor, Tensor]:
         """Normalised densities on grids (D, 2, T): joint (D, T, T), and marginals (D, T)."""
         nodes = self.joint.shape[1]
-        own = _trapezoid(nodes)
+        own = trapezoid(nodes)
         step = (self.high - self.low) / (nodes - 1)
         position = (grid - self.low.unsqueeze(-1)) / step.unsqueeze(-1)
         across = cubic(position, nodes)  # (D, 2, T, W)
@@ -86,10 +78,6 @@ class _Window:
             marginals[0] / total[:, None],
             marginals[1] / total[:, None],
         )
-
-
-def _overlap_m(own: LikelihoodPrediction, truth: LikelihoodPrediction) -> dict[str, Array]:
-    return _overlaps(own.curves, truth.curves, own.names)
 
 
 def _overlap_km(own: LikelihoodPrediction, truth: LikelihoodPrediction) -> dict[str, Array]:
@@ -114,7 +102,7 @@ overlap_m = Metric(
     "Overlap 1 − ½ ∫|p̂ − p| with the exact likelihood of the M observations, normalised over "
     "one parameter (the other summed out) and jointly.",
     ("independent", "bootstrap"),
-    _overlap_m,
+    lambda own, truth: _overlaps(own.curves, truth.curves, own.names),
     needs_truth=True,
 )
 overlap_km = Metric(

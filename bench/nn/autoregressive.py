@@ -9,8 +9,6 @@ Blocks: Papamakarios et al. (2017), arXiv:1705.07057; masks: Germain et al. (201
 arXiv:1502.03509; transformations are zuko's own.
 """
 
-from dataclasses import dataclass
-
 import torch
 import zuko
 from torch import Tensor
@@ -19,17 +17,9 @@ from zuko.nn import MaskedLinear
 from zuko.utils import unpack
 
 
-@dataclass(frozen=True)
-class Units:
-    """Which units of a layer, or features of a block, see an observation, and which do not."""
-
-    pair: list[int]
-    context: list[int]
-
-    @classmethod
-    def of(cls, sees: Tensor) -> "Units":
-        """Reads a mask (units,)."""
-        return cls(sees.nonzero().flatten().tolist(), (~sees).nonzero().flatten().tolist())
+def _units(sees: Tensor) -> tuple[list[int], list[int]]:
+    """Which units of a mask (units,) see an observation, and which the context alone."""
+    return sees.nonzero().flatten().tolist(), (~sees).nonzero().flatten().tolist()
 
 
 class PairedBlock:
@@ -43,33 +33,31 @@ class PairedBlock:
         self._block = block
         features = len(block.order)
         sees = torch.arange(block.hyper.in_features) < features
-        self._layers = [Units.of(sees)]
+        self._layers = [_units(sees)]
         for layer in block.hyper:
             if isinstance(layer, MaskedLinear):
                 sees = (layer.mask & sees).any(1)
-                self._layers.append(Units.of(sees))
-        self._features = Units.of(sees.view(features, -1)[:, 0])
-        order = [*self._features.pair, *self._features.context]
+                self._layers.append(_units(sees))
+        self._features = _units(sees.view(features, -1)[:, 0])
+        order = [*self._features[0], *self._features[1]]
         self._back = [order.index(i) for i in range(features)]
 
     def __call__(self, x: Tensor, context: Tensor) -> tuple[Tensor, Tensor]:
         """Transforms x (n, J, F) in contexts (J, C): (n, J, F), and log |det| (n, J)."""
         of_pairs, of_contexts, layers = x, context, iter(self._layers)
-        seen = next(layers)
+        pair, alone = next(layers)
         for layer in self._block.hyper:
             if isinstance(layer, MaskedLinear):
-                weight, before, seen = layer.mask * layer.weight, seen, next(layers)
-                rows, still = weight[seen.pair], weight[seen.context]
-                constant = of_contexts @ rows[:, before.context].T + layer.bias[seen.pair]
-                of_pairs = of_pairs @ rows[:, before.pair].T + constant
-                of_contexts = of_contexts @ still[:, before.context].T + layer.bias[seen.context]
+                weight, before, known = layer.mask * layer.weight, pair, alone
+                pair, alone = next(layers)
+                rows = weight[pair]
+                constant = of_contexts @ rows[:, known].T + layer.bias[pair]
+                of_pairs = of_pairs @ rows[:, before].T + constant
+                of_contexts = of_contexts @ weight[alone][:, known].T + layer.bias[alone]
             else:
                 of_pairs, of_contexts = layer(of_pairs), layer(of_contexts)
         parts, total = [], x.new_zeros(())
-        for parameters, of in (
-            (of_pairs, self._features.pair),
-            (of_contexts, self._features.context),
-        ):
+        for parameters, of in zip((of_pairs, of_contexts), self._features, strict=True):
             each = torch.unflatten(parameters, -1, (-1, self._block.total))
             transform = self._block.univariate(*unpack(each, self._block.shapes))
             z, log_slope = transform.call_and_ladj(x[..., of])

@@ -10,7 +10,7 @@ is a monotone function of the exact ratio is so put right (Cranmer, Pavez & Loup
 arXiv:1506.02169); what errs with the context at equal log r̂ is not.
 """
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from typing import Literal
 
 import numpy as np
@@ -83,13 +83,8 @@ class Calibration:
         return mapped.to(log_ratio.dtype).view(log_ratio.shape)
 
     def state(self) -> dict[str, Tensor]:
-        """The maps, as `from_state` takes them."""
+        """The maps, as `Calibration` takes them."""
         return {"nodes": self.nodes, "values": self.values}
-
-    @classmethod
-    def from_state(cls, state: Mapping[str, Tensor]) -> "Calibration":
-        """Rebuilds from `state`."""
-        return cls(state["nodes"], state["values"])
 
 
 def pairwise(

@@ -33,8 +33,7 @@ class DensityMethod(NetworkMethod[Stack, DensityExamples]):
     def examples(self, component: str, fit_context: FitContext) -> DensityExamples:
         config, task, features = self.config, fit_context.task, fit_context.features
         calls = int(fit_context.bank.budget * config.budget_share) // len(task.component_names)
-        scored = config.scores is not None
-        own = fit_context.bank.draw(component, calls, score=scored)
+        own = fit_context.bank.draw(component, calls, score=config.scores is not None)
         held_out = config.held_out(len(own))
         noise = fit_context.generators(f"{component} noise")
 
@@ -44,11 +43,10 @@ class DensityMethod(NetworkMethod[Stack, DensityExamples]):
             return features(x)
 
         x, validating = own.x[:, held_out:], continuous(own.x[:, :held_out])
-        y, conditions = continuous(x), [features.context(own.context)]
+        y = continuous(x)
         coordinates = Coordinates.estimate(task.observation, task.event_shape, y)
-        if scored:
-            conditions += standard_scores(own, features, held_out, config.scores, noise)
-        conditions = [t.to(fit_context.device) for t in conditions]
+        scores = standard_scores(own, features, held_out, config.scores, noise)
+        conditions = [t.to(fit_context.device) for t in (features.context(own.context), *scores)]
 
         def redraw(data: Sequence[Tensor]) -> None:
             data[0].copy_(coordinates(continuous(x)))

@@ -3,7 +3,7 @@
 from abc import abstractmethod
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import Any, Generic, Protocol, Self, TypeVar
+from typing import Any, Generic, TypeVar
 
 import torch
 from pydantic import Field
@@ -15,12 +15,16 @@ from bench.contracts import (
     Draw,
     FitContext,
     FitLog,
+    HasScore,
     Settings,
     Task,
     equal_draws,
 )
-from bench.nn.score_matching import ScoreTerms, need_scores, without_scores
-from bench.nn.training import Trainable, Training, train
+from bench.errors import NotApplicable
+from bench.nn.ratio import RatioNetwork
+from bench.nn.score_matching import ScoreTerms
+from bench.nn.stacks import Stack
+from bench.nn.training import Training, train
 
 
 class NetworkSettings(Settings):
@@ -54,20 +58,7 @@ class Examples:
     refresh: Callable[[Sequence[Tensor]], None] | None = None
 
 
-class Network(Trainable, Protocol):
-    """A stack of networks that can be moved and counted."""
-
-    def to(self, device: torch.device) -> Self:
-        """Move the parameters, in place, and make them trainable leaves."""
-        ...
-
-    @property
-    def count(self) -> int:
-        """Trainable parameters of one member."""
-        ...
-
-
-Net = TypeVar("Net", bound=Network)
+Net = TypeVar("Net", bound=Stack | RatioNetwork)
 Data = TypeVar("Data", bound=Examples)
 
 
@@ -100,16 +91,19 @@ class NetworkMethod(ComponentMethod, Generic[Net, Data]):
 
     @property
     def recordable(self) -> bool:
-        """Whether CUDA may record gradient steps."""
-        return self.config.scores is None or bool(self.config.scores.recordable)
+        """Whether CUDA may record gradient steps; adaptive weights look at gradients."""
+        return self.config.scores is None or self.config.scores.weights != "adaptive"
 
     def check(self, task: Task) -> None:
         super().check(task)
-        if self.config.scores is not None:
-            need_scores(task)
+        components = {} if self.config.scores is None else task.components("train")
+        for name, component in components.items():
+            if not isinstance(component, HasScore):
+                raise NotApplicable(f"component {name!r} of {task.name} has no score")
 
     def settings(self, task: Task) -> dict[str, Any]:
-        return without_scores(super().settings(task))
+        settings = super().settings(task)
+        return {k: v for k, v in settings.items() if k != "scores" or v is not None}
 
     def draws(self, task: Task, budget: int) -> list[Draw]:
         return equal_draws(task, budget)
@@ -118,9 +112,10 @@ class NetworkMethod(ComponentMethod, Generic[Net, Data]):
         task = fit_context.task
         examples = self.examples(component, fit_context)
         weights = fit_context.generators(f"{component} weights")
-        net = self.network(task, weights).to(fit_context.device)
+        net = self.network(task, weights)
+        net.to(fit_context.device)
         curves = train(
-            net,
+            net.parameters(),
             self.loss(task, net),
             examples.training,
             examples.validation,

@@ -63,36 +63,42 @@ class Normaliser:
             [0.125, -1.0]
         """
         count = NODES[dimensions]
-        angles = torch.pi * (torch.arange(count, dtype=torch.float64) + 0.5) / count
-        nodes = torch.cartesian_prod(*[angles.cos()] * dimensions).view(-1, dimensions).to(device)
-        means = []
-        for node in nodes:
-            values = log_ratio(node).double()
-            means.append(values.logsumexp(1) - torch.tensor(float(values.shape[1])).log())
-        values = torch.stack(means)  # (nodes^d, members)
-        return cls(torch.linalg.solve(_basis(nodes, count), values).T.contiguous(), dimensions)
+        nodes = chebyshev_nodes(count, dimensions, torch.float64).to(device)
+        values = torch.stack([_log_mean(log_ratio(node).double()) for node in nodes])
+        basis = chebyshev(nodes, count - 1, total=False)
+        return cls(torch.linalg.solve(basis, values).T.contiguous(), dimensions)
 
     def __call__(self, eta: Tensor) -> Tensor:
         """Evaluates contexts (J, d), scaled to [−1, 1], to (members, J) float64."""
         if self.coefficients.shape[1] == 1:
             return self.coefficients.expand(-1, len(eta))
         count = round(self.coefficients.shape[1] ** (1 / self.dimensions))
-        return self.coefficients @ _basis(eta.double(), count).T
+        return self.coefficients @ chebyshev(eta, count - 1, total=False).T
 
 
-def _basis(eta: Tensor, count: int) -> Tensor:
-    """Products of Chebyshev's polynomials of each coordinate, (J, d) to (J, count^d)."""
-    degrees = torch.arange(count, dtype=eta.dtype, device=eta.device)
-    basis = torch.ones(len(eta), 1, dtype=eta.dtype, device=eta.device)
-    for coordinate in eta.clamp(-1, 1).T:
-        own = (degrees * coordinate.arccos()[:, None]).cos()
-        basis = (basis[:, :, None] * own[:, None, :]).flatten(1)
-    return basis
+def _log_mean(values: Tensor) -> Tensor:
+    return values.logsumexp(1) - torch.tensor(float(values.shape[1])).log()
 
 
-def chebyshev(context: Tensor, degree: int) -> Tensor:
-    """Products of Chebyshev polynomials up to a total degree, (J, d) to (J, coefficients)."""
+def chebyshev_nodes(count: int, dimensions: int, dtype: torch.dtype) -> Tensor:
+    """Products of the zeros of a Chebyshev polynomial, (count^dimensions, dimensions)."""
+    angles = torch.pi * (torch.arange(count, dtype=dtype) + 0.5) / count
+    return torch.cartesian_prod(*[angles.cos()] * dimensions).view(-1, dimensions)
+
+
+def chebyshev(context: Tensor, degree: int, *, total: bool = True) -> Tensor:
+    """Products of Chebyshev polynomials, (J, d) to (J, coefficients) float64.
+
+    Args:
+        context: scaled to [−1, 1].
+        degree: largest degree.
+        total: whether it limits the sum of the degrees in all dimensions, or each of them.
+    """
     angle = context.double().clamp(-1, 1).acos()
-    powers = [p for p in product(range(degree + 1), repeat=context.shape[-1]) if sum(p) <= degree]
+    powers = [
+        p
+        for p in product(range(degree + 1), repeat=context.shape[-1])
+        if not total or sum(p) <= degree
+    ]
     order = torch.tensor(powers, device=context.device)  # (coefficients, d)
     return (angle[:, None] * order).cos().prod(-1)

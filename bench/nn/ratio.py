@@ -6,6 +6,7 @@ from math import prod
 import torch
 from torch import Tensor
 
+from bench.contracts import Features, Task
 from bench.nn.encoders import Encoder
 from bench.nn.flops import operations
 from bench.nn.networks import Activation, StackedMLP, evaluation_rows
@@ -53,7 +54,8 @@ class RatioNetwork:
         """
         encoding = None if encoder is None else Stack.create(encoder, generators)
         inputs = (features if encoder is None else encoder.outputs) + contexts
-        return cls(encoding, StackedMLP((inputs, *hidden, 1), activation, generators), contexts)
+        head = StackedMLP.create((inputs, *hidden, 1), activation, generators)
+        return cls(encoding, head, contexts)
 
     @classmethod
     def from_state(
@@ -67,7 +69,7 @@ class RatioNetwork:
         own = {k.removeprefix(_ENCODER): v for k, v in state.items() if k.startswith(_ENCODER)}
         head = {k: v for k, v in state.items() if not k.startswith(_ENCODER)}
         encoding = None if encoder is None else Stack(encoder, own)
-        return cls(encoding, StackedMLP.from_state(head, activation), contexts)
+        return cls(encoding, StackedMLP(head, activation), contexts)
 
     def state(self) -> dict[str, Tensor]:
         """All parameters by name, detached, members leading."""
@@ -95,8 +97,7 @@ class RatioNetwork:
         if self.encoder is None:
             return y
         rows = evaluation_rows(y.device) // 8
-        parts = [self.encoder(part) for part in torch.split(y, rows, dim=1)]
-        return torch.cat(parts, 1)
+        return torch.cat([self.encoder(part) for part in torch.split(y, rows, dim=1)], 1)
 
     def encoding(self, y: Tensor) -> Tensor:
         """As `encode`, in one piece: for batches of training."""
@@ -104,10 +105,8 @@ class RatioNetwork:
 
     def __call__(self, inputs: Tensor) -> Tensor:
         """Log-odds (members, n) of features and context side by side, (members, n, …)."""
-        if self.encoder is not None:
-            y, eta = inputs[..., : -self.contexts], inputs[..., -self.contexts :]
-            inputs = torch.cat([self.encoder(y), eta], -1)
-        return self.head(inputs).squeeze(-1)
+        y, eta = inputs[..., : -self.contexts], inputs[..., -self.contexts :]
+        return self.decide(self.encoding(y), eta)
 
     def decide(self, encoded: Tensor, eta: Tensor) -> Tensor:
         """Log-odds (members, n) of encoded observations, (members, n, width), at contexts."""
@@ -115,8 +114,9 @@ class RatioNetwork:
 
     def operations(self, features: int) -> tuple[float, float]:
         """Operations of encoding an observation, and of the head for each context."""
-        one = self.head.weights[0].new_zeros(1, 1, features)
-        head = operations(lambda: self.head(one.new_zeros(1, 1, self.head.sizes[0])))
+        first = self.head.weights[0]
+        one, encoded = (first.new_zeros(1, 1, n) for n in (features, first.shape[1]))
+        head = operations(lambda: self.head(encoded))
         return (0.0 if self.encoder is None else operations(lambda: self.encoding(one))), head
 
     def pairwise(self, encoded: Tensor, eta: Tensor) -> Tensor:
@@ -134,6 +134,12 @@ class RatioNetwork:
             ).flatten(1, 2)
             parts.append(self.head(inputs).view(members, -1, nodes))
         return torch.cat(parts, 1)
+
+
+def seen(task: Task, features: Features, x: Tensor) -> Tensor:
+    """The numbers of observations (\\*B, \\*event): summaries or features, (\\*B, numbers)."""
+    summaries = task.summaries(x.double())
+    return flat(features(x), task.event_shape) if summaries is None else summaries.float()
 
 
 def flat(y: Tensor, event_shape: tuple[int, ...]) -> Tensor:

@@ -103,10 +103,9 @@ class PairMethod(RatioMethod[Examples]):
         held_out = config.held_out(n)
         y = {name: flat(features(own.x), task.event_shape) for name, own in drawn.items()}
         own = drawn[component]
-        joint = [y[component], features.context(own.context)]
-        if scored:
-            noise = fit_context.generators(f"{component} noise")
-            joint += standard_scores(own, features, held_out, config.scores, noise)
+        noise = fit_context.generators(f"{component} noise")
+        scores = standard_scores(own, features, held_out, config.scores, noise)
+        joint = [y[component], features.context(own.context), *scores]
         generators = fit_context.generators(f"{component} pairs")
 
         def pairs(rows: slice) -> list[Tensor]:

@@ -9,14 +9,13 @@ over simulations (x, η) with their scores (Brehmer et al. 2018, arXiv:1805.0002
 import math
 from collections.abc import Callable, Sequence
 from itertools import combinations_with_replacement
-from typing import Any, Literal
+from typing import Literal
 
 import torch
 from pydantic import Field
 from torch import Tensor
 
-from bench.contracts import Features, HasScore, Settings, Simulations, Task
-from bench.errors import NotApplicable
+from bench.contracts import Features, Settings, Simulations
 
 _ENOUGH = 30  # scores that tell how their standard deviation moves
 _REFRESH = 50  # steps between two looks at the gradients
@@ -40,67 +39,35 @@ class ScoreTerms(Settings):
     share: float = Field(default=0.25, gt=0, le=1)
     noise: float = Field(default=0.0, ge=0)
 
-    @property
-    def recordable(self) -> bool:
-        """Whether CUDA can record steps; adaptive weights look at gradients now and then."""
-        return self.weights == "fixed"
-
 
 LIGHT = {"weight": 0.03}
 """A tenth of the weight that is the default, for where that one spoils what it augments."""
 
 
-def need_scores(task: Task) -> None:
-    """Refuses tasks without scores.
-
-    Raises:
-        NotApplicable: naming the component.
-    """
-    for name, component in task.components("train").items():
-        if not isinstance(component, HasScore):
-            raise NotApplicable(f"component {name!r} of {task.name} has no score")
-
-
-def without_scores(settings: dict[str, Any]) -> dict[str, Any]:
-    """Settings that identify a fit: `scores` appears only where there are any."""
-    return {k: v for k, v in settings.items() if k != "scores" or v is not None}
-
-
-class ScoreScale:
+def score_scale(score: Tensor, eta: Tensor, held_out: int = 0) -> Tensor:
     r"""The standard deviation of scores as a smooth function of the context.
 
-    :math:`\log \sigma_j(\eta)` is a polynomial of second degree. Scores vary thirty-fold over the
-    training ranges of the processes; their raw squared error would train one corner.
+    :math:`\log \sigma_j(\eta)` is a polynomial of second degree, fitted to logarithms of squared
+    scores and levelled to a mean square of one. Scores vary thirty-fold over the training ranges
+    of the processes; their raw squared error would train one corner.
 
     Args:
-        coefficients: (members, terms, d) of log σ.
+        score: (members, n, d), finite.
+        eta: scaled contexts, (members, n, d).
+        held_out: how many of the first do not tell the scale.
+
+    Returns:
+        σ at the contexts, (members, n, d) float32.
     """
-
-    def __init__(self, coefficients: Tensor) -> None:
-        self.coefficients = coefficients
-
-    @classmethod
-    def estimate(cls, score: Tensor, eta: Tensor) -> "ScoreScale":
-        """Fits logarithms of squared scores, then levels them to a mean square of one.
-
-        Args:
-            score: (members, n, d), finite.
-            eta: scaled contexts, (members, n, d).
-        """
-        score = score.double()
-        terms = _monomials(eta.double())
-        square = score.square().clamp_min(1e-12 * score.square().mean(1, keepdim=True) + 1e-300)
-        if score.shape[1] < _ENOUGH:
-            terms[..., 1:] = 0  # a constant
-        fitted = torch.linalg.pinv(terms) @ (0.5 * square.log())
-        level = (square / (2 * (terms @ fitted)).exp()).mean(1).log() / 2
-        fitted[:, 0] += level
-        nothing = (score == 0).all(1)  # then slopes are matched to zero, in units of one
-        return cls(torch.where(nothing[:, None], 0.0, fitted))
-
-    def __call__(self, eta: Tensor) -> Tensor:
-        """σ at scaled contexts (members, n, d), of the same shape, float32."""
-        return (_monomials(eta.double()) @ self.coefficients.to(eta.device)).exp().float()
+    terms = _monomials(eta.double())
+    seen, known = terms[:, held_out:].clone(), score[:, held_out:].double()
+    square = known.square().clamp_min(1e-12 * known.square().mean(1, keepdim=True) + 1e-300)
+    if known.shape[1] < _ENOUGH:
+        seen[..., 1:] = 0  # a constant
+    fitted = torch.linalg.pinv(seen) @ (0.5 * square.log())
+    fitted[:, 0] += (square / (2 * (seen @ fitted)).exp()).mean(1).log() / 2
+    nothing = (known == 0).all(1)  # then slopes are matched to zero, in units of one
+    return (terms @ torch.where(nothing[:, None], 0.0, fitted)).exp().float()
 
 
 def _monomials(eta: Tensor) -> Tensor:
@@ -114,24 +81,26 @@ def standard_scores(
     own: Simulations,
     features: Features,
     held_out: int,
-    terms: ScoreTerms,
+    terms: ScoreTerms | None,
     generators: Sequence[torch.Generator],
 ) -> list[Tensor]:
     """Targets of slopes, and what slopes are multiplied with before they are compared.
 
     Args:
-        own: simulations with their scores.
+        own: simulations with their scores, or without.
         features: the task's.
         held_out: how many of the first simulations do not tell the scale.
         terms: whose noise is put on the targets.
         generators: of the noise, one per member.
 
     Returns:
-        Scores in units of their standard deviation, and one over it, (members, n, d) each.
+        Scores in units of their standard deviation, and one over it, (members, n, d) each;
+        nothing where there are no scores.
     """
-    assert own.score is not None
+    if terms is None or own.score is None:
+        return []
     eta, score = features.context(own.context), features.score(own.score, own.context)
-    scale = ScoreScale.estimate(score[:, held_out:], eta[:, held_out:])(eta)
+    scale = score_scale(score, eta, held_out)
     standard = score / scale
     if terms.noise:
         noise = torch.stack([torch.randn(standard.shape[1:], generator=g) for g in generators])

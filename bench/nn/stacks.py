@@ -6,7 +6,7 @@ import warnings
 from collections.abc import Callable, Hashable, Mapping, Sequence
 from contextlib import suppress
 from functools import cache, partial
-from typing import Any, Protocol
+from typing import Any, Protocol, Self
 
 import torch
 from torch import Tensor, nn
@@ -24,10 +24,46 @@ class Architecture(Hashable, Protocol):
 
     def __call__(self) -> nn.Module:
         """Creates the module, with fresh parameters."""
-        ...
 
 
-class Stack:
+class MemberParameters:
+    """Trainable tensors of a block of members, by name; each leads with the members' axis.
+
+    Args:
+        parameters: (members, …) each, in the order in which they train.
+    """
+
+    def __init__(self, parameters: Mapping[str, Tensor]) -> None:
+        self._parameters = dict(parameters)
+
+    @property
+    def members(self) -> int:
+        """How many members there are."""
+        return len(next(iter(self._parameters.values())))
+
+    @property
+    def count(self) -> int:
+        """Trainable parameters of one member."""
+        return sum(p[0].numel() for p in self.parameters())
+
+    def parameters(self) -> list[Tensor]:
+        """The tensors to train."""
+        return list(self._parameters.values())
+
+    def state(self) -> dict[str, Tensor]:
+        """All parameters by name, detached, members leading."""
+        return {name: tensor.detach() for name, tensor in self._parameters.items()}
+
+    def to(self, device: torch.device, dtype: torch.dtype = torch.float32) -> Self:
+        """Moves the parameters, in place, and makes them trainable leaves."""
+        self._parameters = {
+            name: tensor.detach().to(device, dtype).requires_grad_()
+            for name, tensor in self._parameters.items()
+        }
+        return self
+
+
+class Stack(MemberParameters):
     """A module for each member of a block, in one object; nothing couples the members.
 
     Parameters lead with the members' axis, as `train` wants them. One member is evaluated as the
@@ -58,10 +94,10 @@ class Stack:
         vectorise: bool = True,
         compile_shape: int | None = None,
     ) -> None:
+        super().__init__(parameters)
         self.architecture = architecture
         self.vectorise = vectorise
         self.compile_shape = compile_shape
-        self._parameters = dict(parameters)
 
     @classmethod
     def create(
@@ -70,7 +106,6 @@ class Stack:
         generators: Sequence[torch.Generator],
         *,
         vectorise: bool = True,
-        compile_shape: int | None = None,
     ) -> "Stack":
         """Draws every member's parameters as the module itself draws them.
 
@@ -78,7 +113,6 @@ class Stack:
             architecture: builds the module of one member.
             generators: one CPU generator per member, which seeds its initialisation.
             vectorise: as in `Stack`.
-            compile_shape: as in `Stack`.
         """
         drawn: list[dict[str, Tensor]] = []
         for generator in generators:
@@ -87,41 +121,14 @@ class Stack:
                 torch.manual_seed(seed)
                 drawn.append(dict(architecture().named_parameters()))
         stacked = {name: torch.stack([d[name].detach() for d in drawn]) for name in drawn[0]}
-        return cls(architecture, stacked, vectorise=vectorise, compile_shape=compile_shape)
-
-    @property
-    def members(self) -> int:
-        """How many members there are."""
-        return len(next(iter(self._parameters.values())))
-
-    @property
-    def count(self) -> int:
-        """Trainable parameters of one member."""
-        return sum(p[0].numel() for p in self.parameters())
-
-    def parameters(self) -> list[Tensor]:
-        """The tensors to train."""
-        return list(self._parameters.values())
-
-    def state(self) -> dict[str, Tensor]:
-        """All parameters by name, detached, members leading."""
-        return {name: tensor.detach() for name, tensor in self._parameters.items()}
-
-    def to(self, device: torch.device, dtype: torch.dtype = torch.float32) -> "Stack":
-        """Moves the parameters, in place, and makes them trainable leaves."""
-        self._parameters = {
-            name: tensor.detach().to(device, dtype).requires_grad_()
-            for name, tensor in self._parameters.items()
-        }
-        return self
+        return cls(architecture, stacked, vectorise=vectorise)
 
     def __call__(self, *inputs: Tensor) -> Tensor:
         """Evaluates inputs (members, n, …), each member its own, to (members, n, …)."""
-        first = next(iter(self._parameters.values()))
+        first = self.parameters()[0]
         kind: _Kind = (self.architecture, first.device, first.dtype)
         if self.members > 1 and self.vectorise:
-            stacked: Tensor = vmap(partial(_evaluate, _template(*kind)))(self._parameters, *inputs)
-            return stacked
+            return vmap(partial(_evaluate, _template(*kind)))(self._parameters, *inputs)
         members = [
             self._alone(
                 kind,

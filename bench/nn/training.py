@@ -7,7 +7,7 @@ three to seven times faster for small networks (docs/architecture.md).
 import math
 import time
 from collections.abc import Callable, Sequence
-from typing import Literal, Protocol
+from typing import Literal
 
 import torch
 from pydantic import Field
@@ -65,16 +65,8 @@ SEARCH = {
 """What `bench tune` tries of every network's training; see `bench.contracts.Method.search`."""
 
 
-class Trainable(Protocol):
-    """A stack of networks, members leading."""
-
-    def parameters(self) -> list[Tensor]:
-        """The tensors to train; each leads with the members' axis."""
-        ...
-
-
 def train(
-    net: Trainable,
+    parameters: Sequence[Tensor],
     loss: Callable[..., Tensor],
     data: Sequence[Tensor],
     validation: Sequence[Tensor],
@@ -94,7 +86,7 @@ def train(
     couples them.
 
     Args:
-        net: the networks, on the data's device.
+        parameters: tensors to train, members leading, on the data's device.
         loss: `loss(*batch)` returns the mean loss of each member, (members,).
         data: training tensors (members, n, …).
         validation: the same for validation.
@@ -112,7 +104,6 @@ def train(
     members, rows = data[0].shape[:2]
     if not rows:
         raise BudgetExceeded("the budget leaves no simulation to train on")
-    parameters = net.parameters()
     batch = settings.batch_of(rows)
     per_epoch = rows // batch
     epochs = settings.epochs_of(rows)
@@ -142,8 +133,7 @@ def train(
         better = held_out < best_loss
         best_loss = torch.where(better, held_out, best_loss)
         for kept, current in zip(best, parameters, strict=True):
-            mask = better.view(-1, *[1] * (current.dim() - 1))
-            kept.copy_(torch.where(mask, current.detach(), kept))
+            kept[better] = current.detach()[better]
         times.append(time.perf_counter() - begin)
         shown = float(held_out.mean())
         report(stage=label, epoch=epoch + 1, epochs=epochs, loss=shown, rows=rows * members)
@@ -156,8 +146,8 @@ def train(
     untrained = ~best_loss.isfinite()
     with torch.no_grad():
         for current, kept in zip(parameters, best, strict=True):
-            mask = untrained.view(-1, *[1] * (current.dim() - 1))
-            current.copy_(kept.masked_fill(mask, torch.nan))
+            current.copy_(kept)
+            current[untrained] = torch.nan
     return _curves(history, times, epochs * per_epoch)
 
 

@@ -11,7 +11,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from bench.nn.normaliser import chebyshev
+from bench.nn.normaliser import chebyshev, chebyshev_nodes
 
 _FARTHEST = torch.finfo(torch.float32).max  # where a box is open: states hold finite numbers
 _CELLS = 1 << 22  # observations times leaves at a time
@@ -31,26 +31,24 @@ def boxes(forest: Sequence[Any], constant: float, numbers: int) -> tuple[Tensor,
     Returns:
         lower and upper, (leaves, numbers) float32, and value, (leaves,) float64.
     """
-    lower, upper, value = [], [], []
+    leaves: list[tuple[Any, float]] = []
     open_box = np.full((2, numbers), [[-_FARTHEST], [_FARTHEST]], np.float32)
-    stack: list[tuple[Any, int, Any]] = [(None, 0, open_box)]
-    stack += [(nodes, 0, open_box) for nodes in forest]
+    stack = [(nodes, 0, open_box) for nodes in forest]
     while stack:
         nodes, at, box = stack.pop()
-        if nodes is None or nodes[at]["is_leaf"]:
-            lower.append(box[0])
-            upper.append(box[1])
-            value.append(constant if nodes is None else nodes[at]["value"])
-            continue
         node = nodes[at]
+        if node["is_leaf"]:
+            leaves.append((box, node["value"]))
+            continue
         threshold = np.float32(node["num_threshold"])
         if threshold > node["num_threshold"]:
             threshold = np.nextafter(threshold, np.float32(-np.inf))
         left, right = box.copy(), box.copy()
         left[1, node["feature_idx"]] = right[0, node["feature_idx"]] = threshold
         stack += [(nodes, node["left"], left), (nodes, node["right"], right)]
-    bounds = [torch.from_numpy(np.stack(b)) for b in (lower, upper)]
-    return bounds[0], bounds[1], torch.tensor(value, dtype=torch.float64)
+    found, values = zip(*leaves, (open_box, constant), strict=True)
+    lower, upper = torch.from_numpy(np.stack(found, 1))
+    return lower, upper, torch.tensor(values, dtype=torch.float64)
 
 
 class Leaves:
@@ -83,8 +81,7 @@ class Leaves:
         if self.degree is None:
             return self._within(eta, first)
         count = max(self.degree + 1, round(_GRID ** (1 / d)))
-        angles = torch.pi * (torch.arange(count, device=eta.device) + 0.5) / count
-        nodes = torch.cartesian_prod(*[angles.cos()] * d).view(-1, d)
+        nodes = chebyshev_nodes(count, d, torch.float32).to(eta.device)
         fit = torch.linalg.pinv(chebyshev(nodes, self.degree)) @ self._within(nodes, first).double()
         smooth: Tensor = (chebyshev(eta, self.degree) @ fit).float()
         return smooth

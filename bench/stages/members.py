@@ -76,7 +76,7 @@ def restore(
     if spec.calibration:
         base = spec.uncalibrated
         fitted = restore(store, task, method, base, members, device, simulations)
-        return Calibrated(fitted, Calibration.from_state(state))
+        return Calibrated(fitted, Calibration(**state))
     return method.restore(task, features_of(task, simulations or store), state)
 
 

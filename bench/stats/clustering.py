@@ -125,8 +125,7 @@ class Strata:
         parts = deviations**2
         degrees = 3 * (1 - 1 / self._count[self._group])
         effective = effective_dof(parts, degrees, parts.sum(-1)) - 2
-        clipped: Array = np.clip(effective, min(1, self.degrees), self.degrees)
-        return clipped
+        return np.clip(effective, min(1, self.degrees), self.degrees)
 
 
 def effective_dof(parts: Array, degrees: ArrayLike, total: Array) -> Array:

@@ -6,10 +6,10 @@ Source: G. J. Székely & M. L. Rizzo, J. Stat. Plan. Inference 143 (2013) 1249.
 from dataclasses import dataclass
 
 import numpy as np
-from numpy.typing import NDArray
 from scipy.spatial.distance import cdist
 
-Array = NDArray[np.float64]
+from bench.stats.clustering import Array
+
 _BATCH = 100  # permutations at a time
 
 

@@ -4,11 +4,12 @@ from dataclasses import dataclass
 from typing import Literal
 
 import numpy as np
-from numpy.typing import ArrayLike, NDArray
+from numpy.typing import ArrayLike
 from scipy import stats
 
+from bench.stats.clustering import Array
+
 Beyond = Literal["", ">", "<"]
-Array = NDArray[np.float64]
 
 
 @dataclass(frozen=True)
@@ -149,5 +150,4 @@ def _interval(budgets: Array, groups: list[Array], draws: int, rng: np.random.Ge
     if share.sum() > 0:
         degrees = share.sum() ** 2 / (share**2 / (size - 1)).sum()
     student = stats.t.ppf(0.975, degrees) / stats.norm.ppf(0.975)
-    ends: Array = np.quantile(reached(student * unbiased), [0.025, 0.975], method="inverted_cdf")
-    return ends
+    return np.quantile(reached(student * unbiased), [0.025, 0.975], method="inverted_cdf")

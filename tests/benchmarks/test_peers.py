@@ -104,7 +104,7 @@ def test_classifier(benchmark, capsys, batch):
 
     def ours(seed):
         rng = torch.Generator().manual_seed(seed)
-        net = StackedMLP((5, 120, 120, 120, 1), "relu", [rng]).to(CPU)
+        net = StackedMLP.create((5, 120, 120, 120, 1), "relu", [rng]).to(CPU)
 
         def loss(x, theta):
             # Whoever is next in a shuffled batch is anyone.
@@ -115,7 +115,7 @@ def test_classifier(benchmark, capsys, batch):
 
         data = [t[None, held_out:] for t in (x, theta)]
         validation = [t[None, :held_out] for t in (x, theta)]
-        train(net, loss, data, validation, [rng], training, silent)
+        train(net.parameters(), loss, data, validation, [rng], training, silent)
 
         @torch.no_grad()
         def evaluate():
@@ -159,7 +159,7 @@ def test_flow(benchmark, capsys, batch):
 
         data = [t[None, held_out:] for t in (x, theta)]
         validation = [t[None, :held_out] for t in (x, theta)]
-        train(flow, loss, data, validation, [rng], training, silent)
+        train(flow.parameters(), loss, data, validation, [rng], training, silent)
 
         @torch.no_grad()
         def evaluate():

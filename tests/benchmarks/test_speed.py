@@ -76,7 +76,7 @@ def test_classifier_against_a_dataloader_loop(benchmark, threads, batch, capsys)
     )
 
     def epoch():
-        net = StackedMLP((3, 120, 120, 120, 1), "relu", [torch.Generator().manual_seed(0)])
+        net = StackedMLP.create((3, 120, 120, 120, 1), "relu", [torch.Generator().manual_seed(0)])
         net.to(torch.device("cpu"))
 
         def loss(x, y):
@@ -88,7 +88,7 @@ def test_classifier_against_a_dataloader_loop(benchmark, threads, batch, capsys)
         data = [inputs[None], labels[None]]
         held_out = [t[:, :1] for t in data]
         order = [torch.Generator().manual_seed(0)]
-        return train(net, loss, data, held_out, order, settings, lambda **fields: None)
+        return train(net.parameters(), loss, data, held_out, order, settings, lambda **fields: None)
 
     used = min(batch, max(rows // 128, 64))
     dataloader = min(dataloader_seconds(inputs, labels, used) for _ in range(2))

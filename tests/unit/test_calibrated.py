@@ -100,7 +100,7 @@ def test_stacked_maps_are_those_that_were_stacked():
     single = [Calibration.fit(kind, joint, reference, 500) for kind in ("platt", "isotonic")]
     assert len(single[0].nodes) < len(single[1].nodes)
     stack = Calibration.stack([Calibration.stack(single)])
-    restored = Calibration.from_state(stack.state())
+    restored = Calibration(**stack.state())
     x = 4 * torch.randn(1, 2, 7, 3, dtype=torch.float64)
     expected = torch.stack([single[k](x[0, k]) for k in range(2)])[None]
     torch.testing.assert_close(restored(x), expected)

@@ -90,7 +90,8 @@ def test_recorded_steps_are_the_same_steps(schedule: int) -> None:
     batches = [torch.randn(2, 64, 3, generator=generator("batch", i)) for i in range(20)]
 
     def trained(record: bool) -> list[torch.Tensor]:
-        net = StackedMLP((3, 16, 1), "silu", [generator("net", m) for m in range(2)]).to(CUDA)
+        generators = [generator("net", m) for m in range(2)]
+        net = StackedMLP.create((3, 16, 1), "silu", generators).to(CUDA)
 
         def loss(x: torch.Tensor) -> torch.Tensor:
             return (net(x).squeeze(-1) - x.sum(-1)).square().mean(1)
@@ -142,7 +143,7 @@ def test_a_stack_of_ten_is_faster_than_ten(kind: str) -> None:
     def make(members: int) -> StackedMLP | Stack:
         seeds = [generator("cuda", m) for m in range(members)]
         if kind == "classifier":
-            return StackedMLP((3, 120, 120, 120, 1), "silu", seeds).to(CUDA)
+            return StackedMLP.create((3, 120, 120, 120, 1), "silu", seeds).to(CUDA)
         return Stack.create(ZukoFlow(2, 1, 4, 8, (64, 64), 32, "relu"), seeds).to(CUDA)
 
     def seconds(members: int) -> float:

@@ -8,7 +8,7 @@ from itertools import pairwise
 
 import pytest
 import torch
-from seeded import CPU, run, seeds
+from seeded import CPU, seeds, silent
 from torch import Tensor, nn
 from torch.nn import functional
 
@@ -20,10 +20,7 @@ SIZES = (3, 16, 8, 1)
 
 def stack(members: Sequence[int], activation: str = "silu") -> StackedMLP:
     """A stack in float64, trainable."""
-    net = StackedMLP(SIZES, activation, seeds(members))
-    net.weights = [w.double() for w in net.weights]
-    net.biases = [b.double() for b in net.biases]
-    return net.to(CPU)
+    return StackedMLP.create(SIZES, activation, seeds(members)).to(CPU, torch.float64)
 
 
 @pytest.mark.parametrize("activation", ["relu", "silu"])
@@ -47,7 +44,7 @@ def reference(net: StackedMLP, member: int) -> nn.Sequential:
     """One member as PyTorch's own layers."""
     activation = nn.ReLU if net.activation == "relu" else nn.SiLU
     layers: list[nn.Module] = []
-    for i, (inner, outer) in enumerate(pairwise(net.sizes)):
+    for i, (inner, outer) in enumerate(pairwise(SIZES)):
         linear = nn.Linear(inner, outer, dtype=net.weights[i].dtype)
         with torch.no_grad():
             linear.weight.copy_(net.weights[i][member].T)
@@ -79,7 +76,7 @@ def test_stack_equals_plain_networks(activation: str, members: list[int]) -> Non
 
 def test_initialisation_is_that_of_pytorch() -> None:
     """Uniform in ±1/√inputs, weights and biases alike, a member from its own generator."""
-    net = StackedMLP((50, 80, 1), "relu", seeds(range(4)))
+    net = StackedMLP.create((50, 80, 1), "relu", seeds(range(4)))
     for weight, bias, inner in zip(net.weights, net.biases, (50, 80), strict=True):
         bound = 1 / math.sqrt(inner)
         both = torch.cat([weight.flatten(), bias.flatten()])
@@ -91,7 +88,7 @@ def test_initialisation_is_that_of_pytorch() -> None:
     assert float(plain.weight.detach().std()) == pytest.approx(
         float(net.weights[0].std()), rel=0.05
     )
-    alone = StackedMLP((50, 80, 1), "relu", seeds([2]))
+    alone = StackedMLP.create((50, 80, 1), "relu", seeds([2]))
     for a, b in zip(alone.parameters(), net.parameters(), strict=True):
         assert torch.equal(a[0], b[2])
         assert not torch.equal(b[1], b[2])
@@ -99,10 +96,9 @@ def test_initialisation_is_that_of_pytorch() -> None:
 
 def test_state_round_trip_and_count() -> None:
     net = stack([0, 1])
-    again = StackedMLP.from_state(net.state(), net.activation)
+    again = StackedMLP(net.state(), net.activation)
     x = torch.randn(2, 5, 3, dtype=torch.float64)
     assert torch.equal(net(x), again(x))
-    assert again.sizes == SIZES
     assert net.count == sum(p.numel() for p in reference(net, 0).parameters())
 
 
@@ -141,7 +137,13 @@ def test_a_member_alone_equals_the_member_in_a_stack(schedule: str, clip: float)
         net = stack(members)
         data, validation = regression(members)
         curves = train(
-            net, mean_square(net), data, validation, seeds(members, "shuffle"), settings, run()
+            net.parameters(),
+            mean_square(net),
+            data,
+            validation,
+            seeds(members, "shuffle"),
+            settings,
+            silent,
         )
         return net, curves
 
@@ -185,7 +187,10 @@ def test_training_equals_a_plain_loop(schedule: str) -> None:
             )
         if held_out < best:
             best, kept = held_out, {k: v.clone() for k, v in plain.state_dict().items()}
-    curves = train(net, mean_square(net), data, validation, seeds([0], "shuffle"), settings, run())
+    order = seeds([0], "shuffle")
+    curves = train(
+        net.parameters(), mean_square(net), data, validation, order, settings, silent
+    )
     assert min(curves[0].validation_loss) == pytest.approx(best, rel=1e-9)
     assert curves[0].steps == 3 * rows // batch
     plain.load_state_dict(kept)
@@ -202,10 +207,7 @@ def test_logistic_regression_finds_the_known_log_odds() -> None:
         x = torch.randn(n, 1, generator=rng).double() + (label - 0.5)[:, None]
         rows.append((x, label))
     x, label = (torch.stack(p) for p in zip(*rows, strict=True))
-    net = StackedMLP((1, 1), "silu", seeds(range(members)))
-    net.weights = [w.double() for w in net.weights]
-    net.biases = [b.double() for b in net.biases]
-    net.to(CPU)
+    net = StackedMLP.create((1, 1), "silu", seeds(range(members))).to(CPU, torch.float64)
 
     def loss(x: Tensor, label: Tensor) -> Tensor:
         logit = net(x).squeeze(-1)
@@ -214,13 +216,13 @@ def test_logistic_regression_finds_the_known_log_odds() -> None:
     held = n // 10
     settings = Training(epochs=4, steps=0, batch_size=512, learning_rate=3e-2)
     train(
-        net,
+        net.parameters(),
         loss,
         [x[:, held:], label[:, held:]],
         [x[:, :held], label[:, :held]],
         seeds(range(members), "shuffle"),
         settings,
-        run(),
+        silent,
     )
     # Errors of logistic regression on 36 000 rows are 0.014; the best of a few epochs adds some.
     assert net.weights[0].flatten().tolist() == pytest.approx([1.0] * members, abs=0.08)

@@ -74,9 +74,8 @@ def test_a_member_alone_equals_the_member_in_a_stack(vectorise: bool, clip: floa
             return (stack(x).squeeze(-1) - y).square().mean(1)
 
         shuffles = [generator("shuffle", m) for m in members]
-        curves = train(
-            stack, loss, [x[:, 50:], y[:, 50:]], [x[:, :50], y[:, :50]], shuffles, settings, silent
-        )
+        data, held_out = [x[:, 50:], y[:, 50:]], [x[:, :50], y[:, :50]]
+        curves = train(stack.parameters(), loss, data, held_out, shuffles, settings, silent)
         return stack, curves
 
     together, curves = trained([4, 5, 6])

@@ -20,9 +20,6 @@ class Vector:
     def __init__(self, start: Sequence[float]) -> None:
         self.value = torch.tensor([[s] for s in start], dtype=torch.float64, requires_grad=True)
 
-    def parameters(self) -> list[Tensor]:
-        return [self.value]
-
 
 def steps_of(settings: Training, slopes: Sequence[float], rows: int = 64) -> list[list[float]]:
     """Trajectories of each member's number under constant gradients, by epoch of one step."""
@@ -38,7 +35,7 @@ def steps_of(settings: Training, slopes: Sequence[float], rows: int = 64) -> lis
     def report(**fields: object) -> None:
         seen.append(vector.value.detach()[:, 0].tolist())
 
-    train(vector, loss, data, data, seeds(range(len(slopes))), settings, report)
+    train([vector.value], loss, data, data, seeds(range(len(slopes))), settings, report)
     return [list(t) for t in zip(*seen, strict=True)]
 
 
@@ -90,7 +87,8 @@ def test_steps_and_batches(rows: int, settings: dict[str, int], steps: int, epoc
 
     data = [torch.zeros(1, rows, dtype=torch.float64)]
     validation = [torch.zeros(1, 7, dtype=torch.float64)]
-    (curve,) = train(vector, loss, data, validation, seeds([0]), Training(**settings), silent)
+    training = Training(**settings)
+    (curve,) = train([vector.value], loss, data, validation, seeds([0]), training, silent)
     assert curve.steps == steps
     assert len(curve.train_loss) == len(curve.validation_loss) == epochs
     assert len(sizes) == steps + epochs
@@ -110,7 +108,7 @@ def test_every_epoch_sees_every_row_once() -> None:
 
     data = [torch.arange(256, dtype=torch.float64).expand(2, -1).contiguous()]
     settings = Training(epochs=2, steps=0, batch_size=64)
-    train(vector, loss, data, data, seeds([0, 1]), settings, silent)
+    train([vector.value], loss, data, data, seeds([0, 1]), settings, silent)
     orders = torch.cat(seen, 1).view(2, 2, 256)  # (members, epochs, rows)
     assert (orders.sort(-1).values == torch.arange(256)).all()
     flat = orders.flatten(0, 1)
@@ -142,7 +140,7 @@ def test_clipping_is_per_member() -> None:
         def report(**fields: object) -> None:
             path.append(vector.value.detach()[:, 0].tolist())
 
-        train(vector, loss, data, data, seeds(range(len(scales))), settings, report)
+        train([vector.value], loss, data, data, seeds(range(len(scales))), settings, report)
         return path[-1]
 
     def expected(scale: float, clip: float) -> float:
@@ -173,7 +171,7 @@ def test_each_member_is_left_at_its_best_epoch() -> None:
 
     data = [torch.zeros(3, 64, dtype=torch.float64)]
     settings = Training(epochs=7, steps=0, batch_size=64, learning_rate=0.1, schedule="constant")
-    curves = train(vector, loss, data, data, seeds(range(3)), settings, silent)
+    curves = train([vector.value], loss, data, data, seeds(range(3)), settings, silent)
     assert [c.best_epoch for c in curves] == [2, 5, 1]
     assert vector.value.detach()[:, 0].tolist() == pytest.approx([-0.2, -0.5, -0.1], rel=1e-5)
     assert all(c.seconds_to_best <= c.seconds for c in curves)
@@ -195,7 +193,7 @@ def test_refresh_is_called_before_every_epoch() -> None:
 
     validation = [torch.zeros(1, 8, dtype=torch.float64)]
     settings = Training(epochs=3, steps=0, batch_size=64)
-    train(vector, loss, data, validation, seeds([0]), settings, silent, refresh=refresh)
+    train([vector.value], loss, data, validation, seeds([0]), settings, silent, refresh=refresh)
     assert seen == [1, 2, 3]
 
 
@@ -218,7 +216,8 @@ def diverging(start: int, members: Sequence[int], broken: Sequence[int], bad: fl
 
     data = [torch.zeros(len(members), 64, dtype=torch.float64)]
     settings = Training(epochs=6, steps=0, batch_size=64, learning_rate=0.1, schedule="constant")
-    curves = train(vector, loss, data, data, seeds(members), settings, report, label="network")
+    order = seeds(members)
+    curves = train([vector.value], loss, data, data, order, settings, report, label="network")
     return [curves, vector.value.detach()[:, 0].tolist(), epoch - 1]
 
 
