@@ -188,9 +188,7 @@ def test_training_equals_a_plain_loop(schedule: str) -> None:
         if held_out < best:
             best, kept = held_out, {k: v.clone() for k, v in plain.state_dict().items()}
     order = seeds([0], "shuffle")
-    curves = train(
-        net.parameters(), mean_square(net), data, validation, order, settings, silent
-    )
+    curves = train(net.parameters(), mean_square(net), data, validation, order, settings, silent)
     assert min(curves[0].validation_loss) == pytest.approx(best, rel=1e-9)
     assert curves[0].steps == 3 * rows // batch
     plain.load_state_dict(kept)
