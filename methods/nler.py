@@ -51,10 +51,6 @@ class NLER(PairMethod):
     }
     config: NLERConfig
 
-    def check(self, task: Task) -> None:
-        self.encoder(task)
-        super().check(task)
-
     def encoder(self, task: Task) -> Encoder:
         return encoder_of(task, self.config.width)
 

@@ -44,6 +44,10 @@ class RatioMethod(NetworkMethod[RatioNetwork, Rows]):
     def reference_kind(self, task: Task) -> ReferenceKind:
         return "evidence"
 
+    def check(self, task: Task) -> None:
+        super().check(task)
+        self.encoder(task)  # which not every observation has
+
     def network(self, task: Task, generators: Sequence[torch.Generator]) -> RatioNetwork:
         features, contexts = math.prod(task.event_shape), len(task.space.context_index)
         return RatioNetwork.create(self.encoder(task), features, contexts, *self.head(), generators)

@@ -123,7 +123,7 @@ def test_what_a_plugin_raises_is_a_failure_too():
     class Raises(METHODS.Sound):
         name = "raises"
 
-        def solve(self, features, data, members):
+        def solve(self, fit_context, data):
             raise KeyError("two\nlines")
 
     report = check_method(Raises)
