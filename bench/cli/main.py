@@ -21,6 +21,7 @@ from bench.cli.new import new
 from bench.cli.options import PLUGIN, TASK, WORKERS, Selection, selection
 from bench.cli.plan import LONG, lines, lines_of_calls, plan
 from bench.cli.report import report
+from bench.cli.results import results
 from bench.cli.study import study
 from bench.cli.tune import tune
 from bench.errors import BenchError, UsageError, printable
@@ -209,7 +210,7 @@ def list_(kind: str | None, form: str, plugins: tuple[str, ...]) -> None:
     tell_each("not loaded", registry.failures)
 
 
-for command in (check, data, new, plan, report, study, tune):
+for command in (check, data, new, plan, report, results, study, tune):
     cli.add_command(command)
 
 

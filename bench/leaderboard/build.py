@@ -139,11 +139,16 @@ def _board(
 ) -> Leaderboard | None:
     kind = plan["plan"]["kind"]
     oracle = truth_among(fit for fit in results.fits if fit.task == key[0])
-    truth = results.scores(oracle, folder) if oracle is not None else None
+
+    def scores_of(fit: SavedFit) -> Scores | None:
+        found = results.scores(fit, folder)
+        return None if found is None else found.current(metrics)
+
+    truth = scores_of(oracle) if oracle is not None else None
     candidates: list[tuple[SavedFit, Scores | None]] = (
         [(oracle, truth)] if oracle is not None and truth is not None else []
     )
-    candidates += [(fit, results.scores(fit, folder)) for fit in fits]
+    candidates += [(fit, scores_of(fit)) for fit in fits]
     scored = [(f, s) for f, s in candidates if s is not None]
     if not scored:
         return None

@@ -2,8 +2,8 @@
 
 import re
 from collections import Counter
-from collections.abc import Mapping
-from dataclasses import dataclass, field
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from math import nan
 from pathlib import Path
 from typing import Any
@@ -11,6 +11,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from bench.contracts import Metric
 from bench.errors import UsageError
 from bench.storage import schema
 from bench.storage.arrays import SETS
@@ -77,6 +78,7 @@ class Scores:
         point: evaluation point of each set, −1 where θ was drawn uniformly, (S,).
         block: the block of observations that each set is drawn from, the unit of resampling, (S,).
         values: by "metric/key", (members, S).
+        versions: by metric, the versions that members were scored with.
         undefined: reasons of metrics that are not defined.
     """
 
@@ -85,6 +87,13 @@ class Scores:
     block: NDArray[np.int64]
     values: dict[str, NDArray[np.float64]]
     undefined: dict[str, str]
+    versions: dict[str, set[int]]
+
+    def current(self, metrics: Sequence[Metric]) -> "Scores":
+        """Return these scores without the values of metrics that have changed since."""
+        changed = {m.name for m in metrics if self.versions.get(m.name, {m.version}) != {m.version}}
+        kept = {k: v for k, v in self.values.items() if k.partition("/")[0] not in changed}
+        return replace(self, values=kept)
 
 
 def not_results(folder: Path, lacks: str = "run.json") -> UsageError:
@@ -154,6 +163,7 @@ class Results:
         """Scores of a fit's members on a plan; None if no member has any."""
         members, rows = [], []
         undefined: dict[str, str] = {}
+        versions: dict[str, set[int]] = {}
         for number in sorted(fit.members):
             key = f"scores/{fit.folder}/{plan}/member-{number:03d}"
             entry = self.entry(key)
@@ -161,12 +171,15 @@ class Results:
                 members.append(number)
                 rows.append(entry.arrays)
                 undefined |= entry.record.get("undefined", {})
+                scored = (entry.record.get("inputs") or {}).get("metrics")
+                for name, known in scored.items() if isinstance(scored, dict) else ():
+                    versions.setdefault(name, set()).add(known[0])
         if not rows:
             return None
         common = set.intersection(*(set(r) for r in rows)) - set(SETS)
         values = {name: np.stack([r[name] for r in rows]) for name in sorted(common)}
         block = rows[0].get("block", rows[0]["set"])  # older scores have sets of their own alone
-        return Scores(tuple(members), rows[0]["point"], block, values, undefined)
+        return Scores(tuple(members), rows[0]["point"], block, values, undefined, versions)
 
     def simulated(self, task: str) -> dict[str, int]:
         """Return the simulator calls that all results of a task took, by purpose.

@@ -46,7 +46,7 @@ class Folders(Store):
         return store.root if store is not None else None
 
     def _holder(self, key: str) -> Store | None:
-        having = [s for s in self.stores if (s.root / f"{key}.json").is_file()]
+        having = [s for s in self.stores if s.holds(f"{key}.json")]
         if len(having) < 2:
             return having[0] if having else None
         sound = [(s, record) for s in having if (record := s.record(key)) is not None]

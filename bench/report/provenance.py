@@ -6,10 +6,10 @@ from collections import Counter
 from collections.abc import Iterator
 from dataclasses import dataclass
 from itertools import chain
-from pathlib import Path
 
 from bench.report.load import Loaded
 from bench.report.tables import Cell, Table
+from bench.seeds import digest
 from bench.storage import schema
 from bench.storage.store import Store
 
@@ -57,19 +57,14 @@ def _part(store: Store) -> Part:
         shlex.join(map(str, run.get("command", ()))),
         "; ".join(settings),
         tuple(map(str, run.get("plugins", ()))),
-        fingerprint(store.root),
+        fingerprint(store),
     )
 
 
-def fingerprint(root: Path) -> str:
+def fingerprint(store: Store) -> str:
     """SHA-256 of the records of a results folder that say what was run and what came out."""
-    whole = hashlib.sha256()
-    parts = (sorted((root / part).rglob("*.json")) for part in ("plans", "fits", "scores"))
-    for path in (root / "run.json", *chain.from_iterable(parts)):
-        if path.is_file():
-            name = path.relative_to(root).as_posix()
-            whole.update(f"{name}\0{hashlib.sha256(path.read_bytes()).hexdigest()}\n".encode())
-    return whole.hexdigest()
+    parts = (store.keys(part) for part in ("plans", "fits", "scores"))
+    return digest([[key, store.record(key)] for key in ("run", *chain.from_iterable(parts))])
 
 
 def machines(loaded: Loaded) -> Table:

@@ -132,7 +132,8 @@ def _link(root: Path | None, fit: str, out: Path) -> str:
     """Where a fit is, as seen from the page."""
     if root is None:
         return ""
-    path = os.path.relpath(root / "fits" / fit, out)
+    own = root / "fits" / fit
+    path = os.path.relpath(own if own.is_dir() else root, out)  # it may be packed
     return quote(Path(path).as_posix()) + "/"
 
 

@@ -14,7 +14,6 @@ from bench.contracts import HeldOutPrediction, LikelihoodPrediction, Metric, Pla
 from bench.errors import PluginError, message_of
 from bench.registry.registry import Registry, registry_of
 from bench.registry.validate import blamed, is_key
-from bench.seeds import digest
 from bench.stages.predict import load
 from bench.storage.arrays import SETS
 from bench.storage.entries import JobContext, done, is_done, is_recorded, read, read_done
@@ -164,10 +163,11 @@ def score_member(
         broken: dict[str, str] = {}
 
         def save() -> None:
-            unchanged = None if broken or waiting else inputs
+            lacking = {*broken, *(metric.name for metric in waiting)}
+            scored = {k: v for k, v in inputs["metrics"].items() if k not in lacking}
             record = done(
                 member=member,
-                inputs=unchanged,
+                inputs={**inputs, "metrics": scored},
                 undefined=undefined | broken,
                 columns=sorted(set(arrays) - set(SETS)),
                 simulated=own.record.get("simulated", {}),  # should the prediction be deleted
@@ -202,11 +202,12 @@ def score_inputs(
     member: int,
     kind: str,
     folder: str,
-) -> dict[str, str | None]:
-    """What a member's scores depend on: its prediction, the truth's, and the metrics.
+) -> dict[str, Any]:
+    """Find what a member's scores depend on: its prediction, the truth's, and the metrics.
 
     Returns:
-        Checksums under `prediction` and `truth`, None of what is not there, and `metrics`.
+        Checksums under `prediction` and `truth`, None of what is not there; under `metrics` the
+        version and the plugin's hash of every metric of the plan's kind.
     """
 
     def checksum(key: str) -> str | None:
@@ -215,25 +216,29 @@ def score_inputs(
     return {
         "prediction": checksum(spec.prediction_key(folder, member)),
         "truth": None if truth is None else checksum(truth.prediction_key(folder, 0)),
-        "metrics": digest(
-            [
-                [m.name, m.version, registry.item("metrics", m.name).plugin_hash]
-                for m in registry.metrics()
-                if kind in m.plans
-            ]
-        ),
+        "metrics": {
+            m.name: [m.version, registry.item("metrics", m.name).plugin_hash]
+            for m in registry.metrics()
+            if kind in m.plans
+        },
     }
 
 
-def is_current(record: Mapping[str, Any] | None, inputs: Mapping[str, str | None]) -> bool:
+def is_current(record: Mapping[str, Any] | None, inputs: Mapping[str, Any]) -> bool:
     """Whether a record's scores are those of these inputs.
 
-    A prediction that is no longer there is taken to be the one that was scored.
+    A prediction that is no longer there is taken to be the one that was scored: metrics that were
+    added or changed since are not defined for it, and nothing is trained again for them.
     """
     known = (record or {}).get("inputs")
-    if not isinstance(known, Mapping) or known.get("metrics") != inputs["metrics"]:
+    if not isinstance(known, Mapping):
         return False
     if inputs["prediction"] is None:  # the truth may be predicted anew on another machine
         return inputs["truth"] is None or known.get("truth") is not None
-    same = known.get("prediction") == inputs["prediction"]
-    return same and inputs["truth"] in (None, known.get("truth"))
+    scored = known.get("metrics")
+    return (
+        known.get("prediction") == inputs["prediction"]
+        and isinstance(scored, Mapping)
+        and inputs["metrics"].items() <= scored.items()
+        and inputs["truth"] in (None, known.get("truth"))
+    )

@@ -110,7 +110,14 @@ class _Prediction(_Record):
     simulated: dict[str, _Count] = {}
 
 
+class _Inputs(_Record):
+    prediction: str | None = None
+    truth: str | None = None
+    metrics: dict[str, list[int | str]] | str = {}
+
+
 class _Scores(_Record):
+    inputs: _Inputs | None = None
     undefined: dict[str, str] = {}
     simulated: dict[str, _Count] = {}
     columns: list[str] = []

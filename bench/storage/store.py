@@ -3,8 +3,9 @@
 An entry is a record (JSON) and, where there are arrays, a safetensors file beside it. The record
 holds the checksum of the arrays' file and of itself, and is written last: an entry without a sound
 record does not exist, and is made again; nor does one that was copied from under another key.
-Nothing is ever unpickled. Folders may come from others: only regular files of a reasonable size are
-read, and no symbolic link is followed out of the folder.
+Entries may lie in a pack; files of their own come before it. Nothing is ever unpickled. Folders may
+come from others: only regular files of a reasonable size are read, and no symbolic link is followed
+out of the folder.
 """
 
 import contextlib
@@ -29,6 +30,7 @@ from safetensors.numpy import save as save_arrays
 
 from bench.errors import StoreError
 from bench.seeds import canonical_json, digest
+from bench.storage.pack import PACK, Pack, pack_of, packed
 
 SCHEMA = 1
 """Raise it when what is stored changes its meaning; it enters every identity."""
@@ -128,6 +130,8 @@ class Store:
 
     def record(self, key: str) -> dict[str, Any] | None:
         """Reads a record; None if it is missing, truncated or altered."""
+        if (pack := self._pack_with(key)) is not None:
+            return pack.record(key)
         try:
             body = json.loads(self._content(f"{key}.json"))
             claimed = body.pop("record_sha256")
@@ -143,6 +147,8 @@ class Store:
             return None
         if "arrays_sha256" not in record:
             return Entry(record, {})
+        if (pack := self._pack_with(key)) is not None:
+            return Entry(record, pack.arrays(key)) if pack.has_arrays(key) else None
         try:
             payload = self._content(f"{key}.safetensors")
             if hashlib.sha256(payload).hexdigest() != record["arrays_sha256"]:
@@ -156,25 +162,65 @@ class Store:
         return self.root if self.holds(f"{key}.json") else None
 
     def holds(self, name: str) -> bool:
-        """Whether there is a file of this name, sound or not."""
-        return os.path.lexists(self.root / name)
+        """Whether there is a file of this name, sound or not, or its content in a pack."""
+        if os.path.lexists(self.root / name):
+            return True
+        key, _, kind = name.rpartition(".")
+        pack = self._pack_with(key)
+        return pack is not None and (kind == "json" or pack.has_arrays(key))
 
     def files(self, key: str) -> dict[str, bytes]:
         """The files of an entry by name, as they are on the disk; none if it is not sound."""
-        if self.read(key) is None:
+        if self.read(key) is None or self._pack_with(key) is not None:
             return {}
         paths = [self.root / f"{key}.safetensors", self.root / f"{key}.json"]  # written in order
         return {p.relative_to(self.root).as_posix(): p.read_bytes() for p in paths if p.exists()}
 
     def keys(self, prefix: str) -> list[str]:
         """Keys that have a record under a folder, sorted; their soundness is not checked."""
-        folder = self.root / prefix
-        if not folder.is_dir() or not self._is_inside(folder):
-            return []
-        return sorted(
-            path.relative_to(self.root).with_suffix("").as_posix()
-            for path in folder.rglob("*.json")
-        )
+        folder, pack = self.root / prefix, pack_of(self.root)
+        found = {key for key in (pack.keys() if pack else ()) if key.startswith(f"{prefix}/")}
+        if folder.is_dir() and self._is_inside(folder):
+            found |= {
+                path.relative_to(self.root).with_suffix("").as_posix()
+                for path in folder.rglob("*.json")
+            }
+        return sorted(found)
+
+    def pack(self) -> tuple[int, int]:
+        """Move scores, fit records and plans into the folder's pack.
+
+        What a pack had is kept, files that are newer replace it. A file is removed once the pack
+        that has its content is in place; weights, and the records beside them, stay.
+
+        Returns:
+            Entries of the pack, and files that were removed.
+
+        Raises:
+            StoreError: if an entry is damaged, or the disk refuses.
+        """
+        kept = [key for part in ("plans", "fits", "scores") for key in self.keys(part)]
+        entries, removed = [], []
+        for key in kept:
+            scores = key.startswith("scores/")
+            entry = self.read(key) if scores else Entry(self.record(key) or {}, {})
+            if entry is None or not entry.record:
+                raise StoreError(
+                    f"{self.root / key}.json is damaged; `bench run` makes it anew, then pack again"
+                )
+            entries.append((key, entry.record, entry.arrays))
+            if scores or not os.path.lexists(self.root / f"{key}.safetensors"):
+                removed += [self.root / f"{key}.json"]
+                removed += [self.root / f"{key}.safetensors"] if scores else []
+        self.write_bytes(PACK, packed(entries))
+        files = [path for path in removed if path.is_file()]
+        for path in files:
+            path.unlink()
+        for part in ("plans", "fits", "scores"):
+            for folder, _, _ in os.walk(self.root / part, topdown=False):
+                with contextlib.suppress(OSError):  # it is not empty
+                    os.rmdir(folder)
+        return len(entries), len(files)
 
     @contextlib.contextmanager
     def lock(self, key: str) -> Iterator[None]:
@@ -195,6 +241,13 @@ class Store:
             yield
         finally:
             lock.release()
+
+    def _pack_with(self, key: str) -> Pack | None:
+        """Return the pack if an entry is in it, and has no file of its own."""
+        if os.path.lexists(self.root / f"{key}.json"):
+            return None
+        pack = pack_of(self.root)
+        return pack if pack is not None and key in pack else None
 
     def _content(self, name: str) -> bytes:
         """Reads a file.

@@ -110,7 +110,7 @@ def test_a_failed_training_leaves_the_record_that_scores_need(tmp_path, simple):
 
 
 def test_which_scores_stand():
-    inputs = {"prediction": "a", "truth": "t", "metrics": "m"}
+    inputs = {"prediction": "a", "truth": "t", "metrics": {"m": [1, ""]}}
     gone = {"prediction": None}
     assert is_current({"inputs": inputs}, inputs)
     assert is_current({"inputs": inputs}, inputs | gone)
@@ -118,7 +118,12 @@ def test_which_scores_stand():
     assert is_current({"inputs": inputs}, inputs | {"truth": None})
     assert not is_current({"inputs": inputs}, inputs | {"truth": "another"})
     assert not is_current({"inputs": inputs}, inputs | {"prediction": "another"})
-    assert not is_current({"inputs": inputs}, inputs | gone | {"metrics": "another"})
+    newer = {"metrics": {"m": [1, ""], "another": [1, ""]}}
+    assert not is_current({"inputs": inputs}, inputs | newer)
+    assert not is_current({"inputs": inputs}, inputs | {"metrics": {"m": [2, ""]}})
+    assert is_current({"inputs": inputs | newer}, inputs)
+    # Without the prediction a new metric is not defined, and nothing is trained again for it.
+    assert is_current({"inputs": inputs}, inputs | gone | newer)
     assert not is_current({"inputs": inputs | {"truth": None}}, inputs)
     assert not is_current({"inputs": inputs | {"truth": None}}, inputs | gone)
     assert is_current({"inputs": inputs | {"truth": None}}, inputs | gone | {"truth": None})

@@ -1,0 +1,33 @@
+"""`bench results`: what is done to results folders themselves."""
+
+from pathlib import Path
+
+import click
+
+from bench.cli.echo import echo
+from bench.errors import counted
+
+
+@click.group()
+def results() -> None:
+    """Pack a results folder into one file."""
+
+
+@results.command()
+@click.argument("folder", metavar="DIR")
+def pack(folder: str) -> None:
+    """Move scores, records of fits and plans into one file, DIR/pack.parquet.
+
+    All commands read a packed folder as before, and runs resume on it. What a run adds lies beside
+    the pack until the folder is packed again. Weights, predictions and simulations stay files.
+    """
+    from bench.cli.folder import open_results
+    from bench.storage.pack import PACK
+
+    store = open_results(folder, write=True)
+    entries, removed = store.pack()
+    size = (store.root / PACK).stat().st_size / 2**20
+    echo(
+        f"{counted(entries, 'record')} in {Path(folder) / PACK}, {size:.1f} MiB; "
+        f"{counted(removed, 'file')} removed"
+    )

@@ -1,0 +1,175 @@
+"""Packed results folders: read, resumed and extended like others; damage is one line."""
+
+import json
+import shutil
+from pathlib import Path
+
+import numpy as np
+import pyarrow as pa
+import pytest
+from pyarrow import parquet
+from small_run import METRIC, results
+
+from bench.errors import StoreError
+from bench.storage.pack import PACK, Pack, packed
+from bench.storage.store import Store
+
+
+@pytest.fixture
+def root(command, folder):
+    """A packed folder without weights and predictions, as committed results are."""
+    found = results(folder)
+    for part in ("predictions", "simulations", "locks"):
+        shutil.rmtree(found / part, ignore_errors=True)
+    for weights in found.glob("fits/**/*.safetensors"):
+        weights.unlink()
+    return found
+
+
+def texts(command, root):
+    forms = ("md", "csv", "json")
+    return [command("leaderboard", root, "--format", form) for form in forms]
+
+
+def test_a_packed_folder_is_read_as_before(command, root):
+    before = texts(command, root), command("status", root)
+    status, out, err = command("results", "pack", root)
+    assert (status, err) == (0, "")
+    assert out.startswith("7 records in ")
+    assert (texts(command, root), command("status", root)) == before
+    left = {path.relative_to(root).parts[0] for path in root.rglob("*") if path.is_file()}
+    assert left == {PACK, "run.json", "leaderboard.md", "leaderboard.csv", "leaderboard.json"}
+    # Again, with nothing new, it is the same file.
+    content = (root / PACK).read_bytes()
+    assert command("results", "pack", root)[1].endswith("0 files removed\n")
+    assert (root / PACK).read_bytes() == content
+
+
+def test_a_run_resumes_on_a_pack_and_what_it_adds_lies_beside_it(command, root):
+    command("results", "pack", root)
+    run = ("run", "my preset.toml", "--plugin", "simple.py", "--workers", "1", "--quiet")
+    status, _, err = command(*run)
+    assert (status, err.splitlines()[-1].split(" failed")[0]) == (0, "0 made, 6 reused, 0")
+    content = (root / PACK).read_bytes()
+    status, _, err = command(*run, "--method", "simple:wide", "--method", "exact")
+    assert status == 0, err
+    assert (root / PACK).read_bytes() == content
+    rows = json.loads(texts(command, root)[2][1])
+    shown = {(row["method"], row["configuration"]) for row in rows}
+    assert shown == {("exact", "default"), ("simple", "default"), ("simple", "wide")}
+    boards = texts(command, root)
+    assert command("results", "pack", root)[0] == 0
+    assert texts(command, root) == boards
+    # Weights and predictions are not packed; records stay beside them.
+    assert list(root.glob("fits/**/member-000.safetensors"))
+    assert list(root.glob("predictions/**/member-000.safetensors"))
+    assert not list(root.glob("scores/**/*"))
+
+
+def test_a_new_metric_is_not_defined_and_nothing_is_trained_for_it(command, root):
+    command("results", "pack", root)
+    Path("metric.py").write_text(METRIC.replace("ANSWER", "42.0"))
+    run = ("run", "my preset.toml", "--plugin", "simple.py", "--workers", "1", "--quiet")
+    status, _, err = command(*run, "--plugin", "metric.py")
+    assert (status, err.splitlines()[-1].split(" failed")[0]) == (0, "0 made, 6 reused, 0")
+
+
+def test_values_of_another_version_of_a_metric_are_not_shown(command, root):
+    command("results", "pack", root)
+    store = Store.open(root)
+    for key in store.keys("scores"):
+        entry = store.read(key)
+        entry.record["inputs"]["metrics"]["coverage"][0] = 0
+        record = {k: v for k, v in entry.record.items() if k != "arrays_sha256"}
+        store.write(key, record, entry.arrays)
+    rows = json.loads(texts(command, root)[2][1])
+    shown = {row["quantity"] for row in rows if row["value"] is not None}
+    assert "width/mu" in shown
+    assert "coverage/mu" not in shown
+
+
+def test_values_are_kept_to_the_bit_and_absence_is_not_nan(tmp_path):
+    rng = np.random.default_rng(0)
+    values = rng.standard_normal(50)
+    values[3] = np.nan
+    sets = {"point": np.full(50, -1), "set": np.arange(50), "block": np.arange(50)}
+    entries = [
+        ("scores/a/b/member-000", {"arrays_sha256": "x", "n": 1}, sets | {"m/mu": values}),
+        ("scores/a/b/member-001", {"arrays_sha256": "y"}, sets | {"m/z": -values}),
+        ("plans/p", {"plan": {"kind": "independent"}, "text": "λ"}, {}),
+    ]
+    (tmp_path / PACK).write_bytes(packed(entries))
+    pack = Pack(tmp_path / PACK)
+    assert sorted(pack.keys()) == sorted(key for key, _, _ in entries)
+    for key, record, arrays in entries:
+        assert pack.record(key) == record
+        found = pack.arrays(key) if arrays else {}
+        assert found.keys() == arrays.keys()
+        for name, expected in arrays.items():
+            assert found[name].dtype == expected.dtype
+            assert found[name].tobytes() == expected.tobytes()
+
+
+def cut(path):
+    path.write_bytes(path.read_bytes()[:-20])
+
+
+def emptied(path):
+    path.write_bytes(b"")
+
+
+def another(path):
+    parquet.write_table(pa.table({"a": [1]}), path)
+
+
+def newer(path):
+    table = parquet.read_table(path)
+    parquet.write_table(table.replace_schema_metadata({b"nlbench-pack": b"99"}), path)
+
+
+@pytest.mark.parametrize("damage", [cut, emptied, another, newer])
+@pytest.mark.parametrize("line", ["status", "leaderboard", "results pack"])
+def test_damage_is_one_line(command, root, damage, line):
+    command("results", "pack", root)
+    damage(root / PACK)
+    status, out, err = command(*line.split(), root)
+    assert (status, out) == (1, "")
+    assert len(err.splitlines()) == 1
+    assert err.startswith(f"bench: pack {root / PACK} is damaged: ")
+    assert err.endswith("; restore it, or remove it to make all anew\n")
+    assert (root / PACK).exists()
+
+
+def test_a_damaged_record_is_not_packed_and_nothing_is_removed(command, root):
+    path = next(root.glob("scores/**/member-000.safetensors"))
+    path.write_bytes(b"")
+    files = sorted(root.rglob("*"))
+    status, out, err = command("results", "pack", root)
+    assert (status, out) == (1, "")
+    assert "is damaged; `bench run` makes it anew, then pack again" in err
+    assert sorted(root.rglob("*")) == files
+
+
+def test_a_byte_that_flips_changes_no_number(command, root, tmp_path):
+    """What no checksum covers, as statistics of columns, is not read."""
+    command("results", "pack", root)
+    content = (root / PACK).read_bytes()
+    whole = Pack(root / PACK)
+    found = 0
+    for i, place in enumerate(range(0, len(content), len(content) // 150)):
+        path = tmp_path / f"{i}.parquet"
+        path.write_bytes(content[:place] + bytes([content[place] ^ 255]) + content[place + 1 :])
+        try:
+            pack = Pack(path)
+        except StoreError:
+            found += 1
+            continue
+        keys = whole.keys()
+        assert pack.keys() == keys
+        for key in keys:
+            assert pack.record(key) == whole.record(key)
+            if whole.has_arrays(key):
+                expected, got = whole.arrays(key), pack.arrays(key)
+                assert got.keys() == expected.keys()
+                assert all(got[n].tobytes() == expected[n].tobytes() for n in got)
+    assert found > 50
