@@ -44,6 +44,11 @@ def test_commands_name_what_exists():
         assert preset in known or (ROOT / preset).is_file() or preset == "./my.toml"
 
 
+def test_its_clone_line_has_the_address_of_the_project():
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
+    assert f"git clone {project['urls']['Repository']} && cd nlbench\n" in README
+
+
 def test_the_constraints_pin_torch_and_the_ranges_are_honest():
     assert "torch==2.13.0" in (ROOT / "constraints.txt").read_text().splitlines()
     project = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
