@@ -22,9 +22,11 @@ def pack(folder: str) -> None:
     the pack until the folder is packed again. Weights, predictions and simulations stay files.
     """
     from bench.cli.folder import open_results
-    from bench.storage.pack import PACK
+    from bench.storage.pack import PACK, PARTS
+    from bench.storage.store import Store
 
-    store = open_results(folder, write=True)
+    of_study = any((Path(folder) / part).is_dir() for part in PARTS)
+    store = Store(Path(folder)) if of_study else open_results(folder, write=True)
     entries, removed = store.pack()
     size = (store.root / PACK).stat().st_size / 2**20
     echo(

@@ -1,4 +1,4 @@
-"""Packs: the scores, fit records and plans of a results folder in one parquet file.
+"""Packs: the scores, fit records, plans and studies of a results folder in one parquet file.
 
 A row is a set of a member's scores; what has no arrays has one row. `record` is the entry's record
 as JSON, in its first row. Columns of scores that an entry lacks are null, and NaN stays NaN. The
@@ -24,6 +24,8 @@ from bench.seeds import canonical_json
 
 PACK = "pack.parquet"
 """Name of a pack in its results folder."""
+PARTS = ("plans", "fits", "scores", "bootstrap-k")
+"""Folders whose records are packed: those of runs, and of the study of bootstraps."""
 FORMAT = 1
 """Version of the layout."""
 

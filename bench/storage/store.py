@@ -30,7 +30,7 @@ from safetensors.numpy import save as save_arrays
 
 from bench.errors import StoreError
 from bench.seeds import canonical_json, digest
-from bench.storage.pack import PACK, Pack, pack_of, packed
+from bench.storage.pack import PACK, PARTS, Pack, pack_of, packed
 
 SCHEMA = 1
 """Raise it when what is stored changes its meaning; it enters every identity."""
@@ -199,7 +199,7 @@ class Store:
         Raises:
             StoreError: if an entry is damaged, or the disk refuses.
         """
-        kept = [key for part in ("plans", "fits", "scores") for key in self.keys(part)]
+        kept = [key for part in PARTS for key in self.keys(part)]
         entries, removed = [], []
         for key in kept:
             scores = key.startswith("scores/")
@@ -216,7 +216,7 @@ class Store:
         files = [path for path in removed if path.is_file()]
         for path in files:
             path.unlink()
-        for part in ("plans", "fits", "scores"):
+        for part in PARTS:
             for folder, _, _ in os.walk(self.root / part, topdown=False):
                 with contextlib.suppress(OSError):  # it is not empty
                     os.rmdir(folder)

@@ -12,8 +12,11 @@ import numpy as np
 import pytest
 
 import bench
+from bench.leaderboard import FORMATS, Results, build
+from bench.registry.registry import Registry
 from bench.stats.clustering import Estimate
 from bench.stats.ranking import rank
+from bench.storage.store import Store
 
 ROOT = Path(__file__).parents[2]
 README = (ROOT / "README.md").read_text()
@@ -37,10 +40,17 @@ NETWORKS = ("lre:tuned", "dle:tuned", "dle-nflows:tuned")
 
 
 @cache
+def records(folder):
+    """Every number of a committed folder's leaderboards."""
+    results = Results(Store.open(ROOT / "results" / folder))
+    return json.loads(FORMATS["json"](build(results, Registry().metrics())))
+
+
+@cache
 def board(folder, task, budget):
     """Numbers of a committed leaderboard with θ uniform: label → quantity → record."""
     found = {}
-    for record in json.loads((ROOT / "results" / folder / "leaderboard.json").read_text()):
+    for record in records(folder):
         key = (record["task"], record["budget"], (record["plan"] or "").split("-")[0])
         if key != (task, budget, "independent"):
             continue

@@ -312,11 +312,11 @@ def test_what_a_plugin_cites_is_quoted(report, monkeypatch):
 
 def test_the_fingerprint_changes_with_any_record(made):
     results = small(made)
-    before = fingerprint(results.root)
-    assert before == fingerprint(results.root)
+    before = fingerprint(results.store)
+    assert before == fingerprint(results.store)
     path = next((results.root / "scores").rglob("member-000.json"))
     path.write_text(path.read_text().replace("done", "dome"))
-    assert fingerprint(results.root) != before
+    assert fingerprint(results.store) != before
 
 
 def test_answers_begin_where_methods_can_be_compared(made):
