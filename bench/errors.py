@@ -14,15 +14,15 @@ _PLUGINS = ("nlbench_plugin_", "bench.tasks.", "bench.methods.")  # beginnings o
 
 
 def printable(text: str, *, lines: bool = False) -> str:
-    """Return a text without characters that steer a terminal or turn its direction.
+    r"""Return a text without characters that steer a terminal or turn its direction.
 
     Args:
         text: the text.
         lines: whether its line breaks and spaces stay; otherwise it is put on one line.
 
     Example:
-        >>> printable("two\\nlines, \\x1b[31mred")
-        'two lines, \\\\x1b[31mred'
+        >>> printable("two\nlines, \x1b[31mred")
+        'two lines, \\x1b[31mred'
     """
     kept = text.split("\n") if lines else [" ".join(text.split())]
     shown = ("".join(c if c.isprintable() else repr(c)[1:-1] for c in line) for line in kept)

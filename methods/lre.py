@@ -60,10 +60,10 @@ class LREConfig(NetworkSettings):
 
 @dataclass(frozen=True, kw_only=True)
 class ReferenceExamples(Examples):
-    """Rows of a component, labelled 1, before rows of the reference, labelled 0.
+    r"""Rows of a component, labelled 1, before rows of the reference, labelled 0.
 
     Args:
-        reference: all simulations of the reference, (members, n, \\*event).
+        reference: all simulations of the reference, (members, n, \*event).
         own: how many training rows are the component's.
     """
 

@@ -91,7 +91,7 @@ class SbiNRE(Method):
         return settings
 
     def _encoder(self, task: Task) -> Encoder | None:
-        """lre's encoder of series and fields; sbi's own network takes them as so many numbers."""
+        """Return `lre`'s encoder of series and fields; sbi's own network takes them as numbers."""
         if self.config.hidden is None or task.observation == "vector":
             return None
         return encoder_of(task)

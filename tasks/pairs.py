@@ -21,19 +21,19 @@ def over_pairs(
     per_context: int,
     per_pair: int,
 ) -> Tensor:
-    """Applies a function to all pairs of observations and contexts, a few contexts at a time.
+    r"""Applies a function to all pairs of observations and contexts, a few contexts at a time.
 
     Args:
-        function: maps observations (C or 1, N, \\*event) and contexts (C, d) to (C, N, …): every
+        function: maps observations (C or 1, N, \*event) and contexts (C, d) to (C, N, …): every
             context with N observations of its own, or with the same N.
-        x: observations, (\\*B, \\*event).
-        context: contexts, (\\*B, d); the two broadcast.
+        x: observations, (\*B, \*event).
+        context: contexts, (\*B, d); the two broadcast.
         event_dims: number of dimensions of an observation.
         per_context: elements that the function's largest tensor holds per context.
         per_pair: elements that it holds per pair.
 
     Returns:
-        (\\*B, …)
+        (\*B, …)
     """
     event = x.shape[x.dim() - event_dims :]
     batch_x, batch_c = x.shape[: x.dim() - event_dims], context.shape[:-1]

@@ -125,7 +125,7 @@ class Outbreak:
         scale = fastest[:, None]
 
         def times_generator(matrix: Tensor, rise: Tensor, fall: Tensor) -> Tensor:
-            """matrix @ Q / q, for a generator Q given by its rates over q, (C or 1, S)."""
+            """Return matrix @ Q / q, for a generator Q given by its rates over q, (C or 1, S)."""
             out = matrix * -(rise + fall)[:, None]
             out[..., 1:] += matrix[..., :-1] * rise[:, None, :-1]
             out[..., :-1] += matrix[..., 1:] * fall[:, None, 1:]

@@ -13,10 +13,10 @@ TrainingData = Literal["fresh", "shared", "bootstrap"]
 
 @dataclass(frozen=True)
 class Simulations:
-    """Simulated observations of a block of members.
+    r"""Simulated observations of a block of members.
 
     Args:
-        x: observations, (members, n, \\*event) float32.
+        x: observations, (members, n, \*event) float32.
         context: the contexts they were simulated at, (members, n, d) float32.
         score: scores at (x, context), (members, n, d) float64, where asked for.
     """

@@ -16,11 +16,10 @@ class Component(Protocol):
 
     @property
     def size(self) -> int | None:
-        """Number of observations that a finite source holds, at whatever context; None for a
-        simulator. A finite source is a :class:`FiniteComponent`."""
+        """Observations that a finite source (:class:`FiniteComponent`) holds; else None."""
 
     def simulate(self, context: Tensor, generator: torch.Generator) -> Tensor:
-        """Simulates one observation per context, (\\*B, d) to (\\*B, \\*event), on the CPU."""
+        r"""Simulates one observation per context, (\*B, d) to (\*B, \*event), on the CPU."""
 
 
 @runtime_checkable

@@ -30,7 +30,7 @@ class Features:
 
     @classmethod
     def estimate(cls, task: Task, x: Tensor) -> "Features":
-        """Estimates the standardisation from simulations of the evidence reference, (n, \\*event).
+        r"""Estimates the standardisation from simulations of the evidence reference, (n, \*event).
 
         A feature without spread is left unscaled.
         """
@@ -41,21 +41,21 @@ class Features:
         )
 
     def __call__(self, x: Tensor) -> Tensor:
-        """Standardises observations, (\\*B, \\*event) to the same shape, float32."""
+        r"""Standardises observations, (\*B, \*event) to the same shape, float32."""
         mean, scale = self.mean.to(x.device), self.scale.to(x.device)
         return ((self.transform(x.double()) - mean) / scale).float()
 
     def log_jacobian(self, x: Tensor) -> Tensor:
-        """Returns log |dy/dx|, shape \\*B, float64: what a density method adds."""
+        r"""Returns log |dy/dx|, shape \*B, float64: what a density method adds."""
         jacobian = self.transform.log_jacobian(x.double()) - self.scale.to(x.device).log()
         return jacobian.flatten(x.dim() - self.mean.dim()).sum(-1) if self.mean.dim() else jacobian
 
     def context(self, context: Tensor) -> Tensor:
-        """Scales contexts (\\*B, d) to [−1, 1], float32."""
+        r"""Scales contexts (\*B, d) to [−1, 1], float32."""
         return (2.0 * self._unit(context.double()) - 1.0).float()
 
     def score(self, score: Tensor, context: Tensor) -> Tensor:
-        """Scales scores (\\*B, d) with their contexts: the gradient in scaled context."""
+        r"""Scales scores (\*B, d) with their contexts: the gradient in scaled context."""
         with torch.enable_grad():
             raw = context.detach().double().requires_grad_()
             (slope,) = torch.autograd.grad((2.0 * self._unit(raw)).sum(), raw)

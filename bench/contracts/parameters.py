@@ -82,7 +82,7 @@ class ParameterSpace:
         return tuple(self.parameters[i] for i in self.context_index)
 
     def context_of(self, theta: Tensor) -> Tensor:
-        """Picks the context :math:`\\eta` out of parameters, (\\*B, P) to (\\*B, d)."""
+        r"""Picks the context :math:`\eta` out of parameters, (\*B, P) to (\*B, d)."""
         return theta[..., list(self.context_index)]
 
     def _bounds(self, like: Tensor) -> tuple[Tensor, Tensor, Tensor]:
@@ -93,14 +93,14 @@ class ParameterSpace:
         )
 
     def from_unit(self, unit: Tensor) -> Tensor:
-        """Maps unit coordinates (\\*B, P) to parameters (\\*B, P); 0 and 1 give the bounds."""
+        r"""Maps unit coordinates (\*B, P) to parameters (\*B, P); 0 and 1 give the bounds."""
         log, low, high = self._bounds(unit)
         ratio = torch.where(log, high / low, torch.ones_like(low))
         value = torch.where(log, low * ratio**unit, low + (high - low) * unit)
         return torch.where(unit <= 0, low, torch.where(unit >= 1, high, value))
 
     def to_unit(self, theta: Tensor) -> Tensor:
-        """Maps parameters (\\*B, P) to unit coordinates (\\*B, P)."""
+        r"""Maps parameters (\*B, P) to unit coordinates (\*B, P)."""
         log, low, high = self._bounds(theta)
         # The unused branch must be harmless too: its gradient would be NaN at a bound of zero.
         safe = torch.where(log, theta, torch.ones_like(theta)) / torch.where(

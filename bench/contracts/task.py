@@ -21,7 +21,7 @@ class Transform:
     """An invertible, elementwise transform of observations; this one is the identity."""
 
     def __call__(self, x: Tensor) -> Tensor:
-        """Transforms observations (\\*B, \\*event); the shape stays."""
+        r"""Transforms observations (\*B, \*event); the shape stays."""
         return x
 
     def log_jacobian(self, x: Tensor) -> Tensor:
@@ -60,7 +60,7 @@ class Resolution:
 
 
 class Task(ABC):
-    r"""A statistical model of datasets of M independent observations,
+    r"""A statistical model of datasets of M independent observations.
 
     .. math:: \log L(\theta) = \sum_{i=1}^M \log \sum_k w_k(\theta)\, p_k(x_i | \eta(\theta)).
 
@@ -119,9 +119,9 @@ class Task(ABC):
         return Transform()
 
     def summaries(self, x: Tensor) -> Tensor | None:
-        """A few numbers that stand for observations too large to be binned, (\\*B, s).
+        r"""A few numbers that stand for observations too large to be binned, (\*B, s).
 
-        None where observations (\\*B, \\*event) are small themselves.
+        None where observations (\*B, \*event) are small themselves.
         """
         return None
 
@@ -131,7 +131,7 @@ class Task(ABC):
 
     @abstractmethod
     def weights(self, theta: Tensor) -> Tensor:
-        """The mixture weights, (\\*B, P) to (\\*B, K); they sum to one."""
+        r"""The mixture weights, (\*B, P) to (\*B, K); they sum to one."""
 
     @property
     def component_names(self) -> tuple[str, ...]:

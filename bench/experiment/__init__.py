@@ -1,0 +1,1 @@
+"""What a run is: presets, what they select, schedules of jobs, and running them."""

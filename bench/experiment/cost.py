@@ -151,8 +151,7 @@ class CostModel:
         return Cost(gpu_seconds=mean) if self._gpu else Cost(core_seconds=mean)
 
     def _untimed(self, task: str, method: str | None = None) -> bool:
-        """Whether a timing is not for this process: simulator calls are expensive, or code is a
-        plugin's, which runs in workers only, with limits."""
+        """Whether calls are expensive, or code is a plugin's and runs in workers alone."""
         items = [self._registry.item("tasks", task)]
         items += [] if method is None else [self._registry.item("methods", method)]
         return self._task(task).expensive or any(item.plugin_hash for item in items)

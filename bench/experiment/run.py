@@ -89,6 +89,7 @@ def run(
 
 
 def record_failure(store: Store, job: MemberJob, outcome: Outcome) -> None:
+    """Keep why a job failed, where it made nothing."""
     # Without a lock, for which this process would have to wait while another run is at the same
     # job: should that one succeed, it has the last word.
     # The record of a fit whose weights were taken away stands: its scores do.

@@ -1,0 +1,1 @@
+"""Likelihoods of datasets, lattices, profiles and intervals."""

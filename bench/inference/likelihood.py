@@ -44,14 +44,14 @@ class ExactLikelihood:
 
 
 class MixtureLikelihood:
-    """A set of events, the datasets resampled from it, and the surrogate that weighs them.
+    r"""A set of events, the datasets resampled from it, and the surrogate that weighs them.
 
     Args:
-        log_ratio: maps events (n, \\*event) and contexts (J, d) to (members, K, n, J).
-        x: events, (n, \\*event).
+        log_ratio: maps events (n, \*event) and contexts (J, d) to (members, K, n, J).
+        x: events, (n, \*event).
         counts: how often each dataset holds each event, (B, n) float32.
         space: the parameter space; likelihoods are evaluated in two parameters.
-        weights: maps parameters (\\*B, P) to mixture weights (\\*B, K).
+        weights: maps parameters (\*B, P) to mixture weights (\*B, K).
         truth: generating parameters of the set, (P,).
         members: how many members the surrogate has; it bounds the size of a chunk.
     """

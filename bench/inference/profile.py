@@ -44,13 +44,13 @@ def trapezoid(nodes: int) -> Tensor:
 
 
 def peak(values: Tensor) -> tuple[Tensor, Tensor]:
-    """Refines the maximum along the last axis by the parabola through its three nodes.
+    r"""Refines the maximum along the last axis by the parabola through its three nodes.
 
     Args:
-        values: (\\*B, n) at evenly spaced nodes, n ≥ 3.
+        values: (\*B, n) at evenly spaced nodes, n ≥ 3.
 
     Returns:
-        The maximum (\\*B) and its position in nodes (\\*B); at least the best node's value.
+        The maximum (\*B) and its position in nodes (\*B); at least the best node's value.
 
     Example:
         >>> value, position = peak(-(torch.arange(5.0) - 1.75) ** 2)
@@ -148,18 +148,18 @@ def crossings(
 def fall_at(
     profile: NDArray[np.float32], origin: ArrayLike, spacing: ArrayLike, unit: ArrayLike
 ) -> NDArray[np.float64]:
-    """The likelihood-ratio statistic 2 (max − profile) at a parameter, from saved windows.
+    r"""The likelihood-ratio statistic 2 (max − profile) at a parameter, from saved windows.
 
     Beyond a window, which reaches 6 nats below the maximum, it is infinite.
 
     Args:
-        profile: profile log-likelihood minus its maximum at evenly spaced nodes, (\\*B, W).
-        origin: the first node, (\\*B).
-        spacing: the distance between nodes, (\\*B).
-        unit: the parameter, in the same coordinates, (\\*B).
+        profile: profile log-likelihood minus its maximum at evenly spaced nodes, (\*B, W).
+        origin: the first node, (\*B).
+        spacing: the distance between nodes, (\*B).
+        unit: the parameter, in the same coordinates, (\*B).
 
     Returns:
-        (\\*B), not negative.
+        (\*B), not negative.
     """
     nodes = profile.shape[-1]
     position = (np.asarray(unit) - np.asarray(origin)) / np.asarray(spacing)

@@ -43,13 +43,13 @@ def printed(what: str | Table, style: str = "") -> str:
 
 
 def escape(text: str) -> str:
-    """Write a text so that Markdown shows it as it is, in a table too.
+    r"""Write a text so that Markdown shows it as it is, in a table too.
 
     Characters that steer a terminal are shown, too. A `<` before a blank opens no tag: it is left
     as it is. Nothing becomes a link.
 
     >>> print(escape("a|b <i> < 1 [c](d)"))
-    a\\|b &lt;i> < 1 [c]\\(d)
+    a\|b &lt;i> < 1 [c]\(d)
     """
     shown = printable(text.replace("\n", " "), lines=True)
     shown = shown.replace("|", "\\|").replace("](", "]\\(")
@@ -57,7 +57,7 @@ def escape(text: str) -> str:
 
 
 def markdown_table(head: Sequence[str], rows: Iterable[Iterable[str]], rule: str = "---") -> str:
-    """Renders a table of GitHub-flavoured Markdown, its texts escaped.
+    r"""Renders a table of GitHub-flavoured Markdown, its texts escaped.
 
     Args:
         head: headings.
@@ -65,7 +65,7 @@ def markdown_table(head: Sequence[str], rows: Iterable[Iterable[str]], rule: str
         rule: what divides headings and rows; `---:` aligns to the right.
 
     >>> print(markdown_table(["method", "a|b"], [["exact", "1"]]), end="")
-    | method | a\\|b |
+    | method | a\|b |
     | --- | --- |
     | exact | 1 |
     """

@@ -1,0 +1,1 @@
+"""Networks, how they train, and bases of the methods that train them."""

@@ -45,7 +45,7 @@ class Coordinates:
 
     @classmethod
     def estimate(cls, observation: str, event_shape: tuple[int, ...], y: Tensor) -> "Coordinates":
-        """Takes the units from features (members, n, \\*event), each member its own."""
+        r"""Takes the units from features (members, n, \*event), each member its own."""
         plain = cls(observation, event_shape)
         if plain._rotation is None:
             return plain
@@ -53,25 +53,25 @@ class Coordinates:
         return cls(observation, event_shape, torch.where(scale > 0, scale, 1.0))
 
     def __call__(self, y: Tensor) -> Tensor:
-        """Features (members or 1, n, \\*event) to (members or 1, n, features)."""
+        r"""Features (members or 1, n, \*event) to (members or 1, n, features)."""
         z = y.reshape(*y.shape[:2], prod(self.event_shape))
         if self._rotation is not None:
             z = z @ self._rotation.T.to(z.device)
         return z if self.scale is None else z / self.scale.to(z.device)[:, None]
 
     def log_jacobian(self, device: torch.device) -> Tensor | float:
-        """log |dz/dy|, (members, 1, 1), or 0 where nothing is scaled."""
+        """Return log |dz/dy|, (members, 1, 1), or 0 where nothing is scaled."""
         return 0.0 if self.scale is None else -self.scale.log().sum(1)[:, None, None].to(device)
 
 
 def cell_noise(draws: int, event_shape: tuple[int, ...]) -> Tensor:
-    """Creates the points of a unit cell at which a density of counts is averaged.
+    r"""Creates the points of a unit cell at which a density of counts is averaged.
 
     Scrambled Sobol points, always the same: every count gets evenly spread noise, and contexts are
     compared at common noise.
 
     Returns:
-        (draws, \\*event) in [0, 1), float32.
+        (draws, \*event) in [0, 1), float32.
     """
     engine = torch.quasirandom.SobolEngine(prod(event_shape), scramble=True, seed=0)  # type: ignore[no-untyped-call]
     return engine.draw(draws).view(draws, *event_shape)

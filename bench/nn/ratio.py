@@ -137,11 +137,11 @@ class RatioNetwork:
 
 
 def seen(task: Task, features: Features, x: Tensor) -> Tensor:
-    """The numbers of observations (\\*B, \\*event): summaries or features, (\\*B, numbers)."""
+    r"""The numbers of observations (\*B, \*event): summaries or features, (\*B, numbers)."""
     summaries = task.summaries(x.double())
     return flat(features(x), task.event_shape) if summaries is None else summaries.float()
 
 
 def flat(y: Tensor, event_shape: tuple[int, ...]) -> Tensor:
-    """Features (…, \\*event) as vectors (…, features)."""
+    r"""Features (…, \*event) as vectors (…, features)."""
     return y.reshape(*y.shape[: y.dim() - len(event_shape)], prod(event_shape))

@@ -152,7 +152,8 @@ class Augmentation:
         Args:
             loss: to augment, (members,).
             slopes: (members, n, d).
-            standard, per_unit: as `standard_scores` returns them, of the same rows.
+            standard: the first of what `standard_scores` returns, of the same rows.
+            per_unit: the second.
             counted: 1 for rows that have a score, 0 for others, (members, n); all where None.
         """
         squares = (slopes * per_unit - standard).square()

@@ -21,12 +21,12 @@ _LONGEST_KEY = 200  # characters; the name of a component, a dot and that of a p
 
 
 def is_key(key: object) -> bool:
-    """Check that a metric may file contributions under a key.
+    r"""Check that a metric may file contributions under a key.
 
     It is printed, and what follows the next slash is a statistic of it: "coverage/mu/gap".
 
     Example:
-        >>> is_key("mu"), is_key(""), is_key("mu/gap"), is_key("two\\nlines")
+        >>> is_key("mu"), is_key(""), is_key("mu/gap"), is_key("two\nlines")
         (True, True, False, False)
     """
     return (

@@ -112,8 +112,10 @@ class Loaded:
 
     @cached_property
     def fits(self) -> pd.DataFrame:
-        """A line for each member of a fit: `member, status, reason, calls, seconds,
-        seconds_to_best, parameters, device, fit`; seconds are of one member, `fit` is its folder.
+        """Return a line for each member of a fit.
+
+        Columns: `member, status, reason, calls, seconds, seconds_to_best, parameters, device,
+        fit`. Seconds are of one member; `fit` is its folder.
         """
         return frames.fits(self.results, self.families)
 
@@ -124,8 +126,10 @@ class Loaded:
 
     @cached_property
     def quantities(self) -> pd.DataFrame:
-        """The numbers of leaderboards: `quantity, metric, key, statistic, value, error, dof,
-        reason, where, rank_low, rank_high, members`.
+        """Return the numbers of leaderboards.
+
+        Columns: `quantity, metric, key, statistic, value, error, dof, reason, where, rank_low,
+        rank_high, members`.
 
         `quantity` is the name in CSV and JSON: "coverage/mu", "coverage/mu/gap", "width/mu/ratio".
         `metric` and `key` are the same in words, and name one number of a method on a leaderboard:
@@ -142,36 +146,38 @@ class Loaded:
 
     @cached_property
     def members(self) -> pd.DataFrame:
-        """Each member's mean over the sets of a point: `member, point, quantity, metric, key,
-        value, error, sets`.
+        """Return each member's mean over the sets of a point.
 
-        `point` counts from 0; −1 is θ drawn uniformly. `error` is the standard error over sets;
-        NaN where there is one.
+        Columns: `member, point, quantity, metric, key, value, error, sets`. `point` counts from
+        0; −1 is θ drawn uniformly. `error` is the standard error over sets; NaN where there is one.
         """
         return frames.members(self.results, self.boards, self.families)
 
     @cached_property
     def calibration(self) -> pd.DataFrame:
-        """Coverage against nominal level, from saved predictions of independent plans:
-        `parameter ("joint" too), level, coverage, error, low, high, datasets`.
+        """Return coverage against nominal level, from saved predictions of independent plans.
 
-        From the profile at the generating parameter against χ²₁, jointly from the likelihood
-        ratio against χ²₂. `low` and `high` are the simultaneous 95 % band of intervals that are
-        exact.
+        Columns: `parameter ("joint" too), level, coverage, error, low, high, datasets`. From the
+        profile at the generating parameter against χ²₁, jointly from the likelihood ratio against
+        χ²₂. `low` and `high` are the simultaneous 95 % band of intervals that are exact.
         """
         return predictions.calibration(self.evaluated, self.families)
 
     @cached_property
     def contours(self) -> pd.DataFrame:
-        """Log-likelihoods around the maximum, of the first member and the first dataset of each
-        evaluation point: `member, point, dataset, x_name, y_name, x, y, fall`, on 33 × 33 nodes.
+        """Return log-likelihoods around the maximum, on 33 × 33 nodes.
+
+        They are of the first member and the first dataset of each evaluation point. Columns:
+        `member, point, dataset, x_name, y_name, x, y, fall`.
         """
         return self._windows[0]
 
     @cached_property
     def maxima(self) -> pd.DataFrame:
-        """Where those datasets were generated and where their likelihoods are largest: `member,
-        point, dataset, x_true, y_true, x_mle, y_mle`."""
+        """Return where the datasets of `contours` were generated, and where likelihoods peak.
+
+        Columns: `member, point, dataset, x_true, y_true, x_mle, y_mle`.
+        """
         return self._windows[1]
 
     @cached_property
@@ -185,7 +191,7 @@ class Loaded:
 
     @cached_property
     def studies(self) -> dict[str, pd.DataFrame]:
-        """Tables of studies, by the name of their file: "bootstrap-k", "features", …
+        """Return tables of studies, by the name of their file, as "bootstrap-k" or "features".
 
         "equivalence" is made from the results themselves where they allow it.
 

@@ -28,14 +28,14 @@ from bench.storage.simulations import Arrays, Chunk, SimulationStore, simulation
 
 @dataclass(frozen=True)
 class EventsOfSet:
-    """A set of events and the datasets made of it.
+    r"""A set of events and the datasets made of it.
 
     Args:
         number: number of the set in the plan.
         block: the block of observations that it is drawn from; the unit of resampling.
         point: index of the evaluation point, −1 where θ was drawn uniformly.
         theta: generating parameters, (P,) float64.
-        x: events, (n, \\*event).
+        x: events, (n, \*event).
         counts: how often each of B datasets holds each event, (B, n) float32.
     """
 
@@ -139,7 +139,7 @@ def events(
     stratified: bool,
     components: Mapping[str, Component] | None = None,
 ) -> Tensor:
-    """Simulates n events at θ, (n, \\*event) float32, components mixed by their weights.
+    r"""Simulates n events at θ, (n, \*event) float32, components mixed by their weights.
 
     Stratified sets hold exactly round(n w) events of each component (the last takes the rest).
     Components are the task's own of the test split where none are given.
@@ -163,7 +163,7 @@ def events(
 
 
 def simulate(task: Task, component: Component, context: Tensor, rng: torch.Generator) -> Tensor:
-    """Simulates one observation per context, (n, \\*event) float32, as the contract promises.
+    r"""Simulates one observation per context, (n, \*event) float32, as the contract promises.
 
     Raises:
         PluginError: if the shape is another one.

@@ -113,11 +113,11 @@ def evaluate(
     resolution: Sequence[Resolution] | None = None,
     start: Window = _WHOLE,
 ) -> tuple[list[ProfileSummary], Window]:
-    """Evaluates the datasets of one set of events.
+    r"""Evaluates the datasets of one set of events.
 
     Args:
         task: the task.
-        log_ratio: maps events (n, \\*event) and contexts (J, d) to (members, K, n, J).
+        log_ratio: maps events (n, \*event) and contexts (J, d) to (members, K, n, J).
         events: the set and its datasets.
         device: where log_ratio runs.
         members: how many members log_ratio has.

@@ -1,0 +1,1 @@
+"""Errors, ranks and tests."""

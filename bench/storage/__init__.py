@@ -1,0 +1,1 @@
+"""The results folder: entries, their forms, packs, simulations, and the identity of fits."""

@@ -76,7 +76,7 @@ class MovingGaussian:
         self.features, self.values = features, values
 
     def log_ratio(self, x, context):
-        """log p(x|context) of every event at every context, (members, events, contexts)."""
+        """Returns log p(x|context) of every event at every context, (members, events, contexts)."""
         weights, covariance = self.values["weights"], self.values["covariance"]
         degree = (weights.shape[-2] - 1) // context.shape[-1]
         mean = powers(self.features.context(context), degree) @ weights

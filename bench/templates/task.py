@@ -22,13 +22,13 @@ class Peak:
         return context * (1 + 0.1 * noise)
 
     def log_prob(self, x, context):
-        """log p(x|z), where it is known: x (*B, 1) and context (*B, 1) broadcast to (*B)."""
+        """Returns log p(x|z), where it is known: (*B, 1) and (*B, 1) broadcast to (*B)."""
         x, z = x[..., 0].double(), context[..., 0].double()
         pull = (x / z - 1) / 0.1
         return -0.5 * pull.square() - (0.1 * math.sqrt(2 * math.pi) * z).log()
 
     def score(self, x, context):
-        """d log p / dz, where it is known, (*B, 1)."""
+        """Returns d log p / dz, where it is known, (*B, 1)."""
         x, z = x.double(), context.double()
         pull = (x / z - 1) / 0.1
         return (pull * x / z / 0.1 - 1) / z

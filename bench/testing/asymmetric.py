@@ -53,7 +53,7 @@ class LogGaussian:
     size = None
 
     def moments(self, context: Tensor) -> tuple[Tensor, Tensor]:
-        """Mean and standard deviation of (x_1, log x_2), (\\*B, 1) to (\\*B, 2) each."""
+        r"""Mean and standard deviation of (x_1, log x_2), (\*B, 1) to (\*B, 2) each."""
         log_z = context.log()
         mean, slope, scale, growth = (
             torch.tensor(v, dtype=context.dtype)

@@ -58,12 +58,12 @@ class Drift:
 
 
 class Statistics:
-    """Bounded statistics of observations and contexts.
+    r"""Bounded statistics of observations and contexts.
 
     Args:
         task: the task.
         log_prob: the density.
-        x, unit: simulations that set their location and scale, (n, \\*event), and their contexts
+        x, unit: simulations that set their location and scale, (n, \*event), and their contexts
             in unit coordinates, (n, d).
         context: the same contexts.
     """

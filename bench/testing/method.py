@@ -73,7 +73,9 @@ def check_method(
     """Runs the checks of a method; see `method_checks`.
 
     Args:
-        method, configuration, task: as there.
+        method: as there.
+        configuration: as there.
+        task: as there.
         report: called with every result as it comes.
     """
     return run_checks(method_checks(method, configuration=configuration, task=task), report)

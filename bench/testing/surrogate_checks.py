@@ -288,7 +288,8 @@ def _lost(ratio: Tensor, exact: Tensor, own: Tensor) -> float:
     A term in x cancels here, whatever it is, so that only inaccurate numbers lose information.
 
     Args:
-        ratio, exact: log-ratios and log-densities, (components, events of all, contexts).
+        ratio: log-ratios, (components, events of all, contexts).
+        exact: log-densities, of the same shape.
         own: index of the context of each event of one component.
     """
     loss = torch.nn.functional.nll_loss

@@ -98,7 +98,12 @@ def make_search(
         registry: the names.
         method: name of a method; its default configuration is where the search starts.
         tasks: names of tasks.
-        budget, members, epochs, rungs, seed, device: as in `Search`.
+        budget: as in `Search`.
+        members: as in `Search`.
+        epochs: as in `Search`.
+        rungs: as in `Search`.
+        seed: as in `Search`.
+        device: as in `Search`.
         only: of some settings these values alone are tried, each as "SETTING=VALUE".
 
     Raises:

@@ -109,7 +109,8 @@ def laid_out(
 
     Args:
         draw: draws on axes, (rows, columns), and names them; names of inner axes go.
-        rows, columns: of panels.
+        rows: of panels.
+        columns: of panels.
         used: how many panels are drawn on, row by row; the others go.
         inner: whether names of inner vertical axes stay.
         options: of `Figure.subplots`.
@@ -210,7 +211,8 @@ def repel(wanted: Sequence[float], gap: float, low: float, high: float) -> list[
     Args:
         wanted: positions, in any order.
         gap: least distance between two of them; smaller where they would not fit.
-        low, high: where they have to stay.
+        low: lower end of where they have to stay.
+        high: upper end.
 
     Example:
         >>> repel([0.5, 0.5, 0.0], 0.2, 0.0, 1.0)

@@ -33,13 +33,13 @@ def _glyphs() -> frozenset[int]:
 
 
 def literal(text: object, longest: int = _LONGEST) -> str:
-    """Any text as matplotlib shows it as it is: nothing in it is mathematics.
+    r"""Any text as matplotlib shows it as it is: nothing in it is mathematics.
 
     Long texts lose their middle, and characters that the font lacks become boxes.
 
     Example:
         >>> literal("a$b$"), literal("x" * 50, 7)
-        ('a\\\\$b\\\\$', 'xxx…xxx')
+        ('a\\$b\\$', 'xxx…xxx')
     """
     line = " ".join(str(text).split())
     if len(line) > longest:
