@@ -3,6 +3,7 @@
 import csv
 import io
 import shutil
+from fnmatch import fnmatchcase
 from pathlib import Path
 
 import numpy as np
@@ -278,12 +279,13 @@ def test_the_command_score_says_what_it_passes_over(whole, root, command):
 
 def test_the_study_of_equivalence_passes_over_damaged_scores(command, tmp_path):
     root = tmp_path / "results"
+    packed, unpacked = Store.open(RESULTS / "scores"), Store(root)
     names = ("exact-*", "lre-*")
-    for part in ("fits", "scores"):
-        for name in names:
-            for folder in (RESULTS / "scores" / part / "student-t").glob(name):
-                shutil.copytree(folder, root / part / "student-t" / folder.name)
-    shutil.copytree(RESULTS / "scores" / "plans", root / "plans")
+    patterns = ["plans/*", *(f"*/student-t/{name}/*" for name in names)]
+    for key in (key for part in ("plans", "fits", "scores") for key in packed.keys(part)):
+        if any(fnmatchcase(key, pattern) for pattern in patterns):
+            entry = packed.read(key) if key.startswith("scores/") else None
+            unpacked.write(key, packed.record(key), entry and entry.arrays)
     shutil.copy(RESULTS / "scores" / "run.json", root)
     arguments = ("study", "equivalence", root, "--out", tmp_path / "study")
     assert command(*arguments)[::2] == (0, "")
