@@ -21,16 +21,17 @@ if TYPE_CHECKING:  # they import torch, which takes its time
 @click.option(
     "--task",
     metavar="NAME",
-    help="Check methods on this task.  [default: a small one with an asymmetric mixture]",
+    help="Check methods on this task.  [default: a small asymmetric mixture]",
 )
 @PLUGIN
 def check(what: str | None, task: str | None, plugins: tuple[str, ...]) -> None:
-    """Check methods and tasks against their contracts; exit status 1 if a check fails.
+    """Check methods and tasks against their contracts.
 
-    Inaccurate numbers of a method that keeps its contract are warnings, which leave it at 0.
+    NAME is a method, METHOD:CONFIGURATION or a task. FILE is a plugin, whose methods and tasks are
+    all checked. Without either, every registered method and task is checked, which takes a while.
 
-    NAME is a method, METHOD:CONFIGURATION or a task; FILE is a plugin, all of which is checked.
-    Without either, everything that is registered, which takes a while.
+    The exit status is 1 if a check fails. Inaccurate numbers of a method that keeps its contract
+    are warnings, which leave it at 0.
     """
     import torch
 

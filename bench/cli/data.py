@@ -16,23 +16,28 @@ if TYPE_CHECKING:  # they import torch, which takes its time
 
 @click.group()
 def data() -> None:
-    """Fetch the data that some tasks need, and say what is there."""
+    """Fetch the data that some tasks need, and list them."""
 
 
 @data.command()
 @click.argument("task")
-@click.option("--from", "source", metavar="PATH|URL", help="A local file or folder, or a mirror.")
+@click.option(
+    "--from",
+    "source",
+    metavar="PATH|URL",
+    help="Read a local file or folder, or download from a mirror.",
+)
 @click.option(
     "--skip-unreadable",
     is_flag=True,
-    help="Go on without files that cannot be read; otherwise a terminal is asked.",
+    help="Leave out files that cannot be read, without asking.",
 )
 @PLUGIN
 def fetch(task: str, source: str | None, skip_unreadable: bool, plugins: tuple[str, ...]) -> None:
     """Get the data of TASK and make them ready to use.
 
-    Downloads are verified and resume where they broke off. A mirror's URL may end in #sha256=… or
-    #md5=…, the checksum that it must have. A file that cannot be read is named.
+    Downloads are verified, and resume where they broke off. The address of a mirror may end in
+    #sha256=… or #md5=…, the checksum of its file. Files that cannot be read are named.
     """
     from bench.cli.progress import FetchProgress
     from bench.registry.registry import Registry
@@ -56,7 +61,7 @@ def fetch(task: str, source: str | None, skip_unreadable: bool, plugins: tuple[s
 @data.command()
 @PLUGIN
 def status(plugins: tuple[str, ...]) -> None:
-    """Say what is there."""
+    """List the data on this machine, task by task."""
     from bench.registry.registry import Registry
 
     registry = Registry(plugins)

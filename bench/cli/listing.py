@@ -1,73 +1,92 @@
-"""The lines of `bench list`."""
+"""Tables of `bench list`."""
 
 from collections.abc import Sequence
-from typing import Any
 
-from bench.errors import PluginError, UsageError, printable
-from bench.experiment.preset import read_preset
-from bench.leaderboard.render import markdown_table
-from bench.registry.registry import Kind, Registry
+from rich.console import Console
+from rich.table import Table
+from rich.text import Text
+
+from bench.cli.descriptions import Description
+from bench.errors import printable
+
+_WIDTH = 80  # columns of a table
+_OWN = ("nlbench ", "bench.presets/")  # beginnings of the places of what the suite brings
+_HEADS = {
+    "tasks": ("task", "model", "parameters", "M"),
+    "methods": ("method", "model", "configurations"),
+    "metrics": ("metric", "definition"),
+    "presets": ("preset", "purpose"),
+}
 
 
-def listing(registry: Registry, kinds: Sequence[Kind]) -> str:
-    """Lists names with what they are and where they come from."""
-    blocks = []
+def listing(descriptions: Sequence[Description], kinds: Sequence[str], long: bool) -> str:
+    """Return a table for each kind, within 80 columns.
+
+    Args:
+        descriptions: all that is registered.
+        kinds: the kinds to show.
+        long: whether to show sources and full places too.
+    """
+    console = Console(width=_WIDTH, highlight=False)
+    tables = []
     for kind in kinds:
-        rows = [
-            [printable(text) for text in (name, *_describe(registry, kind, name))]
-            for name in registry.names(kind)
-        ]
-        width = max((len(name) for name, *_ in rows), default=0)
-        lines = [f"{name:<{width}}  {what}  [{place}]" for name, what, place in rows]
-        blocks.append("\n".join([kind, *(f"  {line}" for line in lines)]))
-    return "\n\n".join(blocks)
+        table = Table(box=None, pad_edge=False, padding=(0, 2, 0, 0), header_style="bold")
+        for head in _HEADS[kind]:
+            table.add_column(
+                head,
+                no_wrap=head in (kind[:-1], "M"),
+                overflow="fold",
+                min_width=20 if head == _HEADS[kind][1] else None,
+                justify="right" if head == "M" else "left",
+            )
+        for entry in descriptions:
+            if entry.kind == kind:
+                table.add_row(*(Text(printable(text)) for text in _cells(entry, long)))
+        with console.capture() as captured:
+            console.print(table)
+        lines = captured.get().splitlines()
+        tables.append("\n".join(line.rstrip() for line in lines))
+    return "\n\n".join(tables)
 
 
-def markdown(registry: Registry, kinds: Sequence[Kind]) -> str:
-    """Lists tasks, methods and others as tables of GitHub-flavoured Markdown, as in the README."""
-    return "\n\n".join(_table(registry, kind) for kind in kinds)
+def _cells(entry: Description, long: bool) -> tuple[str, ...]:
+    text = entry.title
+    if long and entry.citation:
+        text += f"; {entry.citation}"
+    if entry.missing:
+        text += f"; not available: {entry.missing}"
+    if long:
+        text += f" [{entry.place}]"
+    elif not entry.place.startswith(_OWN):
+        text += f" [{entry.place.rpartition('/')[2]}]"
+    if entry.kind == "tasks":
+        size = str(entry.observations) if entry.loads else ""
+        return entry.name, text, ", ".join(entry.parameters), size
+    if entry.kind == "methods":
+        return entry.name, text, ", ".join(entry.configurations)
+    return entry.name, text
 
 
-def _table(registry: Registry, kind: Kind) -> str:
-    header = {
+def markdown(descriptions: Sequence[Description], kinds: Sequence[str]) -> str:
+    """Return a table of GitHub-flavoured Markdown for each kind, as in the README."""
+    from bench.leaderboard.render import markdown_table
+
+    heads = {
         "tasks": ["task", "model", "parameters", "M"],
         "methods": ["method", "what it is", "configurations", "source"],
-    }.get(kind, [kind[:-1], "what it is"])
-    rows = []
-    for name in registry.names(kind):
-        try:
-            loaded: Any = None if kind == "presets" else registry.get(kind, name)
-        except PluginError:  # among the registry's failures now
-            continue
-        if kind == "tasks":
-            parameters = ", ".join(p.symbol or p.name for p in loaded.space.parameters)
-            cells = [loaded.title or name, parameters, str(loaded.observations)]
-        elif kind == "methods":
-            configurations = ", ".join(f"`{c}`" for c in loaded.configurations)
-            cells = [loaded.title or name, configurations, loaded.citation]
-        else:
-            cells = [_describe(registry, kind, name)[0]]
-        rows.append([f"`{name}`", *cells])
-    return markdown_table(header, rows).rstrip("\n")
-
-
-def _describe(registry: Registry, kind: Kind, name: str) -> tuple[str, str]:
-    place = registry.item(kind, name).place
-    try:
-        if kind == "presets":
-            return read_preset(registry, name, {}).description, place
-        loaded = registry.get(kind, name)
-    except PluginError:  # among the registry's failures now
-        return "does not load", place
-    except UsageError as error:
-        registry.failures[f"preset {name!r} from {place}"] = str(error)
-        return "does not load", place
-    if kind == "tasks":
-        parameters = ", ".join(loaded.space.names)
-        return f"{loaded.title or name}: parameters {parameters}, M = {loaded.observations}", place
-    if kind == "methods":
-        source = f"; {loaded.citation}" if loaded.citation else ""
-        missing = f"; not available: {loaded.unavailable()}" if loaded.unavailable() else ""
-        what = f"{loaded.title or name} ({', '.join(loaded.configurations)}){source}{missing}"
-        return what, place
-    return loaded.description, place
+    }
+    tables = []
+    for kind in kinds:
+        rows = []
+        for entry in descriptions:
+            if entry.kind != kind or not entry.loads:
+                continue
+            cells = [entry.title]
+            if kind == "tasks":
+                cells += [", ".join(entry.symbols), str(entry.observations)]
+            elif kind == "methods":
+                cells += [", ".join(f"`{name}`" for name in entry.configurations), entry.citation]
+            rows.append([f"`{entry.name}`", *cells])
+        head = heads.get(kind, [kind[:-1], "what it is"])
+        tables.append(markdown_table(head, rows).rstrip("\n"))
+    return "\n\n".join(tables)

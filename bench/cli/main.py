@@ -38,19 +38,21 @@ _FOLDER = click.argument("folder", required=False, metavar="[DIR]")
 
 @click.group(context_settings={"help_option_names": ["-h", "--help"]}, invoke_without_command=True)
 @click.version_option(bench.__version__, prog_name="nlbench")
-@click.option("--debug", is_flag=True, help="Show tracebacks.")
+@click.option("--debug", is_flag=True, help="Show tracebacks of errors.")
 @click.pass_context
 def cli(context: click.Context, debug: bool) -> None:
-    """nlbench: which neural likelihood surrogate should a scientist trust?"""
+    """Compare neural likelihood surrogates: which one can a scientist trust?"""
     if context.invoked_subcommand is None:
         echo(context.get_help())
 
 
 @cli.command()
 @selection
-@click.option("--quiet", is_flag=True, help="No progress, no leaderboards.")
+@click.option("--quiet", is_flag=True, help="Print neither progress nor leaderboards.")
 def run(selected: Selection, quiet: bool) -> None:
-    """Simulate, train, evaluate and rank. Interrupted runs resume; finished work is reused.
+    """Simulate, train, evaluate and rank.
+
+    An interrupted run resumes, and finished work is reused.
 
     PRESET is a name (see `bench list presets`) or a TOML file.
     """
@@ -109,7 +111,7 @@ def run(selected: Selection, quiet: bool) -> None:
 @cli.command()
 @_FOLDER
 def status(folder: str | None) -> None:
-    """Say what a results folder holds, what is missing and what failed."""
+    """Show what a results folder holds, misses and failed to make."""
     from bench.leaderboard.results import Results
     from bench.leaderboard.status import status_lines
 
@@ -126,7 +128,7 @@ def status(folder: str | None) -> None:
 @WORKERS
 @PLUGIN
 def score(folder: str | None, workers: int | None, plugins: tuple[str, ...]) -> None:
-    """Compute metrics anew from saved predictions; nothing is retrained."""
+    """Compute metrics again from saved predictions."""
     from bench.cli.progress import Progress
     from bench.execution.open import open_executor
     from bench.experiment.preset import Preset
@@ -161,7 +163,7 @@ def score(folder: str | None, workers: int | None, plugins: tuple[str, ...]) -> 
 @_FOLDER
 @TASK
 @click.option(
-    "--format", "form", default="table", help="table, csv, md or json.", show_default=True
+    "--format", "form", default="table", help="Print table, csv, md or json.", show_default=True
 )
 @PLUGIN
 def leaderboard(
@@ -189,25 +191,38 @@ def leaderboard(
 
 @cli.command(name="list")
 @click.argument("kind", required=False, metavar="[tasks|methods|metrics|presets]")
+@click.option("--long", is_flag=True, help="Show sources and places too.")
 @click.option(
     "--format",
     "form",
     type=click.Choice(["table", "md"]),
     default="table",
-    help="md prints the tables of the README.",
+    help="Print tables for a terminal, or the README's in Markdown.  [default: table]",
 )
 @PLUGIN
-def list_(kind: str | None, form: str, plugins: tuple[str, ...]) -> None:
-    """List what is registered, where it comes from, and what fails to load."""
+def list_(kind: str | None, long: bool, form: str, plugins: tuple[str, ...]) -> None:
+    """List tasks, methods, metrics and presets.
+
+    What fails to load is listed with the reason.
+    """
+    from bench.cli.descriptions import KINDS, cached, describe, keep
     from bench.cli.listing import listing, markdown
-    from bench.registry.registry import KINDS, Registry, unknown
 
     if kind is not None and kind not in KINDS:
+        from bench.registry.registry import unknown
+
         raise UsageError(unknown("kind", kind, KINDS))
-    registry = Registry(plugins)
-    shown = markdown if form == "md" else listing
-    echo(shown(registry, [k for k in KINDS if kind in (None, k)]))
-    tell_each("not loaded", registry.failures)
+    found, failures = None if plugins else cached(), dict[str, str]()
+    if found is None:
+        from bench.registry.registry import Registry
+
+        registry = Registry(plugins)
+        found, failures = describe(registry), registry.failures
+        if not plugins and not failures:
+            keep(found)
+    kinds = [known for known in KINDS if kind in (None, known)]
+    echo(markdown(found, kinds) if form == "md" else listing(found, kinds, long))
+    tell_each("not loaded", failures)
 
 
 for command in (check, data, new, plan, report, results, study, tune):

@@ -18,13 +18,18 @@ def new() -> None:
 
 
 def _add(kind: str) -> None:
-    @new.command(kind, help=f"Write a working {kind} called NAME, to be changed.")
+    @new.command(kind, help=f"Write a working {kind} called NAME, which you change into yours.")
     @click.argument("name")
     @click.option(
-        "--package", is_flag=True, help="A small installable package, with entry point and test."
+        "--package",
+        is_flag=True,
+        help="Write an installable package with an entry point and a test.",
     )
     @click.option(
-        "--out", type=FOLDER, default=".", help="Folder to write to.  [default: this one]"
+        "--out",
+        type=FOLDER,
+        default=".",
+        help="Write to this folder.  [default: the current folder]",
     )
     def command(name: str, package: bool, out: str) -> None:
         _write(kind, name, package, Path(out))

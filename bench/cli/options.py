@@ -49,16 +49,20 @@ PLUGIN = click.option(
     "plugins",
     multiple=True,
     metavar="FILE",
-    help="Python file that defines tasks, methods or metrics; may be repeated.",
+    help="Load tasks, methods or metrics from this Python file; repeatable.",
 )
 TASK = click.option(
-    "--task", "tasks", multiple=True, metavar="GLOB", help="Only these tasks; may be repeated."
+    "--task", "tasks", multiple=True, metavar="GLOB", help="Take these tasks only; repeatable."
 )
 WORKERS = click.option(
-    "--workers", type=click.IntRange(1, 1024), help="Worker processes.  [default: the cores]"
+    "--workers",
+    type=click.IntRange(1, 1024),
+    help="Use so many worker processes.  [default: the number of cores]",
 )
-SEED = with_default("--seed", click.IntRange(0, 2**31 - 1), 0, "Seed of simulations and datasets.")
-STUDIES = with_default("--out", FOLDER, "results/studies", "Folder of tables and results.")
+SEED = with_default("--seed", click.IntRange(0, 2**31 - 1), 0, "Seed the simulations and datasets.")
+STUDIES = with_default(
+    "--out", FOLDER, "results/studies", "Write tables and results to this folder."
+)
 _SELECTION = (
     click.argument("preset", metavar="PRESET|FILE"),
     TASK,
@@ -67,15 +71,19 @@ _SELECTION = (
         "methods",
         multiple=True,
         metavar="GLOB",
-        help="Only these methods: NAME, NAME:CONFIGURATION, 'ensemble(NAME,5)', "
-        "'calibrated(NAME)'; may be repeated.",
+        help="Take these methods only: NAME, NAME:CONFIGURATION, 'ensemble(NAME,5)' or "
+        "'calibrated(NAME)'; repeatable.",
     ),
-    click.option("--members", type=int, help="Independently trained networks of each method."),
+    click.option("--members", type=int, help="Train so many independent networks of each method."),
     click.option(
-        "--budget", "budgets", type=int, multiple=True, help="Simulator calls; repeatable."
+        "--budget",
+        "budgets",
+        type=int,
+        multiple=True,
+        help="Spend so many simulator calls on each training; repeatable.",
     ),
-    click.option("--seed", type=int, help="Seed of simulations, training and datasets."),
-    click.option("--device", help="auto, cpu or cuda."),
+    click.option("--seed", type=int, help="Seed the simulations, trainings and datasets."),
+    click.option("--device", help="Compute on auto, cpu or cuda."),
     WORKERS,
     click.option(
         "--scheduler",
@@ -83,9 +91,9 @@ _SELECTION = (
         help="Fit and predict on a Dask cluster: tcp://HOST:PORT, or local:N to start one here.",
     ),
     click.option(
-        "--out", type=FOLDER, help="Results folder.  [default: results/PRESET]"
+        "--out", type=FOLDER, help="Write results to this folder.  [default: results/PRESET]"
     ),
-    click.option("--overwrite", is_flag=True, help="Make again what is there."),
+    click.option("--overwrite", is_flag=True, help="Repeat work that is already done."),
     PLUGIN,
 )  # fmt: skip
 

@@ -20,11 +20,11 @@ LONG = 600.0
 @click.command()
 @selection
 def plan(selected: Selection) -> None:
-    """Say what a run will cost: operations, core-hours, GPU-hours, simulator calls.
+    """Estimate the hours and simulator calls that a run takes.
 
-    Takes the arguments of `bench run`, counts what is missing of its results, says what cannot be
-    run here, and runs nothing.
-    Times hold within a factor of two on machines like those that they were measured on.
+    The arguments are those of `bench run`. Only missing results are counted, and jobs that cannot
+    run here are named. Nothing is run. Times hold within a factor of two on machines like those
+    where they were measured.
     """
     from bench.experiment.calls import count_calls
     from bench.experiment.selection import uninstalled

@@ -11,7 +11,7 @@ from bench.cli.options import FOLDER, PLUGIN, TASK
 @click.command()
 @click.argument("results", nargs=-1, metavar="[RESULTS]...")
 @click.option(
-    "--out", type=FOLDER, help="Folder of the report.  [default: reports/ and the results']"
+    "--out", type=FOLDER, help="Write the report to this folder.  [default: reports/RESULTS]"
 )
 @TASK
 @click.option(
@@ -19,7 +19,7 @@ from bench.cli.options import FOLDER, PLUGIN, TASK
     "methods",
     multiple=True,
     metavar="GLOB",
-    help="Only these methods, and what they are relative to; may be repeated.",
+    help="Take these methods only, with their references; repeatable.",
 )
 @PLUGIN
 def report(
@@ -29,13 +29,13 @@ def report(
     methods: tuple[str, ...],
     plugins: tuple[str, ...],
 ) -> None:
-    """Write a report: leaderboards, figures, the papers' numbers beside ours, provenance.
+    """Write a page of leaderboards, figures and sources.
 
     RESULTS are folders that `bench run` wrote; several are read as one. Folders of tables that
     `bench study` wrote add their figures. Nothing is trained, and the page needs no network.
 
-    An earlier report in the folder is replaced as a whole. Its other files stay: a link or a file
-    that no report wrote is refused where the report would need its place.
+    An earlier report in the folder is replaced. Other files stay: the command refuses to replace a
+    link or a file that no report wrote.
     """
     from bench.cli.folder import damaged, damaged_entries, open_results
     from bench.cli.progress import stages

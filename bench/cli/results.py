@@ -16,10 +16,11 @@ def results() -> None:
 @results.command()
 @click.argument("folder", metavar="DIR")
 def pack(folder: str) -> None:
-    """Move scores, records of fits and plans into one file, DIR/pack.parquet.
+    """Move scores and records into one file, DIR/pack.parquet.
 
-    All commands read a packed folder as before, and runs resume on it. What a run adds lies beside
-    the pack until the folder is packed again. Weights, predictions and simulations stay files.
+    The pack holds scores, plans and records of fits. All commands read a packed folder as before,
+    and runs resume on it. New results lie beside the pack until the folder is packed again.
+    Weights, predictions and simulations stay files.
     """
     from bench.cli.folder import open_results
     from bench.storage.pack import PACK, PARTS

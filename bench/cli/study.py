@@ -71,7 +71,9 @@ def bootstrap_k(
     out: str,
     plugins: tuple[str, ...],
 ) -> None:
-    """Measure coverage against the bootstrap multiple k, and compare with the formula.
+    """Measure coverage against the bootstrap multiple k.
+
+    The formula stands beside it.
 
     Datasets resampled from k M events share the set's fluctuation: exact 68.27 % intervals then
     cover 2 Φ(1/√(1 + 1/k)) − 1. By default this takes about 12 minutes on two cores. Interrupted
@@ -137,7 +139,7 @@ def bootstrap_k(
     4000,
     "Observations of each component and task in a test; memory grows with the square.",
 )
-@with_default("--permutations", click.IntRange(9, MOST), 999)
+@with_default("--permutations", click.IntRange(9, MOST), 999, "Permute so many times in a test.")
 @SEED
 @STUDIES
 @PLUGIN
@@ -150,9 +152,10 @@ def features(
     out: str,
     plugins: tuple[str, ...],
 ) -> None:
-    """Compare the features of two tasks: a figure, and a two-sample test for each component.
+    """Compare the features of two tasks.
 
-    The test is the energy distance with a permutation p-value, at the nominal context.
+    A figure shows them, with a two-sample test for each component at the nominal context. The test
+    takes the energy distance and permutes it.
     """
     from bench.registry.registry import Registry
     from bench.storage.store import Store
@@ -173,7 +176,7 @@ def features(
 @click.argument("results", type=click.Path())
 @STUDIES
 def equivalence(results: str, out: str) -> None:
-    """Measure how many times the simulations score-augmented training is worth.
+    """Measure how many simulations scores are worth in training.
 
     RESULTS is a folder of `bench run score`, or of another run with a method at several budgets
     without scores, and with them.

@@ -23,22 +23,27 @@ if TYPE_CHECKING:
     "tasks",
     multiple=True,
     metavar="GLOB",
-    help="Tasks whose mean validation loss decides; may be repeated.  [default: all]",
+    help="Decide by the mean validation loss of these tasks; repeatable.  [default: all]",
 )
 @click.option(
     "--only",
     multiple=True,
     metavar="SETTING=VALUE",
-    help="Of this setting try this value alone; may be repeated.  [default: all that are declared]",
+    help="Try this value of a setting only; repeatable.  [default: all declared values]",
 )
-@with_default("--budget", CALLS, 1_000_000)
-@with_default("--epochs", COUNT, 9, "Last rung.")
-@with_default("--rungs", click.IntRange(1, 10), 3)
-@with_default("--members", click.IntRange(1, 10_000), 2, "In the last rung.")
+@with_default("--budget", CALLS, 1_000_000, "Spend so many simulator calls on each training.")
+@with_default("--epochs", COUNT, 9, "Train so many epochs in the last rung.")
+@with_default("--rungs", click.IntRange(1, 10), 3, "Halve the candidates in so many rungs.")
+@with_default(
+    "--members",
+    click.IntRange(1, 10_000),
+    2,
+    "Train so many networks of each candidate in the last rung.",
+)
 @SEED
 @WORKERS
-@with_default("--device", click.Choice(["auto", "cpu", "cuda"]), "auto")
-@with_default("--out", FOLDER, "results/tuning")
+@with_default("--device", click.Choice(["auto", "cpu", "cuda"]), "auto", "Train on this device.")
+@with_default("--out", FOLDER, "results/tuning", "Write tables and trials to this folder.")
 @PLUGIN
 def tune(
     method: str,
@@ -54,10 +59,11 @@ def tune(
     out: str,
     plugins: tuple[str, ...],
 ) -> None:
-    """Search the settings of METHOD: learning rate, schedule, batch size, activation.
+    """Search the training settings of METHOD.
 
-    By successive halving, on validation loss only, with simulations that no leaderboard sees.
-    Writes OUT/METHOD.csv and OUT/METHOD.md; an interrupted search resumes.
+    The search halves the candidates rung by rung: learning rates, schedules, batch sizes and
+    activations. It looks at the validation loss only, on simulations that no leaderboard sees. It
+    writes OUT/METHOD.csv and OUT/METHOD.md. An interrupted search resumes.
     """
     from bench.experiment.schedule import choose_device
     from bench.experiment.selection import refuse_uninstalled

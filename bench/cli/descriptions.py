@@ -1,0 +1,155 @@
+"""Descriptions of everything registered, cached so that lists need not import it."""
+
+import hashlib
+import json
+import os
+import sys
+import tempfile
+from contextlib import suppress
+from dataclasses import asdict, dataclass
+from functools import cache
+from importlib.metadata import entry_points
+from importlib.util import find_spec
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import platformdirs
+
+import bench
+from bench.errors import PluginError, UsageError
+
+if TYPE_CHECKING:
+    from bench.registry.registry import Kind, Registry
+
+KINDS: tuple["Kind", ...] = ("tasks", "methods", "metrics", "presets")
+_INSTALLED = (".dist-info", ".egg-info", ".egg-link")
+
+
+@dataclass(frozen=True)
+class Description:
+    """One registered name, as lists show it.
+
+    Args:
+        kind: one of `KINDS`.
+        name: its name.
+        title: what it is, in one line.
+        place: where it comes from.
+        parameters: names of a task's parameters.
+        symbols: their symbols.
+        observations: size M of a task's datasets.
+        configurations: names of a method's configurations.
+        citation: the source of a method.
+        missing: what a method needs and the environment lacks, with the command that installs it.
+        loads: whether it can be imported and keeps its contract.
+    """
+
+    kind: "Kind"
+    name: str
+    title: str
+    place: str
+    parameters: tuple[str, ...] = ()
+    symbols: tuple[str, ...] = ()
+    observations: int = 0
+    configurations: tuple[str, ...] = ()
+    citation: str = ""
+    missing: str = ""
+    loads: bool = True
+
+
+def describe(registry: "Registry") -> list[Description]:
+    """Import and describe everything; the registry's failures say what does not load."""
+    return [_described(registry, kind, name) for kind in KINDS for name in registry.names(kind)]
+
+
+def _described(registry: "Registry", kind: "Kind", name: str) -> Description:
+    from bench.experiment.preset import read_preset
+
+    place = registry.item(kind, name).place
+    try:
+        if kind == "presets":
+            return Description(kind, name, read_preset(registry, name, {}).description, place)
+        loaded: Any = registry.get(kind, name)
+    except PluginError:
+        return Description(kind, name, "does not load", place, loads=False)
+    except UsageError as error:
+        registry.failures[f"preset {name!r} from {place}"] = str(error)
+        return Description(kind, name, "does not load", place, loads=False)
+    if kind == "tasks":
+        parameters = loaded.space.parameters
+        symbols = tuple(parameter.symbol or parameter.name for parameter in parameters)
+        names, size = tuple(loaded.space.names), loaded.observations
+        return Description(kind, name, loaded.title or name, place, names, symbols, size)
+    if kind == "methods":
+        return Description(
+            kind,
+            name,
+            loaded.title or name,
+            place,
+            configurations=tuple(loaded.configurations),
+            citation=loaded.citation,
+            missing=loaded.unavailable(),
+        )
+    return Description(kind, name, loaded.description, place)
+
+
+def cached() -> list[Description] | None:
+    """Return the descriptions of the last call of `keep`, or None if anything changed since."""
+    try:
+        content = json.loads(_cache().read_bytes())
+        if content["state"] != _state():
+            return None
+        return [Description(**_tuples(entry)) for entry in content["entries"]]
+    except (OSError, ImportError, ValueError, KeyError, TypeError):
+        return None
+
+
+def keep(descriptions: list[Description]) -> None:
+    """Cache descriptions in the user's cache folder; a folder that refuses is left alone."""
+    with suppress(OSError, ImportError):
+        content = {"state": _state(), "entries": [asdict(entry) for entry in descriptions]}
+        path = _cache()
+        path.parent.mkdir(parents=True, exist_ok=True)
+        handle, temporary = tempfile.mkstemp(dir=path.parent)
+        with os.fdopen(handle, "w", encoding="ascii") as file:
+            json.dump(content, file)
+        os.replace(temporary, path)
+
+
+def _cache() -> Path:
+    return platformdirs.user_cache_path("nlbench") / "descriptions.json"
+
+
+def _tuples(entry: dict[str, Any]) -> dict[str, Any]:
+    return {key: tuple(v) if isinstance(v, list) else v for key, v in entry.items()}
+
+
+def _state() -> str:
+    """Return a digest of the installed packages and of the files that entry points name."""
+    state: list[Any] = [bench.__version__, sys.version]
+    for folder in sys.path:
+        with suppress(OSError):
+            state += sorted(n for n in os.listdir(folder or ".") if n.endswith(_INSTALLED))
+    for kind in KINDS:
+        for point in sorted(entry_points(group=f"nlbench.{kind}"), key=lambda point: point.name):
+            state += [kind, point.name, point.value]
+            module = point.value.partition(":")[0]
+            package = module if kind == "presets" else module.rpartition(".")[0] or module
+            state += _files(package)
+    return hashlib.sha256(json.dumps(state).encode()).hexdigest()
+
+
+@cache
+def _files(package: str) -> list[tuple[str, int, int]]:
+    """Return name, time of change and size of the files of a package, which is not imported.
+
+    Raises:
+        ImportError: if there is no such package.
+    """
+    spec = find_spec(package)
+    if spec is None:
+        raise ImportError(f"there is no {package}")
+    folders = [Path(folder) for folder in spec.submodule_search_locations or ()]
+    files = [file for folder in folders for file in sorted(folder.glob("*.*"))]
+    files = files or [Path(spec.origin or "")]
+    status = [(str(file), file.stat()) for file in files]
+    return [(name, found.st_mtime_ns, found.st_size) for name, found in status]
