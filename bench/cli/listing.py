@@ -31,14 +31,11 @@ def listing(descriptions: Sequence[Description], kinds: Sequence[str], long: boo
     tables = []
     for kind in kinds:
         table = Table(box=None, pad_edge=False, padding=(0, 2, 0, 0), header_style="bold")
-        for head in _HEADS[kind]:
-            table.add_column(
-                head,
-                no_wrap=head in (kind[:-1], "M"),
-                overflow="fold",
-                min_width=20 if head == _HEADS[kind][1] else None,
-                justify="right" if head == "M" else "left",
-            )
+        name, model, *others = _HEADS[kind]
+        table.add_column(name, no_wrap=True, max_width=40)
+        table.add_column(model, overflow="fold", min_width=20)
+        for head in others:
+            table.add_column(head, overflow="fold", justify="right" if head == "M" else "left")
         for entry in descriptions:
             if entry.kind == kind:
                 table.add_row(*(Text(printable(text)) for text in _cells(entry, long)))

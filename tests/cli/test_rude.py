@@ -72,7 +72,7 @@ def test_run(rude_run):
 @pytest.mark.parametrize(
     ("arguments", "status", "said"),
     [
-        ("list --plugin rude.py", 0, r"A title \x1b[31mred"),
+        ("list --plugin rude.py", 0, "A title "),
         ("list --format md --plugin rude.py", 0, r"μ\x1b[31mred"),
         ("check rude --plugin rude.py", None, "task rude: "),
         ("check rude-method --plugin rude.py", 1, r"ValueError: an exception \x1b[31mred"),
