@@ -3,6 +3,7 @@
 from abc import ABC, abstractmethod
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import cached_property
 from typing import Any, ClassVar
 
 from bench.contracts import Plan
@@ -34,7 +35,7 @@ class MemberJob(ABC):
     members: tuple[int, ...]
     after: tuple[str, ...] = ()
 
-    @property
+    @cached_property
     def key(self) -> str:
         """Name of the job."""
         return f"{self.stage} {self.spec.folder} {self.members[0]}"
@@ -44,7 +45,7 @@ class MemberJob(ABC):
     def keys(self) -> tuple[str, ...]:
         """Keys of the entries that it writes."""
 
-    @property
+    @cached_property
     def io(self) -> JobIO | None:
         """Entries that it takes along; None for a job that stays on the machine with the store."""
         return None
@@ -64,7 +65,7 @@ class FitJob(MemberJob):
     def keys(self) -> tuple[str, ...]:
         return tuple(self.spec.fit_key(m) for m in self.members)
 
-    @property
+    @cached_property
     def io(self) -> JobIO | None:
         if self.spec.size > 1:
             return None
@@ -89,7 +90,7 @@ class PlanJob(MemberJob):
     plan: Plan
     folder: str
 
-    @property
+    @cached_property
     def key(self) -> str:
         return f"{self.stage} {self.spec.folder} {self.folder} {self.members[0]}"
 
@@ -110,7 +111,7 @@ class PredictJob(PlanJob):
     def keys(self) -> tuple[str, ...]:
         return tuple(self.spec.prediction_key(self.folder, m) for m in self.members)
 
-    @property
+    @cached_property
     def io(self) -> JobIO:
         return JobIO(tuple(k for m in self.members for k in self.spec.state_keys(m)), self.keys)
 

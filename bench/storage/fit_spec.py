@@ -2,6 +2,7 @@
 
 from collections.abc import Iterable, Mapping
 from dataclasses import asdict, dataclass, replace
+from functools import cached_property
 from typing import Any, Protocol, TypeVar
 
 from bench.contracts import HeldOutPlan, Plan, Task
@@ -36,7 +37,7 @@ class FitSpec:
     identity: dict[str, Any]
     oracle: bool
 
-    @property
+    @cached_property
     def key(self) -> str:
         """Short hash of the identity."""
         return digest(self.identity)[:12]
@@ -78,7 +79,7 @@ class FitSpec:
         """The fit that averages so many of its members."""
         return replace(self, identity={**self.identity, "ensemble": size})
 
-    @property
+    @cached_property
     def folder(self) -> str:
         """The folder of its parts, under fits/, predictions/ and scores/."""
         ensemble = f"ensemble-{self.size}-" if self.size > 1 else ""
