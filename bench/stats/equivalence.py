@@ -36,8 +36,8 @@ def equivalent_budget(budgets: ArrayLike, curve: ArrayLike, value: ArrayLike) ->
 
     Args:
         budgets: (B,), rising, at least two.
-        curve: remaining loss at each budget, (..., B); noise may make it negative.
-        value: remaining loss of another method, (...).
+        curve: excess over the truth at each budget, (..., B); noise may make it negative.
+        value: excess over the truth of another method, (...).
 
     Returns:
         Budgets, (...).
@@ -95,9 +95,9 @@ def factor(
 
     Args:
         budgets: of the plain method, (B,), rising.
-        plain: remaining loss of its members, an array (members,) for each budget.
+        plain: excess over the truth of its members, an array (members,) for each budget.
         budget: of the other method.
-        other: remaining loss of the other method's members, (members,).
+        other: excess over the truth of the other method's members, (members,).
         draws: bootstrap replicates.
         seed: of the bootstrap.
     """
