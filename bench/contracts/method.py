@@ -104,7 +104,7 @@ class Surrogate(Protocol):
 
     @property
     def has_density(self) -> bool:
-        """True if log_ratio is a normalised log-density of x, not only up to a term in x."""
+        """Return whether log_ratio is a normalised log-density, not only up to a term in x."""
 
     def log_ratio(self, x: Tensor, context: Tensor) -> Tensor:
         r"""Return :math:`\log p_k(x_i|\eta_j)` up to a term that depends on x alone.

@@ -146,5 +146,5 @@ class Task(ABC):
 
     @property
     def has_exact(self) -> bool:
-        """True if every component has a known density."""
+        """Return whether every component has a known density."""
         return all(isinstance(c, HasLogProb) for c in self.components("test").values())
