@@ -88,7 +88,7 @@ class Leaderboard:
 
     @property
     def ranks(self) -> bool:
-        """True if its methods have ranks."""
+        """Return whether its methods have ranks."""
         return any(row.rank is not None for row in self.rows)
 
 

@@ -39,12 +39,12 @@ class ResamplingUnits:
 
     @property
     def shared(self) -> bool:
-        """True if a block occurs more than once."""
+        """Return whether a block occurs more than once."""
         return len(np.unique(self.block)) < len(self.block)
 
     @property
     def enough(self) -> bool:
-        """True if there are enough units for an error."""
+        """Return whether there are enough units for an error."""
         return not self.finite or len(np.unique(self.block)) >= FEWEST_BLOCKS
 
     @property
