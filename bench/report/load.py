@@ -112,7 +112,7 @@ class Loaded:
 
     @cached_property
     def fits(self) -> pd.DataFrame:
-        """One line for each member of a fit.
+        """Return a line for each member of a fit.
 
         Columns: `member, status, reason, calls, seconds, seconds_to_best, parameters, device,
         fit`. Seconds are of one member; `fit` is its folder.
