@@ -165,7 +165,7 @@ class ConformanceReport:
 
     @property
     def ok(self) -> bool:
-        """True if no check failed."""
+        """Return whether no check failed."""
         return not self.failures
 
     def __bool__(self) -> bool:
