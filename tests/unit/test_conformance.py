@@ -145,7 +145,7 @@ def test_the_line_of_an_exception_is_the_plugins_own_not_that_of_what_it_calls(f
             return self.mixed(theta)
 
         def mixed(self, theta):
-            return theta @ torch.zeros(7)  # torch raises here
+            return theta @ torch.zeros(7)  # torch raises
 
     (failed,) = [r for r in check_task(Divides()) if r.check == "weights"]
     assert re.fullmatch(r".*test_conformance\.py:\d+: return theta @ .*# torch raises", failed.at)
