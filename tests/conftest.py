@@ -1,4 +1,4 @@
-"""For all tests: one thread, commands, results whose likelihoods are Gaussian by construction."""
+"""Fixtures for all tests: one thread, commands, and results with Gaussian likelihoods."""
 
 import signal
 import sys
@@ -17,21 +17,21 @@ from bench.registry.registry import Registry
 from bench.stages.score import score
 from bench.storage.store import Store
 
-# Helpers that several files of a folder share are imported by name, as `from surfaces import …`.
+# Helpers shared by files of a folder are imported by name, as `from surfaces import …`.
 sys.path += [
     str(Path(__file__).parent / folder) for folder in ("cli", "fire", "integration", "unit")
 ]
 
-# Small networks gain nothing from threads, and lose much beside other work.
+# Threads do not speed up small networks, and slow them down beside other work.
 torch.set_num_threads(1)
 
 LONG = {Path(__file__).parent / folder for folder in ("benchmarks", "fire", "statistics")}
-ASKED_FOR = {"fire", "statistics"}  # their tests take minutes: `tox -e fire`, `tox -e statistics`
+ASKED_FOR = {"fire", "statistics"}  # take minutes: `tox -e fire`, `tox -e statistics`
 
 
 @pytest.fixture(autouse=True)
 def interruptible():
-    """Let Ctrl-C end what a test starts, even in a background job, which ignores it."""
+    """Enable Ctrl-C in tests of a background job, which ignores it by default."""
     before = signal.signal(signal.SIGINT, signal.default_int_handler)
     yield
     signal.signal(signal.SIGINT, before)
@@ -39,7 +39,10 @@ def interruptible():
 
 @pytest.fixture
 def command(monkeypatch, capsys):
-    """Runs a command in this process; returns exit status, standard output and error."""
+    """Return a function that runs a command in this process.
+
+    It returns exit status, standard output and error.
+    """
 
     def run(*arguments):
         monkeypatch.setattr(sys, "argv", ["bench", *map(str, arguments)])
@@ -57,10 +60,11 @@ def command(monkeypatch, capsys):
 
 @dataclass
 class Made:
-    """A results folder without the work behind it: Gaussian likelihoods in unit coordinates.
+    """Results folder made without training, with Gaussian likelihoods in unit coordinates.
 
-    Estimates scatter by `spread` around the truth, and exact likelihoods know it. A method's are
-    `width` times as wide, and its estimates are off by `shift` standard deviations, per member.
+    Estimates scatter by `spread` around the truth, and exact likelihoods have this width. A
+    method's likelihoods are `width` times as wide, and its estimates are shifted by `shift`
+    standard deviations per member.
     """
 
     root: object
@@ -88,7 +92,7 @@ class Made:
         self.store.write("run", record | {"plugins": []} | said)
 
     def truth(self, task):
-        """Generating parameters and exact estimates of the datasets, unit coordinates, (D, 2)."""
+        """Return generating parameters and exact estimates in unit coordinates, (D, 2) each."""
         rng = np.random.default_rng(1)
         points = task.space.to_unit(task.points).numpy()
         theta = np.concatenate(
@@ -139,7 +143,7 @@ class Made:
         self, task, method, configuration="default", members=3, *, width=1.0, shift=0.0, failed=(),
         distinct=None, predictions=True,
     ):  # fmt: skip
-        """Writes a fit; members from `distinct` on repeat the predictions of the first ones."""
+        """Write a fit; members from `distinct` on repeat the predictions of the first ones."""
         known = self.registry.task(task) if isinstance(task, str) else task
         oracle = method == "exact"
         folder = f"{known.name}/{method}-{configuration}"
@@ -200,14 +204,14 @@ class Made:
 
 @pytest.fixture
 def made(tmp_path):
-    """Makes results folders: `made(**settings)` in a folder of its own, or `made(root, …)`."""
+    """Return a function `made(**settings)` or `made(root, …)` that makes a results folder."""
 
     return partial(_make, tmp_path)
 
 
 @pytest.fixture(scope="module")
 def module_made(tmp_path_factory):
-    """The same for what a module's tests share."""
+    """Return a function that makes results folders shared by a module's tests."""
     return partial(_make, tmp_path_factory.mktemp("made"))
 
 
@@ -222,6 +226,6 @@ def pytest_collection_modifyitems(items):
 
 
 def pytest_ignore_collect(collection_path, config):
-    """Leave out folders that were not asked for by name."""
+    """Skip folders that were not requested by name."""
     asked = {part for argument in config.args for part in Path(argument).parts}
     return True if collection_path.name in ASKED_FOR - asked else None

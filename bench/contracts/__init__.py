@@ -1,4 +1,4 @@
-"""What a task, a method and a metric promise: the lowest layer; it imports only bench.errors."""
+"""Interfaces of tasks, methods and metrics: the lowest layer, which imports only bench.errors."""
 
 from bench.contracts.bank import Bank, Draw, Simulations, TrainingData, equal_draws
 from bench.contracts.component import Component, FiniteComponent, HasLogProb, HasScore

@@ -1,4 +1,4 @@
-"""The bank as a method sees it: simulations, and the meter of the budget."""
+"""Interface of the bank: simulations of a task, metered by the budget."""
 
 from dataclasses import dataclass
 from typing import Literal, Protocol
@@ -8,7 +8,11 @@ from torch import Tensor
 from bench.contracts.task import ReferenceKind, Split, Task
 
 TrainingData = Literal["fresh", "shared", "bootstrap"]
-"""Training data: simulations of every member's own, the same for all, or bootstraps of these."""
+"""Source of the training data.
+
+"fresh": every member has simulations of its own. "shared": all members have the same simulations.
+"bootstrap": members have bootstraps of the shared simulations.
+"""
 
 
 @dataclass(frozen=True)
@@ -31,7 +35,7 @@ class Simulations:
 
 @dataclass(frozen=True)
 class Draw:
-    """A draw that a fit makes of its bank, announced by `Method.draws`.
+    """Draw of simulations that a fit makes, announced by `Method.draws`.
 
     Args:
         component: name of the component; None for a reference.
@@ -53,13 +57,14 @@ def equal_draws(task: Task, calls: int) -> list[Draw]:
 
 
 class Bank(Protocol):
-    """The task's simulations for a block of members, metered.
+    """Simulations of a task for a block of members, metered by the budget.
 
-    Each member has `budget` simulator calls in all: references, validation and calibration
-    included. Drawing fewer or the same simulations again is free; a longer draw of the same kind
-    costs the difference, and begins with the same simulations (but for bootstrapped training data,
-    which are resampled draw by draw, in order, so that copies of a simulation stay together; and
-    for finite sources, where a draw beyond their size shows observations again, at other contexts).
+    Each member has `budget` simulator calls in all, including references, validation and
+    calibration. Repeating a draw, or drawing fewer simulations, is free. A longer draw of the same
+    kind costs the difference and begins with the same simulations. There are two exceptions:
+    bootstrapped training data are resampled draw by draw, in order, so that copies of a simulation
+    stay together; and a draw beyond the size of a finite source repeats its observations at other
+    contexts.
     """
 
     budget: int
@@ -67,7 +72,7 @@ class Bank(Protocol):
 
     @property
     def spent(self) -> int:
-        """Simulator calls drawn so far, per member."""
+        """Number of simulator calls drawn so far, per member."""
 
     def draw(
         self,
@@ -78,12 +83,12 @@ class Bank(Protocol):
         at: Tensor | Literal["prior"] = "prior",
         score: bool = False,
     ) -> Simulations:
-        """Draws n simulations of a component.
+        """Draw n simulations of a component.
 
         Args:
             component: name of the component.
             n: number of simulations per member.
-            split: which simulations; "train" for a method.
+            split: split of the simulations; "train" for a method.
             at: "prior" draws contexts uniformly from the training range; a tensor (d,) fixes one.
             score: whether to return exact scores too.
 
@@ -93,10 +98,10 @@ class Bank(Protocol):
         """
 
     def reference(self, n: int, kind: ReferenceKind, *, split: Split = "train") -> Simulations:
-        """Draws n simulations of a reference: every component equally often.
+        """Draw n simulations of a reference, with every component equally often.
 
-        `fixed` simulates at the task's nominal context, `evidence` at contexts from the training
-        range.
+        `fixed` simulates at the task's nominal context. `evidence` simulates at contexts drawn from
+        the training range.
 
         Raises:
             BudgetExceeded: if the draw costs more than the budget has left.

@@ -1,4 +1,4 @@
-"""A component: a conditional statistical model p(x|η) of one observation."""
+"""Components: conditional statistical models p(x|η) of one observation."""
 
 from typing import Protocol, runtime_checkable
 
@@ -8,44 +8,45 @@ from torch import Tensor
 
 @runtime_checkable
 class Component(Protocol):
-    r"""A conditional model :math:`p(x|\eta)` of ONE observation, given its context.
+    r"""Conditional model :math:`p(x|\eta)` of ONE observation, given its context.
 
-    Observations x have shape (\*B, \*event), contexts (\*B, d), and the two broadcast, so that
-    work which depends on the context alone runs once per distinct context.
+    Observations x have shape (\*B, \*event) and contexts (\*B, d). The two broadcast, so that
+    work that depends on the context alone runs once per distinct context.
     """
 
     @property
     def size(self) -> int | None:
-        """Observations that a finite source (:class:`FiniteComponent`) holds; else None."""
+        """Number of observations of a finite source (:class:`FiniteComponent`), else None."""
 
     def simulate(self, context: Tensor, generator: torch.Generator) -> Tensor:
-        r"""Simulates one observation per context, (\*B, d) to (\*B, \*event), on the CPU."""
+        r"""Simulate one observation per context, (\*B, d) to (\*B, \*event), on the CPU."""
 
 
 @runtime_checkable
 class FiniteComponent(Component, Protocol):
-    """A component that holds `size` observations, recorded once, and can show each at any context.
+    """Component with `size` recorded observations, each available at any context.
 
-    It simulates without replacement as far as they go: of n contexts, each observation meets
-    n / size of them, up to rounding, and these stand together in the order of the contexts, so that
-    a method which holds out the first rows for validation does not train on them too.
+    It simulates without replacement as long as observations are left. Of n contexts, each
+    observation is used at n / size, up to rounding. Copies of an observation are adjacent in the
+    order of the contexts. A method that holds out the first rows for validation therefore does not
+    train on the same observations.
     """
 
     def block(self, number: int, of: int) -> "FiniteComponent":
-        """The number-th of so many disjoint parts; together they hold all observations."""
+        """Return the number-th of `of` disjoint parts; together they hold all observations."""
 
 
 @runtime_checkable
 class HasLogProb(Protocol):
-    """A component whose density is known."""
+    """Component with a known density."""
 
     def log_prob(self, x: Tensor, context: Tensor) -> Tensor:
-        r"""Returns :math:`\log p(x|\eta)`, shape \*B; −inf for impossible x, never NaN."""
+        r"""Return :math:`\log p(x|\eta)`, shape \*B; −inf for impossible x, never NaN."""
 
 
 @runtime_checkable
 class HasScore(Protocol):
-    """A component whose score is known."""
+    """Component with a known score."""
 
     def score(self, x: Tensor, context: Tensor) -> Tensor:
-        r"""Returns the score :math:`\nabla_\eta \log p(x|\eta)`, shape (\*B, d)."""
+        r"""Return the score :math:`\nabla_\eta \log p(x|\eta)`, shape (\*B, d)."""

@@ -1,16 +1,16 @@
-"""What a member costs, in counts that depend on shapes alone, and how fast machines count."""
+"""Cost of a member, counted from shapes, and the speed of machines."""
 
 from dataclasses import dataclass
 
 
 @dataclass(frozen=True)
 class Speed:
-    """What one kind of network reaches in this suite's own loops on one device.
+    """Speed of one kind of network on one device, measured in this suite's own loops.
 
     Args:
         training: floating-point operations per second of gradient steps.
-        evaluation: the same of evaluations.
-        step: seconds that a gradient step takes beyond its operations.
+        evaluation: floating-point operations per second of evaluations.
+        step: seconds of a gradient step beyond those of its operations.
     """
 
     training: float
@@ -20,17 +20,20 @@ class Speed:
 
 @dataclass(frozen=True)
 class Work:
-    """What it takes to train one member, and to evaluate it. Operations are products and sums.
+    """Cost of training and evaluating one member.
+
+    Operations are products and sums.
 
     Args:
-        steps: gradient steps, of all its networks.
-        rows: events that pass forwards and backwards, of all its networks and epochs.
-        training: operations for such an event.
-        evaluation: operations for an event at one context, all components.
-        cpu: how fast one core is.
-        gpu: how fast one GPU is, where it can use one; the core's where it cannot.
-        encoding: operations for an event whatever the number of contexts, all components.
-        pairs: events times contexts that are evaluated in the course of training.
+        steps: gradient steps of all its networks.
+        rows: events in forward and backward passes, over all its networks and epochs.
+        training: operations per such event.
+        evaluation: operations per event and context, for all components.
+        cpu: speed of one core.
+        gpu: speed of one GPU, or of the core where the member cannot use a GPU.
+        encoding: operations per event that do not depend on the number of contexts, for all
+            components.
+        pairs: events times contexts that are evaluated during training.
     """
 
     steps: float

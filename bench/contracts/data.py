@@ -1,11 +1,11 @@
-"""Data that a task needs and the package does not contain: how to get it, what is there."""
+"""Data of a task that the package does not contain."""
 
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping
 
 
 def refuse(unreadable: Mapping[str, str]) -> bool:
-    """Refuse to go on without files that cannot be read."""
+    """Return False: do not continue without files that cannot be read."""
     return False
 
 
@@ -18,7 +18,7 @@ class Data(ABC):
 
     @abstractmethod
     def status(self) -> list[str]:
-        """Says what is there, line by line; empty where nothing is."""
+        """Return a description of the local data, one line per item; empty without data."""
 
     @abstractmethod
     def fetch(
@@ -27,14 +27,14 @@ class Data(ABC):
         report: Callable[..., None],
         skip: Callable[[Mapping[str, str]], bool] = refuse,
     ) -> None:
-        """Gets the data and makes them ready to use; what was there before is replaced.
+        """Fetch the data and prepare them for use, replacing earlier data.
 
         Args:
             source: a local file or folder, or a mirror's URL; the public release where None.
             report: `report(stage=…, done=…, total=…)` shows progress; cheap to call.
-            skip: decides whether to go on without files that cannot be read; given the reason for
-                each by the file's name. Asked once, and only if other files can be read.
+            skip: returns whether to continue without files that cannot be read, given the reason
+                for each by the file's name. Called once, and only if other files can be read.
 
         Raises:
-            DataError: if they cannot be had, or are not what they should be.
+            DataError: if the data cannot be obtained, or are not as expected.
         """

@@ -1,4 +1,4 @@
-"""Features: what networks see instead of raw observations and contexts."""
+"""Features: transformed, standardised inputs of networks."""
 
 from dataclasses import dataclass
 
@@ -11,7 +11,7 @@ from bench.contracts.task import Task, Transform
 
 @dataclass(frozen=True)
 class Features:
-    r"""The declared transform and one standardisation, shared by all components and methods.
+    r"""Declared transform and one standardisation, shared by all components and methods.
 
     :math:`y = (t(x) - m) / s` elementwise; contexts are scaled to :math:`[-1, 1]` on the scale of
     their parameter. A density q of y gives :math:`\log p(x) = \log q(y) + \log|dy/dx|`.
@@ -30,9 +30,9 @@ class Features:
 
     @classmethod
     def estimate(cls, task: Task, x: Tensor) -> "Features":
-        r"""Estimates the standardisation from simulations of the evidence reference, (n, \*event).
+        r"""Estimate the standardisation from simulations of the evidence reference, (n, \*event).
 
-        A feature without spread is left unscaled.
+        Features with zero spread are not scaled.
         """
         y = task.transform(x.double())
         scale = y.std(0)
@@ -41,21 +41,21 @@ class Features:
         )
 
     def __call__(self, x: Tensor) -> Tensor:
-        r"""Standardises observations, (\*B, \*event) to the same shape, float32."""
+        r"""Standardise observations, (\*B, \*event) to the same shape, float32."""
         mean, scale = self.mean.to(x.device), self.scale.to(x.device)
         return ((self.transform(x.double()) - mean) / scale).float()
 
     def log_jacobian(self, x: Tensor) -> Tensor:
-        r"""Returns log |dy/dx|, shape \*B, float64: what a density method adds."""
+        r"""Return log |dy/dx|, shape \*B, float64, the term that a density method adds."""
         jacobian = self.transform.log_jacobian(x.double()) - self.scale.to(x.device).log()
         return jacobian.flatten(x.dim() - self.mean.dim()).sum(-1) if self.mean.dim() else jacobian
 
     def context(self, context: Tensor) -> Tensor:
-        r"""Scales contexts (\*B, d) to [−1, 1], float32."""
+        r"""Scale contexts (\*B, d) to [−1, 1], float32."""
         return (2.0 * self._unit(context.double()) - 1.0).float()
 
     def score(self, score: Tensor, context: Tensor) -> Tensor:
-        r"""Scales scores (\*B, d) with their contexts: the gradient in scaled context."""
+        r"""Convert scores (\*B, d) to gradients with respect to scaled contexts, float32."""
         with torch.enable_grad():
             raw = context.detach().double().requires_grad_()
             (slope,) = torch.autograd.grad((2.0 * self._unit(raw)).sum(), raw)

@@ -1,4 +1,4 @@
-"""A method learns from a bank and returns a surrogate of the task's likelihood."""
+"""Methods: they learn from a bank and return a surrogate of the task's likelihood."""
 
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping, Sequence
@@ -18,20 +18,20 @@ from bench.errors import NotApplicable
 
 
 class Settings(BaseModel):
-    """Base of method configurations: validated, immutable, unknown keys refused."""
+    """Base class of method configurations: validated, immutable, without unknown keys."""
 
     model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False)
 
 
 @dataclass(frozen=True)
 class FitContext:
-    """Everything that a fit is given.
+    """Inputs of a fit.
 
     Args:
         task: the task.
         bank: simulations of a block of members, metered by the budget.
         features: the task's features, standardised.
-        device: where arithmetic runs; random numbers are drawn on the CPU.
+        device: device of the arithmetic; random numbers are drawn on the CPU.
         generator: `generator(member, purpose)` returns a CPU generator that depends on the fit,
             the member and the purpose alone.
         report: `report(loss=…, epoch=…, epochs=…)` shows progress; cheap to call.
@@ -51,7 +51,7 @@ class FitContext:
 
     @property
     def calls_per_component(self) -> int:
-        """Simulator calls of a component where all have equal shares of the budget."""
+        """Number of simulator calls per component where all have equal shares of the budget."""
         return self.bank.budget // len(self.task.component_names)
 
     def generators(self, purpose: str) -> list[torch.Generator]:
@@ -65,7 +65,7 @@ class FitContext:
 
 @dataclass
 class TrainingCurve:
-    """How one network of one member trained: losses per epoch, seconds, best epoch.
+    """Training history of one network of one member: losses per epoch, seconds, best epoch.
 
     The best epoch counts from 1; 0 means that no validation loss was finite.
     """
@@ -80,7 +80,7 @@ class TrainingCurve:
 
 @dataclass
 class FitLog:
-    """What a fit cost.
+    """Size and training curves of a fit.
 
     Args:
         parameters: trainable parameters of one member.
@@ -92,22 +92,22 @@ class FitLog:
 
 
 class Surrogate(Protocol):
-    """An approximate likelihood of a task, with its members as the leading axis."""
+    """Approximate likelihood of a task, with its members as the leading axis."""
 
     @property
     def log(self) -> FitLog:
-        """What the fit cost."""
+        """Parameters and training curves of the fit."""
 
     @property
     def reference(self) -> ReferenceKind | None:
-        """The reference whose density is the denominator, or None."""
+        """Reference whose density is the denominator, or None."""
 
     @property
     def has_density(self) -> bool:
-        """Whether log_ratio is a normalised log-density of x, not merely up to a term in x."""
+        """Return whether log_ratio is a normalised log-density, not only up to a term in x."""
 
     def log_ratio(self, x: Tensor, context: Tensor) -> Tensor:
-        r"""Returns :math:`\log p_k(x_i|\eta_j)` up to a term that depends on x alone.
+        r"""Return :math:`\log p_k(x_i|\eta_j)` up to a term that depends on x alone.
 
         That term must be the same for every component.
 
@@ -120,11 +120,14 @@ class Surrogate(Protocol):
         """
 
     def state(self) -> Mapping[str, Tensor] | None:
-        """Returns what `Method.restore` needs; every tensor leads with the members' axis."""
+        """Return the state that `Method.restore` needs; tensors lead with the members' axis."""
 
 
 class Method(ABC):
-    """A way to learn a likelihood. Subclasses set the attributes and define fit and restore."""
+    """Learning method of a likelihood.
+
+    Subclasses set the attributes and define `fit` and `restore`.
+    """
 
     name: ClassVar[str]
     version: ClassVar[int] = 1
@@ -132,23 +135,27 @@ class Method(ABC):
     family: ClassVar[str] = ""
     citation: ClassVar[str] = ""
     oracle: ClassVar[bool] = False
-    """Whether this is the truth, with nothing to train: one member, no budget."""
+    """True for the exact likelihood, which is not trained and has one member and no budget."""
     requires: ClassVar[Mapping[str, str]] = {}
-    """Packages that it imports and the suite does not, each with what to install for it, as
-    {"nflows": "nlbench[nflows]"}."""
+    """Packages that the method imports and the suite does not require.
+
+    Each has its install target, as in {"nflows": "nlbench[nflows]"}.
+    """
     Config: ClassVar[type[Settings]] = Settings
     configurations: ClassVar[Mapping[str, Mapping[str, Any]]] = {"default": {}}
     """Named settings of Config; the first is the default."""
     search: ClassVar[Mapping[str, Sequence[Any]]] = {}
-    """Values that `bench tune` tries, by the dotted name of a setting; there must also be a setting
-    `training.epochs`."""
+    """Values that `bench tune` tries, by the dotted name of a setting.
+
+    A method with such values must also have the setting `training.epochs`.
+    """
 
     def __init__(self, config: Settings) -> None:
         self.config = config
 
     @classmethod
     def unavailable(cls) -> str:
-        """What it lacks, with the command that installs it; empty where it lacks nothing."""
+        """Return the first missing package with the command that installs it; empty if none."""
         for package, install in cls.requires.items():
             if find_spec(package) is None:
                 return f"{cls.name} needs {package}: pip install '{install}'"
@@ -157,25 +164,29 @@ class Method(ABC):
     def check(self, task: Task) -> None:
         """Raise NotApplicable, with the reason, if the method cannot run on the task.
 
-        By itself if a package that it requires is not installed, for which the suite asks anyway.
+        This default raises if a required package is not installed. The suite checks required
+        packages even where a subclass overrides this method.
         """
         if missing := self.unavailable():
             raise NotApplicable(missing)
 
     def settings(self, task: Task) -> dict[str, Any]:
-        """The configuration as it identifies fits on a task: what has no effect there may go."""
+        """Return the configuration that identifies fits on a task.
+
+        Settings without effect on the task may be left out.
+        """
         return self.config.model_dump(mode="json")
 
     def work(self, task: Task, budget: int) -> Work | None:
-        """What one member costs at a budget, for `bench plan`; None where nobody has counted."""
+        """Return the cost of one member at a budget, for `bench plan`; None if unknown."""
         return None
 
     def reference_kind(self, task: Task) -> ReferenceKind | None:
-        """The reference whose density is the denominator, or None."""
+        """Return the reference whose density is the denominator, or None."""
         return None
 
     def draws(self, task: Task, budget: int) -> Sequence[Draw] | None:
-        """All that a fit draws at a budget, for `bench plan`; None where nobody has counted."""
+        """Return all draws that a fit makes at a budget, for `bench plan`; None if unknown."""
         return None
 
     @abstractmethod
@@ -184,25 +195,25 @@ class Method(ABC):
 
     @abstractmethod
     def restore(self, task: Task, features: Features, state: Mapping[str, Tensor]) -> Surrogate:
-        """Rebuilds the surrogate from its saved state, on the device of the state's tensors."""
+        """Rebuild the surrogate from its saved state, on the device of the state's tensors."""
 
 
 class ComponentSurrogate(Protocol):
-    """What `ComponentMethod.fit_component` returns: a surrogate of one component."""
+    """Surrogate of one component, returned by `ComponentMethod.fit_component`."""
 
     @property
     def log(self) -> FitLog:
-        """What the fit cost."""
+        """Parameters and training curves of the fit."""
 
     def log_ratio(self, x: Tensor, context: Tensor) -> Tensor:
-        """As Surrogate.log_ratio without the components' axis: (members, n_x, n_context)."""
+        """Return log-ratios as `Surrogate.log_ratio`, of shape (members, n_x, n_context)."""
 
     def state(self) -> Mapping[str, Tensor]:
-        """As Surrogate.state."""
+        """Return the state that `ComponentMethod.restore_component` needs."""
 
 
 class ComponentMethod(Method):
-    """A method that learns each component by itself, against a denominator they share."""
+    """Method that learns each component separately, against a shared denominator."""
 
     has_density: ClassVar[bool] = False
 
@@ -214,7 +225,7 @@ class ComponentMethod(Method):
     def restore_component(
         self, component: str, task: Task, features: Features, state: Mapping[str, Tensor]
     ) -> ComponentSurrogate:
-        """Rebuilds one component's surrogate from its state."""
+        """Rebuild one component's surrogate from its state."""
 
     def fit(self, fit_context: FitContext) -> Surrogate:
         task = fit_context.task

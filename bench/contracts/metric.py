@@ -1,4 +1,4 @@
-"""A metric: a function of saved predictions, of a method and, if any, of the truth."""
+"""Metrics: functions of saved predictions of a method and, where needed, of the truth."""
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
@@ -14,27 +14,27 @@ PlanKind = Literal["independent", "bootstrap", "heldout"]
 
 @dataclass(frozen=True)
 class Metric:
-    """A named quantity that every dataset contributes to.
+    """Named quantity with one contribution per dataset.
 
-    Metrics of plugins have a table of their own, with the title, unit, direction and description
-    that are declared here.
+    Metrics of plugins have their own table, with the title, unit, direction and description that
+    are declared here.
 
     Args:
         name: name in tables.
         title: short column heading.
-        description: one sentence that says what it is.
+        description: definition of the metric in one sentence.
         plans: kinds of plan that it is defined for.
-        compute: `compute(prediction, truth)` returns contributions (D,) by key (a parameter,
-            "joint", a component, or "" where there is one), for the datasets of the prediction
-            in order. They are real numbers; NaN where a dataset has none, never infinite. A key
-            is a text of at most 200 printable characters, without a slash. An empty mapping means
-            not defined.
+        compute: `compute(prediction, truth)` returns contributions (D,) by key, for the datasets of
+            the prediction in order. A key is a parameter, "joint", a component, or "" where there
+            is one; it is a text of at most 200 printable characters, without a slash. Contributions
+            are real numbers; NaN marks a dataset without one, and infinity is not allowed. An empty
+            mapping means that the metric is not defined.
         needs_truth: whether it compares with the exact likelihood.
         share: whether contributions are yes or no (booleans, or 1 and 0), so that a mean of 0 or
             1 still has an error.
-        median: whether the median matters beside the mean, because contributions are skewed.
-        against: how a method's mean is set against that of the truth.
-        version: raise it when the numbers change.
+        median: whether to report the median beside the mean, because contributions are skewed.
+        against: comparison of a method's mean with that of the truth.
+        version: increase it when the numbers change.
         unit: unit of the numbers; "" for pure numbers.
         better: direction in which numbers are better; "" where neither is.
         target: ideal number, where there is one.

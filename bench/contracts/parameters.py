@@ -10,7 +10,7 @@ from torch import Tensor
 
 @dataclass(frozen=True)
 class Parameter:
-    """One parameter: its range, the inner box where evaluation happens, and its scale.
+    """Parameter: its range, the inner box of evaluation datasets, and its scale.
 
     Args:
         name: name used in tables and columns.
@@ -43,10 +43,10 @@ class Parameter:
 
 
 class ParameterSpace:
-    r"""The box :math:`\Theta` of all parameters of a task, in a fixed order.
+    r"""Box :math:`\Theta` of all parameters of a task, in a fixed order.
 
     The *unit coordinates* :math:`u \in [0, 1]^P` are each parameter on its own scale between its
-    bounds; grids, windows and uniform draws live there.
+    bounds; grids, windows and uniform draws use them.
 
     Example:
         >>> import torch
@@ -78,11 +78,11 @@ class ParameterSpace:
 
     @property
     def context(self) -> tuple[Parameter, ...]:
-        """The parameters that the components are conditioned on."""
+        """Parameters on which the components are conditioned."""
         return tuple(self.parameters[i] for i in self.context_index)
 
     def context_of(self, theta: Tensor) -> Tensor:
-        r"""Picks the context :math:`\eta` out of parameters, (\*B, P) to (\*B, d)."""
+        r"""Return the context :math:`\eta` of parameters, (\*B, P) to (\*B, d)."""
         return theta[..., list(self.context_index)]
 
     def _bounds(self, like: Tensor) -> tuple[Tensor, Tensor, Tensor]:
@@ -93,16 +93,16 @@ class ParameterSpace:
         )
 
     def from_unit(self, unit: Tensor) -> Tensor:
-        r"""Maps unit coordinates (\*B, P) to parameters (\*B, P); 0 and 1 give the bounds."""
+        r"""Map unit coordinates (\*B, P) to parameters (\*B, P); 0 and 1 give the bounds."""
         log, low, high = self._bounds(unit)
         ratio = torch.where(log, high / low, torch.ones_like(low))
         value = torch.where(log, low * ratio**unit, low + (high - low) * unit)
         return torch.where(unit <= 0, low, torch.where(unit >= 1, high, value))
 
     def to_unit(self, theta: Tensor) -> Tensor:
-        r"""Maps parameters (\*B, P) to unit coordinates (\*B, P)."""
+        r"""Map parameters (\*B, P) to unit coordinates (\*B, P)."""
         log, low, high = self._bounds(theta)
-        # The unused branch must be harmless too: its gradient would be NaN at a bound of zero.
+        # The unused branch must be finite too: its gradient would be NaN at a bound of zero.
         safe = torch.where(log, theta, torch.ones_like(theta)) / torch.where(
             log, low, torch.ones_like(low)
         )
@@ -110,12 +110,12 @@ class ParameterSpace:
         return torch.where(log, torch.log(safe) / torch.log(ratio), (theta - low) / (high - low))
 
     def draw_context(self, n: int, generator: torch.Generator) -> Tensor:
-        """Draws n contexts uniformly (on each scale) from the training range, (n, d) float32."""
+        """Draw n contexts uniformly (on each scale) from the training range, (n, d) float32."""
         unit = torch.rand(n, len(self), generator=generator, dtype=torch.float64)
         return self.context_of(self.from_unit(unit)).float()
 
     def draw_inner(self, n: int, generator: torch.Generator) -> Tensor:
-        """Draws n parameters uniformly (on each scale) from the inner box, (n, P) float64."""
+        """Draw n parameters uniformly (on each scale) from the inner box, (n, P) float64."""
         inner = torch.tensor([p.inner for p in self.parameters], dtype=torch.float64)
         low, high = self.to_unit(inner.T)
         unit = torch.rand(n, len(self), generator=generator, dtype=torch.float64)

@@ -1,7 +1,7 @@
-"""Evaluation plans: on which datasets surrogates are evaluated.
+"""Evaluation plans: the datasets on which surrogates are evaluated.
 
-Parameters are drawn, and datasets simulated, from seeds that depend on the task, the plan, the
-seed, the point and the set alone, so that every method sees the same datasets.
+Datasets and their parameters are drawn from seeds that depend only on the task, the plan, the
+seed, the point and the set. All methods are therefore evaluated on the same datasets.
 """
 
 from typing import Annotated, Literal
@@ -13,7 +13,7 @@ from pydantic import BaseModel, ConfigDict, Field
 from bench.contracts.task import Split, Task
 from bench.errors import NotApplicable, counted
 
-_MOST = 10**6  # of anything: beyond it a slip of the keyboard is likelier than a plan
+_MOST = 10**6  # upper limit of any number in a plan: larger ones are probably typing errors
 
 
 class _Plan(BaseModel):
@@ -21,10 +21,10 @@ class _Plan(BaseModel):
 
 
 class IndependentPlan(_Plan):
-    """Independent datasets of M observations: the plan whose nominal coverage is 68.27 %.
+    """Plan of independent datasets of M observations; nominal coverage is 68.27 %.
 
     Args:
-        uniform: number of datasets with parameters uniform in the inner box; these rank.
+        uniform: number of datasets with parameters uniform in the inner box; these rank methods.
         per_point: number of datasets at each evaluation point.
         observations: M; the task's own where None.
     """
@@ -36,7 +36,7 @@ class IndependentPlan(_Plan):
 
 
 class BootstrapPlan(_Plan):
-    """Bootstraps of larger sets, as in Sluijter, Diefenbacher, Bhimji & Nachman (2025).
+    """Plan of bootstraps of larger sets, as in Sluijter, Diefenbacher, Bhimji & Nachman (2025).
 
     At every evaluation point there are disjoint sets of `multiple` · M events; each is resampled
     `bootstraps` times to M events. Even exact intervals then cover 65.7 % at multiple 9.
@@ -59,7 +59,7 @@ class BootstrapPlan(_Plan):
 
 
 class HeldOutPlan(_Plan):
-    """Held-out simulations at contexts from the training range: losses and scores.
+    """Plan of held-out simulations at contexts from the training range: losses and scores.
 
     Args:
         contexts: number of contexts; the unit of resampling.
@@ -75,16 +75,16 @@ Plan = Annotated[IndependentPlan | BootstrapPlan | HeldOutPlan, Field(discrimina
 
 
 def observations_of(task: Task, split: Split) -> int | None:
-    """Return how many observations a component has in a split; None where it is simulated."""
+    """Return the number of observations of a component in a split; None for simulators."""
     sizes = [c.size for c in task.components(split).values() if c.size is not None]
     return min(sizes, default=None)
 
 
 def fit_to(task: Task, plan: Plan) -> Plan:
-    """Shrinks a plan to what a task's observations suffice for.
+    """Shrink a plan to the number of observations that a task has.
 
-    A bootstrap plan loses sets first, then takes smaller ones; an independent plan loses datasets
-    at the evaluation points; a held-out plan takes fewer events at each context.
+    A bootstrap plan gets fewer sets first, then smaller ones; an independent plan fewer datasets
+    at the evaluation points; a held-out plan fewer events at each context.
 
     Raises:
         NotApplicable: if there is not one dataset.
@@ -113,7 +113,7 @@ def fit_to(task: Task, plan: Plan) -> Plan:
 
 
 def number_of_blocks(task: Task, plan: Plan) -> int | None:
-    """Into how many disjoint blocks a plan divides a task's observations; None for simulators."""
+    """Return the number of disjoint blocks of a task's observations; None for simulators."""
     size = observations_of(task, "test")
     if size is None:
         return None
@@ -132,7 +132,7 @@ def number_of_sets(task: Task, plan: IndependentPlan | BootstrapPlan) -> int:
 
 
 def shares(plan: IndependentPlan | BootstrapPlan) -> tuple[int, int]:
-    """Return how many sets have parameters drawn uniformly, and how many are at each point."""
+    """Return the numbers of sets with uniformly drawn parameters, and at each point."""
     return (plan.uniform, plan.per_point) if isinstance(plan, IndependentPlan) else (0, plan.sets)
 
 

@@ -1,4 +1,4 @@
-"""Predictions: what a surrogate says of every dataset of a plan; the input of every metric."""
+"""Predictions: likelihoods of every dataset of a plan, from which metrics are computed."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass, fields
@@ -13,18 +13,18 @@ Array = NDArray[Any]
 @dataclass(frozen=True)
 class _Arrays:
     def arrays(self, prefix: str = "") -> dict[str, Array]:
-        """The arrays by name, for saving."""
+        """Return the arrays by name, for saving."""
         return {prefix + f.name: np.ascontiguousarray(getattr(self, f.name)) for f in fields(self)}
 
     @classmethod
     def from_arrays(cls, arrays: Mapping[str, Array], prefix: str = "") -> Self:
-        """Rebuilds from saved arrays."""
+        """Rebuild the object from saved arrays."""
         return cls(**{f.name: arrays[prefix + f.name] for f in fields(cls)})
 
 
 @dataclass(frozen=True)
 class ProfileSummary(_Arrays):
-    """The likelihood of each of D datasets in two parameters, around its maximum.
+    """Likelihoods of D datasets in two parameters, around their maxima.
 
     Differences of log-likelihood are to the dataset's own refined maximum. Windows have W nodes
     per parameter, evenly spaced in unit coordinates, from where the profile has fallen by 6 nats on
@@ -67,14 +67,15 @@ class ProfileSummary(_Arrays):
 
 @dataclass(frozen=True)
 class Datasets(_Arrays):
-    """Which datasets a plan holds.
+    """Datasets of a plan.
 
     Args:
         theta: generating parameters, (D, P).
         point: index of the evaluation point, −1 where θ was drawn uniformly, (D,) int64.
         set: index of the set of events, (D,) int64.
-        block: which disjoint block of observations the set is drawn from, (D,) int64: the unit of
-            resampling. A simulator's sets are blocks of their own; a finite source's reappear.
+        block: index of the disjoint block of observations that the set is drawn from, (D,) int64:
+            the unit of resampling. Each set of a simulator is a block; sets of a finite source
+            may share one.
     """
 
     theta: Array
@@ -84,7 +85,7 @@ class Datasets(_Arrays):
 
     @classmethod
     def from_arrays(cls, arrays: Mapping[str, Array], prefix: str = "") -> Self:
-        """Rebuilds from saved arrays; in older ones every set is a block."""
+        """Rebuild the object from saved arrays; without saved blocks every set is a block."""
         block = arrays.get(f"{prefix}block", arrays[f"{prefix}set"])
         return super().from_arrays({**arrays, f"{prefix}block": block}, prefix)
 
@@ -94,15 +95,15 @@ class Datasets(_Arrays):
 
 @dataclass(frozen=True)
 class LikelihoodPrediction:
-    """One member's likelihoods of the datasets of an independent or bootstrap plan.
+    """Likelihoods by one member, for the datasets of an independent or bootstrap plan.
 
     Args:
         names: the parameters' names.
         low, high, log_scale: the parameters' bounds and scales, (P,).
         datasets: the datasets.
-        curves: their likelihoods.
+        curves: the likelihoods of the datasets.
         full: the likelihoods of all k M events of each set (bootstrap plan), else None.
-        full_set: which set each row of `full` is, (S,).
+        full_set: index of the set of each row of `full`, (S,).
     """
 
     names: tuple[str, ...]
@@ -138,7 +139,7 @@ class HeldOut(_Arrays):
 
 @dataclass(frozen=True)
 class HeldOutPrediction:
-    """One member's log-ratios of the held-out plan.
+    """Log-ratios by one member, for the held-out plan.
 
     Args:
         components: names of the components.

@@ -1,4 +1,4 @@
-"""A task: components, how parameters mix them, where they are evaluated."""
+"""Tasks: components, their mixture weights, and evaluation points."""
 
 from abc import ABC, abstractmethod
 from collections.abc import Mapping
@@ -18,19 +18,19 @@ Observation = Literal["vector", "series", "field"]
 
 
 class Transform:
-    """An invertible, elementwise transform of observations; this one is the identity."""
+    """Invertible, elementwise transform of observations; the base class is the identity."""
 
     def __call__(self, x: Tensor) -> Tensor:
-        r"""Transforms observations (\*B, \*event); the shape stays."""
+        r"""Transform observations (\*B, \*event); the shape stays."""
         return x
 
     def log_jacobian(self, x: Tensor) -> Tensor:
-        """Returns log |dy/dx| per element, of the shape of x."""
+        """Return log |dy/dx| per element, of the shape of x."""
         return torch.zeros_like(x)
 
 
 class Log(Transform):
-    """The natural logarithm, for positive observations."""
+    """Natural logarithm, for positive observations."""
 
     def __call__(self, x: Tensor) -> Tensor:
         return x.log()
@@ -41,15 +41,15 @@ class Log(Transform):
 
 @dataclass(frozen=True)
 class Resolution:
-    """How finely likelihoods are evaluated along one parameter.
+    """Resolution of likelihoods along one parameter.
 
     Args:
-        coarse: nodes of the first pass over the whole parameter space and of each zoom.
+        coarse: nodes of the first pass over the whole parameter space and of each refinement.
         spacing: distance between nodes of the final pass, in units of the half-width of the
             68 % interval.
         tolerance: nodes are doubled until no interval end moves by more than this share of the
             half-width (surfaces of ReLU networks have kinks that a fixed spacing would hide);
-            None keeps the spacing, for parameters that the likelihood is smooth in.
+            None keeps the spacing, for parameters in which the likelihood is smooth.
         most: upper limit on the number of nodes.
     """
 
@@ -60,7 +60,7 @@ class Resolution:
 
 
 class Task(ABC):
-    r"""A statistical model of datasets of M independent observations.
+    r"""Statistical model of datasets of M independent observations.
 
     .. math:: \log L(\theta) = \sum_{i=1}^M \log \sum_k w_k(\theta)\, p_k(x_i | \eta(\theta)).
 
@@ -73,53 +73,56 @@ class Task(ABC):
     version: int
     title: str = ""
     citation: str = ""
-    """Whom to cite for it; several are separated by semicolons."""
+    """Citations of the task, separated by semicolons."""
     space: ParameterSpace
     nominal: Tensor
-    """The nominal context η0 of the fixed reference, (d,) float32."""
+    """Nominal context η0 of the fixed reference, (d,) float32."""
     points: Tensor
-    """The evaluation points, (n_points, P) float64."""
+    """Evaluation points, (n_points, P) float64."""
     observations: int
-    """M, the number of observations in a dataset."""
+    """Number M of observations in a dataset."""
     event_shape: tuple[int, ...]
     reference: ReferenceKind = "fixed"
-    """The reference that ratio methods use unless their configuration says otherwise."""
+    """Reference of ratio methods, unless their configuration sets another."""
     chunk: int = 5000
-    """Simulations are made in whole chunks of this many."""
+    """Number of simulations in a chunk; simulations are made in whole chunks."""
     expensive: bool = False
-    """Declares that a simulator call is expensive. Chunks then start small and grow up to `chunk`,
-    fewer simulations fix the standardisation, and evaluation datasets are simulated once for all
-    methods. Recorded observations, which cost no call, are not affected."""
+    """True if a simulator call is expensive.
+
+    Chunks then start small and grow up to `chunk`, fewer simulations fix the standardisation, and
+    evaluation datasets are simulated once for all methods. Recorded observations, which cost no
+    call, are not affected.
+    """
     resolution: tuple[Resolution, ...] = (Resolution(spacing=0.25, tolerance=None), Resolution())
-    """One entry per parameter."""
+    """Resolution of the likelihood, one entry per parameter."""
 
     observation: Observation = "vector"
-    """What an observation is; networks choose their encoder by it."""
+    """Type of an observation, by which networks choose their encoder."""
     discrete: bool = False
-    """Whether observations are whole numbers."""
+    """True if observations are whole numbers."""
     feature_names: tuple[str, ...] = ()
-    """How figures call the elements of an observation, where these are few."""
+    """Names of the elements of an observation in figures, where these are few."""
     data: Data | None = None
-    """What must be fetched before the task can run."""
+    """Data that must be fetched before the task can run."""
 
     plugin_hash: str = ""
-    """Set by the suite for a task from a plugin file: SHA-256 of the file's bytes."""
+    """SHA-256 of the plugin file's bytes; set by the suite for tasks from plugin files."""
 
     @property
     def settings(self) -> Mapping[str, Any]:
-        """The task's own parameters, JSON-able; part of the identity of fits."""
+        """Task's own parameters, JSON-able; part of the identity of fits."""
         return {}
 
     def check(self) -> None:  # noqa: B027 - most tasks run everywhere
-        """Raises NotApplicable, with the reason, if the task cannot run: for want of data, say."""
+        """Raise NotApplicable, with the reason (missing data, say), if the task cannot run."""
 
     @property
     def transform(self) -> Transform:
-        """The declared feature transform."""
+        """Declared feature transform."""
         return Transform()
 
     def summaries(self, x: Tensor) -> Tensor | None:
-        r"""A few numbers that stand for observations too large to be binned, (\*B, s).
+        r"""Return a few summary numbers, (\*B, s), of observations too large to be binned.
 
         None where observations (\*B, \*event) are small themselves.
         """
@@ -127,11 +130,14 @@ class Task(ABC):
 
     @abstractmethod
     def components(self, split: Split) -> Mapping[str, Component]:
-        """The named components, in a fixed order; they may differ by split for finite data."""
+        """Return the named components, in a fixed order.
+
+        They may differ by split for finite data.
+        """
 
     @abstractmethod
     def weights(self, theta: Tensor) -> Tensor:
-        r"""The mixture weights, (\*B, P) to (\*B, K); they sum to one."""
+        r"""Return the mixture weights, (\*B, P) to (\*B, K); they sum to one."""
 
     @property
     def component_names(self) -> tuple[str, ...]:
@@ -140,5 +146,5 @@ class Task(ABC):
 
     @property
     def has_exact(self) -> bool:
-        """Whether every component knows its density."""
+        """Return whether every component has a known density."""
         return all(isinstance(c, HasLogProb) for c in self.components("test").values())

@@ -1,4 +1,4 @@
-"""Leaderboards: saved scores, averaged with their errors, compared and ranked."""
+"""Leaderboards: means of saved scores with errors, comparisons and ranks."""
 
 from bench.leaderboard.build import Leaderboard, Row, build
 from bench.leaderboard.quantities import Quantity

@@ -1,4 +1,4 @@
-"""Builds leaderboards: means with clustered errors, paired comparisons, rank intervals."""
+"""Leaderboards from scores: means with clustered errors, paired comparisons, rank intervals."""
 
 import fnmatch
 from collections import defaultdict
@@ -24,17 +24,17 @@ PLANS = ("independent", "bootstrap", "heldout")
 
 @dataclass
 class Row:
-    """One method of a leaderboard.
+    """Row of a leaderboard: one method.
 
     Args:
         label: method and configuration.
-        fit: the fit behind the numbers.
+        fit: the fit of the method.
         members: number of members.
-        quantities: numbers by name, as "coverage/mu".
-        rank: the interval of ranks that the data allow; None for the reference itself.
-        cost: of one member calls, calls_made where known, seconds, seconds_to_best, parameters,
+        quantities: numbers by name, such as "coverage/mu".
+        rank: rank interval; None for the reference itself.
+        cost: of one member: calls, calls_made where known, seconds, seconds_to_best, parameters,
             device.
-        failures: what failed, and why.
+        failures: reasons of failures, by the failed job.
     """
 
     label: str
@@ -46,26 +46,27 @@ class Row:
     failures: dict[str, str] = field(default_factory=dict)
 
     def estimate(self, name: str) -> Estimate | None:
-        """Return a number with its errors; None where there is none."""
+        """Return a number with its errors; None if it is not defined."""
         return self.quantities.get(name, Quantity()).estimate
 
 
 @dataclass
 class Leaderboard:
-    """The methods of one task at one budget on one plan, best first.
+    """Methods of one task at one budget on one plan, best first.
 
     Args:
-        task, budget, training_data, seed: what was run.
+        task, budget, training_data, seed: identity of the run.
         plan: the plan's kind and settings.
-        blocks: number of disjoint blocks of observations, where these are finite.
-        asked: the plan as it was asked for, where observations are finite.
+        plan_folder: name of the plan's folder.
         parameters: names of the parameters.
-        reference: what interval scores and gaps are relative to: "exact", another, or none.
+        reference: denominator of interval scores: "exact", "histogram" or "" (none).
         rows: the methods.
-        absent: methods that cannot be, by label, with the reason.
-        expected: coverage that exact intervals should have under this plan.
-        metrics: the metrics that its quantities are of.
-        simulated: simulator calls that all results of the task took, by purpose, where the task
+        absent: reasons of methods that cannot run, by label.
+        expected: coverage of exact intervals under this plan.
+        blocks: number of disjoint blocks of observations, where these are finite.
+        asked: the plan before it was shrunk to finite observations.
+        metrics: metrics of the quantities.
+        simulated: simulator calls of all results of the task, by purpose, where the task
             declares that they are expensive.
     """
 
@@ -87,14 +88,14 @@ class Leaderboard:
 
     @property
     def ranks(self) -> bool:
-        """Whether its methods have ranks."""
+        """Return whether its methods have ranks."""
         return any(row.rank is not None for row in self.rows)
 
 
 def build(
     results: Results, metrics: Sequence[Metric], tasks: Sequence[str] = ("*",)
 ) -> list[Leaderboard]:
-    """Builds every leaderboard of a results folder."""
+    """Build all leaderboards of a results folder for tasks that match the patterns."""
     chosen = [f for f in results.fits if any(fnmatch.fnmatchcase(f.task, t) for t in tasks)]
     groups: defaultdict[_Key, list[SavedFit]] = defaultdict(list)
     for fit in chosen:
@@ -114,10 +115,10 @@ def build(
 
 
 def expected_coverage(plan: dict[str, Any]) -> float:
-    """Coverage of exact 68.27 % intervals: nominal, or that of bootstraps of k M events.
+    """Return the coverage of exact 68.27 % intervals under a plan.
 
-    A bootstrap scatters around its own set's estimate, so that its squared distance to the truth
-    is 1 + 1/k times what its interval allows for: 2 Φ(1 / √(1 + 1/k)) − 1.
+    It is nominal except for bootstraps of k M events. A bootstrap scatters around the estimate of
+    one, and the coverage is 2 Φ(1 / √(1 + 1/k)) − 1.
 
     Example:
         >>> round(expected_coverage({"kind": "bootstrap", "multiple": 9}), 3)
@@ -166,7 +167,7 @@ def _board(
     )
     reference = "" if kind == "heldout" else _rank(rows, scored, parameters, finite)
     rows.sort(key=lambda r: (not r.fit.oracle, _order(r), r.label))
-    # There may be results from an earlier run, on a machine that had what it needs.
+    # Results from a run on another machine may exist.
     there = {row.fit.label for row in rows}
     absent = {
         a["label"]: a["reason"]
@@ -191,7 +192,7 @@ def _board(
 
 
 def _tell_apart(rows: Sequence[Row]) -> None:
-    """Adds the fit's hash to labels that several rows share: versions of an edited plugin, say."""
+    """Add the fit's hash to labels that several rows share, as versions of an edited plugin do."""
     labels = [row.label for row in rows]
     for row in rows:
         if labels.count(row.label) > 1:
@@ -215,7 +216,7 @@ def _row(
     own_truth = None if fit.oracle else truth
     for metric in metrics:
         if fit.oracle and metric.needs_truth:
-            continue  # the truth against itself
+            continue  # the metric compares the truth with itself
         names = [n for n in scores.values if n.partition("/")[0] == metric.name]
         if not names and not fit.oracle:
             reason = scores.undefined.get(metric.name, "not computed; run `bench score`")
@@ -240,7 +241,11 @@ def _rank(
     parameters: Sequence[str],
     finite: bool,
 ) -> str:
-    """Ranks the methods by their interval scores relative to the reference, in place."""
+    """Rank the methods by interval score relative to the reference, in place.
+
+    Returns:
+        Name of the reference; "" if there is none.
+    """
     known = [("exact", s) for f, s in scored if f.oracle]
     known += [("histogram", s) for f, s in scored if f.method == "histogram"]
     if not known:
@@ -262,11 +267,11 @@ def _rank(
         for row, (fit, s) in zip(rows, scored, strict=False)
         if not fit.oracle and all(k in s.values for k in keys)
     ]
-    # Nothing is relative to intervals of no length.
+    # Intervals of zero length have no ratio.
     ranked = [(row, s) for row, s in ranked if s.mean((0, 1)).all() and base.mean(0).all()]
     if not ranked:
         return name
-    if not found.enough:  # what would be an error of the difference is not known
+    if not found.enough:  # too few blocks to estimate an error
         for row, scores in ranked:
             value = exp(float(np.log(scores.mean((0, 1)) / base.mean(0)).mean()))
             row.quantities["score_ratio"] = Quantity(Estimate(value, nan, nan, nan, nan))
@@ -286,7 +291,7 @@ def _cost(fit: SavedFit, members: Sequence[int]) -> dict[str, Any]:
     trained = [r for r in records if r["curves"]]
     names = ("seconds_to_best", "seconds", "steps")
     to_best, spent, steps = ([of_training(r, name) for r in trained] for name in names)
-    made = records[0].get("calls_made")  # not in older records, nor of recorded observations
+    made = records[0].get("calls_made")  # missing in older records, and for recorded observations
     return {
         "calls": records[0]["calls"],
         **({} if made is None else {"calls_made": made}),

@@ -1,4 +1,4 @@
-"""What tables say of a leaderboard's rows: their columns, and which belong together."""
+"""Columns of leaderboard tables, grouped into sections."""
 
 from collections.abc import Callable, Iterator, Sequence
 from math import floor, isfinite, log10
@@ -15,16 +15,16 @@ _OWN = {
     for value in vars(module).values()
     if isinstance(value, Metric)
 }
-_WIDTH = 80  # characters of a table
+_WIDTH = 80  # characters per line of a table
 
 
 class Column(NamedTuple):
-    """A column of a table.
+    """Column of a table.
 
     Args:
-        name: its heading.
-        text: what it says of a row.
-        quantity: the quantity of leaderboards that it shows, if it shows one.
+        name: heading.
+        text: returns the cell of a row.
+        quantity: name of the quantity in the column; "" if none.
     """
 
     name: str
@@ -33,7 +33,7 @@ class Column(NamedTuple):
 
 
 def parenthesised(value: float, error: float) -> str:
-    """Writes a number with its standard error on the last digits, as 0.652(14).
+    """Format a number with its standard error on the last digits, as 0.652(14).
 
     Two digits of the error are kept.
 
@@ -89,7 +89,7 @@ def two_lines(name: str) -> str:
 
 
 def sections(board: Leaderboard) -> list[tuple[str, list[Column]]]:
-    """Choose what a reader sees: titles and columns of tables that fit 80 characters."""
+    """Return titles and columns of tables, each at most 80 characters wide."""
     method = Column("method", lambda r: r.label)
     columns = [
         _column(_heading(metric, parts(name)[1]), name)
@@ -104,7 +104,7 @@ def sections(board: Leaderboard) -> list[tuple[str, list[Column]]]:
 
 
 def others(board: Leaderboard) -> list[tuple[Metric, list[str]]]:
-    """Return the metrics that are not of the suite, each with the quantities that are its means."""
+    """Return the metrics of plugins, each with the names of its mean values."""
     names: dict[str, list[str]] = {}
     for name in sorted({n for row in board.rows for n in row.quantities if "/" in n}):
         metric, _, statistic = parts(name)
@@ -114,7 +114,7 @@ def others(board: Leaderboard) -> list[tuple[Metric, list[str]]]:
 
 
 def direction(metric: Metric) -> str:
-    """Return a sentence on which numbers are good; empty where the metric declares none."""
+    """Return a sentence on the better direction; empty where the metric declares none."""
     if metric.target is not None:
         return f"{metric.target:g} is ideal."
     return f"{metric.better.capitalize()} is better." if metric.better else ""
@@ -131,7 +131,7 @@ def _heading(metric: Metric, key: str) -> str:
 def _fitting(
     board: Leaderboard, method: Column, columns: Sequence[Column]
 ) -> Iterator[list[Column]]:
-    """Split columns into tables that are narrow enough, each with the method first."""
+    """Split columns into tables of limited width, each with the method first."""
 
     def width(column: Column) -> int:
         texts = [*two_lines(column.name).split("\n"), *map(column.text, board.rows)]
@@ -159,7 +159,7 @@ def _own_sections(board: Leaderboard, method: Column) -> list[tuple[str, list[Co
     names = board.parameters
     over = "hist." if board.reference == "histogram" else board.reference
     made = any("calls_made" in row.cost for row in board.rows)
-    exact = board.reference == "exact"  # without it lengths are absolute, and the rest is n/a
+    exact = board.reference == "exact"  # without exact, lengths are absolute and other metrics n/a
     gaps = [
         method,
         *(_column(f"gap {n}", f"coverage/{n}/gap") for n in names),
@@ -224,7 +224,7 @@ def _own_sections(board: Leaderboard, method: Column) -> list[tuple[str, list[Co
 
 
 def _found(board: Leaderboard, titles: dict[str, str]) -> list[Column]:
-    """Columns of the metrics' keys that any row has."""
+    """Return the columns of the metrics' keys that any row has."""
     names = {n for row in board.rows for n in row.quantities if n.count("/") == 1}
     return [
         _column(f"{title} {name.partition('/')[2]}", name)

@@ -1,4 +1,4 @@
-"""What is said around a leaderboard's tables: its heading, and what a reader must know."""
+"""Headings of leaderboards, and notes that explain their numbers."""
 
 from collections.abc import Mapping
 from typing import Any
@@ -11,7 +11,7 @@ from bench.storage.simulations import PURPOSES
 
 
 def heading(board: Leaderboard) -> str:
-    """One line that says what a leaderboard compares."""
+    """Return a one-line heading with the task, budget, training data and plan."""
     data = {
         "fresh": "a new training set per member"
         if board.blocks is None
@@ -39,7 +39,7 @@ def _plan(plan: Mapping[str, Any]) -> str:
 
 
 def notes(board: Leaderboard, brief: bool = False) -> list[str]:
-    """What a reader must know to read the numbers, and what is missing."""
+    """Return notes that explain the numbers and list missing ones."""
     kind, rows = board.plan["kind"], board.rows
     every = [
         (
@@ -114,13 +114,13 @@ def notes(board: Leaderboard, brief: bool = False) -> list[str]:
 
 
 def _ended_worse(curve: Mapping[str, Any]) -> bool:
-    losses = curve.get("validation_loss", [])  # null where one is not finite
+    losses = curve.get("validation_loss", [])  # None where a loss is not finite
     known = len(losses) > 1 and losses[0] is not None
     return known and (losses[-1] is None or losses[-1] > losses[0])
 
 
 def _fewer(board: Leaderboard) -> tuple[bool, str]:
-    """Who has fewer members than others, because a run is not at its end or some failed."""
+    """Return whether methods have fewer members than others, and a note that lists them."""
     trained = [r for r in board.rows if not r.fit.oracle and r.fit.size == 1]
     most = max((r.members for r in trained), default=0)
     fewer = [f"{r.label} {r.members}" for r in trained if 0 < r.members < most]
@@ -128,7 +128,7 @@ def _fewer(board: Leaderboard) -> tuple[bool, str]:
 
 
 def _simulated(board: Leaderboard) -> tuple[bool, str]:
-    """How many simulator calls everything took, where they are expensive."""
+    """Return whether simulator calls are expensive, and a note with their number."""
     calls = board.simulated or {}
     parts = ", ".join(f"{what} {calls.get(what, 0):,}" for what in PURPOSES)
     return board.simulated is not None, (
@@ -138,7 +138,7 @@ def _simulated(board: Leaderboard) -> tuple[bool, str]:
 
 
 def _finite(board: Leaderboard) -> list[tuple[bool, str]]:
-    """What finite observations mean for a leaderboard."""
+    """Return notes on finite observations, each with whether it applies."""
     if board.blocks is None:
         return []
     few = "" if board.blocks >= FEWEST_BLOCKS else f", and (?) with fewer than {FEWEST_BLOCKS}"

@@ -1,4 +1,4 @@
-"""A metric's numbers on a leaderboard: its mean, its gap to the truth, its worst point."""
+"""Quantities of a leaderboard: means of metrics, gaps to the truth, worst points."""
 
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
@@ -18,11 +18,11 @@ STATISTICS = {
     "ratio": "ratio",
     "median": "median",
 }
-"""Numbers that are made of a metric beside its mean, by the last part of their name, in words."""
+"""Statistics of a metric other than its mean: last part of the quantity's name, and its heading."""
 
 
 def parts(name: str) -> tuple[str, str, str]:
-    """Splits the name of a quantity into its metric, key and statistic; "" where it has none.
+    """Split the name of a quantity into metric, key and statistic; "" for missing parts.
 
     Example:
         >>> parts("coverage/mu/worst"), parts("width/z"), parts("score_ratio")
@@ -35,7 +35,7 @@ def parts(name: str) -> tuple[str, str, str]:
 
 @dataclass(frozen=True)
 class Quantity:
-    """One number of a leaderboard, or the reason why there is none."""
+    """Number of a leaderboard, or the reason why it is not defined."""
 
     estimate: Estimate | None = None
     reason: str = ""
@@ -45,7 +45,7 @@ class Quantity:
 def quantities_of(
     metric: Metric, name: str, scores: Scores, truth: Scores | None, units: ResamplingUnits
 ) -> Iterator[tuple[str, Quantity]]:
-    """A metric's mean, its comparison with the truth, and its worst point."""
+    """Yield a metric's mean, its comparison with the truth, and its worst point."""
     values, headline = scores.values[name], units.headline
     yield name, _estimate(values, units, headline, share=metric.share)
     if metric.median:
@@ -61,7 +61,7 @@ def quantities_of(
     at = [
         (int(p), _estimate(gap, units, units.point == p, share=metric.share))
         for p in np.unique(units.point[units.point >= 0])
-        if (units.point == p).sum() > 1  # one dataset shows no spread
+        if (units.point == p).sum() > 1  # one dataset has no variance
     ]
     known = [(abs(q.estimate.value), p, q) for p, q in at if q.estimate is not None]
     if known:
@@ -86,7 +86,7 @@ def _estimate(
     denominator: Array | None = None,
     share: bool = False,
 ) -> Quantity:
-    """A mean, or a ratio of means, over the sets that are used and defined."""
+    """Return a mean, or a ratio of means, over the used sets with finite values."""
     parts = [values] if denominator is None else [values, denominator]
     defined = used & np.all([np.isfinite(p).all(0) for p in parts], axis=0)
     if not defined.any():
@@ -105,7 +105,7 @@ def _estimate(
 
 
 def not_certain(estimate: Estimate, sets: int) -> Estimate:
-    """Gives a share of equal answers the error of Agresti & Coull (1998), for it is not certain."""
+    """Return a share of equal answers with the error of Agresti & Coull (1998) instead of 0."""
     if estimate.error > 0:
         return estimate
     error = sqrt(2 * (sets + 2) / (sets + 4) ** 3)

@@ -1,4 +1,4 @@
-"""Renders leaderboards: a terminal's tables, Markdown, CSV, JSON."""
+"""Output formats of leaderboards: terminal tables, Markdown, CSV and JSON."""
 
 import csv
 import io
@@ -24,14 +24,14 @@ _NUMBERS = ("value", "error", "dof", "member_error", "set_error")
 
 
 def plain(text: str) -> Text:
-    """Return a text for a terminal's table: no markup, nothing that steers the terminal."""
+    """Return a text for a terminal's table, without markup or control characters."""
     return Text(printable(text, lines=True), no_wrap=True)
 
 
 def printed(what: str | Table, style: str = "") -> str:
-    """Print a text or a table for a terminal, as wide as it is, a table as wide as it needs.
+    """Return a text or a table as printed on the terminal.
 
-    A number cut short would lie: on a narrow terminal a table may be wider than it.
+    A table may be wider than the terminal, because truncated numbers would be misleading.
     """
     shown = Text(printable(what)) if isinstance(what, str) else what
     width = Console().width
@@ -43,10 +43,10 @@ def printed(what: str | Table, style: str = "") -> str:
 
 
 def escape(text: str) -> str:
-    r"""Write a text so that Markdown shows it as it is, in a table too.
+    r"""Escape a text for Markdown, including tables.
 
-    Characters that steer a terminal are shown, too. A `<` before a blank opens no tag: it is left
-    as it is. Nothing becomes a link.
+    Control characters are made visible. A `<` before a blank opens no tag and is kept. Links are
+    disabled.
 
     >>> print(escape("a|b <i> < 1 [c](d)"))
     a\|b &lt;i> < 1 [c]\(d)
@@ -57,12 +57,12 @@ def escape(text: str) -> str:
 
 
 def markdown_table(head: Sequence[str], rows: Iterable[Iterable[str]], rule: str = "---") -> str:
-    r"""Renders a table of GitHub-flavoured Markdown, its texts escaped.
+    r"""Render a table of GitHub-flavoured Markdown with escaped texts.
 
     Args:
         head: headings.
         rows: as many texts each.
-        rule: what divides headings and rows; `---:` aligns to the right.
+        rule: separator of headings and rows; `---:` aligns to the right.
 
     >>> print(markdown_table(["method", "a|b"], [["exact", "1"]]), end="")
     | method | a\|b |
@@ -76,11 +76,11 @@ def markdown_table(head: Sequence[str], rows: Iterable[Iterable[str]], rule: str
 def terminal_table(
     head: Sequence[str], rows: Iterable[tuple[Iterable[str], bool]], left: Sequence[str] = ()
 ) -> Table:
-    """Return a table for a terminal, its headings on two lines.
+    """Return a table for a terminal, with headings on two lines.
 
     Args:
         head: headings.
-        rows: as many texts each, and whether they stand back.
+        rows: as many texts each, and whether the row is dimmed.
         left: headings of columns that are aligned to the left.
     """
     grid = Table(box=None, pad_edge=False, padding=(0, 2, 0, 0))
@@ -92,11 +92,12 @@ def terminal_table(
 
 
 def table(boards: Sequence[Leaderboard], brief: bool = False) -> str:
-    """Renders for a terminal, as wide as it is.
+    """Render leaderboards for a terminal.
 
     Args:
         boards: the leaderboards.
-        brief: only the first table and the verdict of those that rank; the rest if none does.
+        brief: render only the first table and the verdict of leaderboards with ranks; of all
+            leaderboards if none has ranks.
     """
     lines: list[str] = []
 
@@ -121,7 +122,7 @@ def table(boards: Sequence[Leaderboard], brief: bool = False) -> str:
 
 
 def markdown(boards: Sequence[Leaderboard]) -> str:
-    """Renders GitHub-flavoured Markdown."""
+    """Render leaderboards as GitHub-flavoured Markdown."""
     lines: list[str] = []
     for board in boards:
         lines += [f"### {escape(heading(board))}", ""]
@@ -137,7 +138,7 @@ def markdown(boards: Sequence[Leaderboard]) -> str:
 
 
 def flat(boards: Sequence[Leaderboard]) -> list[dict[str, Any]]:
-    """One record per number, with its error; what CSV and JSON hold."""
+    """Return one record per number, with its error; the content of CSV and JSON."""
     records = []
     for board in boards:
         for row in board.rows:
@@ -161,7 +162,7 @@ def flat(boards: Sequence[Leaderboard]) -> list[dict[str, Any]]:
             told |= {f"failure/{what}": _number(reason) for what, reason in row.failures.items()}
             records += [base | {"quantity": name} | values for name, values in told.items()]
         for label, reason in board.absent.items():
-            whole = label.startswith(("ensemble(", "calibrated("))  # these have no simpler form
+            whole = label.startswith(("ensemble(", "calibrated("))  # combined methods are not split
             method, _, configuration = (label, "", "") if whole else label.partition(":")
             records.append(
                 dict.fromkeys(records[0] if records else ())
@@ -178,7 +179,7 @@ def flat(boards: Sequence[Leaderboard]) -> list[dict[str, Any]]:
 
 
 def finite(estimate: Estimate | None, names: Iterable[str]) -> dict[str, float | None]:
-    """Return numbers of an estimate by name; None where there is none, or none that is finite."""
+    """Return attributes of an estimate by name; None where one is missing or not finite."""
     found = {name: getattr(estimate, name, None) for name in names}
     return {name: v if v is not None and isfinite(v) else None for name, v in found.items()}
 
@@ -195,7 +196,7 @@ def _number(value: Any) -> dict[str, Any]:
 
 
 def csv_of(records: Sequence[Mapping[str, Any]]) -> str:
-    """Renders records of the same keys as comma-separated values; nothing where there are none."""
+    """Render records with equal keys as comma-separated values; empty without records."""
     buffer = io.StringIO()
     if records:
         writer = csv.DictWriter(buffer, list(records[0]), lineterminator="\n")
@@ -209,12 +210,12 @@ def _shown(value: Any) -> Any:
 
 
 def json_of(records: Sequence[Mapping[str, Any]]) -> str:
-    """Renders a list of objects; null where there is no number."""
+    """Render a list of objects as JSON; undefined numbers are null."""
     return json.dumps(records, indent=1, allow_nan=False, ensure_ascii=False) + "\n"
 
 
 def as_csv(boards: Sequence[Leaderboard]) -> str:
-    """Renders one line per number."""
+    """Render leaderboards as CSV, one line per number."""
     return csv_of(flat(boards))
 
 

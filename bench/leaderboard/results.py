@@ -1,4 +1,4 @@
-"""Results: what a results folder holds, read only."""
+"""Read access to the content of a results folder."""
 
 import re
 from collections import Counter
@@ -25,13 +25,13 @@ _IDENTIFIES = ("task", "method", "configuration", "oracle", "identity")
 
 @dataclass
 class SavedFit:
-    """A fit that the folder knows of.
+    """Fit in a results folder.
 
     Args:
-        folder: where its parts are.
-        task, method, configuration, oracle, identity: what it is; see storage.fit_spec.FitSpec.
-        members: records of the members that are done, by number.
-        failed: one-line reasons of the members that are not, by number.
+        folder: folder of its entries.
+        task, method, configuration, oracle, identity: see storage.fit_spec.FitSpec.
+        members: records of the finished members, by number.
+        failed: one-line reasons of the failed members, by number.
     """
 
     folder: str
@@ -45,24 +45,24 @@ class SavedFit:
 
     @property
     def label(self) -> str:
-        """How tables call it."""
+        """Label in tables."""
         return label(self.method, self.configuration, self.identity)
 
     @property
     def budget(self) -> int:
-        """Simulator calls of one member."""
+        """Number of simulator calls of one member."""
         return int(self.identity["budget"])
 
     @property
     def size(self) -> int:
-        """How many trained members one member averages."""
+        """Number of trained members that one member averages."""
         return size(self.identity)
 
 
 def of_training(record: Mapping[str, Any], name: str) -> float:
     """Return seconds or steps of a member's training, summed over its networks.
 
-    Members of a stack train together, and share the time; NaN where nothing was trained.
+    Members of a stack train together and share the time. NaN without training.
     """
     curves = record["curves"].values()
     shared = 1 if name == "steps" else record["stack"]
@@ -71,15 +71,15 @@ def of_training(record: Mapping[str, Any], name: str) -> float:
 
 @dataclass(frozen=True)
 class Scores:
-    """The scores of a fit's members on one plan.
+    """Scores of a fit's members on one plan.
 
     Args:
         members: the members, in order.
         point: evaluation point of each set, −1 where θ was drawn uniformly, (S,).
-        block: the block of observations that each set is drawn from, the unit of resampling, (S,).
+        block: block of observations from which each set is drawn, the unit of resampling, (S,).
         values: by "metric/key", (members, S).
-        versions: by metric, the versions that members were scored with.
-        undefined: reasons of metrics that are not defined.
+        undefined: reasons of undefined metrics, by name.
+        versions: versions of each metric among the scores of the members.
     """
 
     members: tuple[int, ...]
@@ -90,18 +90,20 @@ class Scores:
     versions: dict[str, set[int]]
 
     def current(self, metrics: Sequence[Metric]) -> "Scores":
-        """Return these scores without the values of metrics that have changed since."""
+        """Return these scores without values of metrics that have another version now."""
         changed = {m.name for m in metrics if self.versions.get(m.name, {m.version}) != {m.version}}
         kept = {k: v for k, v in self.values.items() if k.partition("/")[0] not in changed}
         return replace(self, values=kept)
 
 
 def not_results(folder: Path, lacks: str = "run.json") -> UsageError:
-    """Return the error for what is not a results folder, with the results folders that lie in it.
+    """Return the error for a folder that is not a results folder.
+
+    It names the results folders inside.
 
     Args:
         folder: the folder.
-        lacks: what was looked for in it.
+        lacks: file that was looked for.
     """
     inside = sorted(path.parent.name for path in folder.glob("*/run.json"))
     if inside:
@@ -112,13 +114,13 @@ def not_results(folder: Path, lacks: str = "run.json") -> UsageError:
 
 
 class Results:
-    """Reads a results folder; damaged parts count as missing.
+    """Reader of a results folder; damaged entries count as missing.
 
     Args:
         store: the folder.
 
     Attributes:
-        damaged: files of entries that were read and are damaged, and why, by the entry's key.
+        damaged: damaged files of entries that were read, with the reason, by the entry's key.
     """
 
     def __init__(self, store: Store) -> None:
@@ -139,7 +141,7 @@ class Results:
         record = schema.read(self.store, key)
         folder = key.removeprefix("fits/").removesuffix("/fit")
         if record is None or not _belongs(record, folder) or not record.get("shown", True):
-            return  # not shown are fits that others calibrate, and that nothing else was asked of
+            return  # hidden fits are inputs of calibrated fits only
         fit = SavedFit(folder=folder, **{name: record[name] for name in _IDENTIFIES})
         for member_key in self.store.keys(f"fits/{folder}"):
             found = re.fullmatch(r".*/member-(\d+)", member_key)
@@ -153,14 +155,14 @@ class Results:
         self.fits.append(fit)
 
     def entry(self, key: str) -> Entry | None:
-        """Reads a finished entry; None if there is none, or it is damaged, which is noted."""
+        """Read a finished entry; None if it is missing or damaged. Damage is recorded."""
         entry, damage = inspect(self.store, key, plans=self.plans)
         if damage:
             self.damaged[key] = damage
         return entry if entry and entry.record.get("status", "done") == "done" else None
 
     def scores(self, fit: SavedFit, plan: str) -> Scores | None:
-        """Scores of a fit's members on a plan; None if no member has any."""
+        """Return the scores of a fit's members on a plan; None if no member has scores."""
         members, rows = [], []
         undefined: dict[str, str] = {}
         versions: dict[str, set[int]] = {}
@@ -178,26 +180,26 @@ class Results:
             return None
         common = set.intersection(*(set(r) for r in rows)) - set(SETS)
         values = {name: np.stack([r[name] for r in rows]) for name in sorted(common)}
-        block = rows[0].get("block", rows[0]["set"])  # older scores have sets of their own alone
+        block = rows[0].get("block", rows[0]["set"])  # older scores have sets only
         return Scores(tuple(members), rows[0]["point"], block, values, undefined, versions)
 
     def simulated(self, task: str) -> dict[str, int]:
-        """Return the simulator calls that all results of a task took, by purpose.
+        """Return the simulator calls of all results of a task, by purpose.
 
-        Jobs that were stopped by a limit have left no record of theirs.
+        Calls of jobs that were stopped by a limit are not recorded.
         """
         total: Counter[str] = Counter()
         for stage in ("fits", "predictions", "scores"):
             for key in self.store.keys(f"{stage}/{task}"):
                 prediction = key.replace("scores/", "predictions/", 1)
                 if stage == "scores" and self.store.record(prediction) is not None:
-                    continue  # of which scores have a copy
+                    continue  # counted in the copy that scores have
                 record = schema.read(self.store, key) or {}
                 total.update(record.get("simulated", {}))
         return dict(total)
 
     def _same_datasets(self, task: str, plan: str, key: str, entry: Entry) -> bool:
-        """Whether scores are of as many evaluation points as others on this plan."""
+        """Return whether scores have the evaluation points of other scores on this plan."""
         point = entry.arrays["point"]
         same = np.array_equal(self._datasets.setdefault((task, plan), point), point)
         if not same:
@@ -205,7 +207,7 @@ class Results:
         return same
 
     def failures(self, fit: SavedFit) -> dict[str, str]:
-        """One-line reasons of every member's failed fit or prediction, by what failed."""
+        """Return one-line reasons of failed fits, predictions and scores, by job."""
         reasons = {f"fit of member {m}": reason for m, reason in sorted(fit.failed.items())}
         for stage in ("predictions", "scores"):
             for key in self.store.keys(f"{stage}/{fit.folder}"):
@@ -219,7 +221,7 @@ class Results:
 
 
 def _belongs(record: dict[str, Any], folder: str) -> bool:
-    """Whether a folder of a fit is called as fits like this one are."""
+    """Return whether the folder's name is one of a fit with this task and method."""
     task, method = re.escape(record["task"]), re.escape(record["method"])
     name = rf"{task}/(ensemble-\d+-)?(calibrated-)?{method}-[\w-]+"
     return re.fullmatch(name, folder) is not None

@@ -1,4 +1,4 @@
-"""What `bench status` says of a results folder."""
+"""Lines that `bench status` prints about a results folder."""
 
 from collections.abc import Iterator
 
@@ -6,7 +6,7 @@ from bench.leaderboard.results import Results
 
 
 def status_lines(results: Results) -> Iterator[str]:
-    """One line per fit and plan: how many members are done; then failures and absences."""
+    """Yield one line per fit with numbers of finished members, then failures and absences."""
     run = results.run
     wanted = run.get("preset", {}).get("members", 0)
     if run:

@@ -1,4 +1,4 @@
-"""What a leaderboard says, in sentences that claim no more than its numbers."""
+"""Conclusions of a leaderboard in sentences."""
 
 from collections.abc import Iterator
 from math import floor, log10
@@ -7,9 +7,9 @@ from bench.leaderboard.build import Leaderboard, Row
 
 
 def verdict(board: Leaderboard) -> Iterator[str]:
-    """Says which methods may be best, and whose coverage is known to differ from exact's.
+    """Yield sentences on the best methods, and on their significant differences in coverage.
 
-    Differences of rank are simultaneous at 95 %; coverage gaps are significant when their
+    Differences of rank are simultaneous at 95 %. A coverage gap is significant if its
     Bonferroni-adjusted 95 % interval, over all methods and parameters of the table, excludes 0.
     """
     ranked = [row for row in board.rows if row.rank is not None]
@@ -31,12 +31,12 @@ def verdict(board: Leaderboard) -> Iterator[str]:
 
 
 def best(board: Leaderboard) -> list[Row]:
-    """The methods that nothing here is known to be better than."""
+    """Return the methods without a significantly better one."""
     return [row for row in board.rows if row.rank is not None and row.rank[0] == 1]
 
 
 def gaps(board: Leaderboard, row: Row) -> tuple[list[str], list[str]]:
-    """Coverage gaps to exact that are known to differ from 0, and those that are not, in words."""
+    """Return phrases for the significant coverage gaps to exact, and for the others."""
     ranked = sum(row.rank is not None for row in board.rows)
     level = 1 - 0.05 / (ranked * len(board.parameters))
     known: list[str] = []
@@ -50,7 +50,7 @@ def gaps(board: Leaderboard, row: Row) -> tuple[list[str], list[str]]:
 
 
 def _points(value: float, error: float) -> str:
-    """Percentage points with their error: whole ones, or as many digits as the error has.
+    """Format percentage points with their error: whole, or with the digits of the error.
 
     Example:
         >>> _points(-0.1213, 0.0512), _points(-0.0004, 0.0038), _points(0.0, 0.0)

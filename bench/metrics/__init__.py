@@ -1,1 +1,1 @@
-"""The built-in metrics: functions of saved predictions, loaded as entry points."""
+"""Built-in metrics: functions of saved predictions, loaded as entry points."""

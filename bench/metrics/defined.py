@@ -1,4 +1,4 @@
-"""Contributions of datasets: arrays, and what stands for none."""
+"""Contributions of datasets, with NaN for undefined ones."""
 
 import numpy as np
 from numpy.typing import NDArray
@@ -7,9 +7,9 @@ Array = NDArray[np.float64]
 
 
 def defined(values: Array) -> Array:
-    """Replace infinite values by NaN, which says that a dataset has none.
+    """Replace infinite values by NaN, the mark of a dataset without a contribution.
 
-    A log-density of −inf makes the loss of a context infinite, and a width of 0 a ratio to it.
+    Examples are the loss of a context with a log-density of −inf, and a ratio to a width of 0.
 
     Example:
         >>> defined(np.array([1.0, np.inf, -np.inf]))

@@ -1,4 +1,4 @@
-"""Metrics of held-out simulations: losses, normalisation, score error."""
+"""Metrics of held-out simulations: losses, normalisation and score error."""
 
 import numpy as np
 
@@ -7,7 +7,7 @@ from bench.metrics.defined import Array, defined
 
 
 def _by_component(prediction: HeldOutPrediction, values: Array) -> dict[str, Array]:
-    """Splits (K, C) by component; contexts where a value is infinite have none."""
+    """Return values (K, C) by component, with NaN for contexts where a value is infinite."""
     return dict(zip(prediction.components, defined(values), strict=True))
 
 
@@ -32,7 +32,7 @@ def _log_mean_ratio(own: HeldOutPrediction, truth: HeldOutPrediction | None) -> 
 
 def _score_error(own: HeldOutPrediction, truth: HeldOutPrediction) -> dict[str, Array]:
     error = ((own.values.score - truth.values.score) ** 2).mean(2)  # (K, C, d)
-    # One scale per component and parameter, so that contexts without information do not explode.
+    # One scale per component and parameter avoids large ratios at contexts without information.
     scale = (truth.values.score**2).mean((1, 2))[:, None]
     relative = defined(error / np.maximum(scale, 1e-300))
     return {

@@ -10,14 +10,14 @@ from bench.metrics.defined import defined
 Contributions = dict[str, NDArray[np.float64]]
 
 ALPHA = float(2 * stats.norm.sf(1))
-"""1 − 0.6827, the nominal error rate of intervals where the profile has fallen by 1/2."""
+"""Nominal error rate, 1 − 0.6827, of intervals where the profile has fallen by 1/2."""
 
 _REGION = float(stats.chi2.ppf(0.95, 2))
 _BOTH: tuple[PlanKind, ...] = ("independent", "bootstrap")
 
 
 def _by_name(prediction: LikelihoodPrediction, values: NDArray[np.generic]) -> Contributions:
-    """Splits (D, P) by parameter."""
+    """Return values (D, P) by parameter."""
     return {
         name: np.asarray(values[:, i], dtype=np.float64) for i, name in enumerate(prediction.names)
     }

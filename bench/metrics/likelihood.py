@@ -1,4 +1,4 @@
-"""Metrics of whole likelihoods against the exact one: overlap and likelihood-ratio error."""
+"""Metrics of likelihoods against the exact one: overlap and likelihood-ratio error."""
 
 from dataclasses import dataclass
 
@@ -10,17 +10,17 @@ from bench.contracts import LikelihoodPrediction, Metric, ProfileSummary
 from bench.inference.profile import cubic, trapezoid
 from bench.metrics.defined import Array
 
-_NODES = 65  # nodes of the grid over the part that two windows share, per parameter
-_BLOCK = 256  # datasets at a time, which bounds memory
+_NODES = 65  # nodes per parameter of the grid on the intersection of two windows
+_BLOCK = 256  # datasets per iteration, which limits memory
 
 
 def _overlaps(
     own: ProfileSummary, truth: ProfileSummary, names: tuple[str, ...]
 ) -> dict[str, Array]:
-    """Overlaps ∫ min(p̂, p) = 1 − ½ ∫ |p̂ − p| of normalised likelihoods.
+    """Return overlaps ∫ min(p̂, p) = 1 − ½ ∫ |p̂ − p| of normalised likelihoods.
 
-    Each is normalised on its own window; the smaller of the two is integrated where both windows
-    are, which resolves the narrower one however different they are.
+    Each likelihood is normalised on its own window. The smaller of the two is integrated over the
+    intersection of the windows, which resolves the narrower one even if widths differ greatly.
     """
     count = len(own.joint)
     out = {name: np.zeros(count) for name in (*names, "joint")}
@@ -30,7 +30,7 @@ def _overlaps(
         both = [_Window.of(curves, rows) for curves in (own, truth)]
         low = torch.maximum(both[0].low, both[1].low)  # (D, 2)
         high = torch.minimum(both[0].high, both[1].high)
-        # Windows that do not meet share nothing.
+        # Disjoint windows have overlap zero.
         step = (high - low).clamp_min(0) / (_NODES - 1)
         grid = low.unsqueeze(-1) + step.unsqueeze(-1) * torch.arange(_NODES)
         densities = [window.on(grid) for window in both]
@@ -43,7 +43,7 @@ def _overlaps(
 
 @dataclass(frozen=True)
 class _Window:
-    """Windows of D datasets: ends (D, 2), and log-likelihoods (D, W, W) at evenly spaced nodes."""
+    """Windows of D datasets: ends (D, 2), log-likelihoods (D, W, W) at evenly spaced nodes."""
 
     low: Tensor
     high: Tensor
@@ -58,7 +58,7 @@ class _Window:
         return cls(low, low + (joint.shape[1] - 1) * spacing, joint)
 
     def on(self, grid: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-        """Normalised densities on grids (D, 2, T): joint (D, T, T), and marginals (D, T)."""
+        """Return normalised densities on grids (D, 2, T): joint (D, T, T), marginals (D, T)."""
         nodes = self.joint.shape[1]
         own = trapezoid(nodes)
         step = (self.high - self.low) / (nodes - 1)
@@ -66,7 +66,7 @@ class _Window:
         across = cubic(position, nodes)  # (D, 2, T, W)
         density = self.joint.exp()
         total = density @ own @ own * step.prod(-1)
-        # Likelihoods are interpolated as logarithms, in which a Gaussian is a parabola.
+        # Interpolate log-likelihoods, because the logarithm of a Gaussian is a parabola.
         joint = (across[:, 0] @ self.joint @ across[:, 1].transpose(1, 2)).exp()
         marginals = []
         for axis in range(2):
@@ -84,7 +84,7 @@ def _overlap_km(own: LikelihoodPrediction, truth: LikelihoodPrediction) -> dict[
     if own.full is None or truth.full is None or own.full_set is None:
         return {}
     of_set = _overlaps(own.full, truth.full, own.names)
-    # One number per set, given to each of its datasets: the mean within the set gives it back.
+    # Each dataset gets the value of its set, so that the mean within the set is that value.
     row = np.searchsorted(own.full_set, own.datasets.set)
     return {name: values[row] for name, values in of_set.items()}
 

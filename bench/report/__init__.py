@@ -1,6 +1,6 @@
-"""The comparison report: saved results as frames, figures, tables and one page.
+"""Comparison report: saved results as frames, figures, tables and one page.
 
-It reads results only and never trains. What it draws and writes with is the optional extra
+It only reads results and never trains. Drawing and writing need the optional extra
 `nlbench[report]`.
 """
 

@@ -1,4 +1,4 @@
-"""BibTeX of what a report uses: the suite, its methods, its tasks and their data."""
+"""BibTeX entries of the suite, methods, tasks and data in a report."""
 
 import re
 from collections.abc import Iterable
@@ -12,9 +12,9 @@ from bench.report.tables import tex
 
 
 def bibtex(loaded: Loaded) -> str:
-    """Entries for everything that the results used, each once, by author.
+    """Return BibTeX entries for everything that the results used, each once, by author.
 
-    What plugins cite is not in our list; it becomes a @misc with their own words.
+    Citations of plugins that are not in the package become @misc entries with the plugin's text.
     """
     known = entries()
     found = [known["nlbench"]]
@@ -25,14 +25,14 @@ def bibtex(loaded: Loaded) -> str:
 
 
 def entries() -> dict[str, str]:
-    """The entries that the package has, by how methods and tasks cite them."""
+    """Return the BibTeX entries of the package, by the citation that methods and tasks use."""
     text = files("bench.report").joinpath("references.bib").read_text(encoding="utf-8")
     blocks = (block.partition("\n") for block in text.strip().split("\n\n"))
     return {cited.removeprefix("% "): entry.strip() for cited, _, entry in blocks}
 
 
 def citations(loaded: Loaded) -> Iterable[str]:
-    """Whom the methods and tasks of the results cite, and the papers whose numbers are shown."""
+    """Yield the citations of methods, tasks and data of the results, and of the papers."""
     fits = loaded.results.fits
     for name in {fit.method for fit in fits}:
         with suppress(BenchError):

@@ -1,4 +1,4 @@
-"""Leaderboards as tables of the report, with numbers as pictures and links to fits."""
+"""Leaderboards as tables of the report, with bars for numbers and links to fits."""
 
 import re
 from collections.abc import Callable, Sequence
@@ -13,11 +13,11 @@ from bench.leaderboard.quantities import parts
 from bench.report.tables import Bar, Cell, Table
 from bench.stats.clustering import Estimate
 
-_SCALE = 5.0  # a bar reaches this many times the typical distance from the reference
+_SCALE = 5.0  # limit of the bar scale, in units of the median distance from the reference
 
 
 def name_of(board: Leaderboard) -> str:
-    """A file-safe name of a leaderboard that no other of a report has."""
+    """Return a file-safe name of a leaderboard, unique within a report."""
     safe, plan = (re.sub(r"[^A-Za-z0-9]+", "-", n) for n in (board.task, board.plan_folder))
     safe = safe.strip("-").lower() or "task"
     data = "" if board.training_data in ("fresh", "none") else f"-{board.training_data}"
@@ -27,11 +27,11 @@ def name_of(board: Leaderboard) -> str:
 
 
 def tables_of(board: Leaderboard, link: Callable[[Row], str]) -> list[Table]:
-    """A leaderboard's tables: the first says which intervals are short and cover.
+    """Return the tables of a leaderboard, the one with interval scores and coverage first.
 
     Args:
         board: the leaderboard.
-        link: where the fit behind a row is.
+        link: returns the location of the fit of a row.
     """
     tables = []
     for number, (title, columns) in enumerate(sections(board)):
@@ -71,7 +71,7 @@ def _cell(text: str, quantity: Quantity, bar: Bar | None) -> Cell:
 
 
 def _reference(board: Leaderboard, quantity: str) -> float | None:
-    """What is ideal, or expected of exact intervals."""
+    """Return the ideal value of a quantity, or the value expected of exact intervals."""
     metric, _, statistic = parts(quantity)
     if quantity == "score_ratio" or statistic == "ratio":
         return 1.0
@@ -84,7 +84,7 @@ def _reference(board: Leaderboard, quantity: str) -> float | None:
 
 
 def _bars(estimates: Sequence[Estimate | None], reference: float | None) -> list[Bar | None]:
-    """Bars on one scale; a few numbers far off must not squeeze all others."""
+    """Return bars on one scale, whose limit outliers do not change."""
     known = {
         i: (e.value, e.error if isfinite(e.error) else 0.0)
         for i, e in enumerate(estimates)
@@ -96,7 +96,7 @@ def _bars(estimates: Sequence[Estimate | None], reference: float | None) -> list
     scale = min(max(reach), _SCALE * float(np.median(reach))) or 1.0
     low, high = reference - scale, reference + scale
     if all(value - error >= reference - 0.1 * scale for value, error in known.values()):
-        low = reference - 0.1 * scale  # nothing is better than the reference: no room for it
+        low = reference - 0.1 * scale  # no room for better values than the reference
 
     def bar(value: float, error: float) -> Bar:
         at = (value, value - error, value + error, reference)

@@ -1,4 +1,4 @@
-"""Numbers beside others as tables: against the papers, and calibration."""
+"""Tables of comparisons with the papers, and of calibration."""
 
 from collections import Counter
 from collections.abc import Sequence
@@ -12,13 +12,13 @@ from bench.report.papers import Comparison
 from bench.report.tables import Cell, Table
 
 SHOWN_LEVELS = (0.5, 0.7, 0.9)
-"""Levels that the table of calibration shows; its file and figures have all."""
+"""Levels in the table of calibration; its file and figures have all levels."""
 
 _ORDER = {"missed": 0, "reproduced": 1, "better": 2, "n/a": 3}
 
 
 def against_papers(found: Sequence[Comparison]) -> Table:
-    """The papers' numbers that the results have something beside, and ours."""
+    """Return a table of the papers' numbers with a counterpart in the results, and ours."""
     rows = []
     for one in found:
         if not one.where and not (one.reason and one.published.kind == "claim"):
@@ -56,14 +56,14 @@ def _range(low: float, high: float) -> str:
 
 
 def _reasons(found: Sequence[Comparison]) -> list[str]:
-    """What is not compared, each reason once, with how many numbers it concerns."""
+    """Return the reasons of missing comparisons, each once, with the number of cases."""
     missing = dict.fromkeys((c.reason, c.published.key) for c in found if c.verdict == "n/a")
     numbers = Counter(reason for reason, _ in missing)
     return [f"n/a for {counted(n, 'number')}: {reason}" for reason, n in numbers.items()]
 
 
 def tally(found: Sequence[Comparison], configuration: str) -> str:
-    """How the numbers of single networks came out, for one configuration."""
+    """Return a sentence with the counts of verdicts for one configuration."""
     own = [c for c in found if c.label.endswith(f":{configuration}")]
     counts = {verdict: sum(c.verdict == verdict for c in own) for verdict in _ORDER}
     said = ", ".join(f"{counts[v]} {v}" for v in ("reproduced", "better", "missed"))
@@ -71,7 +71,7 @@ def tally(found: Sequence[Comparison], configuration: str) -> str:
 
 
 def calibration(frame: pd.DataFrame) -> Table:
-    """Coverage at a few nominal levels, and how many of all levels leave the band."""
+    """Return a table of coverage at a few levels, with the number of levels outside the band."""
     rows = []
     keys = ["task", "budget", "training_data", "seed", "plan_folder", "label", "parameter"]
     for key, curve in frame.groupby(keys, sort=True):
@@ -107,7 +107,7 @@ def calibration(frame: pd.DataFrame) -> Table:
 
 
 def frame(found: Sequence[Comparison]) -> pd.DataFrame:
-    """Every number of the papers beside ours, for a file."""
+    """Return a frame with every number of the papers and ours, for a file."""
     columns = ("key", "source", "task", "method", "quantity", "kind", "paper", "note")
     own = ("label", "where", "ours", "value", "error", "low", "high", "target", "verdict", "reason")
     records = [

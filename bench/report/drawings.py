@@ -1,4 +1,4 @@
-"""Figures as files, and as pictures inside a page."""
+"""Figures drawn to files, and as inline pictures of a page."""
 
 import gc
 import io
@@ -21,7 +21,7 @@ from bench.report.figures import INK, Figure
 
 FORMATS = ("svg", "pdf", "png")
 _DPI = 200
-# Nothing that changes with the day, and no address that a reader might take for a request.
+# No dates, so that bytes are reproducible, and no addresses that could look like requests.
 _METADATA: dict[str, dict[str, Any]] = {
     "svg": dict.fromkeys(("Creator", "Date", "Format", "Type")),
     "pdf": dict.fromkeys(("Creator", "Producer", "CreationDate")),
@@ -29,7 +29,7 @@ _METADATA: dict[str, dict[str, Any]] = {
 }
 _SETTINGS: Any = {"svg.hashsalt": "nlbench", "svg.fonttype": "none"}
 _IDENTIFIER = re.compile(r'(\bid="|href="#|url\(#)')
-_FEWEST = 8  # figures that are worth a process
+_FEWEST = 8  # smallest number of figures per process
 _inherited: list[Figure] = []
 _PROLOGUE = re.compile(r"^.*?(?=<svg\b)", re.DOTALL)
 _METADATA_TAG = re.compile(r"<metadata>.*?</metadata>\s*", re.DOTALL)
@@ -38,11 +38,11 @@ _OPENING = re.compile(r"<svg\b[^>]*>", re.DOTALL)
 
 @dataclass(frozen=True)
 class Drawing:
-    """A figure that has been drawn.
+    """Drawn figure.
 
     Args:
-        figure: what it is.
-        files: its contents by format.
+        figure: the figure.
+        files: contents by format.
     """
 
     figure: Figure
@@ -50,12 +50,12 @@ class Drawing:
 
     @property
     def inline(self) -> Markup:
-        """The figure as part of a page: in the page's own text colour, with its words."""
+        """Figure as part of a page: text in the page's colour, and an alternative text."""
         return inline(self.figure, self.files["svg"].decode())
 
 
 def drawn(figure: Figure) -> Drawing:
-    """Draws a figure in every format; the same figure gives the same bytes."""
+    """Draw a figure in every format; the same figure gives the same bytes."""
     canvas = Canvas(figsize=figure.size)
     files = {}
     with mpl.rc_context(_SETTINGS):
@@ -71,7 +71,7 @@ def drawn(figure: Figure) -> Drawing:
 
 
 def _lighter(png: io.BytesIO) -> bytes:
-    """The same picture in 256 colours, of which line drawings have few, in a third of the bytes."""
+    """Reduce a picture to 256 colours, enough for line drawings, in a third of the bytes."""
     buffer = io.BytesIO()
     picture = Image.open(png).convert("RGB")
     few = picture.quantize(256, dither=Image.Dither.NONE)
@@ -80,7 +80,7 @@ def _lighter(png: io.BytesIO) -> bytes:
 
 
 def draw_all(figures: Sequence[Figure]) -> Iterator[Drawing]:
-    """Draw figures, on every core; in this process where there is one, or little to do.
+    """Draw figures on every core, or in this process if there is one core or few figures.
 
     Yields:
         The figures in their order, as soon as they are drawn.
@@ -89,14 +89,14 @@ def draw_all(figures: Sequence[Figure]) -> Iterator[Drawing]:
     if workers < 2:
         yield from map(drawn, figures)
         return
-    # What draws a figure holds frames, and cannot be sent to another process: children inherit it.
+    # A figure's draw function holds frames and cannot be pickled, so child processes inherit it.
     _inherited.extend(figures)
-    gc.freeze()  # frames stay as they are: collections would look at all of them, in every child
+    gc.freeze()  # frames do not change: this keeps collections in children from touching them
     try:
         with warnings.catch_warnings():
-            warnings.simplefilter("ignore", DeprecationWarning)  # of forks beside idle threads
+            warnings.simplefilter("ignore", DeprecationWarning)  # about forks beside idle threads
             fork = multiprocessing.get_context("fork")
-            # Ctrl-C is for the parent, which ends them.
+            # The parent handles Ctrl-C and ends the children.
             quiet = (signal.SIGINT, signal.SIG_IGN)
             with fork.Pool(workers, signal.signal, quiet) as pool:
                 yield from map(Drawing, figures, pool.imap(_files, range(len(figures))))
@@ -110,10 +110,10 @@ def _files(number: int) -> dict[str, bytes]:
 
 
 def inline(figure: Figure, svg: str) -> Markup:
-    """Makes a drawing part of a page.
+    """Convert a drawing for use inside a page.
 
-    Identifiers get the figure's name before them, for all figures share the page's; ink becomes the
-    page's text colour; the alternative text stands first, for those who do not see it.
+    Identifiers get the figure's name as prefix, because all figures share the page's namespace. Ink
+    becomes the page's text colour. The alternative text comes first, for screen readers.
     """
     body = _METADATA_TAG.sub("", _PROLOGUE.sub("", svg, count=1))
     body = _IDENTIFIER.sub(rf"\g<1>{figure.name}--", body)

@@ -1,4 +1,4 @@
-"""Several results folders read as one: a fit is known by its identity, wherever it is kept."""
+"""Several results folders read as one; fits are identified independent of their folder."""
 
 import os
 from collections.abc import Sequence
@@ -10,10 +10,10 @@ from bench.storage.store import Entry, Store
 
 
 class Folders(Store):
-    """The entries of several stores, to be read.
+    """Entries of several stores, for reading.
 
-    The same identity is the same fit, plan or member: the first folder that has it done counts.
-    What the last runs lacked is put together.
+    Entries with the same identity are the same fit, plan or member. The first folder with a
+    finished entry is used. Lists of absent methods from the last runs are combined.
 
     Args:
         stores: the folders, in order of precedence.
@@ -24,7 +24,7 @@ class Folders(Store):
         self.root = self.stores[0].root if self.stores else Path()
 
     def record(self, key: str) -> dict[str, Any] | None:
-        """Reads a record; see Store.record."""
+        """Read a record; see Store.record."""
         if key == "run":
             runs = [store.record(key) or {} for store in self.stores]
             return {"absent": [absent for run in runs for absent in run.get("absent", [])]}
@@ -32,16 +32,16 @@ class Folders(Store):
         return store.record(key) if store is not None else None
 
     def read(self, key: str) -> Entry | None:
-        """Reads an entry; see Store.read."""
+        """Read an entry; see Store.read."""
         store = self._holder(key)
         return store.read(key) if store is not None else None
 
     def keys(self, prefix: str) -> list[str]:
-        """Keys that any of the folders has; see Store.keys."""
+        """Return the keys in any of the folders; see Store.keys."""
         return sorted({key for store in self.stores for key in store.keys(prefix)})
 
     def where(self, key: str) -> Path | None:
-        """The folder whose entry counts."""
+        """Return the folder whose entry is used."""
         store = self._holder(key)
         return store.root if store is not None else None
 
@@ -55,10 +55,10 @@ class Folders(Store):
 
 
 def open_folders(paths: Sequence[str | os.PathLike[str]]) -> tuple[Folders, list[Path]]:
-    """Open results folders, and folders of tables of studies.
+    """Open results folders, and folders with tables of studies.
 
     Raises:
-        UsageError: if one of them is neither, as a folder that results folders lie in.
+        UsageError: if one of them is neither, such as a parent of results folders.
     """
     stores, studies = [], []
     for path in dict.fromkeys(Path(p) for p in paths):

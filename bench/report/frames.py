@@ -1,4 +1,4 @@
-"""Frames of what results folders hold: fits, losses, leaderboards, each member's scores."""
+"""Frames of results folders: fits, losses, leaderboards, and each member's scores."""
 
 from collections.abc import Iterable, Mapping, Sequence
 from math import nan
@@ -24,7 +24,7 @@ _MEMBER = ("status", "reason", "calls", "seconds", "seconds_to_best", "parameter
 
 
 def of_method(fit: SavedFit, label: str, families: Families) -> dict[str, Any]:
-    """The key columns that say which method it is."""
+    """Return the key columns of a method."""
     return {
         "label": label,
         "method": fit.method,
@@ -35,7 +35,7 @@ def of_method(fit: SavedFit, label: str, families: Families) -> dict[str, Any]:
 
 
 def of_board(board: Leaderboard) -> dict[str, Any]:
-    """The key columns that a leaderboard's methods share."""
+    """Return the key columns that a leaderboard's methods share."""
     return {
         "task": board.task,
         "budget": board.budget,
@@ -55,14 +55,14 @@ def _of_fit(fit: SavedFit, families: Families) -> dict[str, Any]:
 
 
 def framed(records: Iterable[Mapping[str, Any]], columns: Sequence[str]) -> pd.DataFrame:
-    """A frame of records, sorted by its keys; empty with its columns where there are none."""
+    """Return a frame of records, sorted by key columns; with columns even without records."""
     frame = pd.DataFrame.from_records(list(records), columns=list(columns))
     by = [c for c in columns if c in KEYS]
     return frame.sort_values(by, kind="stable", ignore_index=True)
 
 
 def fits(results: Results, families: Families) -> pd.DataFrame:
-    """A line for each member; see Loaded.fits."""
+    """Return a line for each member; see Loaded.fits."""
     records = (
         _of_fit(fit, families) | {"member": number, "fit": fit.folder} | _of_member(fit, number)
         for fit in results.fits
@@ -87,7 +87,7 @@ def _of_member(fit: SavedFit, number: int) -> dict[str, Any]:
 
 
 def curves(results: Results, families: Families) -> pd.DataFrame:
-    """A line for each epoch of each network; see Loaded.curves."""
+    """Return a line for each epoch of each network; see Loaded.curves."""
     columns = ("member", "component", "epoch", "training", "validation")
     networks = (
         (_of_fit(fit, families), number, component, curve)
@@ -104,13 +104,13 @@ def curves(results: Results, families: Families) -> pd.DataFrame:
 
 
 def _losses(curve: Mapping[str, Any]) -> Iterable[tuple[float, ...]]:
-    """Training and validation losses of each epoch; null where one is not finite."""
+    """Return training and validation losses of each epoch; NaN where one is not finite."""
     both = zip(curve.get("train_loss", ()), curve.get("validation_loss", ()), strict=False)
     return (tuple(nan if loss is None else loss for loss in epoch) for epoch in both)
 
 
 def quantities(boards: Sequence[Leaderboard], families: Families) -> pd.DataFrame:
-    """A line for each number of the leaderboards; see Loaded.quantities."""
+    """Return a line for each number of the leaderboards; see Loaded.quantities."""
 
     def records() -> Iterable[dict[str, Any]]:
         for board in boards:
@@ -122,8 +122,8 @@ def quantities(boards: Sequence[Leaderboard], families: Families) -> pd.DataFram
                     metric, key, statistic = parts(name)
                     yield keys | {
                         "quantity": name,
-                        # One kind of number under one name, or else a pivot would average a
-                        # mean and its gap.
+                        # Different statistics need different names, or a pivot averages a mean and
+                        # its gap.
                         "metric": f"{metric} {STATISTICS[statistic]}" if statistic else metric,
                         "key": key,
                         "statistic": statistic,
@@ -144,11 +144,11 @@ def quantities(boards: Sequence[Leaderboard], families: Families) -> pd.DataFram
 
 
 def _means(values: Array, belongs: Array) -> dict[str, NDArray[Any]]:
-    """Means over the sets of a point, members × points in one column.
+    """Return means over the sets of a point, members × points in one column.
 
     Args:
-        values: (members, sets); averages are over what is defined.
-        belongs: which set is at which point, (sets, points).
+        values: (members, sets); averages are over finite values.
+        belongs: 1 where a set is at a point, else 0, (sets, points).
     """
     defined = np.isfinite(values)
     sets = defined.astype(float) @ belongs
@@ -162,8 +162,8 @@ def _means(values: Array, belongs: Array) -> dict[str, NDArray[Any]]:
 
 
 def members(results: Results, boards: Sequence[Leaderboard], families: Families) -> pd.DataFrame:
-    """A line for each member, point and metric; see Loaded.members."""
-    heads: list[dict[str, Any]] = []  # everything but the numbers, once for each fit and metric
+    """Return a line for each member, point and metric; see Loaded.members."""
+    heads: list[dict[str, Any]] = []  # key columns, once for each fit and metric
     parts: list[dict[str, NDArray[Any]]] = []
     for board in boards:
         for row in board.rows:

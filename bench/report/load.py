@@ -1,4 +1,4 @@
-"""`bench.load`: results folders as tidy frames."""
+"""Function `bench.load`: results folders as tidy frames."""
 
 import os
 from collections.abc import Sequence
@@ -25,13 +25,13 @@ def load(
     methods: Sequence[str] = (),
     plugins: Sequence[str | os.PathLike[str]] = (),
 ) -> "Loaded":
-    """Reads results folders; several are read as one, as if one run had made them.
+    """Read results folders; several are combined as if one run had made them.
 
     Args:
         results: folders that `bench run` wrote, and folders of tables that `bench study` wrote.
         tasks: patterns of tasks; all of them where empty.
-        methods: patterns of methods, as of `bench run`; all where empty. What the others are
-            relative to stays: `exact`, or `histogram` where there is no exact likelihood.
+        methods: patterns of methods, as of `bench run`; all where empty. The reference of the
+            scores is kept: `exact`, or `histogram` where there is no exact likelihood.
         plugins: files that define tasks, methods or metrics of the results.
 
     Raises:
@@ -53,7 +53,7 @@ def load(
 
 
 def _chosen(fits: Sequence[SavedFit], patterns: Sequence[str]) -> list[SavedFit]:
-    """Fits of the methods that match, and what they are relative to."""
+    """Return the fits of methods that match, and those of the reference."""
     wanted = [MethodPattern.parse(pattern) for pattern in patterns]
 
     def matches(fit: SavedFit, one: MethodPattern) -> bool:
@@ -74,15 +74,15 @@ def _chosen(fits: Sequence[SavedFit], patterns: Sequence[str]) -> list[SavedFit]
 
 
 class Loaded:
-    """Results as frames, each computed when it is asked for, and sorted.
+    """Results as sorted frames, each computed on first access.
 
     Every frame begins with `task, budget, training_data, seed, plan, plan_folder, label, method,
-    configuration, family, ensemble` (`fits` and `curves` without the plan): `label` is what
-    leaderboards print, `ensemble` is 0 for what was trained itself. A frame without anything to
-    hold is empty and has its columns.
+    configuration, family, ensemble` (`fits` and `curves` without the plan). `label` is the label in
+    leaderboards. `ensemble` is the number of averaged members, or 0 for trained members. A frame
+    without data is empty and has its columns.
 
     Attributes:
-        folders: where everything is.
+        folders: the folders of all entries.
         results: the fits and plans.
         registry: tasks, methods and metrics by name.
         study_files: tables of studies.
@@ -98,7 +98,7 @@ class Loaded:
 
     @cached_property
     def boards(self) -> list[Leaderboard]:
-        """The leaderboards. What only an exact likelihood has been scored on has no budget."""
+        """Leaderboards; those with only exact likelihoods have budget 0."""
         found = build(self.results, self.registry.metrics())
         boards: dict[tuple[object, ...], Leaderboard] = {}
         for board in found:
@@ -126,13 +126,13 @@ class Loaded:
 
     @cached_property
     def quantities(self) -> pd.DataFrame:
-        """Return the numbers of leaderboards.
+        """Numbers of leaderboards.
 
         Columns: `quantity, metric, key, statistic, value, error, dof, reason, where, rank_low,
         rank_high, members`.
 
         `quantity` is the name in CSV and JSON: "coverage/mu", "coverage/mu/gap", "width/mu/ratio".
-        `metric` and `key` are the same in words, and name one number of a method on a leaderboard:
+        `metric` and `key` are the same in words and identify a number of a method on a leaderboard:
         "coverage", "coverage gap", "coverage gap at worst point", "width ratio". `statistic` is the
         last part of `quantity`: "" for a mean, "gap", "worst", "ratio" or "median". A number that
         is n/a is NaN and has a `reason`; `where` is the point of the worst gap. Errors are standard
@@ -146,7 +146,7 @@ class Loaded:
 
     @cached_property
     def members(self) -> pd.DataFrame:
-        """Return each member's mean over the sets of a point.
+        """Each member's mean over the sets of a point.
 
         Columns: `member, point, quantity, metric, key, value, error, sets`. `point` counts from
         0; −1 is θ drawn uniformly. `error` is the standard error over sets; NaN where there is one.
@@ -155,17 +155,17 @@ class Loaded:
 
     @cached_property
     def calibration(self) -> pd.DataFrame:
-        """Return coverage against nominal level, from saved predictions of independent plans.
+        """Coverage against nominal level, from saved predictions of independent plans.
 
-        Columns: `parameter ("joint" too), level, coverage, error, low, high, datasets`. From the
-        profile at the generating parameter against χ²₁, jointly from the likelihood ratio against
-        χ²₂. `low` and `high` are the simultaneous 95 % band of intervals that are exact.
+        Columns: `parameter (or "joint"), level, coverage, error, low, high, datasets`. Coverage is
+        from the profile at the generating parameter against χ²₁, or from the likelihood ratio
+        against χ²₂. `low` and `high` are the simultaneous 95 % band of exact intervals.
         """
         return predictions.calibration(self.evaluated, self.families)
 
     @cached_property
     def contours(self) -> pd.DataFrame:
-        """Return log-likelihoods around the maximum, on 33 × 33 nodes.
+        """Log-likelihoods around the maximum, on 33 × 33 nodes.
 
         They are of the first member and the first dataset of each evaluation point. Columns:
         `member, point, dataset, x_name, y_name, x, y, fall`.
@@ -174,7 +174,7 @@ class Loaded:
 
     @cached_property
     def maxima(self) -> pd.DataFrame:
-        """Return where the datasets of `contours` were generated, and where likelihoods peak.
+        """Generating parameters and maxima of the datasets of `contours`.
 
         Columns: `member, point, dataset, x_true, y_true, x_mle, y_mle`.
         """
@@ -186,14 +186,15 @@ class Loaded:
 
     @cached_property
     def evaluated(self) -> "predictions.Evaluated":
-        """The saved predictions behind the leaderboards."""
+        """Saved predictions of the leaderboards' fits."""
         return predictions.Evaluated(self.results, self.registry, self.boards)
 
     @cached_property
     def studies(self) -> dict[str, pd.DataFrame]:
-        """Return tables of studies, by the name of their file, as "bootstrap-k" or "features".
+        """Tables of studies, by the name of their file, such as "bootstrap-k" or "features".
 
-        "equivalence" is made from the results themselves where they allow it.
+        "equivalence" is computed from the results if they allow it. A table in the folders replaces
+        it.
 
         Raises:
             UsageError: if one of them is not a table.
@@ -211,7 +212,7 @@ class Loaded:
 
     @cached_property
     def families(self) -> dict[str, str]:
-        """Family of every method of the results; "" of those that are not registered here."""
+        """Family of every method of the results; "" for methods that are not registered."""
         families = dict.fromkeys(sorted({fit.method for fit in self.results.fits}), "")
         for name in families:
             with suppress(BenchError):
@@ -219,6 +220,6 @@ class Loaded:
         return families
 
     def folder_of(self, row: Row) -> Path | None:
-        """Where the fit of a leaderboard's row is kept; None if nothing is left of it."""
+        """Return the folder of the fit of a leaderboard's row; None if it does not exist."""
         root = self.folders.where(f"fits/{row.fit.folder}/fit")
         return root / "fits" / row.fit.folder if root is not None else None

@@ -1,12 +1,12 @@
-"""The folder of a report: a new report replaces the earlier one as a whole, and nothing else.
+"""Output folder of a report: a new report replaces the earlier one as a whole, and nothing else.
 
-A file belongs to an earlier report if the list which that report left names it and its content is
-still what the report wrote. These files are replaced or removed. Everything else is the user's and
-stays; where a report would need its place, or would have to follow a link, it is refused. The
-folder itself may be a link to another folder.
+A file belongs to an earlier report if that report's list names it and its content is unchanged.
+These files are replaced or removed. Everything else belongs to the user and is kept. A report that
+would replace a user's file, or follow a link, is refused. The folder itself may be a link to
+another folder.
 
-A new report is written to a hidden folder in this one, which is on the same file system and leaves
-everything outside alone. Its files are then moved into place, and back if anything goes wrong.
+A new report is written to a hidden folder in this one, which is on the same file system, so nothing
+outside is changed. Its files are then moved into place, and back if anything fails.
 """
 
 import hashlib
@@ -24,11 +24,11 @@ from bench.errors import StoreError, UsageError
 LIST = "report.sha256"
 _HEAD = f"# Files that `bench report` wrote; `sha256sum -c {LIST}` checks them.\n"
 _FOLDERS = ("figures", "tables")
-# Lists may come from others: they name what a report can have written, and nothing else.
+# Lists may come from others: accept only names of files that a report can have written.
 _LINE = re.compile(
     rf"([0-9a-f]{{64}})  (index\.html|references\.bib|(?:{'|'.join(_FOLDERS)})/[\w-][\w.-]*)"
 )
-_LARGEST = 2**27  # bytes of a file that can be a report's
+_LARGEST = 2**27  # largest size of a report's file in bytes
 _ELSEWHERE = "or choose another folder with --out"
 _Rename = tuple[Path, Path]
 
@@ -37,7 +37,7 @@ _Rename = tuple[Path, Path]
 def opened(root: Path, names: Collection[str] = ()) -> Iterator["Output"]:
     """Open the folder of a report for a new report.
 
-    Nothing is left behind where no new report comes out, not even the folder.
+    If no new report is made, nothing is left behind, not even the folder.
 
     Args:
         root: the folder; created if need be.
@@ -45,7 +45,7 @@ def opened(root: Path, names: Collection[str] = ()) -> Iterator["Output"]:
 
     Raises:
         StoreError: if the folder cannot be written.
-        UsageError: if a link or a file of somebody else is where the report belongs.
+        UsageError: if a link or another file is in the place of the report.
     """
     created = [path for path in (root, *root.parents) if not os.path.lexists(path)]
     stage = None
@@ -65,16 +65,16 @@ def opened(root: Path, names: Collection[str] = ()) -> Iterator["Output"]:
         if stage is not None:
             shutil.rmtree(stage, ignore_errors=True)
         for path in created:
-            with suppress(OSError):  # it is not empty
+            with suppress(OSError):  # fails if it is not empty
                 path.rmdir()
 
 
 class Output:
-    """The folder of a report, opened for a new one.
+    """Folder of a report, opened for a new one.
 
     Args:
         root: the folder.
-        stage: an empty folder in it, for what is not in place yet.
+        stage: an empty folder in it, for files that are not yet in place.
     """
 
     def __init__(self, root: Path, stage: Path) -> None:
@@ -82,10 +82,10 @@ class Output:
         self._stage = stage
 
     def refuse(self, names: Collection[str]) -> None:
-        """Refuse a report of these files where it would touch what is not an earlier report's.
+        """Refuse a report of these files if it would change files of others.
 
         Raises:
-            UsageError: if a link or a file of somebody else is where one of them belongs.
+            UsageError: if a link or another file is in the place of one of them.
         """
         for path in (self._root / name for name in (*_FOLDERS, LIST, *names)):
             if path.is_symlink():
@@ -104,14 +104,14 @@ class Output:
                 )
 
     def replace(self, files: Mapping[str, bytes]) -> None:
-        """Replace the earlier report; one that fails or is interrupted leaves it as it was.
+        """Replace the earlier report; a failed or interrupted replacement is undone.
 
         Args:
             files: contents by name.
 
         Raises:
-            StoreError: if the disk refuses.
-            UsageError: if a link or a file of somebody else is where one of them belongs.
+            StoreError: if the files cannot be written.
+            UsageError: if a link or another file is in the place of one of them.
         """
         self.refuse(files)
         earlier = {
@@ -139,13 +139,13 @@ class Output:
             raise StoreError(f"cannot write {where}: {error.strerror or error}") from error
         finally:
             for folder in (*created, *emptied):
-                with suppress(OSError):  # it is not empty
+                with suppress(OSError):  # fails if it is not empty
                     folder.rmdir()
 
     def _renames(self, new: set[str], old: set[str]) -> Iterator[tuple[_Rename, _Rename | None]]:
-        """Yield what puts the new files in place of the old ones, each with what undoes it."""
+        """Yield renames that put the new files in place of the old ones, each with its inverse."""
         root, stage = self._root, self._stage
-        # The list of both is there while files move: what a killed report leaves, the next knows.
+        # While files move, the list names both, so that the next report knows a killed one's files.
         before = (stage / "old" / LIST, root / LIST)
         if not os.path.lexists(root / LIST):
             before = (root / LIST, stage / "old" / LIST)
@@ -158,10 +158,10 @@ class Output:
         yield (stage / "new" / LIST, root / LIST), None
 
     def _listed(self) -> set[tuple[str, str]]:
-        """Digests and names of the files that an earlier report wrote.
+        """Return digests and names of the files that an earlier report wrote.
 
         Raises:
-            UsageError: if the list is somebody else's.
+            UsageError: if the list was not written by a report.
         """
         path = self._root / LIST
         if not os.path.lexists(path):
@@ -173,14 +173,14 @@ class Output:
         return {(line[1], line[2]) for line in found if line is not None}
 
     def _digest(self, name: str) -> str:
-        """Return the SHA-256 of a file; "" of what is no regular file, or behind a link."""
+        """Return the SHA-256 of a file; "" if it is not a regular file, or behind a link."""
         linked = any((self._root / folder).is_symlink() for folder in _FOLDERS)
         content = None if linked else _content(self._root / name)
         return "" if content is None else hashlib.sha256(content).hexdigest()
 
 
 def _content(path: Path) -> bytes | None:
-    """Return a regular file's content; None of anything else, too large or unreadable."""
+    """Return a regular file's content; None if it is another type, too large or unreadable."""
     try:
         handle = os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_NOFOLLOW)
         with os.fdopen(handle, "rb") as file:
@@ -205,7 +205,7 @@ def _write(path: Path, content: bytes) -> None:
 
 
 def _rename(steps: Sequence[tuple[_Rename, _Rename | None]]) -> None:
-    """Rename files one after another; if one fails, or on Ctrl-C, all of it is undone."""
+    """Rename files one after another; undo all renames if one fails, or on Ctrl-C."""
     begun = []
     try:
         for (source, target), undo in steps:

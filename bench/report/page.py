@@ -1,4 +1,4 @@
-"""The page: everything a report says, as one HTML file that needs nothing else."""
+"""Page of a report: one HTML file without external resources."""
 
 import base64
 import hashlib
@@ -26,11 +26,11 @@ def render(**content: Any) -> str:
     """Render the page; every text from results and plugins is escaped.
 
     Args:
-        content: what the template shows, by its names: `title`, `compared` (in a sentence),
-            `answers` of each task, `boards` with their tables, `drawings`, `absent` (what is not
-            drawn, and why), `papers` with their `tallies`, `calibration` (`uncalibrated` says why
-            it is empty), `parts`, `command`, `studies`, `machines` and `fits` of the provenance,
-            `looks` of methods, `titles` of tasks, `bibtex`, and `failures` of plugins.
+        content: values for the template, by name: `title`, `compared` (in a sentence), `answers` of
+            each task, `boards` with their tables, `drawings`, `absent` (missing figures, with
+            reasons), `papers` with their `tallies`, `calibration` (`uncalibrated` says why it is
+            empty), `parts`, `command`, `studies`, `machines` and `fits` of the provenance, `looks`
+            of methods, `titles` of tasks, `bibtex`, and `failures` of plugins.
     """
     environment = jinja2.Environment(
         autoescape=True,
@@ -59,7 +59,7 @@ def render(**content: Any) -> str:
 
 
 def _shown(value: Any) -> Any:
-    """Show characters that a browser would hide or obey; what is HTML already stays as it is."""
+    """Make control characters visible in texts; HTML markup is unchanged."""
     is_text = isinstance(value, str) and not isinstance(value, Markup)
     return printable(value, lines=True) if is_text else value
 
@@ -73,7 +73,7 @@ def _by_task(
     answers: Sequence[Answer],
     titles: Mapping[str, str],
 ) -> list[dict[str, Any]]:
-    """Tasks with their leaderboards: those that rank first, the largest budget first."""
+    """Return tasks with their leaderboards: those with ranks and the largest budget first."""
 
     def order(item: tuple[Leaderboard, Sequence[Table]]) -> tuple[Any, ...]:
         board, _ = item

@@ -1,14 +1,14 @@
-"""The papers' numbers beside ours: reproduced, better, or missed.
+"""Comparison of the papers' numbers with ours: reproduced, better, or missed.
 
-`published.csv` holds them: tables 1 and 2 of Sluijter, Diefenbacher, Bhimji & Nachman (2025) and
-what its text says, the claims of Shen & Kuusela (2026, arXiv:2605.12118) and of Dudley & Eisenberg
-(2025, arXiv:2509.18990). The first paper shows single networks without errors. A further network on
-other sets of events scatters like ours, so its number should lie within
+`published.csv` holds tables 1 and 2 of Sluijter, Diefenbacher, Bhimji & Nachman (2025) and numbers
+of its text, and claims of Shen & Kuusela (2026, arXiv:2605.12118) and of Dudley & Eisenberg (2025,
+arXiv:2509.18990). The first paper shows single networks without errors. A further network on other
+sets of events has the same scatter as ours, so its number should lie within
 
     t · √((1 + 1/n) σ²_network + 2 σ²_sets)
 
-of our mean over n networks, and what printing rounds off; t of Student's distribution at 95 %. An
-average over networks should lie within our mean's own 95 % interval.
+of our mean over n networks, plus the rounding of the printed number; t is of Student's distribution
+at 95 %. An average over networks should lie within the 95 % interval of our mean.
 """
 
 import csv
@@ -34,26 +34,26 @@ Verdict = Literal["reproduced", "better", "missed", "n/a"]
 
 LEVEL = 0.95
 WIDEST = 0.5
-"""Of a share, the range beyond which hardly any number could be missed."""
+"""Largest useful range of a share; a wider range contains almost any number."""
 FEWEST = 3
-"""Networks that tell how networks scatter; two hardly do."""
+"""Smallest number of networks for an estimate of their scatter."""
 
 CONFIGURATIONS = ("published", "tuned")
-_HIGGS = ("higgs-fair", "higgs")  # the paper's events; the mixture describes them
+_HIGGS = ("higgs-fair", "higgs")  # the paper's events; the mixture is a model of them
 
 
 @dataclass(frozen=True)
 class Published:
-    """One number of a paper.
+    """Number of a paper.
 
     Args:
         key: its place in the papers' tables.
-        source: the paper, and where in it.
-        task, method: what it is of; empty for claims about several.
+        source: the paper, and the place in it.
+        task, method: task and method of the number; empty for claims about several.
         quantity: as in leaderboards, "overlap_kM/z"; or "equivalence", "training_time", …
         kind: of a single "network", an "average" over several, or a "claim".
         value: as printed.
-        note: what the paper says of it.
+        note: comment of the paper.
     """
 
     key: str
@@ -67,24 +67,24 @@ class Published:
 
     @property
     def rounding(self) -> float:
-        """The most that printing rounds off."""
+        """Largest rounding error of the printed value."""
         return 0.5 * 10.0 ** -len(self.value.partition(".")[2])
 
 
 @dataclass(frozen=True)
 class Comparison:
-    """A number of a paper beside ours.
+    """Number of a paper with our counterpart.
 
     Args:
-        published: the paper's.
+        published: the paper's number.
         label: our method.
         where: our task, plan and networks, in words.
         ours: our number, with its error.
         value, error: the same as numbers; NaN where there is none.
-        low, high: where the paper's should lie at 95 % if ours are right.
-        target: what would be ideal: an overlap of 1, exact's coverage and width.
-        verdict: what follows.
-        reason: why there is no verdict, or what to mind.
+        low, high: 95 % range of the paper's number if ours are right.
+        target: ideal value: an overlap of 1, exact's coverage and width.
+        verdict: result of the comparison.
+        reason: reason of a missing verdict, or a caveat.
     """
 
     published: Published
@@ -101,13 +101,13 @@ class Comparison:
 
 
 def published() -> list[Published]:
-    """The papers' numbers."""
+    """Return the papers' numbers."""
     text = files("bench.report").joinpath("published.csv").read_text(encoding="utf-8")
     return [Published(**row) for row in csv.DictReader(text.splitlines())]
 
 
 def comparisons(loaded: Loaded) -> list[Comparison]:
-    """Every number of the papers beside what the results have of it, once per configuration."""
+    """Compare every number of the papers with the results, once per configuration."""
     out: list[Comparison] = []
     for number in published():
         if number.kind != "claim":
@@ -155,7 +155,7 @@ def _beside(loaded: Loaded, number: Published, configuration: str) -> Comparison
 
 
 def judge(paper: float, ours: float, low: float, high: float, target: float) -> Verdict:
-    """Reproduced within [low, high]; else better if ours is nearer to what would be ideal."""
+    """Return "reproduced" within [low, high], else "better" if ours is nearer to the target."""
     if low <= paper <= high:
         return "reproduced"
     if isinf(target):
@@ -179,7 +179,7 @@ def _interval(estimate: Estimate, networks: int, number: Published) -> tuple[flo
 
 
 def _quantile(parts: ArrayLike, degrees: ArrayLike, total: ArrayLike, most: float = inf) -> float:
-    """Half of a 95 % interval in errors, whose variances have these degrees of freedom."""
+    """Return half of a 95 % interval in units of the error, for variances with these degrees."""
     dof = float(effective_dof(np.asarray(parts), np.asarray(degrees), np.asarray(total)))
     return float(stats.t.ppf((1 + LEVEL) / 2, min(dof, most)))
 
@@ -191,7 +191,7 @@ def _tasks(number: Published) -> tuple[str, ...]:
 def _row(
     boards: Sequence[Leaderboard], number: Published, configuration: str
 ) -> tuple[Leaderboard, Row] | None:
-    """Our closest: the paper's plan, one training set for all networks, the largest budget."""
+    """Return our closest row: the paper's plan, one training set, the largest budget."""
     found = [
         (board, row)
         for board in boards
@@ -240,7 +240,7 @@ def _equivalence(loaded: Loaded, number: Published) -> Iterator[Comparison]:
             number, f"{row.other} / {row.plain}", where, equivalence.shown(row), row.value
         )
         claim = float(number.value)
-        # Where budgets end before the factor is reached, more is not known than where they end.
+        # Beyond the budgets only a bound of the factor is known.
         low = min(row.low, row.value) if row.beyond == ">" else row.low
         high = max(row.high, row.value) if row.beyond == "<" else row.high
         if isnan(row.value):
@@ -255,7 +255,7 @@ def _equivalence(loaded: Loaded, number: Published) -> Iterator[Comparison]:
 
 
 def _training_time(loaded: Loaded, number: Published) -> Iterator[Comparison]:
-    """Seconds of a gradient step with scores over those without, on the same device."""
+    """Compare seconds per gradient step with and without scores, on the same device."""
     fits = [f for f in loaded.results.fits if f.members and f.size == 1]
     pairs = [
         (plain, other)
@@ -301,7 +301,7 @@ def _training_time(loaded: Loaded, number: Published) -> Iterator[Comparison]:
 
 
 def _step_seconds(fit: SavedFit) -> Array:
-    """Seconds per step of each member."""
+    """Return the seconds per step of each member."""
     records = fit.members.values()
     seconds, steps = (np.array([of_training(r, n) for r in records]) for n in ("seconds", "steps"))
     found: Array = seconds[steps > 0] / steps[steps > 0]

@@ -1,4 +1,4 @@
-"""Frames of saved predictions: calibration, and the likelihoods around their maxima."""
+"""Frames of saved predictions: calibration, and likelihoods around their maxima."""
 
 from collections.abc import Iterable, Iterator, Sequence
 from itertools import islice
@@ -34,10 +34,10 @@ _PLAN: TypeAdapter[Plan] = TypeAdapter(Plan)
 
 
 class Evaluated:
-    """The saved predictions behind leaderboards.
+    """Saved predictions of the fits in leaderboards.
 
     Attributes:
-        reasons: by task, why predictions that are there cannot be read.
+        reasons: by task, why saved predictions cannot be read.
     """
 
     def __init__(self, results: Results, registry: Registry, boards: Sequence[Leaderboard]) -> None:
@@ -48,13 +48,13 @@ class Evaluated:
         self._tasks: dict[str, Task | None] = {}
 
     def rows(self) -> Iterator[tuple[Leaderboard, Row]]:
-        """Every method of every leaderboard of likelihoods."""
+        """Yield every method of every leaderboard with likelihoods."""
         for board in self.boards:
             for row in board.rows:
                 yield board, row
 
     def task(self, fit: SavedFit) -> Task | None:
-        """The task of a fit, if this is the one that the fit was made for."""
+        """Return the task of a fit; None if it is unknown or of another version."""
         if fit.task not in self._tasks:
             self._tasks[fit.task] = None
             try:
@@ -70,7 +70,7 @@ class Evaluated:
     def members(
         self, board: Leaderboard, fit: SavedFit
     ) -> Iterator[tuple[int, LikelihoodPrediction]]:
-        """The predictions of a fit's members that are saved, by number."""
+        """Yield the saved predictions of a fit's members, with their numbers."""
         for number in sorted(fit.members):
             key = f"predictions/{fit.folder}/{board.plan_folder}/member-{number:03d}"
             entry = self.results.entry(key)
@@ -78,21 +78,21 @@ class Evaluated:
             if entry is None or task is None:
                 continue
             found = predict.load(task, _PLAN.validate_python(board.plan), entry.arrays)
-            assert isinstance(found, LikelihoodPrediction)  # held-out plans are not among ours
+            assert isinstance(found, LikelihoodPrediction)  # held-out plans are excluded
             if _belongs(found, task.space):
                 yield number, found
             else:
                 self.reasons[fit.task] = "its results are of other parameters than it has now"
 
     def space(self, fit: SavedFit) -> ParameterSpace:
-        """The parameters of a fit's task, whose predictions have been read."""
+        """Return the parameters of a fit's task, after its predictions were read."""
         task = self.task(fit)
         assert task is not None
         return task.space
 
 
 def _belongs(prediction: LikelihoodPrediction, space: ParameterSpace) -> bool:
-    """Whether maxima lie in their windows, which are saved in units of the parameters' bounds."""
+    """Return whether maxima lie in their windows, which depend on the parameters' bounds."""
     curves = prediction.curves
     if curves.mle.shape[-1] != len(space):
         return False
@@ -101,7 +101,7 @@ def _belongs(prediction: LikelihoodPrediction, space: ParameterSpace) -> bool:
 
 
 def calibration(evaluated: Evaluated, families: Families) -> pd.DataFrame:
-    """A line for each parameter and level; see Loaded.calibration."""
+    """Return a line for each parameter and level; see Loaded.calibration."""
     columns = ("parameter", "level", "coverage", "error", "low", "high", "datasets")
     records = (
         of_board(board) | of_method(row.fit, row.label, families) | record
@@ -149,7 +149,7 @@ def _coverages(evaluated: Evaluated, board: Leaderboard, fit: SavedFit) -> Itera
 
 
 def windows(evaluated: Evaluated, families: Families) -> tuple[pd.DataFrame, pd.DataFrame]:
-    """Contours and maxima; see Loaded.contours and Loaded.maxima."""
+    """Return contours and maxima; see Loaded.contours and Loaded.maxima."""
     grids: list[dict[str, Array]] = []
     records: list[dict[str, Any]] = []
     for board, row in evaluated.rows():
@@ -164,7 +164,7 @@ def windows(evaluated: Evaluated, families: Families) -> tuple[pd.DataFrame, pd.
                     ends = np.concatenate([data.theta[dataset], mle[dataset]]).astype(float)
                     records.append(keys | where | dict(zip(_ENDS, ends, strict=True)))
                     grids.append(_grid(prediction, space, int(dataset)))
-    # Grids are sorted, and then their nodes follow: there are a thousand in each.
+    # Sort the grids before expanding their nodes, a thousand in each.
     columns = [*KEYS, "member", "point", "dataset"]
     whole = framed(records, (*columns, *_NAMES, *_ENDS, "grid"))
     chosen = [grids[number] for number in whole["grid"]]
@@ -179,7 +179,7 @@ def windows(evaluated: Evaluated, families: Families) -> tuple[pd.DataFrame, pd.
 def _grid(
     prediction: LikelihoodPrediction, space: ParameterSpace, dataset: int
 ) -> dict[str, Array]:
-    """Nodes around a maximum, in the parameters' own units, and how far the likelihood falls."""
+    """Return nodes around a maximum in parameter units, with the log-likelihood relative to it."""
     curves = prediction.curves
     fall = curves.joint[dataset]
     nodes = np.arange(len(fall))[:, None]

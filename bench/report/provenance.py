@@ -1,4 +1,4 @@
-"""Where numbers come from: commands, versions, machines, hashes."""
+"""Provenance of numbers: commands, versions, machines, hashes."""
 
 import hashlib
 import shlex
@@ -18,13 +18,13 @@ _SHOWN = ("nlbench", "python", "torch", "device", "machine", "cores")
 
 @dataclass(frozen=True)
 class Part:
-    """One results folder.
+    """Provenance of one results folder.
 
     Args:
         folder: its path, as it was given.
-        command: what made it.
+        command: command that made it.
         settings: members, seed, budgets, in words.
-        plugins: files that it needed.
+        plugins: plugin files that it needed.
         fingerprint: SHA-256 of the records of its run, plans, fits and scores, which hold the
             checksums of everything else.
     """
@@ -37,7 +37,7 @@ class Part:
 
 
 def parts(loaded: Loaded) -> list[Part]:
-    """The results folders that a report is of."""
+    """Return the results folders of a report."""
     return [_part(store) for store in loaded.folders.stores]
 
 
@@ -62,13 +62,13 @@ def _part(store: Store) -> Part:
 
 
 def fingerprint(store: Store) -> str:
-    """SHA-256 of the records of a results folder that say what was run and what came out."""
+    """Return the SHA-256 of the records of a results folder: run, plans, fits and scores."""
     parts = (store.keys(part) for part in ("plans", "fits", "scores"))
     return digest([[key, store.record(key)] for key in ("run", *chain.from_iterable(parts))])
 
 
 def machines(loaded: Loaded) -> Table:
-    """Versions and machines, with how many networks were trained on each."""
+    """Return a table of versions and machines, with the number of networks trained on each."""
     found = Counter(
         tuple(str(record["environment"].get(name, "–")) for name in _SHOWN)
         for fit in loaded.results.fits
@@ -82,11 +82,11 @@ def machines(loaded: Loaded) -> Table:
 
 
 def fits(loaded: Loaded, links: dict[str, str]) -> Table:
-    """A line for each fit: its hash, members, and what failed.
+    """Return a table with a line for each fit: its hash, members and failures.
 
     Args:
         loaded: the results.
-        links: by folder of a fit, where it is.
+        links: location of each fit, by its folder.
     """
     rows = []
     for fit in sorted(loaded.results.fits, key=lambda f: (f.task, f.label, f.folder)):
@@ -109,6 +109,6 @@ def fits(loaded: Loaded, links: dict[str, str]) -> Table:
 
 
 def tables_of_studies(loaded: Loaded) -> Iterator[tuple[str, str]]:
-    """Tables of studies that were read, with the SHA-256 of their bytes."""
+    """Yield the paths of tables of studies, with the SHA-256 of their bytes."""
     for path in loaded.study_files:
         yield str(path), hashlib.sha256(path.read_bytes()).hexdigest()

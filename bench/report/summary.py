@@ -1,4 +1,4 @@
-"""The summary: what was compared, and the answer for each task in sentences."""
+"""Summary in sentences: methods and tasks of the report, and the result for each task."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -10,13 +10,13 @@ from bench.leaderboard.verdict import best, gaps, verdict
 
 @dataclass(frozen=True)
 class Answer:
-    """What one leaderboard says.
+    """Result of one leaderboard.
 
     Args:
         task: the task.
         setting: budget, plan and members, in words.
         sentence: the answer.
-        coverage: what is known of the coverage of the methods that may be best.
+        coverage: coverage of the methods that may be best.
         board: the leaderboard.
     """
 
@@ -28,7 +28,7 @@ class Answer:
 
 
 def answers(boards: Sequence[Leaderboard]) -> list[Answer]:
-    """The answers of the leaderboards that rank, and why others of their tasks do not.
+    """Return answers of leaderboards with ranks; for tasks without any, the reason.
 
     The largest budget of a task at which methods can be compared comes first.
     """
@@ -49,7 +49,7 @@ def _order(board: Leaderboard) -> tuple[bool, int, bool, str]:
 
 
 def _coverage(board: Leaderboard) -> str:
-    """What is known of the coverage of the methods that may be best."""
+    """Return sentences on the coverage of the methods that may be best."""
     if board.reference != "exact":
         return ""
     found = [(row.label, gaps(board, row)) for row in best(board)]
@@ -80,7 +80,7 @@ def _setting(board: Leaderboard) -> str:
 
 
 def _why_not(boards: Sequence[Leaderboard]) -> str:
-    """Why a task has no ranking."""
+    """Return the reason why a task has no ranking."""
     if all(row.fit.oracle for board in boards for row in board.rows):
         return "Only the exact likelihood is here: there is nothing to rank."
     independent = [board for board in boards if board.plan["kind"] == "independent"]
@@ -92,7 +92,7 @@ def _why_not(boards: Sequence[Leaderboard]) -> str:
 
 
 def compared(boards: Sequence[Leaderboard]) -> str:
-    """One sentence that says what the report compares."""
+    """Return one sentence on the methods, tasks and budgets that the report compares."""
     tasks = sorted({board.task for board in boards})
     labels = {row.label for board in boards for row in board.rows if not row.fit.oracle}
     budgets = sorted({board.budget for board in boards if board.budget})

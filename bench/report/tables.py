@@ -1,4 +1,4 @@
-"""Tables of the report: what a page shows, and the same as Markdown and LaTeX."""
+"""Tables of the report for the page, Markdown and LaTeX."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field
@@ -9,11 +9,11 @@ from bench.leaderboard.render import escape, markdown_table
 
 @dataclass(frozen=True)
 class Bar:
-    """A number with its standard error on its column's scale, per cent of the width.
+    """Number with its standard error on its column's scale, in per cent of the width.
 
     Args:
         value, low, high: the number, and one standard error below and above.
-        reference: where the column's ideal is; None without one.
+        reference: ideal value of the column; None without one.
         beyond: "<" or ">" where the number is off the scale.
     """
 
@@ -26,15 +26,15 @@ class Bar:
 
 @dataclass(frozen=True)
 class Cell:
-    """A cell of a table.
+    """Cell of a table.
 
     Args:
-        text: what it says.
-        sort: by what it sorts, if not by the text.
-        note: why it is n/a, or what to mind.
-        link: what it leads to.
+        text: content.
+        sort: number for sorting, if not by the text.
+        note: why it is n/a, or a caveat.
+        link: target of a link.
         bar: its number as a picture.
-        method: the method it names.
+        method: the method that it names.
     """
 
     text: str
@@ -47,15 +47,15 @@ class Cell:
 
 @dataclass(frozen=True)
 class Table:
-    """A table.
+    """Table of the report.
 
     Args:
         name: file-safe and unique.
-        title: what it is of.
+        title: subject.
         columns: headings.
         rows: as many cells each.
-        notes: what a reader must know.
-        words: how many of the first columns hold words, not numbers.
+        notes: explanations.
+        words: number of leading columns that hold words, not numbers.
     """
 
     name: str
@@ -67,7 +67,7 @@ class Table:
 
 
 def markdown(table: Table) -> str:
-    """Renders GitHub-flavoured Markdown."""
+    """Render a table as GitHub-flavoured Markdown."""
     texts = ([cell.text for cell in row] for row in table.rows)
     lines = [f"**{escape(table.title)}**", "", markdown_table(table.columns, texts)]
     lines += [f"- {escape(note)}" for note in table.notes]
@@ -75,7 +75,7 @@ def markdown(table: Table) -> str:
 
 
 def latex(table: Table) -> str:
-    """Renders a LaTeX table with the rules of booktabs."""
+    """Render a table as LaTeX with the rules of booktabs."""
     aligned = "l" * table.words + "r" * (len(table.columns) - table.words)
     rows = [[tex(cell.text) for cell in row] for row in table.rows]
     lines = [
@@ -134,5 +134,5 @@ _TEX = {
 
 
 def tex(text: str) -> str:
-    """Write a text so that LaTeX shows it as it is, on one line."""
+    """Escape a text for LaTeX, on one line."""
     return "".join(_TEX.get(character, character) for character in printable(text))

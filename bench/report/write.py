@@ -1,4 +1,4 @@
-"""Writes a report: the page, its figures and its tables."""
+"""Writer of reports: the page, its figures and its tables."""
 
 import os
 import shlex
@@ -28,7 +28,7 @@ BIBLIOGRAPHY = "references.bib"
 
 
 Show = Callable[[str, int, int], None]
-"""Takes what is being done, how much of it is done, and how much there is; 0 where unknown."""
+"""Callback of progress: current activity, number of finished steps, and of all; 0 if unknown."""
 
 
 def _nothing(what: str, done: int, total: int) -> None:
@@ -41,7 +41,7 @@ def write(
     command: Sequence[str] = ("bench", "report"),
     show: Show = _nothing,
 ) -> list[str]:
-    """Writes the report of results into a folder, and returns the names of its files.
+    """Write the report of results into a folder, and return the names of its files.
 
     The same results give the same bytes. An earlier report in the folder is replaced as a whole;
     other files in the folder stay.
@@ -49,12 +49,12 @@ def write(
     Args:
         loaded: the results.
         out: the folder.
-        command: what reproduces it.
-        show: is told how far it is.
+        command: command that reproduces it.
+        show: called with the progress.
 
     Raises:
         StoreError: if the folder cannot be written.
-        UsageError: if a link, or a file that no report wrote, is where the report belongs.
+        UsageError: if a link, or a file that no report wrote, is in the place of the report.
     """
     with output.opened(out, (PAGE, BIBLIOGRAPHY)) as folder:
         files = contents(loaded, out, command, show)
@@ -66,7 +66,7 @@ def write(
 def contents(
     loaded: Loaded, out: Path, command: Sequence[str], show: Show = _nothing
 ) -> dict[str, bytes]:
-    """Make the files of a report, by name relative to the folder that they will be in."""
+    """Make the files of a report, by name relative to the output folder."""
     links = {
         fit.folder: _link(loaded.folders.where(f"fits/{fit.folder}/fit"), fit.folder, out)
         for fit in loaded.results.fits
@@ -129,11 +129,11 @@ def _texts(name: str, tables: Sequence[Table], numbers: str | pd.DataFrame) -> d
 
 
 def _link(root: Path | None, fit: str, out: Path) -> str:
-    """Where a fit is, as seen from the page."""
+    """Return the link from the page to a fit."""
     if root is None:
         return ""
     own = root / "fits" / fit
-    path = os.path.relpath(own if own.is_dir() else root, out)  # it may be packed
+    path = os.path.relpath(own if own.is_dir() else root, out)  # a packed fit has no folder
     return quote(Path(path).as_posix()) + "/"
 
 
@@ -155,7 +155,7 @@ def _titles(loaded: Loaded) -> dict[str, str]:
 
 
 def _uncalibrated(loaded: Loaded) -> str:
-    """Why calibration is missing, or lacks tasks."""
+    """Return why calibration is missing, or missing for some tasks."""
     have = set(loaded.calibration["task"])
     lack = sorted({b.task for b in loaded.boards if b.plan["kind"] == "independent"} - have)
     if not lack:

@@ -1,1 +1,1 @@
-"""Errors, ranks and tests."""
+"""Statistical errors, ranks and tests."""

@@ -5,10 +5,10 @@ y (members, sets), already averaged over the datasets inside a set, with crossed
 
     y_ms = μ + stratum(s) + member_m + set_s + interaction_ms.
 
-A stratum is an evaluation point: fixed, chosen by the benchmark. Members and sets are random:
+A stratum is an evaluation point, fixed by the benchmark. Members and sets are random:
 the error asks how the mean would move with other training sets and other events. Neither all
-members × sets nor all datasets are independent; an error that pretends so is too small (0.007
-for 0.014, measured for a coverage). The two-way variance below counts each source once.
+members × sets nor all datasets are independent; an error that assumes so is too small (0.007
+instead of 0.014 for a measured coverage). The two-way variance below counts each source once.
 
 Sources: A. C. Cameron, J. B. Gelbach, D. L. Miller, J. Bus. Econ. Stat. 29 (2011) 238 (two-way
 clustering); F. E. Satterthwaite, Biometrics Bulletin 2 (1946) 110 (degrees of freedom).
@@ -28,9 +28,9 @@ Array = NDArray[np.float64]
 
 @dataclass(frozen=True)
 class Estimate:
-    """A mean or a ratio of means, with its standard errors.
+    """Mean or ratio of means, with its standard errors.
 
-    All but ``dof`` are in the units of the metric. nan means "cannot be estimated", never zero.
+    All but ``dof`` have the units of the metric. nan means "cannot be estimated", never zero.
 
     Attributes:
         value: the estimate.
@@ -49,10 +49,11 @@ class Estimate:
     set_error: float
 
     def interval(self, level: float = 0.95) -> tuple[float, float]:
-        """Create the central confidence interval of Student's t; (nan, nan) without an error.
+        """Return the central confidence interval of Student's t; (nan, nan) without an error.
 
-        Simulated coverages are in docs/protocol.md, under "Errors": too few members cannot tell a
-        spread, and intervals are too wide where members and sets matter by their interaction alone.
+        Simulated coverages are in docs/protocol.md, under "Errors". Few members do not determine a
+        variance. Intervals are too wide where members and sets contribute by their interaction
+        alone.
 
         Raises:
             ValueError: if ``level`` is not between 0 and 1.
@@ -64,12 +65,12 @@ class Estimate:
 
 
 class Strata:
-    """Fixed strata of random sets: which deviations are noise, with which degrees of freedom.
+    """Fixed strata of random sets, which define deviations and their degrees of freedom.
 
-    A stratum with one set shows no spread: all such are pooled into one stratum, and a lone one
-    joins the smallest other (collapsed strata: W. G. Cochran, Sampling Techniques (1977) §5A.12).
-    Differences between the pooled points then count as noise, which is conservative, and exact
-    where points were drawn at random, one set each.
+    A stratum with one set has no internal variance. All such strata are pooled into one, and a
+    single one joins the smallest other (collapsed strata: W. G. Cochran, Sampling Techniques (1977)
+    §5A.12). Differences between the pooled points then count as noise. This is conservative, and
+    exact where points were drawn at random with one set each.
 
     Args:
         stratum: evaluation point of each set, integers, shape (sets,).
@@ -117,9 +118,9 @@ class Strata:
     def dof(self, deviations: Array) -> Array:
         """Compute the effective degrees of freedom of Σ_s deviations², (..., sets) → (...).
 
-        Satterthwaite with every set as a source of its own, because sets may differ in spread:
-        (Σ d²)² / Σ d⁴/3 for normal deviations, corrected for the stratum means taken off.
-        −2 undoes that a squared variance is too large by 1 + 2/ν (cf. M. von Davier,
+        Satterthwaite's formula, each set a source of its own because variances of sets may differ:
+        (Σ d²)² / Σ d⁴/3 for normal deviations, corrected for the subtracted stratum means.
+        −2 corrects the bias 1 + 2/ν of a squared variance estimate (cf. M. von Davier,
         arXiv:2409.14606).
         """
         parts = deviations**2
@@ -130,7 +131,7 @@ class Strata:
 
 def effective_dof(parts: Array, degrees: ArrayLike, total: Array) -> Array:
     """Compute Satterthwaite's total² / Σ parts²/degrees over the last axis; inf for no variance."""
-    share = parts / np.where(total == 0, 1, total)[..., None]  # shares: squares cannot underflow
+    share = parts / np.where(total == 0, 1, total)[..., None]  # avoids underflow of squares
     inverse = np.divide(share**2, degrees, out=np.zeros_like(share), where=share != 0).sum(-1)
     effective: Array = np.divide(1, inverse, out=np.full_like(inverse, inf), where=inverse != 0)
     return effective
@@ -158,7 +159,7 @@ class TwoWay:
 def two_way_variance(values: Array, strata: Strata) -> TwoWay:
     """Split the variance of the mean of ``values`` (..., members, sets) into its sources.
 
-    A member's deviation may differ between strata: it counts as a member effect.
+    The deviation of a member may differ between strata; it counts as a member effect.
     """
     n = values.shape[-2]
     deviations = strata.deviations(values)
@@ -173,12 +174,12 @@ def two_way_variance(values: Array, strata: Strata) -> TwoWay:
     degrees = np.broadcast_arrays(n - 1, set_dof, (n - 1) * strata.degrees)
     parts = np.stack([members, sets, interaction], axis=-1)
     effective = effective_dof(parts, np.stack(degrees, axis=-1), total)
-    # Without any variance the effective degrees are infinite; no data have more than these.
+    # Without any variance the effective degrees are infinite; limit them to those of the data.
     return TwoWay(members, sets, interaction, total, np.minimum(effective, n - 1 + set_dof))
 
 
 def mean(values: ArrayLike, stratum: ArrayLike) -> Estimate:
-    """Estimate a metric's mean, every member and every set with equal weight.
+    """Estimate a metric's mean, with equal weight for every member and set.
 
     Args:
         values: contributions averaged over the datasets inside a set, shape (members, sets).
@@ -198,9 +199,9 @@ def mean(values: ArrayLike, stratum: ArrayLike) -> Estimate:
 
 
 def ratio(numerator: ArrayLike, denominator: ArrayLike, stratum: ArrayLike) -> Estimate:
-    """Estimate R = mean(numerator) / mean(denominator), the two paired by set.
+    """Estimate R = mean(numerator) / mean(denominator) of contributions paired by set.
 
-    The error is linearised (delta method): that of the mean of
+    The error is linearised (delta method). It is the error of the mean of
     (numerator − R·denominator) / mean(denominator).
 
     Args:
@@ -229,11 +230,11 @@ def ratio(numerator: ArrayLike, denominator: ArrayLike, stratum: ArrayLike) -> E
 
 
 def median(values: ArrayLike, stratum: ArrayLike, replications: int = 400) -> Estimate:
-    """Estimate the median over members × sets, its error by the pigeonhole bootstrap.
+    """Estimate the median over members × sets, with its error by the pigeonhole bootstrap.
 
     Members and, within strata, sets are resampled at the same time (A. B. Owen, Ann. Appl. Stat.
     1 (2007) 386), from a fixed seed. The error is conservative: it counts the interaction of
-    members and sets three times. Its parts are not told apart: their errors are nan.
+    members and sets three times. Errors from members and from sets alone are not estimated (nan).
 
     Args:
         values: contributions averaged over the datasets inside a set, shape (members, sets).
@@ -263,7 +264,7 @@ def median(values: ArrayLike, stratum: ArrayLike, replications: int = 400) -> Es
 
 
 def _estimate(value: float, contributions: Array, strata: Strata) -> Estimate:
-    """Attach to ``value`` the errors of the mean of its linearised contributions."""
+    """Return ``value`` with the errors of the mean of its linearised contributions."""
     variance = two_way_variance(contributions, strata)
     return Estimate(
         value=value,
@@ -275,7 +276,7 @@ def _estimate(value: float, contributions: Array, strata: Strata) -> Estimate:
 
 
 def _table(values: ArrayLike, strata: Strata, name: str) -> Array:
-    """Read contributions as a finite float64 array of shape (members, sets)."""
+    """Return contributions as a finite float64 array of shape (members, sets)."""
     table = np.asarray(values, dtype=np.float64)
     if table.ndim != 2 or table.size == 0 or table.shape[1] != strata.sets:
         raise ValueError(f"{name} has shape {table.shape}, not (members, {strata.sets} sets)")

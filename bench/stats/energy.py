@@ -1,4 +1,4 @@
-"""The energy distance of two samples, and its permutation test.
+"""Energy distance of two samples, and its permutation test.
 
 Source: G. J. Székely & M. L. Rizzo, J. Stat. Plan. Inference 143 (2013) 1249.
 """
@@ -10,17 +10,17 @@ from scipy.spatial.distance import cdist
 
 from bench.stats.clustering import Array
 
-_BATCH = 100  # permutations at a time
+_BATCH = 100  # permutations per matrix product
 
 
 @dataclass(frozen=True)
 class EnergyTest:
-    """The outcome of a test that two samples are of one distribution.
+    """Result of a test that two samples are of one distribution.
 
     Args:
         distance: 2 E|X − Y| − E|X − X'| − E|Y − Y'| of the samples, in units of the coordinates.
-        p_value: share of permutations with at least this distance, the sample's own among them.
-        null: the average distance under permutations: what sampling alone makes of it.
+        p_value: share of permutations with at least this distance, including the sample's own.
+        null: mean distance under permutations, due to sampling alone.
     """
 
     distance: float
@@ -29,7 +29,7 @@ class EnergyTest:
 
 
 def energy_test(first: Array, second: Array, permutations: int, seed: int = 0) -> EnergyTest:
-    """Tests whether two samples (n, d) and (m, d) are of one distribution.
+    """Test whether two samples (n, d) and (m, d) are of one distribution.
 
     Raises:
         ValueError: if a value is not finite.
@@ -50,7 +50,7 @@ def energy_test(first: Array, second: Array, permutations: int, seed: int = 0) -
     rng = np.random.default_rng(seed)
 
     def energy(belongs: Array) -> Array:
-        """Distances for columns (n + m, B) that are 1 on one sample and 0 on the other."""
+        """Return energy distances for columns (n + m, B), 1 on one sample and 0 on the other."""
         to_first = distances @ belongs
         within = (belongs * to_first).sum(0)
         across = to_first.sum(0) - within

@@ -1,4 +1,4 @@
-"""Data equivalence: how many times the simulations would make up for a difference."""
+"""Data equivalence: factor in simulations that compensates a difference between methods."""
 
 from dataclasses import dataclass
 from typing import Literal
@@ -14,11 +14,11 @@ Beyond = Literal["", ">", "<"]
 
 @dataclass(frozen=True)
 class Factor:
-    """How many times the budget a plain method needs for what another one reaches.
+    """Data-equivalence factor: simulations that a plain method needs relative to another method.
 
     Args:
-        value: the factor, or the bound that the budgets at hand set.
-        low, high: its 95 % interval; 0 or infinity where that is out of range.
+        value: the factor, or a bound on it from the smallest or largest budget.
+        low, high: ends of its 95 % interval; 0 or infinity where an end is out of range.
         beyond: ">" or "<" where the value is a bound.
     """
 
@@ -29,15 +29,15 @@ class Factor:
 
 
 def equivalent_budget(budgets: ArrayLike, curve: ArrayLike, value: ArrayLike) -> Array:
-    """Find the budget at which a learning curve reaches a value; 0 or infinity out of its range.
+    """Return the budget at which a learning curve reaches a value; 0 or infinity out of range.
 
     The curve is made to fall by isotonic regression. Between budgets it is interpolated in their
-    logarithms, and in logarithms of what is left where that is positive.
+    logarithms, and in logarithms of the curve where it is positive.
 
     Args:
         budgets: (B,), rising, at least two.
-        curve: what is left to learn at each, (..., B); below 0 where noise says so.
-        value: what another method has left, (...).
+        curve: excess over the truth at each budget, (..., B); noise may make it negative.
+        value: excess over the truth of another method, (...).
 
     Returns:
         Budgets, (...).
@@ -63,11 +63,11 @@ def equivalent_budget(budgets: ArrayLike, curve: ArrayLike, value: ArrayLike) ->
 
 
 def _levelled(curve: Array) -> Array:
-    """Make curves fall along the last axis by isotonic regression.
+    """Make curves decrease along the last axis by isotonic regression.
 
-    By its min-max formula: the smallest, over where a block begins, of the largest mean of blocks
-    that begin there and hold the budget (R. E. Barlow et al., Statistical Inference under Order
-    Restrictions (1972) 19).
+    The min-max formula gives the smallest, over the starts of a block, of the largest mean of
+    blocks with that start that contain the budget (R. E. Barlow et al., Statistical Inference under
+    Order Restrictions (1972) 19).
     """
     budgets = range(curve.shape[-1])
     largest = [
@@ -89,15 +89,15 @@ def factor(
 ) -> Factor:
     """Estimate the data-equivalence factor of a method at one budget.
 
-    Its interval is a bootstrap over the members, that is the training sets, of both curves,
-    widened for their small numbers; ends out of range are infinite or zero. One member tells
-    nothing of their scatter: the interval is then everything. NaN if a value is not finite.
+    Its interval is a bootstrap over the members, that is the training sets, of both curves, widened
+    for their small numbers. Ends out of range are infinite or zero. With one member the scatter is
+    unknown and the interval is (0, inf). NaN if a value is not finite.
 
     Args:
         budgets: of the plain method, (B,), rising.
-        plain: what its members have left to learn, an array (members,) for each budget.
+        plain: excess over the truth of its members, an array (members,) for each budget.
         budget: of the other method.
-        other: what its members have left, (members,).
+        other: excess over the truth of the other method's members, (members,).
         draws: bootstrap replicates.
         seed: of the bootstrap.
     """
@@ -118,14 +118,15 @@ def factor(
 
 
 def _interval(budgets: Array, groups: list[Array], draws: int, rng: np.random.Generator) -> Array:
-    """Create a 95 % interval of the equivalent budget, (2,).
+    """Return a 95 % interval of the equivalent budget, (2,).
 
     The mean of n resampled members scatters by √((n − 1)/n) of the standard error, and percentiles
-    take it for known. So the deviation of each group's mean is widened by √(n/(n − 1)), and all of
-    them by Student's t over the normal quantile, in logarithms where all values are positive. With
-    one source of scatter that is t·√(n/(n − 1)) of n − 1 degrees of freedom; with several the
-    degrees are Satterthwaite's (Biometrics Bulletin 2 (1946) 110), a group's share of the variance
-    being its squared correlation with the rank of the budget, which may be infinite.
+    assume a known variance. So the deviation of each group's mean is widened by √(n/(n − 1)), and
+    all of them by Student's t over the normal quantile, in logarithms where all values are
+    positive. With one source of scatter that is t·√(n/(n − 1)) of n − 1 degrees of freedom. With
+    several the degrees are Satterthwaite's (Biometrics Bulletin 2 (1946) 110), where a group's
+    share of the variance is its squared correlation with the rank of the budget, which may be
+    infinite.
     """
     size = np.array([len(values) for values in groups], float)
     mean = np.array([values.mean() for values in groups])

@@ -28,10 +28,10 @@ from scipy import stats
 from bench.stats.clustering import Array, Strata, effective_dof, two_way_variance
 
 DRAWS = 20_000
-"""Simulated draws of the largest deviation; they fix the family-wise error to ± 0.0015."""
+"""Number of draws of the largest deviation; their error of the family-wise error is ± 0.0015."""
 
 TIE = 1e-10
-"""Standard error of a difference of log-ratios below which two methods are one: rounding only."""
+"""Standard error of a difference of log-ratios below which methods are tied up to rounding."""
 
 
 @dataclass(frozen=True)
@@ -45,7 +45,7 @@ class Ranking:
         difference_error: standard error of ``difference``, paired by set, (K, K).
         critical: critical value of max-T in standard normal units, as for known variances.
         half_width: half-width of the simultaneous intervals ``difference ± half_width``: the
-            critical value turned into Student's t of each pair, times its error, (K, K).
+            critical value converted to Student's t of each pair, times its error, (K, K).
         better: whether i is significantly better than j, (K, K).
         low: smallest rank that i may have, 1 is best, (K,).
         high: largest rank that i may have, (K,).
@@ -69,16 +69,16 @@ def rank(
     level: float = 0.95,
     seed: int = 0,
 ) -> Ranking:
-    """Create the rank intervals of methods evaluated on the same sets.
+    """Return the rank intervals of methods evaluated on the same sets.
 
     Effects of sets are shared by all methods and cancel in differences as far as methods agree.
     Effects of members are taken as independent between methods: conservative where methods train on
-    the same simulations. A method with one member is compared as the one network that it is.
+    the same simulations. For a method with one member, the comparison is of that one network.
     Methods whose difference has no variance (a method and its copy) are ties, never significant.
 
     Simulated family-wise errors at level 0.95, 6 tied methods: 5 % with 1 or 30 members, 1–3 % with
-    2 to 10, which pay in power (2 members tell almost nothing apart); up to 8 % where one method
-    has 2 members and a large spread beside steady ones, or points have 2 sets and unequal spreads.
+    2 to 10 and low power (2 members separate almost no methods); up to 8 % where one method
+    has 2 members and a larger variance than others, or points have 2 sets and unequal variances.
 
     Args:
         scores: per method, interval scores averaged over the datasets inside a set, shape
@@ -119,7 +119,6 @@ def rank(
     degrees = np.array([len(u) - 1 or inf for u in influences])
     deviations = np.stack([strata.deviations((u - base).mean(0)) for u in influences])
 
-    # The two-way variance of each difference.
     between = deviations[:, None] - deviations[None]
     by_set = (between**2).sum(-1)
     by_member = members[:, None] + members[None]
@@ -132,9 +131,9 @@ def rank(
     tail = float(stats.norm.sf(critical))
     t_set = stats.t.isf(tail, strata.dof(between))
     t_member = stats.t.isf(tail, _member_dof(members, degrees))
-    # Each source at its own Student quantile (Banerjee, Sankhyā 22 (1960) 357), because pooled
-    # Satterthwaite degrees fail far in the tail: from 2 members, 20 % family-wise error for 5 %.
-    # The interaction is taken off the sets, whose variance is the better known.
+    # Each source has its own Student quantile (Banerjee, Sankhyā 22 (1960) 357): pooled
+    # Satterthwaite degrees fail far in the tail (2 members: 20 % family-wise error instead of 5 %).
+    # The interaction is subtracted from the sets, whose variance is better known.
     half_width = np.sqrt(
         np.maximum(t_set**2 * set_only + t_member**2 * by_member, t_set**2 * by_set)
     )
@@ -154,12 +153,12 @@ def rank(
 
 
 def _influence(scores: ArrayLike, shape: tuple[int, int], name: str) -> tuple[float, Array]:
-    """Linearise mean over parameters of log(mean score): its value, and influences (members, sets).
+    """Return the mean over parameters of log(mean score), and its influences (members, sets).
 
     The error of the value is that of the mean of the influences. To first order (delta method)
     they are u = score / mean score. The term u²/2n, n sets, stretches differences between methods
     by 1 + u/n for the leverage u/n of a set on the mean, as HC3 and the jackknife do (J. MacKinnon,
-    H. White, J. Econometrics 29 (1985) 305): sets with large scores drag the mean along with them.
+    H. White, J. Econometrics 29 (1985) 305), because sets with large scores also shift the mean.
     """
     array = np.asarray(scores, dtype=np.float64)
     if array.ndim != 3 or array.size == 0 or array.shape[1:] != shape:
@@ -174,10 +173,11 @@ def _influence(scores: ArrayLike, shape: tuple[int, int], name: str) -> tuple[fl
 
 
 def _member_dof(members: Array, degrees: Array) -> Array:
-    """Compute degrees of freedom of members_i + members_j, (K,), (K,) → (K, K).
+    """Return the degrees of freedom of members_i + members_j, (K,), (K,) → (K, K).
 
-    Satterthwaite's, but at most twice the smaller: where the method with fewer members happens to
-    show a small variance, Satterthwaite would trust the other's degrees (simulated: 9 % for 5 %).
+    Satterthwaite's degrees, but at most twice the smaller. Where the method with fewer members has
+    a small variance by chance, Satterthwaite's degrees are those of the other method and too many
+    (simulated: 9 % family-wise error instead of 5 %).
     """
     pair = np.stack(np.broadcast_arrays(members[:, None], members), axis=-1)
     pair_degrees = np.stack(np.broadcast_arrays(degrees[:, None], degrees), axis=-1)
@@ -190,10 +190,10 @@ def _critical(deviations: Array, excess: Array, level: float, seed: int) -> floa
     """Simulate the ``level`` quantile of max |Z_ij| for the correlations of all differences.
 
     Z is normal with covariance deviations @ deviations.T + diag(excess), (K, sets) and (K,):
-    sets shared by the methods, members each its own. Both parts are positive semi-definite.
+    sets are shared by the methods, members are not. Both parts are positive semi-definite.
     """
     factor = np.concatenate([deviations, np.diag(np.sqrt(excess))], axis=1)
-    # Q of factor.T = QR drops out of the covariance RᵀR: K normals per draw instead of sets + K.
+    # Q of factor.T = QR cancels in the covariance RᵀR: K normals per draw instead of sets + K.
     root = np.linalg.qr(factor.T).R
     z = np.random.default_rng(seed).standard_normal((DRAWS, root.shape[0])) @ root
     largest = np.zeros(DRAWS)
@@ -202,6 +202,6 @@ def _critical(deviations: Array, excess: Array, level: float, seed: int) -> floa
         differ = error > TIE
         deviation = np.abs(z[:, i + 1 :] - z[:, i : i + 1])[:, differ] / error[differ]
         largest = np.maximum(largest, deviation.max(axis=1, initial=0))
-    # One comparison is the least there can be; it also serves where there is none.
+    # The quantile of one comparison is the smallest possible; it also serves without comparisons.
     single = stats.norm.isf((1 - level) / 2)
     return float(max(single, np.quantile(largest, level)))

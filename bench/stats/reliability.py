@@ -1,7 +1,7 @@
-"""Reliability: how often regions of every level hold the truth, and what luck alone explains.
+"""Reliability: coverage of regions at every level, with a band for statistical fluctuations.
 
-Where intervals are exact, the level at which they just reach the truth is uniform, and the coverage
-against the nominal level is the empirical distribution of uniform numbers.
+For exact intervals, the level at which they just contain the truth is uniform. The coverage as a
+function of the nominal level is then the empirical distribution of uniform numbers.
 
 Source: T. Säilynoja, P.-C. Bürkner, A. Vehtari, Stat. Comput. 32 (2022) 32, arXiv:2103.10522.
 """
@@ -14,22 +14,22 @@ from scipy import stats
 from bench.stats.clustering import Array
 
 DRAWS = 20_000
-"""Simulated empirical distributions, from a fixed seed: the band holds 95 % to ± 0.2 %."""
+"""Number of simulated empirical distributions; the band's coverage of 95 % is exact to ± 0.2 %."""
 
 
 @cache
 def simultaneous_band(
     datasets: int, levels: tuple[float, ...], probability: float = 0.95
 ) -> tuple[Array, Array]:
-    """Coverages that exact intervals stay between at all levels at once.
+    """Return a simultaneous band for the coverage of exact intervals at all levels.
 
-    Ends are quantiles of the binomial distribution, all with the same tails, which are chosen so
+    Ends are quantiles of the binomial distribution with equal tails. The tails are chosen so
     that simulated empirical distributions of uniform numbers stay inside with the probability.
 
     Args:
         datasets: number of independent datasets.
         levels: nominal levels, rising, within (0, 1).
-        probability: of staying inside everywhere.
+        probability: of staying inside the band at all levels.
 
     Returns:
         The lower and upper ends, each of the length of `levels`.

@@ -1,6 +1,6 @@
-"""The conformance kit: checks of the contract and of the accuracy of methods and tasks.
+"""Conformance kit: checks of the contract and of the accuracy of methods and tasks.
 
-For authors of plugins; `bench check` runs the same.
+It is for authors of plugins. `bench check` runs the same checks.
 
 Example:
     >>> from bench.testing import task_checks

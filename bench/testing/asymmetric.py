@@ -1,13 +1,13 @@
-r"""A mixture whose components share nothing: the task that wrong denominators cannot hide on.
+r"""Mixture of two components without common terms, a task that reveals wrong denominators.
 
-In :math:`y = (x_1, \log x_2)` both components are Gaussian, with means and scales that move with
-:math:`t = \log z` and a correlation of their own:
+In :math:`y = (x_1, \log x_2)` both components are Gaussian, with means and scales that depend on
+:math:`t = \log z` and different correlations:
 
 .. math:: y_i \sim N(a_i + b_i t,\; s_i^2 e^{2 c_i t}), \qquad \mathrm{corr}(y_1, y_2) = \rho.
 
 Signal is narrow and positively correlated, background is wide and negatively correlated. In the
-rotated Gaussians every term that a component could wrongly carry by itself (a Jacobian, a
-denominator, a class size) is nearly the same for both and cancels; here it is not.
+task of rotated Gaussians, terms that a component could include by mistake (a Jacobian, a
+denominator, a class size) are nearly the same for both components and cancel. Here they do not.
 
 The file is a plugin: `Registry([path]).task("asymmetric")`, or `--plugin` on the command line.
 """
@@ -24,7 +24,7 @@ from bench.contracts import Parameter, ParameterSpace, Split, Task, Transform
 
 
 class LogSecond(Transform):
-    """The logarithm of the second feature."""
+    """Logarithm of the second feature."""
 
     def __call__(self, x: Tensor) -> Tensor:
         return torch.stack([x[..., 0], x[..., 1].log()], -1)
@@ -35,13 +35,13 @@ class LogSecond(Transform):
 
 @dataclass(frozen=True)
 class LogGaussian:
-    """A Gaussian in (x_1, log x_2); d = 1, event shape (2,).
+    """Gaussian in (x_1, log x_2); d = 1, event shape (2,).
 
     Args:
         mean: a, the mean at z = 1.
-        slope: b, how the mean moves with log z.
+        slope: b, the derivative of the mean with respect to log z.
         scale: s, the standard deviation at z = 1.
-        growth: c, how its logarithm moves with log z.
+        growth: c, the derivative of its logarithm with respect to log z.
         correlation: ρ.
     """
 
@@ -53,7 +53,7 @@ class LogGaussian:
     size = None
 
     def moments(self, context: Tensor) -> tuple[Tensor, Tensor]:
-        r"""Mean and standard deviation of (x_1, log x_2), (\*B, 1) to (\*B, 2) each."""
+        r"""Return mean and standard deviation of (x_1, log x_2), (\*B, 1) to (\*B, 2) each."""
         log_z = context.log()
         mean, slope, scale, growth = (
             torch.tensor(v, dtype=context.dtype)
@@ -70,7 +70,7 @@ class LogGaussian:
         return torch.stack([y[..., 0], y[..., 1].exp()], -1)
 
     def _pull(self, x: Tensor, context: Tensor) -> tuple[Tensor, Tensor]:
-        """Standardised residuals of (x_1, log x_2), and the standard deviations."""
+        """Return standardised residuals of (x_1, log x_2), and the standard deviations."""
         mean, scale = self.moments(context.double())
         positive = torch.where(x[..., 1] > 0, x[..., 1], 1.0)
         y = torch.stack([x[..., 0], positive.log()], -1)
@@ -96,7 +96,7 @@ class LogGaussian:
 
 
 class AsymmetricGaussians(Task):
-    """Narrow signal on a wide background, both moving with a scale z."""
+    """Narrow signal on a wide background, both dependent on a scale z."""
 
     name = "asymmetric"
     version = 1

@@ -1,4 +1,7 @@
-"""Checks of a task as it is declared and simulated. Each returns a note, or raises `Failed`."""
+"""Checks of a task's declarations and simulations.
+
+Each check returns a note, or raises `Failed`.
+"""
 
 import math
 from typing import get_args
@@ -30,13 +33,13 @@ AT_CORNERS = {False: 200, True: 10}
 SEEDED = {False: 50, True: 5}
 TRANSFORMED = {False: 200, True: 10}
 REFERENCE = {False: 4000, True: 500}
-_OUTSIDE = 0.2  # share of a component's simulations that may lie outside those of the reference
-_NATS = 20.0  # of a component's density over the reference's, on average
-_EVIDENCE = 300  # contexts that make the density of the evidence
+_OUTSIDE = 0.2  # largest share of a component's simulations outside the range of the reference
+_NATS = 20.0  # limit on the mean log-ratio of a component's density to the reference's
+_EVIDENCE = 300  # contexts that estimate the density of the evidence
 
 
 def contract(task: Task) -> None:
-    """The task passes the registry's checks, and its names agree."""
+    """Check that the task passes the registry's checks and its names are consistent."""
     try:
         check_contract("tasks", task.name, task)
     except PluginError as error:
@@ -72,7 +75,7 @@ def contract(task: Task) -> None:
 
 
 def bounds(task: Task) -> str:
-    """Evaluation points and the nominal context lie within the training range."""
+    """Check that evaluation points and the nominal context are in the training range."""
     low, high = (
         torch.tensor([getattr(p, side) for p in task.space.parameters], dtype=torch.float64)
         for side in ("low", "high")
@@ -83,7 +86,7 @@ def bounds(task: Task) -> str:
         ("evaluation points", task.points, low, high),
         ("the nominal context", task.nominal[None], low[index], high[index]),
     ):
-        # Contexts are float32: a bound may be off by its last bit.
+        # Contexts are float32 and may differ from a bound by one unit in the last place.
         slack = 1e-6 * (upper - lower)
         bad = values[~((values >= lower - slack) & (values <= upper + slack)).all(1)].tolist()
         expect(not bad, f"{what} within {sides}", next(iter(bad), None), SPACE)
@@ -97,7 +100,7 @@ def bounds(task: Task) -> str:
 
 
 def weights(task: Task) -> None:
-    """Mixture weights are (*B, K), not negative, and sum to one in the whole parameter space."""
+    """Check that weights are (*B, K), not negative, and sum to one in the parameter space."""
     unit = torch.rand(64, len(task.space), generator=rng(task, "weights"), dtype=torch.float64)
     sides = torch.cartesian_prod(*[torch.linspace(0, 1, 3, dtype=torch.float64)] * len(task.space))
     theta = task.space.from_unit(torch.cat([unit, sides]))
@@ -114,7 +117,7 @@ def weights(task: Task) -> None:
 
 
 def simulations(task: Task) -> str:
-    """Simulations have the shape of an event, and are finite over the whole training range."""
+    """Check that simulations have the event's shape and are finite in the training range."""
     for name, part in parts(task):
         for batch in ((3,), (2, 3), (1,)):
             context = task.nominal.expand(*batch, -1)
@@ -140,7 +143,7 @@ def simulations(task: Task) -> str:
 
 
 def seeds(task: Task) -> None:
-    """Simulations depend on the generator alone, and change nothing that the process shares."""
+    """Check that simulations depend on the generator alone and keep shared process state."""
     for name, part in parts(task):
         context = task.space.draw_context(SEEDED[task.expensive], rng(task, "seeds"))
         with guarded():
@@ -159,7 +162,7 @@ def seeds(task: Task) -> None:
 
 
 def transform(task: Task) -> None:
-    """The feature transform acts on each number alone, and knows its slope."""
+    """Check that the feature transform is elementwise and its log-Jacobian is its slope."""
     where = "the task's transform"
     for name, part in parts(task):
         context = task.space.draw_context(TRANSFORMED[task.expensive], rng(task, "transform"))
@@ -195,7 +198,7 @@ def transform(task: Task) -> None:
 
 
 def references(task: Task) -> str:
-    """The task's reference reaches wherever its components are, so that ratios can be learned."""
+    """Check that the reference covers the components, so that ratios can be learned."""
     random = rng(task, "reference")
     shown = parts(task)
     each = REFERENCE[task.expensive] // len(shown)
@@ -233,7 +236,15 @@ def references(task: Task) -> str:
 
 
 def _divergence(task: Task, part: HasLogProb, x: Tensor, node: Tensor, contexts: Tensor) -> float:
-    """The Kullback-Leibler divergence from the reference to a component, from its simulations."""
+    r"""Estimate the Kullback-Leibler divergence from the reference to a component, in nats.
+
+    Args:
+        task: the task.
+        part: the component.
+        x: simulations of the component, (n, \*event).
+        node: context of the simulations, (d,).
+        contexts: contexts that approximate the evidence, (m, d).
+    """
     contexts = task.nominal[None] if task.reference == "fixed" else contexts
     densities = [c.log_prob(x[:, None], contexts[None]) for _, c in parts(task)]
     reference = torch.cat(densities, 1).logsumexp(1) - math.log(len(densities) * len(contexts))

@@ -1,6 +1,7 @@
-"""Checks of densities and scores. Each returns what it has measured, or raises `Failed`.
+"""Checks of densities and scores.
 
-Every level is that of a whole check: the number of numbers looked at is accounted for.
+Each check returns a note with its measurement, or raises `Failed`. Significance levels are those
+of a whole check, corrected for the number of comparisons.
 """
 
 import math
@@ -22,23 +23,23 @@ DENSITY = "the component's log_prob"
 SCORE = "the component's score"
 
 LEVEL = 1e-3
-"""The probability with which a check that is a test fails although all is well."""
+"""Probability that a statistical check fails for a correct task."""
 SIMULATIONS = {True: 40_000, False: 1000}
-"""Simulations of a component that are compared with its density: of few numbers, of many."""
+"""Number of simulations compared with a density, by whether observations have few numbers."""
 EXPENSIVE = {"simulator": 100, "normalisation": 50, "slopes": 8, "mean-score": 25}
-"""Simulations of these checks where simulator calls are expensive; they notice less."""
-_FEW = 4  # numbers of an observation
-_INTEGRATED = 3  # numbers of an observation up to which a density is integrated
-_NODES = 8  # contexts
-_SLOPES = 24  # pairs of observations and contexts whose scores are compared
-_SCORES = {True: 4000, False: 250}  # scores that are averaged at each context
-_PROPOSALS = 3000  # of importance sampling
-_CENTRES, _WIDTH = 150, 0.5  # of its kernels; widths in standard deviations
-_PLACES = 4  # contexts where densities are integrated
+"""Limits on simulations per check for expensive simulators; the checks are then less sensitive."""
+_FEW = 4  # largest size of an observation with few numbers
+_INTEGRATED = 3  # largest size of an observation for integration of the density
+_NODES = 8  # contexts at which the mean score is computed
+_SLOPES = 24  # pairs of observations and contexts with compared scores
+_SCORES = {True: 4000, False: 250}  # scores per mean, by whether numbers are few
+_PROPOSALS = 3000  # proposals of importance sampling
+_CENTRES, _WIDTH = 150, 0.5  # number of its kernels, and their width in standard deviations
+_PLACES = 4  # contexts at which densities are integrated
 
 
 def finite(task: Task) -> None:
-    """Log-densities are finite for what was simulated, −inf for what cannot be, never NaN."""
+    """Check that log-densities are finite for simulations, −inf for impossible x, never NaN."""
     for name, part in _known(task):
         for context in corners(task):
             n = AT_CORNERS[task.expensive]
@@ -61,7 +62,7 @@ def finite(task: Task) -> None:
 
 
 def broadcasting(task: Task) -> str:
-    """Observations and contexts broadcast: all pairs are what each pair is alone."""
+    """Check that observations and contexts broadcast: all pairs agree with single pairs."""
     functions = 0
     for name, part in parts(task):
         context = inside(task, 5).float()
@@ -109,7 +110,7 @@ def broadcasting(task: Task) -> str:
 
 
 def simulator(task: Task) -> str:
-    """Simulations follow log_prob: `bench.testing.invariance` has the test."""
+    """Check that simulations follow log_prob, with the test of `bench.testing.invariance`."""
     n = _number(task, "simulator", SIMULATIONS[math.prod(task.event_shape) <= _FEW])
     found = []
     for name, part in _known(task):
@@ -135,9 +136,9 @@ def simulator(task: Task) -> str:
 
 
 def normalisation(task: Task) -> str:
-    """Densities of few numbers integrate to one, by importance sampling.
+    """Check that densities of few numbers integrate to one, by importance sampling.
 
-    Proposals have heavy tails around simulations. One whole number is summed over.
+    Proposals are heavy-tailed around simulations. A discrete observation of one number is summed.
     """
     size = math.prod(task.event_shape)
     known = _known(task)
@@ -172,7 +173,7 @@ def normalisation(task: Task) -> str:
 def _weights(
     part: HasLogProb, x: Tensor, context: Tensor, event: tuple[int, ...], random: torch.Generator
 ) -> Tensor:
-    """Importance weights: the density over that of Cauchy kernels at simulations x (n, size)."""
+    """Return importance weights: density over Cauchy kernels at simulations x (n, size)."""
     scale = _WIDTH * x.std(0).clamp_min(1e-12)
     start = x[torch.randint(len(x), (_PROPOSALS,), generator=random)]
     uniform = torch.rand(start.shape, generator=random, dtype=torch.float64)
@@ -184,7 +185,7 @@ def _weights(
 
 
 def slopes(task: Task) -> str:
-    """Scores are the slopes of log-densities, by central differences."""
+    """Check that scores are the slopes of log-densities, by central differences."""
     worst = 0.0
     for name, part in parts_with(task, "both a score and a log_prob", HasScore, HasLogProb):
         context = inside(task, _number(task, "slopes", _SLOPES))
@@ -216,7 +217,7 @@ def slopes(task: Task) -> str:
 def _slope(
     part: HasLogProb, x: Tensor, context: Tensor, j: int, step: float
 ) -> tuple[Tensor, Tensor]:
-    """Slopes in the j-th context parameter by differences of fourth order, and their error."""
+    """Return slopes in the j-th context parameter by fourth-order differences, and their errors."""
 
     def value(by: float) -> Tensor:
         moved = context.clone()
@@ -231,7 +232,7 @@ def _slope(
 
 
 def mean_score(task: Task) -> str:
-    """Scores have mean zero at every context: a test of scores against the simulator."""
+    """Check that scores have mean zero at every context, which compares them with the simulator."""
     scored = parts_with(task, "a score", HasScore)
     n = _number(task, "mean-score", _SCORES[math.prod(task.event_shape) <= _FEW])
     found = []
@@ -256,7 +257,7 @@ def mean_score(task: Task) -> str:
 
 
 def most_calls(task: Task) -> int:
-    """Return a bound on the simulator calls that all checks of an expensive task take."""
+    """Return an upper bound on the simulator calls of all checks of an expensive task."""
     nodes, few = len(corners(task)), AT_CORNERS[True]
     each = 10 + 2 * few * nodes + 3 * SEEDED[True] + TRANSFORMED[True]
     known = few * nodes + 10 + 3 * EXPENSIVE["simulator"] + _PLACES * EXPENSIVE["normalisation"]

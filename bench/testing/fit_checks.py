@@ -1,4 +1,7 @@
-"""Checks of how a method trains. Each returns what it has measured, or raises `Failed`."""
+"""Checks of the training of a method.
+
+Each check returns a note with its measurement, or raises `Failed`.
+"""
 
 import json
 from typing import Any
@@ -21,12 +24,12 @@ FIT = "the method's fit or fit_component"
 CONTRACT = "bench.contracts.Method and Surrogate"
 
 _SMALL = (1, 2, 3, 10, 50)  # budgets
-_SAME = 1e-3  # how much of the members' spread a member may move by training alone
-_ROUNDING = 1e-4  # the same, of its log-ratios
+_SAME = 1e-3  # largest change of a member in another block, relative to the spread of members
+_ROUNDING = 1e-4  # largest change by rounding, relative to the member's log-ratios
 
 
 def contract(of: MethodUnderTest) -> None:
-    """The registry's checks pass, settings make the method again, the surrogate is as promised."""
+    """Check the registry's rules, the round trip of settings, and the surrogate's attributes."""
     try:
         check_contract("methods", of.type.name, of.type)
         for name in of.type.configurations:
@@ -68,7 +71,7 @@ def contract(of: MethodUnderTest) -> None:
 
 
 def kinds(of: MethodUnderTest) -> str:
-    """On every kind of observation it works, or `check` says that it does not."""
+    """Check that the method fits every kind of observation, or its `check` refuses it."""
     taken = []
     for task in toy_tasks():
         harness = of.on(task)
@@ -103,7 +106,7 @@ def kinds(of: MethodUnderTest) -> str:
 
 
 def small_budgets(of: MethodUnderTest) -> None:
-    """One of the suite's errors says that a budget does not suffice."""
+    """Check that a budget that is too small raises an error of the suite."""
     _no_oracle(of)
     harness = of.harness
     for budget in _SMALL:
@@ -120,7 +123,7 @@ def small_budgets(of: MethodUnderTest) -> None:
 
 
 def budget(of: MethodUnderTest) -> str:
-    """Every simulation comes from the bank, which counts it and stops at the budget."""
+    """Check that all simulations come from the bank and agree with the announced draws."""
     _no_oracle(of)
     fit, method, task = of.fit(), of.harness.method, of.harness.task
     expect(
@@ -153,12 +156,12 @@ def budget(of: MethodUnderTest) -> str:
 
 
 def _told(drawn: dict[tuple[Any, ...], int]) -> str:
-    """Return the number of simulations and of streams that they are of, for people."""
+    """Return the numbers of simulations and of their streams as a phrase."""
     return f"{sum(drawn.values()):,} simulations in {len(drawn)} streams"
 
 
 def sources(of: MethodUnderTest) -> None:
-    """It trains on the split for training, and does not look up the truth."""
+    """Check that the method trains on the training split only, and not on the exact density."""
     _no_oracle(of)
     fit = of.fit()
     others, known = fit.bank.splits - {"train"}, fit.calls & {"log_prob", "score"}
@@ -177,7 +180,7 @@ def sources(of: MethodUnderTest) -> None:
 
 
 def determinism(of: MethodUnderTest) -> None:
-    """The same seed gives the same bits."""
+    """Check that the same seed gives the same bits."""
     probe = of.probe()
     first, second = (of.fit([ALONE], again).surrogate.log_ratio(*probe) for again in (0, 1))
     expect(
@@ -189,7 +192,7 @@ def determinism(of: MethodUnderTest) -> None:
 
 
 def independent(of: MethodUnderTest) -> str:
-    """A member alone is what it is in a block."""
+    """Check that a member trained alone equals the same member of a block."""
     _no_oracle(of)
     probe = of.probe()
     block = of.surrogate.log_ratio(*probe).double()
@@ -206,7 +209,7 @@ def independent(of: MethodUnderTest) -> str:
 
 
 def distinct(of: MethodUnderTest) -> None:
-    """Members differ: each has a training set of its own."""
+    """Check that members differ: each has its own training set."""
     _no_oracle(of)
     block = of.surrogate.log_ratio(*of.probe())
     for i in range(1, len(block)):
@@ -219,8 +222,8 @@ def distinct(of: MethodUnderTest) -> None:
 
 
 def process(of: MethodUnderTest) -> None:
-    """The shared state of a process (random numbers, threads, folder, …) is left as it was."""
-    of.fit([ALONE])  # what is imported for the first time may leave its traces
+    """Check that the shared state of the process (random numbers, threads, …) is unchanged."""
+    of.fit([ALONE])  # first imports may change the shared state
     fit, probe = of.fit([ALONE], again=1), of.probe()
     found = {"fit": fit.changed}
     with guarded() as found["log_ratio"]:

@@ -1,4 +1,4 @@
-"""The fit harness: trains a method on a task as a run would, and watches; fits are kept."""
+"""Fit harness: trains a method on a task as a run does, records draws, and caches fits."""
 
 import copy
 import random
@@ -37,15 +37,15 @@ Length = Literal["short", "middle"]
 _LENGTHS: dict[Length, dict[str, int]] = {
     "short": {"epochs": 1, "steps": 20},
     "middle": {"steps": 600},
-}  # to how many settings of these names are cut
+}  # upper limits on settings with these names
 
 
 class WatchedBank(SimulationBank):
-    """The suite's bank, which notes what is drawn.
+    """Bank of the suite that records draws.
 
     Attributes:
         splits: the splits of all draws.
-        drawn: how many simulations, by what they are of.
+        drawn: number of simulations by component, contexts and reference.
     """
 
     def __init__(self, *arguments: Any) -> None:
@@ -54,20 +54,20 @@ class WatchedBank(SimulationBank):
         self.drawn: dict[tuple[Any, ...], int] = {}
 
     def draw(self, component: str, n: int, **options: Any) -> Simulations:
-        """Draws as the bank does."""
+        """Draw simulations of a component from the bank, and record the draw."""
         self.splits.add(options.get("split", "train"))
         note(self.drawn, Draw(component, n, options.get("at", "prior")))
         return super().draw(component, n, **options)
 
     def reference(self, n: int, kind: ReferenceKind, *, split: Split = "train") -> Simulations:
-        """Draws as the bank does."""
+        """Draw simulations of a reference from the bank, and record the draw."""
         self.splits.add(split)
         note(self.drawn, Draw(None, n, reference=kind))
         return super().reference(n, kind, split=split)
 
 
 def note(drawn: dict[tuple[Any, ...], int], draw: Draw) -> None:
-    """Adds a draw; of the same simulations the longest counts."""
+    """Record a draw; of repeated draws of the same simulations the longest counts."""
     at = draw.at if isinstance(draw.at, str) else tuple(draw.at.tolist())
     key = draw.component, at, draw.reference
     drawn[key] = max(draw.n, drawn.get(key, 0))
@@ -75,13 +75,13 @@ def note(drawn: dict[tuple[Any, ...], int], draw: Draw) -> None:
 
 @dataclass(frozen=True)
 class WatchedFit:
-    """A surrogate, and how it came about.
+    """Surrogate with records of its fit.
 
     Args:
         surrogate: the surrogate.
-        bank: what it drew.
+        bank: the bank with records of draws.
         calls: functions of components that were called without the bank.
-        changed: shared state of the process that was changed, and how.
+        changed: changes of the shared state of the process, by name.
     """
 
     surrogate: Surrogate
@@ -91,11 +91,11 @@ class WatchedFit:
 
 
 class FitHarness:
-    """A method on a task, with simulations in a temporary folder.
+    """Method on a task, with simulations in a temporary folder.
 
     Args:
         method: the method.
-        configuration: which of its configurations; the first where None.
+        configuration: name of the configuration; the first where None.
         task: the task.
         seed: seed of simulations and training.
     """
@@ -113,7 +113,7 @@ class FitHarness:
 
     @cached_property
     def features(self) -> Features:
-        """The task's features."""
+        """Features of the task."""
         return features_of(self.task, self._store)
 
     def fit(
@@ -125,14 +125,14 @@ class FitHarness:
         again: int = 0,
         device: str = "cpu",
     ) -> WatchedFit:
-        """Trains members, or returns what was trained before.
+        """Train members, or return an earlier fit with the same arguments.
 
         Args:
             members: the block.
             budget: simulator calls per member.
-            length: to what length training is cut.
-            again: another number trains anew.
-            device: where.
+            length: limit on the length of training.
+            again: another number repeats the training.
+            device: device of the training.
         """
         key = (tuple(members), budget, length, again, device)
         if key not in self._fits:
@@ -155,7 +155,7 @@ class FitHarness:
         _cut(settings, _LENGTHS[length])
         method = self.type(self.type.Config.model_validate(settings))
         with guarded():
-            # As a run does before every fit.
+            # A run does the same before every fit.
             torch.manual_seed(self.seed)
             np.random.seed(self.seed)  # noqa: NPY002
             random.seed(self.seed)
@@ -164,7 +164,7 @@ class FitHarness:
         return WatchedFit(surrogate, bank, calls, changed)
 
     def stored(self, surrogate: Surrogate) -> dict[str, Tensor] | None:
-        """The surrogate's state as it comes back from the disk."""
+        """Return the surrogate's state after writing it to disk and reading it back."""
         state = surrogate.state()
         if state is None:
             return None
@@ -175,12 +175,12 @@ class FitHarness:
         return {name: torch.from_numpy(a.copy()) for name, a in entry.arrays.items()}
 
     def restore(self, state: dict[str, Tensor]) -> Surrogate:
-        """A surrogate from its state, by a method that has not trained."""
+        """Restore a surrogate from its state, by a method that is not trained."""
         return self.type(self.method.config).restore(self.task, self.features, state)
 
 
 def _watched(task: Task, calls: set[str]) -> Task:
-    """A copy of a task that notes when its components are called; the bank has the original."""
+    """Return a copy of a task that records calls of its components; the bank has the original."""
     shown = copy.copy(task)
 
     def components(split: Split) -> dict[str, Component]:
@@ -200,12 +200,12 @@ def _noted(component: Component, calls: set[str]) -> Any:
 
     has = [n for n in ("simulate", "log_prob", "score", "block") if hasattr(component, n)]
     methods = {n: noted(n) for n in has}
-    # A class of its own: protocols look for methods there, not on the object.
+    # Protocols look for methods on the class, so each object needs its own class.
     return type(type(component).__name__, (), {"size": component.size} | methods)()
 
 
 def _cut(settings: dict[str, Any], to: dict[str, int]) -> None:
-    """Cuts settings of these names, epochs and steps, where there are any."""
+    """Limit settings with these names, epochs and steps, where they exist."""
     for name, value in settings.items():
         if isinstance(value, dict):
             _cut(value, to)

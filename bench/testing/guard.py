@@ -1,4 +1,4 @@
-"""The state of the process that plugins share: noticed when it changes, and put back."""
+"""Guard of the shared state of the process: detection and reversal of changes."""
 
 import os
 import random
@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 import torch
 
-_SHOWN = 3  # differences of a mapping that are told
+_SHOWN = 3  # largest number of reported differences of a mapping
 
 
 def _set_environment(before: dict[str, str]) -> None:
@@ -19,7 +19,7 @@ def _set_environment(before: dict[str, str]) -> None:
     os.environ.update(before)
 
 
-# What is watched: how it is read, and how it is put back.
+# Watched states, each with its getter and setter.
 _STATES: dict[str, tuple[Callable[[], Any], Callable[[Any], object]]] = {
     "torch's default dtype": (torch.get_default_dtype, torch.set_default_dtype),
     "torch's default device": (torch.get_default_device, torch.set_default_device),
@@ -46,14 +46,14 @@ _STATES: dict[str, tuple[Callable[[], Any], Callable[[Any], object]]] = {
 
 @contextmanager
 def guarded() -> Iterator[dict[str, str]]:
-    """Puts the process's shared state back at the end, and says there what had changed.
+    """Hold the process's shared state: restore it at the end, and report changes.
 
     Yields:
-        A mapping that is empty until the end: what changed, and how.
+        A mapping from the name of a state to its change; filled at the end.
     """
     changed: dict[str, str] = {}
     before = {name: read() for name, (read, _) in _STATES.items()}
-    with warnings.catch_warnings():  # which puts them back
+    with warnings.catch_warnings():  # restores the filters
         filters = list(warnings.filters)
         try:
             yield changed

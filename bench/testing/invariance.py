@@ -1,18 +1,18 @@
-r"""A calibrated test of a simulator against a density, in any number of dimensions.
+r"""Calibrated test of a simulator against a density, in any number of dimensions.
 
 Draw :math:`\eta` from the training range and x from the simulator. One step of a Markov chain that
 leaves :math:`p(x|\eta)` uniform in :math:`\eta` invariant goes from there to :math:`(x', \eta')`
 as often as back: proposals are symmetric, and accepted with probability :math:`p(x'|\eta') /
 \{p(x'|\eta') + p(x|\eta)\}` (Barker 1965; as a test of samplers Geweke 2004 and Gandy & Scott 2021,
-arXiv:2001.06465). So whatever statistic h is looked at, its change D, zero where the proposal is
-refused, is symmetric around zero, and with independent simulations
+arXiv:2001.06465). For any statistic h, its change D, zero where the proposal is rejected, is
+therefore symmetric around zero, and with independent simulations
 
 .. math:: P\Big(\big|\textstyle\sum_i D_i\big| > z \sqrt{\textstyle\sum_i D_i^2}\Big)
    \le 3.18 \cdot 2 \{1 - \Phi(z)\}
 
-at any sample size (a sum of signs; Bentkus & Dzindzalieta 2015). No density needs to be
-normalised, and impossible x are just refused. A wrong term in :math:`\eta` shows in steps of the
-context, one in x in steps of x; a constant factor alone does not show.
+at any sample size (a sum of signs; Bentkus & Dzindzalieta 2015). Densities need not be normalised,
+and impossible x are rejected. A wrong term in :math:`\eta` is detected by steps of the context, one
+in x by steps of x. A constant factor alone is not detected.
 """
 
 import math
@@ -25,19 +25,19 @@ from torch import Tensor
 from bench.contracts import Component, HasLogProb, Task
 from bench.testing.model import contexts
 
-_LOG_SCALES = 4  # proposals have 1, 1/2, … of the spread of the simulations, at random
-_SIGNS = 3.178  # of Bentkus & Dzindzalieta
-_FEW = 4  # numbers of an observation that are looked at one by one
+_LOG_SCALES = 4  # proposals have random scales of 1, 1/2, … of the spread of the simulations
+_SIGNS = 3.178  # constant of Bentkus & Dzindzalieta
+_FEW = 4  # largest size of an observation with one statistic per number
 
 
 @dataclass(frozen=True)
 class Drift:
-    """The mean movement of a statistic.
+    """Mean change of a statistic in a move.
 
     Args:
-        move: what was moved.
-        statistic: what was looked at.
-        mean: mean movement, 0 if all is well; in units of the statistic's standard deviation.
+        move: name of the move.
+        statistic: name of the statistic.
+        mean: mean change, in units of the statistic's standard deviation; 0 for a correct density.
         error: its standard error.
     """
 
@@ -48,12 +48,12 @@ class Drift:
 
     @property
     def z(self) -> float:
-        """The mean in standard errors."""
+        """Mean in standard errors."""
         return self.mean / self.error if self.error else 0.0
 
     @property
     def p_value(self) -> float:
-        """An upper bound on the probability of one so large, or larger, if all is well."""
+        """Upper bound on the p-value under a correct density."""
         return min(1.0, _SIGNS * math.erfc(abs(self.z) / math.sqrt(2)))
 
 
@@ -105,7 +105,7 @@ class Statistics:
         return torch.stack(list(values.values()), 1), list(values)
 
     def __call__(self, x: Tensor, unit: Tensor, log_density: Tensor) -> tuple[Tensor, list[str]]:
-        """Statistics (n, s) in [−1, 1], and their names."""
+        """Return statistics (n, s) in [−1, 1], and their names."""
         raw, names = self._raw(x, log_density)
         h = torch.tanh((raw - self._middle) / (2 * self._width)).nan_to_num(0, 0, 0)
         columns, labels = [h], list(names)
@@ -119,13 +119,14 @@ class Statistics:
 def drifts(
     task: Task, component: Component, n: int, generator: torch.Generator
 ) -> tuple[list[Drift], float]:
-    """Moves n simulations of a component once in each way.
+    """Return the mean changes of all statistics when n simulations move once in each way.
 
     Args:
         task: the task.
         component: one of its components, with a `log_prob`.
-        n: how many simulations; as many more are made to propose by, and to scale statistics.
-        generator: of everything random.
+        n: number of simulations. Two further samples of n provide proposals; one of them also
+            scales the statistics.
+        generator: of all random numbers.
 
     Returns:
         The drift of every statistic under every move, and the largest share of accepted moves.
@@ -165,10 +166,10 @@ def _moves(
     units: Tensor,
     generator: torch.Generator,
 ) -> Iterator[tuple[str, Tensor, Tensor, Tensor]]:
-    """Symmetric proposals: name, x', η' in unit coordinates, log-Jacobian of the map.
+    """Yield symmetric proposals: name, x', η' in unit coordinates, log-Jacobian of the map.
 
     Steps are differences of two other simulations (differential evolution, ter Braak 2006), which
-    have the spread and the correlations of x whatever they are.
+    have the spread and the correlations of x.
     """
     n, event = len(x), tuple(task.event_shape)
     size = math.prod(event)
@@ -183,7 +184,7 @@ def _moves(
     difference = one - other
     yield "context", x, unit + scale()[:, None] * (units[0] - units[1]), none
     step = difference * shaped(scale()) * min(1.0, 2.38 / math.sqrt(2 * size))
-    # Rounding is odd, so that what is symmetric stays so.
+    # Rounding is an odd function and keeps proposals symmetric.
     yield "x", x + (step.round() if task.discrete else step), unit, none
     if size > 1:
         chosen = torch.randint(size, (n,), generator=generator)
@@ -200,9 +201,9 @@ def _moves(
 
 
 def _roughened(x: Tensor, strength: Tensor) -> Tensor:
-    """Series or fields whose fast Fourier components are strengthened, and slow ones weakened.
+    """Amplify fast Fourier components of series or fields by strength, and attenuate slow ones.
 
-    The volume stays: the logarithms of the factors sum to zero.
+    The volume is conserved: the logarithms of the factors sum to zero.
     """
     axes = tuple(range(1, x.dim()))
     steps = [torch.fft.fftfreq(n, dtype=torch.float64).abs() for n in x.shape[1:]]

@@ -1,4 +1,4 @@
-"""The conformance kit of methods."""
+"""Conformance kit of methods."""
 
 from collections.abc import Callable
 
@@ -42,9 +42,9 @@ METHOD_CHECKS = tuple(_CHECKS)
 def method_checks(
     method: type[Method], *, configuration: str | None = None, task: Task | None = None
 ) -> list[Check]:
-    """The checks of a method, each to be called: it raises AssertionError if it fails.
+    """Return the checks of a method, each a callable that raises AssertionError on failure.
 
-    They share what they train; any may run alone. In pytest:
+    They share trained surrogates, and any check can run alone. In pytest:
 
     .. code-block:: python
 
@@ -54,9 +54,9 @@ def method_checks(
 
     Args:
         method: the method.
-        configuration: which of its configurations; the first where None.
-        task: what it is checked on; where None the first that it takes of the asymmetric task and
-            the toy tasks.
+        configuration: name of the configuration; the first where None.
+        task: task of the checks; where None the first of the asymmetric task and the toy tasks that
+            the method accepts.
     """
     subject = MethodUnderTest(method, configuration, task)
     what = f"method {method.name}" + (f":{configuration}" if configuration else "")
@@ -70,12 +70,12 @@ def check_method(
     task: Task | None = None,
     report: Callable[[Result], None] | None = None,
 ) -> ConformanceReport:
-    """Runs the checks of a method; see `method_checks`.
+    """Run the checks of a method; see `method_checks`.
 
     Args:
-        method: as there.
-        configuration: as there.
-        task: as there.
+        method: the method.
+        configuration: name of the configuration; the first where None.
+        task: task of the checks; see `method_checks`.
         report: called with every result as it comes.
     """
     return run_checks(method_checks(method, configuration=configuration, task=task), report)

@@ -1,4 +1,4 @@
-"""The method under test: its fits on each task, shared by the checks, and what it is asked."""
+"""Method under test: its fits on each task, shared by the checks, and probe inputs."""
 
 from collections.abc import Sequence
 from functools import partial
@@ -18,22 +18,22 @@ from bench.testing.toy_tasks import toy_tasks
 
 MEMBERS = (0, 1, 2)
 ALONE = 1
-"""The member that is also trained by itself."""
+"""Member that is also trained by itself."""
 EVENTS = 400
-"""Events of each component at each context of the asymmetric task."""
+"""Number of events of each component at each context of the asymmetric task."""
 rng = partial(generator, "conformance")
-"""Makes generators of the kit's own."""
-_BUDGET = 1000  # simulator calls of a component in short fits; four times as many in others
+"""Function that makes generators for the conformance kit."""
+_BUDGET = 1000  # simulator calls of a component in short fits; long fits have four times as many
 
 
 class MethodUnderTest:
-    """A method under test, trained when a check asks for it, and never twice the same.
+    """Method under test, trained on demand and at most once per fit.
 
     Args:
         method: the method.
-        configuration: which of its configurations; the first where None.
-        task: what it is checked on; where None the first that it takes of the asymmetric task and
-            the toy tasks.
+        configuration: name of the configuration; the first where None.
+        task: task of the checks; where None the first of the asymmetric task and the toy tasks that
+            the method accepts.
     """
 
     def __init__(
@@ -46,17 +46,17 @@ class MethodUnderTest:
         self._harnesses: dict[str, FitHarness] = {}
 
     def on(self, task: Task) -> FitHarness:
-        """The harness on a task."""
+        """Return the harness on a task."""
         if task.name not in self._harnesses:
             self._harnesses[task.name] = FitHarness(self.type, self.configuration, task)
         return self._harnesses[task.name]
 
     @property
     def harness(self) -> FitHarness:
-        """The harness on the task that most checks use.
+        """Harness on the task that most checks use.
 
         Raises:
-            Skipped: if the method takes none.
+            Skipped: if the method accepts no task.
         """
         reasons = []
         for task in [asymmetric, *toy_tasks()] if self._task is None else [self._task]:
@@ -69,28 +69,28 @@ class MethodUnderTest:
         raise Skipped(f"it takes no task that it is checked on: {reasons[0]}; choose with --task")
 
     def budget(self, task: Task) -> int:
-        """Simulator calls of a short fit."""
+        """Return the number of simulator calls of a short fit."""
         return _BUDGET * len(task.component_names)
 
     def fit(self, members: Sequence[int] = MEMBERS, again: int = 0) -> WatchedFit:
-        """A short fit; of member 0 alone where the method is an oracle."""
+        """Return a short fit; of member 0 alone where the method is an oracle."""
         harness, block = self.harness, (0,) if self.type.oracle else tuple(members)
         return harness.fit(block, self.budget(harness.task), again=again)
 
     @property
     def surrogate(self) -> Surrogate:
-        """The surrogate of a short fit of all members."""
+        """Surrogate of a short fit of all members."""
         return self.fit().surrogate
 
     def trained(self) -> tuple[Surrogate, Tensor, list[Tensor]]:
-        """The method trained in earnest on the asymmetric task.
+        """Return a long fit of the method on the asymmetric task.
 
         Returns:
             The surrogate of one member; contexts (3, 1); events (3 · EVENTS, 2) of each component,
             simulated at the contexts one after the other.
 
         Raises:
-            Skipped: if the method does not take the task.
+            Skipped: if the method does not accept the task.
         """
         harness = self.on(asymmetric)
         try:
@@ -106,7 +106,7 @@ class MethodUnderTest:
         return fit.surrogate, contexts, events
 
     def probe(self) -> tuple[Tensor, Tensor]:
-        """Simulated observations, and contexts in ascending order."""
+        """Return simulated observations, and contexts in ascending order."""
         task = self.harness.task
         parts = task.components("test").values()
         drawn = task.space.draw_context(24, rng("probe"))
@@ -116,6 +116,6 @@ class MethodUnderTest:
 
 
 def calls_of_checks(task: Task) -> int:
-    """Return about how many calls of an expensive simulator the checks of a method take."""
+    """Return the approximate number of simulator calls of a method's checks on a task."""
     training = len(MEMBERS) * _BUDGET * len(task.component_names)
     return FEATURE_SIMULATIONS[task.expensive] + training

@@ -1,4 +1,4 @@
-"""Outcomes of checks: what was expected, what came, and where to look."""
+"""Results of checks: expected value, actual value, and where to look."""
 
 import time
 import unittest
@@ -12,17 +12,17 @@ from bench.errors import BenchError, printable, raised_at
 from bench.registry.validate import one_line
 
 Function = Callable[[Any], str | None]
-"""Does a check of a method or task, and returns a note."""
+"""Function of a check; takes a method or task and returns a note."""
 Status = Literal["passed", "failed", "warned", "skipped"]
 
 
 class _Finding(Exception):
-    """A difference between the expected and the found.
+    """Difference between an expected and an actual value.
 
     Args:
-        expected: what the contract promises, or an accurate method gives.
-        came: what came instead.
-        where: where to look: the function to mend, or the page that explains.
+        expected: value promised by the contract, or given by an accurate method.
+        came: actual value.
+        where: function to correct, or page with an explanation.
     """
 
     def __init__(self, expected: str, came: str, where: str) -> None:
@@ -31,36 +31,36 @@ class _Finding(Exception):
 
 
 class Failed(_Finding, AssertionError):
-    """A breach of the contract."""
+    """Breach of the contract."""
 
 
 def expect(holds: object, expected: str, came: object, where: str) -> None:
-    """Raise :class:`Failed` unless what is expected holds."""
+    """Raise :class:`Failed` unless the condition holds."""
     if not holds:
         raise Failed(expected, str(came), where)
 
 
 class Inaccurate(_Finding, UserWarning):
-    """Numbers that are far from the truth, of a plugin that keeps its contract."""
+    """Inaccurate numbers from a plugin that keeps its contract."""
 
 
 class Skipped(unittest.SkipTest):
-    """A check that does not apply, with the reason; pytest and unittest show it as skipped."""
+    """Signal that a check does not apply, with the reason; test runners show it as skipped."""
 
 
 @dataclass(frozen=True)
 class Result:
-    """The outcome of one check.
+    """Result of one check.
 
     Args:
-        subject: what was checked, "method my-method" say.
+        subject: the checked method or task, such as "method my-method".
         check: name of the check.
-        status: how it went; "warned" is inaccurate without a breach of the contract.
+        status: outcome; "warned" is inaccurate without a breach of the contract.
         expected, came, where: see :class:`Failed`; empty unless it failed or warned.
         at: file, line and source of the plugin that raised an exception; empty without one.
-        note: why it was skipped, or what a check that passed has measured.
-        seconds: how long it took.
-        same: the earlier check that failed for the same reason, which is told there alone.
+        note: reason of a skipped check, or measurement of a passed check.
+        seconds: duration.
+        same: earlier check that failed for the same reason; only that one shows the reason.
     """
 
     subject: str
@@ -86,15 +86,15 @@ class Result:
 
 @dataclass(frozen=True)
 class Check:
-    """One check, ready to run: calling it raises :class:`Failed` or :class:`Skipped`.
+    """Callable check that raises :class:`Failed` or :class:`Skipped`.
 
     An :class:`Inaccurate` plugin gets a Python warning of that category. Checks of one method or
-    task share what they train and simulate; any may run alone.
+    task share trained surrogates and simulations; any check can run alone.
 
     Args:
-        subject: what it checks.
-        name: its name.
-        function: does it, and returns a note.
+        subject: the method or task.
+        name: name of the check.
+        function: runs the check and returns a note.
         where: where to look if the plugin's code raises.
         module: name of the module that defines the subject.
     """
@@ -124,7 +124,7 @@ class Check:
             raise Failed("no exception", " ".join(message.split()), self.where) from error
 
     def result(self) -> Result:
-        """Runs it and returns how it went."""
+        """Run the check and return its result."""
         begin = time.perf_counter()
         fields: dict[str, Any]
         try:
@@ -145,7 +145,7 @@ class Check:
 
 @dataclass(frozen=True)
 class ConformanceReport:
-    """The results of all checks of one method or task; true if none failed.
+    """Results of all checks of one method or task; true if none failed.
 
     `print(report)` shows a table.
     """
@@ -155,17 +155,17 @@ class ConformanceReport:
 
     @property
     def failures(self) -> tuple[Result, ...]:
-        """The results that failed."""
+        """Results of failed checks."""
         return tuple(r for r in self.results if r.status == "failed")
 
     @property
     def warnings(self) -> tuple[Result, ...]:
-        """The results that warn of inaccurate numbers."""
+        """Results of checks that warn of inaccurate numbers."""
         return tuple(r for r in self.results if r.status == "warned")
 
     @property
     def ok(self) -> bool:
-        """Whether no check failed."""
+        """Return whether no check failed."""
         return not self.failures
 
     def __bool__(self) -> bool:
@@ -175,12 +175,15 @@ class ConformanceReport:
         return iter(self.results)
 
     def raise_for_failures(self) -> None:
-        """Raise AssertionError with the table if a check failed, a test in one line."""
+        """Raise AssertionError with the table if a check failed.
+
+        A plugin's test can be this one call.
+        """
         if not self.ok:
             raise AssertionError(str(self))
 
     def summary(self) -> str:
-        """Return one line: how many passed, failed, warned, were skipped."""
+        """Return one line with the numbers of passed, failed, warned and skipped checks."""
         counts = {s: sum(r.status == s for r in self.results) for s in get_args(Status)}
         said = [f"{n} {s}" for s, n in counts.items() if n or s in ("passed", "failed")]
         return f"{printable(self.subject)}: {', '.join(said)}"
@@ -192,13 +195,13 @@ class ConformanceReport:
 def checks_of(
     subject: Any, what: str, module: str, functions: Mapping[str, tuple[Function, str]]
 ) -> list[Check]:
-    """The checks of a method or task.
+    """Return the checks of a method or task.
 
     Args:
-        subject: what the functions take.
-        what: how results call it.
-        module: name of the module that defines it.
-        functions: by name, each with where to look if the plugin's code raises.
+        subject: argument of the functions.
+        what: name of the subject in results.
+        module: name of the module that defines the subject.
+        functions: functions by name, each with where to look if the plugin's code raises.
     """
     return [
         Check(what, name, partial(function, subject), where, module)

@@ -1,7 +1,8 @@
-"""Checks of surrogates: each returns what it has measured, or raises `Failed` or `Inaccurate`.
+"""Checks of surrogates.
 
-`Failed` is a breach of the contract. `Inaccurate` is about numbers that depend on how well a method
-learns from a few thousand simulations, in a few hundred steps.
+Each check returns a note with its measurement, or raises `Failed` or `Inaccurate`. `Failed` is a
+breach of the contract. `Inaccurate` concerns numbers that depend on the quality of training with a
+few thousand simulations and a few hundred steps.
 """
 
 import math
@@ -21,24 +22,24 @@ from bench.testing.report import Failed, Inaccurate, Skipped, expect
 RATIO = "the surrogate's log_ratio"
 RESTORE = "the surrogate's state and the method's restore"
 
-_ROUNDING = 3e-4  # of a log-ratio, in units of their standard deviation
-_INTERCEPT, _SLOPE = 0.7, (0.6, 1.6)  # of calibrated log-odds between two components
-_EXCESS = 0.15  # nats of their log-loss over that of the exact ones
-_LEARNT = 0.15  # share of the exact information on the context that an accurate component lacks
-_MASS = 0.1  # how far a density's integral may be from 1
-_REACH, _FINE = 30.0, 1.5  # of its nodes: how far out, and to where they are fine
+_ROUNDING = 3e-4  # tolerance of a log-ratio, in units of the standard deviation
+_INTERCEPT, _SLOPE = 0.7, (0.6, 1.6)  # limits of calibrated log-odds
+_EXCESS = 0.15  # largest excess of their log-loss over the exact one, in nats
+_LEARNT = 0.15  # largest loss of information on the context, relative to exact
+_MASS = 0.1  # largest deviation of a density's integral from 1
+_REACH, _FINE = 30.0, 1.5  # extent of the integration nodes, and of their fine part
 _MIXED = ("expected device", "same device", "two devices")  # messages about mixed devices
 
 
 def shapes(of: MethodUnderTest) -> None:
-    """Log-ratios are (members, components, events, contexts)."""
+    """Check that log-ratios have shape (members, components, events, contexts)."""
     task, (x, context) = of.harness.task, of.probe()
     for events, nodes in (
         (x, context),
         (x[:1], context),
         (x[:5], context[:1]),
         (x[:1], context[:1]),
-        (torch.zeros(1, *task.event_shape), task.nominal[None]),  # a run begins with it
+        (torch.zeros(1, *task.event_shape), task.nominal[None]),  # a run begins with this call
     ):
         wanted = (of.members, len(task.component_names), len(events), len(nodes))
         out = of.surrogate.log_ratio(events, nodes)
@@ -53,7 +54,7 @@ def shapes(of: MethodUnderTest) -> None:
 
 
 def dtype(of: MethodUnderTest) -> None:
-    """Log-ratios are float32 or float64; the state is what can be saved."""
+    """Check that log-ratios are float32 or float64 and the state can be saved."""
     out = of.surrogate.log_ratio(*of.probe())
     expect(
         out.dtype in (torch.float32, torch.float64),
@@ -77,10 +78,10 @@ def dtype(of: MethodUnderTest) -> None:
 
 
 def device(of: MethodUnderTest) -> str:
-    """A surrogate works where its state is: on a GPU, or on PyTorch's meta device without one.
+    """Check that a surrogate works on the device of its state: a GPU, or the meta device.
 
-    On the meta device there are shapes and devices alone: what mixes devices fails there too, and
-    what looks at values cannot be followed.
+    PyTorch's meta device, used without a GPU, has shapes and devices only. Code that mixes devices
+    fails there too. Code that depends on values cannot be checked.
     """
     if of.type.oracle:
         raise Skipped("the exact likelihood works where the task does")
@@ -106,7 +107,7 @@ def device(of: MethodUnderTest) -> str:
 
 
 def batching(of: MethodUnderTest) -> None:
-    """Log-ratios of all events and contexts are those of their parts."""
+    """Check that log-ratios do not depend on the batching of events and contexts."""
     surrogate, (x, context) = of.surrogate, of.probe()
     whole = surrogate.log_ratio(x, context)
     rows = [surrogate.log_ratio(part, context) for part in torch.split(x, 5)]
@@ -121,7 +122,7 @@ def batching(of: MethodUnderTest) -> None:
 
 
 def order(of: MethodUnderTest) -> None:
-    """Log-ratios come in the order of events and contexts."""
+    """Check that log-ratios have the order of events and contexts."""
     surrogate, (x, context) = of.surrogate, of.probe()
     rows = torch.randperm(len(x), generator=rng("rows"))
     columns = torch.randperm(len(context), generator=rng("columns"))
@@ -134,7 +135,7 @@ def order(of: MethodUnderTest) -> None:
 
 
 def state(of: MethodUnderTest) -> None:
-    """Every member comes back from its rows of the state as it was."""
+    """Check that every member is restored from its rows of the state."""
     harness, surrogate, probe = of.harness, of.surrogate, of.probe()
     stored = harness.stored(surrogate)
     expect(stored is not None or of.type.oracle, "a state", "None, which is for oracles", RESTORE)
@@ -163,7 +164,7 @@ def state(of: MethodUnderTest) -> None:
 
 
 def finite(of: MethodUnderTest) -> None:
-    """Log-ratios are finite for all that the components simulate, bounds included."""
+    """Check that log-ratios are finite for all simulations, including those at the bounds."""
     task, surrogate = of.harness.task, of.surrogate
     contexts = corners(task)
     missed: list[str] = []
@@ -179,7 +180,7 @@ def finite(of: MethodUnderTest) -> None:
                 f"{bad} that are NaN or +inf, of {name} simulated at {here}",
                 RATIO,
             )
-            # Elsewhere what a component simulates may be impossible; at its own context never.
+            # Simulations may be impossible at other contexts, but never at their own.
             if impossible := int(out[:, k, :, j].isneginf().sum()):
                 missed.append(f"{impossible} of {name} at {here}")
     if missed:
@@ -191,12 +192,13 @@ def finite(of: MethodUnderTest) -> None:
 
 
 def shared_term(of: MethodUnderTest) -> str:
-    """The term in x is the same for both components of the asymmetric task.
+    """Check that the term in x is the same for both components of the asymmetric task.
 
-    Differences of log-ratios are then log-odds, and calibrated ones (Platt 1999) have intercept 0
-    and slope 1, and the log-loss of the exact ones. Far from that, either the term differs, a
-    breach, or the method is inaccurate, a warning. It is a breach if each component by itself is
-    accurate in the context, where the term cancels. A density has no such term: `density` checks.
+    Differences of log-ratios are then log-odds. Calibrated ones (Platt 1999) have intercept 0,
+    slope 1 and the log-loss of the exact ones. Large deviations mean a different term, which is a
+    breach, or an inaccurate method, which is a warning. It is a breach if each component by itself
+    is accurate in the context, where the term cancels. A density has no such term, and `density`
+    checks it.
     """
     surrogate, contexts, events = of.trained()
     label = torch.cat([torch.full((len(x),), 1.0 - k) for k, x in enumerate(events)])
@@ -235,11 +237,11 @@ def shared_term(of: MethodUnderTest) -> str:
 
 
 def density(of: MethodUnderTest) -> str:
-    """A surrogate with has_density integrates to one, on the asymmetric task."""
+    """Check that a surrogate with has_density integrates to one, on the asymmetric task."""
     surrogate, contexts, _ = of.trained()
     if not surrogate.has_density:
         raise Skipped("it does not say that it is a density")
-    # Fine nodes where simulations are, and few far away: an inaccurate density may be wide.
+    # Nodes are fine near simulations and coarse far away, because a density may be too wide.
     t = torch.linspace(-1, 1, 181, dtype=torch.float64) * math.asinh(_REACH / _FINE)
     spacing = _FINE * t.cosh() * t.diff()[0]
     y = torch.cartesian_prod(*[_FINE * t.sinh()] * 2)  # x₁ and log x₂
@@ -260,7 +262,7 @@ def density(of: MethodUnderTest) -> str:
 
 
 def inputs(of: MethodUnderTest) -> None:
-    """Arguments are not changed in place."""
+    """Check that arguments are not changed in place."""
     (x, context), stored = of.probe(), of.harness.stored(of.surrogate) or {}
     given = {"x": x, "context": context, **{f"state {k!r}": v for k, v in stored.items()}}
     before = {name: value.clone() for name, value in given.items()}
@@ -275,7 +277,7 @@ def inputs(of: MethodUnderTest) -> None:
 
 
 def _platt(odds: Tensor, label: Tensor) -> tuple[float, float]:
-    """Intercept and slope of the logistic regression of labels on log-odds, (n,) each."""
+    """Return intercept and slope of the logistic regression of labels on log-odds, (n,) each."""
     values, sign = odds.numpy(), 2 * label.numpy() - 1
     loss = lambda w: np.logaddexp(0, -sign * (w[0] + w[1] * values)).mean()  # noqa: E731
     intercept, slope = minimize(loss, [0.0, 1.0]).x
@@ -283,12 +285,12 @@ def _platt(odds: Tensor, label: Tensor) -> tuple[float, float]:
 
 
 def _lost(ratio: Tensor, exact: Tensor, own: Tensor) -> float:
-    """Share of the exact information on the context that components by themselves lack.
+    """Return the share of the exact information on the context that single components lose.
 
-    A term in x cancels here, whatever it is, so that only inaccurate numbers lose information.
+    Any term in x cancels here, so that only inaccurate numbers lose information.
 
     Args:
-        ratio: log-ratios, (components, events of all, contexts).
+        ratio: log-ratios, (components, events of all components, contexts).
         exact: log-densities, of the same shape.
         own: index of the context of each event of one component.
     """

@@ -1,4 +1,4 @@
-"""The conformance kit of tasks."""
+"""Conformance kit of tasks."""
 
 from collections.abc import Callable
 from functools import partial
@@ -36,9 +36,9 @@ TASK_CHECKS = tuple(_CHECKS)
 
 
 def task_checks(task: Task) -> list[Check]:
-    """The checks of a task, each to be called: it raises AssertionError if it fails.
+    """Return the checks of a task, each a callable that raises AssertionError on failure.
 
-    In pytest, as `bench.testing.method_checks`.
+    They are used in pytest as those of `bench.testing.method_checks`.
     """
     ready = {name: (partial(_ready, f), where) for name, (f, where) in _CHECKS.items()}
     return checks_of(task, f"task {task.name}", type(task).__module__, ready)
@@ -53,7 +53,7 @@ def _ready(function: Function, task: Task) -> str | None:
 
 
 def check_task(task: Task, *, report: Callable[[Result], None] | None = None) -> ConformanceReport:
-    """Runs the checks of a task.
+    """Run the checks of a task.
 
     Args:
         task: the task.

@@ -1,4 +1,7 @@
-"""Toy tasks of every kind of observation: a method must run on them or say that it cannot."""
+"""Toy tasks of every kind of observation.
+
+A method must run on them or refuse them.
+"""
 
 import math
 from collections.abc import Mapping
@@ -13,8 +16,8 @@ from bench.contracts import Observation, Parameter, ParameterSpace, ReferenceKin
 class Noise:
     """Independent Gaussians around the first context parameter, of any event shape.
 
-    The second parameter, where there is one, is their standard deviation. Rounded to whole numbers
-    they are counts, and their density is not known.
+    The second parameter, where there is one, is their standard deviation. Discrete observations are
+    the absolute values times 10, rounded, with unknown density.
     """
 
     size = None
@@ -35,7 +38,7 @@ class Noise:
 
 
 class KnownNoise(Noise):
-    """The same with its density and score."""
+    """Independent Gaussians with known density and score."""
 
     def log_prob(self, x: Tensor, context: Tensor) -> Tensor:
         mean, scale = self._moments(context.double())
@@ -50,13 +53,13 @@ class KnownNoise(Noise):
 
 
 class ToyTask(Task):
-    """A toy task of one kind of observation.
+    """Toy task of one kind of observation.
 
     Args:
         name: of the task.
         observation: the kind of its observations.
         event_shape: their shape.
-        parameters: how many of the two parameters the context has; with one, the other mixes two
+        parameters: number of context parameters, 1 or 2; with 1, the other parameter mixes two
             components.
         discrete: whether observations are whole numbers, of unknown density.
     """
@@ -104,7 +107,7 @@ class ToyTask(Task):
 
 
 def toy_tasks() -> list[ToyTask]:
-    """A vector of one number, a vector of many, a series of counts, a field."""
+    """Return tasks of a vector of one number, a longer vector, a series of counts, and a field."""
     return [
         ToyTask("one-number", "vector", (1,), parameters=1),
         ToyTask("many-numbers", "vector", (7,)),

@@ -1,4 +1,4 @@
-"""Jobs of the memory benchmark: they run in worker processes, whose peak the pool records."""
+"""Jobs of the memory benchmark, for worker processes whose peak memory the pool records."""
 
 import os
 import tempfile
@@ -14,7 +14,7 @@ from bench.storage.store import Store
 
 
 class Shifted:
-    """The exact likelihood with z shifted a little per member: a stack without training."""
+    """Exact likelihood with z shifted per member: a stack without training."""
 
     reference = None
     has_density = True
@@ -37,7 +37,7 @@ class Shifted:
 
 
 def seven_million_events(*, report, source, folder):
-    """Fetches a file of events, and draws a million of them at scales of their own."""
+    """Fetch a file of events, and draw a million of them at different energy scales."""
     os.environ["NLBENCH_DATA"] = folder
     task = HiggsFair()
     task.events.fetch(source, lambda **_: None)
@@ -47,7 +47,7 @@ def seven_million_events(*, report, source, folder):
 
 
 def paper_plan(*, report, members, sets):
-    """Evaluates a block of members on `sets` sets per point of the paper's plan."""
+    """Evaluate a block of members on `sets` sets per point of the paper's plan."""
     store = Store(Path(tempfile.mkdtemp()))
     plan = BootstrapPlan(sets=sets)
     arrays = predict(near(), Shifted(members), plan, 0, store, torch.device("cpu"), report)

@@ -1,4 +1,4 @@
-"""Peak memory of what is large: the paper's plan, and its training set of Higgs events."""
+"""Peak memory of large jobs: the paper's plan, and its training set of Higgs events."""
 
 import importlib.util
 import sys
@@ -48,7 +48,7 @@ EVENTS = 7_000_000
 
 @pytest.fixture
 def events_file(tmp_path):
-    """As many events as the paper trained on, in the public schema's columns that are read."""
+    """Write a file with as many events as the paper trained on, with the columns that are read."""
     import pyarrow as pa
     from pyarrow import parquet
 

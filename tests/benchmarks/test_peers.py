@@ -1,8 +1,8 @@
-"""Our training against the sbi package's, as ratios in one run. Nothing is asserted.
+"""Training of the suite against that of the sbi package, as ratios in one run.
 
-Same simulations, architecture, batch, learning rate and epochs, on one thread. Seconds are of CPU
-time, taken in turns, so that other work on the machine weighs little. Held-out losses are of both
-networks on the same pairs. Run with `tox -e benchmarks`.
+Nothing is asserted. Simulations, architecture, batch, learning rate and epochs are the same, on one
+thread. Seconds are of CPU time, taken in turns, so that other work on the machine has little
+effect. Held-out losses are of both networks on the same pairs. Run with `tox -e benchmarks`.
 """
 
 import time
@@ -39,7 +39,10 @@ def one_thread():
 
 
 def simulations(rows, seed=0, both=True):
-    """Standard observations (rows, 2), of one component or both; contexts and labels (rows, 3)."""
+    """Return standardised observations (rows, 2) of one or both components, and inputs (rows, 3).
+
+    The inputs are contexts and labels.
+    """
     task, rng = near(), torch.Generator().manual_seed(seed)
     z = task.space.draw_context(rows, rng)
     label = torch.randint(2 if both else 1, (rows,), generator=rng)
@@ -49,7 +52,7 @@ def simulations(rows, seed=0, both=True):
 
 
 def settings(rows, batch):
-    """The same training for both; sbi validates on a tenth."""
+    """Return the same training settings for both packages; sbi validates on a tenth."""
     ours = Training(
         epochs=EPOCHS, steps=0, batch_size=batch, learning_rate=1e-3, schedule="constant"
     )
@@ -59,7 +62,7 @@ def settings(rows, batch):
 
 
 def compare(benchmark, capsys, batch, rows, ours, theirs):
-    """Trains in turns, with other seeds; each returns the held-out loss."""
+    """Train both in turns, with different seeds; each returns the held-out loss."""
     seconds, losses = np.zeros((2, 2, ROUNDS))
     ours(99), theirs(99)  # imports, allocations
     for i in range(ROUNDS):
@@ -89,7 +92,7 @@ def compare(benchmark, capsys, batch, rows, ours, theirs):
 
 @pytest.mark.parametrize("batch", [256, 1024])
 def test_classifier(benchmark, capsys, batch):
-    """Cross-entropy of pairs that belong together and of pairs shuffled in a batch."""
+    """Cross-entropy of joint pairs and of pairs shuffled within a batch."""
     rows = 10 * 128 * batch // 9 + 10
     x, theta = simulations(rows)
     x_new, theta_new = simulations(20_000, seed=1)
@@ -107,7 +110,7 @@ def test_classifier(benchmark, capsys, batch):
         net = StackedMLP.create((5, 120, 120, 120, 1), "relu", [rng]).to(CPU)
 
         def loss(x, theta):
-            # Whoever is next in a shuffled batch is anyone.
+            # The next context of a shuffled batch is random.
             pairs = torch.cat([theta, theta.roll(1, 1)], 1)
             odds = net(torch.cat([torch.cat([x, x], 1), pairs], 2)).squeeze(-1)
             together, apart = odds.chunk(2, 1)
@@ -139,7 +142,7 @@ def test_classifier(benchmark, capsys, batch):
 
 @pytest.mark.parametrize("batch", [256, 1024])
 def test_flow(benchmark, capsys, batch):
-    """Negative log-density of a spline flow on zuko, the paper's architecture."""
+    """Negative log-density of a zuko spline flow with the paper's architecture."""
     rows = 10 * 128 * batch // 9 + 10
     (x, theta), (x_new, theta_new) = (
         (x, theta[:, :1])

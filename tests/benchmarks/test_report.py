@@ -1,4 +1,4 @@
-"""How long a report of 10 tasks × 10 methods × 30 members takes, and how large it is."""
+"""Time and size of a report of 10 tasks × 10 methods × 30 members."""
 
 from pathlib import Path
 
@@ -24,7 +24,7 @@ METHODS = (
 
 @pytest.fixture
 def large(made):
-    """Results with predictions of 78 datasets; members repeat the numbers of the first three."""
+    """Make results with predictions of 78 datasets; members repeat the first three."""
     results = made(registry=Registry([PLUGIN]))
     for task in (name for name in results.registry.names("tasks") if name.startswith("task-")):
         results.fit(task, "exact")

@@ -1,6 +1,6 @@
-"""Speed as ratios in one run, threads pinned. Nothing is asserted: read the printed ratios.
+"""Speed as ratios in one run, with pinned threads.
 
-Run with `tox -e benchmarks`.
+Nothing is asserted. Read the printed ratios. Run with `tox -e benchmarks`.
 """
 
 import math
@@ -48,7 +48,7 @@ def report(benchmark, **facts):
 
 
 def dataloader_seconds(inputs, labels, batch):
-    """One epoch of the loop that tutorials show."""
+    """Return the seconds of one epoch of a training loop with a DataLoader, as in tutorials."""
     torch.manual_seed(0)
     net = nn.Sequential(
         *(nn.Linear(3, 120), nn.ReLU(), nn.Linear(120, 120), nn.ReLU()),
@@ -67,7 +67,7 @@ def dataloader_seconds(inputs, labels, batch):
 
 @pytest.mark.parametrize("batch", [1024, 4096])
 def test_classifier_against_a_dataloader_loop(benchmark, threads, batch, capsys):
-    rows = 530_000  # enough that the rule of 128 steps an epoch leaves the batch alone
+    rows = 530_000  # enough rows that the limit of 128 steps per epoch does not reduce the batch
     generator = torch.Generator().manual_seed(1)
     inputs = torch.randn(rows, 3, generator=generator)
     labels = torch.randint(2, (rows,), generator=generator).float()
@@ -109,7 +109,7 @@ def test_classifier_against_a_dataloader_loop(benchmark, threads, batch, capsys)
 
 
 def matrix_roof():
-    """The machine's float32 matrix product, GFLOP/s."""
+    """Return the machine's speed of float32 matrix products, in GFLOP/s."""
     a = torch.randn(2048, 2048)
     a @ a
     begin = time.perf_counter()
@@ -131,7 +131,7 @@ class WithMasks(NflowsFlow):
 
 FLOW = (2, 1, 4, 8, (64, 64), 32, "relu")  # the paper's architecture
 FLOW_FLOPS = 2 * (32 + 4 * ((2 + 32) * 64 + 64 * 64 + 64 * 46))  # forward, per event
-PAIR_FLOPS = 2 * 4 * (2 * 32 + 32 * 32 + 32 * 23)  # of pairs, what is left once per context aside
+PAIR_FLOPS = 2 * 4 * (2 * 32 + 32 * 32 + 32 * 23)  # per pair, beyond the context
 
 
 @pytest.mark.parametrize("batch", [1024, 4096])
@@ -139,7 +139,7 @@ PAIR_FLOPS = 2 * 4 * (2 * 32 + 32 * 32 + 32 * 23)  # of pairs, what is left once
 def test_flows(benchmark, training, batch, capsys):
     """Events per second of one step on one thread: nflows, zuko, compiled, a stack of five.
 
-    Steps of training are never compiled; evaluation is of rows, and of pairs with eight contexts.
+    Training steps are never compiled. Evaluation is of rows, and of pairs with eight contexts.
     """
     torch.set_num_threads(1)
     kinds = {
@@ -171,7 +171,7 @@ def test_flows(benchmark, training, batch, capsys):
         if "pairs" in name:
             y, eta = y[:, : batch // 8, None], eta[:, None, :8]
         with warnings.catch_warnings():
-            warnings.simplefilter("ignore")  # the compiler's
+            warnings.simplefilter("ignore")  # warnings of the compiler
             for _ in range(3):
                 step(flow, y, eta)
         seconds = []
@@ -197,18 +197,18 @@ def test_flows(benchmark, training, batch, capsys):
 
 
 def by_logaddexp(signal, background, mu):
-    """What one writes first: safe against underflow in one call."""
+    """Return the log-mixture by the simplest code, which is safe against underflow."""
     log_mu = np.log(np.maximum(mu, 1e-300))
     return np.logaddexp(log_mu + signal, background) - np.log1p(mu)
 
 
 def by_ratio(signal, background, mu):
-    """The same, optimised by hand: one logarithm, exponentials outside the grid."""
+    """Return the log-mixture by optimised code: one logarithm, exponentials outside the grid."""
     return np.log((mu * np.exp(signal) + np.exp(background)) / (1 + mu))
 
 
 def loop_over_bootstraps(mix, log_ratio, draws, mu, z):
-    """Every bootstrap on the whole grid, then a parabola through the top of its profiles."""
+    """Return interval ends of every bootstrap on the whole grid, with parabolas at the maxima."""
     ends = []
     for rows in draws:
         signal, background = log_ratio[:, rows]
@@ -253,7 +253,7 @@ def test_evaluation_of_a_set_against_the_obvious_loop(benchmark, threads, capsys
         values, at_truth = weighed.log_likelihood((unit, unit))
         return summarise(Lattice((unit, unit), values, at_truth, False), task.space)
 
-    def loop(mix, first=10):  # of the hundred: the loop is slow
+    def loop(mix, first=10):  # the first ten of a hundred, because the loop is slow
         table = log_ratio[0, :, :, :-1].double().numpy()
         begin = time.perf_counter()
         loop_over_bootstraps(mix, table, draws[:first].numpy(), mu.numpy(), z.numpy())
@@ -275,7 +275,7 @@ def test_evaluation_of_a_set_against_the_obvious_loop(benchmark, threads, capsys
 @pytest.mark.parametrize("width", [4, 8, 14], ids=["3k", "10k", "30k"])
 @pytest.mark.parametrize("encoder", [SeriesEncoder, FieldEncoder], ids=["series", "field"])
 def test_score_terms(benchmark, encoder, width, capsys):
-    """A gradient step of NLER with scores against one without, taken in turns, on one thread."""
+    """Time of a gradient step of NLER with scores against one without, in turns, on one thread."""
     torch.set_num_threads(1)
     shape = (40,) if encoder is SeriesEncoder else (16, 16)
     rng = torch.Generator().manual_seed(0)
@@ -302,13 +302,13 @@ def test_score_terms(benchmark, encoder, width, capsys):
         targets = [] if terms is None else [scores, units]
         steps[name] = partial(step, y, eta, *targets, apart)
     seconds = {name: [] for name in kinds}
-    for _ in range(500):  # ten looks at the gradients, at every fiftieth step
+    for _ in range(500):  # includes ten evaluations of gradient norms, one in 50 steps
         for name, step in steps.items():
             begin = time.perf_counter()
             step()
             seconds[name].append(time.perf_counter() - begin)
     benchmark.pedantic(steps["adaptive"], rounds=50)
-    # Medians, against other work on the machine; looks count as often as they are taken.
+    # Medians are robust against other work on the machine; norms count with their frequency.
     looks = {name: np.median(times[50::50]) for name, times in seconds.items()}
     others = {name: np.median(np.delete(times, np.s_[::50])) for name, times in seconds.items()}
     means = {name: (looks[name] + 49 * others[name]) / 50 for name in kinds}

@@ -1,4 +1,4 @@
-"""For the tests of commands: one that must fail, and the folder of a small run."""
+"""Fixtures for tests of commands: a failing command, and the folder of a small run."""
 
 import shutil
 import subprocess
@@ -9,7 +9,10 @@ from small_run import BENCH, METRIC, PLUGINS, TINY
 
 @pytest.fixture
 def fails(command):
-    """Runs a command that must fail with one line; returns status and line."""
+    """Return a function that runs a command that must fail with one line.
+
+    It returns status and line.
+    """
 
     def run(*arguments):
         status, out, err = command(*arguments)
@@ -23,7 +26,7 @@ def fails(command):
 
 @pytest.fixture(scope="session")
 def tiny_run(tmp_path_factory):
-    """A folder with a preset, a plugin and the results of a run, with what it said."""
+    """Make a folder with a preset, a plugin and the results of a run; return it with the output."""
     folder = tmp_path_factory.mktemp("a folder, ü")
     shutil.copy(PLUGINS / "simple.py", folder)
     (folder / "my preset.toml").write_text(TINY)
@@ -43,7 +46,7 @@ def tiny_run(tmp_path_factory):
 
 @pytest.fixture
 def folder(tiny_run, tmp_path, monkeypatch):
-    """A copy of it, as the current folder."""
+    """Make a copy of the folder, as the current folder."""
     copy = tmp_path / "work"
     shutil.copytree(tiny_run[0], copy)
     monkeypatch.chdir(copy)

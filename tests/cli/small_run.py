@@ -1,4 +1,4 @@
-"""What the tests of commands run: plugins, a preset and a metric; and where results are."""
+"""Inputs of the tests of commands: plugins, a preset and a metric; and the results' location."""
 
 import os
 import pty
@@ -32,7 +32,7 @@ def results(folder):
 
 
 def on_a_terminal(*arguments, cwd=None, question=None, answer=None):
-    """Runs a command with a terminal as its standard error; returns its status and what it said.
+    """Run a command with a terminal as its standard error; return status and output.
 
     A question is answered once.
     """

@@ -1,4 +1,4 @@
-"""The command line: help, one line and an exit status for every mistake, and lists."""
+"""Command line: help, lists, and one line and an exit status for every mistake."""
 
 import json
 import os

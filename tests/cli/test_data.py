@@ -1,4 +1,4 @@
-"""`bench data`, and runs on data that had to be fetched."""
+"""`bench data`, and runs on fetched data."""
 
 from __future__ import annotations
 
@@ -119,7 +119,7 @@ def test_fetch_status_and_a_run(folder: Path) -> None:
 
 @pytest.fixture
 def mixed(folder: Path) -> Path:
-    """A folder with a file that can be read and one that cannot."""
+    """Make a folder with a readable file and an unreadable one."""
     (folder / "mixed").mkdir()
     (folder / "events.parquet").rename(folder / "mixed" / "a.parquet")
     (folder / "mixed" / "b.csv").write_text("PRI_had_pt,label_sb\n30,s\n")
@@ -160,7 +160,7 @@ def test_the_study_of_features(folder: Path) -> None:
     ran = bench("study", "features", "--events", "300", "--permutations", "19", "--out", "studies")
     assert ran.exit_code == 0, ran.output
     assert [line.split()[0] for line in ran.stdout.splitlines()[1:]] == ["signal", "background"]
-    assert "0.0500" in ran.stdout  # made-up kinematics are told from the fitted ones
+    assert "0.0500" in ran.stdout  # generated kinematics differ from the fitted ones
     assert Path("studies/features.csv").read_text().startswith("component,observed,simulated,")
     other = bench("study", "features", "--model", "gaussians-far")
     assert "other evaluation points" in str(other.exception)

@@ -1,4 +1,4 @@
-"""`bench new` and `bench check`: what they write works, what is broken they say."""
+"""`bench new` and `bench check`: templates work, and broken plugins are reported."""
 
 import ast
 import re
@@ -22,7 +22,7 @@ plans = [{kind = "independent", uniform = 3, per_point = 0, observations = 20}]
 
 @pytest.fixture
 def bench(command, monkeypatch, tmp_path):
-    """Runs a command in an empty folder."""
+    """Return a function that runs a command in an empty folder."""
     monkeypatch.chdir(tmp_path)
     monkeypatch.setattr(density_checks, "SIMULATIONS", {True: 10_000, False: 500})
     return command

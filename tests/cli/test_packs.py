@@ -1,4 +1,4 @@
-"""Packed results folders: read, resumed and extended like others; damage is one line."""
+"""Packed results folders: reading, resuming, extending, and one line about damage."""
 
 import json
 import shutil
@@ -17,7 +17,7 @@ from bench.storage.store import Store
 
 @pytest.fixture
 def root(command, folder):
-    """A packed folder without weights and predictions, as committed results are."""
+    """Make a packed folder without weights and predictions, like committed results."""
     found = results(folder)
     for part in ("predictions", "simulations", "locks"):
         shutil.rmtree(found / part, ignore_errors=True)
@@ -39,7 +39,7 @@ def test_a_packed_folder_is_read_as_before(command, root):
     assert (texts(command, root), command("status", root)) == before
     left = {path.relative_to(root).parts[0] for path in root.rglob("*") if path.is_file()}
     assert left == {PACK, "run.json", "leaderboard.md", "leaderboard.csv", "leaderboard.json"}
-    # Again, with nothing new, it is the same file.
+    # Packing again without new results gives the same file.
     content = (root / PACK).read_bytes()
     assert command("results", "pack", root)[1].endswith("0 files removed\n")
     assert (root / PACK).read_bytes() == content
@@ -60,7 +60,7 @@ def test_a_run_resumes_on_a_pack_and_what_it_adds_lies_beside_it(command, root):
     boards = texts(command, root)
     assert command("results", "pack", root)[0] == 0
     assert texts(command, root) == boards
-    # Weights and predictions are not packed; records stay beside them.
+    # Weights and predictions are not packed. Their records stay as files.
     assert list(root.glob("fits/**/member-000.safetensors"))
     assert list(root.glob("predictions/**/member-000.safetensors"))
     assert not list(root.glob("scores/**/*"))
@@ -151,7 +151,7 @@ def test_a_damaged_record_is_not_packed_and_nothing_is_removed(command, root):
 
 
 def test_a_byte_that_flips_changes_no_number(command, root, tmp_path):
-    """What no checksum covers, as statistics of columns, is not read."""
+    """Bytes without a checksum, such as column statistics, are not used."""
     command("results", "pack", root)
     content = (root / PACK).read_bytes()
     whole = Pack(root / PACK)

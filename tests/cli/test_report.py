@@ -1,4 +1,4 @@
-"""`bench report`: what it writes and prints, its exit status, and what a browser makes of it."""
+"""`bench report`: output, exit status, and behaviour in a browser."""
 
 import html
 import json
@@ -18,8 +18,8 @@ CHROMIUM = next(
 )
 TASK = "gaussians-far"
 
-# Asks the page, after clicking, what a reader would see. The page's own policy forbids scripts but
-# its own, so this one runs in a copy without the policy.
+# Reads the visible content of the page after clicks. The page's policy forbids foreign scripts, so
+# this script runs in a copy without the policy.
 PROBE = """
 <script>
 const rgb = (text) => (text.match(/[\\d.]+/g) ?? []).map(Number);
@@ -143,7 +143,7 @@ def test_nothing_to_compare_is_said(command, made, tmp_path):
 
 @pytest.mark.parametrize("words", ["report", "leaderboard", "status", "score", "study equivalence"])
 def test_the_parent_of_results_is_refused_with_their_names(command, results, tmp_path, words):
-    """It had a table, as folders of studies do, and gave a report of nothing."""
+    """A parent folder with a table must not count as a folder of studies."""
     shutil.copytree(results.root, tmp_path / "results" / "other")
     (tmp_path / "results" / "afterwards.csv").write_text("a\n1\n")
     status, out, err = command(*words.split(), "results")
@@ -208,7 +208,7 @@ def test_a_browser_shows_it(command, results, tmp_path):
         assert found["contrast"][0] >= 4.5, found["contrast"]
         known = [float(v) for v in found["rising"] if v is not None]
         assert known == sorted(known)
-        assert found["rising"][-1] is None  # exact has none, and stays last
+        assert found["rising"][-1] is None  # exact has no value and stays last
         assert found["falling"] == [*map(str, reversed(found["rising"][:-1])), None]
         assert found["arrow"] == "ascending"
         assert found["overflow"] <= 0

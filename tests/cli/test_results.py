@@ -1,4 +1,4 @@
-"""Commands on results: their status, leaderboards and scores, and what is damaged or missing."""
+"""Commands on results: status, leaderboards, scores, and damaged or missing parts."""
 
 import csv
 import errno
@@ -19,7 +19,7 @@ from bench.storage.store import Store
 def test_status(command, folder):
     status, out, err = command("status", results(folder))
     assert (status, err) == (0, "")
-    assert command("status") == (status, out, err)  # the newest under results/
+    assert command("status") == (status, out, err)  # default: the newest under results/
     assert out.splitlines() == [
         "last run: bench run my preset.toml --plugin simple.py --workers 1",
         "gaussians-far  exact  budget 0  seed 0  fits 1/1  independent 1/1",
@@ -69,7 +69,7 @@ def test_score_computes_a_new_metric_and_trains_nothing(command, folder):
     records = json.loads(command("leaderboard", "--format", "json", "--plugin", "metric.py")[1])
     assert [r["value"] for r in records if r["quantity"] == "answer/"] == [42.0, 42.0]
 
-    # A metric that breaks costs the others nothing, and is tried again.
+    # A failing metric does not affect the others, and is tried again.
     shutil.move("broken.py", "metric.py")
     status, out, err = command("score", "--plugin", "metric.py", "--workers", "1")
     assert (status, out) == (1, "")
@@ -112,7 +112,7 @@ def test_a_metric_that_breaks_its_contract_loses_its_own_column(command, folder,
 
 
 def read(command, plugin):
-    """The leaderboards as a terminal shows them, on one line."""
+    """Return the leaderboards as printed on a terminal, joined to one line."""
     return " ".join(command("leaderboard", "--plugin", plugin)[1].split())
 
 
@@ -127,7 +127,7 @@ def test_an_unreadable_column_is_left_out(command, folder):
 
 
 def refusing(genuine, folder):
-    """A function that makes temporary files, and none in a folder."""
+    """Return a function that makes temporary files, except in one folder."""
 
     def made(*arguments, **options):
         where = Path(options.get("dir") or tempfile.gettempdir())
@@ -152,7 +152,7 @@ def refusing(genuine, folder):
     ],
 )
 def test_a_read_only_folder_is_told_before_any_work(fails, folder, monkeypatch, line, work):
-    """Root, whom permissions do not bind, is refused by what makes temporary files."""
+    """Temporary files fail as in a read-only folder, since root ignores permissions."""
 
     def works(*arguments, **options):
         raise AssertionError("it works before it tries to write")

@@ -1,4 +1,4 @@
-"""What plugins say is harmless to a terminal and to a page, whatever command shows it."""
+"""Output of plugins is harmless to a terminal and to a page, in every command."""
 
 import os
 import shutil
@@ -16,11 +16,11 @@ members = 1
 budgets = [600]
 plans = [{kind = "independent", uniform = 4, per_point = 0, observations = 50}]
 """
-WIDE = {"COLUMNS": "2000"}  # or a note that is wrapped would look as if it had lines of its own
+WIDE = {"COLUMNS": "2000"}  # wide, because wrapped notes look like lines of their own
 
 
 def harmless(text):
-    """Whether a text neither steers a terminal nor forges a line."""
+    """Check that a text neither controls a terminal nor forges a line."""
     lines = text.split("\n")
     odd = [line for line in lines if not line.isprintable()]
     # A cell of a table that wraps may begin with any word, far from the left.
@@ -39,7 +39,7 @@ def run(folder, *arguments):
 
 @pytest.fixture(scope="module")
 def rude_run(tmp_path_factory):
-    """A folder with the plugin and the results of a run, with what that said."""
+    """Make a folder with the plugin and the results of a run; return it with the output."""
     folder = tmp_path_factory.mktemp("rude")
     shutil.copy(PLUGINS / "rude.py", folder)
     (folder / "rude.toml").write_text(PRESET)

@@ -1,4 +1,4 @@
-"""`bench run`: what it says where; and commands among odd links, streams and environments."""
+"""`bench run`: its output, and commands with odd links, streams and environments."""
 
 import os
 import re
@@ -11,11 +11,11 @@ from small_run import BENCH, TINY, on_a_terminal, results
 
 @pytest.fixture
 def made(tiny_run):
-    """A folder with the results of a run, with what it said."""
+    """Return a folder with the results of a run, and its output."""
     return tiny_run
 
 
-# What is not installed
+# Missing packages
 
 NEEDY = """
 from bench.contracts import Method
@@ -136,7 +136,7 @@ def test_on_a_terminal_there_are_bars(made, tmp_path):
     assert " made, " in seen
 
 
-# Surroundings
+# Environment
 
 
 def test_links_and_relative_places(command, folder, monkeypatch):

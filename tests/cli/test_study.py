@@ -1,4 +1,4 @@
-"""`bench study`: what it prints and writes, its exit status, one line for every mistake."""
+"""`bench study`: output, files, exit status, and one line for every mistake."""
 
 import json
 import re
@@ -8,12 +8,15 @@ import pytest
 
 from bench.cli import main
 
-FIGURE = {"bootstrap-k.svg", "bootstrap-k.png"}  # only where matplotlib is
+FIGURE = {"bootstrap-k.svg", "bootstrap-k.png"}  # only where matplotlib is installed
 
 
 @pytest.fixture
 def bench(monkeypatch, capsys, tmp_path):
-    """Runs a command in an empty folder; returns exit status, standard output and error."""
+    """Return a function that runs a command in an empty folder.
+
+    It returns exit status, standard output and error.
+    """
     monkeypatch.chdir(tmp_path)
 
     def run(arguments):

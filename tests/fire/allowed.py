@@ -1,4 +1,4 @@
-"""What is allowed of values and messages, said a second time, independently of the suite."""
+"""Allowed values and messages, defined independently of the suite."""
 
 import fnmatch
 import keyword
@@ -9,7 +9,7 @@ from bench.registry.registry import Registry
 
 REGISTRY = Registry()
 MILLION = 10**6
-LONGEST = 700  # characters of a message; a path may be part of it
+LONGEST = 700  # characters of a message, which may include a path
 
 
 def one_line(text):
@@ -70,7 +70,7 @@ def a_method(pattern):
     name, colon, configuration = inner.partition(":")
     methods = fnmatch.filter([*REGISTRY.names("methods"), "simple"], name)
     if wrapped and "exact" in methods and fnmatch.fnmatchcase("default", configuration or "*"):
-        return False  # it has one member, and nothing to calibrate
+        return False  # has one member and cannot be calibrated
     labels = [
         c for m in methods for c in (SIMPLE if m == "simple" else REGISTRY.method(m).configurations)
     ]
@@ -78,7 +78,7 @@ def a_method(pattern):
 
 
 def a_configuration(text):
-    """A method or task that `bench check` knows by its name."""
+    """Return whether `bench check` knows a method or task of this name."""
     name, colon, configuration = text.partition(":")
     if name in REGISTRY.names("methods"):
         return not colon or configuration in REGISTRY.method(name).configurations
@@ -86,7 +86,7 @@ def a_configuration(text):
 
 
 def a_new(kind):
-    """A name that nothing has yet, and a file can have."""
+    """Return a function that says whether a name is new and valid for a file."""
 
     def allowed(text):
         return (

@@ -1,4 +1,4 @@
-"""For the tests under fire: how much is tried, and the small run that they disturb.
+"""Fixtures for the stress tests: the number of cases, and the small run that they disturb.
 
 `--hypothesis-profile fire` tries 10,000 options and presets in all, the default a tenth of them.
 """
@@ -58,7 +58,7 @@ def pytest_collection_modifyitems(items):
 
 
 def finished(root):
-    """Digest and time of every file of finished work."""
+    """Return the digest and time of every file of finished work."""
     if not root.exists():
         return {}
     store = Store.open(root)
@@ -78,9 +78,9 @@ def finished(root):
 
 
 class JobContext:
-    """A folder with a small preset `tiny.toml` and a plugin, and runs of it.
+    """Folder with a small preset `tiny.toml` and a plugin, and runs of it.
 
-    Every command must end within ten minutes, with no traceback, and leave no process behind.
+    Every command must end within ten minutes, without a traceback and without a remaining process.
     """
 
     def __init__(self, folder, root=None):
@@ -91,11 +91,11 @@ class JobContext:
         (folder / "tiny.toml").write_text(PRESET)
 
     def start(self, *arguments, sabotage="", command="run", **options):
-        """Starts `bench run`, in a process group of its own."""
+        """Start `bench run` in a process group of its own."""
         what = [command, "tiny.toml", "--plugin", "simple.py", "--quiet", "--out", str(self.root)]
         if command != "run":
             what = [command, str(self.root)]
-        # Byte code would otherwise be another thing that is being written.
+        # Python must not write byte code too.
         environment = os.environ | {"PYTHONDONTWRITEBYTECODE": "1"}
         if sabotage:
             environment |= {"SABOTAGE": sabotage, "PYTHONPATH": str(HERE / "sabotage")}
@@ -111,18 +111,18 @@ class JobContext:
         )
 
     def finish(self, process):
-        """Waits; returns exit status, output and error."""
+        """Wait for the process; return exit status, output and error."""
         out, err = process.communicate(timeout=600)
         assert "Traceback" not in err, err
         assert self.deserted(), self.alive()
         return process.returncode, out, err
 
     def run(self, *arguments, **options):
-        """Starts a run, and waits."""
+        """Start a run, and wait for it."""
         return self.finish(self.start(*arguments, **options))
 
     def alive(self):
-        """Command lines of the processes that work in the folder."""
+        """Return the command lines of processes in the folder."""
         found = []
         for process in psutil.process_iter():
             with suppress(psutil.Error):
@@ -131,7 +131,7 @@ class JobContext:
         return found
 
     def deserted(self, seconds=60.0):
-        """Whether all of them are gone in time."""
+        """Return whether all processes in the folder end in time."""
         end = time.monotonic() + seconds
         while found := self.alive():
             if time.monotonic() > end:
@@ -140,26 +140,26 @@ class JobContext:
         return True
 
     def finished(self):
-        """Digest and time of every file of finished work."""
+        """Return the digest and time of every file of finished work."""
         return finished(self.root)
 
     def arrays(self):
-        """Digests of all arrays."""
+        """Return the digests of all arrays."""
         return {k: d for k, (d, _) in self.finished().items() if k.endswith(".safetensors")}
 
     def table(self):
-        """The leaderboards without what a clock has measured."""
+        """Return the leaderboards without times."""
         rows = csv.DictReader(io.StringIO((self.root / "leaderboard.csv").read_text()))
         return [row for row in rows if "seconds" not in row["quantity"]]
 
     def litter(self):
-        """Files that are neither results nor locks."""
+        """Return the files that are neither results nor locks."""
         return [p for p in self.root.rglob(".*") if p.is_file()]
 
 
 @pytest.fixture(scope="session")
 def undisturbed(tmp_path_factory):
-    """A run that nothing disturbed."""
+    """Return the context of a run without disturbance."""
     place = JobContext(tmp_path_factory.mktemp("undisturbed"))
     status, _, err = place.run()
     assert status == 0, err
@@ -168,13 +168,13 @@ def undisturbed(tmp_path_factory):
 
 @pytest.fixture
 def place(undisturbed, tmp_path):
-    """A place for a run that something will disturb."""
+    """Return the context of a run to be disturbed."""
     return JobContext(tmp_path / "place")
 
 
 @pytest.fixture
 def same(undisturbed):
-    """Asserts that a place holds what the undisturbed run has made."""
+    """Return a function that asserts equality with the undisturbed run."""
 
     def check(place):
         assert place.arrays() == undisturbed.arrays()
@@ -184,7 +184,7 @@ def same(undisturbed):
 
 
 class Inline:
-    """A smaller run, whose jobs are done in this process, one after the other."""
+    """Smaller run, with jobs in this process, one after the other."""
 
     PRESET: ClassVar = {
         "tasks": ("gaussians-far",),
@@ -208,11 +208,11 @@ class Inline:
         return schedule(Registry([self.plugin]), preset, Store(root))
 
     def planned(self, root):
-        """Keys of the jobs that a run would do."""
+        """Return the keys of the jobs of a run."""
         return [p.key for p in self.benchmark(root).jobs]
 
     def run(self, root):
-        """Runs all that is missing."""
+        """Run all missing jobs."""
         benchmark = self.benchmark(root)
         benchmark.record(["bench", "run"])
         for p in benchmark.jobs:

@@ -1,4 +1,4 @@
-"""A plugin whose methods, tasks and metrics do what else one can do wrong."""
+"""Plugin with further misbehaving methods, tasks and metrics."""
 
 import builtins
 import math
@@ -72,7 +72,7 @@ class Spins(Base):
     name = "spins"
 
     def crime(self):
-        sum(range(10**13))  # with the interpreter's lock held
+        sum(range(10**13))  # holds the interpreter's lock
 
 
 class Crashes(Base):
@@ -90,7 +90,7 @@ class ClosesFiles(Base):
 
 
 class Daemon(Base):
-    """Leaves a process behind that has left the family, with all files and locks open."""
+    """Method that leaves a detached process behind, with all files and locks open."""
 
     name = "daemon"
 
@@ -113,7 +113,7 @@ class Chatters(Base):
 
 
 class Spoils(Base):
-    """Leaves everything that others use in another state."""
+    """Method that changes all shared state."""
 
     name = "spoils"
 

@@ -1,4 +1,4 @@
-"""Files flipped, cut, deleted or mixed up: found, told, made anew; never a wrong number."""
+"""Files that are flipped, cut, deleted or swapped: detected, reported, repaired, never misread."""
 
 import json
 import random
@@ -41,7 +41,7 @@ def delete_folder(path, draw, others):
 
 
 def take_the_place(path, draw, others):
-    """Puts another entry, record and arrays, where this one is."""
+    """Replace an entry (record and arrays) by another one."""
     other = draw.choice([o for o in others if o.suffix == path.suffix])
     for suffix in (".json", ".safetensors"):
         if other.with_suffix(suffix).exists():
@@ -52,7 +52,7 @@ DAMAGES = (flip, flip, cut, blank, grow, delete, delete_folder, take_the_place, 
 
 
 def numbers(text):
-    """What leaderboards say, with the number of networks that it is said of."""
+    """Return the leaderboards' numbers by quantity and number of networks."""
     return {
         (r["task"], r["plan"], r["fit"], r["members"], r["quantity"]): (r["value"], r["error"])
         for r in json.loads(text)
@@ -62,7 +62,7 @@ def numbers(text):
 
 @pytest.fixture
 def alone(inline, command, tmp_path):
-    """What leaderboards say of each of the two members without the other."""
+    """Return the leaderboards' numbers for each of the two members alone."""
     found = []
     for member in range(2):
         root = shutil.copytree(inline.root, tmp_path / f"without {member}")
@@ -97,7 +97,7 @@ def test_damage(inline, command, alone, tmp_path, case):
     made = inline.arrays(root)
     assert made.items() <= inline.expected.items()
     missing = inline.expected.keys() - made.keys()
-    assert all(key.startswith("simulations/") for key in missing)  # that nobody needed again
+    assert all(key.startswith("simulations/") for key in missing)  # these are not needed again
     assert numbers(command("leaderboard", root, "--format", "json")[1]) == truth
     assert inline.planned(root) == []
 

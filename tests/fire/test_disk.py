@@ -1,4 +1,4 @@
-"""Disks that are full, read-only or limited while a run writes: one clear line, and a way back."""
+"""Disks that are full, read-only or limited during a run: one clear line, and a way to resume."""
 
 import os
 import random
@@ -28,7 +28,7 @@ def is_told(err, reason):
 
 @pytest.mark.parametrize("number", range(12))
 def test_any_write_may_fail(inline, tmp_path, monkeypatch, number):
-    """In this process: the store says so, leaves no litter, and the next run goes on."""
+    """In one process, a failed write is reported, leaves no litter, and the next run resumes."""
     draw = random.Random(f"{SEED} {number}")
     left, where = draw.randint(1, 40), draw.choice(["os.fsync", "os.replace", "tempfile.mkstemp"])
     module, name = (os if where.startswith("os") else tempfile), where.split(".")[1]
@@ -78,7 +78,7 @@ def test_a_limit_on_the_size_of_files(place, same):
 
 @pytest.fixture
 def mount(place):
-    """A small disk of its own for the results, where mounting is permitted."""
+    """Mount a small disk for the results, where mounting is permitted."""
     disk = place.folder / "disk"
     disk.mkdir()
 

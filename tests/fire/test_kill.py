@@ -1,4 +1,4 @@
-"""Runs that are killed, at random and in the middle of writing, and go on as if nothing was."""
+"""Runs that are killed, at random and during writes, and resumed without a difference."""
 
 import os
 import random
@@ -10,7 +10,7 @@ import time
 import psutil
 
 SEED = 20
-MOMENTS = 10  # by the clock, and as many while writing
+MOMENTS = 10  # at random times, and as many during writes
 WRITES = ("fsync", "replace", "mkstemp")
 
 
@@ -23,7 +23,7 @@ def workers(process):
 
 
 def kill(place, process, victim):
-    """Kills the run, its whole group, or one of its workers; returns what its end was."""
+    """Kill the run, its group, or one of its workers; return the exit status."""
     if process.poll() is None and victim == "worker":
         for child in workers(process)[:1]:
             child.kill()
@@ -54,7 +54,7 @@ def test_killed_at_any_moment(place, same):
             ends.append(kill(place, process, random_.choice(["run", "group", "worker"])))
         after = place.finished()
         assert before.items() <= after.items()
-        if ends[-1] == 0:  # it was faster
+        if ends[-1] == 0:  # the run was faster
             same(place)
             shutil.rmtree(place.root)
     assert ends.count(-signal.SIGKILL) > MOMENTS
@@ -70,7 +70,7 @@ def test_leftovers_are_swept_away(place, same):
     assert status == -signal.SIGKILL
     (part,) = (p for p in place.litter())
     assert place.run()[0] == 0
-    assert place.litter() == [part]  # another run's, for all that is known
+    assert place.litter() == [part]  # may belong to another run
     os.utime(part, (0, 0))
     status, _, err = place.run()
     assert re.match("0 made", err)
@@ -87,7 +87,7 @@ def test_a_worker_in_the_grip_of_c_dies_with_its_parent(place):
         "    def restore(self, *arguments): ...\n"
         "    def fit(self, fit_context):\n"
         "        open('busy', 'w').close()\n"
-        "        sum(range(10**12))\n"  # for hours, with the interpreter's lock held
+        "        sum(range(10**12))\n"  # takes hours and holds the interpreter's lock
     )
     process = place.start("--method", "simple:default")
     while not (place.folder / "busy").exists():

@@ -1,6 +1,6 @@
-"""Every option of every command, with values that make no sense.
+"""Every option of every command, with invalid values.
 
-What is not allowed must end with status 2 and one line, and start nothing.
+Values that are not allowed must end with status 2 and one line, and start nothing.
 """
 
 import io
@@ -27,7 +27,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 import bench.experiment.schedule
-import bench.report.write  # with it matplotlib, which makes a folder for itself
+import bench.report.write  # imports matplotlib, which makes a folder for itself
 import bench.storage.store
 import bench.studies.features
 import bench.testing
@@ -39,12 +39,12 @@ PLUGINS = Path(__file__).parents[1] / "plugins"
 
 
 class Started(Exception):
-    """Something was about to be made or fetched."""
+    """Signal that a command was about to make or fetch something."""
 
 
 @pytest.fixture(scope="module")
 def shell(tmp_path_factory):
-    """Runs commands in this process, in a folder of their own, and stops before any work."""
+    """Return a function that runs commands in a folder of its own, and stops before any work."""
     folder = tmp_path_factory.mktemp("shell")
     shutil.copy(PLUGINS / "simple.py", folder)
     (folder / "tiny.toml").write_text(
@@ -57,7 +57,7 @@ def shell(tmp_path_factory):
         raise Started
 
     def run(*arguments):
-        """Returns exit status, standard output and error; status None if work would begin."""
+        """Return exit status, standard output and error; status None if work would begin."""
         out, err = io.StringIO(), io.StringIO()
         status = 0
         with pytest.MonkeyPatch.context() as patch:
@@ -83,7 +83,7 @@ def shell(tmp_path_factory):
         assert sorted(folder.rglob("*")) == before
         return status, out.getvalue(), err.getvalue()
 
-    run("list")  # imports what is imported late
+    run("list")  # performs late imports
     return run
 
 
@@ -99,7 +99,7 @@ RUN = {
     "--out": a_folder,
     "--plugin": never,
 }
-COMMANDS = {  # how it begins, what else is allowed, and whether then it makes something
+COMMANDS = {  # arguments, further allowed options, and whether the command then makes something
     "run": (["run", "tiny.toml", "--plugin", "simple.py"], RUN),
     "plan": (["plan", "tiny.toml", "--plugin", "simple.py"], RUN),
     "check": (
@@ -139,7 +139,7 @@ COMMANDS = {  # how it begins, what else is allowed, and whether then it makes s
             "--independent": an_integer(),
             "--seed": an_integer(0, 2**31 - 1),
             "--workers": an_integer(1, 1024),
-            "--out": None,  # is looked at in the end
+            "--out": None,  # checked last
             "--plugin": never,
         },
     ),
@@ -151,7 +151,7 @@ COMMANDS = {  # how it begins, what else is allowed, and whether then it makes s
             "--events": an_integer(10, 10_000),
             "--permutations": an_integer(9, MILLION),
             "--seed": an_integer(0, 2**31 - 1),
-            "--out": None,  # is looked at in the end
+            "--out": None,  # checked last
             "--plugin": never,
         },
     ),
@@ -201,12 +201,12 @@ ODD = [
     *("ensemble(lre,1)", "ensemble(exact,2)", "ensemble(lre,9999)", "ensemble(,2)", "ensemble(("),
     *("gaussians-far", "gaussians-*", "gp", "cpu", "cuda", "auto", "csv", "md", "tasks", "higgs"),
 ]
-words = st.characters(exclude_categories=["Cs"], exclude_characters="\0")  # as a system hands on
+words = st.characters(exclude_categories=["Cs"], exclude_characters="\0")  # valid arguments
 odd = st.sampled_from(ODD) | st.text(words, max_size=8) | st.integers().map(str)
 
 
 def told(err):
-    """The one line that is said, or fails."""
+    """Return the one line of an error message, or fail."""
     assert err.startswith("bench: "), err
     assert err.endswith("\n")
     line = err.removesuffix("\n")
@@ -218,7 +218,7 @@ def told(err):
 
 FLAGS = {"--debug", "--overwrite", "--quiet", "--multinomial", "--package"}
 HELP = {"-h", "--help", "--version"} | FLAGS
-NAMELESS = {"new method", "new task"}  # commands that do nothing without their argument
+NAMELESS = {"new method", "new task"}  # commands without effect if the argument is missing
 
 
 def test_every_option_is_tried():

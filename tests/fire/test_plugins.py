@@ -1,4 +1,4 @@
-"""Plugins that misbehave in ways other tests have not: recorded, isolated, the rest goes on."""
+"""Further misbehaviour of plugins: recorded and isolated, and other jobs continue."""
 
 import re
 import shutil
@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 HERE = Path(__file__).parent
-LIMIT = 30  # seconds of a job; the work itself takes one, starting a worker a few
+LIMIT = 30  # seconds of a job; the work takes one, starting a worker a few
 REASONS = {
     "cannot-be-told": r"Unspeakable: \(its message cannot be shown\)",
     "no-exception": "Baser: bare",
@@ -32,7 +32,7 @@ METRICS = {
 
 @pytest.fixture
 def small(place):
-    """A place for a run with one member of everything."""
+    """Return the context of a run with one member of everything."""
     rewrite(place, "members = 2", "members = 1")
     return place
 
@@ -44,7 +44,7 @@ def rewrite(place, old, new):
 
 
 def ours(place):
-    """Leaderboards of the methods that do nothing wrong, without what plugins add."""
+    """Return leaderboards of well-behaved methods, without metrics of plugins."""
     return [
         r
         for r in place.table()
@@ -72,17 +72,17 @@ def test_crimes(small):
     status = small.run(command="status")[1]
     for name, reason in REASONS.items():
         assert re.search(rf" {name} .*\n(  failed: .*\n)*  failed: .*{reason}", status), name
-    # Its fit is finished and kept; that it can say nothing more ends the job, and what needs it.
+    # Its fit is finished and kept. The closed files end the job and what depends on it.
     assert re.search(r"failed: .*closes-files.*: its worker process ", err)
     for name, reason in METRICS.items():
         assert re.search(f"failed: metric {name} on gaussians-far: metric '{name}' {reason}", err)
     assert re.search(r"failed: .*metric 'a_plan'.*: its plans are \('always',\)", err)
-    # Nothing that the others made has changed.
+    # Results of the other methods are unchanged.
     made = small.arrays()
     unscored = {k: v for k, v in arrays.items() if not k.startswith("scores/")}
     assert unscored.items() <= made.items()
     assert ours(small) == undisturbed
-    # The process that was left behind holds no lock.
+    # The detached process holds no lock.
     status, _, err = small.run("--method", "daemon", "--plugin", "crimes.py")
     assert status == 1
     assert "its worker process exited with code 5" in small.run(command="status")[1]

@@ -1,4 +1,4 @@
-"""Every key of a preset, with values that make no sense: one line for what is not allowed."""
+"""Every key of a preset, with invalid values: one line for each that is not allowed."""
 
 import datetime
 import json
@@ -89,7 +89,7 @@ presets = st.fixed_dictionaries(
 
 
 def toml(value):
-    """A value as TOML has it."""
+    """Return a value in TOML syntax."""
     match value:
         case bool():
             return str(value).lower()
@@ -107,7 +107,7 @@ def toml(value):
 
 
 def _surrogates(text):
-    """JSON escapes characters beyond 16 bits in two halves, TOML in one piece."""
+    """Join surrogate pairs, which JSON escapes use and TOML does not."""
     return re.sub(
         r"\\ud([89ab]..)\\ud([c-f]..)",
         lambda m: json.loads(f'"{m[0]}"'),
@@ -121,7 +121,7 @@ def place(tmp_path_factory):
 
 
 def read(place):
-    """A preset, or the message that says why it is none."""
+    """Return a preset and "", or None and the error message."""
     try:
         return read_preset(REGISTRY, str(place), {}), ""
     except UsageError as error:

@@ -1,4 +1,4 @@
-"""Results folders that somebody made to do harm: rejected in one line, or shown harmlessly."""
+"""Malicious results folders: rejected in one line, or shown without harm."""
 
 import copy
 import json
@@ -24,7 +24,7 @@ EVIL = [
 
 
 def places(value, path=()):
-    """Every place in a record."""
+    """Yield every path in a record."""
     yield path
     items = value.items() if isinstance(value, dict) else enumerate(value)
     for key, inner in items if isinstance(value, dict | list) else ():
@@ -32,7 +32,7 @@ def places(value, path=()):
 
 
 def spoil(record, draw):
-    """Sets, removes or adds something somewhere in a record."""
+    """Set, remove or add a random value in a record."""
     record = copy.deepcopy(record)
     *path, last = draw.choice([p for p in places(record) if p])
     inner = record
@@ -59,9 +59,9 @@ def harmless(out, err):
 
 
 def show_all(command, root, folder, report=False):
-    """Shows results in every way; returns what was said, after checking that it does no harm.
+    """Run every command that shows results, check its output, and return the outputs.
 
-    A report takes seconds, so it is written where it is asked for.
+    A report takes seconds, so it is written only on request.
     """
     said = {}
     page = root / "page" / "index.html"
@@ -97,7 +97,7 @@ def test_records_that_are_sound_and_senseless(command, root, tmp_path, case):
         record = spoil(entry.record, draw)
         try:
             store.write(key, record, entry.arrays)
-        except (TypeError, ValueError):  # no JSON
+        except (TypeError, ValueError):  # not JSON
             continue
     show_all(command, root, tmp_path, report=case % 4 == 0)
 
@@ -153,7 +153,7 @@ def test_names_do_not_lead_out_of_the_folder(command, root, tmp_path, name):
 
 
 def run_anew(inline, root):
-    """Runs so that every part of the folder is written to."""
+    """Run so that every part of the folder is written."""
     for part in ("fits", "predictions", "scores", "plans", "simulations"):
         if not (root / part).is_symlink():
             shutil.rmtree(root / part)

@@ -1,4 +1,4 @@
-"""For the tests of whole runs, the plugin that says what it fits; for those of workers, jobs."""
+"""Fixtures for tests of whole runs and of workers."""
 
 import shutil
 
@@ -9,11 +9,11 @@ from whole_runs import PLUGINS
 
 @pytest.fixture
 def simple(tmp_path):
-    """The plugin `simple`, which writes beside itself what it fits."""
+    """Copy the plugin `simple`, which logs its fits to a file next to it."""
     return shutil.copy(PLUGINS / "simple.py", tmp_path)
 
 
 @pytest.fixture
 def jobs():
-    """The module of job functions; spawned children get this process's sys.path."""
+    """Return the module of job functions; spawned children get this process's sys.path."""
     return worker_jobs

@@ -1,4 +1,4 @@
-"""Damage that a checksum does not show: arrays of an entry changed, its checksums made anew."""
+"""Damage that passes checksums: arrays of an entry are changed and checksums recomputed."""
 
 import hashlib
 import json
@@ -11,7 +11,7 @@ from bench.seeds import canonical_json, digest
 
 
 def replace(root, key, payload):
-    """Writes bytes as an entry's arrays, with checksums that are right."""
+    """Write bytes as an entry's arrays, with correct checksums."""
     (root / f"{key}.safetensors").write_bytes(payload)
     path = root / f"{key}.json"
     body = json.loads(path.read_text())
@@ -21,14 +21,14 @@ def replace(root, key, payload):
 
 
 def rewrite(root, key, change):
-    """Changes an entry's arrays in place, given as a dictionary, or returns others."""
+    """Change an entry's arrays, by a function that edits a dictionary or returns another."""
     arrays = {k: v.copy() for k, v in load((root / f"{key}.safetensors").read_bytes()).items()}
     arrays = change(arrays) or arrays
     replace(root, key, save({k: np.array(v, order="C") for k, v in arrays.items()}))
 
 
 def one(damage):
-    """The damage of one array, as a change of all."""
+    """Convert the damage of one array to a change of a named array."""
 
     def of(name):
         def change(arrays):
@@ -44,7 +44,7 @@ def missing(name):
 
 
 def first(value):
-    """The damage of one number."""
+    """Return a damage that sets the first number of an array."""
 
     def damage(array):
         array = array.copy()
@@ -78,7 +78,7 @@ NUMBERS = {
 
 
 def _with_dtype(payload, name):
-    """A header that says another type of the same size, or one that does not exist."""
+    """Return the payload with another dtype of the same size, or an unknown one, in its header."""
     (length,) = struct.unpack("<Q", payload[:8])
     header = json.loads(payload[8 : 8 + length])
     for array in header.values():

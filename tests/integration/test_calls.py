@@ -1,4 +1,4 @@
-"""Simulator calls: those announced are those made, counted by the simulator itself."""
+"""Simulator calls: announced numbers agree with those that the simulator counts."""
 
 import shutil
 from collections import Counter
@@ -28,18 +28,18 @@ HELD_OUT = {"kind": "heldout", "contexts": 2, "events": 6}
 
 @pytest.fixture
 def counted(tmp_path, simple):
-    """Plugins: a method, and a task that counts its calls."""
+    """Copy plugins: a method, and a task that counts its calls."""
     return [simple, Path(shutil.copy(PLUGINS / "counted.py", tmp_path))]
 
 
 def calls(counted):
-    """What the simulator has counted so far."""
+    """Return the number of calls that the simulator has counted."""
     log = counted[1].with_suffix(".count")
     return sum(map(int, log.read_text().split())) if log.exists() else 0
 
 
 def cheap(counted):
-    """Takes the declaration back."""
+    """Remove the task's declaration that calls are expensive."""
     text = counted[1].read_text()
     counted[1].write_text(text.replace("expensive = True", "expensive = False"))
 
@@ -81,7 +81,7 @@ def test_a_run_makes_the_calls_that_its_plan_says(tmp_path, counted, data, budge
     leftovers = 34 * 4 + 0.05 * drawn
     assert sets * drawn <= found.made["training"] <= sets * (drawn + leftovers)
     assert found.unknown == ()
-    # Nothing is missing any more, and whatever is made again is read.
+    # Nothing is missing now, and repeated jobs read the simulations.
     again = benchmark(tmp_path / "results", counted, overwrite=True, **run.preset.model_dump())
     assert sum(count_calls(again.jobs, again.registry, again.store)[0].made.values()) == 0
     before = calls(counted)
@@ -145,7 +145,7 @@ def test_without_the_declaration_whole_chunks_are_told_too(tmp_path, counted):
     (found,) = count_calls(run.jobs, run.registry, run.store)
     inline(run)
     assert calls(counted) == sum(found.made.values())
-    each = 4 * 20 + 40 + 24  # every method and member simulates the datasets anew
+    each = 4 * 20 + 40 + 24  # each method and member simulates the datasets again
     assert found.made == {
         "standardisation": 10_000,
         "training": 2 * 2 * 5000,
@@ -178,7 +178,7 @@ def test_tables_show_calls_made_beside_calls_charged(tmp_path, counted):
     assert "cost/calls_made" in FORMATS["csv"](boards)
     shutil.rmtree(run.store.root / "predictions")
     assert FORMATS["md"](build(Results(run.store), metrics)) == text
-    for key in run.store.keys("fits"):  # as older records are
+    for key in run.store.keys("fits"):  # older records lack these fields
         record = run.store.record(key)
         if record.pop("calls_made", None) is not None:
             del record["arrays_sha256" if "arrays_sha256" in record else "finished"]
@@ -212,7 +212,7 @@ def test_little_is_left_over(counted, n):
     made = sum(chunk_sizes(task, n))
     assert n <= made <= max(1.05 * n, n + 4)
     assert max(chunk_sizes(task, n)) <= task.chunk
-    if n in (125, 250, 500, 2500, 5000, 25_000, 50_000):  # round numbers cost nothing more
+    if n in (125, 250, 500, 2500, 5000, 25_000, 50_000):  # round numbers need no additional calls
         assert made == n
 
 
@@ -233,7 +233,7 @@ def test_what_is_simulated_says_so_to_the_clock(tmp_path, counted):
         features_of(task, store)
     kinds = Counter(name for fields in told for name in fields)
     chunks = len(chunk_sizes(task, 500))
-    assert kinds["simulating"] == kinds["simulated"] == chunks  # the second time all is read
+    assert kinds["simulating"] == kinds["simulated"] == chunks  # the second run reads everything
     assert sum(fields.get("simulating", 0) for fields in told) == 500
 
 

@@ -1,4 +1,4 @@
-"""Runs on a Dask cluster: the same numbers, and what happens when workers, jobs or clients end."""
+"""Runs on a Dask cluster: equal numbers, and failures of workers, jobs or clients."""
 
 import hashlib
 import os
@@ -37,7 +37,7 @@ from bench.registry.registry import Registry
 from bench.storage.entries import JobContext
 from bench.storage.store import Store
 
-# A scratch folder can take long to make on a busy machine, of which Dask warns.
+# Dask warns if making a scratch folder takes long, as on a busy machine.
 pytestmark = pytest.mark.filterwarnings("ignore:Creating scratch directories")
 
 HERE = Path(__file__).parent
@@ -47,7 +47,7 @@ BENCH = str(Path(sys.executable).with_name("bench"))
 
 @pytest.fixture
 def dask(jobs):
-    """Starts clusters whose workers are threads; the processes of their slots are real."""
+    """Return a function that starts clusters of worker threads with real slot processes."""
     started = []
 
     def start(workers=1, **options):
@@ -160,7 +160,7 @@ def test_gpu_jobs_go_to_workers_with_the_tag(dask, jobs, tmp_path):
     assert offers_gpus(tagged.scheduler_address)
     with connect(plain.scheduler_address) as client, pool(client, tmp_path) as executor:
         job = travelling("gpu", jobs.note, "cuda", path=str(tmp_path / "gpu"))
-        assert executor.take([job]) == []  # it waits for a worker that has one
+        assert executor.take([job]) == []  # waits for a worker with a GPU
     with connect(tagged.scheduler_address) as client, pool(client, tmp_path) as executor:
         both = [job, replace(job, key="other")]
         assert executor.take(both) == ["gpu"]  # one GPU, one job at a time
@@ -204,7 +204,7 @@ def test_the_same_numbers_on_1_2_and_4_workers_as_on_one_machine(dask, tmp_path)
             for path in kept
             if path.parts[0] != "simulations"
         }
-        assert len(hashes) == 4 + 5 + 5  # exact has nothing to keep of its fit
+        assert len(hashes) == 4 + 5 + 5  # exact stores no arrays of its fit
         return hashes
 
     alone = numbers("alone")
@@ -215,7 +215,7 @@ def test_the_same_numbers_on_1_2_and_4_workers_as_on_one_machine(dask, tmp_path)
         dask_cluster.wait_for_workers(workers)
         name = f"{workers} workers"
         assert numbers(name, dask_cluster.scheduler_address) == alone
-        # Workers make simulations in a place of their own, and read the plugin that they were sent.
+        # Workers simulate in their own folder, and read the plugin that was sent.
         assert not (tmp_path / name / "simulations").exists()
         assert len(plugin_log(plugin)) == fits
 
@@ -231,7 +231,7 @@ def test_an_interrupted_client_cancels_and_the_next_one_resumes(dask, tmp_path):
         'tasks = ["gaussians-far"]\nmethods = ["simple:default", "simple:slow"]\nmembers = 2\n'
         "budgets = [600]\nplans = [{kind = 'heldout', contexts = 2, events = 4}]\n"
     )
-    log = tmp_path / "fits.log"  # not beside the copy that the worker has
+    log = tmp_path / "fits.log"  # not next to the worker's copy
     slow = '"slow": {"delay": 3600.0, "scale": 2.0}'
     text = Path(plugin).read_text().replace('"slow": {"delay": 1.0}', slow)
     Path(plugin).write_text(
@@ -292,7 +292,7 @@ def test_something_else_answers(tmp_path):
     with socket.create_server(("127.0.0.1", 0)) as server:
         address = f"tcp://127.0.0.1:{server.getsockname()[1]}"
 
-        def answer():  # as a dashboard does
+        def answer():  # like a dashboard
             while True:
                 try:
                     other, _ = server.accept()
@@ -357,7 +357,7 @@ def test_another_version_of_the_suite_is_refused(dask, jobs, tmp_path, monkeypat
             pass
     assert ended[0].error_type == "UsageError"
     assert f"nlbench {bench.__version__}, the client 0.0.1" in ended[0].error
-    version = bench.__version__  # what workers of another machine would say
+    version = bench.__version__  # version reported by workers on another machine
     monkeypatch.setattr(connection, "_version", lambda: version)
     monkeypatch.setattr(connection, "bench", older)
     with pytest.raises(UsageError, match=f"have nlbench {bench.__version__}, and this is 0.0.1"):

@@ -1,4 +1,4 @@
-"""Arrays that are damaged and carry valid checksums: told by name, made anew or passed over."""
+"""Damaged arrays with valid checksums: reported by name, and repaired or skipped."""
 
 import csv
 import io
@@ -23,7 +23,7 @@ RESULTS = Path(__file__).parents[2] / "results"
 
 
 class Whole:
-    """A finished run, to be copied and damaged."""
+    """Finished run, to be copied and damaged."""
 
     def __init__(self, folder):
         self.plugin = shutil.copy(Path(__file__).parents[1] / "plugins" / "simple.py", folder)
@@ -35,7 +35,7 @@ class Whole:
         return benchmark(root, [self.plugin], plans=PLANS)
 
     def key(self, kind):
-        """The entry that is damaged, such as "scores bootstrap"."""
+        """Return the key of the entry to damage, such as "scores bootstrap"."""
         part, _, plan = kind.partition(" ")
         where = "simple-*/" + (f"{plan}-*/" if plan else "")
         pattern = "*/*" if part == "simulations" else f"{where}member-001"
@@ -79,9 +79,9 @@ CASES = [
     ]
     for name in names
     for damage in damages
-    if not (damage == "missing" and name.endswith("block"))  # as in older entries
+    if not (damage == "missing" and name.endswith("block"))  # missing in older entries
 ]
-"""Every kind of entry, an array of it, and a damage that it may take."""
+"""Every kind of entry, one of its arrays, and a possible damage."""
 
 
 def test_every_damage_of_an_array_is_found_and_told(whole, root):
@@ -98,7 +98,7 @@ def test_every_damage_of_an_array_is_found_and_told(whole, root):
         assert entry is None, (kind, name, damage)
         assert told.startswith(f"{key}.safetensors: "), (kind, name, damage)
         assert told.isprintable()
-        if damage not in ("long", "short", "empty"):  # then it is the others that differ
+        if damage not in ("long", "short", "empty"):  # otherwise other arrays are reported
             assert name.rpartition(".")[2] in told, (name, damage, told)
         for path, content in zip(files, kept, strict=True):
             path.write_bytes(content)
@@ -116,7 +116,7 @@ def test_every_damage_of_a_file_is_found_and_told(whole, root, damage):
 
 
 def test_names_of_arrays_may_be_anything(whole, root):
-    """They are the method's own."""
+    """Names of a fit's arrays are chosen by the method."""
     store, key = Store.open(root), whole.key("fits")
     odd = {"two\nlines": np.ones((1, 2)), "": np.zeros((1, 1), dtype=np.int64)}
     store.write(key, {**store.record(key), "state": described(odd)}, odd)
@@ -135,7 +135,7 @@ def test_stray_files_are_not_told(whole, root, command):
 
 
 def test_numbers_that_may_be_missing_are_no_damage(whole, root):
-    """NaN says that a dataset has none; log-densities may be infinite."""
+    """NaN marks a dataset without a value, and log-densities may be infinite."""
     store = Store.open(root)
     for kind, name, value in [
         ("scores independent", "bias/z", np.nan),
@@ -183,7 +183,7 @@ def test_damaged_simulations_are_made_again(whole, root):
 
 
 def table(text):
-    """The numbers of leaderboards, by what they are of."""
+    """Return the leaderboards' numbers by plan, method, members and quantity."""
     return {
         (r["plan"], r["method"], r["members"], r["quantity"]): (r["value"], r["error"])
         for r in csv.DictReader(io.StringIO(text))
@@ -193,7 +193,7 @@ def table(text):
 
 @pytest.fixture(scope="module")
 def alone(whole, tmp_path_factory):
-    """What leaderboards say of the member that stays."""
+    """Make a copy of the results with only the undamaged member."""
     root = Path(shutil.copytree(whole.root, tmp_path_factory.mktemp("alone") / "results"))
     for path in root.glob("scores/gaussians-far/simple-*/*/member-001.*"):
         path.unlink()
@@ -270,7 +270,7 @@ def test_the_command_score_says_what_it_passes_over(whole, root, command):
     assert (status, out) == (1, "")
     lines = err.splitlines()
     assert lines[0].startswith(f"damaged: {root / prediction}.safetensors: 'context' holds NaN")
-    assert "1 made, 7 reused, 0 failed" in lines[-1]  # the scores are made again
+    assert "1 made, 7 reused, 0 failed" in lines[-1]  # the scores are computed again
     assert not any("unexpected" in line for line in lines)
     assert contents(digests(root))[f"{scores}.safetensors"] == whole.before[
         f"{scores}.safetensors"
@@ -304,7 +304,7 @@ def test_the_study_of_equivalence_passes_over_damaged_scores(command, tmp_path):
 
 
 def test_members_of_other_sets_are_told(whole, root, command):
-    """One evaluation point less agrees with the plan: it is the others that tell."""
+    """Scores with one evaluation point fewer agree with the plan, but not with other scores."""
     key = whole.key("scores bootstrap")
     rewrite(root, key, lambda arrays: {name: array[:-2] for name, array in arrays.items()})
     status, _, err = command("leaderboard", root)

@@ -1,4 +1,4 @@
-"""What the pages on methods and tasks of one's own say works as written."""
+"""Examples on the pages about adding methods and tasks run as written."""
 
 import re
 from pathlib import Path
@@ -23,7 +23,7 @@ plans = [{kind = "independent", uniform = 3, per_point = 0, observations = 20}]
 
 @pytest.fixture(params=[("method", "kernel_density"), ("task", "line")], ids=lambda p: p[0])
 def example(request, tmp_path, monkeypatch):
-    """Kind and file of an example, in an empty folder."""
+    """Return kind and file of an example, in an empty folder."""
     kind, module = request.param
     code = re.search(r"```python\n(.*?)```", PAGES[kind], re.DOTALL)[1]
     assert len([line for line in code.splitlines() if line.strip()]) < 60

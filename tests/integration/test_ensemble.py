@@ -1,4 +1,4 @@
-"""Ensembles of stored fits: what they average, what they cost, what they train (nothing)."""
+"""Ensembles of stored fits: their averages and cost, without training."""
 
 import shutil
 from pathlib import Path
@@ -61,7 +61,7 @@ def test_an_ensemble_averages_its_members_and_trains_nothing(tmp_path, simple):
     assert Path(simple).with_suffix(".log").read_text().splitlines() == fits
     assert benchmark(root, simple).jobs == []
 
-    # Two ensembles of five members: the fifth is in none.
+    # Two ensembles from five members leave the fifth unused.
     store, registry = Store.open(root), Registry([simple])
     assert [k[-3:] for k in store.keys(f"fits/{ensemble.folder}")] == ["fit", "000", "001"]
     task, method = registry.task("gaussians-far"), registry.method("simple")
@@ -76,7 +76,7 @@ def test_an_ensemble_averages_its_members_and_trains_nothing(tmp_path, simple):
     assert method.name == "simple"
 
     record = store.record(ensemble.fit_key(0))
-    assert record["calls"] == 1200  # training sets of their own
+    assert record["calls"] == 1200  # each has its own training set
     assert record["parameters"] == 2 * store.record(base.fit_key(0))["parameters"]
 
 

@@ -1,4 +1,4 @@
-"""What runs will cost, and how many workers the paper's plan keeps busy."""
+"""Cost estimates of runs, and the utilisation of workers by the paper's plan."""
 
 import heapq
 import time
@@ -24,9 +24,9 @@ PLUGINS = Path(__file__).parents[1] / "plugins"
 
 
 class Simulated(Executor):
-    """A cluster in a time of its own: jobs take what they are said to take, and a moment more.
+    """Cluster with simulated time: jobs take their estimated time plus a latency.
 
-    The graph, the order and the hand-out are the suite's.
+    The graph, the order and the assignment of jobs are the suite's.
     """
 
     def __init__(self, workers, here, seconds, latency):
@@ -76,7 +76,7 @@ def test_256_workers_are_kept_busy_by_the_papers_plan(tmp_path):
     found = run.cost
     assert not found.unknown
     rng = np.random.default_rng(0)
-    # Nobody knows how long a job takes to better than this.
+    # Scatter of job durations around their estimates.
     scatter = rng.lognormal(0.0, 0.3, len(run.jobs))
     seconds = {
         p.key: found.own[p.key] * factor for p, factor in zip(run.jobs, scatter, strict=True)
@@ -89,7 +89,7 @@ def test_256_workers_are_kept_busy_by_the_papers_plan(tmp_path):
     print(f"{len(outcomes)} jobs, {working / 3600:.0f} h of work, {cluster.last / 60:.0f} min, "
           f"{busy:.3f} busy, scores end after {cluster.clock / cluster.last:.2f}")  # fmt: skip
     assert busy > 0.9
-    assert cluster.clock < 1.25 * cluster.last  # eight workers here end the scores soon after
+    assert cluster.clock < 1.25 * cluster.last  # scores end soon after
 
 
 def test_jobs_with_most_to_come_start_first_but_after_exacts_for_which_scores_wait(tmp_path):
@@ -108,8 +108,8 @@ def test_estimates_count_shapes(tmp_path):
     model = cost.CostModel(run.registry, run.store, "cpu")
     jobs = [p for p in run.jobs if p.spec.method == "lre"]
     fit = model(next(p for p in jobs if p.stage == "fit"))
-    # Two components, each of 500 own simulations against 1000 of the reference, a tenth held out,
-    # in batches of 64, 500 steps at least; three inputs, three layers of 120.
+    # Two components with 500 own simulations and 1000 of the reference each, a tenth held out,
+    # batches of 64, at least 500 steps; three inputs, three layers of 120.
     steps_per_epoch = (450 + 900) // 64
     epochs = max(10, -(-500 // steps_per_epoch))
     rows = 2 * epochs * (450 + 900)
@@ -203,7 +203,7 @@ def test_what_is_there_costs_nothing(tmp_path, monkeypatch):
 
 @pytest.mark.slow
 def test_estimates_hold_within_a_factor_of_two(tmp_path):
-    """On an idle machine; on a busy one a second of this process does up to three times less."""
+    """Estimates hold on an idle machine; on a busy one, speed can drop by a factor of three."""
     preset = Preset(
         tasks=("gaussians-near",),
         methods=("lre:tuned", "dle:published"),

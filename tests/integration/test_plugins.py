@@ -1,4 +1,4 @@
-"""Plugins in runs: edited meanwhile, bad in part, overspending; tasks and metrics of one's own."""
+"""Plugins in runs: edited files, failing parts, overspent budgets; custom tasks and metrics."""
 
 import hashlib
 from dataclasses import replace

@@ -1,4 +1,4 @@
-"""Processes from simulations to a leaderboard, and what their methods make of them."""
+"""Process tasks from simulations to a leaderboard, and predictions of their methods."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ BUDGET = 3000
 
 @pytest.fixture(scope="module")
 def store(tmp_path_factory: pytest.TempPathFactory) -> Store:
-    """Simulations are made once for all methods."""
+    """Return a store with simulations shared by all methods."""
     return Store(tmp_path_factory.mktemp("store"))
 
 
@@ -46,7 +46,7 @@ def test_methods_learn_and_are_restored(name: str, label: str, store: Store) -> 
     drawn = [source.simulate(c.expand(300, 2), rng) for c in contexts]
     ratios = torch.stack([surrogate.log_ratio(x, contexts)[0, 0] for x in drawn])
     assert ratios.shape == (2, 300, 2)
-    # Observations are, on average, likelier under the parameters that made them.
+    # Observations are, on average, more likely under their generating parameters.
     own, other = ratios.diagonal(dim1=0, dim2=2), ratios.flip(2).diagonal(dim1=0, dim2=2)
     assert float((own - other).mean()) > 0.2
     state = surrogate.state()

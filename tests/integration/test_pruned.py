@@ -1,4 +1,4 @@
-"""Results kept without weights and predictions: which scores stand, what is trained again."""
+"""Results without weights and predictions: which scores remain valid, what is trained again."""
 
 import json
 import shutil
@@ -14,7 +14,7 @@ from bench.storage.store import Store
 
 
 def pruned(root):
-    """Takes away what results are kept without: weights, predictions, simulations."""
+    """Remove weights, predictions and simulations."""
     for path in (root / "fits").rglob("*.safetensors"):
         path.unlink()
     for part in ("predictions", "simulations"):
@@ -31,7 +31,7 @@ def test_scores_stand_without_weights_and_predictions(tmp_path, simple):
     assert again.reused == 3 * 5
     made = inline(benchmark(root, [simple], members=3))
     kinds = [key.split()[0] for key in made]
-    assert sorted(kinds) == ["fit"] + ["predict"] * 4 + ["score"] * 4  # exact's predictions too
+    assert sorted(kinds) == ["fit"] + ["predict"] * 4 + ["score"] * 4  # with those of exact
     assert [line.split()[-1] for line in fitted(simple)] == ["0", "1", "2"]
     assert all(
         digests(root)[name] == value
@@ -106,7 +106,7 @@ def test_a_failed_training_leaves_the_record_that_scores_need(tmp_path, simple):
         failure = Outcome(planned.key, "failed", error="no luck", error_type="RuntimeError")
         record_failure(Store.open(root), planned, failure)
     statuses = [Store.open(root).record(key)["status"] for p in fits for key in p.keys]
-    assert sorted(statuses) == ["done", "done", "failed"]  # the ensemble had none
+    assert sorted(statuses) == ["done", "done", "failed"]  # the ensemble had no weights
 
 
 def test_which_scores_stand():
@@ -122,7 +122,7 @@ def test_which_scores_stand():
     assert not is_current({"inputs": inputs}, inputs | newer)
     assert not is_current({"inputs": inputs}, inputs | {"metrics": {"m": [2, ""]}})
     assert is_current({"inputs": inputs | newer}, inputs)
-    # Without the prediction a new metric is not defined, and nothing is trained again for it.
+    # Without the prediction a new metric is undefined, and nothing is trained for it.
     assert is_current({"inputs": inputs}, inputs | gone | newer)
     assert not is_current({"inputs": inputs | {"truth": None}}, inputs)
     assert not is_current({"inputs": inputs | {"truth": None}}, inputs | gone)

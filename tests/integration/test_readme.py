@@ -1,4 +1,4 @@
-"""What the README says works as written."""
+"""Commands and lists of the README work as written."""
 
 import re
 import subprocess
@@ -18,7 +18,7 @@ README = (ROOT / "README.md").read_text()
 
 @pytest.mark.parametrize("kind", ["tasks", "methods"])
 def test_its_lists_are_the_registry(kind):
-    """Where this fails, paste what the command in the comment prints."""
+    """If this fails, replace the list by the output of the command in the comment."""
     listed = re.search(
         rf"<!-- bench list {kind} --format md -->\n(.*?)<!-- end -->", README, re.DOTALL
     )
@@ -30,9 +30,9 @@ def test_its_lists_are_the_registry(kind):
 
 
 def test_a_notebook_in_the_checkout_finds_tasks_and_methods():
-    """There `bench/` is what Python imports, wherever nlbench is installed."""
+    """In the checkout Python imports `bench/`, wherever nlbench is installed."""
     code = "import bench.methods.lre, bench.tasks.gaussians as found; print(found.__file__)"
-    # Some environments leave the working directory out of the path.
+    # Some environments omit the working directory from the path.
     code = f"import sys; sys.path.insert(0, {str(ROOT)!r}); {code}"
     made = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=100)
     assert made.stdout.strip() == str(ROOT / "tasks" / "gaussians.py"), made.stderr

@@ -1,4 +1,4 @@
-"""Results that are damaged, gone or astray: made anew, told or passed over; the rest untouched."""
+"""Damaged, missing or unexpected results: repaired, reported or skipped; others unchanged."""
 
 import shutil
 from pathlib import Path

@@ -1,4 +1,4 @@
-"""What runs make and what they reuse: members, equal fits, identities, training data."""
+"""New and reused results of runs: members, equal fits, identities, training data."""
 
 import shutil
 import time
@@ -53,7 +53,7 @@ def test_a_member_depends_on_its_number_alone(tmp_path, simple):
 def test_equal_configurations_share_one_fit(tmp_path, simple):
     run = benchmark(tmp_path / "results", [simple], methods=("simple:default", "simple:same"))
     inline(run)
-    assert len(run.specs) == 2  # with the exact likelihood
+    assert len(run.specs) == 2  # including the exact likelihood
     assert len(fitted(simple)) == 2
     assert benchmark(tmp_path / "results", [simple], methods=("simple:same",)).jobs == []
 

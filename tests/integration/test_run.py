@@ -1,4 +1,4 @@
-"""Runs with workers: the same bits, killed, shared, hostile; and what they leave alone."""
+"""Runs with workers: identical bits, kills, shared folders, hostile plugins, and side effects."""
 
 import csv
 import io
@@ -39,12 +39,12 @@ plans = [
 
 
 def numbers(root):
-    """The leaderboard without what a clock has measured."""
+    """Return the leaderboard without times."""
     rows = csv.DictReader(io.StringIO((root / "leaderboard.csv").read_text()))
     return [r for r in rows if "seconds" not in r["quantity"]]
 
 
-IGNORING = ("sh", "-c", "trap '' INT; exec \"$@\"", "sh")  # Ctrl-C, as a background job does
+IGNORING = ("sh", "-c", "trap '' INT; exec \"$@\"", "sh")  # ignores Ctrl-C like a background job
 started = []
 
 
@@ -63,7 +63,7 @@ def start(*arguments, cwd, before=(), **options):
 
 @pytest.fixture(autouse=True)
 def ended():
-    """Kill what a failed test has left running; its workers go with it."""
+    """Kill the processes that a failed test left running, with their workers."""
     yield
     while started:
         process = started.pop()
@@ -79,7 +79,7 @@ def finish(process, status=0):
 
 
 def survivors(folder, seconds=60.0):
-    """Command lines of the processes that go on working in a folder."""
+    """Return the command lines of processes that remain in a folder."""
     end = time.monotonic() + seconds
     while True:
         found = []
@@ -93,7 +93,7 @@ def survivors(folder, seconds=60.0):
 
 
 def wait_until_finished(root, process, files):
-    """Waits until a run has made so many files of finished work."""
+    """Wait until a run has made this number of files of finished work."""
     end = time.monotonic() + 300
     while (len(finished(root)) if root.exists() else 0) < files:
         assert process.poll() is None, process.communicate()
@@ -103,7 +103,7 @@ def wait_until_finished(root, process, files):
 
 @pytest.fixture(scope="module")
 def undisturbed(tmp_path_factory):
-    """A run with two workers, to compare others with."""
+    """Return the folder of a run with two workers, for comparison."""
     folder = tmp_path_factory.mktemp("undisturbed")
     shutil.copy(PLUGINS / "simple.py", folder)
     (folder / "tiny.toml").write_text(FILE + 'methods = ["histogram", "simple:slow"]')
@@ -120,7 +120,7 @@ def folder_like(undisturbed, tmp_path):
 @pytest.mark.timeout(1800)
 def test_one_worker_and_two_give_the_same_bits(tmp_path):
     (tmp_path / "tiny.toml").write_text(FILE + 'methods = ["histogram", "lre:published"]')
-    for name in ("signal", "random", "tasks", "methods"):  # as people call their files
+    for name in ("signal", "random", "tasks", "methods"):  # names of typical user files
         (tmp_path / f"{name}.py").write_text("raise RuntimeError('not this one')")
     runs = [
         start("run", "tiny.toml", "--workers", n, "--out", f"with {n}", "--quiet", cwd=tmp_path)
@@ -155,7 +155,7 @@ def test_killed_and_interrupted_runs_resume(undisturbed, tmp_path):
         wait_until_finished(root, process, at_least)
         children = psutil.Process(process.pid).children()
         assert children
-        if number == signal.SIGINT:  # as a terminal does, to the whole group
+        if number == signal.SIGINT:  # a terminal signals the whole group
             os.killpg(process.pid, number)
             _, err = finish(process, 130)
             assert err.split("\n") == [
@@ -247,9 +247,9 @@ def test_everything_that_a_plugin_can_do_wrong(undisturbed, tmp_path):
     assert (
         told("^failed: metric broken on gaussians-far: metric 'broken' fails: ZeroDivisionE") == 1
     )
-    assert told("^failed.*declines") == 0  # a line of progress may name it
+    assert told("^failed.*declines") == 0  # a progress line may contain it
     assert lines[-1].endswith("results in results/tiny")
-    assert "noise on standard output" in err  # not a line of its own: workers write at once
+    assert "noise on standard output" in err  # lines of concurrent workers may mix
     assert "noise" not in out
     assert not survivors(tmp_path)
 
@@ -267,7 +267,7 @@ def test_everything_that_a_plugin_can_do_wrong(undisturbed, tmp_path):
     assert any("unimportable.py on every task: ModuleNotFoundError" in line for line in status)
     assert sum("histogram" in line and "fits 1/1" in line for line in status) == 1
 
-    # The rest went on, with all metrics but the broken one; and the next run tries again.
+    # Other jobs continue, with all metrics but the broken one, and the next run retries it.
     (board,) = [
         b for b in build(Results(store), Registry().metrics()) if b.plan["kind"] == "independent"
     ]

@@ -1,4 +1,4 @@
-"""The README and the pages say of committed results what these hold."""
+"""Statements of the README and the docs agree with the committed results."""
 
 import json
 import re
@@ -28,7 +28,7 @@ PARAMETERS = {
     "student-t": ("length", "nu"),
     "sis": ("lambda", "gamma"),
 }
-TABLE = (  # of the README, row by row: folder, tasks, calls
+TABLE = (  # rows of the README's table: folder, tasks, calls
     ("gaussians-tuned", ("gaussians-far", "gaussians-near"), 2_000_000),
     ("gaussians-budgets", ("gaussians-far", "gaussians-near"), 10_000),
     ("higgs", ("higgs",), 1_000_000),
@@ -41,14 +41,14 @@ NETWORKS = ("lre:tuned", "dle:tuned", "dle-nflows:tuned")
 
 @cache
 def records(folder):
-    """Every number of a committed folder's leaderboards."""
+    """Return all numbers of a committed folder's leaderboards."""
     results = Results(Store.open(ROOT / "results" / folder))
     return json.loads(FORMATS["json"](build(results, Registry().metrics())))
 
 
 @cache
 def board(folder, task, budget):
-    """Numbers of a committed leaderboard with θ uniform: label → quantity → record."""
+    """Return numbers of a committed leaderboard with θ uniform: label → quantity → record."""
     found = {}
     for record in records(folder):
         key = (record["task"], record["budget"], (record["plan"] or "").split("-")[0])
@@ -88,7 +88,7 @@ def test_numbers_of_the_table_are_on_the_leaderboards(number):
 
 
 def established(folder, task, budget, label, quantity, equal):
-    """Whether a 95 % interval, widened for the gaps of the table, excludes equality."""
+    """Return whether a 95 % interval, widened for the gaps of the table, excludes equality."""
     methods = board(folder, task, budget)
     ranked = sum(
         "rank_low" in q["score_ratio"] and q["score_ratio"]["rank_low"] is not None
@@ -133,7 +133,7 @@ def test_intervals_that_the_table_calls_too_long_are(task, label):
 
 
 def test_methods_that_the_table_calls_tied_are():
-    """Nothing is known to be better than any of them."""
+    """No method is significantly better than any of the tied ones."""
     for folder, tasks, budget in TABLE:
         for task in tasks:
             ranks = {
@@ -167,7 +167,7 @@ def test_an_unnormalised_classifier_is_behind_in_overlap():
 
 
 def test_what_quick_shows():
-    """It has no datasets at evaluation points, so it cannot show the worst of them."""
+    """The quick preset has no datasets at evaluation points, so it has no worst point."""
     points = {
         name: [
             plan["per_point"]
@@ -186,7 +186,7 @@ def test_what_quick_shows():
 
 
 def test_networks_beside_the_papers():
-    """The table of the Gaussians' page that says what is compared with what."""
+    """The Gaussians' page lists the networks of each comparison correctly."""
     page = (ROOT / "docs" / "gaussians.md").read_text()
     published = (ROOT / "bench" / "report" / "published.csv").read_text()
     members = bench.load(ROOT / "results" / "gaussians-published").members

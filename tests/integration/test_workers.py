@@ -1,4 +1,4 @@
-"""The pool of workers: what jobs return, their order and failures, and what they may not touch."""
+"""Pool of workers: results of jobs, their order and failures, and protected resources."""
 
 import multiprocessing
 import os

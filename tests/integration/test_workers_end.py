@@ -1,4 +1,4 @@
-"""How workers end: killed at their limits, dead by themselves, stopped early, with their parent."""
+"""Ends of workers: limits, crashes, early stops, and the end of the parent."""
 
 import multiprocessing
 import os
@@ -29,7 +29,7 @@ def alive(pid):
 
 
 def until(condition, seconds=120.0):
-    """Whether the condition comes true in time, however busy the machine."""
+    """Return whether the condition becomes true in time."""
     end = time.monotonic() + seconds
     while not condition():
         if time.monotonic() > end:
@@ -39,7 +39,7 @@ def until(condition, seconds=120.0):
 
 
 def numbers(*paths):
-    """The process ids in the files, once they all have one."""
+    """Return the process ids in the files, once all files have one."""
     assert until(lambda: all(path.exists() and path.read_text() for path in paths))
     return [int(path.read_text()) for path in paths]
 
@@ -58,9 +58,9 @@ def test_hang_is_killed_at_the_time_limit(jobs):
 @pytest.mark.parametrize(
     ("limits", "seconds", "then", "error"),
     [
-        (1000, 6.0, 0.0, ""),  # simulations have a limit of their own
+        (1000, 6.0, 0.0, ""),  # simulations have a separate limit
         (1, 600.0, 0.0, "simulated past its time limit of 2 s"),
-        (1000, 3.0, 600.0, "ran past its time limit of 2 s"),  # and afterwards the job's runs on
+        (1000, 3.0, 600.0, "ran past its time limit of 2 s"),  # then the job's limit continues
     ],
 )
 def test_simulations_do_not_count_against_the_job(jobs, limits, seconds, then, error):
@@ -133,7 +133,7 @@ def test_leaving_early_kills_the_workers(jobs, tmp_path):
         pids = numbers(first, second)
         with pytest.raises(RuntimeError, match="busy"):
             next(workers.run([Call("more", jobs.pid, {})]))
-    assert not any(psutil.pid_exists(pid) for pid in pids)  # no zombies either
+    assert not any(psutil.pid_exists(pid) for pid in pids)  # and no zombies
     assert not multiprocessing.active_children()
 
 
@@ -158,7 +158,7 @@ def test_error_in_on_event_stops_the_run(jobs):
 
 
 def test_workers_that_die_at_start_up_are_not_replaced_for_ever(jobs, monkeypatch):
-    monkeypatch.setattr("bench.execution.pool._serve", jobs.boom)  # takes what it is given
+    monkeypatch.setattr("bench.execution.pool._serve", jobs.boom)  # receives jobs and fails
     with (
         Workers(2) as workers,
         pytest.raises(LimitExceeded, match="3 worker processes in a row died at start-up"),
@@ -169,7 +169,7 @@ def test_workers_that_die_at_start_up_are_not_replaced_for_ever(jobs, monkeypatc
 
 @contextmanager
 def started_script(tmp_path, *paths):
-    """A Python process of its own, in its own process group, with two workers that hang."""
+    """Start a Python process in its own process group, with two workers that hang."""
     script = tmp_path / "script.py"
     script.write_text(
         textwrap.dedent(
@@ -193,7 +193,7 @@ def started_script(tmp_path, *paths):
     ) as parent:
         try:
             yield parent
-        finally:  # leaving waits for it
+        finally:  # the exit of the pool waits for it
             with suppress(ProcessLookupError):
                 os.killpg(parent.pid, signal.SIGKILL)
 
@@ -214,7 +214,7 @@ def test_ctrl_c_is_for_the_parent_alone(tmp_path, early):
     with started_script(tmp_path, *paths) as parent:
         if early:
             family = psutil.Process(parent.pid)
-            assert until(lambda: len(family.children()) > 1)  # with the resource tracker
+            assert until(lambda: len(family.children()) > 1)  # including the resource tracker
         else:
             numbers(*paths)
         children = psutil.Process(parent.pid).children()
@@ -228,7 +228,7 @@ def test_ctrl_c_is_for_the_parent_alone(tmp_path, early):
 
 @pytest.mark.slow
 def test_ctrl_c_reaches_tests_of_a_background_job(tmp_path):
-    """A shell's background jobs ignore Ctrl-C, and so would all that their tests start."""
+    """A shell's background jobs ignore Ctrl-C, and so do processes started by their tests."""
     ignoring = ("sh", "-c", "trap '' INT; exec \"$@\"", "sh")
     test = f"{__file__}::{test_ctrl_c_is_for_the_parent_alone.__name__}"
     command = [*ignoring, sys.executable, "-m", "pytest", "-q", "--timeout=300", test]

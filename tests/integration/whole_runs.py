@@ -1,4 +1,4 @@
-"""Whole runs done in this process, and what they leave in their folder."""
+"""Whole runs in this process, and the files in their folder."""
 
 import hashlib
 from pathlib import Path
@@ -33,13 +33,13 @@ def benchmark(root, plugins=(), overwrite=False, **changes):
 
 
 def inline(run):
-    """Runs every job in this process, in the planned order; returns what each says."""
+    """Run every job in this process, in the planned order; return the messages by key."""
     run.record(["bench", "run"])
     return {p.key: p.perform(lambda **fields: None) for p in run.jobs}
 
 
 def digests(root, *suffixes, parts=("fits", "predictions", "scores", "simulations")):
-    """SHA-256 and modification time of the files under a results folder."""
+    """Return SHA-256 and modification time of the files under a results folder."""
     return {
         str(path.relative_to(root)): (
             hashlib.sha256(path.read_bytes()).hexdigest(),
@@ -52,7 +52,7 @@ def digests(root, *suffixes, parts=("fits", "predictions", "scores", "simulation
 
 
 def finished(root):
-    """Those files that belong to finished work."""
+    """Return those of the files that belong to finished work."""
     store = Store.open(root)
     done = {
         key

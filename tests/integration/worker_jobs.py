@@ -1,4 +1,4 @@
-"""The jobs of the tests of workers, in a module that a spawned worker can import by name."""
+"""Jobs for tests of workers, in a module that a spawned worker can import by name."""
 
 import os
 import signal
@@ -17,7 +17,7 @@ THREAD_VARIABLES = (
 
 
 class Travelling(Call):
-    """A call whose function is told where it works, too."""
+    """Call whose function also receives the job's context."""
 
     def perform(self, report):
         return self.function(report=report, context=self.context, **self.arguments)
@@ -32,7 +32,7 @@ def pid(report):
 
 
 def wait_for(report, path, seconds=120.0):
-    """Until another job has made the file."""
+    """Wait until another job has made the file."""
     end = time.monotonic() + seconds
     while not Path(path).exists():
         assert time.monotonic() < end, "nobody made the file"
@@ -44,7 +44,7 @@ def touch(report, path):
 
 
 def simulate(report, limits, seconds, then=0.0):
-    """Says that it simulates for a while, and goes on by itself."""
+    """Report a simulation for a while, and continue."""
     report(simulating=limits)
     time.sleep(seconds)
     report(simulated=seconds)
@@ -64,7 +64,7 @@ def unpicklable(report):
 
 
 class Awkward(Exception):
-    """It pickles, but cannot be made again from its arguments."""
+    """Exception that can be pickled but not restored from its arguments."""
 
     def __init__(self, code, text):
         super().__init__(f"{code}: {text}")
@@ -129,7 +129,7 @@ def scale(report, values):
 
 
 def note(report, context, path, seconds=0.0):
-    """Says in a file which process ran it, whose child that is, and in which folder."""
+    """Append process id, parent's id and folder to a file."""
     with Path(path).open("a") as file:
         file.write(f"{os.getpid()} {os.getppid()} {context.root}\n")
     report(stage="noted", done=1, total=2)
@@ -138,7 +138,7 @@ def note(report, context, path, seconds=0.0):
 
 
 def hang_once(report, context, path):
-    """Says the same, and returns only where that has been said before."""
+    """Call `note`, and then hang unless the file existed before."""
     if Path(path).exists():
         return note(report, context, path)
     note(report, context, path)
@@ -146,7 +146,7 @@ def hang_once(report, context, path):
 
 
 def meet(report, context, own, other):
-    """Makes a file, and waits for that of another job, which so runs at the same time."""
+    """Make a file, and wait for that of a concurrent job."""
     Path(own).touch()
     wait_for(report, other)
 

@@ -1,4 +1,4 @@
-"""A task whose simulator counts its calls, in all processes, in a file beside this one."""
+"""Task whose simulator counts its calls, in all processes, in a file next to this one."""
 
 import math
 from pathlib import Path
@@ -11,7 +11,7 @@ COUNT = Path(__file__).with_suffix(".count")
 
 
 class Shifted:
-    """N(η + shift, 1); context (z,), events (1,)."""
+    """Component N(η + shift, 1); context (z,), events (1,)."""
 
     size = None
 
@@ -19,7 +19,7 @@ class Shifted:
         self.shift = shift
 
     def simulate(self, context, generator):
-        with COUNT.open("a") as file:  # one write, which other processes do not interrupt
+        with COUNT.open("a") as file:  # one write, which is atomic
             file.write(f"{context[..., 0].numel()}\n")
         return context + self.shift + torch.randn(context.shape, generator=generator)
 

@@ -1,6 +1,6 @@
-"""Exact ratios seen through a known monotone map: what calibration must put right.
+"""Exact ratios distorted by a known monotone map, as input of calibration.
 
-Trains nothing; spends its budget as a classifier would.
+It trains nothing and spends its budget as a classifier does.
 """
 
 from typing import ClassVar, Literal
@@ -11,7 +11,7 @@ from bench.contracts import FitLog, Method, Settings
 
 
 class DistortedConfig(Settings):
-    """log r̂ = slope · sinh(bend · log r) / bend + offset, of ratios to a reference."""
+    """Map log r̂ = slope · sinh(bend · log r) / bend + offset of ratios to a reference."""
 
     slope: float = 1.0
     offset: float = 0.0

@@ -1,4 +1,4 @@
-"""Methods and a metric that break the contract, each in its own way."""
+"""Methods and a metric that break the contract in different ways."""
 
 import os
 import sys
@@ -12,7 +12,7 @@ from bench.errors import NotApplicable
 
 
 class Flat:
-    """A surrogate that knows nothing."""
+    """Surrogate with constant log-ratios."""
 
     reference = None
     has_density = False
@@ -26,7 +26,7 @@ class Flat:
 
 
 class Base(Method):
-    """Does nothing wrong yet."""
+    """Method without a fault, base class of the others."""
 
     surrogate = Flat
 
@@ -41,7 +41,7 @@ class Hangs(Base):
     name = "hangs"
 
     def fit(self, fit_context):
-        if os.fork() == 0:  # a child that survives its parent, with all its open files
+        if os.fork() == 0:  # a child that outlives its parent, with all open files
             time.sleep(600)
             os._exit(0)
         while True:
@@ -58,7 +58,7 @@ class Hogs(Base):
 
 
 class Raises(Base):
-    """Raises until there is a file `mended` beside this one."""
+    """Method that raises until there is a file `mended` next to this one."""
 
     name = "raises"
 

@@ -1,4 +1,4 @@
-"""A task, a method and a metric whose words steer terminals: escapes, bells, forged lines."""
+"""Task, method and metric with texts that control terminals: escapes, bells, forged lines."""
 
 import numpy as np
 
@@ -67,7 +67,7 @@ class Declines(RudeMethod):
 
 
 class Fine(RudeMethod):
-    """Knows nothing, and says so."""
+    """Method with constant log-ratios."""
 
     name = "rude-fine"
 

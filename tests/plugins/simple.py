@@ -1,6 +1,6 @@
-"""A well-behaved method that fits in milliseconds, and says beside this file when it does.
+"""Correct method that fits in milliseconds, and logs its fits to a file next to this one.
 
-The density of each component is a Gaussian whose mean moves linearly with the context.
+The density of each component is a Gaussian whose mean is linear in the context.
 """
 
 import time
@@ -13,7 +13,7 @@ from bench.contracts import FitLog, Method, Settings, equal_draws
 
 
 class SimpleConfig(Settings):
-    """`delay` is how long a fit takes, in seconds; `scale` the standard deviation."""
+    """Settings: `delay`, the duration of a fit in seconds; `scale`, the standard deviation."""
 
     delay: float = 0.0
     scale: float = 1.0
@@ -42,7 +42,7 @@ class Simple(Method):
         for name in fit_context.task.component_names:
             drawn = fit_context.bank.draw(name, n)
             inputs = torch.cat([drawn.context, torch.ones_like(drawn.context[..., :1])], -1)
-            # The default driver gives other bits from call to call.
+            # Results of the default driver differ from call to call.
             solved = torch.linalg.lstsq(inputs.double(), drawn.x.double(), driver="gels")
             rows.append(solved.solution)
         return Linear(torch.stack(rows, 1), self.config.scale)

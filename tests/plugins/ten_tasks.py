@@ -1,4 +1,4 @@
-"""Ten tasks that differ in name: for what must scale with their number."""
+"""Ten tasks with different names, for tests of scaling with the number of tasks."""
 
 from bench.tasks.gaussians import RotatedGaussians
 

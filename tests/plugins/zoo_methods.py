@@ -1,4 +1,4 @@
-"""Methods that break one promise each; `caught_by` is the check that must notice.
+"""Methods that break one promise each; `caught_by` is the check that must fail.
 
 The last ones keep every promise and are inaccurate; `warned_by` is the check that must warn.
 """
@@ -12,11 +12,11 @@ from bench.errors import NotApplicable
 
 
 class Sound(ComponentMethod):
-    """Gaussian features whose mean is quadratic in the context; breaks nothing."""
+    """Gaussian features whose mean is quadratic in the context; a correct method."""
 
     name = "sound"
     caught_by = warned_by = ""
-    also = ()  # checks that may notice too
+    also = ()  # checks that may fail too
     has_density = True
     determinant = True
 
@@ -42,7 +42,7 @@ class Sound(ComponentMethod):
         return Fitted(self, features, state)
 
     def finish(self, out, x, context, jacobian):
-        """Makes log-ratios of log-densities of features, (members, events, contexts)."""
+        """Return log-ratios from log-densities of features, (members, events, contexts)."""
         return out + jacobian
 
 
@@ -63,7 +63,7 @@ class Fitted:
         return self.method.finish(self.plain(x, context), x, context, jacobian)
 
     def plain(self, x, context):
-        """Log-densities of features, (members, events, contexts)."""
+        """Return log-densities of features, (members, events, contexts)."""
         weights, whiten = self.values["weights"], self.values["whiten"]
         mean = powers(self.features.context(context)) @ weights
         residual = self.features(x).double()[None, :, None] - mean[:, None]
@@ -147,7 +147,7 @@ class CouplesMembers(Sound):
 
 
 class OneTrainingSet(Sound):
-    # Alone, another member is the first.
+    # A member alone gets the training set of the first.
     name, caught_by, also = "one-training-set", "distinct", ("independent",)
 
     def solve(self, fit_context, data):
@@ -169,7 +169,7 @@ class Squeezes(Sound):
 
     def finish(self, out, x, context, jacobian):
         out = out + jacobian
-        return out.squeeze(1)  # fine unless there is one event
+        return out.squeeze(1)  # correct unless there is one event
 
 
 class HalfPrecision(Sound):
@@ -226,14 +226,14 @@ class NaNAtTheBounds(Sound):
 
 
 class OwnStandardisation(Sound):
-    """Each component standardises by itself, and none adds its Jacobian."""
+    """Method that standardises each component separately, without its Jacobian."""
 
     name, caught_by, has_density = "own-standardisation", "shared-term", False
     determinant = False
 
 
 class OwnDenominator(Sound):
-    """Divides each component by its own marginal instead of a common one."""
+    """Method that divides each component by its own marginal instead of a common one."""
 
     name, caught_by, has_density = "own-denominator", "shared-term", False
 
@@ -250,7 +250,7 @@ class NoJacobian(Sound):
 
 
 class Timid(Sound):
-    """Log-ratios are half of what they should be: log-odds of slope 2."""
+    """Method with half of the correct log-ratios: log-odds of slope 2."""
 
     name, warned_by, has_density = "timid", "shared-term", False
 
@@ -259,7 +259,7 @@ class Timid(Sound):
 
 
 class TooWide(Sound):
-    """A density whose integral is 1, six times as wide as it should be."""
+    """Density with integral 1, six times too wide."""
 
     name, warned_by = "too-wide", "shared-term"
 
@@ -269,7 +269,7 @@ class TooWide(Sound):
 
 
 class KnowsNothing(Sound):
-    """As a network that has not trained: almost the same log-ratio for every event."""
+    """Method like an untrained network: almost the same log-ratio for every event."""
 
     name, warned_by, has_density = "knows-nothing", "shared-term", False
 
@@ -278,7 +278,7 @@ class KnowsNothing(Sound):
 
 
 class NoTails(Sound):
-    """Takes for impossible what is rare."""
+    """Method that assigns zero density to rare events."""
 
     name, warned_by, has_density = "no-tails", "finite", False
 

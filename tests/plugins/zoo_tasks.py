@@ -1,4 +1,4 @@
-"""Tasks that break one promise each; `caught_by` is the check that must notice."""
+"""Tasks that break one promise each; `caught_by` is the check that must fail."""
 
 import math
 
@@ -8,7 +8,7 @@ from bench.contracts import Log, Parameter, ParameterSpace, Task
 
 
 class Bell:
-    """A Gaussian around a multiple of the context; d = 1, event shape (1,)."""
+    """Gaussian around a multiple of the context; d = 1, event shape (1,)."""
 
     size = None
 
@@ -27,11 +27,11 @@ class Bell:
 
 
 class Sound(Task):
-    """Breaks nothing."""
+    """Correct task."""
 
     name = "sound-task"
     caught_by = ""
-    also = ()  # checks that may notice too
+    also = ()  # checks that may fail too
     version = 1
     observations = 100
     event_shape = (1,)
@@ -137,7 +137,7 @@ class ScoresInPairs(Sound):
 
 
 class FarReference(Sound):
-    """At its own nominal context the reference never sees what components do elsewhere."""
+    """Task whose reference, at its nominal context, does not cover components elsewhere."""
 
     name, caught_by = "far-reference", "references"
 
@@ -146,7 +146,7 @@ class FarReference(Sound):
 
 
 class TooWide(Sound):
-    """Simulations are a fifth narrower than the density says."""
+    """Task with simulations a fifth narrower than the density."""
 
     name, caught_by = "too-wide", "simulator"
 
@@ -156,10 +156,10 @@ class TooWide(Sound):
 
 
 class Skewed(Sound):
-    """Simulations have the density's mean and variance, and not its shape."""
+    """Task with simulations of the density's mean and variance, but another shape."""
 
     name, caught_by = "skewed", "simulator"
-    also = ("references",)  # its simulations end where the reference's end earlier
+    also = ("references",)  # its simulations end beyond those of the reference
 
     class part(Bell):
         def simulate(self, context, generator):
@@ -168,7 +168,7 @@ class Skewed(Sound):
 
 
 class Smooth(Sound):
-    """Fields of 64 numbers whose neighbours are correlated, in the density independent."""
+    """Fields of 64 numbers with correlated neighbours, independent in the density."""
 
     name, caught_by = "too-smooth", "simulator"
     event_shape, observation, reference = (8, 8), "field", "evidence"

@@ -9,7 +9,7 @@ from known_factors import covered
 
 @pytest.mark.parametrize("members", MEMBERS)
 def test_intervals_over_members_and_sets(members: int) -> None:
-    """Where this fails, paste what it prints."""
+    """If this fails, replace the table by the printed output."""
     ranges = []
     for sets in SETS:
         covered = [simulated(variances, members, sets, 10) for variances in VARIANCES]
@@ -24,7 +24,7 @@ def test_intervals_over_members_and_sets(members: int) -> None:
 
 @pytest.mark.parametrize("networks", [(3, 3), (5, 5), (10, 10), (3, 5), (5, 3)])
 def test_intervals_of_data_equivalence(networks: tuple[int, int]) -> None:
-    """Where this fails, paste what it prints."""
+    """If this fails, replace the table by the printed output."""
     found = [
         100 * covered(networks, truth, budget, scatter, 1000)
         for truth, budget in ((10, 3e3), (6, 3e3), (2, 1e4), (10, 9e3))

@@ -1,4 +1,4 @@
-"""For the tests of the registry: plugin files."""
+"""Fixtures for tests of the registry."""
 
 import textwrap
 
@@ -7,7 +7,7 @@ import pytest
 
 @pytest.fixture
 def plugin(tmp_path):
-    """Writes a plugin file."""
+    """Return a function that writes a plugin file."""
 
     def write(content, name="plugin.py"):
         path = tmp_path / name

@@ -1,4 +1,4 @@
-"""Tables of members × sets whose random effects are known, and the coverage of their intervals."""
+"""Tables of members × sets with known random effects, and the coverage of their intervals."""
 
 from __future__ import annotations
 
@@ -40,7 +40,10 @@ def tables(
 
 
 def coverage(values: Array, stratum: Labels) -> tuple[float, float]:
-    """Coverage of zero by 95 % intervals, and root mean square error bar over true spread."""
+    """Return the coverage of zero by 95 % intervals, and the ratio of error bar to true spread.
+
+    The error bar is the root mean square over tables.
+    """
     variance = two_way_variance(values, Strata(stratum))
     estimates = values.mean((-2, -1))
     half = stats.t.ppf(0.975, variance.dof) * np.sqrt(variance.total)
@@ -72,7 +75,7 @@ def simulated(
 
 
 def documented() -> dict[tuple[int, int], tuple[float, float]]:
-    """Read the range of coverages, in per cent, by members and sets; sets are 0 for no effects."""
+    """Read the documented range of coverages, in per cent, by members and sets (0: no effects)."""
     rows = re.findall(r"(?m)^\| (\d+) \| (.+?) \| (.+?) \| (.+?) \| (.+?) \|$", PAGE.read_text())
     found = {}
     for members, *cells in rows:

@@ -1,15 +1,15 @@
-"""Checks of exact scores: against differences of the density, and by their moments."""
+"""Checks of exact scores by differences of the density, and by their moments."""
 
 import torch
 
 
 def step(j, size):
-    """A step in the j-th of two context parameters."""
+    """Return a step in the j-th of two context parameters."""
     return size * torch.nn.functional.one_hot(torch.tensor(j), 2).double()
 
 
 def assert_derivatives(source, x, context, size, atol):
-    """Scores are the slopes of log-densities, by differences of fourth order."""
+    """Assert that scores are the slopes of log-densities, by fourth-order differences."""
     score = source.score(x, context)
     assert score.isfinite().all()
     for j in range(2):
@@ -19,10 +19,10 @@ def assert_derivatives(source, x, context, size, atol):
 
 
 def assert_moments(source, x, context, size):
-    """Scores of simulations at one context have mean zero and the Fisher information."""
+    """Assert that scores at one context have mean zero and the Fisher information as covariance."""
     score, n = source.score(x, context), len(x)
     assert (score.mean(0) / score.std(0) * n**0.5).abs().max() < 4
-    for j in range(2):  # by a second route: minus the mean slope of the score
+    for j in range(2):  # Fisher information as minus the mean slope of the score
         by = step(j, size)
         slope = (source.score(x, context + by) - source.score(x, context - by)) / (2 * size)
         gap = score * score[:, j : j + 1] + slope

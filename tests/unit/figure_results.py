@@ -1,4 +1,4 @@
-"""Made-up results for the tests of figures, and what can be read off a drawing."""
+"""Generated results for tests of figures, and readers of drawings."""
 
 import io
 import itertools
@@ -38,7 +38,7 @@ def keys(label, task="gaussians-near", budget=1000, plan="independent", **others
 
 
 def numbers(label, board, rng, n):
-    """Quantities and members of one method on one board."""
+    """Return quantities and members of one method on one board."""
     base = keys(label, **board)
     quantities, by_member = [], []
     for metric, centre in (("coverage", 0.65), ("width", 0.1), ("overlap_M", 0.9)):
@@ -64,7 +64,7 @@ def numbers(label, board, rng, n):
 
 
 def window(label, board, shift):
-    """A Gaussian likelihood on nodes, at two points."""
+    """Return a Gaussian likelihood on nodes, at two points."""
     base = keys(label, **board) | {"member": 0}
     x, y = np.linspace(0.05, 0.35, 33), np.linspace(0.5, 1.1, 33)
     grid = np.meshgrid(x, y, indexing="ij")
@@ -80,7 +80,7 @@ def window(label, board, shift):
 
 
 class Made:
-    """What `bench.load` would give, made up."""
+    """Stand-in for the object that `bench.load` returns."""
 
     def __init__(self, **frames):
         vars(self).update(frames)
@@ -185,7 +185,7 @@ def svg(canvas):
 
 
 def texts(canvas):
-    """Every text that is drawn: labels of ticks beyond the limits and of hidden axes are not."""
+    """Return all drawn texts, without tick labels beyond limits and those of hidden axes."""
     canvas.draw_without_rendering()
     hidden = {
         label

@@ -1,4 +1,4 @@
-"""Learning curves whose data-equivalence factor is known, and the coverage of its intervals."""
+"""Learning curves with known data-equivalence factor, and the coverage of its intervals."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ def covered(
         networks: of the plain method at each budget, and of the other one.
         truth: the factor.
         budget: of the other method.
-        scatter: standard deviation of the logarithm of what a network has left to learn.
+        scatter: standard deviation of the logarithm of a network's excess over the truth.
         repetitions: of the experiment.
     """
     rng = np.random.default_rng(0)

@@ -1,4 +1,4 @@
-"""For the tests of metrics: each by name, and predictions of two parameters around one truth."""
+"""Metrics by name, and predictions of two parameters around one truth."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ THETA = (0.5, 0.5)
 
 
 def compute(name: str, own: Any, truth: Any = None) -> Mapping[str, NDArray[Any]]:
-    """A metric's contributions, (D,) by key."""
+    """Return a metric's contributions, (D,) by key."""
     return METRICS[name].compute(own, truth)
 
 
@@ -49,7 +49,7 @@ def prediction(
 
 
 def scatter(rho: float, seed: int = 0, count: int = DATASETS) -> Array:
-    """Estimates of exact likelihoods: θ plus noise of covariance Σ."""
+    """Draw estimates of exact likelihoods: θ plus noise of covariance Σ."""
     rng = np.random.default_rng(seed)
     noise = rng.multivariate_normal([0, 0], [[1, rho], [rho, 1]], count)
     result: Array = np.array(THETA) + noise * np.array(SIGMA)

@@ -1,4 +1,4 @@
-"""The source of a task, a method and a metric, for the tests of the registry."""
+"""Sources of a task, a method and a metric, for tests of the registry."""
 
 TASK = """
 import torch

@@ -1,4 +1,4 @@
-"""Runs and generators for the tests of training: the same numbers every time."""
+"""Fit contexts and generators with fixed seeds, for tests of training."""
 
 from __future__ import annotations
 

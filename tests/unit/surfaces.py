@@ -1,4 +1,4 @@
-"""Likelihoods for the tests of surfaces: exact, resampled, and Gaussian by construction."""
+"""Likelihoods for tests of surfaces: exact, resampled, and Gaussian by construction."""
 
 from __future__ import annotations
 
@@ -21,19 +21,19 @@ DEFAULT = (Resolution(spacing=0.25, tolerance=None), Resolution())
 
 
 def square(context: tuple[str, ...] = ("a", "b")) -> ParameterSpace:
-    """Two parameters between 0 and 1."""
+    """Return a space of two parameters between 0 and 1."""
     return ParameterSpace(
         [Parameter(name, 0.0, 1.0, "interest", (0.1, 0.9)) for name in "ab"], context=context
     )
 
 
 def alone(theta: Tensor) -> Tensor:
-    """The weight of a single component."""
+    """Return the weight of a single component."""
     return torch.ones(*theta.shape[:-1], 1, dtype=theta.dtype)
 
 
 def exact_log_ratio(task: Task) -> LogRatio:
-    """As the suite's own, written again."""
+    """Return the exact log-ratio, implemented independently of the suite."""
     components = [c for c in task.components("test").values() if isinstance(c, HasLogProb)]
 
     def log_ratio(x: Tensor, context: Tensor) -> Tensor:
@@ -49,7 +49,7 @@ def bootstraps(n: int, size: int, datasets: int, seed: int) -> Tensor:
 
 
 def normal_log_ratio(precision: Tensor) -> LogRatio:
-    """One component: x is Gaussian around η, both in two dimensions, up to a constant."""
+    """Return the log-ratio of one component: x Gaussian around η in two dimensions."""
 
     def log_ratio(x: Tensor, context: Tensor) -> Tensor:
         pull = x.double()[:, None] - context.double()[None]
@@ -61,7 +61,7 @@ def normal_log_ratio(precision: Tensor) -> LogRatio:
 def normal_set(
     sigma: tuple[float, float], rho: float, estimates: list[tuple[float, float]]
 ) -> MixtureLikelihood:
-    """Datasets whose likelihood is Gaussian around `estimates` in unit coordinates."""
+    """Return datasets with Gaussian likelihoods around `estimates` in unit coordinates."""
     covariance = torch.tensor(
         [[sigma[0] ** 2, rho * sigma[0] * sigma[1]], [rho * sigma[0] * sigma[1], sigma[1] ** 2]],
         dtype=torch.float64,

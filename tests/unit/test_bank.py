@@ -1,4 +1,4 @@
-"""The bank: whole seeded chunks, prefixes, the disk, the meter."""
+"""Bank: whole seeded chunks, prefixes, storage, and the budget's meter."""
 
 import hashlib
 import subprocess
@@ -18,7 +18,7 @@ from bench.storage.store import Store
 
 
 class Normal:
-    """N(η + shift, 1), with its score."""
+    """Component N(η + shift, 1), with its score."""
 
     size = None
 
@@ -108,7 +108,7 @@ def test_ten_thousand_is_a_prefix_of_a_hundred_thousand(store, task):
     short = bank(task, store, 10**4).draw("s", 10**4)
     long = bank(task, store, 10**5).draw("s", 10**5)
     assert torch.equal(long.x[:, : 10**4], short.x)
-    assert long.x.unique().numel() > 0.97 * 10**5  # no chunk twice; float32 has ties
+    assert long.x.unique().numel() > 0.97 * 10**5  # no repeated chunk; float32 has ties
 
 
 def test_simulations_are_made_in_whole_chunks_once(store, task):
@@ -221,7 +221,7 @@ def test_a_reference_is_an_equal_mixture(store, task):
 def test_scores_are_those_of_the_component(store, task):
     plain = bank(task, store).draw("s", 20)
     drawn = bank(task, store).draw("s", 20, score=True)
-    assert_same(plain, drawn)  # whether scores are stored changes nothing else
+    assert_same(plain, drawn)  # stored scores change nothing else
     assert isinstance(task.parts["s"], HasScore)
     assert torch.equal(drawn.score, task.parts["s"].score(drawn.x, drawn.context))
     assert plain.score is None
@@ -259,7 +259,7 @@ def test_bootstraps_resample_the_shared_simulations(store, task):
     for member in range(2):
         rows = [tuple(row) for row in torch.cat([drawn.x, drawn.context], -1)[member].tolist()]
         assert set(rows) <= pool
-        assert 20 < len(set(rows)) < 45  # 1 − 1/e of 50 is 32
+        assert 20 < len(set(rows)) < 45  # the expectation is 50 (1 − 1/e) = 32
     assert torch.equal(drawn.score, task.parts["s"].score(drawn.x, drawn.context))
 
 
@@ -355,7 +355,7 @@ def test_two_processes_at_once(tmp_path):
     printed = {process.communicate(timeout=300)[0].strip() for process in processes}
     assert len(printed) == 1
     assert len(printed.pop()) == len(hashlib.sha256().hexdigest())
-    assert len((tmp_path / "calls").read_text()) == 20  # every chunk was simulated once
+    assert len((tmp_path / "calls").read_text()) == 20  # every chunk is simulated once
     store = Store(tmp_path / "results")
     keys = store.keys("simulations")
     assert len(keys) == 20

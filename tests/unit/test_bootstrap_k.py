@@ -1,4 +1,4 @@
-"""The study of the bootstrap multiple: its formulas, its measurement, its sentences."""
+"""Study of the bootstrap multiple: formulas, measurement and sentences."""
 
 import csv
 import io
@@ -49,7 +49,7 @@ def test_formulas_at_known_values(multiple, interval, region):
     )
     plan = {"kind": "bootstrap", "multiple": multiple}
     assert interval_coverage(multiple) == expected_coverage(plan)
-    # A parameter of which a set tells nothing that scatters is covered as in independent datasets.
+    # A parameter without scatter between sets has the coverage of independent datasets.
     assert interval_coverage(multiple, 0.0) == pytest.approx(2 * stats.norm.cdf(1) - 1)
 
 
@@ -62,7 +62,7 @@ def test_regions_with_two_shares_agree_with_simulation():
 
 
 def test_fixed_counts_matter_as_far_as_components_are_told_apart():
-    """All of μ is in the counts where components are apart, and none of it is in z."""
+    """With separate components, the counts hold all information on μ and none on z."""
     for radius, low, high in ((6.0, 0.0, 1e-3), (0.05, 0.8, 1.0)):
         task = RotatedGaussians("gaussians", "", radius)
         for shares in stratified_shares(task, 2000):
@@ -72,10 +72,10 @@ def test_fixed_counts_matter_as_far_as_components_are_told_apart():
 
 
 def test_expectations_with_fixed_counts_where_components_overlap_a_little():
-    """What the protocol has measured before: μ stays at 67.8 ± 0.2 %, z falls to 65.7 %."""
+    """As measured in the protocol, μ stays at 67.8 ± 0.2 % and z falls to 65.7 %."""
     task = REGISTRY.task("gaussians-far")
     (share, *_) = stratified_shares(task)
-    # With radius 2 a share Φ(−2) of each component is taken for the other: nearly all is known.
+    # At radius 2 a share Φ(−2) of each component is misidentified, so counts are almost known.
     assert 0.05 < share.parameters[0] < 0.15
     found = expected(task, 9, stratified_shares(task, 5000))
     assert found["coverage/mu"] == pytest.approx(0.680, abs=0.002)
@@ -149,7 +149,7 @@ def test_a_study_resumes_and_recomputes_nothing(tmp_path):
     assert again == "reused"
     rows = measured(more, store)
     assert [row.sample.multiple for row in rows] == [1, 2, math.inf]
-    # A damaged result is made again, to the same numbers.
+    # A damaged result is computed again, with the same numbers.
     path = tmp_path / f"{more[0].key}.json"
     before = path.read_text()
     path.write_text(before[:-9])
@@ -179,7 +179,7 @@ def test_tasks_without_an_exact_likelihood(tmp_path):
         study.choose(registry, ["blind"])
 
 
-# What is said
+# Sentences
 
 
 @pytest.fixture(scope="module")
@@ -188,7 +188,7 @@ def rows(tmp_path_factory):
 
 
 def told(rows, shift, error=0.01):
-    """The rows with every coverage at its expectation, the first shifted by so many errors."""
+    """Return rows with coverages at their expectations, the first shifted by `shift` errors."""
     out = []
     for row in rows:
         at = {
@@ -203,18 +203,18 @@ def told(rows, shift, error=0.01):
 
 
 def test_the_verdict_claims_nothing_within_the_errors(rows):
-    for shift in (0.0, 2.0, -2.3):  # 2.3 standard errors are p = 0.02, and there are 6
+    for shift in (0.0, 2.0, -2.3):  # 2.3 standard errors are p = 0.02, for 6 comparisons
         fixed, _ = verdict(told(rows, shift))
         assert "no difference is established" in fixed
         assert f"{abs(shift):.1f} standard errors" in fixed
     fixed, formula = verdict(told(rows, 4.0))
     assert "1 of 6 coverages differ at a simultaneous level of 5 %" in fixed
     assert "gaussians-far, M = 40, k = 1, mu: 0.7" in fixed
-    # μ hardly scatters between sets with fixed counts, and the plain formula is off.
+    # With fixed counts μ hardly scatters between sets, and the plain formula fails.
     assert formula.startswith("Against 2 Φ(1/√(1 + 1/k)) − 1 ")
     assert formula.endswith("it does not allow for the fixed numbers.")
     assert len(differences(rows, lambda c: c.expected)) == 6
-    assert verdict(rows[-1:]) == []  # independent datasets alone
+    assert verdict(rows[-1:]) == []  # independent datasets only
 
 
 def test_multinomial_sets_have_one_expectation(rows, tmp_path):
@@ -243,7 +243,7 @@ def test_the_figure(rows, monkeypatch):
     svg = figures(rows)["svg"]
     assert svg.startswith(b"<?xml")
     assert figures(rows)["svg"] == svg
-    monkeypatch.setitem(sys.modules, "matplotlib", None)  # as if it were not installed
+    monkeypatch.setitem(sys.modules, "matplotlib", None)  # simulates a missing package
     assert figures(rows) == {}
 
 

@@ -1,4 +1,4 @@
-"""Calibration: distorted ratios are put right, exact ones left alone; budgets and identities."""
+"""Calibration: corrects distorted ratios, keeps exact ones; budgets and identities."""
 
 from pathlib import Path
 
@@ -29,7 +29,7 @@ CPU = torch.device("cpu")
 
 
 def gaussian_scores(n, seed=0):
-    """Log-ratios of N(1, 1) to N(0, 1), n from each."""
+    """Draw log-ratios of N(1, 1) to N(0, 1), n from each."""
     rng = torch.Generator().manual_seed(seed)
     apart = torch.randn(2, n, generator=rng, dtype=torch.float64)
     return apart[0] + 0.5, apart[1] - 0.5
@@ -148,7 +148,7 @@ def test_known_distortions_of_a_task_are_put_right(tmp_path, configuration, name
         [c.simulate(context[i % 5].expand(200, -1), rng) for i, c in enumerate(components)]
     )
     truth = exact.log_ratio(x, context)[0]
-    near_it = truth.abs() < 2  # isotonic regression knows little of the tails
+    near_it = truth.abs() < 2  # isotonic regression is inaccurate in the tails
     error = (made.log_ratio(x, context)[0] - truth)[near_it]
     before = (fitted.log_ratio(x, context)[0] - truth)[near_it]
     assert error.square().mean().sqrt() < 0.13
@@ -220,7 +220,7 @@ def test_a_calibrated_cell_has_the_budget_and_its_base_what_is_left(tmp_path):
     def values(of, member):
         return restore(store, task, method, of, [member], CPU).log_ratio(x, context)
 
-    # Calibrated member by member, then averaged.
+    # Calibration is per member, before averaging.
     both = [values(spec, m) for m in (0, 1)]
     assert not torch.equal(*both)
     torch.testing.assert_close(values(ensemble, 0), sum(both) / 2)
@@ -233,7 +233,7 @@ def test_another_kind_trains_nothing_more(tmp_path):
     run = benchmark(tmp_path, methods=("calibrated(distorted:stretched,isotonic)",))
     assert {p.spec.label for p in run.jobs} == {"calibrated(distorted:stretched,isotonic)"}
     assert [p.spec.calibration["kind"] for p in run.jobs if p.stage == "fit"] == ["isotonic"] * 2
-    # Neither the kind nor the calls may be missing from what identifies a fit.
+    # Both the kind and the calls identify a fit.
     kinds = [benchmark(tmp_path, methods=(m,)).specs[-1] for m in TINY["methods"][:1]]
     assert len({c.key for c in [*run.specs, *kinds]}) == len(run.specs) + 1
 
@@ -256,7 +256,7 @@ def test_tables_know_calibrated_rows_and_not_their_bases(tmp_path):
         assert "calibrated(distorted:stretched)" in text or "platt" in text
     assert "a tenth of its simulator calls" in FORMATS["md"](boards)
     assert not any("budget 3,600" in line for line in status_lines(results))
-    # Once it is asked for, the base is a row like others.
+    # A base that was requested itself is a row like others.
     inline(benchmark(tmp_path, methods=("distorted:stretched",), budgets=(3600,), plans=(plan,)))
     assert {b.budget for b in build(Results(Store.open(tmp_path)), [])} == {3600, 4000}
     benchmark(tmp_path).record(["bench", "run"])

@@ -1,4 +1,4 @@
-"""Errors over members × sets, against simulated tables whose effects are known."""
+"""Errors over members × sets, against simulated tables with known effects."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from hypothesis import strategies as st
 from bench.stats.clustering import Array, Estimate, Strata, mean, ratio, two_way_variance
 
 POINTS = np.repeat(np.arange(9), 5)
-"""The default plan: 9 evaluation points, 5 sets each."""
+"""Evaluation points of the default plan: 9 points, 5 sets each."""
 
 EFFECTS = {
     "members and sets": (0.5, 1.0, 0.5),
@@ -62,7 +62,7 @@ def test_without_member_and_set_effects_the_floor_is_conservative(members: int) 
 
 @pytest.mark.parametrize("members", MEMBERS)
 def test_intervals_cover_as_documented(members: int) -> None:
-    """In fewer simulations than `tox -e statistics`, with five Monte Carlo errors to spare."""
+    """Fewer simulations than `tox -e statistics`, with a margin of five Monte Carlo errors."""
     for sets, spare in ((16, 2.5), (60, 2.5), (0, 1.5)):
         low, high = documented()[members, sets]
         effects = [(0.0, 0.0, 1.0)] if sets == 0 else [(0.02, 1.0, 0.25), (1.0, 1.0, 0.25)]
@@ -84,7 +84,7 @@ def test_strata_that_differ_in_spread_cover_with_fewer_degrees_of_freedom() -> N
 
 
 def test_points_with_one_set_each_are_pooled() -> None:
-    # Points drawn at random, one set each: their differences are part of the noise.
+    # Differences between points drawn at random, one set each, are part of the noise.
     values = np.random.default_rng(7).standard_normal((1, 40))
     assert mean(values, np.arange(40)) == mean(values, np.zeros(40, int))
     assert mean(values, np.arange(40)).dof > 30
@@ -131,11 +131,11 @@ def test_interval_is_students() -> None:
 @pytest.mark.parametrize("reference_members", [1, 5])
 def test_ratio_covers_and_its_error_is_the_spread(reference_members: int) -> None:
     rng = np.random.default_rng(10)
-    offset = 1.0 + POINTS % 3  # ratio of means: the points need not agree on a ratio
+    offset = 1.0 + POINTS % 3  # points may have different means, but the ratio of means is common
     truth = 1.3
     pulls, errors, values = [], [], []
     for _ in range(1200):
-        scale = offset * rng.gamma(20, 1 / 20, size=45)  # shared by the two: paired
+        scale = offset * rng.gamma(20, 1 / 20, size=45)  # shared by both, hence paired
         member = 1 + 0.05 * rng.standard_normal((5, 1))
         above = truth * scale * (member + 0.1 * rng.standard_normal((5, 45)))
         below = scale * (1 + 0.1 * rng.standard_normal((reference_members, 45)))
@@ -174,7 +174,7 @@ STRATUM = np.repeat([3, 1, 2], 4)
 
 
 def close(a: Estimate, b: Estimate) -> bool:
-    """Equality up to rounding; degrees of freedom only where there is a variance to divide."""
+    """Return whether estimates agree up to rounding; dof only if there is a variance."""
     names = ["value", "error", "member_error", "set_error"]
     names += ["dof"] if a.error > 1e-3 else []
     return all(

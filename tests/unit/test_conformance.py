@@ -1,4 +1,4 @@
-"""The conformance kit: checks catch what was made for them; sound plugins pass, inaccurate warn."""
+"""Conformance kit: each check finds its broken plugin, and sound plugins pass."""
 
 import importlib.util
 import os
@@ -40,12 +40,12 @@ BROKEN_TASKS = tuple(TASKS.Sound.__subclasses__())
 REGISTRY = Registry()
 CHEAP_TASKS = ("gaussians-far", "gaussians-near", "higgs")
 CHEAP_METHODS = ("exact", "histogram")
-DEAR_METHODS = ("dle-nflows", "sbi-nle", "sbi-nre")  # a minute or more each
+DEAR_METHODS = ("dle-nflows", "sbi-nle", "sbi-nre")  # take a minute or more each
 
 
 @pytest.fixture
 def fewer(monkeypatch):
-    """Fewer simulations than in `bench check`, for time."""
+    """Reduce the number of simulations, to save time."""
     monkeypatch.setattr(density_checks, "SIMULATIONS", {True: 20_000, False: 1000})
 
 
@@ -128,7 +128,7 @@ def test_what_a_plugin_raises_is_a_failure_too():
 
     report = check_method(Raises)
     assert {r.check: r.came for r in report}["shapes"] == r"KeyError: 'two\nlines'"
-    # The line is told, and the one reason is told once.
+    # The line is reported, and a shared reason only once.
     first, *rest = report.failures
     assert re.fullmatch(r'.*test_conformance\.py:\d+: raise KeyError\("two\\nlines"\)', first.at)
     assert len(rest) > 10

@@ -1,4 +1,4 @@
-"""Contributions of metrics: what may be returned, and what a metric that errs is told."""
+"""Contributions of metrics: allowed values, and messages about wrong ones."""
 
 import math
 
@@ -95,7 +95,7 @@ def test_shares_may_be_booleans(prediction):
 
 @pytest.mark.parametrize("kind", ["ratio", "density"])
 def test_infinite_losses_are_contexts_that_have_none(kind):
-    """Of log-densities of −inf and ratios of +inf the suite's own metrics return no infinity."""
+    """The suite's metrics convert infinite losses to NaN."""
     rng = np.random.default_rng(0)
     own, reference = rng.standard_normal((2, 2, 3, 5))
     slopes = rng.standard_normal((2, 3, 5, 1))

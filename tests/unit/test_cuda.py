@@ -1,4 +1,4 @@
-"""On a CUDA device: the results of the CPU within tolerance, members faster as a stack."""
+"""CUDA device: results agree with the CPU's, and stacks are faster than single members."""
 
 from __future__ import annotations
 
@@ -38,7 +38,7 @@ UNTRAINED = [Exact(Exact.Config()), Histogram(Histogram.Config())]
 
 
 def fitted(method: Method, device: torch.device, folder: Path, budget: int = 4000) -> Surrogate:
-    """Three members, trained for a few steps."""
+    """Train three members for a few steps."""
     task, store = Registry().task("gaussians-near"), Store(folder)
     bank = SimulationBank(task, store, budget, [0, 1, 2], "fresh", 0)
     given = fit_context(task, bank, features_of(task, store), what="cuda", device=device)
@@ -50,7 +50,7 @@ def fitted(method: Method, device: torch.device, folder: Path, budget: int = 400
 
 @pytest.mark.parametrize("method", METHODS, ids=lambda m: m.name)
 def test_short_trainings_agree(method: LRE | DLE | NLER, tmp_path: Path) -> None:
-    """Random numbers are drawn on the CPU, so that only rounding differs."""
+    """Random numbers are drawn on the CPU, so only rounding differs."""
     states = [fitted(method, device, tmp_path).state() for device in (CPU, CUDA)]
     assert states[0] is not None
     assert states[1] is not None
@@ -69,7 +69,7 @@ def test_a_training_repeats_bit_by_bit(method: LRE | DLE | NLER, tmp_path: Path)
 
 @pytest.mark.parametrize("name", ["sis", "gp"])
 def test_flows_of_counts_and_fields_agree(name: str, tmp_path: Path) -> None:
-    """Noise, cosines and their units live on the device that evaluates."""
+    """Noise, cosines and their units are moved to the device of the evaluation."""
     task, store = Registry().task(name), Store(tmp_path)
     settings = {"affine": {"hidden": (16, 16), "training": {"epochs": 1, "steps": 0}}}
     method, values = DLE(DLEConfig.model_validate(settings)), []
@@ -86,7 +86,7 @@ def test_flows_of_counts_and_fields_agree(name: str, tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("schedule", [0, 20])
 def test_recorded_steps_are_the_same_steps(schedule: int) -> None:
-    """A graph replays the kernels of an eager step, learning rate and clipping included."""
+    """A graph replays the kernels of an eager step, including learning rate and clipping."""
     batches = [torch.randn(2, 64, 3, generator=generator("batch", i)) for i in range(20)]
 
     def trained(record: bool) -> list[torch.Tensor]:
@@ -106,7 +106,7 @@ def test_recorded_steps_are_the_same_steps(schedule: int) -> None:
 
 
 def test_what_cannot_be_recorded_runs_as_it_is() -> None:
-    """A loss that looks at values breaks the recording, and nothing else."""
+    """A loss that depends on values prevents recording, and training continues without it."""
     parameter = torch.ones(1, 3, device=CUDA, requires_grad=True)
 
     def loss(x: torch.Tensor) -> torch.Tensor:
@@ -138,7 +138,7 @@ def test_predictions_agree(method: Method, tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("kind", ["classifier", "flow"])
 def test_a_stack_of_ten_is_faster_than_ten(kind: str) -> None:
-    """Small networks are bound by the launching of kernels."""
+    """Kernel launches dominate the time of small networks."""
 
     def make(members: int) -> StackedMLP | Stack:
         seeds = [generator("cuda", m) for m in range(members)]

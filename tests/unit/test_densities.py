@@ -1,4 +1,4 @@
-"""Tasks with a density: simulators, densities and scores against each other and against scipy."""
+"""Tasks with a density: simulators, densities and scores against each other and scipy."""
 
 from __future__ import annotations
 
@@ -22,9 +22,9 @@ REGISTRY = Registry([PLUGIN])
 TASKS = ["gaussians-far", "gaussians-near", "asymmetric", "higgs"]
 COMPONENTS = [(name, component) for name in TASKS for component in ("signal", "background")]
 REACH = 9
-"""How many standard deviations of a feature are integrated over, both ways."""
+"""Range of integration on each side, in standard deviations of a feature."""
 PLACES = (0.13, 0.5, 0.87)
-"""Where between the bounds of z, on its scale, components are checked."""
+"""Positions of test contexts between the bounds of z, on its scale."""
 
 
 def component(task: Task, name: str) -> Component:
@@ -35,7 +35,7 @@ def component(task: Task, name: str) -> Component:
 
 
 def contexts(task: Task, places: tuple[float, ...] = PLACES) -> Tensor:
-    """Contexts (n, 1) between the bounds, float64."""
+    """Return contexts (n, 1) between the bounds, float64."""
     unit = torch.tensor([[0.5, place] for place in places], dtype=torch.float64)
     return task.space.context_of(task.space.from_unit(unit))
 
@@ -46,9 +46,9 @@ def simulate(source: Component, context: Tensor, n: int, seed: int) -> Tensor:
 
 
 def cells(task: Task, source: Component, context: Tensor, y: Tensor, bins: int) -> Tensor:
-    """Probabilities of bins of y = t(x) between mean ± REACH standard deviations, (bins, bins).
+    """Return probabilities (bins, bins) of y = t(x) within mean ± REACH standard deviations.
 
-    The midpoint rule on 12 × 12 nodes a bin, in y, so that the transform's Jacobian is used too.
+    The midpoint rule has 12 × 12 nodes per bin, in y, so that it includes the transform's Jacobian.
     """
     fine = 12 * bins
     share = (torch.arange(fine, dtype=torch.float64) + 0.5) / fine
@@ -64,7 +64,11 @@ def cells(task: Task, source: Component, context: Tensor, y: Tensor, bins: int) 
 
 
 def p_value(task: Task, source: Component, context: Tensor, x: Tensor) -> float:
-    """χ² test of simulations against the density; raises if the density does not integrate to 1."""
+    """Return the p-value of a χ² test of simulations against the density.
+
+    Raises:
+        AssertionError: if the density does not integrate to 1.
+    """
     y = task.transform(x.double())
     bins = 48
     expected = cells(task, source, context, y, bins)
@@ -204,7 +208,7 @@ def test_task(name: str) -> None:
     assert len(task.points) == 9
     for point in task.points:
         for value, parameter in zip(point.tolist(), task.space.parameters, strict=True):
-            # To rounding: some points lie on the edge of the inner box.
+            # Tolerance for rounding, because some points are on the edge of the inner box.
             assert parameter.inner[0] - 1e-12 <= value <= parameter.inner[1] + 1e-12
     mu = torch.tensor([0.0, 0.25, 0.7], dtype=torch.float64)
     weights = task.weights(torch.stack([mu, torch.ones(3).double()], -1))
@@ -224,7 +228,7 @@ def test_a_plugin_file_is_loaded_with_the_hash_of_its_bytes() -> None:
 
 @pytest.mark.parametrize("part", ["signal", "background"])
 def test_the_energy_scale_moves_massless_kinematics_as_it_moves_the_mixture(part: str) -> None:
-    """Scaling the hadronic tau of an event by z changes its density by the Jacobian alone."""
+    """Scaling an event's hadronic tau by z changes its density by the Jacobian alone."""
     source = component(REGISTRY.task("higgs"), part)
     rng = torch.Generator().manual_seed(0)
     lepton, hadron, opening = (1 + torch.rand(3, 50, generator=rng, dtype=torch.float64)) * 20

@@ -1,4 +1,4 @@
-"""The methods of docs/add-a-method.md, as they stand there."""
+"""Methods of docs/add-a-method.md, as written there."""
 
 import re
 from pathlib import Path

@@ -1,4 +1,4 @@
-"""Downloads from a server that breaks off, changes files, ignores what it is asked, or lies."""
+"""Downloads from servers that abort, change files, ignore ranges, or send wrong data."""
 
 from __future__ import annotations
 
@@ -22,14 +22,14 @@ READABLE = (".parquet", ".csv")
 
 
 class _Server(BaseHTTPRequestHandler):
-    """Serves `content`, in parts where asked to; breaks off after `breaks` bytes, once each."""
+    """Server of `content`, in ranges if requested; aborts after `breaks` bytes, once each."""
 
     content = CONTENT
     tag: str | None = '"1"'
     status = 200
     headers_sent: ClassVar[dict[str, str]] = {}
-    blind = False  # continues whatever version is asked for
-    most = 1 << 30  # bytes in one answer to a range
+    blind = False  # continues for any requested version
+    most = 1 << 30  # bytes per answer to a range request
     breaks: ClassVar[list[int]] = []
     asked: ClassVar[list[str | None]] = []
 
@@ -103,7 +103,7 @@ def test_downloads_resume_and_are_verified(
     assert _Server.asked == [None, "bytes=65536-"]
     assert seen[-1] == len(CONTENT)
     assert path.read_bytes() == CONTENT
-    download(address)  # nothing is downloaded twice
+    download(address)  # downloads nothing
     assert len(_Server.asked) == 2
     assert names(tmp_path) == {"events.parquet"}
 
@@ -165,7 +165,7 @@ def test_without_versions_only_a_checksum_lets_resume(
 def test_a_complete_part_is_not_lost(
     download: Callable[..., Path], mirror: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Ctrl-C while the checksum is computed."""
+    """The complete part survives Ctrl-C during its checksum."""
     import pooch.hashes
 
     def interrupted(*_: Any) -> bool:
@@ -261,7 +261,7 @@ def test_an_encoded_answer_is_longer_than_it_says(
 def test_the_release_is_verified_by_what_its_record_says(
     tmp_path: Path, mirror: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """The record's answer is played; its files come from the mirror."""
+    """The record's answer is simulated; its files come from the mirror."""
     import pooch
 
     def load(self: pooch.Pooch) -> None:

@@ -1,4 +1,4 @@
-"""Networks of large observations: an encoder, a head, one encoding for all contexts."""
+"""Networks for large observations: an encoder, a head, one encoding for all contexts."""
 
 from __future__ import annotations
 

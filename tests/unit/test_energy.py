@@ -1,4 +1,4 @@
-"""The energy distance against its definition, and its permutation test against what is known."""
+"""Energy distance against its definition, and its permutation test on known distributions."""
 
 from __future__ import annotations
 

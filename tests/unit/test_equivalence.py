@@ -1,4 +1,4 @@
-"""The data-equivalence factor, where the answer is known."""
+"""Data-equivalence factor for learning curves with known answer."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from bench.studies import equivalence as study
 
 
 def test_budget_on_a_power_law() -> None:
-    """Left to learn 5/N: exactly linear in logarithms."""
+    """An excess of 5/N is exactly linear in logarithms."""
     curve = 5 / BUDGETS
     for wanted in (1e3, 2e3, 7e4, 1e5):
         assert equivalent_budget(BUDGETS, curve, 5 / wanted) == pytest.approx(wanted)
@@ -27,7 +27,7 @@ def test_budget_on_a_power_law() -> None:
 
 
 def test_a_curve_that_rises_in_between_is_levelled() -> None:
-    """To the mean of what rises; beyond the level the curve falls from its end."""
+    """Rising parts of a curve are replaced by their mean; after them it falls from their end."""
     curve = np.array([1.0, 0.2, 0.4, 0.1, 0.05])
     assert equivalent_budget(BUDGETS, curve, 0.3 + 1e-9) == pytest.approx(3e3)
     assert 1e3 < equivalent_budget(BUDGETS, curve, 0.35) < 3e3
@@ -39,7 +39,7 @@ def test_a_curve_that_rises_in_between_is_levelled() -> None:
 
 
 def test_less_than_nothing_left_is_no_end() -> None:
-    """Noise may put a curve below zero: its neighbours stay where they are."""
+    """Noise may make a curve negative; neighbouring budgets are unchanged."""
     curve = np.array([0.1, -0.001, 0.02, 0.01, -0.0001])
     levelled = (-0.001 + 0.02 + 0.01) / 3 + 1e-9
     assert equivalent_budget(BUDGETS, curve, levelled) == pytest.approx(3e3)
@@ -51,12 +51,12 @@ def test_less_than_nothing_left_is_no_end() -> None:
 
 @pytest.mark.parametrize("networks", [(5, 5), (5, 3)])
 def test_intervals_cover_the_true_factor(networks: tuple[int, int]) -> None:
-    """95 % within three Monte Carlo errors; percentiles cover 88 and 81 %."""
+    """Intervals cover 95 % within three Monte Carlo errors; percentiles cover 88 and 81 %."""
     assert covered(networks, 10, 3e3, 0.3, 400) == pytest.approx(0.95, abs=0.033)
 
 
 def test_one_source_of_scatter_has_students_interval() -> None:
-    """Of a mean of n = 5 in logarithms: its bootstrap times t √(n/(n − 1)) over the normal one."""
+    """The interval is the bootstrap's of n = 5 times t √(n/(n − 1)) over the normal quantile."""
     curve = [np.full(5, 5 / b) for b in BUDGETS]
     other = 5 / 3e4 * np.exp([-0.02, -0.01, 0, 0.01, 0.02])
     found = factor(BUDGETS, curve, 3e3, other, draws=100_000)
@@ -66,7 +66,7 @@ def test_one_source_of_scatter_has_students_interval() -> None:
 
 
 def test_the_interval_of_a_bound_is_widened_too() -> None:
-    """A factor beyond the budgets has a low end, which no percentile widens by itself."""
+    """A factor beyond the budgets has a low end, which percentiles alone do not widen."""
     rng = np.random.default_rng(1)
     curve = [5 / b * rng.lognormal(0, 0.3, 5) for b in BUDGETS]
     other = rng.lognormal(0, 0.3, 5)
@@ -115,7 +115,7 @@ MEMBER = {
 def stored(
     path: Path, kinds: list[tuple[str, dict[str, object], float, dict[str, int]]]
 ) -> Results:
-    """Scores as a run stores them: what is left falls as 1/N, with scores a tenth of it."""
+    """Store scores like a run: the excess falls as 1/N, with scores a tenth of it."""
     store = Store(path)
     store.write("plans/heldout-1", {"plan": {"kind": "heldout", "contexts": 4}, "seed": 0}, {})
     for number, (method, scores, share, more) in enumerate(kinds):
@@ -152,7 +152,7 @@ def stored(
 
 @pytest.mark.parametrize("kinds", [ALONE, ALONE + OTHERS], ids=["alone", "among others"])
 def test_study_of_stored_scores(tmp_path: Path, kinds: list[Any]) -> None:
-    """Other methods, ensembles and former versions are no part of the curve."""
+    """Other methods, ensembles and former versions are not part of the curve."""
     results = stored(tmp_path, kinds)
     found = study.rows(results)
     points = study.curves(results, found)

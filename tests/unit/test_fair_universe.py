@@ -1,4 +1,4 @@
-"""Events of the challenge: read, checked, split. Files are generated."""
+"""Generated events of the challenge: reading, checks and splits."""
 
 from __future__ import annotations
 
@@ -25,11 +25,11 @@ SIGNAL_SHARE = 0.6
 
 
 def silent(**_: object) -> None:
-    """Shows no progress."""
+    """Show no progress."""
 
 
 def fair_universe(n: int, seed: int = 0) -> pa.Table:
-    """Events of the public schema: two processes that are used, one that is left out."""
+    """Generate events of the public schema: two used processes and one unused."""
     rng = np.random.default_rng(seed)
     label = rng.choice(["htautau", "ztautau", "ttbar"], n, p=[SIGNAL_SHARE - 0.05, 0.4, 0.05])
     columns = {
@@ -47,7 +47,7 @@ def fair_universe(n: int, seed: int = 0) -> pa.Table:
 
 
 def higgs_ml(table: pa.Table) -> pa.Table:
-    """The same events in the schema of 2014, which knows no further backgrounds."""
+    """Return the same events in the schema of 2014, without further backgrounds."""
     kept = table.filter(pa.compute.not_equal(table["detailed_labels"], "ttbar"))
     label = ["s" if v == "htautau" else "b" for v in kept["detailed_labels"].to_pylist()]
     names = [n.replace("PRI_had", "PRI_tau") for n in kept.column_names]
@@ -62,7 +62,7 @@ def data(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> FairUniverse:
 
 
 def fetched(data: FairUniverse, table: pa.Table, path: Path) -> dict[str, set[tuple[float, ...]]]:
-    """Writes a file, fetches it, and returns the events of each process and split."""
+    """Write a file, fetch it, and return the events of each process and split."""
     if path.name.endswith(".parquet"):
         parquet.write_table(table, path, row_group_size=700)
     else:
@@ -112,7 +112,7 @@ def test_the_split_survives_other_orders_formats_and_further_files(
     assert data.status()[2] == "from z.zip/a.parquet: 3,000 rows, FAIR Universe schema"
     assert data.digest is not None
     left = {path.name for path in data.folder.iterdir()}
-    assert left == {data.digest, "events.json", ".lock"}  # and nothing of what was there before
+    assert left == {data.digest, "events.json", ".lock"}  # earlier data are removed
     (tmp_path / "bom.csv").write_bytes(b"\xef\xbb\xbf" + (tmp_path / "c.csv").read_bytes())
     data.fetch(str(tmp_path / "bom.csv"), silent)
     assert events(data) == first
@@ -132,7 +132,7 @@ def test_what_is_kept_is_what_the_release_calls_visible_mass_and_ratio(
         [data.read(p, split) for p in ("signal", "background") for split in SPLITS]
     ).astype(np.float64)
     mass = np.sort(np.sqrt(2 * kept[:, 0] * kept[:, 1] * kept[:, 2]))
-    # The release's mass is not quite massless, and its momenta are rounded.
+    # The release's mass includes small particle masses, and its momenta are rounded.
     assert np.abs(mass / np.sort(expected["DER_mass_vis"].to_numpy()) - 1).max() < 2e-3
     ratio = np.sort(kept[:, 0] / kept[:, 1])
     np.testing.assert_allclose(ratio, np.sort(expected["DER_pt_ratio_lep_had"]), rtol=1e-5)
@@ -145,13 +145,13 @@ def test_the_shared_events_are_all_read(data: FairUniverse) -> None:
     data.fetch(str(source), silent)
     held = {p: sum(len(data.read(p, s)) for s in SPLITS) for p in ("signal", "background")}
     assert held == {"signal": 23_791, "background": 10_018}
-    # Enough background for five disjoint blocks of a thousand events: errors are defined.
+    # Enough background for five disjoint blocks of a thousand events, so errors are defined.
     assert len(data.read("background", "test")) >= 5000
     HiggsFair().check()
 
 
 def test_a_selection_at_26_gev_works_in_both_directions(data: FairUniverse) -> None:
-    """At a larger energy scale events come in, at a smaller one they drop out."""
+    """At a larger energy scale events pass the selection, at a smaller one they fail it."""
     source = SHARED / "fair_universe_events.parquet"
     if not source.is_file():
         pytest.skip("the shared events are not here")
@@ -167,7 +167,7 @@ def test_a_selection_at_26_gev_works_in_both_directions(data: FairUniverse) -> N
 
 
 def test_the_mixtures_of_higgs_approximate_the_shared_events(data: FairUniverse) -> None:
-    """Kolmogorov-Smirnov distances and p-values of docs/higgs.md."""
+    """Kolmogorov-Smirnov distances and p-values agree with docs/higgs.md."""
     source = SHARED / "fair_universe_events.parquet"
     if not source.is_file():
         pytest.skip("the shared events are not here")
@@ -216,7 +216,7 @@ def changed(column: str, row: int, value: object) -> Callable[[pa.Table], pa.Tab
             r"detailed_labels \(FAIR Universe\) or PRI_lep_pt, .*PRI_tau_phi, Label "
             r"\(HiggsML 2014\); it has PRI_lep_pt, .*, PRI_had_phi, PRI_met, weights$",
         ),
-        (  # as others have released the events of 2014
+        (  # format of another release of the events of 2014
             lambda t: t.rename_columns([*t.column_names[:-1], "label_sb"]),
             r"bad.parquet \(800 rows\) lacks column detailed_labels of the FAIR Universe schema "
             r"\(PRI_lep_pt, .*, detailed_labels\); it has PRI_lep_pt, .*PRI_had_pt, .*label_sb$",
@@ -275,7 +275,7 @@ def test_files_that_are_refused(
     parquet.write_table(change(fair_universe(800, 2)), tmp_path / "bad.parquet")
     with pytest.raises(DataError, match=message):
         data.fetch(str(tmp_path / "bad.parquet"), silent)
-    assert events(FairUniverse()) == good  # what was there is still there
+    assert events(FairUniverse()) == good  # earlier data are kept
 
 
 def test_what_is_no_data_is_refused_in_one_line(data: FairUniverse, tmp_path: Path) -> None:
@@ -325,14 +325,14 @@ def test_what_is_no_data_is_refused_in_one_line(data: FairUniverse, tmp_path: Pa
 
 @pytest.fixture
 def mixed(tmp_path: Path) -> Path:
-    """A folder of two files that can be read and three that cannot, of which one is an archive."""
+    """Make a folder of two readable files and three unreadable ones, one of them an archive."""
     folder = tmp_path / "mixed"
     folder.mkdir()
     csv.write_csv(fair_universe(900), folder / "a.csv")
     parquet.write_table(higgs_ml(fair_universe(600, 1)), folder / "d.parquet")
     parquet.write_table(fair_universe(50, 2).drop_columns(["PRI_had_pt"]), folder / "b.parquet")
     (folder / "e.csv").write_text("x,y\n1,2\n")
-    with zipfile.ZipFile(folder / "c.zip", "w") as archive:  # its first file could be read
+    with zipfile.ZipFile(folder / "c.zip", "w") as archive:  # the archive's first file is readable
         parquet.write_table(fair_universe(70, 3), tmp_path / "good.parquet")
         archive.write(tmp_path / "good.parquet", "good.parquet")
         archive.write(folder / "e.csv", "words.csv")
@@ -401,7 +401,7 @@ def test_damaged_events_count_as_missing(data: FairUniverse, tmp_path: Path) -> 
     assert FairUniverse().digest is None
     with pytest.raises(BenchError):
         FairUniverse().read("signal", "train")
-    data.fetch(str(tmp_path / "a.parquet"), silent)  # puts them right
+    data.fetch(str(tmp_path / "a.parquet"), silent)  # repairs the data
     assert FairUniverse().digest is not None
 
 
@@ -417,7 +417,7 @@ def test_an_event_that_is_recorded_again_counts_once(
     if also == "z.zip":
         with zipfile.ZipFile(again, "w") as archive:
             archive.write(tmp_path / "once.parquet", "a.parquet")
-    elif also == "b.parquet":  # twice in itself, too, with other events
+    elif also == "b.parquet":  # has duplicates of its own, and other events
         parquet.write_table(pa.concat_tables([table, table, fair_universe(50, 1)]), again)
     elif also == "a.csv":
         csv.write_csv(table, again)

@@ -25,7 +25,7 @@ CONTEXTS = {
 
 
 def covariance(name: str, side: int, context: Tensor) -> np.ndarray:
-    """K written down site by site; of the Student-t process, the covariance."""
+    """Return K computed site by site; of the Student-t process, the covariance."""
     line = np.linspace(0, 1, side)
     sites = np.array(list(product(line, line)))
     distances = np.sqrt(((sites[:, None] - sites[None]) ** 2).sum(-1))
@@ -94,7 +94,7 @@ def test_own_and_shared_length_scales_give_the_same(name: str) -> None:
 
 
 def quadratic(x: Tensor, k: np.ndarray) -> np.ndarray:
-    """x K⁻¹ x of fields (n, q, q)."""
+    """Return x K⁻¹ x of fields (n, q, q)."""
     flat = x.double().flatten(1).numpy()
     return (flat * np.linalg.solve(k, flat.T).T).sum(1)
 
@@ -112,7 +112,7 @@ def test_gaussian_fields_are_simulated_as_they_should() -> None:
 
 @pytest.mark.parametrize("nu", [2.5, 5.0, 20.0])
 def test_student_fields_are_simulated_as_they_should(nu: float) -> None:
-    """By probability integral transforms: the fourth moment is infinite for ν ≤ 4."""
+    """Probability integral transforms are used, since the fourth moment is infinite for ν ≤ 4."""
     context = torch.tensor([0.3, nu], dtype=torch.float64)
     x = SMALL["student-t"].simulate(context.expand(5000, 2), torch.Generator().manual_seed(0))
     scale = (nu - 2) / nu * covariance("student-t", 6, context)

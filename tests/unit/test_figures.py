@@ -1,4 +1,4 @@
-"""Figures of the report: every kind is there, named and described, legible, the same bytes."""
+"""Figures of the report: complete, named, described, legible and reproducible."""
 
 import re
 from xml.etree import ElementTree

@@ -1,4 +1,4 @@
-"""Colours of figures: told apart by everyone, on light and dark pages, the same in any company."""
+"""Colours of figures: distinct for all viewers and pages, independent of other labels."""
 
 import itertools
 
@@ -47,7 +47,7 @@ VISION = {
 
 
 def oklab(colour, vision):
-    """Björn Ottosson's OKLab (2020) of a colour as seen."""
+    """Return the OKLab coordinates (Björn Ottosson, 2020) of a colour as seen."""
     c = np.asarray(to_rgb(colour))
     linear = np.where(c <= 0.04045, c / 12.92, ((c + 0.055) / 1.055) ** 2.4)
     seen = np.clip(np.asarray(vision) @ linear, 0, 1)
@@ -76,7 +76,7 @@ def test_colours_stand_out_from_light_and_dark_pages(colour, page):
 def test_colours_can_be_told_apart(vision):
     seen = [oklab(colour, VISION[vision]) for colour in PALETTE]
     apart = min(np.linalg.norm(a - b) for a, b in itertools.combinations(seen, 2))
-    assert apart >= (0.14 if vision == "normal" else 0.08)  # 0.02 is just noticeable
+    assert apart >= (0.14 if vision == "normal" else 0.08)  # 0.02 is a just noticeable difference
 
 
 def test_built_ins_keep_their_colours_in_any_company():

@@ -1,4 +1,4 @@
-"""Figures of odd results: few or many methods, hostile names, missing numbers, nothing at all."""
+"""Figures of unusual results: few or many methods, hostile names, missing numbers, no data."""
 
 import math
 import re
@@ -112,7 +112,7 @@ def test_labels_do_not_collide():
 
 
 def test_markers_of_close_budgets_stay_on_the_axes(made):
-    """Budgets a tenth apart, as of a method and its calibrated form."""
+    """Budgets differ by a tenth, like those of a method and its calibrated form."""
     results = made()
     results.fit("gaussians-far", "exact")
     for number, budget in enumerate((45_000, 50_000)):

@@ -1,4 +1,4 @@
-"""What figures draw is what the frames say."""
+"""Values in figures agree with the frames."""
 
 import math
 
@@ -169,12 +169,12 @@ def test_factors_that_budgets_end_before_are_open():
     marks = [line for line in axes.lines if line.get_marker() == "o"]
     assert [line.get_markerfacecolor() == "none" for line in marks] == [True, False]
     assert [float(np.ravel(line.get_xdata())[0]) for line in marks] == [10.0, 3.0]
-    assert len(marks) == 2  # what is not finite is not drawn
+    assert len(marks) == 2  # values that are not finite are not drawn
     assert len(axes.texts) == 1  # the arrow
 
 
 def test_panels_of_factors_share_rows_and_markers():
-    """A flow has no cross-entropy, and may be there at one budget alone."""
+    """A flow has no cross-entropy, and may have results at one budget only."""
     table = equivalence_table()
     flow = table[~table["metric"].str.startswith("bce")].assign(
         plain="dle:tuned", other="dle:scores", budget=10_000

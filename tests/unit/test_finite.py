@@ -1,4 +1,4 @@
-"""Finite observations: drawn without replacement, in disjoint blocks, with errors to match."""
+"""Finite observations: drawn without replacement, in disjoint blocks, with matching errors."""
 
 from __future__ import annotations
 
@@ -42,14 +42,17 @@ OPENING = 1.5
 
 
 def recorded(n: int, first: int = 0) -> np.ndarray:
-    """Events (n, 3), numbered from `first` by their leptons, whatever the energy scale."""
+    """Return events (n, 3), numbered from `first` by their leptons at any energy scale."""
     rng = np.random.default_rng(first)
     lepton, hadron = 20 * STEP ** (first + rng.permutation(n)), 26 + rng.exponential(15, n)
     return np.stack([lepton, hadron, np.full(n, OPENING)], -1).astype(np.float32)
 
 
 def which(x: torch.Tensor) -> list[int]:
-    """Which events these are: m_vis² × ratio is 2 × lepton² × opening, without the energy scale."""
+    """Return the numbers of events.
+
+    m_vis² × ratio is 2 × lepton² × opening, independent of the energy scale.
+    """
     lepton = (x[..., 0].double().square() * x[..., 1].double() / (2 * OPENING)).sqrt()
     number: list[int] = ((lepton / 20).log() / math.log(STEP)).round().long().tolist()
     return number
@@ -115,7 +118,7 @@ def test_the_selection_is_applied_after_scaling() -> None:
         seen = which(x[torch.isclose(context[:, 0], torch.tensor(z))])
         momenta = np.array([hadron[event] for event in seen]) * z
         assert momenta.min() >= 32 - 1e-4
-        # Among events that pass, none is preferred: their mean is that of all that pass.
+        # No passing event is preferred: the mean is that of all passing events.
         passing = held[held[:, 1] * z >= 32, 1].astype(float) * z
         error = passing.std() / len(seen) ** 0.5
         assert momenta.mean() == pytest.approx(passing.mean(), abs=4 * error)
@@ -165,7 +168,7 @@ def test_datasets_of_a_block_share_events_and_others_do_not(
     points: dict[int, list[int]] = {}
     for one in sets(task, plan, seed=0):
         seen = which(one.x)
-        assert len(set(seen)) == len(one.x)  # no event twice in a set
+        assert len(set(seen)) == len(one.x)  # no repeated event in a set
         used.setdefault(one.block, set()).update(seen)
         points.setdefault(one.point, []).append(one.block)
     assert sorted(used) == list(range(of))
@@ -199,11 +202,11 @@ def test_the_bank_repeats_events_at_other_contexts(task: HiggsFair, tmp_path: Pa
     boot = SimulationBank(task, store, 600, [0], "bootstrap").draw("background", 150)
     assert boot.x.shape == (1, 150, 2)
     assert features_of(task, store).mean.shape == (2,)
-    assert not list(tmp_path.rglob("*.safetensors"))  # nothing is kept twice
+    assert not list(tmp_path.rglob("*.safetensors"))  # observations are not stored again
 
 
 def test_every_draw_has_the_same_events_first(task: HiggsFair, tmp_path: Path) -> None:
-    """What is held out of one draw is not trained on through another."""
+    """Events held out of one draw are not training events of another."""
     bank = SimulationBank(task, Store(tmp_path), 3000, [0], "fresh")
     own = which(bank.draw("background", 400).x[0])
     reference = which(bank.reference(1200, "fixed").x[0])
@@ -227,7 +230,7 @@ def test_data_that_change_end_a_run(
 
 
 class Flat:
-    """A surrogate that knows nothing."""
+    """Surrogate with constant log-ratios."""
 
     reference = "evidence"
     has_density = False
@@ -253,7 +256,7 @@ def test_held_out_events_are_not_shared_between_contexts(task: HiggsFair, tmp_pa
 
 
 def test_errors_cluster_by_block() -> None:
-    """Datasets of a block move together; an error that takes them as independent is too small."""
+    """Datasets of a block are correlated; errors that assume independence are too small."""
     rng = np.random.default_rng(0)
     blocks, repeats, members = 6, 9, 3
     units = ResamplingUnits(

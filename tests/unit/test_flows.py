@@ -1,4 +1,4 @@
-"""Conditional flows: densities against the change of variables, and what they learn."""
+"""Conditional flows: densities against the change of variables, and training."""
 
 from __future__ import annotations
 
@@ -36,7 +36,7 @@ METHODS = [DLE, DLENflows]
 
 
 class SmallCounts(SIS):
-    """Two counts of a population of eight."""
+    """Task with two counts in a population of eight."""
 
     event_shape = (2,)
 
@@ -46,7 +46,7 @@ class SmallCounts(SIS):
 
 
 def shaken(flow: type[FlowShape], seed: int = 0) -> nn.Module:
-    """A flow in float64 that is far from the identity, everywhere in its box."""
+    """Return a flow in float64 that is far from the identity in its whole box."""
     torch.manual_seed(seed)
     module = flow(2, 1, 4, 8, (16, 16), 8, "silu")().double()
     with torch.no_grad():
@@ -57,7 +57,7 @@ def shaken(flow: type[FlowShape], seed: int = 0) -> nn.Module:
 
 @pytest.mark.parametrize("flow", FLOWS)
 def test_density_integrates_to_one(flow: type[FlowShape]) -> None:
-    """Its box [−5, 5]² and the tails beyond, by the midpoint rule."""
+    """The integral covers the box [−5, 5]² and the tails, by the midpoint rule."""
     module = shaken(flow)
     n, half = 500, 8.0
     axis = (torch.arange(n, dtype=torch.float64) + 0.5) * (2 * half / n) - half
@@ -66,15 +66,15 @@ def test_density_integrates_to_one(flow: type[FlowShape]) -> None:
         with torch.no_grad():
             density = module(y, torch.full((len(y), 1), eta, dtype=torch.float64)).exp()
         assert float(density.sum()) * (2 * half / n) ** 2 == pytest.approx(1, abs=5e-3)
-        assert float(density.max()) > 0.3  # far from the standard normal's 0.16
+        assert float(density.max()) > 0.3  # the standard normal has 0.16
 
 
 def by_autograd(module: nn.Module, y: torch.Tensor, eta: torch.Tensor) -> torch.Tensor:
-    """log N(f(y)) + log |det ∂f/∂y|, the Jacobian by autograd, a row at a time."""
+    """Return log N(f(y)) + log |det ∂f/∂y|, with the Jacobian of each row by autograd."""
 
     def to_normal(row: torch.Tensor, context: torch.Tensor) -> torch.Tensor:
         inner = module.flow
-        if hasattr(module, "embedding"):  # zuko's
+        if hasattr(module, "embedding"):  # flows of zuko
             return inner(module.embedding(context)).transform(row)
         return inner._transform(row, context=inner._embedding_net(context))[0]
 
@@ -89,7 +89,7 @@ def by_autograd(module: nn.Module, y: torch.Tensor, eta: torch.Tensor) -> torch.
 
 @pytest.mark.parametrize("flow", FLOWS)
 def test_density_is_the_change_of_variables(flow: type[FlowShape]) -> None:
-    """Within the box and beyond it."""
+    """Densities agree inside and outside the box."""
     y = torch.tensor(
         [[0.1, -0.4], [1.5, 2.5], [-3.0, 0.2], [6.0, 0.5], [-0.3, -7.0], [9.0, 9.0]],
         dtype=torch.float64,
@@ -112,13 +112,13 @@ def test_affine_blocks_are_the_change_of_variables(flow: type[FlowShape]) -> Non
 
 
 SHAPES = [(2, 1, 4, 8), (3, 2, 3, 5), (5, 2, 3, None), (1, 1, 2, 4)]
-"""Features, contexts, blocks and bins."""
+"""Numbers of features, contexts, blocks and bins."""
 
 
 @pytest.mark.parametrize("shape", SHAPES)
 @pytest.mark.parametrize("flow", FLOWS)
 def test_pairs_are_their_rows(flow: type[FlowShape], shape: tuple[int, int, int, int]) -> None:
-    """What is computed once per context is what every pair would have computed."""
+    """Parts computed once per context agree with those of every pair."""
     vectorise = flow is ZukoFlow
     architecture = flow(*shape, (16, 24) if vectorise else (16, 16), 8, "silu")
     seeds = [generator("flows", m) for m in range(3)]
@@ -135,7 +135,7 @@ def test_pairs_are_their_rows(flow: type[FlowShape], shape: tuple[int, int, int,
 
 
 def test_the_first_feature_of_nflows_ignores_the_context() -> None:
-    """A block's own order matters: said in the method's docstring and the evidence."""
+    """The order of a block matters, as the method's docstring and the evidence page say."""
     module = shaken(NflowsFlow)
     block = module.flow._transform._transforms[0].autoregressive_net
     y = torch.randn(6, 2, dtype=torch.float64)
@@ -145,7 +145,7 @@ def test_the_first_feature_of_nflows_ignores_the_context() -> None:
 
 
 def test_splines_of_nflows_without_masks_are_nflows_own() -> None:
-    """Outputs, log-determinants, their gradients and the inverse, in the box and beyond it."""
+    """Outputs, log-determinants, gradients and inverse agree inside and outside the box."""
     from bench.methods.nflows_splines import SplineBlock
     from nflows.transforms import MaskedPiecewiseRationalQuadraticAutoregressiveTransform
 
@@ -170,7 +170,7 @@ def test_splines_of_nflows_without_masks_are_nflows_own() -> None:
 
 
 def test_cosines_of_a_stationary_field_are_nearly_uncorrelated() -> None:
-    """A rotation, lowest frequencies first; log-densities carry the units' Jacobian."""
+    """Cosines are a rotation, low frequencies first; log-densities include the units' Jacobian."""
     rotation = cosines(8, 8)
     torch.testing.assert_close(rotation @ rotation.T, torch.eye(64), atol=1e-5, rtol=0)
     assert torch.allclose(rotation[0], torch.full((64,), 0.125))
@@ -180,7 +180,7 @@ def test_cosines_of_a_stationary_field_are_nearly_uncorrelated() -> None:
     )[None]
     z = Coordinates.estimate("field", (16, 16), x)
     correlation = torch.corrcoef(z(x)[0].T) - torch.eye(256)
-    assert float(correlation.square().mean()) < 2 / 2000  # of sampling alone: 1/2000
+    assert float(correlation.square().mean()) < 2 / 2000  # sampling alone gives 1/2000
     assert float(torch.corrcoef(x[0].flatten(1).T).square().mean()) > 0.02
     expected = torch.linalg.slogdet(cosines(16, 16) / z.scale[0][:, None])[1]
     assert float(z.log_jacobian(CPU)) == pytest.approx(float(expected), rel=1e-5)
@@ -190,7 +190,7 @@ def test_cosines_of_a_stationary_field_are_nearly_uncorrelated() -> None:
 
 
 def test_counts_are_averaged_over_their_cells(tmp_path: Path) -> None:
-    """Probabilities of all counts add up to one, as the density integrates to one."""
+    """Probabilities of all counts sum to one, because the density integrates to one."""
     task = SmallCounts()
     config = DLEConfig.model_validate({"draws": 64, "affine": {"training": {"epochs": 6}}})
     features = features_of(task, Store(tmp_path))
@@ -226,7 +226,7 @@ def test_members_of_a_stack_of_flows(flow: type[FlowShape]) -> None:
 
 @pytest.mark.parametrize("method", METHODS)
 def test_learns_the_density_of_raw_events(method: type[DLE], tmp_path: Path) -> None:
-    """On the asymmetric task, whose Jacobian and components differ; and restores bit by bit."""
+    """DLE learns the asymmetric task, with its Jacobian, and is restored bit by bit."""
     task = REGISTRY.task("asymmetric")
     store = Store(tmp_path)
     features = features_of(task, store)
@@ -265,7 +265,7 @@ def test_log_ratio_in_blocks(
     tmp_path: Path,
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    """No event or context is lost, repeated or moved; what is compiled has one shape."""
+    """No event or context is lost, repeated or moved; compiled batches have one shape."""
     task = REGISTRY.task("gaussians-near")
     features = features_of(task, Store(tmp_path))
     method = DLE(DLEConfig(transforms=1, hidden=(8,), embedding=4))

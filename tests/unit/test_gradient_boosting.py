@@ -1,4 +1,4 @@
-"""Gradient boosting: trees as boxes decide as scikit-learn's do; ratios, states, members."""
+"""Gradient boosting: boxes agree with scikit-learn's trees; ratios, states, members."""
 
 import math
 
@@ -33,7 +33,7 @@ def fitted(tmp_path, task, budget, members, **config):
 
 @pytest.fixture(scope="module")
 def forest():
-    """A forest grown on rounded numbers, so that inputs stand on thresholds too."""
+    """Train a forest on rounded numbers, so that some inputs equal thresholds."""
     rng = np.random.default_rng(0)
     x = np.round(rng.normal(size=(3000, 3)), 1).astype(np.float32)
     y = rng.random(3000) < 1 / (1 + np.exp(-2 * x[:, 0] * x[:, 1] - x[:, 2]))
@@ -65,7 +65,7 @@ def test_the_product_is_the_sum_of_the_trees(forest):
 
 
 def test_thresholds_are_rounded_down(forest):
-    """Rounded up, an input between the two would change sides."""
+    """A threshold that is rounded up would change the side of inputs in between."""
     model, _ = forest
     below = np.nextafter(np.float32(0.1), np.float32(1))
     nodes = model._predictors[0][0].nodes[:3].copy()
@@ -79,23 +79,23 @@ def test_thresholds_are_rounded_down(forest):
 
 
 def test_polynomials_stand_in_for_steps(forest):
-    """A tree that is a polynomial's staircase in the context becomes the polynomial."""
+    """A tree with a polynomial's steps in the context becomes the polynomial."""
     model, x = forest
     boxes_of = boxes([tree.nodes for (tree,) in model._predictors], 0.5, 3)
     steps, smooth = Leaves(*boxes_of), Leaves(*boxes_of, degree=4)
     eta = torch.linspace(-1, 1, 401)[:, None]
     rough, even = steps(x[:20, :2], eta), smooth(x[:20, :2], eta)
-    weight = 1 / (1 - eta[:, 0] ** 2).clamp_min(1e-2).sqrt()  # of Chebyshev's nodes
+    weight = 1 / (1 - eta[:, 0] ** 2).clamp_min(1e-2).sqrt()  # weight of Chebyshev's nodes
     gaps = ((even - rough) * weight).mean(1) / weight.mean()
     assert float(gaps.abs().max()) < 0.02
     fifth = even.diff(n=5, dim=1)
-    assert float(fifth.abs().max()) < 1e-4  # of the fourth degree, up to rounding
+    assert float(fifth.abs().max()) < 1e-4  # the polynomial is of fourth degree, up to rounding
     assert float((even - rough).abs().mean()) < 0.3
 
 
 @pytest.mark.parametrize("configuration", ["default", "smooth"])
 def test_ratios_share_their_denominator(tmp_path, configuration):
-    """On the task whose components would otherwise each be off by their own amount."""
+    """The test uses the asymmetric task, on which separate denominators differ."""
     task = REGISTRY.task("asymmetric")
     config = GradientBoosting.configurations[configuration]
     _, bank, _, surrogate = fitted(tmp_path, task, 20_000, [0], **config)
@@ -111,7 +111,7 @@ def test_ratios_share_their_denominator(tmp_path, configuration):
         evidence = both.logsumexp(1) - math.log(2 * len(nodes))
         exact = part.log_prob(x[:, None], context[None]) - evidence[:, None]
         error = surrogate.log_ratio(x, context)[0, k] - exact
-        assert abs(float(error[:, 1].median())) < 0.2  # 2 nats where they do not
+        assert abs(float(error[:, 1].median())) < 0.2  # 2 nats with separate denominators
         assert float(error[:, 1].square().mean().sqrt()) < 0.5
     log = surrogate.log.curves[0]["signal"]
     assert log.validation_loss[log.best_epoch - 1] == min(log.validation_loss)
@@ -129,13 +129,13 @@ def test_state_members_and_seeds(tmp_path):
     expected = surrogate.log_ratio(x, context)
     assert expected.shape == (2, 2, 30, 4)
     assert torch.equal(method.restore(task, features, state).log_ratio(x, context), expected)
-    # A member depends on its own number alone.
+    # A member depends only on its own number.
     *_, alone = fitted(tmp_path, task, 1500, [1], **config)
     torch.testing.assert_close(alone.log_ratio(x, context)[0], expected[1], atol=1e-5, rtol=0)
     assert not torch.equal(expected[0], expected[1])
     *_, again = fitted(tmp_path, task, 1500, [0, 1], **config)
     assert torch.equal(again.log_ratio(x, context), expected)
-    # Padding of the shorter member, and far-away inputs, change nothing and stay finite.
+    # Padding of the shorter member has no effect, and distant inputs give finite values.
     assert bool(surrogate.log_ratio(1e6 * x, context).isfinite().all())
 
 

@@ -1,4 +1,4 @@
-"""The architecture as a test: who may import whom."""
+"""Test of the architecture: allowed imports between packages."""
 
 import ast
 import sys
@@ -27,7 +27,8 @@ def starts_with(module: str, *packages: str) -> bool:
 
 def test_dependencies_point_one_way(monkeypatch):
     monkeypatch.chdir(ROOT)
-    # It puts the working directory first, where spawned workers would find half of the suite.
+    # import-linter puts the working directory first, where spawned workers would find part of the
+    # suite.
     monkeypatch.setattr(sys, "path", [*sys.path])
     assert cli.lint_imports(config_filename="pyproject.toml") == cli.EXIT_STATUS_SUCCESS
 
@@ -62,7 +63,7 @@ def test_nothing_is_unpickled_from_disk():
     for folder in ("bench", "tasks", "methods"):
         for path in (ROOT / folder).rglob("*.py"):
             if path.is_relative_to(ROOT / "bench" / "execution"):
-                continue  # pipes between our own processes
+                continue  # pipes between the suite's own processes
             assert not imported(path) & {"pickle", "dill", "joblib", "shelve", "cloudpickle"}, path
             assert "torch.load" not in path.read_text(), path
 

@@ -1,4 +1,4 @@
-"""Leaderboards of made-up scores whose means, gaps and ranks are known."""
+"""Leaderboards of generated scores with known means, gaps and ranks."""
 
 import csv
 import io
@@ -30,7 +30,7 @@ def metrics():
 
 
 class Folder:
-    """A results folder without the work behind it."""
+    """Results folder made without training."""
 
     def __init__(self, root):
         self.store = Store(root)
@@ -80,7 +80,7 @@ class Folder:
 
 
 def scores(folder, ratio, covered=0.7):
-    """Interval scores `ratio` times exact's, with noise over sets that methods share."""
+    """Return interval scores `ratio` times exact's, with noise over sets shared by methods."""
     base = np.random.default_rng(1).gamma(4.0, size=SETS)
 
     def score(member):
@@ -124,7 +124,7 @@ def test_means_gaps_ratios_and_ranks(folder, metrics):
     assert gap.value == pytest.approx(-0.3)
     assert rows["bad"].quantities["coverage/mu/worst"].where == "point 1"
     assert rows["good"].quantities["coverage/mu/gap"].estimate.value == 0.0
-    # Of each of two members that trained as one stack.
+    # Each of two members that trained as one stack has half of the time.
     assert rows["bad"].cost["seconds_per_step"] == pytest.approx(0.1)
     assert rows["bad"].cost["seconds_to_best"] == pytest.approx(0.5)
     assert isnan(rows["exact"].quantities["coverage/mu"].estimate.member_error)
@@ -253,7 +253,7 @@ OTHERS = [
 
 
 def with_others(folder):
-    """Scores of a method that other metrics are of too."""
+    """Return scores of a method that include other metrics."""
     names = [f"{name}/{key}" for name in ("aim", "share", "tilt") for key in ("mu", "z")]
     base = np.linspace(0.0, 1.0, SETS)
     return scores(folder, 1.1) | dict.fromkeys([*names, "plain/"], lambda m: base)
@@ -261,7 +261,7 @@ def with_others(folder):
 
 @pytest.fixture
 def with_and_without(folder, metrics):
-    """A leaderboard of the suite's metrics alone, and one with others."""
+    """Return a leaderboard of the suite's metrics alone, and one with other metrics."""
     folder.fit("good", 3, **with_others(folder))
     folder.fit("older", 3, **scores(folder, 1.2))
     (alone,), (board,) = folder.boards(metrics), folder.boards([*metrics, *OTHERS])
@@ -327,7 +327,7 @@ def test_the_suites_own_metrics_have_no_other_table(folder, metrics):
 
 
 def markdown_columns(markdown, line):
-    """Columns of the table that a line of Markdown stands in."""
+    """Return the number of columns of the table that contains a line of Markdown."""
     lines = markdown.splitlines()
     at = lines.index(line)
     while lines[at - 1].startswith("|"):

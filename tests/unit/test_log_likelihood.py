@@ -19,7 +19,7 @@ from bench.stages.datasets import events as simulate_events
 
 
 def waves(components: int, dimension: int, seed: int) -> Callable[[Array, Array], Array]:
-    """A smooth, asymmetric log-ratio (K, n, J) of events in two features, in numpy."""
+    """Return a smooth, asymmetric log-ratio (K, n, J) of events in two features, in numpy."""
     rng = np.random.default_rng(seed)
     a = rng.normal(size=(components, 2))
     b = rng.normal(size=(components, 2, dimension))
@@ -53,7 +53,7 @@ def mixture(components: int) -> Callable[[Tensor], Tensor]:
 def test_log_likelihood_is_the_sum_over_events(
     components: int, context: tuple[str, ...], dtype: torch.dtype
 ) -> None:
-    """counts · log Σ_k w_k p_k in float64, over several chunks of events and two members."""
+    """The reference is counts · log Σ_k w_k p_k in float64, over several chunks and two members."""
     rng = np.random.default_rng(0)
     n, datasets = 700, 5
     x = rng.normal(size=(n, 2))
@@ -88,18 +88,18 @@ def test_log_likelihood_is_the_sum_over_events(
         expected = direct(function, theta) - direct(function, truth.numpy()[None])
         rows = slice(member * datasets, (member + 1) * datasets)
         got = (values[rows] - at_truth[rows, None, None]).flatten(1).numpy()
-        # float32 logarithms and contexts: an error of some 1e-7 per event.
+        # float32 logarithms and contexts have an error of about 1e-7 per event.
         np.testing.assert_allclose(got, expected, rtol=2e-6, atol=5e-4)
 
 
 @pytest.mark.parametrize("name", ["gaussians-far", "gaussians-near", "asymmetric", "higgs"])
-# Sets of 9000 events serve overlaps alone, which a hundredth of a nat does not move.
+# Sets of 9000 events are only used for overlaps, on which 0.01 nats have no effect.
 @pytest.mark.parametrize(("n", "most"), [(1000, 5e-4), (9000, 1e-2)])
 @pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
 def test_rounding_is_negligible_around_the_maximum(
     name: str, n: int, most: float, dtype: torch.dtype
 ) -> None:
-    """Within three half-widths; float32 logarithms cost some 1e-7 per event."""
+    """Within three half-widths, float32 logarithms cause errors of about 1e-7 per event."""
     task = REGISTRY.task(name)
     truth = task.points[4]
     rng = torch.Generator().manual_seed(0)
@@ -141,12 +141,12 @@ def test_a_single_nan_is_refused(bad: float) -> None:
 
 
 def test_impossible_events_are_never_nan() -> None:
-    """An event may be impossible under one component, at some contexts, or altogether."""
+    """An event may be impossible under one component, at some contexts, or everywhere."""
 
     def log_ratio(x: Tensor, context: Tensor) -> Tensor:
         out = -0.5 * (x[:, 0, None] / 9 - context.T) ** 2 * torch.tensor([1.0, 2.0])[:, None, None]
         out[0, 3] = -torch.inf  # impossible under the first component
-        out[:, 5, context[:, 0] > 0.6] = -torch.inf  # impossible at some contexts, not the truth
+        out[:, 5, context[:, 0] > 0.6] = -torch.inf  # impossible, but not at the truth
         out[:, 6, context[:, 0] < 0.55] = -torch.inf  # impossible at the truth too
         out[:, 7] = -torch.inf
         return out[None]
@@ -164,7 +164,7 @@ def test_impossible_events_are_never_nan() -> None:
     values, at_truth = events.log_likelihood((axis, axis))
     assert not values.isnan().any()
     assert not at_truth.isnan().any()
-    # Events that a dataset does not hold say nothing of it, however impossible.
+    # Impossible events that are not in a dataset do not change its likelihood.
     fine = torch.tensor([0, 1, 2, 4])
     rest = MixtureLikelihood(
         lambda x, c: log_ratio(torch.arange(8.0)[:, None], c)[:, :, fine],
@@ -175,7 +175,7 @@ def test_impossible_events_are_never_nan() -> None:
     expected, expected_truth = rest.log_likelihood((axis, axis))
     torch.testing.assert_close(values[:1], expected, rtol=1e-6, atol=1e-5)
     torch.testing.assert_close(at_truth[:1], expected_truth, rtol=1e-6, atol=1e-5)
-    # The first component's weight is 1 at θ = (0, 0) alone.
+    # The first component's weight is 1 only at θ = (0, 0).
     possible = values[1] > -1e3
     assert possible[1:, 1:].all()
     assert (values[2][:, axis <= 0.6] > -1e3).all()

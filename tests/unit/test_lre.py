@@ -1,4 +1,4 @@
-"""The ratios of lre: corrected for the class sizes, normalised per member, in two contexts."""
+"""Ratios of lre: corrected for class sizes, normalised per member, in two contexts."""
 
 from __future__ import annotations
 
@@ -28,13 +28,13 @@ REGISTRY = Registry([asymmetric.__file__])
 def test_ratios_are_corrected_for_the_class_sizes(
     share: float, normalise: bool, tmp_path: Path
 ) -> None:
-    """With N_ref ≠ N_k, log r̂ must not carry log(N_k / N_ref) = log 2, −log 6 or −log 2.
+    """With N_ref ≠ N_k, log r̂ must not contain log(N_k / N_ref) = log 2, −log 6 or −log 2.
 
-    With a share of 0 the reference is the evidence: the components' own simulations, contexts
-    drawn anew.
+    With a share of 0 the reference is the evidence: the components' own simulations with newly
+    drawn contexts.
 
-    On the asymmetric task, whose components would each be off by their own amount: the mean of
-    log r̂ − log r over the component, and log E_ref[r̂], are 0 for the exact ratio.
+    On the asymmetric task, errors of the components differ. The mean of log r̂ − log r over the
+    component, and log E_ref[r̂], are 0 for the exact ratio.
     """
     task = REGISTRY.task("asymmetric")
     method = REGISTRY.method("lre")
@@ -74,7 +74,7 @@ def test_ratios_are_corrected_for_the_class_sizes(
             gaps.append((learned - part.log_prob(x, context) + log_reference(x)).mean())
             over_reference = surrogate.log_ratio(reference_x, contexts)[0, k, :, j].double()
             means.append(over_reference.exp().mean().log())
-        # A missing or inverted correction would show as 0.7 or more.
+        # A missing or inverted correction would be 0.7 or more.
         assert float(torch.stack(gaps).mean()) == pytest.approx(0, abs=0.15)
         assert float(torch.stack(means).mean()) == pytest.approx(0, abs=0.15)
         if normalise:  # up to the noise of the mean over 1500 events, at every context
@@ -83,7 +83,7 @@ def test_ratios_are_corrected_for_the_class_sizes(
 
 @pytest.mark.parametrize("share", [0.5, 0.0])
 def test_every_member_is_normalised_over_its_own_reference(share: float, tmp_path: Path) -> None:
-    """Mean 1 to rounding, not another's; also when restored."""
+    """Each member has mean 1 to rounding over its own reference only, also when restored."""
     task = REGISTRY.task("asymmetric")
     found = REGISTRY.method("lre")
     method = found(
@@ -97,18 +97,18 @@ def test_every_member_is_normalised_over_its_own_reference(share: float, tmp_pat
     bank = SimulationBank(task, store, 4000, members)
     surrogate = method.fit(fit_context(task, bank, features))
     restored = method.restore(task, features, surrogate.state())
-    between = torch.tensor([[0.83], [1.02], [1.31]])  # contexts that are no nodes
+    between = torch.tensor([[0.83], [1.02], [1.31]])  # contexts between the nodes
     reference = method._reference(task, bank)
     for member in members:
         log_ratio = surrogate.log_ratio(reference[member], between)
         assert torch.equal(restored.log_ratio(reference[member], between), log_ratio)
         means = log_ratio.double().exp().mean(2)  # (members, components, contexts)
         assert means[member].flatten().tolist() == pytest.approx([1.0] * 6, abs=1e-4)
-        assert float((means[1 - member] - 1).abs().max()) > 1e-3  # not the other's reference
+        assert float((means[1 - member] - 1).abs().max()) > 1e-3  # not over the other's reference
 
 
 def test_a_classifier_in_two_contexts() -> None:
-    """Normalised or by a constant, which needs no number of contexts."""
+    """Ratios are normalised, or by a constant that is independent of the number of contexts."""
     space = ParameterSpace(
         [Parameter(name, -1, 1, "interest", (-0.5, 0.5)) for name in "ab"], ["a", "b"]
     )

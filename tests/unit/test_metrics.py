@@ -1,4 +1,4 @@
-"""Every metric on surfaces whose answer is known."""
+"""Every metric on surfaces with a known answer."""
 
 from __future__ import annotations
 
@@ -43,7 +43,7 @@ def likelihoods(
     nodes: int = 65,
     reach: float = 8.0,
 ) -> ProfileSummary:
-    """Gaussian likelihoods around estimates (D, 2), of covariance width² Σ, on one lattice."""
+    """Return Gaussian likelihoods around estimates (D, 2), covariance width² Σ, on one lattice."""
     axes = tuple(
         torch.linspace(max(t - reach * s, 0), min(t + reach * s, 1), nodes, dtype=torch.float64)
         for t, s in zip(theta, SIGMA, strict=True)
@@ -60,7 +60,7 @@ def likelihoods(
 
 
 def first(whole: LikelihoodPrediction, count: int = 50) -> LikelihoodPrediction:
-    """The first datasets of a prediction."""
+    """Return the first datasets of a prediction."""
     return replace(
         whole,
         datasets=Datasets(**{k: v[:count] for k, v in whole.datasets.arrays().items()}),
@@ -69,13 +69,13 @@ def first(whole: LikelihoodPrediction, count: int = 50) -> LikelihoodPrediction:
 
 
 def near_share(values: NDArray[Any], share: float) -> bool:
-    """Whether the mean of yes or no is within four binomial errors of a share."""
+    """Return whether the mean of booleans is within four binomial errors of a share."""
     return bool(abs(values.mean() - share) < 4 * math.sqrt(share * (1 - share) / len(values)))
 
 
 @pytest.fixture(scope="module", params=[0.0, 0.7])
 def exact(request: pytest.FixtureRequest) -> tuple[float, Array, LikelihoodPrediction]:
-    """Correlation, estimates and prediction of the exact likelihood."""
+    """Return correlation, estimates and prediction of the exact likelihood."""
     rho = float(request.param)
     estimates = scatter(rho)
     return rho, estimates, prediction(likelihoods(estimates, rho))
@@ -108,7 +108,7 @@ def test_exact_against_itself(exact: Exact) -> None:
 
 @pytest.mark.parametrize("delta", [0.5, 1.5])
 def test_a_biased_surrogate(exact: Exact, delta: float) -> None:
-    """The likelihood shifted in z by δ half-widths."""
+    """The surrogate is the exact likelihood shifted in z by δ half-widths."""
     rho, estimates, truth = exact
     shift = np.array([0.0, delta * SIGMA[1]])
     own = prediction(likelihoods(estimates + shift, rho))
@@ -135,7 +135,7 @@ def test_a_biased_surrogate(exact: Exact, delta: float) -> None:
 
 
 def test_an_overconfident_surrogate(exact: Exact) -> None:
-    """Twice the log-likelihood: everything is narrower by √2, and nothing is biased."""
+    """Twice the log-likelihood makes widths smaller by √2, without bias."""
     rho, estimates, truth = exact
     own = prediction(likelihoods(estimates, rho, width=1 / math.sqrt(2), nodes=81))
     for i, parameter in enumerate(("mu", "z")):
@@ -163,7 +163,7 @@ def test_an_overconfident_surrogate(exact: Exact) -> None:
 
 @pytest.mark.parametrize("ratio", [3.0, 30.0, 300.0])
 def test_overlap_of_very_different_widths(ratio: float) -> None:
-    """Each on a lattice of its own; the narrower one is resolved however narrow it is."""
+    """Each likelihood has its own lattice, and the narrower one is resolved at any width."""
     wide = likelihoods(np.array([THETA]))
     lattice = likelihoods(np.array([THETA]), width=1 / ratio, nodes=61, reach=8 / ratio)
     own, truth = prediction(lattice), prediction(wide)
@@ -171,11 +171,11 @@ def test_overlap_of_very_different_widths(ratio: float) -> None:
         lambda t: stats.norm.logpdf(t) - stats.norm.logpdf(t, scale=1 / ratio), 1 / ratio, 5
     )
     one = 2 * stats.norm.sf(ratio * cross) + 1 - 2 * stats.norm.sf(cross)
-    radius = 4 * math.log(ratio) / (ratio**2 - 1)  # squared, where the densities in 2D are equal
+    radius = 4 * math.log(ratio) / (ratio**2 - 1)  # squared, where 2D densities are equal
     two = 1 - math.exp(-radius / 2) + math.exp(-(ratio**2) * radius / 2)
     for a, b in ((own, truth), (truth, own)):
         overlap = compute("overlap_M", a, b)
-        # A window ends six nats down, which an overlap of a hundredth notices.
+        # A window ends six nats below the maximum, which matters for an overlap of 0.01.
         assert overlap["mu"][0] == pytest.approx(one, rel=0.02, abs=1e-3)
         assert overlap["z"][0] == pytest.approx(one, rel=0.02, abs=1e-3)
         assert overlap["joint"][0] == pytest.approx(two, rel=0.02, abs=1e-3)
@@ -191,7 +191,7 @@ def test_windows_that_do_not_meet_share_nothing() -> None:
 
 
 def half_gaussian(sigma: float, nodes: int) -> ProfileSummary:
-    """A likelihood cut in its middle by μ ≥ 0, on a lattice of so many nodes down to DEPTH."""
+    """Return a likelihood cut in its middle by μ ≥ 0, with `nodes` nodes down to DEPTH."""
     first = torch.arange(int(1.4 * nodes), dtype=torch.float64) * (math.sqrt(12) * sigma / nodes)
     second = torch.linspace(0, 1, 65, dtype=torch.float64)
     values = -0.5 * (first[:, None] / sigma) ** 2 - 0.5 * ((second - 0.5) / 0.1) ** 2
@@ -201,7 +201,7 @@ def half_gaussian(sigma: float, nodes: int) -> ProfileSummary:
 
 
 def test_overlap_of_cut_likelihoods_does_not_depend_on_the_lattice() -> None:
-    """The same likelihood on other nodes; and one 10 % wider."""
+    """Overlaps are of the same likelihood on other nodes, and of one 10 % wider."""
     found = {
         (nodes, sigma): prediction(half_gaussian(sigma, nodes))
         for nodes in range(30, 70, 4)

@@ -1,4 +1,4 @@
-"""From events to metrics: exact and faulty log-densities on datasets and held-out simulations."""
+"""Metrics of exact and faulty log-densities, on datasets and held-out simulations."""
 
 from __future__ import annotations
 
@@ -39,7 +39,7 @@ CPU = torch.device("cpu")
 
 
 class Wrapped:
-    """The exact log-densities, changed: what a surrogate of known faults would return."""
+    """Exact log-densities with a known fault, as a surrogate."""
 
     log = FitLog(0, [{}])
     has_density = False
@@ -97,7 +97,7 @@ def test_a_term_in_x_alone_changes_nothing(name: str, tmp_path: Path) -> None:
 
 
 def test_a_sharper_surrogate_is_seen_to_be_sharper(tmp_path: Path) -> None:
-    """Log-densities times 1.1: intervals of z are narrower by a twentieth, all else equal."""
+    """Log-densities times 1.1 make intervals of z narrower by a twentieth, and no other change."""
     task = REGISTRY.task("gaussians-far")
     plan = IndependentPlan(uniform=12, per_point=0)
     store = Store(tmp_path)
@@ -124,7 +124,7 @@ def held_out(
 
 
 def test_held_out_metrics_by_hand() -> None:
-    """Two components, two contexts, two events."""
+    """The example has two components, two contexts and two events."""
     own = np.array([[[0.0, 1.0], [2.0, -1.0]], [[0.5, 0.5], [-3.0, 3.0]]])
     reference = np.log(np.array([[[1.0, 3.0], [0.5, 0.5]], [[1.0, 1.0], [2.0, 6.0]]]))
     gradient = np.array([[[1.0, 2.0], [0.0, 0.0]], [[1.0, 1.0], [1.0, 1.0]]])[..., None]
@@ -175,7 +175,7 @@ def test_held_out_simulations_of_exact_densities(tmp_path: Path) -> None:
     for values in nll.values():
         entropy = 1 + math.log(2 * math.pi)
         assert abs(values.mean() - entropy) < 4 / math.sqrt(16 * 400)
-    # The score of z is r times a standard normal; z covers π/2, its scaled form 2.
+    # The score of z is r times a standard normal. z covers π/2, its scaled form 2.
     root_mean_square = np.sqrt((own.values.score**2).mean((1, 2, 3)))
     np.testing.assert_allclose(root_mean_square, 2 * math.pi / 4, rtol=0.03)
     for values in compute("score_error", own, own).values():
@@ -184,7 +184,7 @@ def test_held_out_simulations_of_exact_densities(tmp_path: Path) -> None:
 
 
 def test_held_out_simulations_of_an_exact_ratio(tmp_path: Path) -> None:
-    """Its mean over the reference is 1, and BCE is that of the best classifier."""
+    """The mean over the reference is 1, and BCE is that of the best classifier."""
     task = REGISTRY.task("gaussians-near")
     surrogate = Wrapped(task, "reference", "fixed")
     store = Store(tmp_path)
@@ -197,7 +197,7 @@ def test_held_out_simulations_of_an_exact_ratio(tmp_path: Path) -> None:
 
 
 def test_errors_of_held_out_metrics_are_honest(tmp_path: Path) -> None:
-    """Over seeds, log E[r] of an exact ratio is 0 within its errors (contexts are the units)."""
+    """Over seeds, log E[r] of an exact ratio is 0 within errors with contexts as units."""
     task = REGISTRY.task("gaussians-near")
     surrogate = Wrapped(task, "reference", "fixed")
     pulls = []

@@ -1,4 +1,4 @@
-"""Metrics of intervals made by hand: scores, bias, flags, percentiles, means within sets."""
+"""Metrics of hand-made intervals: scores, bias, flags, percentiles, means within sets."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from bench.stages.score import score
 
 
 def hand(count: int, **arrays: Any) -> LikelihoodPrediction:
-    """A prediction of which only some arrays matter."""
+    """Return a prediction with the given arrays and defaults for the rest."""
     nothing = np.zeros((count, 2), dtype=bool)
     fields: dict[str, Any] = {
         "mle": np.full((count, 2), 0.5),
@@ -41,7 +41,7 @@ def hand(count: int, **arrays: Any) -> LikelihoodPrediction:
 
 
 def test_interval_score_by_hand() -> None:
-    """Width, plus 2/α times the distance by which the truth (0.5) is missed."""
+    """The score is the width, plus 2/α times the distance of a missed truth (0.5)."""
     lower = np.array([[0.4, 0.5], [0.55, 0.1], [0.2, 0.0]])
     upper = np.array([[0.6, 0.7], [0.65, 0.3], [0.4, 0.5]])
     own = hand(3, lower=lower, upper=upper)
@@ -55,7 +55,7 @@ def test_interval_score_by_hand() -> None:
 
 
 def test_intervals_that_know_the_range_of_theta_score_below_exact_ones() -> None:
-    """Clipped to a box that holds θ, no interval scores more, and some score less."""
+    """Clipping to a box that contains θ increases no score and reduces some."""
     rng = np.random.default_rng(0)
     theta = rng.uniform(0.45, 0.55, (DATASETS, 2))
     estimates = theta + rng.normal(0, SIGMA, theta.shape)
@@ -72,7 +72,7 @@ def test_intervals_that_know_the_range_of_theta_score_below_exact_ones() -> None
 
 
 def test_interval_score_is_proper() -> None:
-    """Of Gaussian intervals, the 68.27 % one has the lowest mean score, and it is unbiased."""
+    """Among Gaussian intervals, the unbiased 68.27 % one has the lowest mean score."""
     estimates = scatter(0.0, seed=1, count=20_000)
 
     def score_of(width: float, shift: float) -> float:
@@ -129,7 +129,7 @@ def test_edges_and_flags() -> None:
 
 
 def test_percentile_width_by_hand() -> None:
-    """The 16 % and 84 % percentiles of each set's estimates, given to each of its datasets."""
+    """The width is between the 16 % and 84 % percentiles of a set's estimates."""
     rng = np.random.default_rng(0)
     mle = rng.uniform(size=(200, 2))
     sets = np.repeat([3, 8], 100)
@@ -139,7 +139,7 @@ def test_percentile_width_by_hand() -> None:
     for number in (3, 8):
         for i, name in enumerate(("mu", "z")):
             ordered = np.sort(mle[sets == number, i])
-            # Linear between order statistics: percentile q is at position q (n − 1).
+            # Interpolation is linear between order statistics: percentile q is at q (n − 1).
             low = ordered[15] + 0.84 * (ordered[16] - ordered[15])
             high = ordered[83] + 0.16 * (ordered[84] - ordered[83])
             np.testing.assert_allclose(found[name][sets == number], high - low)

@@ -19,14 +19,14 @@ SIZES = (3, 16, 8, 1)
 
 
 def stack(members: Sequence[int], activation: str = "silu") -> StackedMLP:
-    """A stack in float64, trainable."""
+    """Return a trainable stack in float64."""
     return StackedMLP.create(SIZES, activation, seeds(members)).to(CPU, torch.float64)
 
 
 @pytest.mark.parametrize("activation", ["relu", "silu"])
 @pytest.mark.parametrize("members", [1, 3])
 def test_slopes_are_those_of_autograd(activation: str, members: int) -> None:
-    """And their gradients in the parameters are those of differentiating backward twice."""
+    """Gradients of slopes in the parameters agree with differentiating backward twice."""
     net = stack(range(members), activation)
     x = torch.randn(members, 5, 3, dtype=torch.float64, requires_grad=True)
     value, slopes = net.with_slopes(x, 2)
@@ -41,7 +41,7 @@ def test_slopes_are_those_of_autograd(activation: str, members: int) -> None:
 
 
 def reference(net: StackedMLP, member: int) -> nn.Sequential:
-    """One member as PyTorch's own layers."""
+    """Return one member in PyTorch's own layers."""
     activation = nn.ReLU if net.activation == "relu" else nn.SiLU
     layers: list[nn.Module] = []
     for i, (inner, outer) in enumerate(pairwise(SIZES)):
@@ -75,7 +75,7 @@ def test_stack_equals_plain_networks(activation: str, members: list[int]) -> Non
 
 
 def test_initialisation_is_that_of_pytorch() -> None:
-    """Uniform in ±1/√inputs, weights and biases alike, a member from its own generator."""
+    """Weights and biases are uniform in ±1/√inputs, each member from its own generator."""
     net = StackedMLP.create((50, 80, 1), "relu", seeds(range(4)))
     for weight, bias, inner in zip(net.weights, net.biases, (50, 80), strict=True):
         bound = 1 / math.sqrt(inner)
@@ -113,7 +113,7 @@ def mean_square(net: StackedMLP):
 
 
 def regression(members: Sequence[int], n: int = 640) -> tuple[list[Tensor], list[Tensor]]:
-    """Training and validation data of each member, from its own generator."""
+    """Return training and validation data of each member, from its own generator."""
     parts = []
     for rng in seeds(members, "data"):
         x = torch.randn(n, 3, generator=rng, dtype=torch.float64)
@@ -130,7 +130,7 @@ SHORT = Training(epochs=3, steps=0, batch_size=64, learning_rate=1e-2)
 @pytest.mark.parametrize("schedule", ["constant", "one-cycle"])
 @pytest.mark.parametrize("clip", [0.0, 0.05])
 def test_a_member_alone_equals_the_member_in_a_stack(schedule: str, clip: float) -> None:
-    """In float64 on a short run: nothing couples the members."""
+    """In float64 on a short run, members do not influence each other."""
     settings = SHORT.model_copy(update={"schedule": schedule, "clip": clip})
 
     def trained(members: list[int]) -> tuple[StackedMLP, list]:
@@ -159,7 +159,7 @@ def test_a_member_alone_equals_the_member_in_a_stack(schedule: str, clip: float)
 
 @pytest.mark.parametrize("schedule", ["constant", "one-cycle"])
 def test_training_equals_a_plain_loop(schedule: str) -> None:
-    """Adam with PyTorch's own layers, optimiser and schedule, the same batches."""
+    """The loop uses Adam, PyTorch's own layers and schedule, and the same batches."""
     settings = SHORT.model_copy(update={"schedule": schedule})
     net = stack([0])
     plain = reference(net, 0)
@@ -197,7 +197,7 @@ def test_training_equals_a_plain_loop(schedule: str) -> None:
 
 
 def test_logistic_regression_finds_the_known_log_odds() -> None:
-    """Two Gaussians of unit variance at ±½: the log-odds are x plus log of the class ratio."""
+    """For two Gaussians of unit variance at ±½ the log-odds are x plus log of the class ratio."""
     members, n = 3, 40_000
     rows = []
     for rng in seeds(range(members), "data"):
@@ -222,6 +222,6 @@ def test_logistic_regression_finds_the_known_log_odds() -> None:
         settings,
         silent,
     )
-    # Errors of logistic regression on 36 000 rows are 0.014; the best of a few epochs adds some.
+    # Errors of logistic regression on 36 000 rows are 0.014; a choice of the best epoch adds some.
     assert net.weights[0].flatten().tolist() == pytest.approx([1.0] * members, abs=0.08)
     assert net.biases[0].flatten().tolist() == pytest.approx([math.log(1 / 3)] * members, abs=0.08)

@@ -1,4 +1,4 @@
-"""Normalised ratios have mean 1 over the reference, between the nodes and for every member."""
+"""Normalised ratios have mean 1 over the reference, between nodes and for every member."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ CPU = torch.device("cpu")
 
 @pytest.mark.parametrize("dimensions", sorted(NODES))
 def test_the_mean_ratio_between_the_nodes(dimensions: int) -> None:
-    """Against the mean itself, for ratios of a normal density with location and slope in η."""
+    """Ratios are of a normal density with location and slope in η."""
     x = torch.randn(2, 4000, generator=torch.Generator().manual_seed(0), dtype=torch.float64)
 
     def log_ratio(eta: Tensor) -> Tensor:
@@ -29,6 +29,6 @@ def test_the_mean_ratio_between_the_nodes(dimensions: int) -> None:
 
 
 def test_a_constant_is_one_coefficient() -> None:
-    """What an unnormalised ratio is corrected by: the class sizes alone."""
+    """An unnormalised ratio is corrected by the class sizes alone."""
     constant = Normaliser(torch.tensor([[0.5], [2.0]], dtype=torch.float64), 2)
     assert constant(torch.zeros(3, 2)).tolist() == [[0.5] * 3, [2.0] * 3]

@@ -46,7 +46,7 @@ def space_of(*given: Parameter) -> ParameterSpace:
 
 
 def condition(p: Parameter) -> float:
-    """How much rounding of θ is magnified in unit coordinates."""
+    """Return the factor by which unit coordinates amplify rounding errors of θ."""
     if p.scale == "log":
         return 1 / math.log(p.high / p.low)
     return max(abs(p.low), abs(p.high)) / (p.high - p.low)
@@ -143,7 +143,7 @@ def test_impossible_spaces_are_refused() -> None:
 
 
 def evidence(task: Task, n: int, seed: int = 0) -> tuple[Tensor, Tensor]:
-    """Simulations of the evidence reference and their contexts."""
+    """Return simulations of the evidence reference and their contexts."""
     rng = torch.Generator().manual_seed(seed)
     context = task.space.draw_context(n, rng)
     label = torch.randint(2, (n, 1), generator=rng)
@@ -159,7 +159,7 @@ def test_features_are_standardised(name: str, tmp_path: Path) -> None:
     y = features(x)
     assert y.dtype == torch.float32
     assert y.shape == x.shape
-    # 10^4 simulations fix the standardisation, 2·10^4 check it.
+    # 10^4 simulations determine the standardisation, and 2·10^4 test it.
     assert y.mean(0).abs().max() < 0.05
     assert (y.std(0) - 1).abs().max() < 0.05
     mean = (features.mean + features.scale * y.double()).mean(0)
@@ -198,7 +198,7 @@ def test_log_jacobian_against_autograd(seed: int, shape: tuple[int, ...], log: b
 
 
 def test_log_jacobian_makes_a_density_of_features_one_of_observations(tmp_path: Path) -> None:
-    """∫ q(y(x)) |dy/dx| dx = 1 over the observations, for q the standard Gaussian."""
+    """For the standard Gaussian q, ∫ q(y(x)) |dy/dx| dx = 1 over the observations."""
     task = REGISTRY.task("asymmetric")
     features = features_of(task, Store(tmp_path))
     first = torch.linspace(-12, 12, 301, dtype=torch.float64)
@@ -230,7 +230,7 @@ def test_scores_are_scaled_by_the_chain_rule(name: str) -> None:
     x, context = evidence(task, 100, 1)
     features = Features.estimate(task, x)
     unit = task.space.to_unit(torch.cat([torch.full_like(context, 0.1), context], -1).double())
-    unit = 0.05 + 0.9 * unit  # inside the bounds, where a difference can be taken
+    unit = 0.05 + 0.9 * unit  # away from the bounds, so that differences are possible
     context = task.space.context_of(task.space.from_unit(unit))
     step = 1e-5
     for component in task.components("test").values():

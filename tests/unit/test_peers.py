@@ -1,4 +1,4 @@
-"""sbi's trainers behind the contract: what they learn, what they must not touch, what they keep."""
+"""sbi's trainers as methods of the suite: training, side effects and state."""
 
 import inspect
 import math
@@ -42,7 +42,7 @@ def fitted(tmp_path, name, task, budget, members, seen=None, **config):
 
 @pytest.mark.parametrize(("name", "config"), EVERY)
 def test_the_contract(tmp_path, monkeypatch, capsys, name, config):
-    """Budget, members, seeds, state; nothing global is touched, printed or written."""
+    """Budget, members, seeds and state follow the contract; nothing global changes."""
     monkeypatch.chdir(tmp_path)
     task, seen = REGISTRY.task("gaussians-far"), []
     before = torch.get_rng_state()
@@ -66,11 +66,11 @@ def test_the_contract(tmp_path, monkeypatch, capsys, name, config):
     assert torch.equal(restored.log_ratio(x, context), expected)
     assert (restored.reference, restored.has_density) == (surrogate.reference, name == "sbi-nle")
     assert restored.log.parameters == surrogate.log.parameters > 100
-    # Pairs are what they are alone.
+    # Pairs agree with single evaluations.
     one = surrogate.log_ratio(x[4:5], context[1:2])
     torch.testing.assert_close(one, expected[:, :, 4:5, 1:2], atol=1e-5, rtol=1e-5)
 
-    torch.rand(3)  # the global generator is somewhere else now
+    torch.rand(3)  # changes the global generator
     *_, again = fitted(tmp_path / "store", name, task, 600, [1], **config)
     assert torch.equal(again.log_ratio(x, context)[0], expected[1])
 
@@ -86,7 +86,7 @@ def test_the_contract(tmp_path, monkeypatch, capsys, name, config):
 
 
 def test_losses_are_those_of_a_row(tmp_path):
-    """sbi divides the mean of a batch by its rows again; a cross-entropy begins near log 2."""
+    """sbi divides a batch's mean by its rows again; a cross-entropy begins near log 2."""
     task = REGISTRY.task("gaussians-near")
     *_, surrogate = fitted(tmp_path, "sbi-nre", task, 2000, [0], loss="NRE_A", hidden=(16,))
     (curve,) = surrogate.log.curves[0].values()
@@ -99,7 +99,7 @@ def test_losses_are_those_of_a_row(tmp_path):
 
 @pytest.mark.parametrize("loss", ["NRE_A", "NRE_B"])
 def test_components_share_the_denominator(tmp_path, loss):
-    """Else each would carry a function of x of its own, which the asymmetric task shows."""
+    """With separate denominators each component has a different function of x."""
     task = REGISTRY.task("asymmetric")
     training = {"epochs": 6, "training_batch_size": 128, "learning_rate": 5e-3}
     *_, surrogate = fitted(
@@ -111,9 +111,9 @@ def test_components_share_the_denominator(tmp_path, loss):
     x = torch.cat([part.simulate(context[1].expand(1500, -1), rng) for part in parts])
     exact = torch.stack([part.log_prob(x[:, None], context[None]) for part in parts])
     error = surrogate.log_ratio(x, context)[0] - exact
-    own = error[0] - error[1]  # what is not shared
+    own = error[0] - error[1]  # without the shared term
     each = torch.stack([part.log_prob(x[:, None], nodes[None]) for part in parts])
-    evidence = each.logsumexp(2) - math.log(len(nodes))  # a denominator of each component's own
+    evidence = each.logsumexp(2) - math.log(len(nodes))  # a separate denominator of each component
     wrong = (evidence[0] - evidence[1])[:, None].expand(-1, len(context))
     likely = (exact[0] - exact[1]).abs() < 3
     assert float(own[likely].abs().median()) < 0.4 * float(wrong[likely].abs().median())
@@ -127,7 +127,7 @@ def test_components_share_the_denominator(tmp_path, loss):
 
 
 def test_a_density_has_its_jacobian(tmp_path):
-    """In the raw observations of a task whose features are logarithms: it integrates to one."""
+    """The density integrates to one over raw observations; features are logarithms."""
     task = REGISTRY.task("asymmetric")
     training = {"epochs": 6, "training_batch_size": 128, "learning_rate": 5e-3}
     *_, surrogate = fitted(tmp_path, "sbi-nle", task, 6_000, [0], ours=True, training=training)

@@ -1,4 +1,4 @@
-"""Members that are evaluated in one pass: the same as one by one."""
+"""Predictions of members in one pass agree with those one by one."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ HELD_OUT = HeldOutPlan(contexts=3, events=5)
 
 
 class Moved:
-    """Exact densities at contexts that each member moves by its own share of the range, float64."""
+    """Exact densities in float64, with contexts shifted per member by a share of the range."""
 
     reference = None
     has_density = True
@@ -70,7 +70,7 @@ def test_held_out_log_ratios_are_the_same(name: str, tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("name", TASKS)
 def test_members_that_are_alike_are_the_same_to_rounding(name: str, tmp_path: Path) -> None:
-    """They look at the same nodes as one of them alone."""
+    """Equal members use the nodes of a single one."""
     task = Registry().task(name)
     together = predicted(task, PLANS["independent"], (0.1, 0.1), tmp_path)
     (alone,) = predicted(task, PLANS["independent"], [0.1], tmp_path)
@@ -84,7 +84,7 @@ def test_members_that_are_alike_are_the_same_to_rounding(name: str, tmp_path: Pa
 def test_members_that_differ_share_nodes_within_their_tolerance(
     name: str, kind: str, tmp_path: Path
 ) -> None:
-    """The lattice's tolerance is a hundredth of a half-width, for the ends of either."""
+    """The lattice's tolerance is a hundredth of a half-width, for both ends."""
     task, shares = Registry().task(name), (0.0, 0.1, 0.2)
     together = predicted(task, PLANS[kind], shares, tmp_path)
     for one, share in zip(together, shares, strict=True):

@@ -1,4 +1,4 @@
-"""Presets: what TOML can say, and what it may not."""
+"""Presets: valid and invalid TOML."""
 
 import re
 
@@ -87,7 +87,7 @@ PLAN = "[[plans]]\nkind = 'independent'\n"
             "unknown key 'sets'; known: kind, observations, per_point, uniform (in",
         ),
         (PLAN + PLAN + "a = 1", "unknown key 'a'; "),
-        # types: what TOML tells apart stays apart
+        # types, which TOML distinguishes
         ("members = true", "members = true is not allowed: it must be an integer"),
         ("members = 2.0", "members = 2.0 is not allowed: it must be an integer"),
         ("members = '3'", 'members = "3" is not allowed: it must be an integer'),

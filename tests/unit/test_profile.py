@@ -1,4 +1,4 @@
-"""Refined maxima and interval ends on curves whose answers are known."""
+"""Refined maxima and interval ends on curves with known answers."""
 
 from __future__ import annotations
 
@@ -19,12 +19,12 @@ nodes = st.integers(5, 60)
 
 
 def parabola(n: int, vertex: float, sigma: float) -> Tensor:
-    """−½ ((i − vertex) / σ)² at n nodes."""
+    """Return −½ ((i − vertex) / σ)² at n nodes."""
     return -0.5 * ((torch.arange(n, dtype=torch.float64) - vertex) / sigma) ** 2
 
 
 def ends(curve: Tensor, threshold: float = 1.0) -> tuple[float, float, bool, bool, bool]:
-    """The interval of one curve: lower, upper, open below, open above, disconnected."""
+    """Return the interval of one curve: lower, upper, open below, open above, disconnected."""
     lower, upper, below, above, again = crossings(curve[None], *peak(curve[None]), threshold)
     return float(lower), float(upper), bool(below), bool(above), bool(again)
 
@@ -83,7 +83,7 @@ def test_peak_of_a_concave_curve_is_below_its_chords(
 ) -> None:
     """Concave curves lie below the lines through neighbouring nodes, beyond these nodes.
 
-    A wall on one side of the maximum, where events become impossible, must not lift it.
+    A wall on one side of the maximum, where events become impossible, must not raise it.
     """
     falls = np.cumsum(np.concatenate([[0.0], np.sort(slopes)]))
     curve = torch.tensor(np.concatenate([[-2 * wall, -wall], -falls]), dtype=torch.float64)
@@ -91,8 +91,8 @@ def test_peak_of_a_concave_curve_is_below_its_chords(
     value, position = peak(curve)
     if flip:
         curve, position = curve.flip(0), len(curve) - 1 - position
-    # The maximum is between nodes 1 and 3: below the line through nodes 2 and 3 where it is
-    # before node 2, and below that through nodes 3 and 4 where it is behind.
+    # The maximum is between nodes 1 and 3: below the line through nodes 2 and 3 if it is before
+    # node 2, and below that through nodes 3 and 4 if it is after node 2.
     assert 1 <= float(position) <= 3
     bound = max(float(2 * curve[2] - curve[3]), float(2 * curve[3] - curve[4]), float(curve[2]))
     assert float(value) <= bound + 1e-9 * abs(bound)
@@ -108,10 +108,10 @@ def test_peak_of_a_concave_curve_is_below_its_chords(
 def test_crossings_of_a_parabola_are_exact(
     n: int, place: float, sigma: float, threshold: float
 ) -> None:
-    """At any spacing: nodes may be five times coarser than σ."""
+    """Ends are exact at any spacing; nodes may be five times coarser than σ."""
     vertex = place * (n - 1)
     reach = sigma * math.sqrt(threshold)
-    # On a node, "reached" is a matter of rounding.
+    # On a node, rounding decides whether the threshold is reached.
     assume(abs(vertex - reach) > 1e-6)
     assume(abs(vertex + reach - (n - 1)) > 1e-6)
     lower, upper, below, above, again = ends(parabola(n, vertex, sigma), threshold)
@@ -132,7 +132,7 @@ def test_crossings_of_a_parabola_are_exact(
 def test_crossings_of_skewed_curves(
     skew: float, spacing: float, offset: float, threshold: float
 ) -> None:
-    """Signed root t + skew · t²: ends to 1 % of the half-width at half a σ."""
+    """For the signed root t + skew · t², ends are exact to 1 % of the half-width at σ/2."""
     t = (torch.arange(-40, 41, dtype=torch.float64) + offset) * spacing
     t = t[(1 + 2 * skew * t) > 0.1]  # where the root is monotone
     curve = -0.5 * (t + skew * t**2) ** 2
@@ -209,7 +209,7 @@ def test_a_flat_curve_is_open_on_both_sides() -> None:
 
 
 def test_profiles_are_maxima_over_the_other_parameter() -> None:
-    """Of a tilted Gaussian, whose ridge passes between nodes: refined maxima are exact."""
+    """The ridge of a tilted Gaussian passes between nodes, and refined maxima are exact."""
     a = torch.linspace(-3, 3, 13, dtype=torch.float64)
     b = torch.linspace(-4, 4, 18, dtype=torch.float64)
     rho = 0.8

@@ -1,4 +1,4 @@
-"""Rank intervals, against simulated interval scores whose true ranks are known."""
+"""Rank intervals, against simulated interval scores with known true ranks."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ def simulate(
 ) -> tuple[list[Array], Array]:
     """Simulate scores with E[score] / E[reference] = exp(truth), and the reference, 2 parameters.
 
-    Skewed scores that differ between points, set effects that methods share and ones of their own.
+    Scores are skewed, differ between points, and have shared and separate set effects.
     """
     sets = len(stratum)
     reference = (1.0 + stratum % 3)[:, None] * rng.gamma(5, 1 / 5, size=(sets, 2))
@@ -73,7 +73,7 @@ def test_tied_methods_are_rarely_told_apart(
         if not result.better.any():
             assert result.low.tolist() == [1] * 6
             assert result.high.tolist() == [6] * 6
-    # 5 % and three Monte Carlo standard errors.
+    # The limit is 5 % plus three Monte Carlo standard errors.
     assert false / repetitions < 0.05 + 3 * math.sqrt(0.05 * 0.95 / repetitions)
 
 
@@ -84,7 +84,7 @@ def test_intervals_cover_all_true_ranks_at_once(
     monkeypatch.setattr(ranking, "DRAWS", 2000)
     rng = np.random.default_rng(2)
     truth = np.array([0.0, 0.02, 0.02, 0.1, 0.3])
-    # Tied methods share the ranks 2 and 3: an interval must hold both.
+    # Tied methods share the ranks 2 and 3, and intervals must contain both.
     low, high = np.array([1, 2, 2, 4, 5]), np.array([1, 3, 3, 4, 5])
     covered, differences, length = [], [], []
     for _ in range(300):
@@ -97,7 +97,7 @@ def test_intervals_cover_all_true_ranks_at_once(
         length.append(np.mean(result.high - result.low))
     assert np.mean(covered) > 0.95
     assert np.mean(differences) > 0.95 - 3 * math.sqrt(0.05 * 0.95 / 300)
-    assert np.mean(length) < 3  # of at most 4: not by saying nothing
+    assert np.mean(length) < 3  # of at most 4, so intervals are informative
 
 
 def test_errors_of_differences_are_their_spread(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -120,7 +120,7 @@ def test_clear_separation_gives_exact_ranks() -> None:
     assert result.low.tolist() == result.high.tolist() == [2, 1, 4, 3]
     np.testing.assert_allclose(result.log_ratio, truth, atol=0.15)
     assert np.array_equal(result.better, result.difference < 0)
-    # One accidental loser among equals leaves the others tied.
+    # One significant difference by chance leaves the other methods tied.
     scores, reference = simulate(np.random.default_rng(5), [0, 0, 1], (10,) * 3, POINTS, 0.02)
     result = rank(scores, reference, POINTS)
     assert (result.low.tolist(), result.high.tolist()) == ([1, 1, 3], [2, 2, 3])
@@ -151,7 +151,7 @@ def test_pairing_by_set_cancels_what_methods_share() -> None:
 def test_critical_value_is_that_of_independent_comparisons() -> None:
     rng = np.random.default_rng(8)
     scores, reference = simulate(rng, [0] * 6, (1,) * 6, np.zeros(4000, int), 0.0, of_set=0.5)
-    # Studentised range / √2 for 6 methods and known variances: 4.030 / √2.
+    # The expectation is the studentised range of 6 methods over √2: 4.030 / √2.
     assert rank(scores, reference, np.zeros(4000, int)).critical == pytest.approx(2.850, abs=0.04)
 
 
@@ -170,7 +170,7 @@ def test_copies_are_ties(members: int) -> None:
     result = rank([scores[0], scores[0].copy(), scores[0] * 3], reference, POINTS)
     assert not result.better[0, 1]
     assert not result.better[1, 0]
-    if members == 1:  # a constant factor: the difference has no variance
+    if members == 1:  # constant factor: the difference has no variance
         assert not result.better.any()
         assert result.critical == pytest.approx(1.96, abs=0.01)
 
@@ -186,14 +186,14 @@ def test_one_parameter_is_the_ratio_of_means() -> None:
 def test_error_is_that_of_leaving_sets_out() -> None:
     rng = np.random.default_rng(13)
     n = 40
-    reference = rng.gamma(0.7, size=(n, 1))  # a few sets carry the mean
+    reference = rng.gamma(0.7, size=(n, 1))  # a few sets dominate the mean
     scores = reference * rng.gamma(10, 1 / 10, size=(n, 1))
     left_out = [
         math.log(np.delete(scores, s).mean() / np.delete(reference, s).mean()) for s in range(n)
     ]
     jackknife = math.sqrt(n - 1) * np.std(left_out)
     result = rank([scores[None]], reference, np.zeros(n, int))
-    # HC3 is the jackknife up to n / (n − 1). The delta method alone falls short by 5 %.
+    # HC3 is the jackknife up to n / (n − 1). The delta method alone is 5 % too small.
     assert result.error[0] == pytest.approx(jackknife * n / (n - 1), rel=0.02)
 
 
@@ -203,7 +203,7 @@ def test_units_and_order_are_irrelevant(seed: int, unit: float, factor: float) -
     rng = np.random.default_rng(seed)
     scores, reference = simulate(rng, [0, 0.1, 0.4], (2, 4, 1), POINTS)
     plain = rank(scores, reference, POINTS)
-    units = np.array([unit, 1.0])  # parameters have units of their own
+    units = np.array([unit, 1.0])  # parameters have different units
     sets, methods = rng.permutation(45), rng.permutation(3)
     moved = rank(
         [factor * (scores[i] * units)[rng.permutation(len(scores[i]))][:, sets] for i in methods],
@@ -217,7 +217,7 @@ def test_units_and_order_are_irrelevant(seed: int, unit: float, factor: float) -
     pairs = np.ix_(methods, methods)
     np.testing.assert_allclose(moved.difference, plain.difference[pairs], atol=1e-12)
     np.testing.assert_allclose(moved.difference_error, plain.difference_error[pairs])
-    assert moved.critical == pytest.approx(plain.critical, rel=0.03)  # other random numbers
+    assert moved.critical == pytest.approx(plain.critical, rel=0.03)  # random numbers differ
 
 
 def test_seed_decides_and_level_widens() -> None:

@@ -1,4 +1,4 @@
-"""Zoom against a dense scan; members and datasets that do not touch each other."""
+"""Refinement against a dense scan; independence of members and datasets."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ from bench.storage.store import Store
 
 
 class Dense:
-    """The same definitions computed another way: root finding on float64 mixtures.
+    """The same definitions computed independently: root finding on float64 mixtures.
 
     Args:
         log_ratio: the surrogate of two components, one member.
@@ -53,13 +53,13 @@ class Dense:
         self.nodes = nodes
 
     def value(self, mu: float) -> Array:
-        """log L(μ, z_j), (J,)."""
+        """Return log L(μ, z_j), (J,)."""
         signal, background = self.densities
         out: Array = self.counts @ np.log((mu * signal + background) / (1 + mu)) + self.constant
         return out
 
     def profile(self) -> Array:
-        """max over μ of log L(μ, z_j), (J,): bisection of the derivative in f = μ/(1 + μ)."""
+        """Return max over μ of log L(μ, z_j), (J,), by bisection in f = μ/(1 + μ)."""
         signal, background = self.densities
         low, high = np.zeros(len(self.nodes)), np.full(len(self.nodes), 0.7 / 1.7)
         for _ in range(30):
@@ -71,7 +71,7 @@ class Dense:
         return out
 
     def z_interval(self) -> tuple[float, float, float]:
-        """Maximum and the connected interval in z."""
+        """Return the maximum and the connected interval in z."""
         profile = self.profile()
         top = int(profile.argmax())
         root = np.sqrt(2 * (profile[top] - profile))
@@ -85,7 +85,7 @@ class Dense:
         return float(profile[top]), ends[0], ends[1]
 
     def mu_interval(self) -> tuple[float, float]:
-        """The interval in μ, the profile being over the dense nodes of z."""
+        """Return the interval in μ, profiled over the dense nodes of z."""
         found = optimize.minimize_scalar(
             lambda mu: -float(self.value(mu).max()), bounds=(0, 0.7), method="bounded"
         )
@@ -103,7 +103,7 @@ class Dense:
 def compare(
     task: Task, log_ratio: LogRatio, n: int, datasets: int, seed: int
 ) -> tuple[Array, Array]:
-    """Zooms and scans densely; datasets cut at a bound are left out.
+    """Compare refinement with a dense scan, without datasets cut at a bound.
 
     Returns:
         Errors of the four ends in units of the half-width (D, 4), and of the truth's log-ratio
@@ -134,7 +134,7 @@ def compare(
 
 
 def check(found: list[tuple[Array, Array]], most: float, median: float, truth: float) -> None:
-    """Checks errors of interval ends (half-widths) and of the truth (nats)."""
+    """Check errors of interval ends (half-widths) and of the truth (nats)."""
     ends = np.abs(np.concatenate([e for e, _ in found]))
     truths = np.abs(np.concatenate([t for _, t in found]))
     assert len(ends) > 1
@@ -145,14 +145,14 @@ def check(found: list[tuple[Array, Array]], most: float, median: float, truth: f
 
 @pytest.mark.parametrize("name", ["gaussians-far", "gaussians-near", "asymmetric", "higgs"])
 def test_zoom_against_a_dense_scan_of_exact_likelihoods(name: str) -> None:
-    """Ends over 30 datasets each: at most 0.0012 half-widths off, median 0.0003."""
+    """Errors of ends over 30 datasets each are at most 0.0012 half-widths, median 0.0003."""
     task = REGISTRY.task(name)
     found = [compare(task, exact_log_ratio(task), 1000, 1, seed) for seed in range(3)]
     check(found, most=0.005, median=0.001, truth=2e-3)
 
 
 def relu_network(task: Task, seed: int, scale: float, width: int = 64) -> LogRatio:
-    """The exact log-ratios plus an untrained ReLU network of (x, z), scaled to be rugged in z."""
+    """Return exact log-ratios plus an untrained ReLU network of (x, z) that is rugged in z."""
     rng = torch.Generator().manual_seed(seed)
     exact = exact_log_ratio(task)
     sizes = [(3, width), (width, width), (width, 2)]
@@ -175,14 +175,14 @@ def relu_network(task: Task, seed: int, scale: float, width: int = 64) -> LogRat
 
 @pytest.mark.parametrize(("name", "scale"), [("gaussians-far", 0.05), ("asymmetric", 0.02)])
 def test_zoom_against_a_dense_scan_of_rugged_networks(name: str, scale: float) -> None:
-    """Ends over 32 datasets each: at most 0.0036 half-widths off, median 0.0003."""
+    """Errors of ends over 32 datasets each are at most 0.0036 half-widths, median 0.0003."""
     task = REGISTRY.task(name)
     found = [compare(task, relu_network(task, seed, scale), 1000, 3, seed) for seed in range(1)]
     check(found, most=0.01, median=0.002, truth=0.01)
 
 
 def test_zoom_against_a_dense_scan_of_a_trained_network(tmp_path: Path) -> None:
-    """Networks of 3 × 120, 30 datasets a task: at most 0.0057 half-widths off, median 0.0007."""
+    """Errors with 3 × 120 networks, 30 datasets a task, are at most 0.0057, median 0.0007."""
     task = REGISTRY.task("gaussians-far")
     store = Store(tmp_path)
     method = REGISTRY.method("lre")
@@ -199,7 +199,7 @@ def test_zoom_against_a_dense_scan_of_a_trained_network(tmp_path: Path) -> None:
 
 
 def test_members_do_not_touch_each_other() -> None:
-    """Two members together give what each gives alone, within the tolerance of the ends."""
+    """Two members together agree with each alone, within the tolerance of the ends."""
     task = REGISTRY.task("gaussians-far")
     members = [relu_network(task, seed, 0.05) for seed in (0, 1)]
 
@@ -236,7 +236,7 @@ def test_members_do_not_touch_each_other() -> None:
 
 
 def test_datasets_do_not_touch_each_other() -> None:
-    """A dataset's interval is its own, whatever else is in its set."""
+    """A dataset's interval does not depend on other datasets of its set."""
     sigma = (0.05, 0.03)
     estimates = [(0.5, 0.5), (0.2, 0.8), (0.8, 0.3), (0.47, 0.52)]
     together = summarise(refine(normal_set(sigma, 0.7, estimates), DEFAULT), square())

@@ -1,4 +1,4 @@
-"""The registry: built-ins and plugin files, those that fail, names that clash or are not known."""
+"""Registry: built-ins, plugin files, failures, and duplicate or unknown names."""
 
 import re
 import sys

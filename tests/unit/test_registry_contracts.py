@@ -1,4 +1,4 @@
-"""Plugins that break the contract of a task or method, or have names that would not do."""
+"""Plugins that break the contract of a task or method, or have invalid names."""
 
 import pytest
 from plugin_sources import METHOD, METRIC, TASK

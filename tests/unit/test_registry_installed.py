@@ -1,4 +1,4 @@
-"""Plugins of installed packages: found by their entry points, and everything wrong with them."""
+"""Plugins of installed packages: entry points, and errors in them."""
 
 import sys
 import textwrap
@@ -12,7 +12,7 @@ from bench.registry.registry import Registry
 
 @pytest.fixture
 def install(tmp_path, monkeypatch):
-    """Installs a package that is one module, with entry points."""
+    """Return a function that installs a package of one module, with entry points."""
 
     def make(entries, module="", name="third_party"):
         site = tmp_path / f"site-{name}"

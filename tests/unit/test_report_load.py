@@ -1,4 +1,4 @@
-"""Results as frames: numbers of known likelihoods, keys, orders, and what is missing."""
+"""Results as frames: numbers of known likelihoods, keys, order, and missing parts."""
 
 import numpy as np
 import pandas as pd
@@ -38,7 +38,7 @@ def test_every_frame_has_its_keys_and_is_sorted(loaded):
     for name in ("fits", "curves"):
         assert list(getattr(loaded, name).columns[:9]) == [*FIT_KEYS, *METHOD_KEYS], name
     assert set(loaded.quantities.family) == {"oracle", "discriminative", "generative"}
-    assert set(loaded.quantities.training_data) == {"fresh"}  # exact stands among the others
+    assert set(loaded.quantities.training_data) == {"fresh"}  # exact is listed with the others
 
 
 def test_empty_folders_give_empty_frames_with_their_columns(made, results):
@@ -55,7 +55,7 @@ def test_fits_say_what_failed_and_what_members_cost(loaded):
     assert list(lre.status) == ["done", "failed", "done"]
     assert lre.reason[1] == "the loss is <NaN>"
     assert lre.seconds[2] == 10.0
-    assert lre.seconds_to_best[0] == 12.0  # of both components
+    assert lre.seconds_to_best[0] == 12.0  # sum of both components
     assert lre.fit[0] == f"{TASK}/lre-tuned"
     curve = loaded.curves.query("label == 'lre:tuned' and member == 2 and component == 'signal'")
     assert list(curve.epoch) == [1, 2, 3]
@@ -144,7 +144,7 @@ def test_exact_likelihoods_are_calibrated_and_narrow_ones_are_not(made):
     middle = frame.level.between(0.2, 0.9)
     assert not inside[(frame.label != "exact") & middle].any()
     level = frame.query("label == 'lre:tuned' and parameter == 'z' and level == 0.7").iloc[0]
-    # Φ of half as many standard deviations; members are on the same datasets.
+    # Φ at half the number of standard deviations; members share datasets.
     assert level.coverage == pytest.approx(0.396, abs=4 * 0.02)
     assert level.error == pytest.approx(0.02, rel=0.1)
 
@@ -161,7 +161,7 @@ def test_contours_are_in_the_parameters_own_units(results, loaded):
     assert best.fall == pytest.approx(0, abs=1e-6)
     task = results.registry.task(TASK)
     assert (at.x_true, at.y_true) == pytest.approx(tuple(task.points[4].tolist()))
-    # x runs along mu: one standard deviation from the maximum the likelihood falls by 1/2.
+    # x is mu: one standard deviation from the maximum the log-likelihood is lower by 1/2.
     high = task.space.parameters[0].high
     sigma = 1.1 * results.spread * high
     across = frame[np.isclose(frame.y, best.y)]
@@ -188,7 +188,7 @@ def test_several_folders_are_read_as_one(made, results):
     (board,) = loaded.boards
     rows = {row.label: row for row in board.rows}
     assert set(rows) == {"exact", "lre:tuned", "dle:published", "histogram"}
-    assert rows["lre:tuned"].members == 4  # the failed one is done there
+    assert rows["lre:tuned"].members == 4  # includes the member that failed in the first folder
     assert board.absent == {}
     assert loaded.folder_of(rows["histogram"]) == other.root / f"fits/{TASK}/histogram-default"
     assert loaded.folder_of(rows["exact"]) == results.root / f"fits/{TASK}/exact-default"
@@ -201,7 +201,7 @@ def test_tasks_and_methods_are_chosen(made, results):
     chosen = bench.load(results.root, methods=["lre"])
     assert set(chosen.fits[chosen.fits.task == TASK].label) == {"exact", "lre:tuned"}
     near = chosen.fits[chosen.fits.task == "gaussians-near"]
-    assert set(near.label) == {"histogram", "lre:tuned"}  # what scores are relative to there
+    assert set(near.label) == {"histogram", "lre:tuned"}  # scores are relative to the histogram
     with pytest.raises(
         UsageError, match=r"unknown method in these results 'lre:none'; did you mean lre:tuned\?"
     ):
@@ -239,7 +239,7 @@ def test_the_band_holds_what_it_promises():
     uniform = np.random.default_rng(5).uniform(size=(4000, 80))
     coverage = (uniform[..., None] <= np.array(LEVELS)).mean(1)
     inside = ((low <= coverage) & (coverage <= high)).all(1).mean()
-    assert 0.945 <= inside <= 0.975  # counts are whole numbers
+    assert 0.945 <= inside <= 0.975  # counts are integers
     assert simultaneous_band(400, LEVELS)[1][9] < high[9]
 
 

@@ -1,4 +1,4 @@
-"""The folder of a report: what a new report replaces, what it leaves alone, and what it refuses."""
+"""Output folder of a report: replaced, kept and refused files."""
 
 import errno
 import hashlib
@@ -20,7 +20,7 @@ PAGE = '<!DOCTYPE html>\n<meta name="generator" content="nlbench 0">\n<p>{}</p>\
 
 @pytest.fixture
 def report(monkeypatch):
-    """Writes a report of given figures and tables into a folder: `report(out, "a.svg", …)`."""
+    """Return a function that writes a report of named files: `report(out, "a.svg", …)`."""
 
     def run(out, *names, text="first", size=0):
         files = {"index.html": PAGE.format(text) + "x" * size, "references.bib": "%"}
@@ -35,7 +35,7 @@ def report(monkeypatch):
 
 
 def everything(folder):
-    """Every file and folder below a folder, hidden ones too; files and links with their content."""
+    """Return every file and folder below a folder; files and links with their content."""
     found = {}
     for path in sorted(folder.rglob("*")):
         name = path.relative_to(folder).as_posix()
@@ -56,7 +56,7 @@ def pictures(tmp_path):
 
 
 def test_a_report_without_figures_leaves_what_a_link_leads_to(made, tmp_path, pictures):
-    """A report that draws nothing removed what lay behind the link."""
+    """A report without figures must not remove the target of a link."""
     results = made(uniform=5, per_point=0)
     results.fit(RotatedGaussians("mine", "Mine", 1.0), "exact", predictions=False)
     out = tmp_path / "reports" / "x"
@@ -196,7 +196,7 @@ def test_hard_links_lose_nothing(report, tmp_path):
 
 @pytest.mark.parametrize("earlier", [True, False])
 def test_a_full_disk_leaves_the_earlier_report(report, tmp_path, earlier):
-    """A limit on the size of files stands for the disk: the page is larger than the tables."""
+    """A limit on file sizes simulates a full disk: the page is larger than the tables."""
     out = tmp_path / "reports" / "x"
     if earlier:
         report(out, "a.svg", "b.svg", "t")
@@ -310,7 +310,7 @@ def test_lists_from_others_name_what_a_report_can_have_written(report, tmp_path,
 
 
 def test_parts_of_others_stay(report, tmp_path):
-    """As in a home folder: no name and no age makes a file a report's."""
+    """Neither a file's name nor its age makes it a report's, as in a home folder."""
     out = tmp_path / "home"
     (out / "thesis").mkdir(parents=True)
     for path in (

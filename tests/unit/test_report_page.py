@@ -1,4 +1,4 @@
-"""The report: escaped, the same bytes, honest about what is missing, and no request to anywhere."""
+"""Report page: escaping, reproducible bytes, missing parts, and no external requests."""
 
 import csv
 import io
@@ -29,7 +29,7 @@ EVIL = "\"><img src=x onerror=alert(1)>&{{7*7}}'$_^\\"
 
 
 class Page(HTMLParser):
-    """What a browser would see: tags with their attributes, and text."""
+    """Content of a page for a browser: tags with their attributes, and text."""
 
     def __init__(self, html):
         super().__init__()
@@ -56,7 +56,7 @@ def small(made, root="results"):
 
 @pytest.fixture(scope="module")
 def report(module_made):
-    """A small report, built once: its results, files and page."""
+    """Return a small report, built once: its results, files and page."""
     results = small(module_made)
     loaded = bench.load(results.root)
     files = contents(loaded, results.root.parent / "reports" / "r", COMMAND)
@@ -140,7 +140,7 @@ def test_calibration_is_on_the_page_where_there_are_predictions(report, made):
 
 def test_nothing_from_results_is_markup(made):
     results = made(uniform=20, per_point=0)
-    results.fit(RotatedGaussians(EVIL, EVIL, 1.0), EVIL, EVIL, 2)  # no name: left out
+    results.fit(RotatedGaussians(EVIL, EVIL, 1.0), EVIL, EVIL, 2)  # unregistered method, left out
     results.fit(TASK, "exact")
     results.fit(TASK, "lre", "tuned", 2, failed=(1,))
     key = f"fits/{TASK}/lre-tuned/member-001"
@@ -157,7 +157,7 @@ def test_nothing_from_results_is_markup(made):
     assert len(page.all("script")) == 1
     assert not [name for _, attributes in page.tags for name in attributes if name.startswith("on")]
     assert "49" not in compared(loaded.boards)
-    assert page.text.count(EVIL) >= 2  # why a member failed, what was absent, the command
+    assert page.text.count(EVIL) >= 2  # failed member, absent method, and command
     assert all(re.fullmatch(r"[\w./-]+", name) for name in files)
     assert all(".." not in name for name in files)
     assert "<img" not in files["tables/fits.md"].decode()
@@ -299,7 +299,7 @@ def test_bibtex_has_what_was_used(report):
     text = bibtex(report[1])
     for key in ("nlbench", "sluijter2025", "cranmer2015", "durkan2019", "shen2026"):
         assert text.count(f"{{{key},") == 1, key
-    assert "hermans2020" not in text  # nothing here uses it
+    assert "hermans2020" not in text  # no result cites it
     assert all(entry.startswith("@") and entry.endswith("}") for entry in entries().values())
 
 

@@ -1,4 +1,4 @@
-"""The papers' numbers: the same as in their tables, and judged by hand-made results."""
+"""Papers' numbers: equal to their tables, and verdicts on hand-made results."""
 
 import json
 from math import inf, nan
@@ -15,7 +15,7 @@ SHARED = Path(__file__).parents[3] / "shared" / "data" / "paper_tables.json"
 
 
 class Stub:
-    """Leaderboards that nothing was computed for."""
+    """Results with leaderboards only."""
 
     def __init__(self, *boards):
         self.boards = list(boards)
@@ -89,13 +89,13 @@ def test_verdicts(paper, ours, low, high, target, verdict):
 
 def test_a_single_network_scatters_more_than_a_mean():
     low, high = _interval(estimate(0.6, member=0.02, sets=0.0), 4, number())
-    # t(3) √(1 + 1/4) of the networks' own deviation, 0.02 √4, and half a unit of rounding.
+    # t(3) √(1 + 1/4) of the networks' standard deviation, 0.02 √4, plus rounding.
     assert high - 0.6 == pytest.approx(3.182 * 0.04 * 1.25**0.5 + 0.005, rel=1e-3)
     assert low == pytest.approx(1.2 - high)
     low, high = _interval(estimate(0.6, member=0.02, sets=0.0, dof=3.0), 4, number(kind="average"))
     assert high - 0.6 == pytest.approx(3.182 * 0.02 + 0.005, rel=1e-3)
     _, high = _interval(estimate(0.9, member=0.2), 4, number("overlap_kM/z"))
-    assert high == 1.0  # no overlap is larger
+    assert high == 1.0  # upper bound of an overlap
 
 
 def test_what_is_beside_a_number_is_the_papers_plan():

@@ -1,4 +1,4 @@
-"""Score terms: their units, their balance, and what a score-augmented ratio learns."""
+"""Score terms: units, balance, and training of score-augmented ratios."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ SMALL = {"width": 8, "training": {"epochs": 5, "batch_size": 256, "steps": 600}}
 
 
 def test_scale_of_scores() -> None:
-    """Two members, two parameters; standard deviations that vary fiftyfold are found again."""
+    """Estimated standard deviations agree with the truth, which varies fiftyfold."""
     rng = torch.Generator().manual_seed(0)
     eta = 2 * torch.rand(2, 20_000, 2, generator=rng) - 1
     a, b = eta.unbind(-1)
@@ -35,14 +35,14 @@ def test_scale_of_scores() -> None:
     scale = score_scale(score, eta)
     torch.testing.assert_close(scale, true, rtol=0.12, atol=0)
     torch.testing.assert_close((score / scale).square().mean(1), torch.ones(2, 2))
-    score[0, :, 1] = 0  # a parameter on which nothing depends
+    score[0, :, 1] = 0  # a parameter without effect
     assert torch.equal(score_scale(score, eta)[0, :, 1], torch.ones(20_000))
     few = score_scale(score[:, :3], eta[:, :3])
     torch.testing.assert_close(few, few[:, :1].expand_as(few))
 
 
 def test_weights_balance_gradients() -> None:
-    """Each member's and term's own; later looks move the average by a tenth."""
+    """Each member and term has its own weight; later updates change the average by a tenth."""
     x = torch.tensor([[1.0, 2.0], [3.0, 4.0]], requires_grad=True)
     factors = torch.tensor([[5.0, 0.1], [2.0, 10.0]])
 
@@ -67,7 +67,7 @@ def test_weights_balance_gradients() -> None:
 
 @pytest.mark.parametrize("scores", [None, {"weights": "fixed"}], ids=["plain", "scores"])
 def test_ratios_to_the_evidence(scores: dict[str, str] | None, tmp_path: Path) -> None:
-    """Both components share the denominator: their difference is that of log-densities."""
+    """Components share the denominator, so their difference is that of log-densities."""
     task, store = REGISTRY.task("asymmetric"), Store(tmp_path)
     features = features_of(task, store)
     settings = SMALL | {"scores": scores, "training": {"batch_size": 256, "steps": 2500}}
@@ -84,7 +84,7 @@ def test_ratios_to_the_evidence(scores: dict[str, str] | None, tmp_path: Path) -
         own = [c.log_prob(x.double(), context.double()) for c in task.components("test").values()]
         exact = own[0] - own[1]
         ratios = learned(x, context)[..., 0]
-        near = exact.abs() < 4  # where both components are likely enough to be told apart
+        near = exact.abs() < 4  # where both components are likely enough
         error = (ratios[:, 0] - ratios[:, 1] - exact)[:, near].abs().median(1).values
         assert near.sum() > 20
         assert (error < 0.4).all(), (name, error)
@@ -96,7 +96,7 @@ def test_ratios_to_the_evidence(scores: dict[str, str] | None, tmp_path: Path) -
 
 
 def test_scores_help_a_small_budget(tmp_path: Path) -> None:
-    """On the near Gaussians slopes are nearer the exact scores than without; noise spoils it."""
+    """On the near Gaussians, scores improve slopes; noisy scores do not."""
     task, store = REGISTRY.task("gaussians-near"), Store(tmp_path)
     features = features_of(task, store)
     component = task.components("test")["signal"]
@@ -125,7 +125,7 @@ def test_scores_help_a_small_budget(tmp_path: Path) -> None:
 
 
 def slope_error(method: ComponentMethod, store: Store) -> float:
-    """Of the signal of the near Gaussians: mean squared error of slopes over that of zero."""
+    """Return the mean squared error of slopes over that of zero, for the near signal."""
     task = REGISTRY.task("gaussians-near")
     features = features_of(task, store)
     component = task.components("test")["signal"]
@@ -145,7 +145,7 @@ def slope_error(method: ComponentMethod, store: Store) -> float:
 
 @pytest.mark.parametrize("method", [LRE, DLE], ids=["lre", "dle"])
 def test_the_other_families_take_scores_too(method: type[ComponentMethod], tmp_path: Path) -> None:
-    """Ratios against any reference and densities have the slopes of log p(x|η)."""
+    """Ratios to any reference, and densities, have the slopes of log p(x|η)."""
     store = Store(tmp_path)
     short = {"training": {"epochs": 5, "batch_size": 256, "steps": 600}}
     augmented = {**short, "scores": {"weights": "fixed", "share": 1.0}}
@@ -167,7 +167,7 @@ def test_rows_without_scores_do_not_count() -> None:
 
 
 def test_a_member_is_what_it_is_alone(tmp_path: Path) -> None:
-    """Nothing couples members: to rounding, as products of stacks round differently."""
+    """Members are independent up to rounding, since products of stacks round differently."""
     task, store = REGISTRY.task("gaussians-near"), Store(tmp_path)
     features = features_of(task, store)
     short = {"scores": {}, "width": 4, "training": {"epochs": 1, "steps": 60}}
@@ -185,7 +185,7 @@ def test_a_member_is_what_it_is_alone(tmp_path: Path) -> None:
 
 def test_who_cannot_have_scores(monkeypatch: pytest.MonkeyPatch) -> None:
     class NoScore:
-        """A component that can be simulated alone."""
+        """Component with a simulator only."""
 
     task = REGISTRY.task("gaussians-near")
     monkeypatch.setattr(type(task), "components", lambda self, split: {"signal": NoScore()})

@@ -1,4 +1,4 @@
-"""docs/scores.md says what the committed study says."""
+"""docs/scores.md agrees with the committed study."""
 
 import importlib.util
 import re
@@ -14,7 +14,7 @@ STUDIES = ROOT / "results" / "studies"
 
 @pytest.fixture(scope="module")
 def script():
-    """`results/scores.py`, which makes the tables of the page."""
+    """Return the module `results/scores.py`, which makes the tables of the page."""
     spec = importlib.util.spec_from_file_location("scores_page", ROOT / "results" / "scores.py")
     module = importlib.util.module_from_spec(spec)
     spec.loader.exec_module(module)

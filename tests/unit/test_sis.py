@@ -21,7 +21,7 @@ CONTEXTS = torch.tensor(
 
 
 def generator_matrix(infection: float, recovery: float, n: int) -> np.ndarray:
-    """Q of the process, written down state by state."""
+    """Return the generator matrix Q of the process, computed state by state."""
     q = np.zeros((n + 1, n + 1))
     for i in range(n + 1):
         if i < n:
@@ -38,14 +38,14 @@ def test_transition_matrices_are_the_matrix_exponential(n: int) -> None:
     assert slopes is not None
     assert (steps >= 0).all()
     torch.testing.assert_close(steps.sum(-1), torch.ones(len(CONTEXTS), n + 1).double())
-    # What is absorbed stays, and nothing leads from nothing.
+    # State 0 is absorbing.
     assert torch.equal(steps[:, 0], torch.eye(n + 1).double()[0].expand(len(CONTEXTS), -1))
     for i, (infection, recovery) in enumerate(CONTEXTS.tolist()):
         q = generator_matrix(infection, recovery, n)
         expected = linalg.expm(0.5 * q)
         np.testing.assert_allclose(steps[i], expected, atol=2e-13)
         for j in range(2):
-            # Fréchet derivative of the exponential, in the direction of dQ.
+            # The expectation is the Fréchet derivative of the exponential in the direction of dQ.
             unit = [0.0, 0.0]
             unit[j] = 0.5
             slope = linalg.expm_frechet(0.5 * q, generator_matrix(*unit, n), compute_expm=False)
@@ -53,14 +53,14 @@ def test_transition_matrices_are_the_matrix_exponential(n: int) -> None:
 
 
 def test_small_probabilities_keep_their_relative_accuracy() -> None:
-    """From one to all of fifty infected in Δ: by squaring a rate matrix in exact steps."""
+    """The example is a transition from one to fifty infected, by exact squaring of a matrix."""
     steps, _ = Outbreak().transition(torch.tensor([[0.2, 1.2]], dtype=torch.float64))
     q = generator_matrix(0.2, 1.2, 50)
     fastest = -q.diagonal().min()
     rows = np.zeros(51)
     rows[1] = 1.0
     total, term = np.zeros(51), rows
-    for k in range(400):  # plain uniformisation, without squaring
+    for k in range(400):  # uniformisation without squaring
         total = total + stats.poisson.pmf(k, 0.5 * fastest) * term
         term = term + term @ q / fastest
     got = steps[0, 1].numpy()
@@ -91,7 +91,7 @@ def test_the_likelihood_is_the_sum_over_all_paths() -> None:
 def test_impossible_data_have_no_likelihood() -> None:
     source = Outbreak()
     x = torch.zeros(6, 40)
-    x[1, 3:] = 1  # one who is missed
+    x[1, 3:] = 1  # one undetected case
     x[2, 0] = 51
     x[3, 0] = -1
     x[4, 0] = 0.5
@@ -101,7 +101,7 @@ def test_impossible_data_have_no_likelihood() -> None:
     assert (log_prob[2:5] == -torch.inf).all()
     extinct = Outbreak(population=3, infected=1, times=2, detection=1.0)
     gone = extinct.log_prob(torch.tensor([[0.0, 1.0], [0.0, 0.0]]), torch.tensor([[1.0, 1.0]]))
-    assert gone[0] == -torch.inf  # nobody is infected again
+    assert gone[0] == -torch.inf  # no new infection is possible
     assert gone[1].isfinite()
 
 
@@ -122,7 +122,7 @@ def test_both_simulators_follow_the_transition_matrix() -> None:
     steps = source.transition(context)[0][0]
     for simulate in (source.path, source.shared_path):
         infected = simulate(context.expand(n, 2), torch.Generator().manual_seed(1)).long()
-        # Where the outbreak is at the first time, and at the third given the second.
+        # Distributions at the first time, and at the third given the second.
         for expected, values in (
             (steps[5], infected[:, 0]),
             (steps[8], infected[infected[:, 1] == 8, 2]),

@@ -1,4 +1,4 @@
-"""Stacks of modules: members, vectorising, compiling, and what happens where it cannot."""
+"""Stacks of modules: members, vectorising, compiling, and fallbacks."""
 
 from __future__ import annotations
 
@@ -61,7 +61,7 @@ def test_a_member_starts_as_the_module_does_and_leaves_the_global_generator_alon
 @pytest.mark.parametrize("clip", [0.0, 0.05])
 @pytest.mark.parametrize("vectorise", [True, False])
 def test_a_member_alone_equals_the_member_in_a_stack(vectorise: bool, clip: float) -> None:
-    """In float64 on a short run: nothing couples the members."""
+    """In float64 on a short run, members do not influence each other."""
     settings = Training(epochs=3, steps=0, batch_size=64, learning_rate=1e-2, clip=clip)
 
     def trained(members: list[int]) -> tuple[Stack, list]:
@@ -88,7 +88,7 @@ def test_a_member_alone_equals_the_member_in_a_stack(vectorise: bool, clip: floa
 
 
 def test_batches_of_one_shape_are_compiled(monkeypatch) -> None:
-    """And only those, and only where no gradient is wanted; values stay what they are."""
+    """Only these batches are compiled, only without gradients, and values do not change."""
     shapes: list[int] = []
 
     def backend(function, dynamic: bool):
@@ -101,7 +101,7 @@ def test_batches_of_one_shape_are_compiled(monkeypatch) -> None:
         return compiled
 
     monkeypatch.setattr(torch, "compile", backend)
-    architecture = partial(two_layers)  # equal to none that was compiled before
+    architecture = partial(two_layers)  # differs from all architectures compiled before
     state = make([0]).state()
     x = torch.randn(1, 7, 3, dtype=torch.float64)
     fast = Stack(architecture, state, compile_shape=7).to(CPU, torch.float64)
@@ -134,19 +134,19 @@ def test_what_cannot_be_compiled_runs_as_it_is(monkeypatch, when: str) -> None:
     stack = Stack(architecture, make([0]).state(), compile_shape=7).to(CPU, torch.float64)
     assert torch.equal(stack(x), make([0])(x))
     assert torch.equal(stack(x), make([0])(x))
-    assert len(attempts) == 1  # not once more
+    assert len(attempts) == 1  # no second attempt
     assert any(kind[0] is architecture for kind in stacks._uncompilable)
 
 
 @torch.no_grad()
 @pytest.mark.parametrize("flow", [ZukoFlow, NflowsFlow])
 def test_compiling_for_real(flow: type[FlowShape]) -> None:
-    """A spline flow by PyTorch's own compiler, where this machine has one; else it falls back."""
+    """A spline flow is compiled by PyTorch's compiler if available; otherwise it falls back."""
     architecture = flow(2, 1, transforms=2, bins=8, hidden=(16,), embedding=8, activation="relu")
     generators = [torch.Generator().manual_seed(0)]
     options = {"vectorise": flow is ZukoFlow}
     plain = Stack.create(architecture, generators, **options).to(CPU, torch.float64)
     fast = Stack(architecture, plain.state(), compile_shape=64, **options).to(CPU, torch.float64)
-    y = 3 * torch.randn(1, 64, 2, dtype=torch.float64)  # some are beyond the splines' box
+    y = 3 * torch.randn(1, 64, 2, dtype=torch.float64)  # some are outside the box of the splines
     eta = torch.rand(1, 64, 1, dtype=torch.float64)
     torch.testing.assert_close(fast(y, eta), plain(y, eta), rtol=1e-9, atol=1e-9)

@@ -1,4 +1,4 @@
-"""The statistical protocol: datasets, and what exact likelihoods cover under each plan."""
+"""Statistical protocol: datasets, and coverage of exact likelihoods under each plan."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ NOMINAL = 2 * stats.norm.cdf(1) - 1
 def covered(
     task: Task, plan: IndependentPlan | BootstrapPlan, seed: int = 0
 ) -> tuple[np.ndarray, np.ndarray, float]:
-    """Whether the intervals of both parameters and the region hold the truth.
+    """Return shares of intervals and regions that contain the truth.
 
     Returns:
         Shares of each set's datasets (S, 3), the point of each set (S,), and the share of
@@ -51,7 +51,7 @@ def covered(
 
 @pytest.mark.slow
 def test_exact_intervals_are_nominal_on_independent_datasets() -> None:
-    """Intervals cover 68.27 %, 95 % regions 95 %, within three binomial errors."""
+    """Intervals cover 68.27 % and 95 % regions 95 %, within three binomial errors."""
     plans = [
         ("gaussians-far", IndependentPlan(uniform=90, per_point=0)),
         ("gaussians-far", IndependentPlan(uniform=2, per_point=14, observations=400)),
@@ -68,7 +68,7 @@ def test_exact_intervals_are_nominal_on_independent_datasets() -> None:
             assert abs(found[:, column].mean() - nominal) < 3 * error, (name, plan, column)
         everything.append(found)
     together = np.concatenate(everything)
-    # Estimates of the two parameters hardly depend on each other: twice as many intervals.
+    # Estimates of the two parameters are nearly independent: twice as many intervals.
     error = math.sqrt(NOMINAL * (1 - NOMINAL) / (2 * len(together)))
     assert abs(together[:, :2].mean() - NOMINAL) < 3 * error
     assert error < 0.017
@@ -77,7 +77,7 @@ def test_exact_intervals_are_nominal_on_independent_datasets() -> None:
 @pytest.mark.slow
 @pytest.mark.parametrize("multiple", [1, 9])
 def test_exact_intervals_cover_less_on_bootstraps(multiple: int) -> None:
-    """2 Φ(1/√(1 + 1/k)) − 1 at multiple k: 52.0 % at 1, 65.7 % at 9; regions likewise."""
+    """Coverage is 2 Φ(1/√(1 + 1/k)) − 1 at multiple k: 52.0 % at 1, 65.7 % at 9."""
     task = REGISTRY.task("gaussians-far")
     sets_of_point = {1: 16, 9: 16}[multiple]
     plan = BootstrapPlan(
@@ -93,7 +93,7 @@ def test_exact_intervals_cover_less_on_bootstraps(multiple: int) -> None:
         estimate = mean(found[None, :, column], points)
         assert estimate.error < 0.035
         assert abs(estimate.value - share) < 3 * estimate.error
-        if multiple == 1:  # where the nominal coverage is far enough to be told apart
+        if multiple == 1:  # far enough from nominal for a test
             assert abs(estimate.value - (NOMINAL, NOMINAL, 0.95)[column]) > 4 * estimate.error
 
 
@@ -205,7 +205,7 @@ def test_bootstraps_are_multinomial() -> None:
 
 @pytest.mark.parametrize("multiple", [1, 9])
 def test_stratified_sets_hold_exact_numbers_of_each_component(multiple: int) -> None:
-    """Exactly round(k M μ/(1 + μ)) signal: signal comes first, and is told by its place."""
+    """Sets have exactly round(k M μ/(1 + μ)) signal events, which come first."""
     task = REGISTRY.task("gaussians-far")
     plan = BootstrapPlan(sets=2, multiple=multiple, bootstraps=2)
     for one in sets(task, plan, 0):
@@ -215,7 +215,7 @@ def test_stratified_sets_hold_exact_numbers_of_each_component(multiple: int) -> 
         axis = torch.stack([one.theta[1].cos(), one.theta[1].sin()]).float()
         along = one.x @ axis  # signal at −2, background at +2
         signal = int((along < 0).sum())
-        # 2.3 % of each side spill over: the first rows show which component they are of.
+        # 2.3 % of each side overlap: the first rows show their component.
         assert float(along[:expected].mean()) == pytest.approx(-2, abs=5 / math.sqrt(expected))
         assert float(along[expected:].mean()) == pytest.approx(2, abs=5 / math.sqrt(n - expected))
         assert float(along[expected - 20 : expected].mean()) < -1
@@ -224,7 +224,7 @@ def test_stratified_sets_hold_exact_numbers_of_each_component(multiple: int) -> 
 
 
 class Labels:
-    """A component whose observations say which it is."""
+    """Component whose observations are its label."""
 
     size = None
 
@@ -236,7 +236,7 @@ class Labels:
 
 
 class Three:
-    """A stand-in for a task with three components, one of them absent."""
+    """Stand-in for a task with three components, one of them absent."""
 
     name = "three"
     event_shape = (1,)
@@ -252,13 +252,13 @@ class Three:
 
 
 def test_component_counts() -> None:
-    """Stratified counts are exact; otherwise they are multinomial."""
+    """Stratified counts are exact; others are multinomial."""
     task = Three()
     theta = torch.tensor([0.1, 0.5], dtype=torch.float64)
     rng = torch.Generator().manual_seed(0)
     x = events(task, theta, 4002, rng, stratified=True)
     counts = torch.bincount(x[:, 0].long(), minlength=3).tolist()
-    assert counts == [1000, 0, 3002]  # 1000.5 is rounded to even; the last takes the rest
+    assert counts == [1000, 0, 3002]  # 1000.5 is rounded to even; the last component has the rest
     drawn = torch.tensor(
         [float((events(task, theta, 100, rng, stratified=False) == 0).sum()) for _ in range(2000)]
     )
@@ -283,8 +283,8 @@ def test_seeds_do_not_depend_on_the_method_or_the_order_of_keys() -> None:
 def test_streams_are_told_apart_by_more_than_32_bits() -> None:
     """PyTorch's Mersenne Twister starts from the low 32 bits of its seed alone.
 
-    Some 10^5 streams, a leaderboard's worth of chunks, would then hold two that are the same:
-    here is the first pair of a count.
+    With 32 bits, two of about 10^5 streams (the chunks of a leaderboard) would coincide. The test
+    uses the first such pair of a count.
     """
     first, second = (generator("stream", i) for i in (26_971, 37_883))
     assert not torch.equal(torch.rand(8, generator=first), torch.rand(8, generator=second))

@@ -1,4 +1,4 @@
-"""The store: atomic, checked, and never trusting what it reads."""
+"""Store: atomic writes, checksums, and validation of all reads."""
 
 import hashlib
 import json
@@ -244,7 +244,7 @@ def test_readers_never_see_half_an_entry(store):
         end = time.monotonic() + 60
         while len(seen) < 20 and time.monotonic() < end:
             entry = store.read("a")
-            if entry is not None:  # between the two files there is no sound entry
+            if entry is not None:  # between the two files there is no valid entry
                 assert set(entry.arrays["w"]) == {entry.record["value"]}
                 seen.add(entry.record["value"])
     finally:

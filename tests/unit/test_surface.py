@@ -1,4 +1,4 @@
-"""Estimates, ends and areas of likelihoods known in closed form: cut, bimodal, curved, clipped."""
+"""Estimates, ends and areas of likelihoods with closed forms: cut, bimodal, curved, clipped."""
 
 from __future__ import annotations
 
@@ -20,11 +20,11 @@ from bench.inference.likelihood import MixtureLikelihood
 @pytest.mark.parametrize("rho", [0.0, 0.5, -0.7, 0.9, 0.97])
 @pytest.mark.parametrize("sigma", [(0.07, 0.05), (0.011, 0.08), (0.004, 0.003)])
 def test_gaussian_likelihood(sigma: tuple[float, float], rho: float) -> None:
-    """Estimates, ends and the truth's log-ratio of a Gaussian are known in closed form."""
+    """Estimates, ends and the truth's log-ratio of a Gaussian have closed forms."""
     middle = [(0.5 + 0.7 * sigma[0] * i, 0.5 - 0.4 * sigma[1] * i) for i in range(4)]
     events = normal_set(sigma, rho, middle)
     curves = summarise(refine(events, DEFAULT), square())
-    # Contexts are float32: 6e-8 of the axis.
+    # Contexts are float32, with a precision of 6e-8 of the axis.
     half = np.array(sigma)
     np.testing.assert_allclose((curves.mle - np.array(middle)) / half, 0, atol=2e-4)
     np.testing.assert_allclose((curves.lower - np.array(middle)) / half, -1, atol=1e-3)
@@ -70,7 +70,7 @@ def test_region_of_chi_square() -> None:
 @pytest.mark.parametrize("axis", [0, 1])
 @pytest.mark.parametrize("end", [0, 1])
 def test_cuts_at_bounds(axis: int, end: int) -> None:
-    """An estimate beyond, close to and far from each bound; uncorrelated parameters."""
+    """Estimates are beyond, near and far from each bound; parameters are uncorrelated."""
     sigma = 0.06
     offsets = [-0.5, 0.5, 2.0, 3.0]  # in σ, from the bound inwards
     sign = 1 if end == 0 else -1
@@ -87,16 +87,16 @@ def test_cuts_at_bounds(axis: int, end: int) -> None:
     assert curves.region_cut.tolist() == [True, True, True, False]
     assert not curves.unresolved.any()
     at_bound, inner = (curves.lower, curves.upper) if end == 0 else (curves.upper, curves.lower)
-    assert (at_bound[:2, axis] == end).all()  # to the last bit: edge metrics compare with it
+    assert (at_bound[:2, axis] == end).all()  # exactly, because edge metrics compare with it
     assert curves.mle[0, axis] == end
-    # The likelihood ratio is taken against the best value inside the parameter space.
-    beyond = -0.5 + math.sqrt(1 + 0.5**2)  # of the estimate outside: 2 Δ = (u + ½)² − ½² = 1
+    # The likelihood ratio is relative to the maximum inside the parameter space.
+    beyond = -0.5 + math.sqrt(1 + 0.5**2)  # estimate outside the space: 2 Δ = (u + ½)² − ½² = 1
     expected = [beyond, 1.5, 3.0, 4.0]
     np.testing.assert_allclose(sign * (inner[:, axis] - end) / sigma, expected, atol=0.01)
 
 
 def test_an_estimate_at_the_upper_bound_is_the_bound() -> None:
-    """To the last bit, whatever the window: edge metrics compare with the bound."""
+    """The estimate equals the bound exactly for any window; edge metrics compare them."""
     wrong = 0
     for i in range(40):
         sigma = 0.013 + 0.0017 * i
@@ -109,7 +109,7 @@ def test_an_estimate_at_the_upper_bound_is_the_bound() -> None:
 
 
 def bimodal(second: float, axis: int) -> MixtureLikelihood:
-    """Two Gaussian modes along a parameter, the second lower by `second` nats."""
+    """Return two Gaussian modes along a parameter, the second lower by `second` nats."""
     sigma = torch.tensor([0.03, 0.03], dtype=torch.float64)
     centres = torch.full((2, 2), 0.5, dtype=torch.float64)
     centres[0, axis], centres[1, axis] = 0.3, 0.7
@@ -133,7 +133,7 @@ def test_disconnected_intervals_are_flagged(axis: int, second: float, again: boo
     flags = [False, False]
     flags[axis] = again
     assert curves.disconnected.tolist() == [flags]
-    # The connected interval is the one around the higher mode.
+    # The connected interval is around the higher mode.
     assert curves.mle[0, axis] == pytest.approx(0.3, abs=1e-3)
     assert curves.lower[0, axis] == pytest.approx(0.27, abs=1e-3)
     assert curves.upper[0, axis] == pytest.approx(0.33, abs=1e-3)
@@ -148,7 +148,7 @@ def test_both_modes_count_in_the_area(axis: int, second: float) -> None:
 
 
 def ridge(across: float, along: float, top: tuple[float, float]) -> MixtureLikelihood:
-    """A likelihood that is Gaussian in ab and log(a/b): a curved ridge."""
+    """Return a likelihood that is Gaussian in ab and log(a/b): a curved ridge."""
 
     def log_ratio(x: Tensor, context: Tensor) -> Tensor:
         a, b = (context.double() + 0.005).unbind(-1)
@@ -161,7 +161,7 @@ def ridge(across: float, along: float, top: tuple[float, float]) -> MixtureLikel
 
 
 def test_curved_ridges_are_found() -> None:
-    """Far from the maximum, log-likelihoods fall by thousands of nats between coarse nodes."""
+    """Far from the maximum, log-likelihoods differ by thousands of nats between coarse nodes."""
     rng = np.random.default_rng(0)
     lost = 0
     for trial in range(60):
@@ -172,14 +172,14 @@ def test_curved_ridges_are_found() -> None:
         curves = summarise(refine(events, DEFAULT), square())
         half = 0.5 * (curves.upper - curves.lower)
         found = bool((np.abs(curves.mle - top) < 0.05 * half).all())
-        # Ridges that no node of the first pass comes near may be lost, but not in silence.
+        # Ridges far from all nodes of the first pass may be lost, but must be marked unresolved.
         assert found or (narrow and bool(curves.unresolved[0])), (across, top)
         lost += not found
     assert lost <= 2
 
 
 def test_bounds_of_support_do_not_break_the_maximum() -> None:
-    """x is η_0 plus an exponential: the likelihood rises up to min x, where it becomes zero."""
+    """For x = η_0 plus an exponential, the likelihood rises up to min x and is zero beyond."""
     rate = torch.tensor([20.0, 30.0])
     rng = torch.Generator().manual_seed(0)
     truth = torch.tensor([0.4, 0.3], dtype=torch.float64)

@@ -1,4 +1,4 @@
-"""The training loop on single numbers: schedules, batches, clipping, best epochs, divergence."""
+"""Training loop on single numbers: schedules, batches, clipping, best epochs, divergence."""
 
 from __future__ import annotations
 
@@ -15,14 +15,14 @@ from bench.nn.training import Training, train
 
 
 class Vector:
-    """One number per member: the simplest stack."""
+    """Stack with one number per member."""
 
     def __init__(self, start: Sequence[float]) -> None:
         self.value = torch.tensor([[s] for s in start], dtype=torch.float64, requires_grad=True)
 
 
 def steps_of(settings: Training, slopes: Sequence[float], rows: int = 64) -> list[list[float]]:
-    """Trajectories of each member's number under constant gradients, by epoch of one step."""
+    """Return trajectories of each member's number under constant gradients, one step per epoch."""
     vector = Vector([0.0] * len(slopes))
     slope = torch.tensor(slopes, dtype=torch.float64)
     seen: list[list[float]] = []
@@ -47,7 +47,7 @@ def test_constant_schedule() -> None:
 
 
 def test_smaller_batches_learn_more_slowly() -> None:
-    """As the square root of their size, where a small training set caps them."""
+    """The learning rate scales as the square root of the batch size for small training sets."""
     settings = Training(epochs=2, steps=0, batch_size=256, learning_rate=0.1, schedule="constant")
     (path,) = steps_of(settings, [1.0])  # 64 rows: a quarter of a batch
     assert path == pytest.approx([-0.05, -0.1], rel=1e-6)
@@ -55,7 +55,7 @@ def test_smaller_batches_learn_more_slowly() -> None:
 
 
 def test_one_cycle_schedule() -> None:
-    """Up from 1/25 of the peak within 30 % of the steps, and down to nothing."""
+    """The rate rises from 1/25 of the peak within 30 % of the steps, and falls to zero."""
     settings = Training(epochs=100, steps=0, batch_size=64, learning_rate=0.1)
     (path,) = steps_of(settings, [1.0])
     rate = -torch.tensor([0.0, *path]).diff()
@@ -97,7 +97,7 @@ def test_steps_and_batches(rows: int, settings: dict[str, int], steps: int, epoc
 
 
 def test_every_epoch_sees_every_row_once() -> None:
-    """As far as whole batches reach, each member in an order of its own."""
+    """Whole batches cover every row once, each member in its own order."""
     vector = Vector([0.0, 0.0])
     seen: list[Tensor] = []
 
@@ -118,8 +118,8 @@ def test_every_epoch_sees_every_row_once() -> None:
 def test_clipping_is_per_member() -> None:
     """A member with a huge gradient does not shrink the steps of another.
 
-    Adam forgets the size of a constant gradient, so the gradients alternate: a clipped member
-    then moves by Adam's answer to clipped gradients, computed here with PyTorch's own.
+    Adam is independent of the size of a constant gradient, so the gradients alternate. A clipped
+    member then moves by Adam's step for clipped gradients, computed here with PyTorch's own.
     """
 
     def moved(scales: list[float], clip: float) -> list[float]:
@@ -160,7 +160,7 @@ def test_clipping_is_per_member() -> None:
 
 
 def test_each_member_is_left_at_its_best_epoch() -> None:
-    """Numbers that fall by 0.1 an epoch, with validation optima at different epochs."""
+    """Numbers fall by 0.1 per epoch, with validation optima at different epochs."""
     vector = Vector([0.0, 0.0, 0.0])
     optimum = torch.tensor([-0.2, -0.5, 3.0], dtype=torch.float64)
 
@@ -197,11 +197,11 @@ def test_refresh_is_called_before_every_epoch() -> None:
     assert seen == [1, 2, 3]
 
 
-# --- what goes wrong ---------------------------------------------------------------------------
+# --- failures ---------------------------------------------------------------------------
 
 
 def diverging(start: int, members: Sequence[int], broken: Sequence[int], bad: float) -> list:
-    """Trains numbers of which some members' losses are not finite from an epoch on (from 1)."""
+    """Train numbers of which some members' losses are not finite from an epoch on (from 1)."""
     vector = Vector([0.0] * len(members))
     epoch = 1
     factor = torch.tensor([bad if m in broken else 1.0 for m in members], dtype=torch.float64)
@@ -235,7 +235,7 @@ def test_one_member_that_diverges_leaves_the_others_alone() -> None:
 
 
 def test_a_member_that_never_trains_is_not_passed_off_as_trained() -> None:
-    """Its weights would be the initial ones, and its best epoch one that does not exist."""
+    """Its weights would be the initial ones, and its best epoch would not exist."""
     curves, values, _ = diverging(1, [0, 1, 2], [1], math.nan)
     assert values[0] == pytest.approx(-0.6, rel=1e-6)
     assert math.isnan(values[1]) or curves[1].best_epoch == 0

@@ -1,4 +1,4 @@
-"""Tuning: what is tried, what survives, what is shared, and what is not run twice."""
+"""Tuning: tried and surviving combinations, shared work, and no repeated runs."""
 
 import math
 from pathlib import Path
@@ -74,12 +74,12 @@ def test_a_part_of_the_search() -> None:
 
 
 def test_successive_halving(tmp_path, monkeypatch) -> None:
-    """The best third goes on; a repeated search trains nothing; failures lose and are told."""
+    """The best third continues; a repeated search trains nothing; failures are reported."""
     monkeypatch.setattr(LRE, "search", Few.search | {"training.batch_size": (64, 128)})
     ran: list[str] = []
 
     class Inline:
-        """Workers that know the answer: a loss that grows with the combination's distance."""
+        """Workers with a known loss, which grows with the combination's distance."""
 
         def __init__(self, *arguments: Any) -> None: ...
 
@@ -139,7 +139,7 @@ def test_successive_halving(tmp_path, monkeypatch) -> None:
     assert seen[:8] == [(n, 8) for n in range(1, 9)]
     ran.clear()
     assert [t.loss for t in run_it()] == [t.loss for t in trials]
-    assert len(ran) == len(broken)  # only what failed is tried once more
+    assert len(ran) == len(broken)  # only failed combinations are repeated
 
     rows = table(search(), trials)
     assert [row["outcome"] for row in rows[:3]] == ["best", "", "went on"]
@@ -151,7 +151,7 @@ def test_successive_halving(tmp_path, monkeypatch) -> None:
 
 
 def test_trials_share_simulations_and_seeds(tmp_path) -> None:
-    """Two combinations that are the same but for what does not matter train alike, bit by bit."""
+    """Combinations that differ only in settings without effect train alike, bit by bit."""
     registry, store = Registry(), Store(tmp_path)
 
     def losses(member: int, **changes: Any) -> dict[str, float]:
@@ -182,7 +182,7 @@ def test_trials_share_simulations_and_seeds(tmp_path) -> None:
 
 
 def test_command(tmp_path, monkeypatch) -> None:
-    monkeypatch.chdir(tmp_path)  # workers look for the suite where it is installed
+    monkeypatch.chdir(tmp_path)  # workers find the suite where it is installed
     arguments = "lre --task gaussians-far --budget 400 --epochs 1 --rungs 1 --members 1 --workers 1"
     bad = CliRunner().invoke(command, ["exact", "--task", "gaussians-far"])
     assert isinstance(bad.exception, UsageError)

@@ -1,4 +1,4 @@
-"""Windows, what is kept of a surface: how far they reach, and marginals that are densities."""
+"""Windows of surfaces: their extent, and marginals that are densities."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from bench.inference.lattice import Lattice, refine
 
 
 def window(curves: ProfileSummary) -> Array:
-    """Unit coordinates of the windows' nodes, (D, 2, W)."""
+    """Return unit coordinates of the windows' nodes, (D, 2, W)."""
     nodes: Array = curves.origin[..., None] + curves.spacing[..., None] * np.arange(NODES)
     return nodes
 
@@ -32,7 +32,7 @@ def test_windows_hold_the_likelihood(rho: float) -> None:
     assert (nodes < 1 + 1e-9).all()
     assert curves.joint.max() < 1e-3
     assert curves.profile.max() < 1e-3
-    # Of the last, cut, dataset the maximum is where μ = 1.
+    # The maximum of the last, cut, dataset is at μ = 1.
     tops = [0.0, 0.0, 0.0, 0.0, -0.5]
     for d, (estimate, top) in enumerate(zip(estimates, tops, strict=True)):
         u, v = ((nodes[d, a] - estimate[a]) / sigma[a] for a in range(2))
@@ -41,7 +41,7 @@ def test_windows_hold_the_likelihood(rho: float) -> None:
         near = expected > -8
         np.testing.assert_allclose(curves.joint[d][near], expected[near], atol=0.02)
         assert (curves.joint[d][~near] < -7.5).all()
-        # The window reaches down to DEPTH nats, or to the parameter space's bound.
+        # The window extends down to DEPTH nats, or to the parameter space's bound.
         for a in range(2):
             for end, bound in ((0, 0.0), (-1, 1.0)):
                 at_bound = abs(nodes[d, a, end] - bound) < 1e-9
@@ -61,7 +61,7 @@ def test_marginals_are_densities() -> None:
 
 @pytest.mark.parametrize("axis", [0, 1])
 def test_marginals_of_cut_likelihoods_are_densities(axis: int) -> None:
-    """Half a Gaussian: the node at the bound stands for half a cell."""
+    """For half a Gaussian, the node at the bound has half a cell."""
     sigma = 0.05
     estimate = [0.5, 0.5]
     estimate[axis] = 0.0
@@ -74,7 +74,7 @@ def test_marginals_of_cut_likelihoods_are_densities(axis: int) -> None:
 @pytest.mark.parametrize("nodes", range(34, 66, 3))
 @pytest.mark.parametrize("end", [0, 1])
 def test_windows_of_cut_likelihoods_reach_the_bound(nodes: int, end: int) -> None:
-    """Whatever the number of nodes between the bound and DEPTH nats."""
+    """Windows end at the bound for any number of nodes between it and DEPTH nats."""
     sigma = 0.1
     fine = torch.arange(2 * nodes, dtype=torch.float64) * (math.sqrt(2 * DEPTH) * sigma / nodes)
     axis = fine if end == 0 else (1 - fine).flip(0)

@@ -1,7 +1,7 @@
-"""Figures of the report: drawn when asked for, from the frames of `bench.load`.
+"""Figures of the report, drawn on demand from the frames of `bench.load`.
 
 Every module has functions `draw_x(frame, axes, ...)` for notebooks, `figures(loaded, looks)` with
-what these results show, and `absent(loaded)` with what they do not, and why.
+the figures of the results, and `absent(loaded)` with missing figures and the reasons.
 """
 
 from collections.abc import Iterator
@@ -71,12 +71,12 @@ _PARTS = (
 
 
 def looks_of(loaded: Loaded) -> dict[str, Style]:
-    """The look of every method of these results: one through the whole report."""
+    """Return the style of every method of these results, the same through the whole report."""
     return looks({*loaded.quantities["label"], *loaded.fits["label"]})
 
 
 def figures(loaded: Loaded) -> Iterator[Figure]:
-    """The figures that these results have something to show for, in the order of a report."""
+    """Yield the figures of these results in the order of a report."""
     shown = looks_of(loaded)
     taken: dict[str, int] = {}
     for part in _PARTS:
@@ -87,5 +87,5 @@ def figures(loaded: Loaded) -> Iterator[Figure]:
 
 
 def absent(loaded: Loaded) -> list[tuple[str, str]]:
-    """What these results do not show, and why, in one line each."""
+    """Return the titles of missing figures, each with the reason in one line."""
     return [missing for part in _PARTS for missing in part.absent(loaded)]

@@ -20,14 +20,14 @@ from bench.report.load import Loaded
 from bench.studies.expected import interval_coverage, region_coverage
 
 STUDY = "bootstrap-k"
-_MARKERS = "osD^"  # of sizes of datasets: colours are for methods
+_MARKERS = "osD^"  # by size of datasets, since colours are for methods
 _EXPECTED = PALETTE[6]
-_ASIDE = 0.06  # sizes stand beside each other, in units of k
+_ASIDE = 0.06  # horizontal offset between sizes, relative to k
 
 
 @styled
 def draw_coverage_against_k(frame: pd.DataFrame, axes: Axes) -> None:
-    """Draws measured coverage with errors, what is expected, and the formula for large M.
+    """Draw measured coverage with errors, the expected coverage, and the formula for large M.
 
     Args:
         frame: of `Loaded.studies["bootstrap-k"]`, one task and quantity.
@@ -62,13 +62,13 @@ def draw_coverage_against_k(frame: pd.DataFrame, axes: Axes) -> None:
 
 
 def _points(number: int) -> dict[str, Any]:
-    """How a size of datasets is drawn, counted from the smallest."""
+    """Return the marker of a size of datasets, numbered from the smallest."""
     fill = "none" if number else INK
     return {"color": INK, "marker": _MARKERS[number % 4], "ms": 4, "ls": "none", "mfc": fill}
 
 
 def figures(loaded: Loaded, shown: Mapping[str, Style]) -> Iterator[Figure]:
-    """One figure: tasks down, quantities across."""
+    """Yield one figure, with tasks as rows and quantities as columns."""
     frame = loaded.studies.get(STUDY)
     needed = {"task", "plan", "observations", "multiple", "stratified", "quantity", "value"}
     if frame is None or not needed | {"error", "expected"} <= set(frame.columns):
@@ -142,7 +142,7 @@ def _alternative(frame: pd.DataFrame, loaded: Loaded) -> str:
 
 
 def absent(loaded: Loaded) -> list[tuple[str, str]]:
-    """Why it is not drawn, if it is not."""
+    """Return the reason if the figure is missing."""
     reason = f"no table {STUDY}.csv among the folders; `bench study bootstrap-k` makes it"
     missing = [("Coverage against the bootstrap multiple", reason)]
     return [] if STUDY in loaded.studies else missing

@@ -25,18 +25,18 @@ _WORDS = {"overlap_M": "overlap", "coverage": "coverage of", "width": "width / e
 def draw_budgets(
     frame: pd.DataFrame, axes: Axes, colours: Mapping[str, Style] | None = None
 ) -> None:
-    """Draws learning curves: a quantity of each method against the budget.
+    """Draw learning curves: a quantity of each method against the budget.
 
     Args:
         frame: of `Loaded.quantities`, one task and quantity.
         axes: to draw on.
-        colours: the looks of methods.
+        colours: styles of methods.
     """
     shown = colours or looks(frame["label"])
     found = frame[frame["value"].notna() & (frame["budget"] > 0)]
     budgets = sorted(set(found["budget"]))
     methods = [x for x in dict.fromkeys(found["label"]) if x != "exact"]
-    # Errors stand beside each other, and budgets apart.
+    # Offsets separate error bars at one budget and keep budgets apart.
     closest = min((b / a for a, b in pairwise(budgets)), default=math.inf)
     step = min(1.06, closest ** (0.6 / max(len(methods), 1)))
     places = [np.array(budgets, float)]
@@ -55,7 +55,7 @@ def draw_budgets(
 
 
 def figures(loaded: Loaded, shown: Mapping[str, Style]) -> Iterator[Figure]:
-    """A figure for each task with two budgets or more, with a panel for each quantity."""
+    """Yield a figure for each task with at least two budgets, with a panel per quantity."""
     for task, suffix, rows in across_budgets(loaded.quantities):
         names = words.symbols(loaded.registry, task)
         learned = rows[rows["value"].notna() & (rows["label"] != "exact")]
@@ -112,7 +112,7 @@ def _budget_figure(
 
 
 def _curve(quantity: str, names: Mapping[str, str], relative_to: str) -> str:
-    """The title of a learning curve; empty for what is not drawn."""
+    """Return the title of a learning curve; empty for quantities without a curve."""
     metric, parameter, statistic = parts(quantity)
     if metric not in _CURVES or statistic != ("ratio" if metric == "width" else ""):
         return ""
@@ -139,7 +139,7 @@ def _budget_alternative(
 
 
 def absent(loaded: Loaded) -> list[tuple[str, str]]:
-    """Why there are no learning curves, if there are none."""
+    """Return the reason if there are no learning curves."""
     learned = loaded.quantities[~is_exact(loaded.quantities)].groupby("task")["budget"]
     missing = [("Learning curves against the budget", "no task has results at two budgets")]
     return [] if (learned.nunique() > 1).any() else missing

@@ -1,4 +1,4 @@
-"""Coverage against nominal level, with a band that holds exact intervals at all levels at once."""
+"""Coverage against nominal level, with a simultaneous band for exact intervals at all levels."""
 
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
@@ -27,12 +27,12 @@ def draw_calibration(
     *,
     difference: bool = False,
 ) -> None:
-    """Draws coverage against nominal level: above the diagonal intervals are too long.
+    """Draw coverage against nominal level; above the diagonal intervals are too long.
 
     Args:
         frame: of `Loaded.calibration`, one parameter of one leaderboard.
         axes: to draw on.
-        colours: the looks of methods.
+        colours: styles of methods.
         difference: draw coverage − level, with error bars, in place of coverage.
     """
     shown = colours or looks(frame["label"])
@@ -49,7 +49,7 @@ def draw_calibration(
         x, y, error = one[["level", "coverage", "error"]].to_numpy().T
         y = y - (x if difference else 0)
         axes.plot(x, y, **shown[label].line(1.0))
-        if difference:  # errors at some levels, each method's at others
+        if difference:  # errors at a few levels, different for each method
             few = slice(2 + place % 4, None, 4)
             axes.errorbar(x[few], y[few], error[few], elinewidth=0.7, **shown[label].points(3))
     axes.set_xlim(0, 1)
@@ -67,7 +67,7 @@ def draw_calibration(
 
 
 def figures(loaded: Loaded, shown: Mapping[str, Style]) -> Iterator[Figure]:
-    """A figure for each leaderboard, with a column for each parameter and for both jointly."""
+    """Yield a figure for each leaderboard, with a column per parameter and one for both."""
     for board, rows in boards(loaded.calibration):
         found = rows.dropna(subset=["coverage"])
         if len(found):
@@ -129,7 +129,7 @@ def _alternative(
 
 
 def absent(loaded: Loaded) -> list[tuple[str, str]]:
-    """Why there is no calibration, if there is none."""
+    """Return the reason if there is no calibration."""
     reason = (
         "no saved predictions of independent datasets; committed results hold scores alone, "
         "`bench run` makes predictions again"

@@ -1,9 +1,9 @@
 """One colour, marker and line per method through the whole report.
 
-The colour and the marker's shape say the method, its filling and the dashes of lines say the
-configuration: filled and solid for what is tuned, half filled for ensembles. Colours were chosen to
-be as far apart as they can be in OKLab, for normal and for dichromatic vision (Machado, Oliveira &
-Fernandes 2009), among those with a contrast of at least 3 : 1 with both white and #111.
+The colour and the marker's shape show the method. The filling of markers and the dashes of lines
+show the configuration: filled and solid for tuned ones, half filled for ensembles. Colours have the
+largest distances in OKLab, for normal and for dichromatic vision (Machado, Oliveira & Fernandes
+2009), among those with a contrast of at least 3 : 1 with both white and #111.
 """
 
 import hashlib
@@ -16,7 +16,7 @@ from matplotlib.lines import Line2D
 from matplotlib.markers import MarkerStyle
 
 INK = "#1b1d21"
-"""Text, axes and the exact likelihood; a page may replace it by its own text colour."""
+"""Colour of text, axes and the exact likelihood; a page may replace it by its text colour."""
 
 PALETTE = (
     "#3c5aff",  # blue
@@ -35,7 +35,7 @@ _FIXED = {
         ("lre", "dle", "nler", "nler-sa", "histogram", "dle-nflows", "sbi-nre", "sbi-nle")
     )
 }
-_FILLS = ("full", "none", "left", "top", "right")  # of configurations; ensembles: bottom
+_FILLS = ("full", "none", "left", "top", "right")  # by configuration; ensembles have "bottom"
 _DASHES: tuple[tuple[float, ...], ...] = ((), (4, 1.5), (1, 1.2), (5, 1.2, 1, 1.2), (2, 1, 2, 3))
 _SIZE = 4.5  # points
 _ENSEMBLE = re.compile(r"ensemble\((?P<base>.*),\d+\)(?P<rest>.*)", re.DOTALL)
@@ -44,12 +44,12 @@ _PLAIN = ("", "tuned")
 
 @dataclass(frozen=True)
 class Style:
-    """How a method is drawn.
+    """Style of a method in figures.
 
     Args:
         colour: of markers and lines, as #rrggbb.
         marker: shape of the marker, in matplotlib's letters.
-        fill: "full", "none", or the half of it that is filled.
+        fill: "full", "none", or the filled half.
         dashes: lengths of dashes and gaps in units of the line width; none for a solid line.
     """
 
@@ -59,7 +59,7 @@ class Style:
     dashes: tuple[float, ...] = ()
 
     def points(self, size: float = _SIZE) -> dict[str, Any]:
-        """Keywords for `Axes.plot` and `Axes.errorbar` that draw markers, without a line."""
+        """Return keywords of `Axes.plot` and `Axes.errorbar` for markers without a line."""
         style = MarkerStyle(self.marker, "full" if self.fill == "none" else self.fill)  # type: ignore[arg-type]
         return {
             "color": self.colour,
@@ -73,12 +73,12 @@ class Style:
         }
 
     def line(self, width: float = 1.0) -> dict[str, Any]:
-        """Keywords for `Axes.plot` that draw a line, without markers."""
+        """Return keywords of `Axes.plot` for a line without markers."""
         style = (0, self.dashes) if self.dashes else "-"
         return {"color": self.colour, "linestyle": style, "linewidth": width}
 
     def handle(self, line: bool = True) -> Line2D:
-        """What stands for the method in a key: its marker, on its line or alone."""
+        """Return the legend entry of the method: its marker, with or without its line."""
         return Line2D([], [], **(self.points() | (self.line() if line else {})))
 
 
@@ -86,14 +86,13 @@ EXACT = Style(INK, "o")
 
 
 def looks(labels: Iterable[str]) -> dict[str, Style]:
-    """The looks of everything that a report names; the same labels give the same looks.
+    """Return the styles of all labels of a report; the same labels give the same styles.
 
-    Built-in methods have places of their own. Others take the place that the hash of their name
-    points at, or the next one that is free; where all are taken, places are shared, and shapes of
-    markers tell them apart.
+    Built-in methods have fixed places in the palette. Others take the place given by the hash of
+    their name, or the next free one. If all are taken, places are shared and marker shapes differ.
 
     Args:
-        labels: as leaderboards print them: "lre:tuned", "ensemble(lre:tuned,5)", "exact".
+        labels: as in leaderboards: "lre:tuned", "ensemble(lre:tuned,5)", "exact".
     """
     named = {label: _parts(label) for label in sorted(set(labels))}
     places = _places({method for method, _, _ in named.values()})
@@ -120,15 +119,15 @@ def looks(labels: Iterable[str]) -> dict[str, Style]:
 
 
 def _parts(label: str) -> tuple[str, str, bool]:
-    """Method, configuration and whether it is an ensemble."""
+    """Return method, configuration, and whether the label is of an ensemble."""
     found = _ENSEMBLE.fullmatch(label)
     method, _, configuration = (found["base"] + found["rest"] if found else label).partition(":")
-    method, _, fit = method.partition(" #")  # labels that several fits share end in a hash
+    method, _, fit = method.partition(" #")  # shared labels end in the hash of a fit
     return method, f"{configuration} #{fit}".strip(" #"), found is not None
 
 
 def _places(methods: set[str]) -> dict[str, int]:
-    """A number per method: place in the palette, plus its length for each round through it."""
+    """Return a number per method: place in the palette, plus its length for each round."""
     places = {method: _FIXED[method] for method in methods if method in _FIXED}
     taken = list(places.values())
     for method in sorted(methods - set(places) - {"exact"}):

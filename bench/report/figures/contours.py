@@ -22,8 +22,8 @@ from bench.report.figures.words import bare, listed, literal, symbols, valued, w
 from bench.report.load import Loaded
 
 SIGMAS = tuple(float(stats.chi2.ppf(stats.chi2.cdf(s**2, 1), 2) / 2) for s in (1, 2))
-"""Fall of the log-likelihood on the contours that hold 68.27 % and 95.45 % in two parameters."""
-_MOST = 4  # methods in a figure beside exact: more lines hide each other
+"""Decrease of the log-likelihood on contours with 68.27 % and 95.45 % in two parameters."""
+_MOST = 4  # largest number of methods beside exact: more lines overlap
 
 
 @styled
@@ -35,14 +35,14 @@ def draw_contours(
     maxima: pd.DataFrame | None = None,
     names: Mapping[str, str] | None = None,
 ) -> None:
-    """Draws the 1σ contours as full lines and the 2σ contours as thin ones, exact in ink.
+    """Draw the 1σ contours as thick and the 2σ contours as thin lines, exact in ink.
 
     Args:
         frame: of `Loaded.contours`, one point of one leaderboard.
         axes: to draw on.
-        colours: the looks of methods.
+        colours: styles of methods.
         maxima: of `Loaded.maxima`, the same point: generating parameters and maxima.
-        names: how parameters are written.
+        names: labels of parameters.
     """
     shown = colours or looks(frame["label"])
     labels = sorted(set(frame["label"]), key=lambda x: (x == "exact", x))
@@ -78,7 +78,7 @@ def draw_contours(
 
 
 def figures(loaded: Loaded, shown: Mapping[str, Style]) -> Iterator[Figure]:
-    """A figure for each leaderboard, with a panel for each evaluation point."""
+    """Yield a figure for each leaderboard, with a panel per evaluation point."""
     for board, rows in boards(loaded.contours.dropna(subset=["fall"])):
         if (rows["label"] != "exact").any():
             yield _figure(loaded, shown, board, rows)
@@ -124,7 +124,7 @@ def _figure(loaded: Loaded, shown: Mapping[str, Style], board: Board, rows: pd.D
 
 
 def _lattice(rows: pd.DataFrame) -> pd.DataFrame:
-    """Falls of the log-likelihood by y, then x."""
+    """Return the log-likelihood relative to its maximum, by y (rows) and x (columns)."""
     return rows.drop_duplicates(["x", "y"]).pivot(index="y", columns="x", values="fall")
 
 
@@ -134,14 +134,14 @@ def _where(rows: pd.DataFrame, true: pd.DataFrame, names: Mapping[str, str]) -> 
 
 
 def _axes(rows: pd.DataFrame, names: Mapping[str, str] | None) -> list[str]:
-    """How the parameters of x and y are written."""
+    """Return the labels of the x and y parameters."""
     return [written(names, str(rows[axis].iloc[0])) for axis in ("x_name", "y_name")]
 
 
 def _alternative(
     maxima: pd.DataFrame, rows: pd.DataFrame, names: Mapping[str, str], drawn: Sequence[str]
 ) -> str:
-    """How far estimates are from exact's, and the areas within 1σ relative to exact's."""
+    """Return sentences on distances of estimates from exact's, and areas relative to exact's."""
     exact = maxima[maxima["label"] == "exact"].set_index("point")
     area = _areas(rows)
     none = pd.Series(dtype=float)
@@ -165,7 +165,7 @@ def _alternative(
 
 
 def _areas(rows: pd.DataFrame) -> dict[str, "pd.Series[float]"]:
-    """Areas within the 1σ contour by label and point, from nodes that each stand for a cell."""
+    """Return areas inside the 1σ contour by label and point, as sums over grid cells."""
     out: dict[str, dict[int, float]] = {}
     for (label, point), one in groups(rows, ["label", "point"]):
         fall = _lattice(one)
@@ -177,7 +177,7 @@ def _areas(rows: pd.DataFrame) -> dict[str, "pd.Series[float]"]:
 
 
 def absent(loaded: Loaded) -> list[tuple[str, str]]:
-    """Why there are no contours, if there are none."""
+    """Return the reason if there are no contours."""
     reason = (
         "no saved predictions of a method at evaluation points; `bench run` with a plan that "
         "has datasets at each point saves them"

@@ -26,7 +26,7 @@ _AXES = {"seconds": "training time of one member (s)", "calls": "simulator calls
 
 
 def points(quantities: pd.DataFrame) -> pd.DataFrame:
-    """What every method costs, and how good its intervals are, at each budget.
+    """Return cost and interval score of every method at each budget.
 
     Args:
         quantities: of `Loaded.quantities`.
@@ -45,7 +45,7 @@ def points(quantities: pd.DataFrame) -> pd.DataFrame:
 
 
 def front(x: Sequence[float], y: Sequence[float]) -> list[int]:
-    """Places of the points that no other is better than in both: the Pareto front, by x.
+    """Return the indices of the Pareto front of points, by x; small x and y are better.
 
     Example:
         >>> front([1, 2, 3, 4], [5, 3, 4, 1])
@@ -68,14 +68,14 @@ def draw_cost(
     x: str = "seconds",
     reference: str = "exact",
 ) -> None:
-    """Draws methods at what they cost; budgets of a method are joined, the front is stepped.
+    """Draw methods at their cost; budgets of a method are joined, the Pareto front is stepped.
 
     Args:
         frame: of `points`, one task.
         axes: to draw on.
-        colours: the looks of methods.
+        colours: styles of methods.
         x: "seconds" or "calls".
-        reference: what scores are relative to.
+        reference: name of the reference of scores.
     """
     shown = colours or looks(frame["label"])
     found = frame[(frame[x] > 0) & (frame["value"] > 0)].reset_index(drop=True)
@@ -103,7 +103,7 @@ def draw_cost(
 
 
 def figures(loaded: Loaded, shown: Mapping[str, Style]) -> Iterator[Figure]:
-    """A figure for each task, with a panel for time and one for calls."""
+    """Yield a figure for each task, with a panel for time and one for calls."""
     for task, suffix, rows in across_budgets(loaded.quantities):
         found = points(rows)
         if found["seconds"].notna().any():
@@ -166,7 +166,7 @@ def _cost_alternative(
 
 
 def absent(loaded: Loaded) -> list[tuple[str, str]]:
-    """Why there is none, if there is none."""
+    """Return the reason if there is no figure of costs."""
     reason = "no interval scores relative to a reference on independent datasets"
     missing = [("Cost against quality", reason)]
     return [] if points(loaded.quantities)["seconds"].notna().any() else missing

@@ -1,4 +1,4 @@
-"""Data equivalence: how many times the simulations a method without scores needs."""
+"""Figures of data equivalence: factor in simulations that a method without scores needs."""
 
 import math
 from collections.abc import Iterator, Mapping, Sequence
@@ -35,11 +35,11 @@ _MOST = 5
 
 @lru_cache(maxsize=1)
 def table(loaded: Loaded) -> pd.DataFrame:
-    """The table of the study where it is among the folders, else measured from the scores."""
+    """Return the study's table if it is among the folders, else compute it from scores."""
     saved = loaded.studies.get(NAME)
     columns = list(EquivalenceFactor.__dataclass_fields__)
     if saved is not None and set(columns) <= set(saved.columns):
-        beyond = saved["beyond"].map(lambda v: v if isinstance(v, str) else "")  # empty in CSV
+        beyond = saved["beyond"].map(lambda v: v if isinstance(v, str) else "")  # "" in CSV
         return saved.assign(beyond=beyond)
     try:
         return pd.DataFrame([asdict(row) for row in rows(loaded.results)], columns=columns)
@@ -57,15 +57,15 @@ def draw_equivalence(
     metrics: Sequence[str] = (),
     budgets: Sequence[int] = (),
 ) -> None:
-    """Draws factors with their intervals, a row for each metric; arrows where budgets end.
+    """Draw factors with intervals, a row per metric; arrows show bounds at the last budget.
 
     Args:
         frame: of the study "equivalence", one pair of methods of one task.
         axes: to draw on.
-        colours: the looks of methods.
-        names: how parameters are written.
+        colours: styles of methods.
+        names: labels of parameters.
         metrics: the rows, from top to bottom; those of the frame where empty.
-        budgets: what markers stand for, in their order; those of the frame where empty.
+        budgets: budgets in the order of markers; those of the frame where empty.
     """
     look = (colours or looks(frame["other"]))[str(frame["other"].iloc[0])]
     metrics = list(metrics) or list(dict.fromkeys(frame["metric"]))
@@ -77,7 +77,7 @@ def draw_equivalence(
         if not (math.isfinite(value) and value > 0):
             continue
         y = metrics.index(row.metric) + step * (budgets.index(row.budget) - (len(budgets) - 1) / 2)
-        ends = [max(low, 1e-9), min(high, 1e9)]  # intervals without end reach the edge
+        ends = [max(low, 1e-9), min(high, 1e9)]  # infinite intervals reach the edge
         finite += [value, *(e for e in (low, high) if 0.03 <= e <= 300)]
         bounded = not isinstance(row.beyond, str) or not row.beyond
         axes.plot(ends, [y, y], color=look.colour, lw=0.9, alpha=0.8)
@@ -116,14 +116,14 @@ def _metric(metric: str, names: Mapping[str, str] | None) -> str:
 
 
 def figures(loaded: Loaded, colours: Mapping[str, Style]) -> Iterator[Figure]:
-    """A figure for each task, with a panel for each pair of methods."""
+    """Yield a figure for each task, with a panel per pair of methods."""
     found = table(loaded)
     for task, one in groups(found, "task"):
         yield _figure(loaded, colours, str(task), one)
 
 
 def _place(pair: Pair, every: Sequence[Pair]) -> tuple[bool, int]:
-    """Networks of all sizes come first, then every method once, then what else it has."""
+    """Return a sort key: networks of all sizes first, then each method once, then the rest."""
     number, others = every.index(pair), [other.partition(":")[0] for _, other in every]
     return not same_configuration(pair), others[:number].count(others[number])
 
@@ -183,6 +183,6 @@ def _alternative(
 
 
 def absent(loaded: Loaded) -> list[tuple[str, str]]:
-    """Why it is not drawn, if it is not."""
+    """Return the reason if there is no figure of data equivalence."""
     reason = "it takes a method without scores at two budgets, and the same network with scores"
     return [] if len(table(loaded)) else [("Data equivalence of scores", reason)]

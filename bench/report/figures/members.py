@@ -1,4 +1,4 @@
-"""Overlap, coverage and width over members, method against method, the truth beneath.
+"""Overlap, coverage and width over members, by method, with the exact likelihood below.
 
 After figures 4, 5 and 7 of Sluijter, Diefenbacher, Bhimji & Nachman (2025).
 """
@@ -30,7 +30,7 @@ from bench.report.figures.colours import INK, Style, looks
 from bench.report.figures.style import FAINT, PAGE, SMALL, Figure, joined, laid_out, styled
 from bench.report.load import Loaded
 
-_FEWEST = 8  # members that a smooth density is drawn of
+_FEWEST = 8  # smallest number of members for a smooth density
 _ROW = 0.24  # inches
 _METRICS = {
     "overlap_kM": ("overlap", "Overlap with the exact likelihood of all k M observations"),
@@ -41,7 +41,7 @@ _METRICS = {
 
 
 def means(frame: pd.DataFrame) -> pd.DataFrame:
-    """Each member's mean over the datasets that averages are over.
+    """Return each member's mean over the datasets in averages.
 
     Args:
         frame: of `Loaded.members`, one quantity of one leaderboard.
@@ -72,19 +72,19 @@ def draw_members(
     expected: float | None = None,
     order: Sequence[str] = (),
 ) -> None:
-    """Draws a row for each method: a tick for each member, and the mean with its error.
+    """Draw a row for each method: a tick per member, and the mean with its error.
 
     Args:
         frame: of `Loaded.members`, one quantity of one leaderboard.
         axes: to draw on.
-        colours: the looks of methods.
+        colours: styles of methods.
         summary: of `Loaded.quantities`, the same quantity: means and errors over members and
-            datasets. Without it a single member's own error is drawn, of several none.
-        expected: a dashed line, where exact intervals should be.
-        order: labels from above to below; others and exact follow.
+            datasets. Without it, an error is drawn only for a single member.
+        expected: value of exact intervals, drawn as a dashed line.
+        order: labels from top to bottom; others and exact follow.
     """
     found = means(frame)
-    labels = [*order]  # panels side by side have the same rows
+    labels = [*order]  # adjacent panels have the same rows
     labels += [x for x in ordered(found["label"], frame.head(0)) if x not in order]
     shown = colours or looks(labels)
     for label, values in by_label(found, labels):
@@ -121,7 +121,7 @@ def _centre(label: str, values: pd.DataFrame, summary: pd.DataFrame | None) -> t
 
 
 def _density(axes: Axes, row: int, values: NDArray[np.float64], look: Style) -> None:
-    """A smooth density above a row, where there are members enough for one."""
+    """Draw a smooth density above a row if there are enough members."""
     if len(values) < _FEWEST or not np.ptp(values) > 1e-9 * np.abs(values).max():
         return
     kernel = stats.gaussian_kde(values)
@@ -133,14 +133,14 @@ def _density(axes: Axes, row: int, values: NDArray[np.float64], look: Style) -> 
 
 
 def figures(loaded: Loaded, shown: Mapping[str, Style]) -> Iterator[Figure]:
-    """A figure for each leaderboard and metric, with a panel for each parameter."""
+    """Yield a figure for each leaderboard and metric, with a panel per parameter."""
     for board, rows in boards(loaded.members, "independent", "bootstrap"):
         has_km = (rows["metric"] == "overlap_kM").any()
         for metric, (kind, title) in _METRICS.items():
             if metric == "overlap_M" and has_km:
                 continue
             found = rows[rows["metric"] == metric].dropna(subset=["value"])
-            if kind == "overlap":  # exact's with itself is 1
+            if kind == "overlap":  # exact has overlap 1 with itself
                 found = found[~is_exact(found)]
             if not is_exact(found).all():
                 yield _figure(loaded, shown, board, found, metric, kind, title)
@@ -187,7 +187,7 @@ def _figure(
 
 
 def _above(axes: Axes, x: float, text: str) -> None:
-    """Names a vertical line, on that side of it where there is room."""
+    """Label a vertical line, on the side with more space."""
     axes.annotate(
         text,
         (x, 1),
@@ -263,7 +263,7 @@ def _said(label: str, values: pd.DataFrame, summary: pd.DataFrame) -> str:
 
 
 def absent(loaded: Loaded) -> list[tuple[str, str]]:
-    """Which of these figures are missing, and why."""
+    """Return the missing ones of these figures, with reasons."""
     found = set(loaded.members[loaded.members["label"] != "exact"]["metric"])
     known = (
         ({"coverage", "width"}, "Coverage and width", "no member of a method has scores"),

@@ -1,7 +1,7 @@
-"""What the data of a task look like: features at the nuisance values, examples of processes.
+"""Example data of tasks: features at values of the nuisance parameter, series and fields.
 
-After figures 1 and 2 of Sluijter, Diefenbacher, Bhimji & Nachman (2025). Data are drawn anew from
-the task's own simulator, a few hundred observations from a fixed seed; nothing is trained.
+After figures 1 and 2 of Sluijter, Diefenbacher, Bhimji & Nachman (2025). The task's own simulator
+draws a few hundred observations from a fixed seed. Nothing is trained.
 """
 
 from collections.abc import Iterator, Mapping
@@ -33,7 +33,7 @@ _COLOURS = (PALETTE[6], INK, PALETTE[7], PALETTE[4])  # of components
 
 
 def settings(task: Task) -> torch.Tensor:
-    """The contexts that are shown, across the evaluation points, (3 at most, d).
+    """Return the contexts in the figure, across the evaluation points, (at most 3, d).
 
     The first parameter rises and others fall, so that the data differ most.
     """
@@ -49,7 +49,7 @@ def settings(task: Task) -> torch.Tensor:
 
 
 def drawn(task: Task) -> pd.DataFrame:
-    """A few observations of each component at each context that is shown.
+    """Draw a few observations of each component at each context of the figure.
 
     Returns:
         Columns `panel, component, observation, element, value`: element is the place in the
@@ -71,20 +71,20 @@ def drawn(task: Task) -> pd.DataFrame:
 def _simulated(
     task: Task, name: str, source: Component, context: torch.Tensor, n: int
 ) -> torch.Tensor:
-    # The same noise in every panel, so that the context alone changes.
+    # All panels have the same noise, so that only the context differs.
     rng = generator("report", "samples", task.name, name)
     return source.simulate(context.float().expand(n, -1), rng)
 
 
 @styled
 def draw_features(frame: pd.DataFrame, axes: Axes, *, task: Task, panel: int = 0) -> None:
-    """Draws observations of two features, over contours of their exact density if it is known.
+    """Draw observations of two features, over contours of their exact density if it is known.
 
     Args:
         frame: of `drawn`.
         axes: to draw on.
-        task: what they are drawn from.
-        panel: which of `settings`.
+        task: task of the observations.
+        panel: index into `settings`.
     """
     scale = isinstance(task.transform, Log)
     shown = np.exp if scale else np.asarray
@@ -112,20 +112,20 @@ def draw_features(frame: pd.DataFrame, axes: Axes, *, task: Task, panel: int = 0
             linestyles="-",
         )
     for element, axis in enumerate((axes.xaxis, axes.yaxis)):
-        if scale:  # quantiles of each, lest the contours of one are cut
+        if scale:  # quantiles of each component, so that no contour is cut
             each = frame[frame["element"] == element].groupby(["panel", "component"])["value"]
             log_axis(axis, each.quantile(np.array([0.003, 0.997])).to_numpy())
 
 
 @styled
 def draw_example(frame: pd.DataFrame, axes: Axes, *, task: Task, panel: int = 0) -> Any:
-    """Draws a series as lines, or a field as an image of vector cells; returns the image.
+    """Draw a series as lines, or a field as an image of vector cells; return the image.
 
     Args:
         frame: of `drawn`.
         axes: to draw on.
-        task: what they are drawn from.
-        panel: which of `settings`.
+        task: task of the observations.
+        panel: index into `settings`.
     """
     one = frame[frame["panel"] == panel]
     if task.observation == "field":
@@ -143,7 +143,7 @@ def draw_example(frame: pd.DataFrame, axes: Axes, *, task: Task, panel: int = 0)
 
 
 def figures(loaded: Loaded, shown: Mapping[str, Style]) -> Iterator[Figure]:
-    """A figure for each task that can be simulated here."""
+    """Yield a figure for each task that can be simulated on this machine."""
     for task in _tasks(loaded).values():
         if isinstance(task, Task):
             make = _features_figure if task.observation == "vector" else _process_figure
@@ -151,7 +151,7 @@ def figures(loaded: Loaded, shown: Mapping[str, Style]) -> Iterator[Figure]:
 
 
 def _tasks(loaded: Loaded) -> dict[str, Task | str]:
-    """The tasks by name, or why they are not drawn."""
+    """Return tasks by name, or the reason why one is not drawn."""
     names = {*loaded.quantities["task"], *loaded.fits["task"]}
     return {name: _task(loaded, name) for name in sorted(names)}
 
@@ -252,6 +252,6 @@ def _process_figure(loaded: Loaded, task: Task, frame: pd.DataFrame) -> Figure:
 
 
 def absent(loaded: Loaded) -> list[tuple[str, str]]:
-    """Tasks whose data are not drawn, and why."""
+    """Return the tasks without a figure of data, with reasons."""
     found = _tasks(loaded).items()
     return [(f"Data of {name}", reason) for name, reason in found if isinstance(reason, str)]

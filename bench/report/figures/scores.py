@@ -1,4 +1,4 @@
-"""What exact scores add: arrows from a plain method to its score-augmented form.
+"""Gain from exact scores: arrows from a plain method to its score-augmented form.
 
 After figures 2 to 13 of Shen & Kuusela (2026): over network sizes and budgets, metric by metric,
 and training times.
@@ -42,10 +42,10 @@ Pair = tuple[str, str]
 
 
 def pairs(frame: pd.DataFrame) -> list[Pair]:
-    """Labels of methods without and with scores, at the same network: from small to large.
+    """Return pairs of labels without and with scores, for the same network, small to large.
 
-    `NAME-sa` is set against `NAME` in the same configuration, or against "tuned" where there is
-    none, and a configuration "scores…" against "tuned".
+    `NAME-sa` is paired with `NAME` in the same configuration, or with "tuned" where there is none.
+    A configuration "scores…" is paired with "tuned".
     """
     known = frame.drop_duplicates("label")
     known = known[known["ensemble"] == 0]
@@ -63,7 +63,7 @@ def pairs(frame: pd.DataFrame) -> list[Pair]:
 
 
 def same_configuration(pair: Pair) -> bool:
-    """Whether two labels have one configuration: such pairs are shown first."""
+    """Return whether both labels have the same configuration; such pairs come first."""
     return pair[0].partition(":")[2] == pair[1].partition(":")[2]
 
 
@@ -76,12 +76,12 @@ def draw_arrows(
     pair: Pair,
     linear: bool = False,
 ) -> None:
-    """Draws an arrow at each budget, from the method without scores to the one with.
+    """Draw an arrow at each budget, from the method without scores to the one with scores.
 
     Args:
         frame: of `Loaded.quantities`, one task and quantity.
         axes: to draw on.
-        colours: the looks of methods.
+        colours: styles of methods.
         pair: the labels without and with scores.
         linear: whether values are on a linear scale.
     """
@@ -112,12 +112,12 @@ def draw_times(
     *,
     pair: Pair,
 ) -> None:
-    """Draws the training time of a member against the budget, without and with scores.
+    """Draw the training time of a member against the budget, without and with scores.
 
     Args:
         frame: of `Loaded.fits`, one task: means over members, bars from the fastest to the slowest.
         axes: to draw on.
-        colours: the looks of methods.
+        colours: styles of methods.
         pair: the labels without and with scores.
     """
     shown = colours or looks(frame["label"])
@@ -138,7 +138,7 @@ def draw_times(
 
 
 def figures(loaded: Loaded, shown: Mapping[str, Style]) -> Iterator[Figure]:
-    """A figure for each task and metric, sizes across, and one of training times."""
+    """Yield a figure for each task and metric, with a column per size, and one of times."""
     for task, rows in groups(loaded.quantities, "task"):
         every = pairs(rows)
         if not every:
@@ -159,7 +159,7 @@ def figures(loaded: Loaded, shown: Mapping[str, Style]) -> Iterator[Figure]:
 
 
 def _complete(rows: pd.DataFrame, pair: Pair) -> bool:
-    """Whether there is a budget with both."""
+    """Return whether both labels have results at a common budget."""
     budgets = [set(rows[rows["label"] == label]["budget"]) for label in pair]
     return bool(budgets[0] & budgets[1])
 
@@ -217,9 +217,9 @@ def _width(used: Sequence[Pair]) -> float:
 
 
 def column(pair: Pair) -> str:
-    """What a column is called: the configuration of the method with scores.
+    """Return the title of a column: the configuration of the method with scores.
 
-    Where only the configuration tells the two apart, the method's name too.
+    It is the whole label where both have the same method, or where there is no configuration.
     """
     name, _, configuration = pair[1].partition(":")
     alone = pair[0].partition(":")[0] != name and configuration
@@ -287,7 +287,7 @@ def _time_figure(
 
 
 def absent(loaded: Loaded) -> list[tuple[str, str]]:
-    """Why there are no arrows, if there are none."""
+    """Return the reason if there are no arrows."""
     drawn = any(pairs(rows) for _, rows in groups(loaded.quantities, "task"))
     reason = "no method stands beside its score-augmented form; `bench run score` makes both"
     return [] if drawn else [("What exact scores add", reason)]

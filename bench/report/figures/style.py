@@ -1,4 +1,4 @@
-"""What a figure of the report is, and its style: sizes, thin axes, labels that do not collide."""
+"""Figures of the report and their style: sizes, axes, labels without overlaps."""
 
 import math
 from collections.abc import Callable, Iterable, Mapping, Sequence
@@ -23,7 +23,7 @@ COLUMN, PAGE = 3.4, 7.0
 """Widths of figures in inches: one column of two, and the whole page."""
 FONT, SMALL = 8.0, 7.0
 FAINT = 0.35
-"""Opacity of what stands behind: reference lines, guides."""
+"""Opacity of reference lines and guides."""
 _THIN = 0.6
 _FINE = 288
 _STYLE: Any = {
@@ -59,15 +59,15 @@ _Draw = Callable[Concatenate[pd.DataFrame, Axes, _P], _R]
 
 @dataclass(frozen=True)
 class Figure:
-    """A figure of the report, drawn when it is asked for.
+    """Figure of the report, drawn on demand.
 
     Args:
         name: name of its files, unique within a report.
-        section: where the report shows it.
-        task: the task that it is about, empty if it is about several.
-        title: what it shows, in a few words.
-        caption: how to read it.
-        alternative: what it says, from the numbers, for those who do not see it.
+        section: section of the report.
+        task: the task, empty for several tasks.
+        title: content in a few words.
+        caption: explanation.
+        alternative: the content in words and numbers, for screen readers.
         size: width and height in inches; no text in it is smaller than 7 points at that size.
         draw: draws on an empty matplotlib figure of that size.
     """
@@ -83,7 +83,7 @@ class Figure:
 
 
 def styled(draw: _Draw[_P, _R]) -> _Draw[_P, _R]:
-    """Draws on axes in the report's style, whatever the caller's settings are."""
+    """Make a draw function use the report's style, independent of the caller's settings."""
 
     @wraps(draw)
     def inside(frame: pd.DataFrame, axes: Axes, /, *args: _P.args, **kwargs: _P.kwargs) -> _R:
@@ -103,16 +103,16 @@ def laid_out(
     inner: bool = False,
     **options: Any,
 ) -> Callable[[Canvas], None]:
-    """Draws panels in the report's style and lays them out once, whatever they are saved as.
+    """Return a function that draws panels in the report's style and computes the layout once.
 
-    The same drawing has the same layout to the last bit.
+    The layout is the same for all file formats, and identical for identical drawings.
 
     Args:
-        draw: draws on axes, (rows, columns), and names them; names of inner axes go.
+        draw: draws on axes, (rows, columns), and labels them; labels of inner axes are removed.
         rows: of panels.
         columns: of panels.
-        used: how many panels are drawn on, row by row; the others go.
-        inner: whether names of inner vertical axes stay.
+        used: number of used panels, row by row; the others are hidden.
+        inner: whether to keep labels of inner vertical axes.
         options: of `Figure.subplots`.
     """
 
@@ -135,17 +135,17 @@ def laid_out(
 def _lay_out(figure: Canvas) -> None:
     engine, dpi = figure.get_layout_engine(), figure.dpi
     assert engine is not None  # panels have one
-    figure.dpi = _FINE  # where hinting hardly changes widths of texts
+    figure.dpi = _FINE  # font hinting hardly changes widths of texts at this resolution
     engine.execute(figure)
     figure.dpi = dpi
-    figure.set_layout_engine(None)  # any other engine has every file drawn twice
-    for axes in figure.axes:  # last digits of the solver differ by run, and name clip paths
+    figure.set_layout_engine(None)  # with an engine, matplotlib would draw every file twice
+    for axes in figure.axes:  # round: last digits of the solver differ by run, and name clip paths
         bounds = axes.get_position(original=True).bounds
         axes.set_position([round(float(v), 6) for v in bounds])  # type: ignore[arg-type]
 
 
 def _apply_style(axes: Axes) -> None:
-    """Gives axes thin lines in ink; ticks are made later, so they are told here."""
+    """Give axes thin lines in ink; ticks are created later and take these settings."""
     axes.spines[["top", "right"]].set_visible(False)
     for spine in axes.spines.values():
         spine.set(linewidth=_THIN, edgecolor=INK)
@@ -153,7 +153,7 @@ def _apply_style(axes: Axes) -> None:
 
 
 def _panels(figure: Canvas, rows: int, columns: int, **options: Any) -> Any:
-    """Empty axes on a transparent figure, (rows, columns)."""
+    """Return empty axes on a transparent figure, (rows, columns)."""
     figure.set_layout_engine(
         "constrained", w_pad=0.04, h_pad=0.03, wspace=0.03, hspace=0.03, rect=(0.01, 0, 0.98, 1)
     )
@@ -165,11 +165,11 @@ def _panels(figure: Canvas, rows: int, columns: int, **options: Any) -> Any:
 
 
 _SUBDIVISIONS = ((1.0, (1, 1.5, 2, 3, 4, 6)), (1.6, (1, 2, 5)), (2.6, (1, 3)), (math.inf, (1,)))
-"""Numbers within a decade, by how many decades there are."""
+"""Tick values within a decade, by the number of decades."""
 
 
 def joined(pieces: Iterable[ArrayLike]) -> tuple[np.ndarray[Any, Any], np.ndarray[Any, Any]]:
-    """Lines (n, 2) as one, broken by NaN: x and y. One artist draws faster, in smaller files."""
+    """Join lines (n, 2) into one x and y, separated by NaN, to draw faster into smaller files."""
     gap = np.full((1, 2), math.nan)
     rows = [np.concatenate([np.asarray(piece, float), gap]) for piece in pieces]
     whole = np.concatenate(rows) if rows else gap
@@ -177,15 +177,15 @@ def joined(pieces: Iterable[ArrayLike]) -> tuple[np.ndarray[Any, Any], np.ndarra
 
 
 def log_axis(axis: Axis, values: ArrayLike) -> None:
-    """A log_axis axis around positive values, with numbers where they fit."""
+    """Make an axis logarithmic around positive values, with tick labels where they fit."""
     found = np.asarray(values, float)
     found = found[np.isfinite(found) & (found > 0)]
-    on: Any = axis.axes  # whose setters reach panels that share the axis
+    on: Any = axis.axes  # its setters reach panels that share the axis
     vertical = axis is on.yaxis
     low, high = (found.min(), found.max()) if found.size else (0.1, 10.0)
     margin = (high / low) ** 0.08 if high > 1.01 * low else 1.3
     low, high = low / margin, high * margin
-    # Limits first: on a log_axis axis those of a single value cannot be found, with a warning.
+    # Set limits first: a logarithmic axis cannot find those of a single value, and warns.
     (on.set_ylim if vertical else on.set_xlim)(low, high)
     (on.set_yscale if vertical else on.set_xscale)("log")
     decades = math.log10(high / low)
@@ -200,18 +200,18 @@ def log_axis(axis: Axis, values: ArrayLike) -> None:
 
 
 def reach(value: Iterable[float], error: Iterable[float]) -> list[float]:
-    """The ends of error bars on a log_axis axis; those beyond half a value are cut."""
+    """Return the ends of error bars on a logarithmic axis, cut at half the value."""
     known = [(v, e if math.isfinite(e) else 0.0) for v, e in zip(value, error, strict=True)]
     return [end for v, e in known for end in (v + e, max(v - e, 0.5 * v))]
 
 
 def repel(wanted: Sequence[float], gap: float, low: float, high: float) -> list[float]:
-    """Moves positions as little as possible (least squares) until they are a gap apart.
+    """Move positions as little as possible (least squares) until they are a gap apart.
 
     Args:
         wanted: positions, in any order.
-        gap: least distance between two of them; smaller where they would not fit.
-        low: lower end of where they have to stay.
+        gap: smallest distance between two of them; reduced where they would not fit.
+        low: lower end of the allowed range.
         high: upper end.
 
     Example:
@@ -231,12 +231,12 @@ def repel(wanted: Sequence[float], gap: float, low: float, high: float) -> list[
 
 
 def label_ends(axes: Axes, ends: Mapping[str, float], looks: Mapping[str, Style]) -> None:
-    """Names curves at the right end of axes, each with its marker.
+    """Label curves at the right end of axes, each with its marker.
 
     Args:
         axes: with limits set.
         ends: by label, the height (data) at which the curve ends.
-        looks: of each label.
+        looks: styles of the labels.
     """
     shown = {label: y for label, y in ends.items() if math.isfinite(y)}
     onto = axes.transData + axes.transAxes.inverted()
@@ -253,13 +253,13 @@ def key(
     extra: Mapping[str, Any] | None = None,
     lines: bool = True,
 ) -> None:
-    """A key above the panels: names in ink beside their markers, and their lines if asked."""
+    """Draw a legend above the panels: names with their markers, and lines if asked."""
     figure = axes.flat[0].figure
     entries = [(literal(label), look.handle(lines)) for label, look in looks.items()]
     entries += list((extra or {}).items())
     if not entries:
         return
-    room = figure.get_figwidth() * 72 / (0.58 * SMALL)  # characters in a line
+    room = figure.get_figwidth() * 72 / (0.58 * SMALL)  # characters per line
     columns = max(1, min(len(entries), int(room / (max(len(name) for name, _ in entries) + 6))))
     figure.legend(
         [handle for _, handle in entries],

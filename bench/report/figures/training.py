@@ -1,4 +1,4 @@
-"""Losses while training: each member's, epoch by epoch."""
+"""Training and validation losses of each member by epoch."""
 
 from collections.abc import Iterator, Mapping
 from typing import Any
@@ -17,7 +17,7 @@ from bench.report.figures.words import calls, literal, slug
 from bench.report.load import Loaded
 
 _GROUP = ["task", "budget", "training_data", "seed"]
-_MOST = 12  # panels in a figure
+_MOST = 12  # panels per figure
 _COLUMNS = 4
 
 
@@ -25,12 +25,12 @@ _COLUMNS = 4
 def draw_training(
     frame: pd.DataFrame, axes: Axes, colours: Mapping[str, Style] | None = None
 ) -> None:
-    """Draws validation losses as lines, training losses faintly, and each member's best epoch.
+    """Draw validation losses as lines, training losses faintly, and each member's best epoch.
 
     Args:
         frame: of `Loaded.curves`, one component of one task and budget.
         axes: to draw on.
-        colours: the looks of methods.
+        colours: styles of methods.
     """
     shown = colours or looks(frame["label"])
     settled = []
@@ -51,14 +51,14 @@ def draw_training(
 
 
 def _known(one: pd.DataFrame) -> NDArray[np.float64]:
-    """Epochs and validation losses that are numbers, (n, 2)."""
+    """Return epochs and finite validation losses, (n, 2)."""
     values = one[["epoch", "validation"]].to_numpy(float)
     found: NDArray[np.float64] = values[np.isfinite(values[:, 1])]
     return found
 
 
 def _window(curves: list[NDArray[np.float64]]) -> tuple[float, float]:
-    """Losses from the lowest to where the curves begin, less the first epoch's plunge."""
+    """Return limits of the loss axis, from the lowest loss to that after the first descent."""
     low = min(float(c.min()) for c in curves)
     ends = max(float(c[-1]) for c in curves)
     starts = max(float(np.quantile(c, 0.85)) for c in curves)
@@ -68,7 +68,7 @@ def _window(curves: list[NDArray[np.float64]]) -> tuple[float, float]:
 
 
 def figures(loaded: Loaded, shown: Mapping[str, Style]) -> Iterator[Figure]:
-    """A figure for each task and budget, with a panel for each method and component."""
+    """Yield a figure for each task and budget, with a panel per method and component."""
     curves = loaded.curves.dropna(subset=["training", "validation"], how="all")
     several = curves.groupby("task")[_GROUP[1:]].nunique()
     for values, rows in groups(curves, _GROUP):
@@ -136,6 +136,6 @@ def _alternative(found: list[tuple[tuple[str, str], pd.DataFrame]]) -> str:
 
 
 def absent(loaded: Loaded) -> list[tuple[str, str]]:
-    """Why there are no curves, if there are none."""
+    """Return the reason if there are no curves."""
     missing = [("Losses while training", "no fit of these results has recorded losses")]
     return [] if loaded.curves["validation"].notna().any() else missing

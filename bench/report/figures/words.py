@@ -1,4 +1,4 @@
-"""Words and numbers of figures: names of parameters, budgets, files; texts as they are."""
+"""Words and numbers of figures: names of parameters, budgets and files, literal texts."""
 
 import math
 import re
@@ -10,8 +10,8 @@ from matplotlib.font_manager import FontProperties, findfont, get_font
 from bench.errors import BenchError
 from bench.registry.registry import Registry
 
-FAMILY = "DejaVu Sans"  # comes with matplotlib: the same everywhere
-_LONGEST = 40  # characters of a label
+FAMILY = "DejaVu Sans"  # comes with matplotlib, so the same on all machines
+_LONGEST = 40  # characters per label
 _SYMBOLS = {
     "mu": "μ",
     "nu": "ν",
@@ -33,9 +33,9 @@ def _glyphs() -> frozenset[int]:
 
 
 def literal(text: object, longest: int = _LONGEST) -> str:
-    r"""Any text as matplotlib shows it as it is: nothing in it is mathematics.
+    r"""Return a text that matplotlib shows literally, without mathematics.
 
-    Long texts lose their middle, and characters that the font lacks become boxes.
+    Long texts are shortened in the middle. Characters that the font lacks become boxes.
 
     Example:
         >>> literal("a$b$"), literal("x" * 50, 7)
@@ -53,7 +53,7 @@ _RAISED = str.maketrans("0123456789-", "⁰¹²³⁴⁵⁶⁷⁸⁹⁻")
 
 
 def number(value: float, digits: int = 3) -> str:
-    """A number in few characters, without mathematics: 0.05, 2,000, 2·10⁴, 10⁶.
+    """Format a number in few characters, without mathematics: 0.05, 2,000, 2·10⁴, 10⁶.
 
     Example:
         >>> [number(v) for v in (0.05, 2000, 20_000, 1e6, -3, 0)]
@@ -72,7 +72,7 @@ def number(value: float, digits: int = 3) -> str:
 
 
 def with_error(value: float, error: float) -> str:
-    """A number and its standard error in words that are read aloud: 0.652 ± 0.014.
+    """Format a number and its standard error as words for reading aloud: 0.652 ± 0.014.
 
     Example:
         >>> with_error(0.65213, 0.0138), with_error(12345, 678), with_error(0.5, float("nan"))
@@ -92,24 +92,24 @@ def with_error(value: float, error: float) -> str:
 
 
 def calls(budget: float) -> str:
-    """A budget in words: "50,000 calls", "2·10⁶ calls"."""
+    """Format a budget: "50,000 calls", "2·10⁶ calls"."""
     shown = f"{int(budget):,}" if budget < 1e5 else number(budget)
     return f"{shown} calls"
 
 
 def slug(*parts: object) -> str:
-    """Joins words to a name that any file system takes."""
+    """Join words to a name that is valid on any file system."""
     words = (re.sub(r"[^A-Za-z0-9]+", "-", str(part)).strip("-").lower() for part in parts)
     return "-".join(word for word in words if word) or "figure"
 
 
 def symbol(parameter: str) -> str:
-    """How a parameter is written where its task is not known."""
+    """Return the symbol of a parameter of an unknown task."""
     return _SYMBOLS.get(parameter, parameter)
 
 
 def symbols(registry: Registry, task: str) -> dict[str, str]:
-    """How the parameters of a task are written on axes, with units; none of an unknown task."""
+    """Return the axis labels of a task's parameters, with units; empty for an unknown task."""
     try:
         space = registry.task(task).space
     except BenchError:
@@ -121,17 +121,17 @@ def symbols(registry: Registry, task: str) -> dict[str, str]:
 
 
 def written(names: Mapping[str, str] | None, parameter: str) -> str:
-    """A parameter as an axis calls it."""
+    """Return the axis label of a parameter."""
     if parameter == "joint":
         return "jointly"
     if names and parameter in names:
         return names[parameter]
-    component, dot, last = parameter.rpartition(".")  # of a component's score
+    component, dot, last = parameter.rpartition(".")  # key of a component's score
     return f"{component} {written(names, last)}" if dot else symbol(parameter)
 
 
 def valued(text: str, value: float) -> str:
-    """A parameter with its value and unit: "z = 0.785 rad"."""
+    """Format a parameter with its value and unit: "z = 0.785 rad"."""
     unit = text.partition(" (")[2].removesuffix(")")
     if unit.startswith("1/"):
         return f"{bare(text)} = {number(value)}{unit[1:]}"
@@ -139,21 +139,21 @@ def valued(text: str, value: float) -> str:
 
 
 def capital(text: str) -> str:
-    """A text that begins a sentence."""
+    """Capitalise the first letter of a text."""
     return f"{text[0].upper()}{text[1:]}"
 
 
 def bare(text: str) -> str:
-    """A symbol without its unit."""
+    """Return a symbol without its unit."""
     return text.partition(" (")[0]
 
 
 def parameters(names: Iterable[str], order: Sequence[str] = ()) -> list[str]:
-    """Parameters in their task's order where it is known; "joint" comes last."""
+    """Sort parameters in their task's order where it is known, with "joint" last."""
     known = {name: place for place, name in enumerate(order)}
     return sorted(set(names), key=lambda n: (n == "joint", known.get(n, len(known)), n))
 
 
 def listed(words: Sequence[str]) -> str:
-    """Joins words: "a, b and c"."""
+    """Join words: "a, b and c"."""
     return " and ".join([", ".join(words[:-1]), words[-1]] if len(words) > 1 else list(words))

@@ -1,9 +1,9 @@
-"""Python imports this at start-up where it is on the path: makes a process fail as it writes.
+"""Start-up module that makes a process fail while it writes.
 
-The environment's SABOTAGE says how: "kill 7 replace" kills this process and its parent at the
-seventh call of os.replace, "kill 7 fsync" at the seventh fsync, with half of the file written;
-"full 7 fsync" makes that call and all that follow fail as on a full disk, "denied 7 mkstemp" as
-without permission.
+Python imports it at start-up if it is on the path. The environment variable SABOTAGE selects the
+failure. "kill 7 replace" kills this process and its parent at the seventh call of os.replace, "kill
+7 fsync" at the seventh fsync, with half of the file written. "full 7 fsync" makes that call and all
+later ones fail as on a full disk, "denied 7 mkstemp" as without permission.
 """
 
 import errno
