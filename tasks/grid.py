@@ -138,10 +138,11 @@ class Grid:
     def simulate(self, noise: Tensor, length: Tensor, nugget: Tensor) -> Tensor:
         """Fields (C, q, q) with covariances K(ℓ) + τ² I, from standard normal ones."""
         out = torch.zeros(len(noise), self.sites, dtype=torch.float64)
+        distinct, which = torch.stack([length, nugget]).unique(dim=1, return_inverse=True)
         for block, own, covariance in zip(
-            self.blocks, self.project(noise), self._covariances(length, nugget), strict=True
+            self.blocks, self.project(noise), self._covariances(*distinct), strict=True
         ):
-            factor = torch.linalg.cholesky(covariance)
+            factor = torch.linalg.cholesky(covariance)[which]
             out += (factor @ own[..., None]).squeeze(-1) @ block.basis.T
         return out.view(noise.shape)
 
