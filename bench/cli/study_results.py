@@ -36,12 +36,10 @@ def _read(results: str) -> "Results":
     return Results(open_results(results))
 
 
-def _groups(
-    read: "Results", tasks: tuple[str, ...], methods: tuple[str, ...] = ()
-) -> list["Group"]:
+def _groups(read: "Results", *chosen: tuple[str, ...]) -> list["Group"]:
     from bench.studies.scored import groups
 
-    return groups(read, tasks, methods)
+    return groups(read, *chosen)
 
 
 def _print(read: "Results", text: str) -> None:
@@ -58,8 +56,18 @@ def _print(read: "Results", text: str) -> None:
 @TASK
 @METHOD
 @METRIC
+@click.option(
+    "--against",
+    default="",
+    metavar="METHOD",
+    help="Compare every method with this one only, as exact or METHOD:CONFIGURATION.",
+)
 def differences(
-    results: str, tasks: tuple[str, ...], methods: tuple[str, ...], metrics: tuple[str, ...]
+    results: str,
+    tasks: tuple[str, ...],
+    methods: tuple[str, ...],
+    metrics: tuple[str, ...],
+    against: str,
 ) -> None:
     """Compare methods pair by pair, on the same training sets and datasets.
 
@@ -69,7 +77,7 @@ def differences(
     from bench.studies import differences as subject
 
     read = _read(results)
-    found = subject.differences(_groups(read, tasks, methods), metrics)
+    found = subject.differences(_groups(read, tasks, methods), metrics, against)
     _print(read, subject.markdown(found))
 
 

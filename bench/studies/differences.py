@@ -1,6 +1,6 @@
 """Paired differences between methods, on the same training sets and datasets."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import combinations
 
@@ -8,6 +8,7 @@ from bench.contracts import Metric
 from bench.errors import UsageError
 from bench.leaderboard.quantities import estimated
 from bench.leaderboard.render import markdown_table
+from bench.registry.registry import unknown
 from bench.stats.clustering import Estimate
 from bench.studies.numbers import code, marked, p_value
 from bench.studies.scored import Group, Scored, common, declared, is_share, metrics_of
@@ -38,21 +39,26 @@ class PairedDifference:
 
 
 def differences(
-    found: Sequence[Group], metrics: Sequence[str] = ()
+    found: Sequence[Group], metrics: Sequence[str] = (), against: str = ""
 ) -> list[tuple[Group, list[PairedDifference]]]:
     """Compare every pair of methods that share training sets, group by group.
 
     Args:
         found: the groups.
         metrics: patterns of metrics; those of `METRICS` where empty.
+        against: label of the one method that all others are compared with, which may be the exact
+            likelihood; "" for every pair without it.
 
     Raises:
-        UsageError: if a pattern matches no metric, or there is no pair to compare.
+        UsageError: if there is no such method, a pattern matches no metric, or there is no pair.
     """
     learned = [method.scores for group in found for method in group.methods]
     names = metrics_of(learned, metrics or METRICS, must=bool(metrics))
+    labels = sorted({method.label for group in found for method in group.everything})
+    if against and against not in labels:
+        raise UsageError(unknown("method", against, labels))
     known = declared()
-    out = [(group, list(_pairs(group, names, known))) for group in found]
+    out = [(group, list(_compare(group, names, known, against))) for group in found]
     if not any(rows for _, rows in out):
         raise UsageError(
             "nothing to compare: it takes two methods with networks on the same training sets, "
@@ -61,23 +67,35 @@ def differences(
     return [(group, rows) for group, rows in out if rows]
 
 
-def _pairs(
-    group: Group, names: Sequence[str], known: Mapping[str, Metric]
-) -> list[PairedDifference]:
-    rows = []
-    for one, other in combinations(group.methods, 2):
-        if _training(one) != _training(other):
-            continue
+def _compare(
+    group: Group, names: Sequence[str], known: Mapping[str, Metric], against: str
+) -> Iterator[PairedDifference]:
+    for one, other in _pairs(group, against):
         for name in names:
             if name not in one.scores.values or name not in other.scores.values:
                 continue
-            first, second = common(one.scores, other.scores, name)
+            if other is group.truth:  # which has no training set
+                first, second = one.scores.values[name], other.scores.values[name]
+            else:
+                first, second = common(one.scores, other.scores, name)
             if len(first):
                 units, share = group.units, is_share(known, name)
                 found = estimated(first - second, units, units.headline, share=share)
                 of = one.label, other.label, len(first), name
-                rows.append(PairedDifference(*of, found.estimate))
-    return rows
+                yield PairedDifference(*of, found.estimate)
+
+
+def _pairs(group: Group, against: str) -> list[tuple[Scored, Scored]]:
+    if against:
+        others = [method for method in group.everything if method.label == against]
+        pairs = [(method, other) for other in others for method in group.methods]
+    else:
+        pairs = list(combinations(group.methods, 2))
+    return [
+        (one, other)
+        for one, other in pairs
+        if one is not other and (other is group.truth or _training(one) == _training(other))
+    ]
 
 
 def _training(method: Scored) -> tuple[object, ...]:
