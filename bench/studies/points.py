@@ -90,16 +90,22 @@ def markdown(found: Sequence[Group], registry: Registry, by: str = "") -> str:
 
 
 def _coverage(group: Group, here: Sequence[Place], at: str, names: Sequence[str]) -> str:
-    """Render the coverage of each method's intervals and regions; "" where there is none."""
+    """Render the coverage of each method's intervals and regions; "" where there is none.
+
+    The last line of a method is of all its datasets together.
+    """
     known = declared()
     shown = [n for n in names if any(n in m.scores.values for m in group.everything)]
+    if not (here and shown):
+        return ""
     rows = []
+    every = Place("all", np.any([place.used for place in here], axis=0))
     for method in group.everything:
-        for place in here:
+        for place in (*here, every):
             cells = [_share(method, n, group, place, known) for n in shown]
             rows.append([code(method.label), place.name, str(int(place.used.sum())), *cells])
     head = ["method", at, "datasets", *(name.rstrip("/") for name in shown)]
-    return markdown_table(head, rows) if shown and rows else ""
+    return markdown_table(head, rows)
 
 
 def _share(
