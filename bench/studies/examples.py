@@ -3,7 +3,8 @@
 from collections.abc import Sequence
 from typing import Any
 
-import torch
+import numpy as np
+from numpy.typing import NDArray
 from torch import Tensor
 
 from bench.contracts import Log, Task
@@ -90,16 +91,16 @@ def figure(tasks: Sequence[Task], seed: int) -> dict[str, bytes]:
 
 
 def _row(figure: Any, row: Sequence[Any], task: Task, points: Sequence[Tensor], seed: int) -> None:
-    found = [observed(task, theta, seed).double() for theta in points]
+    found = [observed(task, theta, seed).double().numpy() for theta in points]
     kind = task.observation
     if kind == "field":
-        high = float(torch.stack(found).abs().quantile(_SHARE))
+        high = float(np.quantile(np.abs(found), _SHARE))
         look = {"cmap": "RdBu_r", "origin": "lower", "vmin": -high, "vmax": high}
         images = [axes.imshow(x[0], **look) for axes, x in zip(row, found, strict=True)]
         figure.colorbar(images[-1], ax=list(row), extend="both", shrink=0.9)
     for axes, theta, x in zip(row, points, found, strict=True):
         if kind == "series":
-            axes.step(range(1, x[0].numel() + 1), x[0].flatten(), where="mid", color="C0")
+            axes.step(range(1, x[0].size + 1), x[0].flatten(), where="mid", color="C0")
             axes.set_xlabel("element")
         elif kind == "field":
             axes.set(xticks=[], yticks=[])
@@ -116,9 +117,9 @@ def _row(figure: Any, row: Sequence[Any], task: Task, points: Sequence[Tensor], 
     row[0].set_ylabel(printable(f"{task.name}\n{label}".strip(), lines=True))
 
 
-def _vectors(axes: Any, task: Task, x: Tensor) -> None:
+def _vectors(axes: Any, task: Task, x: NDArray[np.float64]) -> None:
     """Draw the first two coordinates of a dataset, a histogram where there is one."""
-    flat = x.flatten(1)
+    flat = x.reshape(len(x), -1)
     names = [printable(n) for n in task.feature_names] or ["first coordinate", "second coordinate"]
     axes.set_xlabel(names[0])
     if flat.shape[1] == 1:
