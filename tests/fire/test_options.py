@@ -213,6 +213,7 @@ COMMANDS = {  # how it begins, what else is allowed, and whether then it makes s
             "--out": None,
         },
     ),
+    "results pack": (["results", "pack"], {"": never}),
     "status": (["status"], {"": never}),
     "score": (["score"], {"": never, "--workers": never, "--plugin": never}),
     "leaderboard": (
@@ -275,7 +276,7 @@ def told(err):
 
 FLAGS = {"--debug", "--overwrite", "--quiet", "--multinomial", "--package"}
 HELP = {"-h", "--help", "--version"} | FLAGS
-NAMELESS = {"new method", "new task"}  # commands that do nothing without their argument
+NAMELESS = {"new method", "new task", "results pack"}  # do nothing without their argument
 
 
 def test_every_option_is_tried():
