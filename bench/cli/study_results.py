@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 import click
 
 from bench.cli.echo import echo, tell_each
-from bench.cli.options import PLUGIN, STUDIES, TASK
+from bench.cli.options import PLUGIN, STUDIES, TASK, Decorator
 
 if TYPE_CHECKING:  # they import torch, which takes its time
     from bench.leaderboard.results import Results
@@ -20,13 +20,12 @@ METHOD = click.option(
     metavar="GLOB",
     help="Only these methods, as METHOD:CONFIGURATION; may be repeated.",
 )
-METRIC = click.option(
-    "--metric",
-    "metrics",
-    multiple=True,
-    metavar="GLOB",
-    help="Metrics as METRIC or METRIC/KEY; may be repeated.  [default: those that matter most]",
-)
+
+
+def _metrics(default: str) -> Decorator:
+    """Return the option of metrics, which tells the command's default."""
+    text = f"Metrics as METRIC or METRIC/KEY; may be repeated.  [default: {default}]"
+    return click.option("--metric", "metrics", multiple=True, metavar="GLOB", help=text)
 
 
 def _read(results: str) -> "Results":
@@ -55,7 +54,7 @@ def _print(read: "Results", text: str) -> None:
 @RESULTS
 @TASK
 @METHOD
-@METRIC
+@_metrics("interval_score, coverage, width, overlap_M/joint and others")
 @click.option(
     "--against",
     default="",
@@ -85,7 +84,7 @@ def differences(
 @RESULTS
 @TASK
 @METHOD
-@METRIC
+@_metrics("coverage, interval_score and overlap_M")
 def calibration(
     results: str, tasks: tuple[str, ...], methods: tuple[str, ...], metrics: tuple[str, ...]
 ) -> None:
@@ -120,7 +119,7 @@ def averaging(results: str, tasks: tuple[str, ...], methods: tuple[str, ...]) ->
 @RESULTS
 @TASK
 @METHOD
-@METRIC
+@_metrics("overlap_M, overlap_kM, coverage and width")
 def networks(
     results: str, tasks: tuple[str, ...], methods: tuple[str, ...], metrics: tuple[str, ...]
 ) -> None:
