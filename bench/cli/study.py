@@ -1,4 +1,4 @@
-"""`bench study`: questions about the protocol and the tasks themselves."""
+"""`bench study`: questions about the protocol, the tasks, saved results and speed."""
 
 import os
 import time
@@ -7,8 +7,11 @@ from typing import TYPE_CHECKING
 
 import click
 
-from bench.cli.echo import echo, tell, tell_each
+from bench.cli.echo import tell, tell_each
 from bench.cli.options import COUNT, MOST, PLUGIN, SEED, STUDIES, WORKERS, with_default
+from bench.cli.study_results import COMMANDS as OF_RESULTS
+from bench.cli.study_speed import COMMANDS as OF_SPEED
+from bench.cli.study_tasks import COMMANDS as OF_TASKS
 from bench.errors import BenchError
 
 if TYPE_CHECKING:  # they import torch, which takes its time
@@ -18,7 +21,11 @@ if TYPE_CHECKING:  # they import torch, which takes its time
 
 @click.group()
 def study() -> None:
-    """Test the protocol and the tasks themselves."""
+    """Answer questions about the protocol, the tasks, saved results and speed."""
+
+
+for command in (*OF_TASKS, *OF_RESULTS, *OF_SPEED):
+    study.add_command(command)
 
 
 @study.command(name="bootstrap-k")
@@ -71,9 +78,7 @@ def bootstrap_k(
     out: str,
     plugins: tuple[str, ...],
 ) -> None:
-    """Measure coverage against the bootstrap multiple k.
-
-    The formula stands beside it.
+    """Measure coverage against the bootstrap multiple k, and compare with the formula.
 
     Datasets resampled from k M events share the set's fluctuation: exact 68.27 % intervals then
     cover 2 Φ(1/√(1 + 1/k)) − 1. By default this takes about 12 minutes on two cores. Interrupted
@@ -127,73 +132,4 @@ def bootstrap_k(
         f"in {time.perf_counter() - begin:.0f} s; results in {store.root}"
     )
     if tell_each("not loaded", registry.failures) or failed:
-        raise SystemExit(1)
-
-
-@study.command()
-@with_default("--observed", str, "higgs-fair", "Task with observations.")
-@with_default("--model", str, "higgs", "Task that describes them.")
-@with_default(
-    "--events",
-    click.IntRange(10, 10_000),
-    4000,
-    "Observations of each component and task in a test; memory grows with the square.",
-)
-@with_default("--permutations", click.IntRange(9, MOST), 999, "Permute so many times in a test.")
-@SEED
-@STUDIES
-@PLUGIN
-def features(
-    observed: str,
-    model: str,
-    events: int,
-    permutations: int,
-    seed: int,
-    out: str,
-    plugins: tuple[str, ...],
-) -> None:
-    """Compare the features of two tasks.
-
-    A figure shows them, with a two-sample test for each component at the nominal context. The test
-    takes the energy distance and permutes it.
-    """
-    from bench.registry.registry import Registry
-    from bench.storage.store import Store
-    from bench.studies import features as subject
-
-    registry = Registry(plugins)
-    tasks = registry.task(observed), registry.task(model)
-    subject.check(*tasks)
-    store = Store(Path(out))
-    rows = subject.tests(*tasks, events, permutations, seed)
-    table = {"csv": subject.csv(rows).encode()}
-    for form, content in (table | subject.figure(*tasks)).items():
-        store.write_bytes(f"{subject.NAME}.{form}", content)
-    echo(subject.table(rows), nl=False)
-
-
-@study.command(name="equivalence")
-@click.argument("results", type=click.Path())
-@STUDIES
-def equivalence(results: str, out: str) -> None:
-    """Measure how many simulations scores are worth in training.
-
-    RESULTS is a folder of `bench run score`, or of another run with a method at several budgets
-    without scores, and with them.
-    """
-    from bench.cli.folder import damaged, damaged_entries, open_results
-    from bench.leaderboard.results import Results
-    from bench.storage.store import Store
-    from bench.studies import equivalence as subject
-
-    read = Results(open_results(results))
-    rows = subject.rows(read)
-    points = subject.curves(read, rows)
-    store = Store(Path(out))
-    text = f"{subject.markdown(rows)}\n{subject.learning_curves(points)}"
-    tables = {".csv": subject.csv(rows), "-curves.csv": subject.csv(points), ".md": text}
-    for ending, table in tables.items():
-        store.write_bytes(f"{subject.NAME}{ending}", table.encode())
-    echo(text, nl=False)
-    if tell_each("damaged", damaged(read.store) + damaged_entries(read)):
         raise SystemExit(1)

@@ -47,19 +47,19 @@ def quantities_of(
 ) -> Iterator[tuple[str, Quantity]]:
     """Yield a metric's mean, its comparison with the truth, and its worst point."""
     values, headline = scores.values[name], units.headline
-    yield name, _estimate(values, units, headline, share=metric.share)
+    yield name, estimated(values, units, headline, share=metric.share)
     if metric.median:
         yield f"{name}/median", _median(values, units, headline)
     other = truth.values.get(name) if truth is not None else None
     if other is None or metric.against == "nothing":
         return
     if metric.against == "ratio":
-        yield f"{name}/ratio", _estimate(values, units, headline, other)
+        yield f"{name}/ratio", estimated(values, units, headline, other)
         return
     gap = values - other
-    yield f"{name}/gap", _estimate(gap, units, headline, share=metric.share)
+    yield f"{name}/gap", estimated(gap, units, headline, share=metric.share)
     at = [
-        (int(p), _estimate(gap, units, units.point == p, share=metric.share))
+        (int(p), estimated(gap, units, units.point == p, share=metric.share))
         for p in np.unique(units.point[units.point >= 0])
         if (units.point == p).sum() > 1  # one dataset has no variance
     ]
@@ -79,14 +79,22 @@ def _median(values: Array, units: ResamplingUnits, used: NDArray[np.bool_]) -> Q
     return Quantity(replace(estimate, error=nan) if unknown else estimate)
 
 
-def _estimate(
+def estimated(
     values: Array,
     units: ResamplingUnits,
     used: NDArray[np.bool_],
     denominator: Array | None = None,
     share: bool = False,
 ) -> Quantity:
-    """Return a mean, or a ratio of means, over the used sets with finite values."""
+    """Estimate a mean, or a ratio of means, over the sets that are used and defined.
+
+    Args:
+        values: contributions, (members, S).
+        units: the sets as units of resampling.
+        used: the sets to average over, (S,).
+        denominator: contributions to divide by, (members, S) or (1, S); none for a mean.
+        share: whether contributions are yes or no; see `not_certain`.
+    """
     parts = [values] if denominator is None else [values, denominator]
     defined = used & np.all([np.isfinite(p).all(0) for p in parts], axis=0)
     if not defined.any():

@@ -13,9 +13,7 @@ from bench.leaderboard.quantities import not_certain
 from bench.stats.clustering import Estimate, mean
 from bench.storage.store import Store
 from bench.studies.bootstrap_k import Sample, is_done
-
-LEVEL = 0.05
-"""Chance that any difference is called one where there is none, over all of a table."""
+from bench.studies.numbers import LEVEL
 
 
 @dataclass(frozen=True)

@@ -28,3 +28,13 @@ def drawn(draw: Callable[[Any], None], size: tuple[float, float]) -> dict[str, b
             figure.savefig(buffer, format=form, dpi=150, metadata=metadata)
             contents[form] = buffer.getvalue()
     return contents
+
+
+def logarithmic(axes: Any) -> None:
+    """Make both axes logarithmic, with numbers at 1, 2 and 5."""
+    ticker: Any = importlib.import_module("matplotlib.ticker")
+    axes.set(xscale="log", yscale="log")
+    for axis in (axes.xaxis, axes.yaxis):
+        axis.set_major_locator(ticker.LogLocator(subs=(1, 2, 5)))
+        axis.set_major_formatter(ticker.FormatStrFormatter("%g"))
+        axis.set_minor_formatter(ticker.NullFormatter())

@@ -5,20 +5,15 @@ metric, at the same network (Shen & Kuusela 2026 claim ten). A method is compare
 `NAME-sa` with `NAME`; nothing in their identities may differ but scores and budgets.
 """
 
-from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass
-from itertools import groupby
 from math import nan
-from operator import attrgetter
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from bench.errors import UsageError
-from bench.leaderboard.columns import parenthesised
-from bench.leaderboard.render import csv_of, markdown_table
 from bench.leaderboard.results import Results, SavedFit
 from bench.stats.equivalence import factor
 from bench.storage.fit_spec import truth_among
@@ -199,47 +194,3 @@ def shown(row: EquivalenceFactor) -> str:
     if row.beyond and row.low == row.high:  # no replicate is within range
         return f"{sign}{number(row.value)}"
     return f"{sign}{number(row.value)} [{number(row.low)}, {number(row.high)}]"
-
-
-def markdown(found: Sequence[EquivalenceFactor]) -> str:
-    """Renders a table for each task and pair of methods: metrics down, budgets across."""
-    parts = []
-    for (task, plain, other), group in groupby(found, attrgetter("task", "plain", "other")):
-        chosen = list(group)
-        plans = Counter(metric for metric, _ in {(r.metric, r.plan) for r in chosen})
-        names = [
-            r.metric.rstrip("/") + (f" ({r.plan})" if plans[r.metric] > 1 else "") for r in chosen
-        ]
-        cells = [((name,), r.budget, shown(r)) for name, r in zip(names, chosen, strict=True)]
-        parts.append(f"### {task}: {other} against {plain}\n\n{_across(['metric'], cells)}")
-    return "\n".join(parts)
-
-
-def _across(head: Sequence[str], cells: Sequence[tuple[tuple[str, ...], int, str]]) -> str:
-    """Render a table of cells with their lines' names and their budgets, budgets across."""
-    budgets = sorted({budget for _, budget, _ in cells})
-    lines: dict[tuple[str, ...], dict[int, str]] = {}
-    for line, budget, text in cells:
-        lines.setdefault(line, {})[budget] = text
-    rows = [
-        [*line[: len(head)], *(texts.get(b, "–") for b in budgets)] for line, texts in lines.items()
-    ]
-    return markdown_table([*head, *(f"{b:,} calls" for b in budgets)], rows)
-
-
-def learning_curves(points: Sequence[Point]) -> str:
-    """Renders a table for each task: metrics and methods down, budgets across."""
-    parts = []
-    for task, group in groupby(points, attrgetter("task")):
-        cells = [
-            ((p.metric.rstrip("/"), p.label, p.plan), p.budget, parenthesised(p.value, p.error))
-            for p in group
-        ]
-        table = _across(["metric", "method"], cells)
-        parts.append(f"### {task}: what is left to learn\n\n{table}")
-    return "\n".join(parts)
-
-
-def csv(found: Sequence[EquivalenceFactor] | Sequence[Point]) -> str:
-    """Renders comma-separated values."""
-    return csv_of([asdict(row) for row in found])

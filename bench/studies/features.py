@@ -5,7 +5,6 @@ components, the same context and two features. Tests are at the nominal context,
 features, each divided by its standard deviation.
 """
 
-import importlib
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from typing import Any
@@ -20,7 +19,7 @@ from bench.leaderboard.render import csv_of
 from bench.seeds import generator
 from bench.stats.clustering import Array
 from bench.stats.energy import energy_test
-from bench.studies.drawing import drawn
+from bench.studies.drawing import drawn, logarithmic
 
 NAME = "features"
 _SHOWN = 1500  # observations in a panel
@@ -154,18 +153,7 @@ def _panel(ax: Any, observed: Task, model: Task, name: str, context: Tensor) -> 
         )
         ax.contour(shown(x), shown(y), heights, levels=levels, colors=_COLOURS[::-1], linewidths=1)
     if scale:
-        _logarithmic(ax)
-
-
-def _logarithmic(ax: Any) -> None:
-    """Logarithmic axes with numbers at 1, 2 and 5."""
-    ticker: Any = importlib.import_module("matplotlib.ticker")
-    ax.set_xscale("log")
-    ax.set_yscale("log")
-    for axis in (ax.xaxis, ax.yaxis):
-        axis.set_major_locator(ticker.LogLocator(subs=(1, 2, 5)))
-        axis.set_major_formatter(ticker.FormatStrFormatter("%g"))
-        axis.set_minor_formatter(ticker.NullFormatter())
+        logarithmic(ax)
 
 
 def contours(

@@ -3,6 +3,7 @@
 Values that are not allowed must end with status 2 and one line, and start nothing.
 """
 
+import fnmatch
 import io
 import shutil
 import sys
@@ -29,11 +30,16 @@ from hypothesis import strategies as st
 import bench.experiment.schedule
 import bench.report.write  # imports matplotlib, which makes a folder for itself
 import bench.storage.store
+import bench.studies.device
+import bench.studies.examples
 import bench.studies.features
+import bench.studies.scaling
 import bench.testing
 import bench.tuning.tune
 from bench.cli import main as program
 from bench.cli.main import cli
+from bench.studies.device_networks import NETWORKS
+from bench.studies.scaling_laws import laws
 
 PLUGINS = Path(__file__).parents[1] / "plugins"
 
@@ -70,6 +76,9 @@ def shell(tmp_path_factory):
             patch.setattr(bench.storage.store.Store, "write_bytes", start)
             patch.setattr(bench.experiment.schedule, "estimate", start)
             patch.setattr(bench.studies.features, "tests", start)
+            patch.setattr(bench.studies.examples, "figure", start)
+            patch.setattr(bench.studies.scaling, "measure", start)
+            patch.setattr(bench.studies.device, "roof", start)
             patch.setattr(bench.testing, "check_method", start)
             patch.setattr(bench.testing, "check_task", start)
             patch.setattr(Path, "mkdir", start)
@@ -99,7 +108,16 @@ RUN = {
     "--out": a_folder,
     "--plugin": never,
 }
-COMMANDS = {  # arguments, further allowed options, and whether the command then makes something
+OF_RESULTS = {"": never, "--task": never, "--method": never, "--metric": never}
+SIZES = {law.size for law in laws(REGISTRY)}
+
+
+def names_of(known):
+    """A pattern that matches one of these."""
+    return lambda pattern: bool(fnmatch.filter(known, pattern))
+
+
+COMMANDS = {  # how it begins, what else is allowed, and whether then it makes something
     "run": (["run", "tiny.toml", "--plugin", "simple.py"], RUN),
     "plan": (["plan", "tiny.toml", "--plugin", "simple.py"], RUN),
     "check": (
@@ -156,6 +174,46 @@ COMMANDS = {  # arguments, further allowed options, and whether the command then
         },
     ),
     "study equivalence": (["study", "equivalence"], {"": never, "--out": None}),
+    "study differences": (["study", "differences", "made"], OF_RESULTS | {"--against": never}),
+    "study calibration": (["study", "calibration", "made"], OF_RESULTS),
+    "study networks": (["study", "networks", "made"], OF_RESULTS),
+    "study averaging": (
+        ["study", "averaging", "made"],
+        {"": never, "--task": never, "--method": never},
+    ),
+    "study points": (
+        ["study", "points", "made"],
+        {"": never, "--task": never, "--method": never, "--by": never, "--plugin": never},
+    ),
+    "study score-times": (
+        ["study", "score-times", "made"],
+        {"": never, "--task": never, "--budget": never, "--turns": never, "--out": never},
+    ),
+    "study examples": (
+        ["study", "examples", "--task", "gp"],
+        {
+            "--task": names("tasks"),
+            "--seed": an_integer(0, 2**31 - 1),
+            "--out": None,  # is looked at in the end
+            "--plugin": never,
+        },
+    ),
+    "study scaling": (
+        ["study", "scaling"],
+        {"--only": names_of(SIZES), "--repeats": an_integer(2, MILLION), "--out": None},
+    ),
+    "study device": (
+        ["study", "device"],
+        {
+            "--device": one_of("auto", "cpu"),
+            "--network": names_of(NETWORKS),
+            "--members": an_integer(1, MILLION),
+            "--batch": an_integer(1, MILLION),
+            "--repeats": an_integer(2, MILLION),
+            "--out": None,
+        },
+    ),
+    "results pack": (["results", "pack"], {"": never}),
     "status": (["status"], {"": never}),
     "score": (["score"], {"": never, "--workers": never, "--plugin": never}),
     "leaderboard": (
@@ -218,7 +276,7 @@ def told(err):
 
 FLAGS = {"--debug", "--overwrite", "--quiet", "--multinomial", "--package"}
 HELP = {"-h", "--help", "--version"} | FLAGS
-NAMELESS = {"new method", "new task"}  # commands without effect if the argument is missing
+NAMELESS = {"new method", "new task", "results pack"}  # do nothing without their argument
 
 
 def test_every_option_is_tried():

@@ -14,6 +14,7 @@ from bench.leaderboard.results import Results
 from bench.stats.equivalence import equivalent_budget, factor
 from bench.storage.store import Store
 from bench.studies import equivalence as study
+from bench.studies import equivalence_tables as tables
 
 
 def test_budget_on_a_power_law() -> None:
@@ -161,7 +162,7 @@ def test_study_of_stored_scores(tmp_path: Path, kinds: list[Any]) -> None:
     assert (first.budget, first.members) == (1000, 3)
     assert first.value == pytest.approx(0.005 * 1.01)
     assert first.error == pytest.approx(0.005 * 0.01 / 3**0.5)
-    shown = study.learning_curves(points)
+    shown = tables.learning_curves(points)
     assert "| score_error/field.length | nler-sa:3k | 0.005050(29) |" in shown
     assert [r.budget for r in found] == [1000, 3000, 10_000, 30_000]
     assert {r.metric for r in found} == {"score_error/field.length"}
@@ -171,10 +172,10 @@ def test_study_of_stored_scores(tmp_path: Path, kinds: list[Any]) -> None:
         assert row.high > 9.9
     assert found[2].beyond == ">"
     assert found[2].value == 3
-    text = study.markdown(found)
+    text = tables.markdown(found)
     assert "### gp: nler-sa:3k against nler:3k" in text
     assert "| score_error/field.length | 10 [9.8, 10] | 10 [9.8, ∞] | > 3 | > 1 |" in text
-    assert study.csv(found).count("\n") == 5
+    assert tables.csv(found).count("\n") == 5
 
 
 def test_nothing_to_compare(tmp_path: Path) -> None:

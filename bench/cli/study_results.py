@@ -1,0 +1,200 @@
+"""Studies of a results folder: `bench study differences`, `calibration` and others."""
+
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import click
+
+from bench.cli.echo import echo, tell_each
+from bench.cli.options import PLUGIN, STUDIES, TASK, Decorator
+
+if TYPE_CHECKING:  # they import torch, which takes its time
+    from bench.leaderboard.results import Results
+    from bench.studies.scored import Group
+
+RESULTS = click.argument("results", type=click.Path())
+METHOD = click.option(
+    "--method",
+    "methods",
+    multiple=True,
+    metavar="GLOB",
+    help="Only these methods, as METHOD:CONFIGURATION; may be repeated.",
+)
+
+
+def _metrics(default: str) -> Decorator:
+    """Return the option of metrics, which tells the command's default."""
+    text = f"Metrics as METRIC or METRIC/KEY; may be repeated.  [default: {default}]"
+    return click.option("--metric", "metrics", multiple=True, metavar="GLOB", help=text)
+
+
+def _read(results: str) -> "Results":
+    from bench.cli.folder import open_results
+    from bench.leaderboard.results import Results
+
+    return Results(open_results(results))
+
+
+def _groups(read: "Results", *chosen: tuple[str, ...]) -> list["Group"]:
+    from bench.studies.scored import groups
+
+    return groups(read, *chosen)
+
+
+def _print(read: "Results", text: str) -> None:
+    """Print tables; exit with 1 where entries behind them are damaged."""
+    from bench.cli.folder import damaged, damaged_entries
+
+    echo(text, nl=False)
+    if tell_each("damaged", damaged(read.store) + damaged_entries(read)):
+        raise SystemExit(1)
+
+
+@click.command()
+@RESULTS
+@TASK
+@METHOD
+@_metrics("interval_score, coverage, width, overlap_M/joint and others")
+@click.option(
+    "--against",
+    default="",
+    metavar="METHOD",
+    help="Compare every method with this one only, as exact or METHOD:CONFIGURATION.",
+)
+def differences(
+    results: str,
+    tasks: tuple[str, ...],
+    methods: tuple[str, ...],
+    metrics: tuple[str, ...],
+    against: str,
+) -> None:
+    """Compare methods pair by pair, on the same training sets and datasets.
+
+    RESULTS is a folder of `bench run`. Differences are of means, the first method minus the
+    second, with errors over training sets and datasets.
+    """
+    from bench.studies import differences as subject
+
+    read = _read(results)
+    found = subject.differences(_groups(read, tasks, methods), metrics, against)
+    _print(read, subject.markdown(found))
+
+
+@click.command()
+@RESULTS
+@TASK
+@METHOD
+@_metrics("coverage, interval_score and overlap_M")
+def calibration(
+    results: str, tasks: tuple[str, ...], methods: tuple[str, ...], metrics: tuple[str, ...]
+) -> None:
+    """Compare calibrated classifiers with the same networks uncalibrated.
+
+    RESULTS is a folder of `bench run` with calibrated methods, and with the networks that they
+    calibrate: the same methods, at a budget without the simulations of the calibration.
+    """
+    from bench.studies import calibration as subject
+
+    read = _read(results)
+    rows = subject.changes(read, _groups(read, tasks, methods), metrics)
+    _print(read, subject.markdown(rows))
+
+
+@click.command()
+@RESULTS
+@TASK
+@METHOD
+def averaging(results: str, tasks: tuple[str, ...], methods: tuple[str, ...]) -> None:
+    """Measure the part of estimates' errors that an average of networks removes.
+
+    RESULTS is a folder of `bench run` with `exact`, and with two networks of a method or more.
+    """
+    from bench.studies import averaging as subject
+
+    read = _read(results)
+    _print(read, subject.markdown(subject.splits(_groups(read, tasks, methods))))
+
+
+@click.command()
+@RESULTS
+@TASK
+@METHOD
+@_metrics("overlap_M, overlap_kM, coverage and width")
+def networks(
+    results: str, tasks: tuple[str, ...], methods: tuple[str, ...], metrics: tuple[str, ...]
+) -> None:
+    """Show single networks: their mean ± the standard deviation between them.
+
+    RESULTS is a folder of `bench run`.
+    """
+    from bench.studies import networks as subject
+
+    read = _read(results)
+    _print(read, subject.markdown(_groups(read, tasks, methods), metrics))
+
+
+@click.command()
+@RESULTS
+@TASK
+@click.option(
+    "--method",
+    "methods",
+    multiple=True,
+    metavar="GLOB",
+    help="Show these methods beside the exact likelihood, and compare them with it; may be "
+    "repeated.",
+)
+@click.option(
+    "--by",
+    default="",
+    metavar="PARAMETER",
+    help="Join evaluation points with the same value of a parameter, and show its intervals.",
+)
+@PLUGIN
+def points(
+    results: str,
+    tasks: tuple[str, ...],
+    methods: tuple[str, ...],
+    by: str,
+    plugins: tuple[str, ...],
+) -> None:
+    """Show coverage at each evaluation point.
+
+    RESULTS is a folder of `bench run`. Coverage of 68.27 % intervals and of 95 % regions, and the
+    share of regions that a bound cuts, have 95 % intervals (Clopper & Pearson 1934) for a single
+    network on independent datasets, and standard errors otherwise.
+    """
+    from bench.registry.registry import Registry
+    from bench.studies import points as subject
+
+    registry, read = Registry(plugins), _read(results)
+    found = _groups(read, tasks, methods)
+    _print(read, subject.markdown(found if methods else subject.of_truth(found), registry, by))
+
+
+@click.command()
+@RESULTS
+@STUDIES
+def equivalence(results: str, out: str) -> None:
+    """Measure how many times the simulations score-augmented training is worth.
+
+    RESULTS is a folder of `bench run score`, or of another run with a method at several budgets
+    without scores, and with them.
+    """
+    from bench.storage.store import Store
+    from bench.studies import equivalence as subject
+    from bench.studies import equivalence_tables as tables
+
+    read = _read(results)
+    rows = subject.rows(read)
+    points = subject.curves(read, rows)
+    store = Store(Path(out))
+    counted = tables.better_and_worse(tables.counts(rows, points))
+    text = "\n".join([tables.markdown(rows), counted, tables.learning_curves(points)])
+    written = {".csv": tables.csv(rows), "-curves.csv": tables.csv(points), ".md": text}
+    for ending, table in written.items():
+        store.write_bytes(f"{subject.NAME}{ending}", table.encode())
+    _print(read, text)
+
+
+COMMANDS = (differences, calibration, averaging, networks, points, equivalence)

@@ -1,0 +1,167 @@
+"""Studies of speed: `bench study score-times`, `scaling` and `device`."""
+
+from pathlib import Path
+
+import click
+
+from bench.cli.echo import echo, tell, tell_each
+from bench.cli.options import COUNT, FOLDER, MOST, STUDIES, with_default
+
+_REPEATS = click.IntRange(2, MOST)
+
+
+@click.command(name="score-times")
+@click.argument("results", type=click.Path())
+@click.option(
+    "--task",
+    "tasks",
+    multiple=True,
+    metavar="GLOB",
+    help="Tasks whose simulations come with scores; may be repeated.  [default: sis, gp, "
+    "student-t, gaussians-near]",
+)
+@click.option(
+    "--budget",
+    "budgets",
+    type=click.IntRange(100, MOST),
+    multiple=True,
+    help="Simulator calls; repeatable.  [default: 1000 10000]",
+)
+@with_default("--turns", _REPEATS, 5, "Training sets, each trained on with and without scores.")
+@STUDIES
+def score_times(
+    results: str, tasks: tuple[str, ...], budgets: tuple[int, ...], turns: int, out: str
+) -> None:
+    """Measure how much longer trainings with scores take, on one thread.
+
+    RESULTS is a folder of `bench run` with `nler:tuned` and `nler-sa:tuned`, whose records say at
+    which epoch networks were best. It takes about ten minutes; run it on an idle core.
+    """
+    import torch
+
+    from bench.cli.folder import damaged, open_results
+    from bench.leaderboard.results import Results
+    from bench.registry.registry import Registry
+    from bench.storage.store import Store
+    from bench.studies import score_times as subject
+
+    registry, read = Registry(), Results(open_results(results))
+    chosen = subject.choose(registry, tasks or subject.TASKS)
+    torch.set_num_threads(1)
+    rows = []
+    for task in chosen:
+        for calls in budgets or subject.BUDGETS:
+            rows.append(subject.measure(registry, read, task, calls, turns))
+            tell(f"{task.name}, {calls:,} calls: done")
+    Store(Path(out)).write_bytes(f"{subject.NAME}.csv", subject.csv(rows).encode())
+    echo(subject.markdown(rows), nl=False)
+    if tell_each("damaged", damaged(read.store)):
+        raise SystemExit(1)
+
+
+@click.command()
+@click.option(
+    "--only",
+    multiple=True,
+    metavar="GLOB",
+    help="Only these sizes, as events or members; may be repeated.",
+)
+@with_default("--repeats", _REPEATS, 5, "Timings of each size, of which the median counts.")
+@with_default("--out", FOLDER, "results/scaling", "Folder of tables and figures.")
+def scaling(only: tuple[str, ...], repeats: int, out: str) -> None:
+    """Measure how seconds grow with sizes, on one thread.
+
+    Sizes are events, nodes, bootstraps, members, training rows, the population of an epidemic and
+    the sites of a field. It takes about ten minutes; run it on an idle core.
+    """
+    import torch
+
+    from bench.registry.registry import Registry, select
+    from bench.storage.store import Store
+    from bench.studies import scaling as subject
+    from bench.studies.scaling_figure import figure
+    from bench.studies.scaling_laws import laws as all_laws
+
+    laws = all_laws(Registry())
+    sizes = select(only or ("*",), list(dict.fromkeys(law.size for law in laws)), "size")
+    torch.set_num_threads(1)
+    rows: list[subject.Timing] = []
+    for law in (law for law in laws if law.size in sizes):
+        rows += subject.measure(law, repeats)
+        tell(f"{law.name} against {law.size}: done")
+    found = subject.exponents(rows)
+    store, text = Store(Path(out)), subject.markdown(found)
+    tables = {"seconds.csv": subject.csv(rows), "exponents.csv": subject.csv(found)}
+    for name, table in (tables | {f"{subject.NAME}.md": text}).items():
+        store.write_bytes(name, table.encode())
+    for form, content in figure(rows, found).items():
+        store.write_bytes(f"{subject.NAME}.{form}", content)
+    echo(text, nl=False)
+
+
+@click.command()
+@with_default("--device", click.Choice(["auto", "cpu", "cuda"]), "auto", "Device to measure.")
+@click.option(
+    "--network",
+    "networks",
+    multiple=True,
+    metavar="GLOB",
+    help="Only these networks, as classifier or 'series*'; may be repeated.",
+)
+@click.option(
+    "--members",
+    type=COUNT,
+    multiple=True,
+    help="Networks in a stack; repeatable.  [default: 1 5 10]",
+)
+@click.option(
+    "--batch",
+    "batches",
+    type=COUNT,
+    multiple=True,
+    help="Rows for each network; repeatable.  [default: 1024]",
+)
+@with_default("--repeats", _REPEATS, 15, "Timings, of which the median counts.")
+@STUDIES
+def device(
+    device: str,
+    networks: tuple[str, ...],
+    members: tuple[int, ...],
+    batches: tuple[int, ...],
+    repeats: int,
+    out: str,
+) -> None:
+    """Measure a device: agreement with the CPU, throughput, share of the roof.
+
+    The roof is the rate of a large float32 matrix product, measured in the same run.
+    """
+    import torch
+
+    from bench.errors import UsageError
+    from bench.registry.registry import select
+    from bench.storage.store import Store
+    from bench.studies import device as subject
+    from bench.studies.device_networks import NETWORKS
+
+    there = torch.cuda.is_available()
+    if device == "cuda" and not there:
+        raise UsageError("--device cuda: PyTorch finds no CUDA device")
+    where = torch.device("cuda" if there and device != "cpu" else "cpu")
+    names = select(networks or ("*",), list(NETWORKS), "network")
+    torch.set_num_threads(1)
+    limit = subject.roof(where)
+    rows = [
+        row
+        for name in names
+        for batch in batches or (1024,)
+        for count in members or subject.MEMBERS
+        for row in subject.measure(name, count, batch, where, repeats)
+    ]
+    called = torch.cuda.get_device_name() if where.type == "cuda" else "CPU, one thread"
+    store, text = Store(Path(out)), subject.markdown(rows, called, limit)
+    for form, table in (("csv", subject.csv(rows)), ("md", text)):
+        store.write_bytes(f"{subject.NAME}.{form}", table.encode())
+    echo(text, nl=False)
+
+
+COMMANDS = (score_times, scaling, device)
