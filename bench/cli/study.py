@@ -21,7 +21,7 @@ if TYPE_CHECKING:  # they import torch, which takes its time
 
 @click.group()
 def study() -> None:
-    """Answer questions about the protocol, the tasks, saved results and speed."""
+    """Study the protocol, tasks, saved results and speed."""
 
 
 for command in (*OF_TASKS, *OF_RESULTS, *OF_SPEED):
@@ -34,24 +34,31 @@ for command in (*OF_TASKS, *OF_RESULTS, *OF_SPEED):
     "tasks",
     multiple=True,
     metavar="GLOB",
-    help="Tasks with an exact likelihood; may be repeated.  [default: gaussians-far and -near]",
+    help="Take these tasks, which have an exact likelihood; repeatable.  "
+    "[default: gaussians-far and -near]",
 )
 @click.option(
     "--k",
     "multiples",
     type=COUNT,
     multiple=True,
-    help="Size of a set in units of M; repeatable.  [default: 1 2 3 5 9]",
+    help="Take sets of k times M events; repeatable.  [default: 1 2 3 5 9]",
 )
 @click.option(
     "--observations",
     type=COUNT,
     multiple=True,
-    help="M; repeatable.  [default: the task's with every k, five times as many with k ≤ 3]",
+    help="Take datasets of M observations; repeatable.  [default: the task's with every k, five "
+    "times as many with k ≤ 3]",
 )
-@with_default("--sets", click.IntRange(2, MOST), 12, "Sets of k M events at each evaluation point.")
 @with_default(
-    "--bootstraps", click.IntRange(2, MOST), 100, "Times that each set is resampled to M events."
+    "--sets",
+    click.IntRange(2, MOST),
+    12,
+    "Draw so many sets of k M events at each evaluation point.",
+)
+@with_default(
+    "--bootstraps", click.IntRange(2, MOST), 100, "Resample each set to M events so many times."
 )
 @click.option(
     "--multinomial",
@@ -59,7 +66,10 @@ for command in (*OF_TASKS, *OF_RESULTS, *OF_SPEED):
     help="Let numbers of signal events scatter between sets; the paper fixes them.",
 )
 @with_default(
-    "--independent", COUNT, 1800, "Independent datasets to compare with, spread over the points."
+    "--independent",
+    COUNT,
+    1800,
+    "Compare with so many independent datasets, spread over the points.",
 )
 @SEED
 @WORKERS
@@ -78,11 +88,11 @@ def bootstrap_k(
     out: str,
     plugins: tuple[str, ...],
 ) -> None:
-    """Measure coverage against the bootstrap multiple k, and compare with the formula.
+    """Measure coverage against the bootstrap multiple k.
 
-    Datasets resampled from k M events share the set's fluctuation: exact 68.27 % intervals then
-    cover 2 Φ(1/√(1 + 1/k)) − 1. By default this takes about 12 minutes on two cores. Interrupted
-    studies resume; finished work is reused.
+    A table compares it with the formula. Datasets resampled from k M events share the set's
+    fluctuation: exact 68.27 % intervals then cover 2 Φ(1/√(1 + 1/k)) − 1. By default this takes
+    about 12 minutes on two cores. Interrupted studies resume; finished work is reused.
     """
     from bench.experiment.run import reason
     from bench.registry.registry import Registry

@@ -18,13 +18,13 @@ METHOD = click.option(
     "methods",
     multiple=True,
     metavar="GLOB",
-    help="Only these methods, as METHOD:CONFIGURATION; may be repeated.",
+    help="Take these methods only, as METHOD:CONFIGURATION; repeatable.",
 )
 
 
 def _metrics(default: str) -> Decorator:
     """Return the option of metrics, which tells the command's default."""
-    text = f"Metrics as METRIC or METRIC/KEY; may be repeated.  [default: {default}]"
+    text = f"Show these, as METRIC or METRIC/KEY; repeatable.  [default: {default}]"
     return click.option("--metric", "metrics", multiple=True, metavar="GLOB", help=text)
 
 
@@ -68,7 +68,7 @@ def differences(
     metrics: tuple[str, ...],
     against: str,
 ) -> None:
-    """Compare methods pair by pair, on the same training sets and datasets.
+    """Compare methods pair by pair on the same datasets.
 
     RESULTS is a folder of `bench run`. Differences are of means, the first method minus the
     second, with errors over training sets and datasets.
@@ -88,7 +88,7 @@ def differences(
 def calibration(
     results: str, tasks: tuple[str, ...], methods: tuple[str, ...], metrics: tuple[str, ...]
 ) -> None:
-    """Compare calibrated classifiers with the same networks uncalibrated.
+    """Compare calibrated classifiers with uncalibrated ones.
 
     RESULTS is a folder of `bench run` with calibrated methods, and with the networks that they
     calibrate: the same methods, at a budget without the simulations of the calibration.
@@ -105,7 +105,7 @@ def calibration(
 @TASK
 @METHOD
 def averaging(results: str, tasks: tuple[str, ...], methods: tuple[str, ...]) -> None:
-    """Measure the part of estimates' errors that an average of networks removes.
+    """Measure the error that averaging networks can remove.
 
     RESULTS is a folder of `bench run` with `exact`, and with two networks of a method or more.
     """
@@ -123,7 +123,7 @@ def averaging(results: str, tasks: tuple[str, ...], methods: tuple[str, ...]) ->
 def networks(
     results: str, tasks: tuple[str, ...], methods: tuple[str, ...], metrics: tuple[str, ...]
 ) -> None:
-    """Show single networks: their mean ± the standard deviation between them.
+    """Show the mean and spread of single networks.
 
     RESULTS is a folder of `bench run`.
     """
@@ -141,8 +141,7 @@ def networks(
     "methods",
     multiple=True,
     metavar="GLOB",
-    help="Show these methods beside the exact likelihood, and compare them with it; may be "
-    "repeated.",
+    help="Show these methods beside the exact likelihood, and compare them with it; repeated.",
 )
 @click.option(
     "--by",
@@ -176,7 +175,7 @@ def points(
 @RESULTS
 @STUDIES
 def equivalence(results: str, out: str) -> None:
-    """Measure how many times the simulations score-augmented training is worth.
+    """Measure how many simulations the scores are worth.
 
     RESULTS is a folder of `bench run score`, or of another run with a method at several budgets
     without scores, and with them.

@@ -17,7 +17,7 @@ _REPEATS = click.IntRange(2, MOST)
     "tasks",
     multiple=True,
     metavar="GLOB",
-    help="Tasks whose simulations come with scores; may be repeated.  [default: sis, gp, "
+    help="Take these tasks, which have scores; repeatable.  [default: sis, gp, "
     "student-t, gaussians-near]",
 )
 @click.option(
@@ -25,14 +25,14 @@ _REPEATS = click.IntRange(2, MOST)
     "budgets",
     type=click.IntRange(100, MOST),
     multiple=True,
-    help="Simulator calls; repeatable.  [default: 1000 10000]",
+    help="Spend so many simulator calls; repeatable.  [default: 1000 10000]",
 )
-@with_default("--turns", _REPEATS, 5, "Training sets, each trained on with and without scores.")
+@with_default("--turns", _REPEATS, 5, "Train on so many sets, with and without scores.")
 @STUDIES
 def score_times(
     results: str, tasks: tuple[str, ...], budgets: tuple[int, ...], turns: int, out: str
 ) -> None:
-    """Measure how much longer trainings with scores take, on one thread.
+    """Measure the time that scores add to a training.
 
     RESULTS is a folder of `bench run` with `nler:tuned` and `nler-sa:tuned`, whose records say at
     which epoch networks were best. It takes about ten minutes; run it on an idle core.
@@ -64,12 +64,12 @@ def score_times(
     "--only",
     multiple=True,
     metavar="GLOB",
-    help="Only these sizes, as events or members; may be repeated.",
+    help="Vary these sizes only, as events or members; repeatable.",
 )
-@with_default("--repeats", _REPEATS, 5, "Timings of each size, of which the median counts.")
-@with_default("--out", FOLDER, "results/scaling", "Folder of tables and figures.")
+@with_default("--repeats", _REPEATS, 5, "Take the median of so many timings.")
+@with_default("--out", FOLDER, "results/scaling", "Write tables and figures to this folder.")
 def scaling(only: tuple[str, ...], repeats: int, out: str) -> None:
-    """Measure how seconds grow with sizes, on one thread.
+    """Measure the growth of times with sizes on one thread.
 
     Sizes are events, nodes, bootstraps, members, training rows, the population of an epidemic and
     the sites of a field. It takes about ten minutes; run it on an idle core.
@@ -100,28 +100,28 @@ def scaling(only: tuple[str, ...], repeats: int, out: str) -> None:
 
 
 @click.command()
-@with_default("--device", click.Choice(["auto", "cpu", "cuda"]), "auto", "Device to measure.")
+@with_default("--device", click.Choice(["auto", "cpu", "cuda"]), "auto", "Measure this device.")
 @click.option(
     "--network",
     "networks",
     multiple=True,
     metavar="GLOB",
-    help="Only these networks, as classifier or 'series*'; may be repeated.",
+    help="Take these networks only, as classifier or 'series*'; repeatable.",
 )
 @click.option(
     "--members",
     type=COUNT,
     multiple=True,
-    help="Networks in a stack; repeatable.  [default: 1 5 10]",
+    help="Stack so many networks; repeatable.  [default: 1 5 10]",
 )
 @click.option(
     "--batch",
     "batches",
     type=COUNT,
     multiple=True,
-    help="Rows for each network; repeatable.  [default: 1024]",
+    help="Give each network so many rows; repeatable.  [default: 1024]",
 )
-@with_default("--repeats", _REPEATS, 15, "Timings, of which the median counts.")
+@with_default("--repeats", _REPEATS, 15, "Take the median of so many timings.")
 @STUDIES
 def device(
     device: str,
@@ -131,9 +131,10 @@ def device(
     repeats: int,
     out: str,
 ) -> None:
-    """Measure a device: agreement with the CPU, throughput, share of the roof.
+    """Measure the speed and accuracy of a device.
 
-    The roof is the rate of a large float32 matrix product, measured in the same run.
+    A table has the agreement with the CPU, the throughput and the share of the roof. The roof is
+    the rate of a large float32 matrix product, measured in the same run.
     """
     import torch
 

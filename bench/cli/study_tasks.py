@@ -10,17 +10,15 @@ from bench.errors import BenchError
 
 
 @click.command()
-@with_default("--observed", str, "higgs-fair", "Task with observations.")
-@with_default("--model", str, "higgs", "Task that describes them.")
+@with_default("--observed", str, "higgs-fair", "Take the observations of this task.")
+@with_default("--model", str, "higgs", "Compare with this task, which describes them.")
 @with_default(
     "--events",
     click.IntRange(10, 10_000),
     4000,
-    "Observations of each component and task in a test; memory grows with the square.",
+    "Test so many observations of each component and task; memory grows with the square.",
 )
-@with_default(
-    "--permutations", click.IntRange(9, MOST), 999, "Permutations behind the p-value of a test."
-)
+@with_default("--permutations", click.IntRange(9, MOST), 999, "Permute so many times in a test.")
 @SEED
 @STUDIES
 @PLUGIN
@@ -33,9 +31,10 @@ def features(
     out: str,
     plugins: tuple[str, ...],
 ) -> None:
-    """Compare the features of two tasks: a figure, and a two-sample test for each component.
+    """Compare the features of two tasks.
 
-    The test is the energy distance with a permutation p-value, at the nominal context.
+    A figure shows them, with a two-sample test for each component. The test is the energy distance
+    with a permutation p-value, at the nominal context.
     """
     from bench.registry.registry import Registry
     from bench.storage.store import Store
@@ -58,13 +57,15 @@ def features(
     "tasks",
     multiple=True,
     metavar="GLOB",
-    help="Tasks to draw, a row each; may be repeated.  [default: all that can run]",
+    help="Draw these tasks, a row each; repeatable.  [default: all that can run]",
 )
 @SEED
 @STUDIES
 @PLUGIN
 def examples(tasks: tuple[str, ...], seed: int, out: str, plugins: tuple[str, ...]) -> None:
-    """Draw simulated observations of tasks at up to three evaluation points.
+    """Draw simulated observations of tasks.
+
+    A row has one observation at each of up to three evaluation points.
 
     A series is drawn as steps and a field as an image. Of vectors a whole dataset is drawn, in
     the first two coordinates. The random numbers of a row are the same at all its points.
