@@ -1,4 +1,4 @@
-"""The lines of `bench list`."""
+"""Tables of registered names for `bench list`."""
 
 from collections.abc import Sequence
 from typing import Any
@@ -10,7 +10,7 @@ from bench.registry.registry import Kind, Registry
 
 
 def listing(registry: Registry, kinds: Sequence[Kind]) -> str:
-    """Lists names with what they are and where they come from."""
+    """Return a text with one line per name: its description and its source."""
     blocks = []
     for kind in kinds:
         rows = [
@@ -24,7 +24,7 @@ def listing(registry: Registry, kinds: Sequence[Kind]) -> str:
 
 
 def markdown(registry: Registry, kinds: Sequence[Kind]) -> str:
-    """Lists tasks, methods and others as tables of GitHub-flavoured Markdown, as in the README."""
+    """Return registered names as tables of GitHub-flavoured Markdown, as in the README."""
     return "\n\n".join(_table(registry, kind) for kind in kinds)
 
 
@@ -37,7 +37,7 @@ def _table(registry: Registry, kind: Kind) -> str:
     for name in registry.names(kind):
         try:
             loaded: Any = None if kind == "presets" else registry.get(kind, name)
-        except PluginError:  # among the registry's failures now
+        except PluginError:  # recorded in the registry's failures
             continue
         if kind == "tasks":
             parameters = ", ".join(p.symbol or p.name for p in loaded.space.parameters)
@@ -57,7 +57,7 @@ def _describe(registry: Registry, kind: Kind, name: str) -> tuple[str, str]:
         if kind == "presets":
             return read_preset(registry, name, {}).description, place
         loaded = registry.get(kind, name)
-    except PluginError:  # among the registry's failures now
+    except PluginError:  # recorded in the registry's failures
         return "does not load", place
     except UsageError as error:
         registry.failures[f"preset {name!r} from {place}"] = str(error)
