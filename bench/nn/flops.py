@@ -32,8 +32,8 @@ SPLINES = Speed(training=6e9, evaluation=1.5e10, step=8e-3)
 """Spline flows on zuko.
 
 results/higgs: `dle` at 10⁶ calls trains 2.3·10⁴ to 2.6·10⁴ rows a second. The step is from 10⁴
-calls (results/gaussians-budgets). Evaluation, compiled after 2·10⁶ rows, is twice as fast on pairs as row
-by row. Flows with ReLU evaluate more nodes under a bootstrap plan than are counted: 109 s for 300
+calls (results/gaussians-budgets). Evaluation, compiled after 2·10⁶ rows, is twice as fast on pairs
+as row by row. Flows with ReLU evaluate more nodes under a bootstrap plan than are counted: 109 s for 300
 datasets and 630 s for 45 sets of 9000 events (results/higgs).
 """
 
