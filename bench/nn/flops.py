@@ -33,8 +33,8 @@ SPLINES = Speed(training=6e9, evaluation=1.5e10, step=8e-3)
 
 results/higgs: `dle` at 10⁶ calls trains 2.3·10⁴ to 2.6·10⁴ rows a second. The step is from 10⁴
 calls (results/gaussians-budgets). Evaluation, compiled after 2·10⁶ rows, is twice as fast on pairs
-as row by row. Flows with ReLU evaluate more nodes under a bootstrap plan than are counted: 109 s for 300
-datasets and 630 s for 45 sets of 9000 events (results/higgs).
+as row by row. Flows with ReLU evaluate more nodes under a bootstrap plan than are counted:
+109 s for 300 datasets and 630 s for 45 sets of 9000 events (results/higgs).
 """
 
 SPLINES_GPU = Speed(training=1.4e11, evaluation=6.6e11, step=4e-4)
