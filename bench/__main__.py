@@ -1,4 +1,4 @@
-"""`python -m bench`: the command line without its script."""
+"""Command line of the suite, as `python -m bench`."""
 
 from bench.cli import main
 

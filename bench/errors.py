@@ -1,6 +1,6 @@
-"""Every error that the suite raises on purpose.
+"""Errors that the suite raises on purpose.
 
-A message is one line: what is wrong, where, and what is allowed.
+A message is one line: the problem, its place, and what is allowed.
 """
 
 import linecache
@@ -9,12 +9,12 @@ from contextlib import suppress
 from importlib.metadata import entry_points
 from traceback import walk_tb
 
-_LONGEST = 120  # characters of a line of source that are shown
-_PLUGINS = ("nlbench_plugin_", "bench.tasks.", "bench.methods.")  # beginnings of names of modules
+_LONGEST = 120  # characters shown of a source line
+_PLUGINS = ("nlbench_plugin_", "bench.tasks.", "bench.methods.")  # prefixes of module names
 
 
 def printable(text: str, *, lines: bool = False) -> str:
-    r"""Return a text without characters that steer a terminal or turn its direction.
+    r"""Return a text without terminal control characters and characters that reverse its direction.
 
     Args:
         text: the text.
@@ -30,7 +30,7 @@ def printable(text: str, *, lines: bool = False) -> str:
 
 
 def counted(count: int, noun: str) -> str:
-    """Return a number with a noun whose plural takes an s.
+    """Return a number and a noun, in the plural by an s unless the number is 1.
 
     Example:
         >>> counted(1, "worker"), counted(1000, "worker")
@@ -40,10 +40,10 @@ def counted(count: int, noun: str) -> str:
 
 
 def message_of(error: BaseException) -> str:
-    """An exception's message on one line; a plugin's may be one that fails to give it."""
+    """Return an exception's message on one line, also if the exception's `__str__` fails."""
     try:
         return " ".join(str(error).split())
-    except Exception:  # whatever its __str__ raises
+    except Exception:  # a plugin's `__str__` may raise anything
         return "(its message cannot be shown)"
 
 
@@ -62,7 +62,7 @@ def raised_at(error: BaseException, module: str = "") -> str:
     names = (module, *(point.value.partition(":")[0] for group in groups for point in group))
     packages = {name.partition(".")[0] for name in names} - {"bench"}
     cause: BaseException | None = error
-    with suppress(Exception):  # a plugin may have broken whatever this takes
+    with suppress(Exception):  # a plugin may have broken what this reads
         while cause is not None:
             frames = [
                 (frame, line)
@@ -83,40 +83,40 @@ def raised_at(error: BaseException, module: str = "") -> str:
 
 
 class BenchError(Exception):
-    """Base of the suite's errors; the command line prints it without a traceback (exit 1)."""
+    """Base class of the suite's errors, printed by the command line without traceback (exit 1)."""
 
     exit_code = 1
 
 
 class UsageError(BenchError):
-    """The user asked for something that does not exist or is not allowed (exit 2)."""
+    """Request for something that does not exist or is not allowed (exit 2)."""
 
     exit_code = 2
 
 
 class PluginError(BenchError):
-    """A plugin breaks its contract: wrong signature, wrong shape, duplicate name."""
+    """Violation of a contract by a plugin: wrong signature, wrong shape or duplicate name."""
 
 
 class BudgetExceeded(BenchError):
-    """A method asked for more simulator calls than its budget has left."""
+    """Request of a method for more simulator calls than its budget has left."""
 
 
 class NonFiniteError(BenchError):
-    """A method returned NaN, or a loss diverged."""
+    """NaN returned by a method, or a loss that diverged."""
 
 
 class NotApplicable(BenchError):
-    """A method cannot run on a task; the cell is n/a, with this reason."""
+    """Reason why a method cannot run on a task; tables show n/a with this reason."""
 
 
 class DataError(BenchError):
-    """A task's data cannot be had, or are not what they should be."""
+    """Data of a task that cannot be obtained or are not as expected."""
 
 
 class StoreError(BenchError):
-    """The result store cannot be read or written."""
+    """Failure to read or write the result store."""
 
 
 class LimitExceeded(BenchError):
-    """A cell ran past its time or memory limit, or its worker process died."""
+    """Job beyond its time or memory limit, or death of its worker process."""

@@ -1,4 +1,4 @@
-"""Seeds that derive from what they randomise."""
+"""Random seeds derived from hashes of what they are used for."""
 
 import hashlib
 import json
@@ -9,7 +9,7 @@ import torch
 
 
 def canonical_json(value: Any) -> str:
-    """Serialises to JSON in one way only: sorted keys, no spaces, no NaN.
+    """Serialise to JSON in a unique form: sorted keys, no spaces, no NaN.
 
     Example:
         >>> canonical_json({"b": 1, "a": [1.5, None]})
@@ -19,7 +19,7 @@ def canonical_json(value: Any) -> str:
 
 
 def digest(*what: Any) -> str:
-    """Returns the SHA-256 of canonical JSON, hexadecimal.
+    """Return the SHA-256 of the canonical JSON of the arguments, in hexadecimal.
 
     Example:
         >>> digest("task", 1)[:8]
@@ -28,15 +28,15 @@ def digest(*what: Any) -> str:
     return hashlib.sha256(canonical_json(what).encode()).hexdigest()
 
 
-_WORDS = 624  # of a Mersenne Twister's state
-_OFFSET = 24  # bytes before them in the state that PyTorch saves, as 64-bit integers
+_WORDS = 624  # words in a Mersenne Twister's state
+_OFFSET = 24  # bytes before them in PyTorch's saved state, as 64-bit integers
 
 
 def generator(*what: Any) -> torch.Generator:
-    """Creates a CPU generator seeded by what it randomises.
+    """Create a CPU generator seeded with a hash of the arguments.
 
-    PyTorch seeds its Mersenne Twister with 32 bits, of which some 10⁵ streams would share a pair
-    by chance; here all of the state is filled from the hash (SeedSequence, O'Neill 2015).
+    PyTorch seeds its Mersenne Twister with 32 bits, so about 10⁵ streams would contain an equal
+    pair by chance. Here the hash fills the whole state (SeedSequence, O'Neill 2015).
 
     Example:
         >>> a, b = (generator("simulations", "train", 0) for _ in range(2))

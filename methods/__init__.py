@@ -1,1 +1,1 @@
-"""The built-in methods, one file each, loaded as entry points."""
+"""Built-in methods, one file each, loaded as entry points."""

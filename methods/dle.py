@@ -1,13 +1,14 @@
-r"""DLE: a conditional normalising flow learns the density :math:`p_k(x|\eta)` of each component.
+r"""Direct likelihood estimation (DLE): a conditional normalising flow learns :math:`p_k(x|\eta)`.
 
-Neural spline flows (Durkan et al. 2019, arXiv:1906.04032) with autoregressive blocks
-(Papamakarios et al. 2017, arXiv:1705.07057), conditioned on an embedding of η, on zuko. Trained by
-maximum likelihood, in standardised features; the density of x adds the logarithm of the Jacobian.
+Each component has neural spline flows (Durkan et al. 2019, arXiv:1906.04032) with autoregressive
+blocks (Papamakarios et al. 2017, arXiv:1705.07057), conditioned on an embedding of η, on zuko. They
+are trained by maximum likelihood in standardised features; the density of x adds the logarithm of
+the Jacobian.
 
-Series and fields have too many numbers for splines: their blocks are affine (Papamakarios et al.
-2017), and fields are seen through their cosines. Counts are made continuous by uniform noise in
-their unit cells (Theis, van den Oord & Bethge 2016, arXiv:1511.01844); their probability is the
-density's mean over a cell, estimated from a few points.
+Series and fields have too many features for splines: their blocks are affine (Papamakarios et al.
+2017), and fields are represented by their cosine transform. Counts are made continuous by uniform
+noise in their unit cells (Theis, van den Oord & Bethge 2016, arXiv:1511.01844). Their probability
+is the density's mean over a cell, estimated from a few points.
 """
 
 import math
@@ -40,20 +41,20 @@ from bench.nn.score_matching import LIGHT
 from bench.nn.stacks import Stack
 from bench.nn.training import SEARCH, Training
 
-_COMPILE_EVALUATION = 2_000_000  # pairs, which take about as long as compiling does
-_DIMENSIONS = {"vector": 1, "series": 1, "field": 2}  # of an observation
+_COMPILE_EVALUATION = 2_000_000  # pairs, whose evaluation takes about as long as compiling
+_DIMENSIONS = {"vector": 1, "series": 1, "field": 2}  # dimensions of an observation
 _SCALE = "coordinates.scale"  # in a saved state, beside the flow's parameters
 _OF_VECTORS = {"transforms", "bins", "hidden", "activation", "training"}  # of a configuration
 
 
 class AffineFlow(Settings):
-    """How flows of series and fields are built and trained.
+    """Settings of the flows of series and fields.
 
     Args:
         transforms: autoregressive blocks, affine in the feature that they transform.
         hidden: widths of the hidden layers of the networks that give shifts and scales.
         activation: nonlinearity of all networks.
-        training: how the flow trains.
+        training: settings of the training.
     """
 
     transforms: int = Field(default=3, ge=1)
@@ -72,8 +73,9 @@ class DLEConfig(NetworkSettings):
         embedding: width of the layer that embeds the context.
         activation: nonlinearity of all networks.
         budget_share: share of the budget that is spent, equally on all components.
-        training: how the flow trains.
-        affine: the flow of series and fields, for which those above are not used; none if None.
+        training: settings of the training.
+        affine: the flow of series and fields, which ignores the settings above; None to refuse
+            series and fields.
         draws: points of a unit cell over which the density of counts is averaged.
     """
 
@@ -99,7 +101,7 @@ class DLE(DensityMethod):
         "tuned": {},
         "scores": {"scores": {}},
         "scores-light": {"scores": LIGHT},
-        # The paper's flows see its component simulations alone: half of what its classifiers cost.
+        # The paper's flows use component simulations only: half of its classifiers' simulations.
         "published": {
             "budget_share": 0.5,
             "affine": None,
@@ -117,9 +119,9 @@ class DLE(DensityMethod):
     }
     config: DLEConfig
     Flow: ClassVar[type[FlowShape]] = ZukoFlow
-    """What builds the flow."""
+    """Architecture class of the flow."""
     vectorise: ClassVar[bool] = True
-    """Whether the flow survives torch.func.vmap and CUDA graphs."""
+    """Whether the flow supports torch.func.vmap and CUDA graphs."""
     speed: ClassVar[Speed] = SPLINES
     gpu_speed: ClassVar[Speed] = SPLINES_GPU
 
@@ -149,7 +151,7 @@ class DLE(DensityMethod):
         settings, flow = self.training(task), self.network(task, [torch.Generator()])
         one = torch.zeros(1, 1, shape.features), torch.zeros(1, 1, shape.contexts)
         forwards = operations(lambda: flow(*one))
-        factor = 3.0 if self.config.scores is None else 5.0  # forwards and backwards
+        factor = 3.0 if self.config.scores is None else 5.0  # forward and backward passes
         points = self.config.draws if task.discrete else 1
         return Work(
             steps=len(names) * settings.steps_of(rows),
@@ -164,7 +166,7 @@ class DLE(DensityMethod):
         return equal_draws(task, int(budget * self.config.budget_share))
 
     def _sizes(self, task: Task) -> DLEConfig | AffineFlow:
-        """What builds and trains the flow of a task's observations."""
+        """Return the settings that build and train the flow of a task's observations."""
         affine = self.config.affine
         return self.config if task.observation == "vector" or affine is None else affine
 
@@ -212,9 +214,9 @@ class DLE(DensityMethod):
 
 
 class ConditionalDensity:
-    """The trained flows of one component: log p̂(x|η) = log q(z(x)|η) + log |dz/dx|.
+    """Trained flows of one component: log p̂(x|η) = log q(z(x)|η) + log |dz/dx|.
 
-    Of counts it is their probability: the density's mean over cells, at points common to all.
+    For counts it is their probability: the density's mean over cells, at the same points for all.
     """
 
     def __init__(
@@ -252,13 +254,13 @@ class ConditionalDensity:
         self.flow.compile_shape = size if self._evaluated > _COMPILE_EVALUATION else None
 
     def _of_rows(self, z: Tensor, eta: Tensor) -> Tensor:
-        """Evaluates z (1, n, F) in contexts (J, d) pair by pair, (members, n, J)."""
+        """Evaluate z (1, n, F) in contexts (J, d) pair by pair, (members, n, J)."""
         members, nodes, rows = self.flow.members, len(eta), z.shape[1] * len(eta)
         size = min(rows, evaluation_rows(z.device))
         self._compile_for(evaluation_rows(z.device))
         parts = []
         for start in range(0, rows, size):
-            # The last batch is filled up, with its last row, to the size of the others.
+            # The last batch is filled with its last row to the size of the others.
             index = torch.arange(start, start + size, device=z.device)
             index.clamp_(max=rows - 1)
             batch = z[:, index // nodes], eta[index % nodes]
@@ -266,7 +268,7 @@ class ConditionalDensity:
         return torch.cat(parts, 1)[:, :rows].view(members, -1, nodes)
 
     def _of_pairs(self, z: Tensor, eta: Tensor) -> Tensor:
-        """The same, in blocks that share what depends on the context alone."""
+        """Evaluate as `_of_rows`, in blocks that share terms depending on the context alone."""
         events, contexts = EVALUATION_BLOCK[z.device.type]
         self._compile_for(events)
         near = self._blocks(eta[None, None], contexts)
@@ -277,13 +279,13 @@ class ConditionalDensity:
         return torch.cat(parts, 1)[:, : z.shape[1], : len(eta)]
 
     def _blocks(self, tensor: Tensor, size: int) -> Sequence[Tensor]:
-        """Blocks of (1, …, n, F) for every member; if compiled for, the last is filled up."""
+        """Split (1, …, n, F) into blocks for every member; a compiled flow gets full blocks."""
         missing = -tensor.shape[-2] % size
         if self.flow.compile_shape is not None and missing:
             last = tensor[..., -1:, :].expand(*tensor.shape[:-2], missing, -1)
             tensor = torch.cat([tensor, last], -2)
         blocks = torch.split(tensor.expand(self.flow.members, *tensor.shape[1:]), size, -2)
-        # Strides are a compiled shape's, too: of copies they do not tell what was cut.
+        # A compiled shape includes strides; copies make these independent of the cut.
         return [block.clone(memory_format=torch.contiguous_format) for block in blocks]
 
     def state(self) -> Mapping[str, Tensor]:

@@ -1,8 +1,8 @@
 """DLE on nflows (Durkan et al. 2019, arXiv:1906.04032), which the first papers used.
 
-Its splines check their inputs, so members train one after another and no step is recorded. In its
-autoregressive networks the parameters of the first feature's spline depend on nothing at all,
-not even on the context; it is the other blocks, in which the order is reversed, that condition it.
+Its splines check the values of their inputs, so members train one after another and no step is
+recorded. In its autoregressive networks, the parameters of the first feature's spline are constant
+and do not depend on the context. Blocks with reversed order condition this feature.
 """
 
 from collections.abc import Mapping
@@ -20,7 +20,7 @@ from .dle import DLE
 
 
 class NflowsFlow(FlowShape):
-    """Builds the flow on nflows."""
+    """Conditional flow, built with nflows."""
 
     def __call__(self) -> nn.Module:
         from nflows.distributions import StandardNormal
@@ -72,7 +72,7 @@ class DLENflows(DLE):
     configurations: ClassVar[Mapping[str, Mapping[str, Any]]] = {
         "tuned": {
             "activation": "silu",
-            # At 3e-2, best of the short search, long trainings diverge (docs/gaussians.md).
+            # Long trainings diverge at 3e-2, the best rate of the short search (docs/gaussians.md).
             "training": {"batch_size": 1024, "learning_rate": 1e-2, "epochs": 12},
         },
         "published": DLE.configurations["published"],

@@ -1,4 +1,4 @@
-"""The exact likelihood, where the task knows it: the truth that surrogates are held to."""
+"""Exact likelihood of tasks that define it: the truth to which surrogates are compared."""
 
 from collections.abc import Mapping
 
@@ -10,7 +10,7 @@ from bench.inference.likelihood import ExactLikelihood
 
 
 class Exact(Method):
-    """Each component's own log-density; nothing to train."""
+    """Method that returns each component's own log-density; it trains nothing."""
 
     name = "exact"
     title = "Exact likelihood"

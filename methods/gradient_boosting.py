@@ -1,13 +1,14 @@
-r"""Gradient boosting: the classifier that practitioners try first, calibrated on held-out pairs.
+r"""Gradient boosting: a common first choice of classifier, calibrated on held-out pairs.
 
-Boosted trees (Friedman 2001) of scikit-learn's histogram kind see (x, η) and separate a component's
-simulations from the evidence reference, for which η is drawn independently of x; isotonic or Platt
-calibration makes of their log-odds :math:`\log p_k(x|\eta) / p_\text{ref}(x)` (Cranmer, Pavez &
-Louppe 2015, arXiv:1506.02169). All components share the reference, so that it cancels.
+Boosted trees (Friedman 2001) of scikit-learn's histogram kind take (x, η) and separate a
+component's simulations from the evidence reference, for which η is drawn independently of x.
+Isotonic or Platt calibration turns their log-odds into :math:`\log p_k(x|\eta) / p_\text{ref}(x)`
+(Cranmer, Pavez & Louppe 2015, arXiv:1506.02169). All components share the reference, so that it
+cancels.
 
-Trees are steps in the context too, and so is the likelihood, whose intervals end at the next step;
-`smooth` replaces every leaf's step by a polynomial in η, fitted to it, as the histogram does with
-its bins. Leaves are stored as boxes (`bench/nn/trees.py`): nothing of scikit-learn's is
+Trees are step functions of the context, too, and so is the likelihood, whose intervals end at a
+step. `smooth` replaces every leaf's steps by a polynomial in η fitted to them, as the histogram
+does with its bins. Leaves are stored as boxes (`bench/nn/trees.py`): no scikit-learn object is
 pickled, or needed to restore.
 """
 
@@ -47,16 +48,16 @@ class GradientBoostingConfig(Settings):
 
     Args:
         learning_rate: shrinkage of every tree.
-        leaves: of a tree, at most.
+        leaves: leaves of a tree, at most.
         leaf_rows: training rows of a leaf, at least.
-        bins: of each feature, in which trees are split.
-        patience: trees without a better validation loss after which no more are grown.
-        trees: at most.
-        validation_share: share of every simulation held out for choosing the number of trees.
-        calibration_share: share of every simulation held out for calibrating.
-        calibration: the kind of map.
-        degree: total degree of the polynomials in the context that stand in for steps, fitted to
-            them on a grid of some 300 contexts; steps remain where None.
+        bins: bins of each feature, between which trees are split.
+        patience: number of trees without a better validation loss after which training stops.
+        trees: number of trees, at most.
+        validation_share: share of the simulations held out to choose the number of trees.
+        calibration_share: share of the simulations held out for the calibration.
+        calibration: kind of the map.
+        degree: total degree of the polynomials in the context that replace steps, fitted to them
+            on a grid of about 300 contexts; None keeps steps.
     """
 
     learning_rate: float = Field(default=0.1, gt=0)
@@ -106,7 +107,7 @@ class GradientBoosting(ComponentMethod):
             strict=True,
         )
         state = Calibration.stack(maps).state()
-        for name in _LEAVES:  # what is added to shorter ones counts nothing
+        for name in _LEAVES:  # padding has value 0
             state[name] = pad_sequence([getattr(trees, name) for trees in leaves], batch_first=True)
         log = FitLog(max(len(trees.value) for trees in leaves), [{"": c} for c in curves])
         moved = {name: value.to(fit_context.device) for name, value in state.items()}
@@ -123,20 +124,20 @@ class GradientBoosting(ComponentMethod):
         """Grow and calibrate the trees of the i-th member.
 
         Args:
-            component: what is told from the reference.
-            fit_context: of the whole block.
+            component: component that is separated from the reference.
+            fit_context: context of the whole block.
             drawn: simulations by component.
             parts: rows of every component for validation, calibration and training.
-            i: which member of the block.
+            i: index of the member in the block.
         """
         task, features = fit_context.task, fit_context.features
         rng = fit_context.generators(f"{component} trees")[i]
         numbers = {name: seen(task, features, own.x[i]) for name, own in drawn.items()}
-        # In turns, so that any part is a fair mixture.
+        # Components alternate, so that any part contains all of them equally.
         evidence = torch.stack(list(numbers.values()), 1)
 
         def rows(part: slice) -> tuple[Tensor, Tensor]:
-            """Pairs that belong together, labelled 1, and of the reference, of equal weight."""
+            """Return pairs simulated together, labelled 1, and of the reference, labelled 0."""
             y, eta = numbers[component][part], drawn[component].context[i, part]
             others = evidence[part].flatten(0, 1)
             context = features.context(task.space.draw_context(len(others), rng))
@@ -165,7 +166,7 @@ class GradientBoosting(ComponentMethod):
         held_out: tuple[Tensor, Tensor],
         rng: torch.Generator,
     ) -> tuple[tuple[Tensor, Tensor, Tensor], TrainingCurve]:
-        """Grows trees, and keeps those up to the lowest validation loss, as boxes."""
+        """Grow trees; return those up to the lowest validation loss as boxes, and the curve."""
         from sklearn.ensemble import HistGradientBoostingClassifier
 
         config = self.config
@@ -193,7 +194,7 @@ class GradientBoosting(ComponentMethod):
         training, validation = (
             (-s).tolist() for s in (model.train_score_, model.validation_score_)
         )
-        best = int(np.argmin(validation))  # the first is of no tree at all
+        best = int(np.argmin(validation))  # the first entry is for no tree
         grown = len(validation) - 1
         curve = TrainingCurve(
             training[1:],
@@ -214,20 +215,20 @@ class GradientBoosting(ComponentMethod):
 
 
 def _balanced(label: Any) -> Any:
-    """Weights that make both classes count the same; they sum to the number of rows."""
+    """Return weights that balance both classes; they sum to the number of rows."""
     share = label.mean()
     return 0.5 * np.where(label > 0, 1 / share, 1 / (1 - share))
 
 
 class BoostedTrees:
-    """The boosted trees of one component, calibrated.
+    """Calibrated boosted trees of one component.
 
     Args:
         task: the task.
-        features: what trees see, where the task declares no summaries.
+        features: inputs of the trees, unless the task declares summaries.
         state: `lower` and `upper` (members, leaves, inputs), `value` (members, leaves), and the
             calibration's `nodes` and `values` (members, nodes).
-        log: what the fit cost.
+        log: losses and size of the fit.
         degree: as in `Leaves`.
     """
 

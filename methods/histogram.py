@@ -1,10 +1,10 @@
-r"""Histogram templates, interpolated in the context: what the field used before networks.
+r"""Histogram templates, interpolated in the context: the standard before neural networks.
 
-Every component is simulated at a grid of anchor contexts and binned; each bin's probability is a
+Every component is simulated at a grid of anchor contexts and binned. Each bin's probability is a
 polynomial in the context, fitted to the anchors by least squares ("template morphing", as in
-HistFactory, Cranmer et al. 2012, CERN-OPEN-2012-016). The constant is among the polynomials, so
-that the probabilities go on summing to one. All components share the bins, so that the bin's volume
-is one term in x alone.
+HistFactory, Cranmer et al. 2012, CERN-OPEN-2012-016). The constant is one of the polynomials, so
+the probabilities still sum to one. All components share the bins, so the bin's volume is one term
+in x alone.
 """
 
 from collections.abc import Mapping
@@ -37,8 +37,8 @@ class HistogramConfig(Settings):
     """Configuration of the histogram.
 
     Args:
-        anchors: anchor contexts per dimension; 17 for one dimension and 7 for two where None.
-        bins: bins per feature; as many as leave `per_bin` simulations in each where None.
+        anchors: anchor contexts per dimension; None for 17 in one dimension and 7 in two.
+        bins: bins per feature; None for as many as leave `per_bin` simulations in each.
         per_bin: simulations per bin at each anchor.
         degree: total degree of the polynomials; at most anchors − 1. Interpolating between
             anchors instead would make the score mostly noise (docs/architecture.md).
@@ -145,13 +145,13 @@ class Histogram(Method):
 
 
 def _quantiles(column: Tensor, levels: Tensor) -> Tensor:
-    """Quantiles by sorting: torch.quantile refuses more than 16 million values."""
+    """Return quantiles by sorting, because torch.quantile accepts at most 16 million values."""
     ordered = column.sort().values
     return ordered[(levels * (len(ordered) - 1)).round().long()]
 
 
 def _bin(y: Tensor, edges: Tensor) -> Tensor:
-    """Numbers the bins of features (members, n, features): (members, n). Outer bins are open."""
+    """Return bin numbers (members, n) of features (members, n, features); outer bins are open."""
     bins = edges.shape[-1] + 1
     index = torch.zeros(y.shape[:2], dtype=torch.long, device=y.device)
     for feature in range(y.shape[-1]):
@@ -165,10 +165,10 @@ class Templates:
 
     Args:
         task: the task.
-        features: what is binned, where the task declares no summaries.
+        features: binned variables, unless the task declares summaries.
         state: `edges` (members, features, bins − 1), `coefficients` (members, K, coefficients,
             bins^features) and `floor` (members, K, bins^features).
-        log: what the fit cost.
+        log: losses and size of the fit.
     """
 
     reference = None

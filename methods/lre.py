@@ -1,10 +1,11 @@
-r"""LRE: a parameterised classifier learns the likelihood ratio to a reference.
+r"""Likelihood-ratio estimation (LRE): a parameterised classifier learns the ratio to a reference.
 
-A network sees (x, η) and separates a component's simulations from a reference's, for which η is
-drawn independently of x; its log-odds, corrected for the class sizes or normalised, estimate
+A network takes (x, η) and separates a component's simulations from those of a reference, for which
+η is drawn independently of x. Its log-odds, corrected for the class sizes or normalised, estimate
 :math:`\log p_k(x|\eta) / p_\text{ref}(x)` (Cranmer, Pavez & Louppe 2015, arXiv:1506.02169; Baldi
 et al. 2016, arXiv:1601.07913). All components share the reference, so that it cancels.
-Normalised ratios are divided by their mean over the reference, which is 1 for an exact one.
+
+Normalised ratios are divided by their mean over the reference, which is 1 for an exact ratio.
 """
 
 import math
@@ -37,15 +38,15 @@ class LREConfig(NetworkSettings):
     Args:
         hidden: widths of the hidden layers.
         activation: their nonlinearity.
-        reference: the denominator; where None the task's own, or the evidence if it has no share.
-        reference_share: share of the budget for the reference, the rest is for the components. With
-            0 the components' own simulations, contexts drawn anew, stand in for the evidence
-            reference, which costs nothing (Hermans, Begy & Louppe 2020, arXiv:1903.04057).
+        reference: the denominator; None for the task's, or the evidence if reference_share is 0.
+        reference_share: share of the budget for the reference; the rest is for the components. With
+            0 the components' own simulations, with contexts drawn anew, replace the evidence
+            reference at no cost (Hermans, Begy & Louppe 2020, arXiv:1903.04057).
         redraw: whether the reference's contexts, which cost nothing, are drawn anew every epoch.
-        normalise: whether ratios are divided by their mean over the reference, held-out simulations
-            first, at most 262,144.
-        training: how the classifier trains on vectors.
-        encoded: how it trains where an encoder reads series or fields; not at all where None.
+        normalise: whether ratios are divided by their mean over the reference. The mean is over at
+            most 262,144 simulations, held-out ones first.
+        training: settings of the training on vectors.
+        encoded: settings of the training with an encoder of series or fields; None to refuse these.
     """
 
     hidden: tuple[int, ...] = (120, 120, 120)
@@ -64,7 +65,7 @@ class ReferenceExamples(Examples):
 
     Args:
         reference: all simulations of the reference, (members, n, \*event).
-        own: how many training rows are the component's.
+        own: number of training rows of the component.
     """
 
     reference: Tensor
@@ -131,7 +132,7 @@ class LRE(RatioMethod[ReferenceExamples]):
         reference = spent or components * (budget // components)
         dimensions = len(task.space.context_index)
         normalising = min(reference, _NORMALISING) * NODES.get(dimensions, 0) ** dimensions
-        factor = 3.0 if self.config.scores is None else 5.0  # forwards and backwards
+        factor = 3.0 if self.config.scores is None else 5.0  # forward and backward passes
         return self.work_of(
             task,
             sum(n - self.config.held_out(n) for n in (own, reference)),
@@ -155,16 +156,16 @@ class LRE(RatioMethod[ReferenceExamples]):
         return encoded or self.config.training
 
     def _spent(self, budget: int) -> int:
-        """Return how many simulator calls are for the reference."""
+        """Return the number of simulator calls for the reference."""
         return int(budget * self.config.reference_share)
 
     def _reference(self, task: Task, bank: Bank) -> Tensor:
-        """Draw events of the reference, (members, n, *event); their contexts do not matter."""
+        """Draw events of the reference, (members, n, *event); their contexts are not needed."""
         if spent := self._spent(bank.budget):
             return bank.reference(spent, self.reference_kind(task)).x
         n = bank.budget // len(task.component_names)
         own = [bank.draw(name, n).x for name in task.component_names]
-        return torch.stack(own, 2).flatten(1, 2)  # in turns, so that any part is a fair mixture
+        return torch.stack(own, 2).flatten(1, 2)  # alternating: any part contains all
 
     def examples(self, component: str, fit_context: FitContext) -> ReferenceExamples:
         config, task, features = self.config, fit_context.task, fit_context.features
@@ -187,7 +188,7 @@ class LRE(RatioMethod[ReferenceExamples]):
         rows = list(zip(positive, [inputs(reference, context), *nothing], strict=True))
         training = [torch.cat([a[:, held_out:], b[:, others:]], 1) for a, b in rows]
         validation = [torch.cat([a[:, :held_out], b[:, :others]], 1) for a, b in rows]
-        if scores:  # validation rows are not shuffled, but read in pieces
+        if scores:  # validation rows are not shuffled during training
             shuffle = torch.Generator().manual_seed(0)
             order = torch.randperm(held_out + others, generator=shuffle)
             validation = [t[:, order] for t in validation]
@@ -241,7 +242,7 @@ class LRE(RatioMethod[ReferenceExamples]):
             y = flat(features(examples.reference[:, :_NORMALISING]), shape)
             normaliser = _normaliser(net, y.to(fit_context.device))
         else:
-            # It saw N_k rows against N_ref: its log-odds carry log(N_k / N_ref).
+            # Training used N_k against N_ref rows: log-odds contain log(N_k / N_ref).
             others = examples.training[0].shape[1] - examples.own
             offset = math.log(examples.own / others)
             normaliser = Normaliser.constant(offset, len(fit_context.members), fit_context.device)
@@ -250,7 +251,7 @@ class LRE(RatioMethod[ReferenceExamples]):
 
 @torch.no_grad()
 def _normaliser(net: RatioNetwork, y: Tensor) -> Normaliser:
-    """The mean odds of every member over its own reference, features (members, n, f)."""
+    """Return the mean odds of every member over its own reference, features (members, n, f)."""
     encoded = net.encode(y)
     rows = evaluation_rows(y.device)
 

@@ -1,4 +1,4 @@
-"""nflows' block of splines without boolean masks, so that its evaluation can be compiled."""
+"""Spline block of nflows without boolean masks, so that its evaluation can be compiled."""
 
 import math
 
@@ -11,11 +11,12 @@ from torch.nn import functional
 
 
 class SplineBlock(MaskedPiecewiseRationalQuadraticAutoregressiveTransform):  # type: ignore[misc]
-    """nflows' block of splines with linear tails, evaluated at every feature.
+    """Spline block of nflows with linear tails, evaluated at every feature.
 
-    nflows picks the features inside the splines' box by a mask, into tensors whose size depends on
-    the data. Here those outside are moved to its edge and their results replaced by the identity's:
-    the same values bit by bit, and gradients to rounding, in less time.
+    nflows selects the features inside the splines' box by a mask, into tensors whose size depends
+    on the data. Here, features outside are moved to the edge of the box, and their results are
+    replaced by the identity's. Values are bitwise equal and gradients equal to rounding, in less
+    time.
     """
 
     def _elementwise(

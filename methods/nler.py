@@ -1,9 +1,9 @@
-"""NLER and NLER-SA: ratios to the evidence, and their slopes matched to exact scores.
+"""Neural likelihood-to-evidence ratio (NLER), and its score-augmented variant (NLER-SA).
 
-An encoder reads x, a small smooth head reads the encoding and η, and a classifier separates pairs
+An encoder reads x, and a small smooth head reads the encoding and η. The classifier separates pairs
 that were simulated together from pairs whose context is drawn anew (Hermans, Begy & Louppe 2020,
-arXiv:1903.04057). NLER-SA matches its slopes to scores (Shen & Kuusela 2026): the context enters
-after the encoder, so that they take a pass of the head alone.
+arXiv:1903.04057). NLER-SA matches its slopes to exact scores (Shen & Kuusela 2026). The context
+enters after the encoder, so that slopes need a pass through the head only.
 """
 
 from collections.abc import Mapping, Sequence
@@ -24,9 +24,9 @@ class NLERConfig(NetworkSettings):
     """Configuration of NLER.
 
     Args:
-        width: encoder and head grow with it: 4, 8 and 14 make networks of about 3,000, 10,000 and
-            30,000 parameters.
-        training: how the network trains.
+        width: factor of the widths of encoder and head: 4, 8 and 14 give networks of about 3,000,
+            10,000 and 30,000 parameters.
+        training: settings of the training.
     """
 
     width: int = Field(default=14, ge=1)

@@ -1,6 +1,6 @@
-"""Neural likelihood estimation by the sbi package: the field's own flow as a peer.
+"""Neural likelihood estimation by the sbi package, for comparison with a widely used flow.
 
-A flow per component (Papamakarios, Sterratt & Murray 2019, arXiv:1805.07226), trained by sbi on
+It trains a flow per component (Papamakarios, Sterratt & Murray 2019, arXiv:1805.07226) with sbi on
 standardised features; the density of x adds the logarithm of the Jacobian.
 """
 
@@ -35,7 +35,7 @@ class SbiNLEConfig(Settings):
     Args:
         ours: whether the flow is that of `dle`, a spline flow on zuko, instead of sbi's own, a
             masked autoregressive flow on nflows.
-        training: how sbi trains.
+        training: settings of sbi's training.
     """
 
     ours: bool = False
@@ -54,7 +54,7 @@ class SbiNLE(ComponentMethod):
     Config = SbiNLEConfig
     configurations: ClassVar[Mapping[str, Mapping[str, Any]]] = {
         "default": {},
-        # Flow and training of dle:published, but with all of the budget.
+        # Flow and training of dle:published, but with the whole budget.
         "matched": {
             "ours": True,
             "training": {
@@ -111,7 +111,7 @@ class SbiNLE(ComponentMethod):
 
 
 class SbiDensity(SbiNetworks):
-    """sbi's trained flows of one component, one per member."""
+    """Trained flows of sbi for one component, one per member."""
 
     @torch.no_grad()
     def log_ratio(self, x: Tensor, context: Tensor) -> Tensor:

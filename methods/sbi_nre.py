@@ -1,13 +1,13 @@
-r"""Neural ratio estimation by the sbi package: the field's own trainer as a peer.
+r"""Neural ratio estimation by the sbi package, for comparison with a widely used trainer.
 
-sbi tells pairs that were simulated together from pairs that it shuffles within a batch, so that the
-denominator is the marginal of x over all that it shuffles. Trained on each component by itself,
-that would be :math:`E_\eta[p_k(x|\eta)]`, another one for every component. So the component's label
-is a part of the parameters: what is shuffled is (k, η), the denominator is the evidence of the
-equal mixture, and one network gives every component's ratio to it.
+sbi separates pairs that were simulated together from pairs that it shuffles within a batch, so the
+denominator is the marginal of x over all shuffled pairs. Trained on each component separately, the
+denominator would be :math:`E_\eta[p_k(x|\eta)]`, which differs between components. Therefore the
+component's label is part of the parameters: (k, η) is shuffled, the denominator is the evidence of
+the equal mixture, and one network gives every component's ratio to it.
 
-`NRE` of sbi is NRE-B (Durkan, Murray & Papamakarios 2020, arXiv:2002.03712), whose ratio is right
-up to a function of x, which the components share too; `matched` is NRE-A (Hermans, Begy & Louppe
+`NRE` of sbi is NRE-B (Durkan, Murray & Papamakarios 2020, arXiv:2002.03712), whose ratio is correct
+up to a function of x, which the components also share. `matched` is NRE-A (Hermans, Begy & Louppe
 2020, arXiv:1903.04057), which has the loss of `lre`.
 """
 
@@ -42,11 +42,11 @@ class SbiNREConfig(Settings):
     """Configuration of sbi-nre.
 
     Args:
-        loss: sbi's NRE_A, a binary cross-entropy, or NRE_B, among ten pairs.
-        hidden: widths of hidden layers, as `lre` has them, after its encoder of series and fields;
-            where None, sbi's own network of numbers, a residual one.
+        loss: sbi's NRE_A, a binary cross-entropy, or NRE_B, a classification among ten pairs.
+        hidden: widths of hidden layers, as in `lre`, after its encoder of series and fields; None
+            for sbi's own residual network, which takes series and fields as vectors.
         activation: their nonlinearity.
-        training: how sbi trains.
+        training: settings of sbi's training.
     """
 
     loss: Literal["NRE_A", "NRE_B"] = "NRE_B"
@@ -91,7 +91,7 @@ class SbiNRE(Method):
         return settings
 
     def _encoder(self, task: Task) -> Encoder | None:
-        """Return `lre`'s encoder of series and fields; sbi's own network takes them as numbers."""
+        """Return `lre`'s encoder of series and fields; None for vectors and sbi's own network."""
         if self.config.hidden is None or task.observation == "vector":
             return None
         return encoder_of(task)
@@ -147,7 +147,7 @@ class SbiNRE(Method):
 
 
 def _labelled(context: Tensor, components: int) -> Tensor:
-    """Contexts (J, d) of every component beside its label, one-hot, (components, J, d + K)."""
+    """Append each component's one-hot label to contexts (J, d): (components, J, d + K)."""
     label = torch.eye(components, device=context.device)[:, None].expand(-1, len(context), -1)
     both = context.expand(components, -1, -1)
     return torch.cat([both, label], -1) if components > 1 else both
@@ -158,7 +158,7 @@ def _log_odds(net: Any, encoded: Tensor, embedded: Tensor) -> Any:
 
 
 class SbiRatio(SbiNetworks):
-    """sbi's trained networks, one per member, of all components."""
+    """Trained networks of sbi for all components, one per member."""
 
     has_density = False
 
@@ -173,7 +173,7 @@ class SbiRatio(SbiNetworks):
         theta = _labelled(self.features.context(context), components).flatten(0, 1)
         members, rows = [], evaluation_rows(y.device)
         for net in self.nets:
-            # Observations and parameters are embedded once, and not once per pair.
+            # Observations and parameters are embedded once, not once per pair.
             encoded = torch.cat([net.embedding_net_x(part) for part in torch.split(y, rows // 8)])
             embedded = net.embedding_net_theta(theta)
             values = in_blocks(partial(_log_odds, net), encoded, embedded, rows)

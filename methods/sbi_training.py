@@ -1,7 +1,7 @@
-"""The sbi package's trainers (Boelts et al. 2024, arXiv:2411.17337) behind the suite's rules.
+"""Trainers of the sbi package (Boelts et al. 2024, arXiv:2411.17337), adapted to the suite's rules.
 
-They draw from PyTorch's global generator, print, warn and write to a folder of logs: here they draw
-from a member's own generator, and leave nothing behind but the network and its losses.
+They draw from PyTorch's global generator, print, warn and write to a folder of logs. Here they draw
+from a member's own generator, and produce only the network and its losses.
 """
 
 import io
@@ -19,22 +19,25 @@ from bench.contracts import Features, FitContext, FitLog, Settings, Task, Traini
 from bench.errors import BudgetExceeded
 
 Build = Callable[[Tensor, Tensor], nn.Module]
-"""Creates a network from parameters and observations, which give shapes and standardisations."""
+"""Function that creates a network from examples of parameters and observations.
+
+The examples determine shapes and standardisations.
+"""
 
 REQUIRES = {"sbi": "nlbench[peers]"}
-_FEWEST = 20  # simulations: two of them validate
+_FEWEST = 20  # simulations, two of which validate
 
 
 class SbiTraining(Settings):
-    """How sbi trains, by its own names and with its defaults.
+    """Settings of sbi's training, with sbi's names and defaults.
 
     Args:
         training_batch_size: rows of a batch.
-        learning_rate: of Adam, constant.
+        learning_rate: constant learning rate of Adam.
         validation_fraction: share of the simulations held out for stopping, drawn at random.
         stop_after_epochs: epochs without a better validation loss after which training stops.
-        epochs: passes over the training data, at most; no limit where None.
-        clip_max_norm: largest norm of the gradient; none where None.
+        epochs: passes over the training data, at most; None for no limit.
+        clip_max_norm: largest norm of the gradient; None for no limit.
     """
 
     training_batch_size: int = Field(default=200, ge=2)
@@ -47,7 +50,7 @@ class SbiTraining(Settings):
 
 @contextmanager
 def quiet(generator: torch.Generator) -> Iterator[None]:
-    """Draws global random numbers on the CPU from a generator; prints and warns of nothing."""
+    """Hold PyTorch's CPU generator at a generator's state; suppress output and warnings."""
     with (
         torch.random.fork_rng(devices=[]),
         warnings.catch_warnings(),
@@ -69,16 +72,16 @@ def train(
     *,
     mean: bool = False,
 ) -> tuple[list[nn.Module], list[TrainingCurve]]:
-    """Train every member's network with one of sbi's trainers and leave it at its best epoch.
+    """Train every member's network with one of sbi's trainers and restore its best epoch.
 
     Args:
         trainer: name of a class of sbi.inference.
         build: creates the network.
         theta: parameters of the pairs, (members, n, parameters).
         x: observations, (members, n, numbers).
-        settings: how to train.
+        settings: settings of the training.
         fit_context: generators, device and progress.
-        component: whose network it is; empty if it serves all.
+        component: component of the network; empty if it serves all.
         mean: whether the trainer's loss is a batch's mean, which sbi divides by its rows again.
 
     Raises:
@@ -108,7 +111,7 @@ def train_network(
     generator: torch.Generator,
     device: torch.device,
 ) -> tuple[nn.Module, Mapping[str, Any]]:
-    """Train one member's network, with one source of random numbers; return sbi's summary too."""
+    """Train one member's network with its own generator; return it and sbi's summary."""
     with quiet(generator):
         import sbi.inference
 
@@ -121,7 +124,7 @@ def train_network(
         )
         inference.append_simulations(theta, x)
         options = settings.model_dump(exclude={"epochs"})
-        if settings.epochs is not None:  # sbi makes a pass more than it is told
+        if settings.epochs is not None:  # sbi makes one pass more than this
             options["max_num_epochs"] = settings.epochs - 1
         return inference.train(**options), inference.summary
 
@@ -129,7 +132,7 @@ def train_network(
 def _curve(
     summary: Mapping[str, Any], simulations: int, settings: SbiTraining, mean: bool
 ) -> TrainingCurve:
-    """Read a training curve from sbi's summary of so many simulations."""
+    """Convert sbi's summary of a training on a number of simulations to a training curve."""
     held_out = simulations - int((1 - settings.validation_fraction) * simulations)
     rows = [min(settings.training_batch_size, n) for n in (simulations - held_out, held_out)]
     training, validation = (
@@ -143,7 +146,7 @@ def _curve(
 
 
 class _Nowhere:
-    """A tracker, as sbi calls it, that keeps nothing; its default writes to ./sbi-logs."""
+    """Tracker of sbi that discards everything; the default one writes to ./sbi-logs."""
 
     log_dir = None
 
@@ -154,11 +157,11 @@ class _Nowhere:
 def rebuild(
     build: Build, parameters: int, numbers: int, state: Mapping[str, Tensor]
 ) -> list[nn.Module]:
-    """Rebuilds every member's network from `SbiNetworks.state`, on the state's device."""
+    """Rebuild every member's network from `SbiNetworks.state`, on the state's device."""
     first = next(iter(state.values()))
     nets = []
     for member in range(len(first)):
-        with quiet(torch.Generator().manual_seed(0)):  # what it draws is replaced
+        with quiet(torch.Generator().manual_seed(0)):  # its random parameters are replaced
             net = build(torch.randn(8, parameters), torch.randn(8, numbers))
         net.load_state_dict({name: values[member] for name, values in state.items()})
         nets.append(net.to(first.device).eval())
@@ -172,8 +175,8 @@ class SbiNetworks:
         task: the task.
         features: the task's.
         nets: the networks.
-        curves: how each member trained; none where restored.
-        label: of the curves.
+        curves: training curve of each member; empty if restored.
+        label: label of the curves.
     """
 
     def __init__(
@@ -199,13 +202,13 @@ class SbiNetworks:
 def in_blocks(
     evaluate: Callable[[Tensor, Tensor], Tensor], x: Tensor, theta: Tensor, rows: int
 ) -> Tensor:
-    """Evaluates all pairs of observations (n, …) and parameters (J, …) in blocks, (n, J).
+    """Evaluate all pairs of observations (n, …) and parameters (J, …) in blocks, (n, J).
 
     Args:
-        evaluate: maps as many observations as parameters, row by row, to (rows,).
+        evaluate: maps equal numbers of observations and parameters, row by row, to (rows,).
         x: observations.
         theta: parameters.
-        rows: of a block, about.
+        rows: approximate number of rows of a block.
     """
     nodes = len(theta)
     parts = []

@@ -1,1 +1,1 @@
-"""The built-in tasks, one file each, loaded as entry points."""
+"""Built-in tasks, one file each, loaded as entry points."""

@@ -1,4 +1,4 @@
-"""Reads events from parquet and csv files, the columns that are needed, and checks them."""
+"""Reader of events from parquet and csv files, which checks the required columns."""
 
 import re
 from collections.abc import Iterator, Mapping, Sequence
@@ -12,16 +12,16 @@ from numpy.typing import NDArray
 from bench.errors import DataError, counted, printable
 
 READABLE = (".parquet", ".csv", ".csv.gz")
-_ROWS = 1 << 18  # of a batch
+_ROWS = 1 << 18  # rows of a batch
 _LEPTON = ("PRI_lep_pt", "PRI_lep_eta", "PRI_lep_phi")
-_MOST_NAMES, _LONGEST_NAME = 40, 40  # of columns that a message lists
+_MOST_NAMES, _LONGEST_NAME = 40, 40  # column names in a message, and their length
 _LARGEST = {"eta": 10.0, "phi": 3.2}
-"""Largest angles. Beyond it is in degrees, or −999, which stands for a missing value."""
+"""Largest allowed angles; larger values are degrees, or −999, which marks missing values."""
 
 
 @dataclass(frozen=True)
 class _Schema:
-    """The columns of a schema, and the meaning of labels: signal, background, or left out."""
+    """Columns of a file format, and the meaning of its labels: signal, background, or left out."""
 
     name: str
     hadron: tuple[str, str, str]
@@ -51,14 +51,14 @@ _SCHEMAS = (
 
 @dataclass(frozen=True)
 class Batch:
-    """Some events of a file.
+    """Batch of events of a file.
 
     Args:
         lepton: pT in GeV, η and φ, (n, 3) float32.
         hadron: the same of the hadronic tau.
         opening: cosh Δη − cos Δφ of the two, (n,) float32.
         signal: whether they are signal, (n,) bool.
-        background: whether they are background; what is neither is left out.
+        background: whether they are background; events that are neither are left out.
         schema: name of the schema that the file follows.
     """
 
@@ -71,14 +71,14 @@ class Batch:
 
 
 def batches(path: Path, name: str) -> Iterator[tuple[Batch, int | None]]:
-    """Reads a file, with the number of its rows where it says so.
+    """Yield the batches of a file, each with the file's number of rows if known.
 
     Args:
         path: the file; parquet, or csv, which may be compressed.
-        name: how messages call it.
+        name: name of the file in messages.
 
     Raises:
-        DataError: if it cannot be read, lacks columns, or holds what cannot be.
+        DataError: if it cannot be read, lacks columns, or has impossible values.
     """
     import pyarrow
 
@@ -123,16 +123,16 @@ def _csv(path: Path, name: str) -> Iterator[tuple[Any, _Schema, int | None]]:
         with pyarrow.input_stream(str(path), compression="detect") as stream:
             for batch in csv.open_csv(stream, read_options=options, convert_options=convert):
                 yield batch, schema, None
-    except pyarrow.ArrowInvalid as error:  # which counts columns
+    except pyarrow.ArrowInvalid as error:  # the error counts columns
         said = re.sub(r"In CSV column #(\d+)", lambda found: names[int(found[1])], str(error))
         raise DataError(f"{name} cannot be read: {' '.join(said.split())}") from error
 
 
 def _schema(names: Sequence[str], name: str, rows: int | None) -> _Schema:
-    """Find the schema that a file follows; by the columns of the hadronic tau.
+    """Find the schema that a file follows, by the columns of the hadronic tau.
 
     Raises:
-        DataError: naming the columns that were looked for and those that the file has.
+        DataError: if there is none; the message names the expected columns and those of the file.
     """
     where = name if rows is None else f"{name} ({counted(rows, 'row')})"
     for schema in _SCHEMAS:
@@ -151,14 +151,14 @@ def _schema(names: Sequence[str], name: str, rows: int | None) -> _Schema:
 
 
 def _columns_of(names: Sequence[str]) -> str:
-    """Say which columns a file has, on one line of bounded length."""
+    """Return a list of a file's columns as text, on one line of bounded length."""
     shown = [printable(name)[:_LONGEST_NAME] for name in names if name.strip()]
     more = f" and {len(shown) - _MOST_NAMES:,} more" if len(shown) > _MOST_NAMES else ""
     return f"it has {', '.join(shown[:_MOST_NAMES]) or 'no named column'}{more}"
 
 
 def _check_types(types: Any, schema: _Schema, where: str) -> None:
-    """Refuses columns of a parquet file that are no numbers, and labels that are no text."""
+    """Raise DataError for parquet columns that are not numeric, and labels that are not text."""
     from pyarrow import types as kinds
 
     for column in schema.columns:
@@ -174,8 +174,8 @@ def _check_types(types: Any, schema: _Schema, where: str) -> None:
 
 
 def _checked(table: Any, schema: _Schema, name: str, first: int) -> Batch:
-    """Reads one batch; refuses what is not finite, momenta that are not positive, other labels."""
-    with np.errstate(over="ignore"):  # what is infinite is refused
+    """Read one batch; raise DataError for non-finite values, momenta ≤ 0 and unknown labels."""
+    with np.errstate(over="ignore"):  # infinite values are refused below
         columns = {
             c: table.column(c).to_numpy(zero_copy_only=False).astype(np.float32)
             for c in schema.columns[:-1]
@@ -205,7 +205,7 @@ def _checked(table: Any, schema: _Schema, name: str, first: int) -> Batch:
     kind = meaning[index] if len(labels) else np.empty(0, dtype="<U1")
     lepton, hadron = (np.stack([columns[c] for c in part], -1) for part in (_LEPTON, schema.hadron))
     apart = lepton.astype(np.float64) - hadron
-    with np.errstate(over="ignore"):  # what is infinite is refused
+    with np.errstate(over="ignore"):  # infinite values are refused below
         opening = (np.cosh(apart[:, 1]) - np.cos(apart[:, 2])).astype(np.float32)
     said = f"{_LEPTON[1]}, {schema.hadron[1]} and the angles give no visible mass"
     refuse(~(np.isfinite(opening) & (opening > 0)), said)

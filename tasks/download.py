@@ -1,4 +1,4 @@
-"""Downloads: resumed where they broke off, verified by checksum before they are used."""
+"""Downloads that resume after an interruption and are verified by checksum."""
 
 import os
 import re
@@ -10,7 +10,7 @@ from urllib.parse import urlsplit
 from bench.errors import DataError
 
 _FILES = "https://zenodo.org/records/{record}/files"
-_CHUNK = 1 << 16  # what is lost, at most, where a connection breaks
+_CHUNK = 1 << 16  # bytes lost, at most, if a connection breaks
 _TIMEOUT = (30.0, 60.0)  # seconds to connect, and between two parts
 _DIGITS = {"sha256": 64, "md5": 32}
 
@@ -18,16 +18,16 @@ _DIGITS = {"sha256": 64, "md5": 32}
 def release(
     record: str, folder: Path, readable: tuple[str, ...], report: Callable[..., None]
 ) -> list[Path]:
-    """Downloads the data files of a Zenodo record, with the checksums that the record gives.
+    """Download the data files of a Zenodo record, with the checksums of the record.
 
     Args:
-        record: its number.
-        folder: where files are kept.
-        readable: how the names of those end that are wanted.
+        record: number of the record.
+        folder: folder for the files.
+        readable: endings of the names of the wanted files.
         report: shows progress.
 
     Raises:
-        DataError: if it cannot be reached, or a file is not what the record says.
+        DataError: if the record cannot be reached, or a file has another checksum.
     """
     import pooch
 
@@ -51,10 +51,10 @@ def release(
 def download(
     url: str, folder: Path, readable: tuple[str, ...], report: Callable[..., None]
 ) -> Path:
-    """Downloads a file; a fragment of the URL, #sha256=… or #md5=…, is its checksum.
+    """Download a file; a fragment of the URL, #sha256=… or #md5=…, is its checksum.
 
     Raises:
-        DataError: if it cannot be reached, or its checksum is another one.
+        DataError: if it cannot be reached, or its checksum differs.
     """
     try:
         parts = urlsplit(url)
@@ -73,7 +73,7 @@ def download(
 
 
 def _retrieve(url: str, checksum: str | None, folder: Path, report: Callable[..., None]) -> Path:
-    """The file, downloaded where it is not there already, as what the checksum says."""
+    """Return the path of a verified file, which is downloaded unless it exists."""
     from pooch.hashes import file_hash, hash_matches
 
     path = folder / Path(urlsplit(url).path).name
@@ -85,7 +85,7 @@ def _retrieve(url: str, checksum: str | None, folder: Path, report: Callable[...
     def is_right() -> bool:
         return checksum is None or hash_matches(str(part.path), checksum)
 
-    if not (checksum and part.size() and is_right()):  # complete when it was interrupted
+    if not (checksum and part.size() and is_right()):  # the interrupted download may be complete
         try:
             part.download(report)
         except (OSError, ValueError) as error:
@@ -102,13 +102,13 @@ def _retrieve(url: str, checksum: str | None, folder: Path, report: Callable[...
 
 
 class _Part:
-    """The part of a download that is here, beside a note of its address and version.
+    """Partial download, with a file that notes its address and version.
 
     Args:
-        path: where the file will be.
+        path: path of the finished file.
         url: its address.
-        verified: whether a checksum will tell parts of two versions; without one a part is
-            completed only where the server says that the file is still the same.
+        verified: whether a checksum will detect parts of different versions. If not, a part is
+            completed only if the server confirms that the file is unchanged.
     """
 
     def __init__(self, path: Path, url: str, verified: bool) -> None:
@@ -118,7 +118,7 @@ class _Part:
         self._verified = verified
 
     def _version(self) -> str | None:
-        """Return the version that the part is of; None where it cannot be completed."""
+        """Return the version of the part; None if it cannot be completed."""
         try:
             url, _, version = self._note.read_text().partition("\n")
         except (OSError, ValueError):
@@ -126,20 +126,20 @@ class _Part:
         return version if url == self._url and (version or self._verified) else None
 
     def size(self) -> int:
-        """Bytes that need not be downloaded again."""
+        """Return the number of bytes that need not be downloaded again."""
         there = self.path.is_file() and self._version() is not None
         return self.path.stat().st_size if there else 0
 
     def remove(self) -> None:
-        """Forgets the part."""
+        """Delete the part and its note."""
         self.path.unlink(missing_ok=True)
         self._note.unlink(missing_ok=True)
 
     def download(self, report: Callable[..., None]) -> None:
-        """Downloads what is missing; the whole file if it has changed in the meantime.
+        """Download the missing bytes, or the whole file if it has changed.
 
         Raises:
-            OSError: if the server does not give it, or the connection breaks.
+            OSError: if the server refuses, or the connection breaks.
         """
         import requests
 
@@ -170,12 +170,12 @@ class _Part:
             if answer.status_code == 200:
                 there = 0
                 self.remove()
-                self.path.touch()  # before the note, which says what the part is of
+                self.path.touch()  # before the note, which describes the part
                 if plain:  # else its bytes are not those of the file
                     self._note.write_text(f"{self._url}\n{version}")
             length = str(answer.headers.get("Content-Length", ""))
             total = int(length) if length.isdigit() and plain else None
-            if continued and found is not None:  # a server may send less than was asked for
+            if continued and found is not None:  # a server may send less than requested
                 total = int(found[1])
             self._append(answer, there, total, report)
 

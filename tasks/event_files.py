@@ -1,8 +1,8 @@
-"""Files of events, read, checked and split into one array for each process and split.
+"""Conversion of event files into one array for each process and split.
 
-The split (train, validation, test) is decided by a hash of the event's own kinematics, so that it
-survives another download, another order, further files. Weights are not read: every event counts
-once, also one that is recorded again, in the same file or another one.
+A hash of the event's kinematics decides its split (train, validation, test), so that the split does
+not depend on the download, the order or further files. Weights are not read: every event counts
+once, also one that occurs several times.
 """
 
 import errno
@@ -28,22 +28,24 @@ from .columns import Batch, batches
 
 PROCESSES = ("signal", "background")
 SPLITS = {"train": 0.35, "validation": 0.10, "test": 0.55}
-"""Shares of the events; half and more for tests, because their disjoint blocks are what errors
-count, and real files are small."""
+"""Shares of the events.
+
+Tests get more than half: errors depend on the number of disjoint test blocks, and files are small.
+"""
 PARTS = tuple((process, split) for process in PROCESSES for split in SPLITS)
 READABLE = (*_UNPACKED, ".zip")
 
 
 class Manifest(BaseModel):
-    """The list of the events that are kept.
+    """List of the stored events.
 
     Args:
         digest: hash of the events, and the folder that holds them.
         counts: events of each process and split.
         left_out: events of other processes.
-        repeated: times that an event was recorded which was there already.
+        repeated: number of removed duplicates of events.
         sources: files, and their rows.
-        schemas: name of each source's schema; empty where an earlier version wrote none.
+        schemas: name of each source's schema; empty if an earlier version wrote none.
         unreadable: reasons of the files that were left out.
     """
 
@@ -64,7 +66,7 @@ class Manifest(BaseModel):
 
 @dataclass(frozen=True)
 class _Source:
-    """A file that was read: name, rows, rows of other processes, name of its schema."""
+    """File that was read: name, rows, rows of other processes, name of its schema."""
 
     name: str
     rows: int
@@ -73,7 +75,7 @@ class _Source:
 
 
 def files_of(path: Path) -> list[Path]:
-    """A file, or the readable files of a folder in order of their names."""
+    """Return a file, or the readable files of a folder in order of their names."""
     if path.is_file():
         if not path.name.endswith(READABLE):
             raise DataError(f"{path} is not readable: allowed are {', '.join(READABLE)}")
@@ -88,7 +90,7 @@ def files_of(path: Path) -> list[Path]:
 
 
 def _is_data(name: str, readable: tuple[str, ...]) -> bool:
-    """Whether a file's name says that it holds events; "._" begins what macOS adds."""
+    """Return whether a file's name indicates events; macOS adds files that start with "._"."""
     return name.endswith(readable) and not Path(name).name.startswith("._")
 
 
@@ -102,7 +104,7 @@ def prepare(
 
     Args:
         files: parquet, csv or zip files.
-        working: an empty folder; the events are in its `events` afterwards.
+        working: an empty folder; the events are written to its `events`.
         report: shows progress.
         skip: decides whether to go on without the files that cannot be read.
 
@@ -164,7 +166,7 @@ def prepare(
 
 
 def counts_of(manifest: Manifest, process: str) -> str:
-    """Return the number of events of a process in each split, for people."""
+    """Return the number of events of a process in each split, as text."""
     counted = zip(PARTS, manifest.counts, strict=True)
     return ", ".join(f"{split} {n:,}" for (of, split), n in counted if of == process)
 
@@ -226,13 +228,13 @@ def _unpacked(path: Path, working: Path) -> Iterator[tuple[Path, str]]:
 
 
 def _keys(batch: Batch) -> NDArray[np.uint64]:
-    """A hash of each event's six momenta as they are recorded, (n,).
+    """Return a hash of each event's six recorded momenta, (n,).
 
-    The finaliser of SplitMix64 (Steele, Lea & Flood 2014), chained over the columns.
+    It is the finaliser of SplitMix64 (Steele, Lea & Flood 2014), chained over the columns.
     """
     state = np.zeros(len(batch.lepton), dtype=np.uint64)
     for column in (*batch.lepton.T, *batch.hadron.T):
-        bits = np.ascontiguousarray(column + np.float32(0), dtype="<f4")  # −0 is 0
+        bits = np.ascontiguousarray(column + np.float32(0), dtype="<f4")  # −0 becomes 0
         state = (state ^ bits.view("<u4").astype(np.uint64)) + np.uint64(0x9E3779B97F4A7C15)
         state = (state ^ (state >> np.uint64(30))) * np.uint64(0xBF58476D1CE4E5B9)
         state = (state ^ (state >> np.uint64(27))) * np.uint64(0x94D049BB133111EB)
@@ -241,12 +243,12 @@ def _keys(batch: Batch) -> NDArray[np.uint64]:
 
 
 def _uniform(keys: NDArray[np.uint64]) -> NDArray[np.float64]:
-    """A number in [0, 1) for each event."""
+    """Return a number in [0, 1) for each event."""
     return (keys >> np.uint64(11)).astype(np.float64) * 2.0**-53
 
 
 def _keep_once(events: Path, keys: Path) -> int:
-    """Removes events that are in an earlier row too; returns how many."""
+    """Remove events that also occur in an earlier row; return their number."""
     key = np.fromfile(keys, dtype=np.uint64)
     ordered = np.sort(key)
     repeated = np.unique(ordered[1:][ordered[1:] == ordered[:-1]])

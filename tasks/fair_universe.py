@@ -1,6 +1,6 @@
-"""Events of the FAIR Universe HiggsML challenge: fetched, and kept ready to use.
+"""Events of the FAIR Universe HiggsML challenge: download, conversion and storage.
 
-What is kept of an event are three numbers.
+Three numbers of each event are stored.
 
 Columns that are read, of the public release (Bhimji et al. 2024, arXiv:2410.02867) and of the 2014
 ATLAS Higgs challenge (CERN Open Data record 328, in which the background is not Z→ττ alone):
@@ -41,7 +41,7 @@ _WORKING = ".reading-"
 
 
 class FairUniverse(Data):
-    """The events, in a folder of the user's: $NLBENCH_DATA, or where such data belong."""
+    """Events in a folder of the user's: $NLBENCH_DATA, or the system's folder for user data."""
 
     title = "FAIR Universe HiggsML Uncertainty Challenge, public dataset"
     citation = "Bhimji et al. (2024), arXiv:2410.02867, doi:10.5281/zenodo.15131565"
@@ -49,13 +49,13 @@ class FairUniverse(Data):
 
     @property
     def folder(self) -> Path:
-        """The folder of the events."""
+        """Folder of the events."""
         root = os.environ.get("NLBENCH_DATA") or platformdirs.user_data_path("nlbench")
         return Path(os.path.expanduser(root)) / "higgs-fair"
 
     @cached_property
     def _manifest(self) -> Manifest | None:
-        """The list of the events; None if there are none, or they are damaged."""
+        """List of the events; None if there are none, or they are damaged."""
         try:
             found = Manifest.model_validate_json((self.folder / "events.json").read_bytes())
             for (process, split), n in zip(PARTS, found.counts, strict=True):
@@ -68,14 +68,16 @@ class FairUniverse(Data):
 
     @property
     def digest(self) -> str | None:
-        """Hash of the events that are there, or None."""
+        """Hash of the stored events, or None."""
         return None if self._manifest is None else self._manifest.digest
 
     def read(self, process: str, split: str) -> NDArray[np.float32]:
-        """Events, (n, 3) float32 memory-mapped: pT of lepton and tau in GeV, cosh Δη − cos Δφ.
+        """Return events (n, 3), float32 and memory-mapped: pT of lepton and tau, cosh Δη − cos Δφ.
+
+        The pT are in GeV.
 
         Raises:
-            DataError: if there are none, or no longer.
+            DataError: if there are none, or they were removed.
         """
         if self._manifest is None:
             raise DataError("the events of higgs-fair are not here: `bench data fetch higgs-fair`")
@@ -130,7 +132,7 @@ class FairUniverse(Data):
         report: Callable[..., None],
         skip: Callable[[Mapping[str, str]], bool],
     ) -> None:
-        for left in self.folder.glob(f"{_WORKING}*"):  # by one that was killed
+        for left in self.folder.glob(f"{_WORKING}*"):  # left by a killed process
             shutil.rmtree(left, ignore_errors=True)
         downloads = self.folder / "downloads"
         if source is None:
@@ -143,9 +145,9 @@ class FairUniverse(Data):
             self._publish(Path(working), prepare(files, Path(working), report, skip))
 
     def _publish(self, working: Path, manifest: Manifest) -> None:
-        """Puts what was read in the place of what was there."""
+        """Replace the stored events by the new ones."""
         new = self.folder / manifest.digest
-        if new.exists():  # and perhaps damaged
+        if new.exists():  # it may be damaged
             new.rename(working / "before")
         (working / "events").rename(new)
         temporary = working / "events.json"
@@ -157,7 +159,7 @@ class FairUniverse(Data):
 
 
 def _acquired(lock: FileLock, report: Callable[..., None]) -> AbstractContextManager[object]:
-    """Acquires a lock; says that another process has it for as long as it has."""
+    """Acquire a lock; report every second while another process holds it."""
     while True:
         try:
             return lock.acquire(timeout=1)

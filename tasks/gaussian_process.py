@@ -1,9 +1,9 @@
 r"""Spatial processes on a square grid: a Gaussian process with a nugget, and a Student-t process.
 
 Fields have mean zero, unit variance and covariance :math:`e^{-d/\ell}`. The Gaussian process adds
-independent noise of variance τ² at every site. The Student-t process has ν degrees of freedom and
-the same covariance whatever ν is: its scale matrix is :math:`\frac{\nu - 2}{\nu} K`, with a fixed
-small nugget in K. Densities and scores are exact (Shen & Kuusela 2026 train on such scores).
+independent noise of variance τ² at every site. The Student-t process has ν degrees of freedom. Its
+covariance does not depend on ν, because its scale matrix is :math:`\frac{\nu - 2}{\nu} K`, with a
+fixed small nugget in K. Densities and scores are exact (Shen & Kuusela 2026 train on such scores).
 """
 
 import math
@@ -25,7 +25,7 @@ _CHUNK = 256  # length scales at a time
 
 
 class _Field(ABC):
-    """One field on a grid; context (ℓ, a second parameter), event shape (q, q)."""
+    """Random field on a grid; context (ℓ, a second parameter), event shape (q, q)."""
 
     size = None
 
@@ -34,18 +34,18 @@ class _Field(ABC):
 
     @abstractmethod
     def nugget(self, context: Tensor) -> Tensor:
-        """The nugget's variance at contexts (C, 2), (C,)."""
+        """Return the nugget's variance at contexts (C, 2), (C,)."""
 
     @abstractmethod
     def density(self, forms: Forms, context: Tensor) -> Tensor:
-        """Log-densities (C, N) at contexts (C, 2)."""
+        """Return log-densities (C, N) at contexts (C, 2)."""
 
     @abstractmethod
     def slope(self, forms: Forms, context: Tensor) -> Tensor:
-        """Scores (C, N, 2) at contexts (C, 2)."""
+        """Return scores (C, N, 2) at contexts (C, 2)."""
 
     def gaussian(self, context: Tensor, generator: torch.Generator) -> Tensor:
-        """Simulates Gaussian fields of this covariance, (C, 2) to (C, q, q), float64."""
+        """Simulate Gaussian fields of this covariance, (C, 2) to (C, q, q), float64."""
         side = self.grid.side
         noise = torch.randn(len(context), side, side, generator=generator, dtype=torch.float64)
         parts = zip(torch.split(noise, _CHUNK), torch.split(context, _CHUNK), strict=True)
@@ -74,7 +74,7 @@ class _Field(ABC):
 
 
 class GaussianField(_Field):
-    """A Gaussian process with a nugget; context (ℓ, τ²)."""
+    """Gaussian process with a nugget; context (ℓ, τ²)."""
 
     def nugget(self, context: Tensor) -> Tensor:
         return context[:, 1]
@@ -89,10 +89,10 @@ class GaussianField(_Field):
 
 
 class StudentField(_Field):
-    """A field with heavy tails; context (ℓ, ν).
+    """Student-t process, a field with heavy tails; context (ℓ, ν).
 
     Args:
-        grid: its sites.
+        grid: grid of sites.
         nugget: τ², fixed.
     """
 
@@ -106,7 +106,7 @@ class StudentField(_Field):
     def simulate(self, context: Tensor, generator: torch.Generator) -> Tensor:
         fields = super().simulate(context, generator)
         freedom = context[..., 1].double()
-        # The gamma sampler that torch.distributions uses; only this one takes a generator.
+        # The gamma sampler of torch.distributions; only this one takes a generator.
         chi_squared = 2 * torch._standard_gamma(freedom / 2, generator=generator)
         return fields * ((freedom - 2) / chi_squared).sqrt()[..., None, None].float()
 
@@ -139,7 +139,7 @@ class Fields(Task):
     """Replicate fields of one process; both parameters are of interest.
 
     Args:
-        name, title: of the task.
+        name, title: name and title of the task.
         field: the process.
         second: its second parameter.
         lengths, seconds: values of the two at the evaluation points.
@@ -174,9 +174,10 @@ class Fields(Task):
         return {"field": self._field}
 
     def summaries(self, x: Tensor) -> Tensor:
-        """Logarithms of the mean square, and of the mean squared difference of neighbours over it.
+        """Return logarithms of the mean square and of the relative variogram.
 
-        The second is the variogram at the shortest distance in units of the variance.
+        The latter is the mean squared difference of neighbours divided by the mean square: the
+        variogram at the shortest distance in units of the variance.
         """
         square = x.square().mean((-2, -1))
         near = (x.diff(dim=-1).square().mean((-2, -1)) + x.diff(dim=-2).square().mean((-2, -1))) / 2
@@ -187,7 +188,7 @@ class Fields(Task):
 
 
 def gp(name: str = "gp", observations: int = 10) -> Fields:
-    """A Gaussian process with a nugget on a 16 × 16 grid, M = 10 fields unless told."""
+    """Return a Gaussian process with a nugget on a 16 × 16 grid, by default with M = 10 fields."""
     nugget = Parameter("nugget", 0.01, 1.2, "interest", (0.2, 0.5), "log", "τ²")
     points = (0.15, 0.2, 0.3), (0.2, 0.35, 0.5)
     title = "Gaussian process with a nugget"
@@ -195,7 +196,7 @@ def gp(name: str = "gp", observations: int = 10) -> Fields:
 
 
 def student_t(name: str = "student-t", observations: int = 25) -> Fields:
-    """A Student-t process on a 12 × 12 grid, M = 25 fields unless told."""
+    """Return a Student-t process on a 12 × 12 grid, by default with M = 25 fields."""
     freedom = Parameter("nu", 2.5, 30.0, "interest", (4.0, 9.0), "log", "ν")
     field, points = StudentField(Grid(12), 0.05), ((0.1, 0.2, 0.3), (4.0, 6.0, 9.0))
     return Fields(name, "Student-t process", field, freedom, *points, observations)

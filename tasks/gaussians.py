@@ -17,7 +17,7 @@ from .signal import SignalAndBackground
 
 
 class RotatedGaussian:
-    """A unit Gaussian centred at a signed radius, at angle z; d = 1, event shape (2,)."""
+    """Unit Gaussian centred at a signed radius, at angle z; d = 1, event shape (2,)."""
 
     size = None
 
@@ -69,10 +69,10 @@ class RotatedGaussians(SignalAndBackground):
 
 
 def far() -> RotatedGaussians:
-    """Radius 2: signal and background hardly overlap."""
+    """Return the task with radius 2: signal and background hardly overlap."""
     return RotatedGaussians("gaussians-far", "Rotated Gaussians, far apart", 2.0)
 
 
 def near() -> RotatedGaussians:
-    """Radius 0.5: signal and background overlap almost fully."""
+    """Return the task with radius 0.5: signal and background overlap almost fully."""
     return RotatedGaussians("gaussians-near", "Rotated Gaussians, close together", 0.5)

@@ -1,10 +1,10 @@
 r"""Gaussian fields on a square grid with exponential covariance, by the symmetry of the square.
 
-The covariance :math:`e^{-d/\ell}` of a q × q grid commutes with the eight symmetries of the square,
-so that it falls, exactly, into six blocks of about q²/8 to q²/4 (two of them equal), one for each
-way in which a field can be even or odd. Blocks are linear in the values at the few distinct
-distances. What depends on the length scale alone is computed once per length scale: a Cholesky
-factor where every field has its own, eigenvalues where many fields and nuggets share it.
+The covariance :math:`e^{-d/\ell}` of a q × q grid commutes with the eight symmetries of the square.
+It therefore decomposes exactly into six blocks of about q²/8 to q²/4 (two of them equal), one for
+each symmetry type of fields. Blocks are linear in the values at the few distinct distances. Terms
+that depend on the length scale alone are computed once per length scale: a Cholesky factor if every
+field has its own length scale, eigenvalues if many fields and nuggets share it.
 """
 
 from dataclasses import astuple, dataclass
@@ -24,8 +24,8 @@ class Forms:
         quadratic: xᵀ K⁻¹ x.
         norm: aᵀ a.
         trace: tr K⁻¹, (C, 1).
-        slope_quadratic: aᵀ (dK/dℓ) a, zeros unless wanted.
-        slope_trace: tr (K⁻¹ dK/dℓ), (C, 1), zeros unless wanted.
+        slope_quadratic: aᵀ (dK/dℓ) a; zeros if not requested.
+        slope_trace: tr (K⁻¹ dK/dℓ), (C, 1); zeros if not requested.
     """
 
     log_determinant: Tensor
@@ -39,11 +39,11 @@ class Forms:
         return Forms(*(a + b for a, b in zip(astuple(self), astuple(other), strict=True)))
 
 
-_TURNED = 3  # the block that is the turned copy of the one before it
+_TURNED = 3  # index of the block that is the transposed copy of the one before it
 
 
 class Block:
-    """One block: coordinates of fields in it, and its covariance.
+    """Symmetry block: coordinates of fields in it, and its covariance.
 
     Args:
         basis: orthonormal columns, (q², m).
@@ -56,13 +56,13 @@ class Block:
         self._table = table
 
     def covariance(self, at_distances: Tensor) -> Tensor:
-        """The block (C, m, m) of a covariance that is given at the distinct distances, (C, D)."""
+        """Return the block (C, m, m) of a covariance given at the distinct distances, (C, D)."""
         blocks: Tensor = at_distances @ self._table.T
         return blocks.view(-1, self.size, self.size)
 
 
 class Grid:
-    """A q × q grid on the unit square, its corners included.
+    """Square grid of q × q sites on the unit square, its corners included.
 
     Args:
         side: q, even, at least 4.
@@ -76,7 +76,7 @@ class Grid:
 
     @cached_property
     def _squared(self) -> tuple[Tensor, Tensor]:
-        """Distinct squared distances in steps, and which of them lies between two sites."""
+        """Distinct squared distances in steps, and the index of the one between each two sites."""
         place = np.stack(np.divmod(np.arange(self.sites), self.side), -1)
         between = ((place[:, None] - place[None]) ** 2).sum(-1)
         distinct, which = np.unique(between, return_inverse=True)
@@ -84,12 +84,12 @@ class Grid:
 
     @cached_property
     def distances(self) -> Tensor:
-        """The distinct distances, float64."""
+        """Distinct distances, float64."""
         return self._squared[0].double().sqrt() / (self.side - 1)
 
     @cached_property
     def blocks(self) -> tuple[Block, ...]:
-        """The blocks; bases together span all fields."""
+        """Symmetry blocks, whose bases together span all fields."""
 
         def both(sign: int, turn: int) -> Tensor:
             return self._basis((("rows", sign), ("columns", sign), ("turn", turn)))
@@ -114,7 +114,7 @@ class Grid:
         return tuple(blocks)
 
     def _basis(self, signs: tuple[tuple[str, int], ...]) -> Tensor:
-        """Orthonormal fields with these signs under reflections of rows, of columns, and both."""
+        """Return orthonormal fields with the given signs under reflections and transposition."""
         fields = torch.eye(self.sites, dtype=torch.float64).view(-1, self.side, self.side)
         for kind, sign in signs:
             moved = {
@@ -131,12 +131,12 @@ class Grid:
         return basis.T.contiguous()
 
     def project(self, fields: Tensor) -> list[Tensor]:
-        """Coordinates of fields (…, q, q) in each block, (…, m) each, float64."""
+        """Return coordinates of fields (…, q, q) in each block, (…, m) each, float64."""
         flat = fields.double().flatten(-2)
         return [flat @ block.basis for block in self.blocks]
 
     def simulate(self, noise: Tensor, length: Tensor, nugget: Tensor) -> Tensor:
-        """Fields (C, q, q) with covariances K(ℓ) + τ² I, from standard normal ones."""
+        """Transform standard normal fields (C, q, q) to fields with covariances K(ℓ) + τ² I."""
         out = torch.zeros(len(noise), self.sites, dtype=torch.float64)
         distinct, which = torch.stack([length, nugget]).unique(dim=1, return_inverse=True)
         for block, own, covariance in zip(
@@ -147,7 +147,7 @@ class Grid:
         return out.view(noise.shape)
 
     def own_forms(self, fields: Tensor, length: Tensor, nugget: Tensor) -> Forms:
-        """Forms of fields (C, 1, q, q) that each have a length scale of their own, (C,)."""
+        """Return forms of fields (C, 1, q, q) that each have their own length scale, (C,)."""
         parts = []
         slopes = self._covariances(length, None)
         for own, covariance, slope in zip(
@@ -169,9 +169,9 @@ class Grid:
         return sum(parts[1:], parts[0])
 
     def shared_forms(self, fields: Tensor, length: Tensor, nugget: Tensor, slopes: bool) -> Forms:
-        """Forms of the same fields (1, N, q, q) at C length scales and nuggets.
+        """Return forms of the same fields (1, N, q, q) at C length scales and nuggets.
 
-        Every distinct length scale is decomposed once, whatever the nuggets.
+        Every distinct length scale is decomposed once, for all nuggets.
         """
         distinct, which = torch.unique(length, return_inverse=True)
         plain = self._covariances(distinct, torch.zeros_like(distinct))
@@ -205,13 +205,13 @@ class Grid:
         return sum(parts[1:], parts[0])
 
     def forms(self, fields: Tensor, length: Tensor, nugget: Tensor, slopes: bool) -> Forms:
-        """Forms of fields (C or 1, N, q, q) at length scales and nuggets (C,)."""
+        """Return forms of fields (C or 1, N, q, q) at length scales and nuggets (C,)."""
         if len(fields) == len(length) and fields.shape[1] == 1:
             return self.own_forms(fields, length, nugget)
         return self.shared_forms(fields, length, nugget, slopes)
 
     def _covariances(self, length: Tensor, nugget: Tensor | None) -> list[Tensor]:
-        """Each block of e^(−d/ℓ) + τ² I at (C,) of both; of its derivative in ℓ without τ²."""
+        """Return each block of e^(−d/ℓ) + τ² I at (C,) of both; without τ², of its ℓ-derivative."""
         value = torch.exp(-self.distances / length[:, None])
         if nugget is None:
             value = value * self.distances / length[:, None].square()

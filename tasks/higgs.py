@@ -1,4 +1,4 @@
-r"""Higgs: a tractable H→ττ over Z→ττ in two features, at an uncertain tau energy scale.
+r"""Higgs: H→ττ over Z→ττ in two features with known densities, at an uncertain tau energy scale.
 
 Features are the visible mass m_vis in GeV and the ratio of transverse momenta pT_lep/pT_had, as in
 Sluijter, Diefenbacher, Bhimji & Nachman (2025). Both densities are Gaussian mixtures in their
@@ -19,14 +19,14 @@ from bench.contracts import Log, Parameter, Split
 from .signal import SignalAndBackground
 
 ENERGY_SCALE = Parameter("z", 0.9, 1.1, "nuisance", (0.93, 1.07), symbol="z")
-"""The tau energy scale."""
+"""Tau energy scale."""
 ENERGY_SCALES = (0.93, 1.0, 1.07)
-"""Its values at the evaluation points."""
+"""Tau energy scales at the evaluation points."""
 FEATURES = ("m_vis [GeV]", "pT_lep / pT_had")
 SHIFT = (0.5, -1.0)
-"""By how much the logarithms of the features move with log z."""
+"""Slopes of the logarithms of the features in log z."""
 
-# Of each Gaussian: weight; means; variances of log m_vis and of log ratio, and their covariance.
+# For each Gaussian: weight; means; variances of log m_vis and log ratio, and their covariance.
 SIGNAL = (
     (0.097292, (4.332173, 0.541389), (0.07028736, 0.25059494, 0.00879453)),
     (0.290154, (4.312031, -0.745134), (0.01966747, 0.07884074, -0.00597886)),
@@ -45,7 +45,7 @@ _Gaussians = Sequence[tuple[float, tuple[float, float], tuple[float, float, floa
 
 
 class LogGaussianMixture:
-    """A mixture of Gaussians in (log m_vis, log ratio), moved by log z; d = 1, event shape (2,)."""
+    """Mixture of Gaussians in (log m_vis, log ratio), moved by log z; d = 1, event shape (2,)."""
 
     size = None
 
@@ -56,7 +56,7 @@ class LogGaussianMixture:
         self._mean = torch.tensor(means, dtype=torch.float64)
         self._factor = torch.linalg.cholesky(covariance)
         self._inverse = torch.linalg.inv(self._factor)
-        # Of each Gaussian's whitened coordinates: how they move with log z, and their Jacobian.
+        # For each Gaussian's whitened coordinates: slope in log z, and log-Jacobian.
         self._slope = self._inverse @ torch.tensor(SHIFT, dtype=torch.float64)
         self._log_scale = self._factor.diagonal(dim1=-2, dim2=-1).log().sum(-1)
 
@@ -72,7 +72,7 @@ class LogGaussianMixture:
         return x
 
     def _whitened(self, x: Tensor, context: Tensor) -> tuple[Tensor, Tensor]:
-        """Whitened residuals (*B, C, 2) and log-densities (*B, C) of C weighted Gaussians."""
+        """Return whitened residuals (*B, C, 2) and log-densities (*B, C) of weighted Gaussians."""
         y = x.double().log()
         u = torch.einsum(
             "cij,...cj->...ci", self._inverse.to(y), y[..., None, :] - self._mean.to(y)
@@ -95,7 +95,7 @@ class LogGaussianMixture:
 
 
 class Higgs(SignalAndBackground):
-    """H→ττ over Z→ττ with a known density; nothing to download."""
+    """H→ττ over Z→ττ with a known density; needs no download."""
 
     name = "higgs"
     title = "Higgs to tau leptons, tractable"

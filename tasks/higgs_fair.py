@@ -1,12 +1,12 @@
 r"""Higgs on simulated events of the FAIR Universe challenge, H→ττ over Z→ττ, without a density.
 
-At tau energy scale z the transverse momentum of the hadronic tau is multiplied by z, and
+At tau energy scale z the transverse momentum of the hadronic tau is multiplied by z. Then
 :math:`m_\text{vis} = \sqrt{2 p_T^\ell p_T^h (\cosh\Delta\eta - \cos\Delta\phi)}` and the ratio
-:math:`p_T^\ell / p_T^h` are computed anew. Every event counts once, whatever its weight, as in
+:math:`p_T^\ell / p_T^h` are recomputed. Every event counts once, without its weight, as in
 Sluijter, Diefenbacher, Bhimji & Nachman (2025). `had_pt_min` selects events after scaling, as the
-challenge does with 26 GeV. Public events begin near 23 GeV, so events come in at z > 1 and drop out
-at z < 1. The selection changes the shape of the accepted events; μ counts accepted events, so a
-smaller acceptance at lower z carries no information about μ.
+challenge does with 26 GeV. Public events start near 23 GeV, so the selection gains events at z > 1
+and loses events at z < 1. It changes the shape of the accepted events. μ counts accepted events, so
+a smaller acceptance at lower z carries no information about μ.
 """
 
 import math
@@ -36,11 +36,11 @@ _PARTS: Mapping[Split, str] = {
 
 
 class TauEvents:
-    """Events of a file, shown at any tau energy scale; d = 1, event shape (2,).
+    """Events of a file, evaluated at any tau energy scale; d = 1, event shape (2,).
 
     Args:
         events: pT of the lepton and of the hadronic tau in GeV, cosh Δη − cos Δφ; (n, 3) float32.
-        had_pt_min: pT in GeV that the scaled hadronic tau must have; no selection where None.
+        had_pt_min: smallest pT in GeV of the scaled hadronic tau; None for no selection.
     """
 
     def __init__(self, events: NDArray[np.float32], had_pt_min: float | None = None) -> None:
@@ -49,16 +49,16 @@ class TauEvents:
 
     @property
     def size(self) -> int:
-        """The number of events that pass the selection at every energy scale."""
+        """Number of events that pass the selection at every energy scale."""
         if self._had_pt_min is None:
             return len(self._events)
         return int(np.sum(self._events[:, 1] * ENERGY_SCALE.low >= self._had_pt_min))
 
     def block(self, number: int, of: int) -> "TauEvents":
-        """The number-th of so many disjoint parts."""
+        """Return one of `of` disjoint parts."""
         if self._had_pt_min is None:
             return TauEvents(self._events[number::of])
-        # Those that always pass are shared out first, so that every block has its part of them.
+        # Events that always pass are distributed first, so that every block has some.
         always = self._events[:, 1] * ENERGY_SCALE.low >= self._had_pt_min
         parts = (np.flatnonzero(always)[number::of], np.flatnonzero(~always)[number::of])
         return TauEvents(self._events[np.concatenate(parts)], self._had_pt_min)
@@ -70,7 +70,7 @@ class TauEvents:
         rng = np.random.default_rng(seed)
         order = rng.permutation(held)
         row = order[np.arange(n) * min(n, held) // n]
-        spare = order[n:]  # takes the place of events that do not pass the selection
+        spare = order[n:]  # replacements of events that fail the selection
         if self._had_pt_min is not None and n and not self.size:
             raise DataError(
                 f"no event passes pT_had > {self._had_pt_min} GeV at every energy scale"
@@ -93,8 +93,7 @@ class HiggsFair(SignalAndBackground):
 
     Args:
         name: name of the task.
-        had_pt_min: pT in GeV that the hadronic tau must have after scaling; no selection where
-            None.
+        had_pt_min: smallest pT in GeV of the hadronic tau after scaling; None for no selection.
     """
 
     title = "Higgs to tau leptons, FAIR Universe events"

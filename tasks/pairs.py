@@ -1,4 +1,4 @@
-"""Observations and contexts that broadcast: which pairs there are, and work once per context."""
+"""Evaluation of functions on pairs of observations and contexts that broadcast."""
 
 from collections.abc import Callable
 from itertools import chain
@@ -9,7 +9,7 @@ from torch import Tensor
 
 OfPairs = Callable[[Tensor, Tensor], Tensor]
 
-_ELEMENTS = 1 << 21  # of the largest tensors, float64: 16 MiB
+_ELEMENTS = 1 << 21  # elements of the largest tensors, float64: 16 MiB
 
 
 def over_pairs(
@@ -21,11 +21,11 @@ def over_pairs(
     per_context: int,
     per_pair: int,
 ) -> Tensor:
-    r"""Applies a function to all pairs of observations and contexts, a few contexts at a time.
+    r"""Apply a function to all pairs of observations and contexts, a few contexts at a time.
 
     Args:
-        function: maps observations (C or 1, N, \*event) and contexts (C, d) to (C, N, …): every
-            context with N observations of its own, or with the same N.
+        function: maps observations (C or 1, N, \*event) and contexts (C, d) to (C, N, …); every
+            context has its own N observations, or all have the same N.
         x: observations, (\*B, \*event).
         context: contexts, (\*B, d); the two broadcast.
         event_dims: number of dimensions of an observation.

@@ -1,4 +1,4 @@
-"""The signal strength μ, common to all searches for a signal over a background."""
+"""Signal strength μ, shared by the tasks that search for a signal over a background."""
 
 from collections.abc import Sequence
 from itertools import product
@@ -9,15 +9,17 @@ from torch import Tensor
 from bench.contracts import Parameter, ParameterSpace, Task
 
 SIGNAL_STRENGTH = Parameter("mu", 0.0, 0.7, "interest", (0.08, 0.35), symbol="μ")
-"""The expected number of signal events over that of background events; its bound at 0 is physical:
-intervals stop there."""
+"""Expected number of signal events divided by that of background events.
+
+The bound at 0 is physical: intervals end there.
+"""
 
 
 class SignalAndBackground(Task):
-    """A mixture of signal and background at one nuisance parameter, the context of both.
+    """Mixture of signal and background with one nuisance parameter, the context of both.
 
-    A fraction μ/(1+μ) of events is signal, as in Sluijter, Diefenbacher, Bhimji & Nachman (2025);
-    evaluation points are μ = 0.1, 0.2, 0.3 at each of three values of the nuisance parameter.
+    A fraction μ/(1+μ) of events is signal, as in Sluijter, Diefenbacher, Bhimji & Nachman (2025).
+    Evaluation points are μ = 0.1, 0.2, 0.3 at each of three values of the nuisance parameter.
 
     Args:
         nuisance: the nuisance parameter.

@@ -1,13 +1,15 @@
-r"""SIS: outbreaks of an epidemic, seen through imperfect counts; a hidden Markov model.
+r"""SIS epidemic (susceptible–infected–susceptible) with imperfect counts: a hidden Markov model.
 
-Of n individuals I(t) are infected; the number grows by one at rate λ I (n − I)/n and falls by one
-at rate γ I, at random times. It is seen at T fixed times, as a binomial count of the infected. The
-likelihood is exact by the forward algorithm with the transition matrix :math:`e^{Q\Delta}`, the
-score by forward sensitivities (Shen & Kuusela 2026 use such scores for training).
+Of n individuals, I(t) are infected. The number increases by one at rate λ I (n − I)/n and decreases
+by one at rate γ I, at random times. At T fixed times, the infected are counted; each is detected
+with a fixed probability, so counts are binomial. The likelihood is exact by the forward algorithm
+with the transition matrix :math:`e^{Q\Delta}`, the score by forward sensitivities (Shen & Kuusela
+2026 use such scores for training).
 
-Transition matrices come from uniformisation (Jensen 1953) and squaring: all terms are positive, so
-that small probabilities keep their relative accuracy and impossible transitions are exactly zero.
-The eigendecomposition of the symmetrised generator is wrong (it loses 10⁵ at n = 50, all at 100).
+Transition matrices come from uniformisation (Jensen 1953) and squaring. All terms are positive, so
+small probabilities keep their relative accuracy and impossible transitions are exactly zero. The
+eigendecomposition of the symmetrised generator is inaccurate: it loses a factor 10⁵ of precision at
+n = 50, and all precision at n = 100.
 """
 
 import math
@@ -24,13 +26,13 @@ from bench.contracts import Observation, Parameter, ParameterSpace, ReferenceKin
 from .pairs import OfPairs, over_pairs
 
 _SQUARINGS = 6
-_STEP = 0.5  # the largest rate times the length of a step, before squaring
+_STEP = 0.5  # largest product of rate and step length, before squaring
 _SCALED = 4  # counts after which probabilities are scaled
-_TERMS = 15  # of uniformisation: the next is 0.5¹⁵/15! = 2·10⁻¹⁷
+_TERMS = 15  # terms of uniformisation: the next is 0.5¹⁵/15! = 2·10⁻¹⁷
 
 
 class Outbreak:
-    """One outbreak: counts of the infected at T times; context (λ, γ), event shape (T,).
+    """Outbreak with counts of the infected at T times; context (λ, γ), event shape (T,).
 
     Args:
         population: n.
@@ -72,9 +74,9 @@ class Outbreak:
         return counts.float().reshape(*context.shape[:-1], self.times)
 
     def path(self, context: Tensor, generator: torch.Generator) -> Tensor:
-        """Simulates event by event, (B, 2) to the numbers of infected (B, T), float64.
+        """Simulate each event of B outbreaks, (B, 2) to the numbers of infected (B, T), float64.
 
-        Between counts the process has no memory, so that waiting times begin anew at each.
+        The process has no memory, so waiting times can start anew at each count.
         """
         infected = torch.full((len(context),), float(self.infected), dtype=torch.float64)
         out = []
@@ -86,7 +88,7 @@ class Outbreak:
                 total = up + context[row, 1] * now
                 wait = torch.empty_like(now).exponential_(generator=generator) / total
                 left = left - wait
-                happens = left > 0  # not where nobody is infected: the wait is infinite
+                happens = left > 0  # if nobody is infected, the wait is infinite
                 row, left, up, total = (v[happens] for v in (row, left, up, total))
                 chosen = torch.rand(len(row), generator=generator, dtype=torch.float64)
                 now = now[happens] + torch.where(chosen * total < up, 1.0, -1.0)
@@ -95,7 +97,7 @@ class Outbreak:
         return torch.stack(out, -1)
 
     def shared_path(self, context: Tensor, generator: torch.Generator) -> Tensor:
-        """Simulates B outbreaks at one context, from its transition matrix; as `path`."""
+        """Simulate B outbreaks at one context, from its transition matrix; returns as `path`."""
         steps = self.transition(context[:1])[0][0].cumsum(-1)
         infected = torch.full((len(context),), self.infected)
         out = []
@@ -107,11 +109,11 @@ class Outbreak:
         return torch.stack(out, -1)
 
     def transition(self, context: Tensor, slopes: bool = False) -> tuple[Tensor, Tensor | None]:
-        """Transition matrices over Δ, and their derivatives in the context.
+        """Return transition matrices over Δ, and their derivatives in the context.
 
         Args:
             context: (C, 2).
-            slopes: whether derivatives are wanted.
+            slopes: whether to compute derivatives.
 
         Returns:
             (C, S, S) from row to column, S = n + 1, and (2, C, S, S) or None; float64.
@@ -121,7 +123,7 @@ class Outbreak:
         fastest = (up + down).amax(-1)
         longest = float((fastest * self.interval).max())
         squarings = max(_SQUARINGS, math.ceil(math.log2(max(longest, 1e-9) / _STEP)))
-        mean = (fastest * self.interval / 2**squarings)[:, None, None]  # events in a step
+        mean = (fastest * self.interval / 2**squarings)[:, None, None]  # mean events per step
         scale = fastest[:, None]
 
         def times_generator(matrix: Tensor, rise: Tensor, fall: Tensor) -> Tensor:
@@ -145,13 +147,13 @@ class Outbreak:
                 moved = times_generator(term, r / scale, f / scale)
                 terms[j] = terms[j] + times_generator(terms[j], rise, fall) + moved
                 totals[j] = totals[j] + weight * terms[j]
-            # 1 + Q/q has no negative entry, but for rounding on the diagonal.
+            # 1 + Q/q has no negative entry, except for rounding on the diagonal.
             term = (term + times_generator(term, rise, fall)).clamp_min(0)
             total = total + weight * term
         for _ in range(squarings):
             totals = [d @ total + total @ d for d in totals]
             total = total @ total
-        total = total / total.sum(-1, keepdim=True)  # takes off what rounding and truncation put on
+        total = total / total.sum(-1, keepdim=True)  # removes errors of rounding and truncation
         return total, torch.stack(totals) if slopes else None
 
     def log_prob(self, x: Tensor, context: Tensor) -> Tensor:
@@ -197,7 +199,7 @@ class Outbreak:
         return state
 
     def _seen_as(self, counts: Tensor) -> tuple[Tensor, Tensor]:
-        """Probabilities of counts (…, T) given each state (…, T, S); whether all can be counts."""
+        """Return probabilities of counts (…, T) by state (…, T, S), and whether all are valid."""
         possible = ((counts == counts.round()) & (counts >= 0) & (counts <= self.population)).all(
             -1
         )
@@ -206,10 +208,10 @@ class Outbreak:
 
 
 class SIS(Task):
-    """M outbreaks; both rates are of interest.
+    """SIS epidemic with M outbreaks; both rates are of interest.
 
     Args:
-        name: of the task.
+        name: name of the task.
         observations: M.
     """
 
@@ -240,7 +242,7 @@ class SIS(Task):
         return {"outbreak": self._outbreak}
 
     def summaries(self, x: Tensor) -> Tensor:
-        """Mean counts of the first fifth, which shows the growth, and of the second half."""
+        """Return mean counts of the first fifth, which shows the growth, and of the second half."""
         times = self.event_shape[0]
         return torch.stack([x[..., : times // 5].mean(-1), x[..., times // 2 :].mean(-1)], -1)
 

@@ -1,4 +1,4 @@
-"""The command line: `bench`, also installed as `nlbench`."""
+"""Command line of the suite: `bench`, also installed as `nlbench`."""
 
 from bench.cli.main import main
 

@@ -1,4 +1,4 @@
-"""`bench check`: checks methods and tasks against their contracts, and warns of inaccuracy."""
+"""Check methods and tasks against their contracts, and warn of inaccuracy: `bench check`."""
 
 from contextlib import suppress
 from pathlib import Path
@@ -10,7 +10,7 @@ from bench.cli.echo import echo, tell_each
 from bench.cli.options import PLUGIN
 from bench.errors import UsageError, printable
 
-if TYPE_CHECKING:  # they import torch, which takes its time
+if TYPE_CHECKING:  # they import torch, which is slow
     from bench.contracts import Task
     from bench.registry.registry import Item, Kind, Registry
     from bench.testing import ConformanceReport, Result
@@ -37,7 +37,7 @@ def check(what: str | None, task: str | None, plugins: tuple[str, ...]) -> None:
 
     from bench.registry.registry import Registry
 
-    torch.set_num_threads(1)  # as in workers: small networks lose by more
+    torch.set_num_threads(1)  # as in workers: small networks are slower on several threads
     configuration = ""
     if what is not None and (what.endswith(".py") or "/" in what):
         registry, path = Registry([*plugins, what]), str(Path(what).resolve())
@@ -70,7 +70,7 @@ def _named(registry: "Registry", what: str) -> "list[Item]":
     for item in found if colon else []:
         if item.kind == "tasks":
             raise UsageError(f"{name} is a task, and has no configuration {configuration!r}")
-        with suppress(PluginError):  # told as a check that failed
+        with suppress(PluginError):  # reported as a failed check
             configure(registry.method(name), configuration)
     return found
 
@@ -78,7 +78,7 @@ def _named(registry: "Registry", what: str) -> "list[Item]":
 def _checked(
     registry: "Registry", item: "Item", configuration: str, task: "Task | None"
 ) -> "ConformanceReport | bool":
-    """Checks one thing and prints results as they come; false if it does not load."""
+    """Check one method or task and print results as they come; return False if it does not load."""
     from bench.errors import PluginError
     from bench.testing import check_method, check_task
     from bench.testing.density_checks import most_calls
@@ -103,7 +103,7 @@ def _checked(
             report = check_method(
                 method, configuration=configuration or None, task=task, report=show
             )
-    except PluginError:  # among the registry's failures now
+    except PluginError:  # recorded in the registry's failures
         echo("  does not load")
         return False
     echo(report.summary() + "\n")

@@ -1,4 +1,4 @@
-"""`bench data`: gets what tasks need and the package does not contain."""
+"""Fetch data that tasks need and the package does not contain: `bench data`."""
 
 from contextlib import suppress
 from typing import TYPE_CHECKING
@@ -9,7 +9,7 @@ from bench.cli.echo import echo, tell
 from bench.cli.options import PLUGIN
 from bench.errors import BenchError, PluginError, UsageError, printable
 
-if TYPE_CHECKING:  # they import torch, which takes its time
+if TYPE_CHECKING:  # they import torch, which is slow
     from bench.contracts import Data
     from bench.registry.registry import Registry
 
@@ -72,7 +72,7 @@ def status(plugins: tuple[str, ...]) -> None:
 
 
 def _with_data(registry: "Registry") -> "dict[str, Data]":
-    """Return the data of tasks that need some, by their names."""
+    """Return the data of the tasks that need any, by task name."""
     found = {}
     for name in registry.names("tasks"):
         with suppress(PluginError):

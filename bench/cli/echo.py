@@ -1,4 +1,4 @@
-"""Output of commands: every text that may hold a user's or a plugin's words leaves through here."""
+"""Printing for commands; texts that may contain words of users or plugins are sanitised here."""
 
 import logging
 from collections.abc import Mapping, Sequence
@@ -9,7 +9,7 @@ from bench.errors import printable
 
 
 def echo(text: object = "", *, err: bool = False, nl: bool = True) -> None:
-    """Print lines as they are, without characters that steer a terminal.
+    """Print lines without terminal control characters.
 
     Args:
         text: the lines.
@@ -20,16 +20,16 @@ def echo(text: object = "", *, err: bool = False, nl: bool = True) -> None:
 
 
 def tell(message: object) -> None:
-    """Print a message to standard error, on one line whatever is in it."""
+    """Print a message to standard error, always on one line."""
     click.echo(printable(str(message)), err=True)
 
 
 def tell_each(what: str, found: Sequence[str] | Mapping[str, str]) -> bool:
-    """Print a message for each of these; return whether there are any.
+    """Print one message per item to standard error; return whether there are any.
 
     Args:
-        what: how messages begin.
-        found: what they say, or reasons by name.
+        what: prefix of every message.
+        found: the messages, or reasons by name.
     """
     lines = [f"{n}: {why}" for n, why in found.items()] if isinstance(found, Mapping) else found
     for line in lines:
@@ -38,7 +38,7 @@ def tell_each(what: str, found: Sequence[str] | Mapping[str, str]) -> bool:
 
 
 class Formatter(logging.Formatter):
-    """Log records with their tracebacks, without characters that steer a terminal."""
+    """Formatter of log records and tracebacks that removes terminal control characters."""
 
     def format(self, record: logging.LogRecord) -> str:
         return printable(super().format(record), lines=True)

@@ -1,4 +1,4 @@
-"""Results folders as commands see them: opened, checked, summed up in leaderboards."""
+"""Access of commands to results folders: opening, damage reports and leaderboards."""
 
 import os
 from pathlib import Path
@@ -6,21 +6,21 @@ from typing import TYPE_CHECKING
 
 from bench.errors import UsageError
 
-if TYPE_CHECKING:  # they import torch, which takes its time
+if TYPE_CHECKING:  # they import torch, which is slow
     from bench.leaderboard import Leaderboard, Results
     from bench.registry.registry import Registry
     from bench.storage.store import Store
 
 
 def open_results(folder: str | None, write: bool = False) -> "Store":
-    """Opens an existing results folder; the newest under results/ where none is named.
+    """Open an existing results folder; by default the newest under results/.
 
     Args:
         folder: the folder.
-        write: whether it will be written to, which is tried.
+        write: whether it will be written to; if so, this tries to write.
 
     Raises:
-        UsageError: if there is none.
+        UsageError: if the folder has no results.
         StoreError: if it cannot be written to.
     """
     from bench.storage.store import Store
@@ -43,14 +43,14 @@ def _existing(folder: str | None) -> Path:
 
 
 def damaged_entries(results: "Results") -> list[str]:
-    """Lists the damaged entries among those that have been read, one line each."""
+    """Return one line per damaged entry among the entries that have been read."""
     store = results.store
     found = [(store.where(key), damage) for key, damage in sorted(results.damaged.items())]
     return [f"{root / damage}; `bench run` makes it anew" for root, damage in found if root]
 
 
 def damaged(store: "Store") -> list[str]:
-    """Says which of the records that the rest hangs on are damaged, one line each."""
+    """Return one line per damaged record that others depend on: the run, its plans and its fits."""
     from bench.storage import schema
 
     keys = ["run", *store.keys("plans"), *(k for k in store.keys("fits") if k.endswith("/fit"))]
@@ -64,10 +64,10 @@ def damaged(store: "Store") -> list[str]:
 def write_leaderboards(
     store: "Store", registry: "Registry"
 ) -> tuple["Results", list["Leaderboard"]]:
-    """Keep the leaderboards beside the results, for whoever has no bench at hand.
+    """Write the leaderboards into the results folder, readable without this package.
 
     Returns:
-        What was read for them, and the leaderboards.
+        The results that were read, and the leaderboards.
     """
     from bench.leaderboard import FORMATS, Results, build
 

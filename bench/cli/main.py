@@ -1,4 +1,4 @@
-"""Commands. What they need is imported inside, so that help and errors come at once."""
+"""Commands of `bench`; each imports its dependencies when called, so that help appears quickly."""
 
 import errno
 import io
@@ -31,7 +31,7 @@ if TYPE_CHECKING:
     from bench.experiment.selection import Absent
     from bench.storage.store import Store
 
-_LONGEST = 600  # characters of an error message
+_LONGEST = 600  # characters shown of an error message
 
 _FOLDER = click.argument("folder", required=False, metavar="[DIR]")
 
@@ -65,7 +65,7 @@ def run(selected: Selection, quiet: bool) -> None:
 
     planned = selected.schedule()
     registry, preset, count = planned.registry, planned.preset, selected.worker_count
-    store = Store(selected.root)  # not before: a wrong name leaves no folder behind
+    store = Store(selected.root)  # not earlier: a wrong name must not create a folder
     planned.record(_command())
     _echo_broken(planned.absent)
     for missing in uninstalled(registry, preset.methods).values():
@@ -101,7 +101,7 @@ def run(selected: Selection, quiet: bool) -> None:
         echo()
         names = {task.name for task in planned.tasks}
         ours = [board for board in boards if board.task in names]
-        click.echo(table(ours, brief=True), nl=False)  # harmless, and has styles of its own
+        click.echo(table(ours, brief=True), nl=False)  # no sanitising: it has styles
         echo(f"Everything else: bench leaderboard {store.root}\n")
     _echo_summary(summary, store)
     if not summary.ok or any(a.broken for a in planned.absent):
@@ -184,7 +184,7 @@ def leaderboard(
     incomplete = tell_each("damaged", damaged(store) + damaged_entries(results))
     if not found:
         raise BenchError(f"{store.root} has no scores to compare; `bench status` says what it has")
-    click.echo(FORMATS[form](found), nl=False)  # harmless, and a table has styles of its own
+    click.echo(FORMATS[form](found), nl=False)  # no sanitising: it has styles
     if incomplete or registry.failures:
         raise SystemExit(1)
 
@@ -238,7 +238,7 @@ def _debug() -> bool:
 
 
 def _echo_broken(absent: Sequence["Absent"]) -> None:
-    """Says what is broken, once for all the tasks that want it."""
+    """Print each broken method, metric or plugin once, with the tasks that need it."""
     tasks: dict[tuple[str, str], list[str]] = {}
     for a in absent:
         if a.broken:
@@ -260,7 +260,7 @@ def _echo_summary(summary: "RunSummary", store: "Store") -> None:
 
 
 def main() -> None:
-    """Runs a command; every error of the suite is one line, and exit status 1 or 2."""
+    """Run the command line; print an error of the suite as one line and exit with its status."""
     # `--debug` is accepted before and after the command's name.
     arguments = [a for a in sys.argv[1:] if a != "--debug"]
     _mend_streams()
@@ -271,13 +271,13 @@ def main() -> None:
         logging.getLogger("bench").addHandler(handler)
     try:
         cli(arguments, prog_name="bench", standalone_mode=False)
-    except click.exceptions.NoArgsIsHelpError as error:  # a group's name alone
+    except click.exceptions.NoArgsIsHelpError as error:  # a group without a command
         error.show()
         raise SystemExit(error.exit_code) from None
     except click.ClickException as error:
         _fail(error.format_message(), error.exit_code)
     except (click.Abort, KeyboardInterrupt):
-        signal.signal(signal.SIGINT, signal.SIG_IGN)  # impatience would only litter the way out
+        signal.signal(signal.SIGINT, signal.SIG_IGN)  # a second Ctrl-C would interrupt the clean-up
         _fail("interrupted; the same command resumes, finished work is kept", 130)
     except BenchError as error:
         _fail(str(error), error.exit_code)
@@ -289,7 +289,7 @@ def main() -> None:
             _abandon_output()
         where = f"{error.filename}: " if error.filename else ""
         _fail(f"{where}{error.strerror or error}", 1)
-    except Exception as error:  # a fault of the suite is one line too, and has its status
+    except Exception as error:  # an error in the suite's code is also printed as one line
         _fail(f"unexpected {type(error).__name__}: {error}; --debug shows where", 1)
 
 
@@ -297,20 +297,20 @@ def _fail(message: str, status: int) -> NoReturn:
     if _debug():
         echo(traceback.format_exc(), err=True, nl=False)
     line = printable(message)
-    if len(line) > _LONGEST:  # what was typed may be of any length
+    if len(line) > _LONGEST:  # user input may be of any length
         line = f"{line[:_LONGEST]}..."
     tell(f"bench: {line}")
     raise SystemExit(status) from None
 
 
 def _mend_streams() -> None:
-    """Makes closed standard streams harmless, and every character printable."""
+    """Replace closed standard streams by the null device, and escape unprintable characters."""
     for name, mode in (("stdin", "r"), ("stdout", "w"), ("stderr", "w")):
         stream = getattr(sys, name)
         if stream is None:
-            # Or else the next file that is opened takes the number, and what is printed; here
-            # and in the workers.
-            stream = open(os.devnull, mode)  # noqa: SIM115 - as long as the process
+            # Otherwise the next opened file gets this descriptor and receives printed text. The
+            # descriptor is inherited, so that workers have it, too.
+            stream = open(os.devnull, mode)  # noqa: SIM115 - open as long as the process runs
             os.set_inheritable(stream.fileno(), True)
             setattr(sys, name, stream)
         elif isinstance(stream, io.TextIOWrapper) and mode == "w":
@@ -318,5 +318,5 @@ def _mend_streams() -> None:
 
 
 def _abandon_output() -> None:
-    """Keeps the interpreter from flushing, on its way out, into what refuses."""
+    """Redirect standard output to the null device, so that the final flush does not fail."""
     os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())

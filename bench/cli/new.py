@@ -1,4 +1,4 @@
-"""`bench new`: starting files for a method or a task, which run as they are."""
+"""Write a working starting file for a method or a task: `bench new`."""
 
 import keyword
 import re

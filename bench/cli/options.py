@@ -1,4 +1,4 @@
-"""Options that commands share, and their types; `bench run` and `bench plan` select alike."""
+"""Options and option types that several commands share."""
 
 import os
 from collections.abc import Callable
@@ -11,14 +11,14 @@ import click
 
 Decorator = Callable[[Callable[..., Any]], Callable[..., Any]]
 
-# Beyond these bounds a slip of the keyboard is likelier than a wish.
+# Larger numbers are more likely typing errors than intended.
 MOST = 10**6
 COUNT = click.IntRange(1, MOST)
 CALLS = click.IntRange(1, 10**12)
 
 
 class _Folder(click.Path):
-    """A folder, which has a name: an empty one comes from a shell's variable that is not set."""
+    """Path of a folder; an empty one, as from an unset shell variable, is refused."""
 
     def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Any:
         if not value:
@@ -30,18 +30,18 @@ FOLDER = _Folder()
 
 
 def with_default(name: str, kind: Any, default: Any, text: str | None = None) -> Decorator:
-    """Return an option whose default is shown.
+    """Return an option whose help shows its default.
 
     Args:
-        name: of the option.
-        kind: its type.
-        default: its value unless it is given.
-        text: its help.
+        name: name of the option.
+        kind: type of its value.
+        default: value if the option is not given.
+        text: help text.
     """
     return click.option(name, type=kind, default=default, show_default=True, help=text)
 
 
-if TYPE_CHECKING:  # which imports torch
+if TYPE_CHECKING:  # it imports torch
     from bench.experiment.schedule import Schedule
 
 PLUGIN = click.option(
@@ -100,7 +100,7 @@ _SELECTION = (
 
 @dataclass(frozen=True)
 class Selection:
-    """The options of `bench run` and `bench plan`, as they were given."""
+    """Values of the options that `bench run` and `bench plan` share, as the user gave them."""
 
     preset: str
     tasks: tuple[str, ...]
@@ -117,16 +117,16 @@ class Selection:
 
     @property
     def root(self) -> Path:
-        """The results folder."""
+        """Results folder."""
         return Path(self.out) if self.out else Path("results") / Path(self.preset).stem
 
     @property
     def worker_count(self) -> int:
-        """Worker processes: as many as asked for, or as there are cores."""
+        """Number of worker processes; by default the number of cores."""
         return self.workers or os.cpu_count() or 1
 
     def schedule(self) -> "Schedule":
-        """Schedule what is asked for.
+        """Return the schedule of the selected run.
 
         Raises:
             UsageError: if a name, a value or an address is wrong, or a method is not installed.
@@ -152,7 +152,7 @@ class Selection:
 
 
 def selection(command: Callable[..., Any]) -> Callable[..., Any]:
-    """Add the options, which a command receives as one `Selection`, its first argument."""
+    """Add the shared options to a command; its first argument is then a `Selection`."""
     names = [field.name for field in fields(Selection)]
 
     @wraps(command)

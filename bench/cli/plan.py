@@ -1,4 +1,4 @@
-"""The command `bench plan`: what a run will cost, before it does."""
+"""Estimate the cost of a run before it starts: `bench plan`."""
 
 from collections.abc import Iterator, Sequence
 from typing import TYPE_CHECKING
@@ -9,12 +9,12 @@ from bench.cli.echo import echo, tell
 from bench.cli.options import Selection, selection
 from bench.errors import counted
 
-if TYPE_CHECKING:  # they import torch, which takes its time
+if TYPE_CHECKING:  # they import torch, which is slow
     from bench.experiment.calls import Calls
     from bench.experiment.cost import Cost, CostEstimate
 
 LONG = 600.0
-"""Seconds after which a run is long enough to be told beforehand what it costs."""
+"""Seconds of estimated duration from which `bench run` prints its cost first."""
 
 
 @click.command()
@@ -47,7 +47,7 @@ def plan(selected: Selection) -> None:
 
 
 def lines(found: "CostEstimate", workers: int, device: str) -> Iterator[str]:
-    """A table by stage and method, totals, and how long it will take."""
+    """Yield the lines of a table of costs by stage and method, with totals and duration."""
     rows = [["stage", "method", "jobs", "events", "operations", "core-hours", "GPU-hours"]]
     rows += [[*key, str(count), *_numbers(cost)] for key, (count, cost) in found.parts.items()]
     rows += [["total", "", str(found.jobs), *_numbers(found.total)]]
@@ -64,7 +64,7 @@ def lines(found: "CostEstimate", workers: int, device: str) -> Iterator[str]:
 
 
 def lines_of_calls(found: "Sequence[Calls]", cluster: bool = False) -> Iterator[str]:
-    """Yield a table of simulator calls by task: made, for what, and charged to methods.
+    """Yield the lines of a table of simulator calls by task: made, by purpose, and charged.
 
     Args:
         found: the calls.
@@ -103,7 +103,7 @@ def _short(value: float) -> str:
 
 
 def _aligned(rows: Sequence[Sequence[str]], left: int) -> Iterator[str]:
-    """Yield rows with their columns aligned, so many of them to the left."""
+    """Yield rows as text with aligned columns, the first `left` of them to the left."""
     widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
     signs = "<" * left + ">" * (len(widths) - left)
     for row in rows:
@@ -112,7 +112,7 @@ def _aligned(rows: Sequence[Sequence[str]], left: int) -> Iterator[str]:
 
 
 def duration(seconds: float) -> str:
-    """Seconds in the unit that people would use."""
+    """Return a duration as text in seconds, minutes or hours."""
     if seconds < 100:
         return f"{seconds:.0f} s"
     return f"{seconds / 60:.0f} min" if seconds < 6000 else f"{seconds / 3600:.1f} h"

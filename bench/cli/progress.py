@@ -1,4 +1,4 @@
-"""Progress of runs, downloads and reports: bars on a terminal, a line now and then elsewhere."""
+"""Progress of runs, downloads and reports: bars on a terminal, elsewhere a line every 10 s."""
 
 import sys
 import time
@@ -25,11 +25,11 @@ from bench.execution.executor import Event, Outcome
 from bench.experiment.jobs import MemberJob
 from bench.experiment.run import reason
 
-_LINE_EVERY = 10.0  # seconds between two lines where there is no terminal
+_LINE_EVERY = 10.0  # seconds between two lines without a terminal
 
 
 def _bars(*columns: ProgressColumn, quiet: bool = False, **options: Any) -> Bars:
-    """Return bars on standard error, which show on a terminal alone."""
+    """Return progress bars on standard error, shown on terminals only."""
     disable = quiet or not sys.stderr.isatty()
     console = Console(stderr=True, quiet=disable)
     return Bars(*columns, console=console, transient=True, disable=disable, **options)
@@ -37,16 +37,16 @@ def _bars(*columns: ProgressColumn, quiet: bool = False, **options: Any) -> Bars
 
 @contextmanager
 def stages() -> Iterator[Callable[[str, int, int], None]]:
-    """Show what a command is doing, on a terminal; nothing elsewhere.
+    """Show the current stage of a command on a terminal; show nothing elsewhere.
 
     Yields:
-        Takes what is being done, how much of it is done, and how much there is; 0 where unknown.
+        A function of the stage's name, the number of items done and their total (0 if unknown).
     """
     bars = _bars(
         TextColumn("{task.description}"),
         BarColumn(bar_width=20),
         TextColumn("{task.fields[note]}", style="dim"),
-        auto_refresh=False,  # no thread that a fork would leave with its locks taken
+        auto_refresh=False,  # a refresh thread could hold locks during a fork
     )
     with bars:
         task = bars.add_task("", total=None, note="")
@@ -61,12 +61,12 @@ def stages() -> Iterator[Callable[[str, int, int], None]]:
 
 
 class _Display:
-    """Bars on a terminal, for as long as the context lasts."""
+    """Progress bars on a terminal, for the duration of a context manager."""
 
     def __init__(self, *columns: ProgressColumn, quiet: bool = False) -> None:
         self._bars = _bars(*columns, quiet=quiet)
         self._tasks: dict[str, TaskID] = {}
-        self._last = time.monotonic()  # when a line was told instead
+        self._last = time.monotonic()  # time of the last printed line
 
     def __enter__(self) -> Self:
         self._bars.start()
@@ -77,14 +77,14 @@ class _Display:
 
 
 class FetchProgress(_Display):
-    """Shows how far a download is; a line now and then where there is no terminal."""
+    """Progress of a download, as a line every 10 s without a terminal."""
 
     def __init__(self) -> None:
         stage = TextColumn("{task.description}", markup=False)
         super().__init__(stage, *Bars.get_default_columns()[1:])
 
     def skip(self, unreadable: Mapping[str, str], wanted: bool) -> bool:
-        """Name files that cannot be read; ask whether to go on without them, on a terminal."""
+        """List unreadable files and return whether to go on without them; ask on a terminal."""
         if not wanted and not (sys.stdin.isatty() and sys.stderr.isatty()):
             return False
         self._bars.stop()
@@ -96,7 +96,7 @@ class FetchProgress(_Display):
         return answer
 
     def report(self, *, stage: str, done: int, total: int | None) -> None:
-        """Shows how far a stage is."""
+        """Show the progress of a stage."""
         if not self._bars.disable:
             if stage not in self._tasks:
                 self._tasks[stage] = self._bars.add_task(printable(stage), total=total)
@@ -108,12 +108,12 @@ class FetchProgress(_Display):
 
 
 class Progress(_Display):
-    """Shows how far a run is, across its workers.
+    """Progress of a run, across its workers.
 
     Args:
         jobs: the jobs.
-        quiet: show nothing.
-        seconds: how long each job may take, by key; others count as the mean of these.
+        quiet: whether to show nothing.
+        seconds: estimated duration of jobs, by key; other jobs count as the mean of these.
     """
 
     def __init__(
@@ -137,17 +137,17 @@ class Progress(_Display):
         self._weights = sum(self._weigh(job) for job in jobs)
         self._begin = self._last
         self._lines = self._bars.disable and not quiet
-        self._stages: dict[str, tuple[str, float]] = {}  # what each job is at, and since when
+        self._stages: dict[str, tuple[str, float]] = {}  # stage of each job, and its start
         self._all = self._bars.add_task("all", total=self._weights or 1, note="")
         if self._lines and jobs:
             tell(f"{self._jobs} to do")
 
     def on_event(self, event: Event) -> None:
-        """Shows what a worker is doing."""
+        """Show the progress of one worker."""
         if self._bars.disable:
             return
         job = self._by_key[event.key]
-        if event.kind == "started" and event.key not in self._tasks:  # or again, elsewhere
+        if event.kind == "started" and event.key not in self._tasks:  # may restart
             name = f"{job.stage} {job.spec.label} · {job.spec.task} · {job.members[0]}"
             self._tasks[event.key] = self._bars.add_task(name, total=None, note="")
             self._stages[event.key] = ("", time.monotonic())
@@ -173,7 +173,7 @@ class Progress(_Display):
             self._bars.update(task, total=fields["total"], completed=fields["done"], note=note)
 
     def on_outcome(self, job: MemberJob, outcome: Outcome) -> None:
-        """Counts a job that ended; one that failed is told at once, even if quiet."""
+        """Count a finished job; print a failure at once, even if quiet."""
         self._count += 1
         self._weight += self._weigh(job)
         name = f"{job.stage} of {job.spec.label} on {job.spec.task}"

@@ -1,4 +1,4 @@
-"""`bench report`: results as one page that can be read, printed and cited."""
+"""Write results as one page that can be read, printed and cited: `bench report`."""
 
 from pathlib import Path
 

@@ -1,4 +1,4 @@
-"""`bench results`: what is done to results folders themselves."""
+"""Operations on results folders: `bench results`."""
 
 from pathlib import Path
 

@@ -1,4 +1,4 @@
-"""The command `bench tune`: searches the settings of a method on validation loss alone."""
+"""Search the settings of a method by validation loss alone: `bench tune`."""
 
 import math
 import os
@@ -76,7 +76,7 @@ def tune(
     registry = Registry(plugins)
     refuse_uninstalled(registry, [method])
     names = registry.select("tasks", tasks or ("*",))
-    if not tasks:  # all that can be
+    if not tasks:  # all that can be tuned
         whys = {name: untunable(registry, method, name) for name in names}
         tell_each("skipped", {name: why for name, why in whys.items() if why})
         names = [name for name in names if not whys[name]]
@@ -108,10 +108,10 @@ def _described(trial: "Trial") -> str:
 
 
 def table(search: "Search", trials: Sequence["Trial"]) -> list[dict[str, str]]:
-    """One row per trial, the last rung first, each by loss.
+    """Return one row per trial, the last rung first and by loss within a rung.
 
-    Losses are in nats; the error of the difference to the best of a rung is that of paired members
-    and tasks, where there are several members.
+    Losses are in nats. With several members, the error of the difference to the best trial of a
+    rung is the standard error over paired members, averaged over tasks.
     """
     import numpy as np
 
@@ -119,7 +119,7 @@ def table(search: "Search", trials: Sequence["Trial"]) -> list[dict[str, str]]:
     ordered = sorted(trials, key=lambda t: (-t.rung, t.loss))
     for trial in ordered:
         best = next(t for t in ordered if t.rung == trial.rung)
-        differences = np.subtract(trial.losses, best.losses).mean(0)  # over tasks, by member
+        differences = np.subtract(trial.losses, best.losses).mean(0)  # mean over tasks, by member
         error = differences.std(ddof=1) / len(differences) ** 0.5 if len(differences) > 1 else None
         row = {"rung": str(trial.rung + 1), "epochs": str(trial.epochs)}
         row |= {name.rpartition(".")[2]: str(value) for name, value in trial.values.items()}
@@ -142,7 +142,7 @@ def _number(value: float) -> str:
 
 
 def as_markdown(search: "Search", rows: Sequence[dict[str, str]]) -> str:
-    """The rows as a Markdown table, with what was searched."""
+    """Return the rows as a Markdown table, with a description of the search."""
     from bench.leaderboard.render import markdown_table
 
     members = counted(search.members, "member")

@@ -1,1 +1,1 @@
-"""How jobs are executed: in processes of this machine, or on a Dask cluster."""
+"""Execution of jobs in processes of this machine or on a Dask cluster."""

@@ -1,4 +1,4 @@
-"""Jobs, and how a graph of them is executed: here once, for local processes and for clusters."""
+"""Jobs, and the execution of a graph of jobs; shared by local processes and clusters."""
 
 from __future__ import annotations
 
@@ -9,13 +9,13 @@ from dataclasses import dataclass, field
 from graphlib import TopologicalSorter
 from typing import TYPE_CHECKING, Any, Literal, Protocol
 
-if TYPE_CHECKING:  # which imports torch
+if TYPE_CHECKING:  # it imports torch
     from bench.storage.entries import JobContext
 
 
 @dataclass(frozen=True)
 class JobIO:
-    """What a job that may run on another machine takes along and brings back.
+    """Store entries that a job on another machine reads and writes.
 
     Args:
         takes: keys of the store's entries that it reads.
@@ -27,7 +27,7 @@ class JobIO:
 
 
 class Job(Protocol):
-    """A frozen dataclass that other processes perform; they import its class by name."""
+    """Protocol of a job: a frozen dataclass that other processes import by name and perform."""
 
     @property
     def key(self) -> str:
@@ -41,22 +41,22 @@ class Job(Protocol):
 
     @property
     def context(self) -> JobContext | None:
-        """Where it works; None for jobs that do not travel and need no store."""
+        """Results folder, plugins and device; None for jobs that stay here and need no store."""
         ...
 
     @property
     def io(self) -> JobIO | None:
-        """Entries that it takes along; None for a job that stays on the machine with the store."""
+        """Entries to send along; None for a job that stays on the machine with the store."""
         ...
 
     def perform(self, report: Callable[..., None]) -> Any:
-        """Do the job. `report(**fields)`, from its own thread, tells the parent how far it is."""
+        """Do the job; `report(**fields)`, called on its thread, sends progress to the parent."""
         ...
 
 
 @dataclass(frozen=True)
 class Call:
-    """A job that calls `function(report=report, **arguments)`, a function with a name to import."""
+    """Job that calls `function(report=report, **arguments)`; the function is importable by name."""
 
     key: str
     function: Callable[..., Any]
@@ -66,17 +66,18 @@ class Call:
     io: JobIO | None = None
 
     def perform(self, report: Callable[..., None]) -> Any:
-        """As Job.perform."""
+        """Do the job, as in Job.perform."""
         return self.function(report=report, **self.arguments)
 
 
 @dataclass(frozen=True)
 class Outcome:
-    """What became of a job; `error` is one line, and a skipped job carries that of its cause.
+    """Outcome of a job.
 
-    `at` is the line of the plugin that raised the error, if it is not one of the suite's own.
-    `seconds` is the time inside the function; `peak_bytes` is the largest resident memory of
-    the worker that was seen, so a spike shorter than a fifth of a second can be missed.
+    `error` is one line; a skipped job has the error of the job that caused the skip. `at` is the
+    plugin's line that raised the error; it is empty for errors of the suite. `seconds` is the time
+    inside the function. `peak_bytes` is the largest resident memory of the worker, sampled every
+    fifth of a second, so that shorter peaks can be missed.
     """
 
     key: str
@@ -92,7 +93,7 @@ class Outcome:
 
 @dataclass(frozen=True)
 class Event:
-    """Something to show to the user: a job started, reported progress or finished."""
+    """Event to show to the user: a job started, reported progress or finished."""
 
     key: str
     kind: Literal["started", "progress", "finished"]
@@ -100,9 +101,9 @@ class Event:
 
 
 class Executor(ABC):
-    """Executes a graph of jobs; subclasses know where.
+    """Executor of a graph of jobs; subclasses decide where jobs run.
 
-    Use it as a context manager: on the way out everything that runs is stopped.
+    It is a context manager: leaving it stops everything that runs.
 
     Args:
         on_event: called, in the caller's thread, when a job starts, reports progress or ends.
@@ -120,13 +121,15 @@ class Executor(ABC):
     def run(self, jobs: Sequence[Job]) -> Iterator[Outcome]:
         """Yield the outcome of every job, in the order in which they finish.
 
-        Jobs start in the given order, each as soon as its predecessors are done and there is room.
-        Limits are enforced, and `on_event` is called, while the caller waits for the next outcome;
-        a caller who stops iterating stops the jobs that are running.
+        Jobs start in the given order, each as soon as its predecessors are done and a slot is free.
+        While the caller waits for the next outcome, limits are enforced and `on_event` is called.
+        A caller that stops iterating stops the running jobs. An error inside a job is an outcome,
+        not an exception.
 
-        Raises ValueError if keys are repeated, or `after` names an unknown key or goes round in
-        a circle; RuntimeError if another `run` is under way; LimitExceeded if workers cannot
-        even start. Whatever goes wrong inside a job is an outcome, not an exception.
+        Raises:
+            ValueError: if keys are repeated, or `after` names an unknown key or forms a cycle.
+            RuntimeError: if another `run` is under way.
+            LimitExceeded: if workers cannot start.
         """
         graph = _Graph(jobs)
         if self.busy:
@@ -137,7 +140,7 @@ class Executor(ABC):
                 for outcome in fresh:
                     shown = {"status": outcome.status, "error": outcome.error}
                     self.on_event(Event(outcome.key, "finished", shown))
-                # Free workers get their next job before the caller takes its time.
+                # Free workers get their next job before the caller handles these outcomes.
                 graph.took(self.take(graph.ready()))
                 yield from fresh
         finally:
@@ -146,23 +149,23 @@ class Executor(ABC):
     @property
     @abstractmethod
     def busy(self) -> bool:
-        """Whether any job is under way."""
+        """Return whether any job is running."""
 
     @abstractmethod
     def take(self, ready: Sequence[Job]) -> list[str]:
-        """Starts the jobs that there is room for, first ones first; returns their keys."""
+        """Start as many jobs as there are free slots, in the given order; return their keys."""
 
     @abstractmethod
     def collect(self) -> list[Outcome]:
-        """Waits a moment for jobs to end; returns what became of those that did."""
+        """Wait at most a moment for jobs to end; return the outcomes of those that did."""
 
     @abstractmethod
     def halt(self) -> None:
-        """Stops the jobs that are running; nothing is heard of them any more."""
+        """Stop the running jobs and discard their messages."""
 
 
 class _Graph:
-    """Which jobs can start, and which never will."""
+    """Graph of jobs, which tracks the jobs that can start and those that never will."""
 
     def __init__(self, jobs: Sequence[Job]) -> None:
         self._jobs = {job.key: job for job in jobs}
@@ -170,7 +173,7 @@ class _Graph:
             raise ValueError("two jobs have the same key")
         if unknown := {key for job in jobs for key in job.after} - self._jobs.keys():
             raise ValueError(f"no job has the key {min(unknown)!r}, which another waits for")
-        TopologicalSorter({job.key: job.after for job in jobs}).prepare()  # raises on a circle
+        TopologicalSorter({job.key: job.after for job in jobs}).prepare()  # raises on a cycle
         self._rank = {key: i for i, key in enumerate(self._jobs)}
         self._missing = {job.key: set(job.after) for job in jobs}
         self._followers: dict[str, list[str]] = {key: [] for key in self._jobs}
@@ -182,20 +185,20 @@ class _Graph:
         self.unfinished = set(self._jobs)
 
     def ready(self) -> list[Job]:
-        """The jobs that can start, in the given order."""
+        """Return the jobs that can start, in the given order."""
         return [self._jobs[self._keys[rank]] for rank in self._ready]
 
     def took(self, keys: Sequence[str]) -> None:
-        """Notes that jobs have started."""
+        """Mark jobs as started."""
         started = {self._rank[key] for key in keys}
         if started:
             self._ready = [rank for rank in self._ready if rank not in started]
 
     def end(self, outcome: Outcome) -> list[Outcome]:
-        """Notes how a job ended; returns that, and the outcomes of jobs that now never start."""
+        """Mark a job as ended; return its outcome and those of the jobs skipped because of it."""
         ended = [outcome]
         self.unfinished.discard(outcome.key)
-        for current in ended:  # which grows
+        for current in ended:  # the loop appends to it
             for key in self._followers[current.key]:
                 if key not in self.unfinished:
                     continue

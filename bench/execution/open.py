@@ -1,4 +1,4 @@
-"""Opening the executor of a run: this machine's workers, or with them a Dask cluster."""
+"""Choice of a run's executor: this machine's workers, optionally with a Dask cluster."""
 
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -16,15 +16,15 @@ def open_executor(
     on_event: Callable[[Event], None] = lambda event: None,
     scheduler: str | None = None,
 ) -> Iterator[Executor]:
-    """Open an executor; on the way out everything that runs is stopped.
+    """Open an executor; leaving the context stops everything that runs.
 
     Args:
         store: the results folder.
         workers: worker processes on this machine, at most.
         limits: seconds and GiB that a job may take.
         on_event: called when a job starts, reports progress or ends.
-        scheduler: the Dask cluster that performs the jobs that travel, as in `connection.connect`;
-            none where this machine's workers do all.
+        scheduler: address of the Dask cluster for fits and predictions, as in `connection.connect`;
+            if None, this machine's workers do all jobs.
     """
     seconds, gibibytes = limits
     here = Workers(workers, seconds, int(gibibytes * 2**30), on_event)
@@ -32,7 +32,7 @@ def open_executor(
         with here:
             yield here
         return
-    from bench.execution.dask.cluster import Cluster  # which needs the extra [cluster]
+    from bench.execution.dask.cluster import Cluster  # needs the extra [cluster]
     from bench.execution.dask.connection import connect
 
     with connect(scheduler) as client, Cluster(client, store, here) as cluster:

@@ -1,8 +1,8 @@
-"""A small pool of spawned, single-threaded worker processes with limits on time and memory.
+"""Pool of spawned, single-threaded worker processes with limits on time and memory.
 
-`concurrent.futures` cannot kill one job that hangs; this pool can. The parent alone decides:
-it hands out jobs, reads what the workers send, and kills a worker that breaks a limit. Jobs and
-results are pickled, between these processes only; nothing is ever unpickled from disk.
+`concurrent.futures` cannot kill one job that hangs; this pool can. The parent distributes jobs,
+reads the messages of the workers, and kills a worker that exceeds a limit. Jobs and results are
+pickled between these processes only; nothing is ever unpickled from disk.
 """
 
 from __future__ import annotations
@@ -24,17 +24,17 @@ from bench.execution.executor import Event, Executor, Job, Outcome
 from bench.execution.worker import Fields, failure, messages, start_up
 from bench.execution.worker import serve as _serve
 
-_TICK = 0.2  # seconds between two looks at the clock and the memory of the workers
-_STILLBIRTHS = 3  # so many workers in a row that die at start-up: it is not the jobs' fault
+_TICK = 0.2  # seconds between two checks of the time and memory of the workers
+_STILLBIRTHS = 3  # worker deaths in a row at start-up after which jobs are not the cause
 
 
 class Workers(Executor):
-    """Up to `count` worker processes, started when needed and reused from job to job.
+    """Executor with up to `count` worker processes, started on demand and reused from job to job.
 
-    Use it as a context manager: on the way out every worker is killed, whatever it is doing.
-    The limits hold for one job each. `time_limit` is in seconds: for what the job imports, again
-    for the job itself, and again for each chunk of simulations that it makes, or each simulator
-    call where these are expensive. `memory_limit` is in bytes of resident memory of the worker.
+    It is a context manager: leaving it kills every worker. The limits apply to each job
+    separately. `time_limit` is in seconds. It applies separately to the imports of the job, to the
+    job itself, and to each chunk of simulations that it makes, or to each simulator call if these
+    are expensive. `memory_limit` is in bytes of resident memory of the worker.
     """
 
     def __init__(
@@ -52,7 +52,7 @@ class Workers(Executor):
         super().__init__(on_event)
         self.tick = _TICK
         self._workers: list[_Worker] = []
-        self._unsent: list[Outcome] = []  # of jobs that could not be handed out
+        self._unsent: list[Outcome] = []  # of jobs that could not be pickled
         self._stillborn = 0
         self._checked = 0.0
 
@@ -61,11 +61,11 @@ class Workers(Executor):
 
     @property
     def busy(self) -> bool:
-        """Whether any job is under way."""
+        """Return whether any job is running."""
         return bool(self._busy() or self._unsent)
 
     def halt(self) -> None:
-        """Kills the workers that have a job."""
+        """Kill the workers that have a job."""
         self._unsent.clear()
         self._stop(*self._busy())
 
@@ -73,7 +73,7 @@ class Workers(Executor):
         return [worker for worker in self._workers if worker.job]
 
     def take(self, ready: Sequence[Job]) -> list[str]:
-        """Hands jobs to free workers, and starts more workers while there is work for them."""
+        """Hand jobs to free workers, and start more workers while there is work for them."""
         for _ in range(len(self._workers), min(self.count, len(self._busy()) + len(ready))):
             self._start()
         idle = [worker for worker in self._workers if worker.ready and not worker.job]
@@ -91,15 +91,15 @@ class Workers(Executor):
             worker.job, worker.since, worker.peak = job, time.monotonic(), 0
             worker.before = None
             self.on_event(Event(job.key, "started"))
-            with suppress(OSError):  # it died while idle; reading from it will tell
+            with suppress(OSError):  # the worker died while idle; the next read detects it
                 worker.connection.send_bytes(payload)
         return taken
 
     def collect(self) -> list[Outcome]:
-        """Wait for messages, at most a tick; return the outcomes of jobs that ended meanwhile.
+        """Wait for messages, at most one tick; return the outcomes of jobs that ended meanwhile.
 
-        What was sent is read before any limit is checked: a job that finished in time has
-        finished, however late the parent looks. A worker that dies closes its pipe.
+        Messages are read before limits are checked, so a job that finished in time counts as
+        finished. A worker that dies closes its pipe.
         """
         if self._unsent:
             unsent, self._unsent = self._unsent, []
@@ -124,16 +124,16 @@ class Workers(Executor):
                 self.on_event(Event(worker.job.key, "progress", fields))
             elif kind == "finished":
                 return self._end(worker, fields, kill=fields.pop("spoilt"))
-            elif kind == "unreadable":  # perhaps not its last message, so it cannot go on
+            elif kind == "unreadable":  # it may send more messages, so it cannot be reused
                 return self._end(worker, fields, kill=True)
             elif kind == "closed":
                 return self._bury(worker)
         return None
 
     def _check(self, worker: _Worker) -> Outcome | None:
-        """Kill a worker whose job is over a limit."""
+        """Kill a worker whose job exceeds a limit, and return the outcome."""
         if not worker.process.is_alive() and not worker.connection.poll():
-            return self._bury(worker)  # something that it started keeps its pipe open
+            return self._bury(worker)  # a process that it started keeps its pipe open
         if not worker.job:
             return None
         size = worker.memory()
@@ -147,9 +147,9 @@ class Workers(Executor):
         return self._end(worker, failure(LimitExceeded(excess)), kill=True)
 
     def _bury(self, worker: _Worker) -> Outcome | None:
-        """Remove a worker that died by itself."""
-        # Its pipe closes a moment before its exit code is known. Process.join(timeout) would
-        # wait for ever for a process that lives on after it closed all its files.
+        """Remove a worker that died by itself; return the outcome of its job, if any."""
+        # The pipe closes shortly before the exit code is known. Process.join(timeout) would hang if
+        # a process stays alive after it closed all its files.
         end = time.monotonic() + 1
         while worker.process.is_alive() and time.monotonic() < end:
             time.sleep(0.01)
@@ -167,7 +167,7 @@ class Workers(Executor):
         """Take the job, if any, from a worker; return its outcome."""
         seconds, size = max(0.0, time.monotonic() - worker.since), worker.memory()
         job, worker.job = worker.job, None
-        # What one job leaves in memory must not count against the next: start afresh.
+        # Memory left over from one job must not count against the next: start a new worker.
         if kill or (self.memory_limit is not None and size > self.memory_limit / 2):
             self._stop(worker)
         if job is None:
@@ -178,7 +178,7 @@ class Workers(Executor):
     def _start(self) -> None:
         context = multiprocessing.get_context("spawn")
         ours, theirs = context.Pipe()
-        # A daemon, so that the interpreter kills it on exit should nobody leave the pool.
+        # A daemon: the interpreter kills it on exit, even if the pool was never closed.
         process = context.Process(target=_serve, args=(theirs,), daemon=True)
         with start_up():
             process.start()
@@ -186,9 +186,9 @@ class Workers(Executor):
         theirs.close()
 
     def _stop(self, *workers: _Worker) -> None:
-        """Kill workers and wait until they are gone; all at once, as dying can take a while."""
+        """Kill all given workers first, and then wait until they are gone."""
         for worker in workers:
-            with suppress(psutil.Error):  # what its jobs have started goes with it
+            with suppress(psutil.Error):  # with the processes that its jobs have started
                 for child in psutil.Process(worker.process.pid).children(recursive=True):
                     child.kill()
             worker.process.kill()
@@ -201,18 +201,18 @@ class Workers(Executor):
 
 @dataclass(eq=False)
 class _Worker:
-    """The parent's view of one worker process."""
+    """State of one worker process, as the parent knows it."""
 
     process: BaseProcess
     connection: Connection
-    ready: bool = False  # it has started, and waits for jobs at its end of the pipe
+    ready: bool = False  # whether it has started and waits for jobs
     job: Job | None = None
     since: float = 0.0
-    before: float | None = None  # while it simulates, what `since` was
+    before: float | None = None  # while it simulates, the value that `since` had
     peak: int = 0
 
     def set_clock(self, fields: Fields, limit: float) -> None:
-        """Stops the job's own clock while it simulates, for which it has a limit apart."""
+        """Stop the job's clock while it simulates, which has a separate limit."""
         if "simulating" in fields:
             self.before = self.since
             self.since = time.monotonic() + (fields["simulating"] - 1) * limit
@@ -220,8 +220,8 @@ class _Worker:
             self.since, self.before = self.before + fields["simulated"], None
 
     def memory(self) -> int:
-        """Its resident memory now, in bytes, also noted for the peak of its job."""
-        with suppress(psutil.Error):  # it is gone, which others will notice
+        """Return the worker's resident memory in bytes, and update the peak of its job."""
+        with suppress(psutil.Error):  # the process is gone, which is detected elsewhere
             size = int(psutil.Process(self.process.pid).memory_info().rss)
             self.peak = max(self.peak, size)
             return size

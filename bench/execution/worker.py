@@ -1,6 +1,7 @@
-"""The child's side of the pool: how a worker starts, what it does, what it says.
+"""Worker process of the pool: start-up, execution of jobs and messages to the parent.
 
-A worker and its parent, `workers`, talk in pickled messages through a pipe, to nobody else.
+A worker exchanges pickled messages through a pipe with its parent, `pool`, and with no other
+process.
 """
 
 from __future__ import annotations
@@ -31,32 +32,34 @@ _ENVIRONMENT = {
     "OPENBLAS_NUM_THREADS": "1",
     "NUMBA_NUM_THREADS": "1",
     "PYTHONSAFEPATH": "1",
-    # glibc gives large blocks back to the system at once and faults their pages in anew for every
-    # tensor; kept, networks are evaluated 1.3 to 1.7 times faster.
+    # glibc returns large blocks to the system at once and faults their pages in anew for every
+    # tensor. Keeping them makes the evaluation of networks 1.3 to 1.7 times faster.
     "MALLOC_MMAP_THRESHOLD_": str(2**28),
     "MALLOC_TRIM_THRESHOLD_": str(2**29),
 }
 _REPORT_EVERY = 0.1  # seconds between two progress messages of one job
 CLOCK = {"simulating", "simulated"}
-"""What a job reports around simulations, which its own time limit does not count: how many times
-the limit they may take, then the seconds that they took."""
+"""Names of a job's messages around simulations, which its own time limit does not count.
+
+"simulating" is the allowed time, in multiples of the limit; "simulated" is the seconds taken.
+"""
 
 
 @contextmanager
 def start_up() -> Iterator[None]:
-    """What a worker inherits from the parent at its start; the parent gets its own back.
+    """Hold the environment and signal mask that a new worker inherits, and restore the parent's.
 
-    A spawned process first imports the parent's main module, which may well import torch, so
-    the number of threads must be in its environment from the beginning. Before that it imports
-    multiprocessing, and must not take a signal.py in the current folder for Python's own. And
-    it is born with Ctrl-C blocked: only the parent handles it.
+    A spawned process first imports the parent's main module, which may import torch, so the
+    environment must already set the number of threads. Before that it imports multiprocessing,
+    and must not take a signal.py in the current folder for Python's own. It also starts with
+    Ctrl-C blocked, because only the parent handles it.
     """
     before = {name: os.environ.get(name) for name in _ENVIRONMENT}
     mask = None
     try:
         os.environ.update(_ENVIRONMENT)
         if sys.platform != "win32":
-            resource_tracker.ensure_running()  # spawn does it otherwise, and unblocks Ctrl-C
+            resource_tracker.ensure_running()  # otherwise spawn does it, and unblocks Ctrl-C
             mask = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
         yield
     finally:
@@ -70,12 +73,12 @@ def start_up() -> Iterator[None]:
 
 
 def serve(connection: Connection) -> None:
-    """The life of a worker: run one job after another until the pipe closes."""
+    """Run one job after another until the pipe closes; this is the main function of a worker."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)
-    os.environ.pop("PYTHONSAFEPATH", None)  # not for what a job may start
-    if sys.stdout and sys.stderr:  # else their numbers belong to other files
-        os.dup2(2, 1)  # what jobs print must not end up in the parent's output
-        if isinstance(sys.stdout, io.TextIOWrapper):  # and not be lost when a worker is killed
+    os.environ.pop("PYTHONSAFEPATH", None)  # not for processes that a job starts
+    if sys.stdout and sys.stderr:  # otherwise these descriptors belong to other files
+        os.dup2(2, 1)  # print statements of jobs must not reach the parent's output
+        if isinstance(sys.stdout, io.TextIOWrapper):  # a killed worker would lose buffered lines
             sys.stdout.reconfigure(line_buffering=True)
     _die_with_parent()
     threading.Thread(target=_exit_with_parent, daemon=True).start()
@@ -87,12 +90,12 @@ def serve(connection: Connection) -> None:
 
 
 def _perform(payload: bytes, send: Callable[[bytes], None]) -> bytes:
-    """Run one job; return the message that ends it, with nothing else left in memory."""
+    """Run one job and return its final message; no other reference to the job remains."""
     last, start = float("-inf"), time.perf_counter()
     before: Fields = {}
 
     def report(**fields: Any) -> None:
-        """Send the fields to the parent, unless the last message was a moment ago."""
+        """Send the fields to the parent, unless the last message is less than 0.1 s old."""
         nonlocal last
         if fields.keys() & CLOCK:
             send(_message("clock", **fields))
@@ -106,7 +109,7 @@ def _perform(payload: bytes, send: Callable[[bytes], None]) -> bytes:
         job = pickle.loads(payload)  # noqa: S301 (from our own parent)
         send(_message("begun"))  # a first job has had to import torch
         if torch := sys.modules.get("torch"):
-            # An earlier job may have asked for something else, and jobs depend on no other.
+            # An earlier job may have changed these settings.
             torch.set_num_threads(1)
             torch.set_default_dtype(torch.float32)
             torch.set_grad_enabled(True)
@@ -114,22 +117,22 @@ def _perform(payload: bytes, send: Callable[[bytes], None]) -> bytes:
         start = time.perf_counter()
         value = job.perform(report)
         fields = {"status": "done", "value": value}
-    except BaseException as error:  # sys.exit() too: the worker goes on
+    except BaseException as error:  # sys.exit() too: the worker continues
         fields = failure(error)
     seconds = time.perf_counter() - start
     ending = {"seconds": seconds, "spoilt": _is_spoilt(before)}
     try:
         return _message("finished", **ending, **fields)
-    except Exception as error:  # of a value that cannot be pickled
+    except Exception as error:  # the value cannot be pickled
         return _message("finished", **ending, **failure(error))
 
 
 def _is_spoilt(before: Fields) -> bool:
-    """Whether a job has left anything changed that was there before it."""
+    """Return whether a job has changed any shared state that existed before it."""
     try:
         now = _shared_state()
         return any(now.get(name) != value for name, value in before.items())
-    except Exception:  # even what this takes
+    except Exception:  # a job may have broken even this function's tools
         return True
 
 
@@ -137,14 +140,14 @@ _SHARED = ("builtins", "math", "random", "numpy", "torch", "torch.nn", "torch.nn
 
 
 def _shared_state() -> Fields:
-    """What a job shares with those after it, and should leave as it was.
+    """Return the process state that jobs share and must leave unchanged.
 
-    Besides settings, which object every public name stands for in modules that jobs use: the
-    suite's own and a few others.
+    It contains settings and the identity of the object behind every public name in the suite's own
+    modules and a few others that jobs use.
     """
     state: Fields = {f"environment {name}": value for name, value in os.environ.items()}
     state["recursion"] = sys.getrecursionlimit()
-    with suppress(OSError):  # of a folder that is gone
+    with suppress(OSError):  # the folder may be gone
         state["folder"] = os.getcwd()
     for name, module in sorted(sys.modules.items()):
         if name in _SHARED or name.startswith("bench."):
@@ -170,7 +173,7 @@ def _message(kind: str, /, **fields: Any) -> bytes:
 
 
 def messages(connection: Connection) -> Iterator[tuple[str, Fields]]:
-    """What a worker has sent so far, and "closed" if it will not send any more."""
+    """Yield the messages that a worker has sent so far, and "closed" if its pipe is closed."""
     try:
         while connection.poll():
             payload = connection.recv_bytes()
@@ -184,13 +187,13 @@ def messages(connection: Connection) -> Iterator[tuple[str, Fields]]:
 
 
 def _die_with_parent() -> None:
-    """Have Linux kill this process with its parent, even while a job in C lets no thread run."""
+    """Make Linux kill this process when its parent dies, even if C code of a job blocks threads."""
     with suppress(OSError, AttributeError):
         ctypes.CDLL(None).prctl(1, signal.SIGKILL)  # PR_SET_PDEATHSIG
 
 
 def _exit_with_parent() -> None:
-    """End this process when its parent is gone, even in the middle of a job."""
+    """Exit this process when its parent is gone, even during a job."""
     parent = multiprocessing.parent_process()
     if parent is not None:
         wait([parent.sentinel])
@@ -198,7 +201,7 @@ def _exit_with_parent() -> None:
 
 
 def failure(error: BaseException) -> Fields:
-    """Return an exception as text, since the object itself may not survive pickling."""
+    """Return an exception as fields of text, because the object may not survive pickling."""
     return {
         "status": "failed",
         "error": message_of(error) or type(error).__name__,

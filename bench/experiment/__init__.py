@@ -1,1 +1,1 @@
-"""What a run is: presets, what they select, schedules of jobs, and running them."""
+"""Presets, selection of fits, schedules of jobs, and the execution of a run."""

@@ -1,4 +1,4 @@
-"""Simulator calls of planned jobs: those that will be made, beside those that are charged."""
+"""Count of simulator calls of planned jobs: calls to be made, and calls charged to budgets."""
 
 from collections import Counter
 from collections.abc import Mapping, Sequence
@@ -28,14 +28,14 @@ from bench.storage.store import Store
 
 @dataclass(frozen=True)
 class Calls:
-    """Simulator calls that planned jobs take of one task.
+    """Simulator calls of planned jobs for one task.
 
     Args:
         task: name of the task.
-        expensive: whether the task declares that they are.
-        made: calls that will be made, by purpose; what the store holds is not simulated again.
+        expensive: whether the task declares its calls to be expensive.
+        made: calls that will be made, by purpose; stored simulations are not repeated.
         charged: calls that count against the budgets of all members.
-        unknown: methods that do not announce what they draw, and are not counted.
+        unknown: methods that do not announce their draws, and are not counted.
     """
 
     task: str
@@ -57,7 +57,7 @@ def count_calls(jobs: Sequence[MemberJob], registry: Registry, store: Store) -> 
 
 
 class _Counter:
-    """Counts the calls of one task; simulations that several jobs want are made by the first."""
+    """Counter of one task's calls; simulations that several jobs share count once."""
 
     def __init__(self, task: Task, registry: Registry, simulations: SimulationStore) -> None:
         self.task = task
@@ -121,7 +121,7 @@ class _Counter:
             if reference is None:
                 return []
             return calibrate.draws(self.task, spec.calibration["calls"], reference)
-        except Exception:  # a plugin's, or a budget too small: the fit will say so itself
+        except Exception:  # a plugin's error or a too small budget; the fit reports it
             return None
 
     def _evaluation(self, job: PredictJob) -> list[Chunk]:
@@ -132,7 +132,7 @@ class _Counter:
         return self._evaluated[key]
 
     def _chunks(self, plan: Plan, seed: int, reference: ReferenceKind | None) -> list[Chunk]:
-        """The simulations of a plan, those that are not kept as one."""
+        """Return the chunks of a plan; those without a key, which are not stored, become one."""
         if isinstance(plan, HeldOutPlan):
             numbers = range(1, plan.contexts + 1)
             names = self.task.component_names

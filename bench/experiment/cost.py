@@ -1,8 +1,8 @@
-"""What a run will cost: events, floating-point operations and hours of its missing jobs.
+"""Estimated cost of a run: events, floating-point operations and hours of its missing jobs.
 
-Counts come from shapes: the methods' own of their networks (`Method.work`), the plans' of what is
-evaluated. How many nodes a likelihood takes is known only while it is evaluated; the means here
-were measured, as were the speeds in `bench.nn.flops`.
+Operations are counted from shapes: methods count those of their networks (`Method.work`), plans
+the evaluated events. The number of context nodes of a likelihood is known only during its
+evaluation; the means here were measured, as were the speeds in `bench.nn.flops`.
 """
 
 import time
@@ -23,25 +23,30 @@ from bench.storage.store import Store
 _NODES = {1: (57.0, 140.0), 2: (600.0, 2000.0)}
 """Contexts per event of an independent and of a bootstrap set, by the context's dimensions."""
 _SUMS = (21e-6, 4.5e-7)
-"""Core-seconds per event beyond the networks: mixing, sums, profiles; and for each dataset that it
-may be in. On `gaussians-near` and `higgs` with exact likelihoods: 21 µs for independent datasets,
-55 to 66 µs for a hundred bootstraps."""
+"""Core-seconds per event for mixing, sums and profiles, and per event and dataset of its set.
+
+Measured on `gaussians-near` and `higgs` with exact likelihoods: 21 µs for independent datasets,
+55 to 66 µs for a hundred bootstraps.
+"""
 _SCORE = (0.1, 5e-3)
-"""Core-seconds of the scores of a prediction, and for each of its datasets: 1.5 s for 300 of them
-(`lre:tuned` on `higgs`, with exact likelihoods)."""
+"""Core-seconds to score a prediction, and further ones for each of its datasets.
+
+Measured: 1.5 s for 300 datasets (`lre:tuned` on `higgs`, with exact likelihoods).
+"""
 _TIMED = 0.2
-"""Core-seconds that a timing takes, at least: what is small has overheads of its own."""
+"""Least core-seconds of a timing; shorter ones are dominated by overheads."""
 _LEAST = 0.05
-"""Seconds that no job is shorter than."""
+"""Least seconds of any job."""
 
 
 @dataclass(frozen=True)
 class Cost:
-    """What a job takes.
+    """Cost of a job.
 
     Args:
-        events: events that pass through networks: in training, or times contexts in evaluation.
-        operations: products and sums in the networks.
+        events: events that pass through networks: rows in training, events times contexts in
+            evaluation.
+        operations: additions and multiplications in the networks.
         core_seconds: time of one core.
         gpu_seconds: time of one GPU.
     """
@@ -53,7 +58,7 @@ class Cost:
 
     @property
     def seconds(self) -> float:
-        """How long the job takes: what a GPU does not do, its core does."""
+        """Duration of the job, whose core and GPU work one after the other."""
         return self.core_seconds + self.gpu_seconds
 
     def __add__(self, other: "Cost") -> "Cost":
@@ -66,11 +71,11 @@ class Cost:
 
 
 class CostModel:
-    """Predicts the cost of planned jobs.
+    """Model of the cost of planned jobs.
 
     Args:
         registry: the names.
-        store: the results folder; its own records stand in where a method has not been counted.
+        store: the results folder; its records replace the estimate for methods without a count.
         device: "cpu" or "cuda".
     """
 
@@ -84,7 +89,7 @@ class CostModel:
         self._works: dict[str, Work | None] = {}
 
     def __call__(self, job: MemberJob) -> Cost | None:
-        """The cost of a job; None where nobody knows."""
+        """Return the cost of a job, or None if it is unknown."""
         spec, task = job.spec, self._task(job.spec.task)
         if isinstance(job, ScoreJob):
             return Cost(core_seconds=_SCORE[0] + _SCORE[1] * _datasets(task, job.plan))
@@ -119,7 +124,7 @@ class CostModel:
         if work is None:
             return None
         speed = work.gpu if self._gpu else work.cpu
-        # Encoders read an event once in each pass over its contexts, of which there are about four.
+        # Encoders read an event once per pass over its contexts, and there are about four passes.
         operations = spec.size * (pairs * work.evaluation + 4 * events * work.encoding)
         return self._split(pairs, operations, operations / speed.evaluation, sums + simulating)
 
@@ -135,13 +140,13 @@ class CostModel:
             config = method.Config.model_validate(spec.identity["method"]["config"])
             try:
                 work = method(config).work(task, spec.identity["budget"])
-            except Exception:  # a plugin's, or a budget too small: the fit will say so itself
+            except Exception:  # a plugin's error or a too small budget; the fit reports it
                 work = None
             self._works[spec.base.key] = work
         return self._works[spec.base.key]
 
     def _recorded(self, job: MemberJob) -> Cost | None:
-        """Return the mean cost of other members of the fit, by their records."""
+        """Return a job's cost from the mean duration in its fit's records, or None."""
         key = job.keys[0].rpartition("/")[0]
         records = [self._store.record(k) or {} for k in self._store.keys(key)]
         seconds = [r["seconds"] for r in records if r.get("status") == "done" and "seconds" in r]
@@ -151,13 +156,13 @@ class CostModel:
         return Cost(gpu_seconds=mean) if self._gpu else Cost(core_seconds=mean)
 
     def _untimed(self, task: str, method: str | None = None) -> bool:
-        """Whether calls are expensive, or code is a plugin's and runs in workers alone."""
+        """Return whether nothing is timed: calls are expensive, or the code is a plugin's."""
         items = [self._registry.item("tasks", task)]
         items += [] if method is None else [self._registry.item("methods", method)]
         return self._task(task).expensive or any(item.plugin_hash for item in items)
 
     def _timed_simulation(self, name: str) -> float:
-        """Core-seconds of one simulation, the mean over components, contexts from the prior."""
+        """Measure the core-seconds of one simulation, averaged over components and contexts."""
         if self._untimed(name):
             return 0.0
         task, rng = self._task(name), torch.Generator().manual_seed(0)
@@ -171,7 +176,7 @@ class CostModel:
         return _seconds_each(simulate, task.chunk) / len(components)
 
     def _timed_oracle(self, name: str, method: str) -> float:
-        """Core-seconds of an oracle for one event at one context."""
+        """Measure the core-seconds of an oracle for one event at one context."""
         task, rng = self._task(name), torch.Generator().manual_seed(0)
         context = task.space.draw_context(17 ** len(task.space.context_index), rng)
         found = self._registry.method(method)
@@ -186,12 +191,15 @@ class CostModel:
 
 
 def _seconds_each(function: Callable[[int], None], most: int) -> float:
-    """Core-seconds of one of n on one thread, as workers have it, from as many as take a moment."""
+    """Measure core-seconds per item of a function of n items, on one thread.
+
+    n grows until a call takes `_TIMED` seconds, at most to `most`.
+    """
     threads = torch.get_num_threads()
-    torch.set_num_threads(1)  # others would wait for each other, which counts, where cores are busy
+    torch.set_num_threads(1)  # as in workers; waiting threads would count as processor time
     try:
         n = min(8, most)
-        function(n)  # the first call of anything takes longer
+        function(n)  # a first call is slower
         while True:
             begin = time.process_time()
             function(n)
@@ -211,7 +219,7 @@ def _datasets(task: Task, plan: Plan) -> int:
 
 
 def _evaluated(task: Task, plan: Plan) -> tuple[float, float, float]:
-    """Events of a plan, events times contexts, and core-seconds of all beyond the networks."""
+    """Return events of a plan, events times contexts, and core-seconds outside the networks."""
     dimensions = len(task.space.context_index)
     if isinstance(plan, HeldOutPlan):
         components = len(task.component_names)
@@ -230,13 +238,13 @@ def _evaluated(task: Task, plan: Plan) -> tuple[float, float, float]:
 
 @dataclass(frozen=True)
 class CostEstimate:
-    """What planned jobs will take.
+    """Estimated cost of planned jobs.
 
     Args:
         parts: number of jobs and cost, by stage and method.
-        unknown: methods that nobody has counted.
+        unknown: methods whose cost is unknown.
         own: seconds of each job by itself.
-        seconds: by job, the longest chain of jobs that begins with it.
+        seconds: for each job, duration of the longest chain of jobs that starts with it.
     """
 
     parts: Mapping[tuple[str, str], tuple[int, Cost]]
@@ -251,16 +259,16 @@ class CostEstimate:
 
     @property
     def total(self) -> Cost:
-        """The cost of all jobs."""
+        """Cost of all jobs."""
         return sum((cost for _, cost in self.parts.values()), Cost())
 
     @property
     def longest(self) -> float:
-        """Seconds of the longest chain of jobs that need each other."""
+        """Duration in seconds of the longest chain of dependent jobs."""
         return max(self.seconds.values(), default=0.0)
 
     def duration(self, workers: int) -> float:
-        """Seconds with so many workers, which share one GPU if there is any."""
+        """Return the seconds that a number of workers need; they share one GPU if there is any."""
         total = self.total
         return max(total.seconds / workers, total.gpu_seconds, self.longest)
 
@@ -268,7 +276,7 @@ class CostEstimate:
 def estimate(
     jobs: Sequence[MemberJob], registry: Registry, store: Store, device: str
 ) -> CostEstimate:
-    """Estimate what jobs will cost, each as if it had a core of its own."""
+    """Estimate the cost of jobs, as if each had a core of its own."""
     model = CostModel(registry, store, device)
     parts: dict[tuple[str, str], tuple[int, Cost]] = {}
     unknown: dict[str, None] = {}

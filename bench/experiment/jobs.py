@@ -1,4 +1,4 @@
-"""The jobs of a run: fits, predictions and scores of members; each saves what it makes."""
+"""Jobs of a run: fits, predictions and scores of members; each saves its results."""
 
 from abc import ABC, abstractmethod
 from collections.abc import Callable
@@ -19,10 +19,10 @@ from bench.storage.fit_spec import FitSpec
 
 @dataclass(frozen=True, kw_only=True)
 class MemberJob(ABC):
-    """A job about members of one fit.
+    """Job for members of one fit.
 
     Args:
-        context: where it works.
+        context: results folder, plugins and device.
         spec: the fit.
         members: numbers of the members.
         after: keys of the jobs that must succeed before.
@@ -47,17 +47,17 @@ class MemberJob(ABC):
 
     @cached_property
     def io(self) -> JobIO | None:
-        """Entries that it takes along; None for a job that stays on the machine with the store."""
+        """Entries to send along; None for a job that stays on the machine with the store."""
         return None
 
     @abstractmethod
     def perform(self, report: Callable[..., None]) -> Any:
-        """Make what is missing; return "done" or "reused", or reasons by failed metric."""
+        """Make the missing entries; return "done" or "reused", or errors by failed metric."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class FitJob(MemberJob):
-    """Train members, calibrate them, or note what they average."""
+    """Job that trains or calibrates members, or records the members that an ensemble averages."""
 
     stage = "fit"
 
@@ -80,7 +80,7 @@ class FitJob(MemberJob):
 
 @dataclass(frozen=True, kw_only=True)
 class PlanJob(MemberJob):
-    """A job about members under a plan.
+    """Job for members under an evaluation plan.
 
     Args:
         plan: the plan, as the task allows it.
@@ -97,7 +97,7 @@ class PlanJob(MemberJob):
 
 @dataclass(frozen=True, kw_only=True)
 class PredictJob(PlanJob):
-    """Evaluate members on the datasets of a plan, all of them in one pass.
+    """Job that evaluates members on the datasets of a plan, all in one pass.
 
     Args:
         seed: seed of the datasets.
@@ -122,10 +122,10 @@ class PredictJob(PlanJob):
 
 @dataclass(frozen=True, kw_only=True)
 class ScoreJob(PlanJob):
-    """Score a member's prediction.
+    """Job that scores a member's prediction.
 
     Args:
-        truth: the exact likelihood, if there is one.
+        truth: the fit of the exact likelihood, or None.
     """
 
     stage = "score"

@@ -1,7 +1,7 @@
-"""What a results folder lacks of a run: what is missing, stale or damaged, and what they take.
+"""Search for the entries of a run that are missing, stale or damaged in a results folder.
 
-Scores stand without the prediction that they were computed from, and a prediction without the
-weights: results that are kept without either are added to, and nothing of them is made again.
+Scores remain valid without their prediction, and predictions without their weights. Results kept
+without them can be extended, and none of their entries is made again.
 """
 
 from collections.abc import Sequence
@@ -19,13 +19,12 @@ from bench.storage.store import Store
 
 @dataclass(frozen=True)
 class Request:
-    """Request of a run for one fit: members, and plans to evaluate them on.
+    """Request of a run for one fit: its members, and the plans to evaluate them on.
 
     Args:
         spec: the fit.
         members: the numbers of its members.
-        plans: the plans to evaluate them on, each with its folder; none where the fit is there
-            for what others make of its fits.
+        plans: the evaluation plans, each with its folder; empty if only other fits use the fit.
     """
 
     spec: FitSpec
@@ -55,14 +54,14 @@ def missing_keys(
     truth: FitSpec | None,
     overwrite_before: float,
 ) -> frozenset[str]:
-    """Keys of the fits, predictions and scores of a task that are to be made.
+    """Return the keys of a task's fits, predictions and scores that are to be made.
 
     Args:
         store: the results folder.
-        registry: the metrics, which scores depend on.
+        registry: the metrics, on which scores depend.
         task: the task.
-        requests: what is asked of the task, fits after those that they read.
-        truth: the exact likelihood, if there is one.
+        requests: the requests of the task, each fit after those that it reads.
+        truth: the fit of the exact likelihood, or None.
         overwrite_before: entries made before this time are made again; 0 keeps all.
     """
     found: set[str] = set()
@@ -81,7 +80,7 @@ def missing_keys(
             inputs = score_inputs(store, registry, spec, truth, member, plan.kind, folder)
             record = store.record(scores) or {}
             stale = not there(scores) or not is_current(record, inputs)
-            # Scored without the truth, which this run has or makes.
+            # These scores lack the exact likelihood, which this run has or makes.
             stale = stale or (truth is not None and record["inputs"].get("truth") is None)
             if stale:
                 found.add(scores)

@@ -1,4 +1,4 @@
-"""Presets: what a run computes, as validated TOML."""
+"""Presets: validated TOML descriptions of runs."""
 
 import json
 import os
@@ -15,7 +15,7 @@ from bench.registry.registry import Registry, unknown
 
 
 class Preset(BaseModel):
-    """What a run computes.
+    """Description of a run.
 
     Args:
         description: one line for `bench list presets`.
@@ -23,14 +23,15 @@ class Preset(BaseModel):
         methods: patterns of `method` (all its configurations) or `method:configuration`, or
             `ensemble(…,N)` and `calibrated(…)` of them.
         members: independently trained networks of each method.
-        budgets: simulator calls that each member may spend; one leaderboard each.
+        budgets: simulator calls that each member may spend; each budget gets a leaderboard.
         training_data: a new training set per member, one shared by all, or bootstraps of it.
         seed: seed of simulations, training and datasets.
         device: where networks run.
-        stack: members that train, and are evaluated, as one stack; 10 on a GPU and one on a CPU
-            where it is not given.
-        time_limit: seconds that a fit or a prediction may take without simulations;
-            each chunk of these may take as long, and each call of a simulator that is expensive.
+        stack: members that train and are evaluated as one stack; the default is 10 on a GPU and
+            one on a CPU.
+        time_limit: seconds that a fit or a prediction may take without simulations. The limit
+            applies separately to each chunk of simulations, or to each call of an expensive
+            simulator.
         memory_limit: GiB of memory that a worker may use.
         plans: evaluation plans.
     """
@@ -61,7 +62,7 @@ _PLANS: dict[str, type[BaseModel]] = {
     "bootstrap": BootstrapPlan,
     "heldout": HeldOutPlan,
 }
-_WORDS = {  # what pydantic says, and how TOML calls it
+_WORDS = {  # phrases of pydantic, and the terms of TOML
     "Tuple should have at least": "a list of at least",
     " after validation, not 0": "",
     "a valid tuple": "a list",
@@ -73,7 +74,7 @@ _WORDS = {  # what pydantic says, and how TOML calls it
 
 
 def read_preset(registry: Registry, name: str, overrides: dict[str, Any]) -> Preset:
-    """Reads a preset by name or from a TOML file, and applies what the command line says.
+    """Read a preset by name or from a TOML file, and apply the options of the command line.
 
     Raises:
         UsageError: if it does not exist, is not TOML, or has a wrong key or value.
@@ -81,7 +82,7 @@ def read_preset(registry: Registry, name: str, overrides: dict[str, Any]) -> Pre
     where, text = _read(registry, name)
     try:
         values = tomllib.loads(text)
-    except (ValueError, RecursionError) as error:  # also integers and nesting beyond Python's
+    except (ValueError, RecursionError) as error:  # huge integers, deep nesting
         raise UsageError(f"preset {where} is not valid TOML: {error}") from error
     given = {key: value for key, value in overrides.items() if value is not None}
     try:
@@ -89,14 +90,14 @@ def read_preset(registry: Registry, name: str, overrides: dict[str, Any]) -> Pre
     except ValidationError as error:
         key = str(error.errors()[0]["loc"][0])
         problem = explain(error, Preset)
-        if key in given:  # the user wrote an option, not a key
+        if key in given:  # the wrong value comes from an option
             option = _OPTIONS.get(key, f"--{key}")
             raise UsageError(f"option {option}{problem[problem.index(' = ') :]}") from error
         raise UsageError(f"preset {where}: {problem}") from error
 
 
 def _read(registry: Registry, name: str) -> tuple[str, str]:
-    """Finds a preset; returns where it is and its text."""
+    """Find a preset; return its location and its text."""
     if name in registry.names("presets"):
         item = registry.item("presets", name)
         where, load = f"{name!r} ({item.place})", item.load
@@ -114,14 +115,14 @@ def _read(registry: Registry, name: str) -> tuple[str, str]:
 
 
 def _tuples(value: Any) -> Any:
-    """TOML's arrays as tuples: strict validation, where true is no number, knows no lists."""
+    """Convert lists to tuples, recursively, as strict validation requires."""
     if isinstance(value, dict):
         return {key: _tuples(inner) for key, inner in value.items()}
     return tuple(map(_tuples, value)) if isinstance(value, list | tuple) else value
 
 
 def explain(error: ValidationError, model: type[BaseModel]) -> str:
-    """Says in one line which key has which wrong value, and what is allowed."""
+    """Return one line that names the first wrong key, its value, and the allowed values."""
     first = error.errors(include_url=False)[0]
     location = [str(part) for part in first["loc"] if part not in _PLANS]
     key = ".".join(location) or "the whole"
@@ -147,7 +148,7 @@ def _brief(value: Any) -> str:
 
 
 def _keys(model: type[BaseModel], location: list[str]) -> list[str]:
-    """Keys allowed at a place in a model: plans know theirs by kind, configurations by field."""
+    """Return the keys allowed at a location in a model; a plan's kind is part of its location."""
     for part in location:
         if part in _PLANS:
             return list(_PLANS[part].model_fields)

@@ -1,4 +1,4 @@
-"""Plans the scores of every saved prediction of a results folder."""
+"""Plan the scores of every saved prediction of a results folder."""
 
 import re
 from collections.abc import Sequence
@@ -13,7 +13,7 @@ from bench.storage.store import Store
 
 
 def damaged_predictions(store: Store, jobs: Sequence[ScoreJob]) -> list[str]:
-    """List the predictions that no job scores because they are damaged, one line each."""
+    """Return one line per prediction that no job scores because it is damaged."""
     scored = {key for job in jobs for key in job.keys}
     lines = []
     for key in store.keys("predictions"):
@@ -24,9 +24,10 @@ def damaged_predictions(store: Store, jobs: Sequence[ScoreJob]) -> list[str]:
 
 
 def plan_scores(store: Store, registry: Registry) -> list[ScoreJob]:
-    """One job per member and plan that has a sound prediction; each is reused where unchanged.
+    """Return one scoring job per member and plan with an undamaged prediction.
 
-    Scores that were computed with the exact likelihood's prediction, which is gone, are left alone.
+    Unchanged scores are reused when the job runs. Scores that used a prediction of the exact
+    likelihood that no longer exists are left unchanged.
     """
     context = JobContext(str(store.root.absolute()), registry.plugins, "cpu", 0.0)
     specs: dict[str, FitSpec] = {}
@@ -51,7 +52,7 @@ def plan_scores(store: Store, registry: Registry) -> list[ScoreJob]:
             scored = (store.record(score_key) or {}).get("inputs") or {}
             exact = truth and truth.prediction_key(plan_folder, 0)
             if exact and scored.get("truth") and not is_done(store, exact):
-                continue  # what needs the truth would be lost
+                continue  # the new scores would lose the comparison with the truth
             jobs.append(
                 ScoreJob(
                     context=context,

@@ -1,4 +1,4 @@
-"""Running the jobs of a schedule: failures are recorded, and the rest goes on."""
+"""Execution of a schedule's jobs; failures are recorded and the remaining jobs continue."""
 
 import time
 from collections.abc import Callable, Sequence
@@ -14,14 +14,14 @@ from bench.storage.store import Store
 
 @dataclass
 class RunSummary:
-    """How the jobs of a run went.
+    """Summary of the jobs of a run.
 
     Args:
         done: number of jobs that made something.
-        reused: number of entries that were there.
-        skipped: number of jobs that never began, because what they need failed.
+        reused: number of entries that existed already.
+        skipped: number of jobs that never started, because a job they depend on failed.
         failures: the jobs that failed.
-        absent: what turned out not to apply, or to be broken, on the way.
+        absent: methods and metrics that turned out not to apply, or to be broken.
         seconds: duration.
     """
 
@@ -34,7 +34,7 @@ class RunSummary:
 
     @property
     def ok(self) -> bool:
-        """Whether nothing failed; what does not apply is no failure."""
+        """Return whether nothing failed; a method that does not apply is not a failure."""
         return not self.failures and not any(a.broken for a in self.absent)
 
 
@@ -42,7 +42,7 @@ _OWN = {name for name, value in vars(bench.errors).items() if isinstance(value, 
 
 
 def reason(outcome: Outcome) -> str:
-    """Return why a job failed, in one line; errors that are not the suite's own say their type."""
+    """Return why a job failed, in one line; errors from outside the suite include their type."""
     known = outcome.error_type in {*_OWN, outcome.error}
     error = outcome.error if known else f"{outcome.error_type}: {outcome.error}"
     return error + (f" [{outcome.at}]" if outcome.at else "")
@@ -54,12 +54,12 @@ def run(
     executor: Executor,
     on_outcome: Callable[[MemberJob, Outcome], None] = lambda job, outcome: None,
 ) -> RunSummary:
-    """Run jobs; failures are recorded and the rest goes on.
+    """Run jobs; record failures and continue with the other jobs.
 
     Args:
         jobs: the jobs.
         store: the results folder.
-        executor: what performs them.
+        executor: the executor that performs them.
         on_outcome: called with every job that ended.
     """
     begin = time.perf_counter()
@@ -89,10 +89,10 @@ def run(
 
 
 def record_failure(store: Store, job: MemberJob, outcome: Outcome) -> None:
-    """Keep why a job failed, where it made nothing."""
-    # Without a lock, for which this process would have to wait while another run is at the same
-    # job: should that one succeed, it has the last word.
-    # The record of a fit whose weights were taken away stands: its scores do.
+    """Write the reason of a failure under the keys of a job that have no result."""
+    # Without a lock, because this process would wait while another run performs the same job. If
+    # that run succeeds, it writes later and replaces the failure.
+    # The record of a fit whose weights were deleted is kept, because its scores are valid.
     there = is_recorded if job.stage == "fit" else is_done
     for key in job.keys:
         if not there(store, key):

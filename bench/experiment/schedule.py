@@ -1,4 +1,4 @@
-"""Schedules: which fits, predictions and scores a preset asks for, and the jobs that make them."""
+"""Schedules: the fits, predictions and scores of a preset, and the jobs that make them."""
 
 import time
 from collections.abc import Iterator, Mapping, Sequence
@@ -23,17 +23,17 @@ from bench.storage.fit_spec import FitSpec, plan_folder, truth_among
 from bench.storage.store import Store
 
 STACK = 10
-"""Members that train and are evaluated as one stack on a GPU, where a preset does not say."""
+"""Default number of members that train and are evaluated as one stack on a GPU."""
 
 
 def choose_device(wanted: str, scheduler: str | None = None) -> str:
-    """Resolves "auto", and refuses CUDA where there is none.
+    """Resolve "auto" to a device, and refuse CUDA if there is none.
 
-    On a cluster "auto" is CUDA if any worker is tagged with a GPU now, and jobs that ask for CUDA
-    wait for a worker that is.
+    On a cluster, "auto" is CUDA if any worker has the resource tag GPU now. Jobs that ask for CUDA
+    wait for such a worker.
 
     Raises:
-        UsageError: if CUDA is asked for and not there, or no cluster is.
+        UsageError: if CUDA is asked for but not available, or the cluster cannot be reached.
     """
     if scheduler is not None:
         from bench.execution.dask.connection import check_address, offers_gpus
@@ -55,20 +55,20 @@ def choose_device(wanted: str, scheduler: str | None = None) -> str:
 
 @dataclass(frozen=True)
 class Schedule:
-    """What a preset asks of a results folder, and the jobs that make what is missing.
+    """Fits and plans of a preset, and the jobs that make the missing entries in a results folder.
 
     Args:
         registry: the names.
         preset: what to compute.
         store: the results folder.
-        context: where the jobs work.
+        context: results folder, plugins and device of the jobs.
         tasks: the tasks.
-        specs: the fits that boards show.
-        bases: fits that are trained for calibrated ones alone: nothing is predicted with them.
-        plans: by task, the plans as they can be and as they were asked for.
-        absent: what does not apply or does not load, with the reason.
-        jobs: the jobs, first ones first.
-        reused: how many of the entries are there already.
+        specs: the fits that leaderboards show.
+        bases: fits that only calibrated fits use; they get no predictions.
+        plans: by task, pairs of each plan as adapted to the task and as requested.
+        absent: tasks, methods and plugins that do not apply or do not load, with the reason.
+        jobs: the jobs, in the order in which they start.
+        reused: number of entries that exist already.
     """
 
     registry: Registry
@@ -89,11 +89,11 @@ class Schedule:
         return estimate(self.jobs, self.registry, self.store, self.context.device)
 
     def record(self, command: Sequence[str], found: Sequence[Absent] = ()) -> None:
-        """Save what the run is about, for status, leaderboards and whoever reads the folder.
+        """Save a description of the run, which status and leaderboards read.
 
         Args:
             command: the command line.
-            found: what turned out to be absent while it ran.
+            found: methods and metrics found to be absent during the run.
         """
         self.store.write(
             "run",
@@ -137,22 +137,22 @@ def schedule(
     overwrite: bool = False,
     scheduler: str | None = None,
 ) -> Schedule:
-    """Find what a results folder lacks of a preset, and the jobs that make it.
+    """Return the schedule of a preset: the entries that a results folder lacks, and their jobs.
 
-    One member of everything comes first, so that an early leaderboard compares like with like. On
-    a cluster the jobs that most others wait for come first: with many workers a run lasts no
-    longer than its longest chain of jobs, if that starts in time. The exact likelihood comes
-    before all: every score waits for it.
+    The first members of all fits come first, so that an early leaderboard compares equal numbers of
+    members. On a cluster, jobs with the longest chain of dependent jobs come first, which minimises
+    the duration with many workers. The exact likelihood comes before all, because every score
+    depends on it.
 
     Args:
         registry: the names.
         preset: what to compute.
         store: the results folder.
-        overwrite: whether to make again what is there.
+        overwrite: whether to make existing entries again.
         scheduler: the Dask cluster that fits and predicts: `tcp://HOST:PORT`, or `local:N`.
 
     Raises:
-        UsageError: if the device, a task or a method that the preset names is not there.
+        UsageError: if the device, or a task or method that the preset names, does not exist.
     """
     device = choose_device(preset.device, scheduler)
     tasks, absent = select_tasks(registry, preset)
@@ -193,7 +193,7 @@ def schedule(
 
 
 def _jobs_of(schedule: Schedule, task: Task) -> tuple[list[MemberJob], int]:
-    """Plan the jobs of a task; return them, and how many entries are there."""
+    """Return the jobs of a task, and the number of its entries that exist already."""
     preset, context = schedule.preset, schedule.context
     specs, bases = (
         [spec for spec in some if spec.task == task.name]
@@ -232,14 +232,14 @@ def _jobs_of_block(
     missing: AbstractSet[str],
     writers: Mapping[str, str],
 ) -> Iterator[MemberJob]:
-    """Yield the jobs that make what is missing of a block of members.
+    """Yield the jobs that make the missing entries of a block of members.
 
     Args:
-        schedule: what is asked for.
+        schedule: the schedule.
         request: the block's fit and plans.
         block: the members.
-        truth: the exact likelihood of the task, if there is one.
-        missing: keys of what is to be made.
+        truth: the fit of the task's exact likelihood, or None.
+        missing: keys of the entries to make.
         writers: keys of the jobs so far, by the entries that they write; the caller adds to them.
     """
     spec, context = request.spec, schedule.context

@@ -1,4 +1,4 @@
-"""Selection of the fits that a preset asks for: patterns of names, and ensembles."""
+"""Selection of a preset's tasks and fits: name patterns, ensembles and calibrated methods."""
 
 import fnmatch
 import re
@@ -25,7 +25,7 @@ _ENSEMBLE = re.compile(r"ensemble\(\s*([^\s,()]+|calibrated\([^()]*\))\s*,\s*(\d
 
 @dataclass(frozen=True)
 class Absent:
-    """A task or method that is missing from a run, with the reason."""
+    """Task or method that is missing from a run, with the reason."""
 
     task: str
     label: str
@@ -35,13 +35,13 @@ class Absent:
 
 @dataclass(frozen=True)
 class MethodPattern:
-    """What one pattern of methods asks for.
+    """Parsed pattern of methods.
 
     Args:
         method: pattern of method names.
-        configuration: pattern of configurations; any where None.
-        ensemble: how many members to average; 1 for the members themselves.
-        calibration: how their log-ratios are calibrated; not at all where None.
+        configuration: pattern of configurations; None matches all.
+        ensemble: number of members to average; 1 for single members.
+        calibration: kind of calibration of the log-ratios; None for no calibration.
     """
 
     method: str
@@ -51,7 +51,7 @@ class MethodPattern:
 
     @classmethod
     def parse(cls, pattern: str) -> "MethodPattern":
-        """Reads `METHOD`, `METHOD:CONFIGURATION`, `calibrated(…)` of them, `ensemble(any,N)`.
+        """Parse `METHOD`, `METHOD:CONFIGURATION`, `calibrated(…)` of them, or `ensemble(any,N)`.
 
         Raises:
             UsageError: if an ensemble is written in another way, or is one of fewer than two, or if
@@ -84,14 +84,14 @@ class MethodPattern:
         return cls(name, configuration if colon else None, members, calibration)
 
     def matches(self, method: str, configuration: str) -> bool:
-        """Whether it asks for a method in a configuration."""
+        """Return whether the pattern matches a method in a configuration."""
         return fnmatch.fnmatchcase(method, self.method) and (
             self.configuration is None or fnmatch.fnmatchcase(configuration, self.configuration)
         )
 
 
 def select_tasks(registry: Registry, preset: Preset) -> tuple[list[Task], list[Absent]]:
-    """Tasks that a preset names; what does not load or cannot run is absent, with its reason."""
+    """Return the tasks that a preset names, and those that fail to load or run, with reasons."""
     tasks, absent = [], []
     for name in registry.select("tasks", preset.tasks):
         try:
@@ -108,7 +108,9 @@ def select_tasks(registry: Registry, preset: Preset) -> tuple[list[Task], list[A
 def select_specs(
     registry: Registry, tasks: Sequence[Task], preset: Preset
 ) -> tuple[list[FitSpec], list[Absent]]:
-    """Cells of a preset, with what they need: the exact likelihood, and the bases of ensembles.
+    """Return the fits of a preset, and those that are absent, with reasons.
+
+    The fits include the exact likelihood and the members that ensembles average.
 
     Raises:
         UsageError: if a pattern matches nothing, or asks for an ensemble or a calibration of the
@@ -160,14 +162,14 @@ def select_specs(
 
 
 def uninstalled(registry: Registry, patterns: Sequence[str]) -> dict[str, str]:
-    """Return why methods cannot run for want of a package, with the command that installs it.
+    """Return, by method, the missing package and the command that installs it.
 
     Args:
         registry: the names.
         patterns: patterns of methods, as of `bench run`.
 
     Raises:
-        UsageError: if a pattern is written in a way that is not allowed.
+        UsageError: if a pattern is malformed.
     """
     wanted = [MethodPattern.parse(pattern) for pattern in patterns]
     found = {}
@@ -180,10 +182,10 @@ def uninstalled(registry: Registry, patterns: Sequence[str]) -> dict[str, str]:
 
 
 def refuse_uninstalled(registry: Registry, patterns: Sequence[str]) -> None:
-    """Refuse methods that are asked for by their own name and lack a package.
+    """Raise UsageError if a method that is requested by its exact name lacks a package.
 
     Raises:
-        UsageError: if there is one; it says what installs the package.
+        UsageError: if there is one; the message contains the command that installs the package.
     """
     named = {MethodPattern.parse(pattern).method for pattern in patterns}
     for name, missing in uninstalled(registry, patterns).items():
@@ -192,7 +194,7 @@ def refuse_uninstalled(registry: Registry, patterns: Sequence[str]) -> None:
 
 
 def _why_not(spec: FitSpec, task: Task, preset: Preset) -> str:
-    """Return why a preset cannot have a fit; empty where it can."""
+    """Return the reason why a preset cannot include a fit; empty if it can."""
     if spec.size > preset.members:
         return f"it takes {spec.size:,} members, and this run has {preset.members:,}"
     if spec.calibration and spec.calibration["calls"] < 2 * len(task.component_names):
@@ -202,7 +204,7 @@ def _why_not(spec: FitSpec, task: Task, preset: Preset) -> str:
 
 
 def _check(registry: Registry, wanted: MethodPattern) -> None:
-    """Refuse a pattern that matches nothing, with near matches."""
+    """Raise UsageError for a pattern that matches nothing; the message suggests similar names."""
     matched = [n for n in registry.names("methods") if fnmatch.fnmatchcase(n, wanted.method)]
     if not matched:
         configuration = "" if wanted.configuration is None else f":{wanted.configuration}"
@@ -221,7 +223,7 @@ def _check(registry: Registry, wanted: MethodPattern) -> None:
 def make_spec(
     registry: Registry, task: Task, name: str, configuration: str, preset: Preset, budget: int
 ) -> FitSpec:
-    """Resolve a fit.
+    """Return the identity of a method's fit on a task.
 
     Raises:
         NotApplicable: if the method cannot run on the task.
@@ -230,13 +232,13 @@ def make_spec(
     """
     with plugin_errors(f"method {name!r} from {registry.item('methods', name).place}"):
         method = registry.method(name)
-        if missing := method.unavailable():  # a plugin's `check` may not ask
+        if missing := method.unavailable():  # a plugin's `check` may not test this
             raise NotApplicable(missing)
         instance = configure(method, configuration)
         instance.check(task)
         identity = _identity(registry, task, name, instance, preset, budget)
         spec = FitSpec(task.name, name, configuration, identity, bool(method.oracle))
-        digest(identity)  # whatever is not JSON fails here, where the method is to blame
+        digest(identity)  # an identity that is not JSON fails here, so that the method is named
     return spec
 
 
@@ -266,7 +268,7 @@ def _identity(
 
 
 def configure(method: type[Method], configuration: str) -> Method:
-    """Creates a method in one of its named configurations."""
+    """Create a method in one of its named configurations."""
     if configuration not in method.configurations:
         known = list(method.configurations)
         raise UsageError(unknown(f"configuration of {method.name}", configuration, known))

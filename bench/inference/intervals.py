@@ -1,4 +1,4 @@
-"""What is kept of a lattice of log-likelihoods: intervals, regions, windows."""
+"""Reduction of a lattice of log-likelihoods to intervals, regions and windows, which are saved."""
 
 import numpy as np
 import torch
@@ -10,26 +10,26 @@ from bench.inference.lattice import DEPTH, Lattice
 from bench.inference.profile import crossings, cubic, peak, profiles, trapezoid
 
 NODES = 33
-"""Nodes W of a saved window, per parameter, over some seven half-widths."""
+"""Nodes W of a saved window per parameter, which spans about seven half-widths."""
 
 REGION = float(stats.chi2.ppf(0.95, 2))
 """Threshold of the likelihood-ratio statistic of a 95 % region (Wilks 1938)."""
 
-_FAR = 40.0  # falls beyond this are cut before interpolation, which must not meet cliffs
-_FINER = 4  # an area is measured on a lattice this much finer than the nodes
+_FAR = 40.0  # the statistic is clipped here, because steep falls spoil interpolation
+_FINER = 4  # refinement of the lattice on which an area is measured
 _BLOCK = 8  # datasets whose finer lattices are made at a time
 
 
 def region(values: Tensor, top: Tensor) -> tuple[Tensor, Tensor]:
-    """Measures the region where 2 (max − log-likelihood) ≤ the 95 % quantile of χ²₂.
+    """Measure the region where 2 (max − log-likelihood) ≤ the 95 % quantile of χ²₂.
 
     Args:
         values: log-likelihoods, (D, n_0, n_1).
         top: their refined maxima, (D,).
 
     Returns:
-        The area in cells (D,), and whether the region touches the first or last node of each
-        axis, (D, 2, 2).
+        The area in lattice cells (D,), and whether the region touches the first or last node of
+        each axis, (D, 2, 2).
     """
     statistic = (2 * (top[:, None, None] - values)).clamp_max(_FAR)
     inside = statistic <= REGION
@@ -39,7 +39,7 @@ def region(values: Tensor, top: Tensor) -> tuple[Tensor, Tensor]:
         for n in values.shape[1:]
     ]
     lengths = []
-    for part in torch.split(statistic, _BLOCK):  # the finer lattice of all would not fit a cache
+    for part in torch.split(statistic, _BLOCK):  # all finer lattices would not fit a cache
         curve = fine[0] @ part @ fine[1].T
         low = torch.minimum(curve[..., :-1], curve[..., 1:])
         high = torch.maximum(curve[..., :-1], curve[..., 1:])
@@ -51,7 +51,7 @@ def region(values: Tensor, top: Tensor) -> tuple[Tensor, Tensor]:
 
 
 def summarise(lattice: Lattice, space: ParameterSpace) -> ProfileSummary:
-    """Reduces a lattice to what is saved of every dataset."""
+    """Reduce a lattice to the summary that is saved of every dataset."""
     values, axes = lattice.values, lattice.axes
     curves = profiles(values)
     peaks = [peak(c) for c in curves]
@@ -91,7 +91,7 @@ def summarise(lattice: Lattice, space: ParameterSpace) -> ProfileSummary:
 
 
 def _unit(axis: Tensor, position: Tensor) -> Tensor:
-    """Unit coordinates of positions in nodes; the last node is the axis's end to the last bit."""
+    """Return unit coordinates of positions in nodes; the last node maps to the axis's exact end."""
     node = position.floor().long().clamp(0, len(axis) - 2)
     share = position - node
     return torch.where(
@@ -102,7 +102,7 @@ def _unit(axis: Tensor, position: Tensor) -> Tensor:
 def _windows(
     values: Tensor, axes: tuple[Tensor, Tensor], curves: tuple[Tensor, Tensor], top: Tensor
 ) -> dict[str, np.ndarray]:
-    """Each dataset's window: from DEPTH nats below its maximum to as far on the other side."""
+    """Return each dataset's window: the nodes within DEPTH nats of its maximum, and one more."""
     origins, spacings, matrices, profile = [], [], [], []
     for curve, axis in zip(curves, axes, strict=True):
         nodes = curve.shape[-1]

@@ -1,4 +1,4 @@
-"""Lattices of parameters, refined where likelihoods matter."""
+"""Lattices of parameters with adaptive refinement around the likelihoods' maxima."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -11,7 +11,7 @@ from bench.inference.likelihood import Axes, MixtureLikelihood
 from bench.inference.profile import crossings, peak, profiles
 
 DEPTH = 6.0
-"""How far below the maximum likelihoods are followed, in nats: three and a half half-widths."""
+"""Depth below the maximum, in nats, down to which likelihoods are resolved: 3.5 half-widths."""
 
 
 @dataclass(frozen=True)
@@ -22,7 +22,7 @@ class Lattice:
         axes: nodes of each parameter in unit coordinates, evenly spaced, float64.
         values: log-likelihoods up to a constant per dataset, (D, n_0, n_1) float64.
         at_truth: log-likelihood at the generating parameters, same constant, (D,) float64.
-        unresolved: whether an axis is coarser than asked.
+        unresolved: whether an axis is coarser than its resolution requires.
     """
 
     axes: Axes
@@ -39,18 +39,18 @@ def refine(
     depth: float = DEPTH,
     levels: int = 12,
 ) -> Lattice:
-    """Evaluates likelihoods finely where they matter.
+    """Evaluate likelihoods on a lattice that is fine near their maxima.
 
     Coarse passes find the window where any dataset's profile is within `depth` nats of its
-    maximum, as long as the next one trims more nodes from the final pass than it costs. In the
-    final pass the nodes of an axis are doubled until no interval end moves by more than the
-    axis's tolerance.
+    maximum. They continue as long as the next pass removes more nodes from the final pass than it
+    costs. In the final pass the nodes of an axis are doubled until no interval end moves by more
+    than the axis's tolerance.
 
     Args:
         events: the datasets.
-        resolution: how finely, per parameter.
+        resolution: required resolution of each parameter.
         start: first window, unit coordinates.
-        depth: how far below the maximum the final window reaches, in nats.
+        depth: depth of the final window below the maximum, in nats.
         levels: upper limit on the number of coarse passes.
     """
     window = list(start)
@@ -85,7 +85,7 @@ def refine(
         while 2 * len(axes[axis]) - 1 <= r.most:
             values, axes = _double(events, values, axes, axis)
             moved, ends = ends, _ends(values, axes)
-            # An interval cut at a bound can be as short as nothing: 1/1000 of the axis is enough.
+            # An interval cut at a bound can be arbitrarily short: 1/1000 of the axis is enough.
             widths = (ends[..., 1] - ends[..., 0]).clamp_min(2e-3)
             if float(((ends - moved).abs() / (0.5 * widths.unsqueeze(-1))).max()) <= r.tolerance:
                 break
@@ -97,19 +97,19 @@ def refine(
 def _double(
     events: MixtureLikelihood, values: Tensor, axes: list[Tensor], axis: int
 ) -> tuple[Tensor, list[Tensor]]:
-    """Halves the spacing of an axis; only the new nodes are evaluated."""
+    """Halve the spacing of an axis by evaluating the new nodes only."""
     old, doubled = axes[axis], list(axes)
     between = 0.5 * (old[1:] + old[:-1])
     doubled[axis] = between
     extra, _ = events.log_likelihood((doubled[0], doubled[1]))
     place = torch.arange(2 * len(old) - 1)
-    order = place // 2 + place % 2 * len(old)  # old and new in turns
+    order = place // 2 + place % 2 * len(old)  # old and new alternate
     doubled[axis] = torch.cat([old, between])[order]
     return torch.cat([values, extra], axis + 1).index_select(axis + 1, order), doubled
 
 
 def _ends(values: Tensor, axes: Sequence[Tensor]) -> Tensor:
-    """Interval ends of every dataset in both parameters, unit coordinates, (D, 2, 2)."""
+    """Return the interval ends of every dataset in both parameters, unit coordinates, (D, 2, 2)."""
     ends = []
     for curve, axis in zip(profiles(values), axes, strict=True):
         lower, upper, *_ = crossings(curve, *peak(curve))
@@ -119,7 +119,7 @@ def _ends(values: Tensor, axes: Sequence[Tensor]) -> Tensor:
 
 
 def _box(curve: Tensor, axis: Tensor, depth: float) -> tuple[float, float]:
-    """The smallest window, one node wider, that holds every profile (D, n) down to `depth`."""
+    """Return the smallest window that holds all profiles (D, n) down to `depth`, one node wider."""
     inside = (curve >= peak(curve)[0].unsqueeze(-1) - depth).any(0)
     inside[curve.argmax(-1)] = True
     nodes = inside.nonzero().squeeze(-1)
@@ -130,10 +130,10 @@ def _box(curve: Tensor, axis: Tensor, depth: float) -> tuple[float, float]:
 
 
 def _half_width(curve: Tensor, axis: Tensor) -> float:
-    """A typical half-width of the intervals of profiles (D, n), unit coordinates.
+    """Return a typical half-width of the intervals of profiles (D, n), unit coordinates.
 
-    The lower quartile over datasets, so that most are resolved as finely as asked. A side that
-    runs into the window says nothing of the width unless both do.
+    It is the lower quartile over datasets, so that most datasets reach the required resolution. A
+    side that reaches the window's edge is ignored unless both do.
     """
     top, position = peak(curve)
     lower, upper, open_below, open_above, _ = crossings(curve, top, position)

@@ -1,9 +1,9 @@
 r"""Log-likelihoods of many datasets: log-ratios of events, mixed and summed on a lattice.
 
 A dataset is a row of counts over a set of events. The surrogate is evaluated once per (event,
-context node); all datasets times the whole lattice are then ONE product, counts (B × n) @ surface
-(n × nodes), accumulated over small chunks of events. Nothing of the size events × lattice is ever
-held for more than a chunk.
+context node). The log-likelihoods of all datasets on the whole lattice are then one matrix product,
+counts (B × n) @ surface (n × nodes), accumulated over small chunks of events. Arrays of the size
+events × lattice exist for one chunk at a time.
 """
 
 from collections.abc import Callable
@@ -19,13 +19,13 @@ LogRatio = Callable[[Tensor, Tensor], Tensor]
 Axes = tuple[Tensor, Tensor]
 
 _CHUNK_ELEMENTS = {"cpu": 1 << 20, "cuda": 1 << 25}
-"""Surface elements of a chunk, float32: about a cache on a CPU, enough to fill a GPU."""
+"""Surface elements of a chunk, float32: as many as fit a CPU's cache or fill a GPU."""
 
-_IMPOSSIBLE = -1e30  # stands for −inf, which would make 0 · (−inf) = NaN in the product
+_IMPOSSIBLE = -1e30  # replaces −inf, which would make 0 · (−inf) = NaN in the product
 
 
 class ExactLikelihood:
-    """The exact log-densities of a task's components, as a surrogate of one member."""
+    """Surrogate of one member that returns the exact log-densities of a task's components."""
 
     reference = None
     has_density = True
@@ -35,16 +35,16 @@ class ExactLikelihood:
         self.log = FitLog(0, [{}])
 
     def log_ratio(self, x: Tensor, context: Tensor) -> Tensor:
-        """As Surrogate.log_ratio."""
+        """Return log-densities, as Surrogate.log_ratio."""
         return torch.stack([c.log_prob(x[:, None], context[None]) for c in self.components])[None]
 
     def state(self) -> None:
-        """Nothing is kept."""
+        """Return None, because there is nothing to save."""
         return None
 
 
 class MixtureLikelihood:
-    r"""A set of events, the datasets resampled from it, and the surrogate that weighs them.
+    r"""Mixture likelihoods of the datasets resampled from one set of events.
 
     Args:
         log_ratio: maps events (n, \*event) and contexts (J, d) to (members, K, n, J).
@@ -53,7 +53,7 @@ class MixtureLikelihood:
         space: the parameter space; likelihoods are evaluated in two parameters.
         weights: maps parameters (\*B, P) to mixture weights (\*B, K).
         truth: generating parameters of the set, (P,).
-        members: how many members the surrogate has; it bounds the size of a chunk.
+        members: number of members of the surrogate; it bounds the size of a chunk.
     """
 
     def __init__(
@@ -77,7 +77,7 @@ class MixtureLikelihood:
         self.members = members
 
     def log_likelihood(self, axes: Axes) -> tuple[Tensor, Tensor]:
-        """Evaluates every dataset on the product of two axes, and at the truth.
+        """Evaluate every dataset on the product of two axes, and at the truth.
 
         Returns:
             (members · B, n_0, n_1) and (members · B,), float64, up to a constant per dataset.
@@ -93,12 +93,12 @@ class MixtureLikelihood:
             theta = theta.reshape(-1, 1, 2)
         device = self.x.device
         nodes, mixings = theta.shape[:2]
-        at = torch.cat([theta[:, 0], self.truth[None]])  # contexts, and that of the truth
+        at = torch.cat([theta[:, 0], self.truth[None]])  # contexts, the last one the truth's
         contexts = self.space.context_of(at).float().to(device)
         weights = self.weights(theta).permute(2, 0, 1).to(device)  # (K, J, H)
         truth_weights = self.weights(self.truth).to(device)  # (K,)
         step = max(16, _CHUNK_ELEMENTS[device.type] // (self.members * nodes * mixings))
-        block, _ = EVALUATION_BLOCK[device.type]  # which surrogates may have been compiled for
+        block, _ = EVALUATION_BLOCK[device.type]  # surrogates may be compiled for this size
         step -= step % block if step > block else 0
         datasets = (self.members, len(self.counts))
         best_sum = torch.zeros(*datasets, nodes, dtype=torch.float64, device=device)
@@ -112,7 +112,7 @@ class MixtureLikelihood:
             best_sum += counts.double() @ best.double()
             at_truth += truth.double() @ counts.double().T
             if mixed is not None:
-                # Values are centred at the truth, so that float32 sums are exact where it matters.
+                # Values are centred at the truth: float32 sums are then accurate near the maximum.
                 if start == 0:
                     mixed_sum = mixed.new_zeros(*datasets, nodes * mixings)
                 repeated = counts.to(mixed.dtype).expand(self.members, -1, -1)
@@ -126,7 +126,7 @@ class MixtureLikelihood:
 
 
 def _finite(log_ratio: Tensor) -> Tensor:
-    """Refuses NaN and +inf; replaces −inf by a number that keeps products finite."""
+    """Raise NonFiniteError for NaN and +inf; replace −inf by a finite number."""
     if bad := int((log_ratio.isnan() | (log_ratio == torch.inf)).sum()):
         raise NonFiniteError(
             f"log_ratio returned NaN or +inf for {bad} of {log_ratio.numel()} (event, context) "
@@ -138,7 +138,7 @@ def _finite(log_ratio: Tensor) -> Tensor:
 def _mix(
     log_ratio: Tensor, weights: Tensor, truth_weights: Tensor
 ) -> tuple[Tensor, Tensor | None, Tensor]:
-    """Mixes the components: log Σ_k w_k exp(log_ratio_k), each event's own constant removed.
+    """Mix the components: log Σ_k w_k exp(log_ratio_k), minus each event's constant.
 
     Args:
         log_ratio: (members, K, n, J + 1), the last node being the truth.
@@ -146,13 +146,13 @@ def _mix(
         truth_weights: (K,).
 
     Returns:
-        The best component's part (members, n, J), to which the logarithm of the sum over
-        components, each relative to the best, is added: (members, n, J, H), or None for one
-        component; and the whole at the truth, (members, n).
+        Three tensors: the log-ratio of the best component, (members, n, J); the logarithm of the
+        sum over components relative to the best one, (members, n, J, H), or None for one
+        component; and their sum at the truth, (members, n). The first two add up to the result.
     """
     top = log_ratio.amax(1)  # (members, n, J + 1)
-    # Each event's value at the truth is its constant: the same in every pass, so that passes can
-    # be interleaved, and near the maximum, so that float32 holds the differences that matter.
+    # Each event's constant is its value at the truth. It is the same in every pass, so passes can
+    # be interleaved, and near the maximum, so float32 resolves the differences.
     constant = torch.where(top[..., -1:] > 0.1 * _IMPOSSIBLE, top[..., -1:], 0.0)
     if log_ratio.shape[1] == 1:
         return (top - constant)[..., :-1], None, top[..., -1] - constant[..., 0]

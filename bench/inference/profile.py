@@ -5,11 +5,11 @@ import torch
 from numpy.typing import ArrayLike, NDArray
 from torch import Tensor
 
-_CLIFF = 1e6  # nats
+_CLIFF = 1e6  # nats; a larger curvature comes from an impossible node
 
 
 def cubic(position: Tensor, nodes: int) -> Tensor:
-    r"""Matrices of cubic Lagrange interpolation; exact for polynomials up to the third degree.
+    r"""Return matrices of cubic Lagrange interpolation, exact for polynomials up to degree three.
 
     Args:
         position: where to interpolate, in nodes, (\*B, T) float64; clamped to the nodes' range.
@@ -37,14 +37,14 @@ def cubic(position: Tensor, nodes: int) -> Tensor:
 
 
 def trapezoid(nodes: int) -> Tensor:
-    """Weights of the trapezoidal rule at evenly spaced nodes, in units of their distance."""
+    """Return weights of the trapezoidal rule at evenly spaced nodes, in units of their distance."""
     weights = torch.ones(nodes, dtype=torch.float64)
     weights[[0, -1]] = 0.5
     return weights
 
 
 def peak(values: Tensor) -> tuple[Tensor, Tensor]:
-    r"""Refines the maximum along the last axis by the parabola through its three nodes.
+    r"""Refine the maximum along the last axis by the parabola through its three nodes.
 
     Args:
         values: (\*B, n) at evenly spaced nodes, n ≥ 3.
@@ -66,12 +66,12 @@ def peak(values: Tensor) -> tuple[Tensor, Tensor]:
 
     left, centre, right = at(-1), at(0), at(1)
     curvature = 2 * centre - left - right
-    # Beside an impossible node there is no parabola to speak of.
+    # Beside an impossible node a parabola is meaningless.
     concave = (curvature > 0) & (curvature < _CLIFF)
     slope = 0.5 * (right - left)
     shift = (slope / torch.where(concave, curvature, torch.ones_like(curvature))).clamp(-1, 1)
     vertex = centre + slope * shift - 0.5 * curvature * shift.square()
-    # A concave curve stays below its chords: beside a kink the parabola must not overshoot them.
+    # A concave curve lies below its chords: beside a kink the parabola must not exceed them.
     from_left = left + (left - at(-2)) * (1 + shift)
     from_right = right + (right - at(2)) * (1 - shift)
     chord = torch.where(
@@ -88,27 +88,27 @@ def peak(values: Tensor) -> tuple[Tensor, Tensor]:
 
 
 def profiles(values: Tensor) -> tuple[Tensor, Tensor]:
-    """Profiles a lattice (D, n_0, n_1) over the other parameter: (D, n_0) and (D, n_1)."""
+    """Profile a lattice (D, n_0, n_1) over the other parameter: (D, n_0) and (D, n_1)."""
     return peak(values)[0], peak(values.transpose(1, 2))[0]
 
 
 def crossings(
     curve: Tensor, top: Tensor, position: Tensor, threshold: float = 1.0
 ) -> tuple[Tensor, Tensor, Tensor, Tensor, Tensor]:
-    """Finds the connected interval around the maximum where 2 (max − curve) ≤ threshold.
+    """Find the connected interval around the maximum where 2 (max − curve) ≤ threshold.
 
-    Interpolates the signed root of 2 (max − curve), which is linear in the parameter where the
-    likelihood is Gaussian, so that the interpolation is exact there at any spacing.
+    It interpolates the signed root of 2 (max − curve), which is linear in the parameter for a
+    Gaussian likelihood, so the interpolation is then exact at any spacing.
 
     Args:
         curve: profile log-likelihoods at evenly spaced nodes, (D, n).
         top: their refined maxima, (D,).
-        position: where, in nodes, (D,).
+        position: positions of the maxima in nodes, (D,).
         threshold: fall of the likelihood-ratio statistic; 1 gives 68.27 %.
 
     Returns:
-        lower and upper end in nodes, whether each runs into the first or last node, and whether
-        the curve rises above the threshold again outside; each (D,).
+        Lower and upper end in nodes, whether each reaches the first or last node, and whether the
+        curve rises above the threshold again outside; each (D,).
     """
     nodes = curve.shape[-1]
     index = torch.arange(nodes)
@@ -148,9 +148,9 @@ def crossings(
 def fall_at(
     profile: NDArray[np.float32], origin: ArrayLike, spacing: ArrayLike, unit: ArrayLike
 ) -> NDArray[np.float64]:
-    r"""The likelihood-ratio statistic 2 (max − profile) at a parameter, from saved windows.
+    r"""Return the likelihood-ratio statistic 2 (max − profile) at a parameter, from saved windows.
 
-    Beyond a window, which reaches 6 nats below the maximum, it is infinite.
+    It is infinite outside a window, which reaches 6 nats below the maximum.
 
     Args:
         profile: profile log-likelihood minus its maximum at evenly spaced nodes, (\*B, W).
@@ -165,6 +165,6 @@ def fall_at(
     position = (np.asarray(unit) - np.asarray(origin)) / np.asarray(spacing)
     across = cubic(torch.from_numpy(position), nodes).numpy()
     statistic = -2 * (across * profile).sum(-1)
-    slack = 1e-6  # the truth may stand on a bound, where the window ends to the last bit
+    slack = 1e-6  # a truth on a bound may miss the window by rounding
     outside = (position < -slack) | (position > nodes - 1 + slack)
     return np.where(outside, np.inf, np.maximum(statistic, 0.0))

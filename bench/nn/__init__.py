@@ -1,1 +1,1 @@
-"""Networks, how they train, and bases of the methods that train them."""
+"""Networks, their training, and base classes of methods that train them."""

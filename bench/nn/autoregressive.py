@@ -1,9 +1,9 @@
-r"""Masked autoregressive flows of zuko's on all pairs of observations and contexts.
+r"""Masked autoregressive flows of zuko, evaluated on all pairs of observations and contexts.
 
-In a block's masked network the parameters of the feature that comes first, and the hidden units
-that lead to them, see the context alone. On the product of n observations and J contexts these are
-computed J times, not n · J times, and what is left of the network is smaller: of two features, with
-64 hidden units a layer, a fifth of the multiplications.
+In a block's masked network, the parameters of the first feature and the hidden units that lead to
+them depend on the context alone. For n observations and J contexts they are computed J times
+instead of n · J times. The remaining network is smaller: with two features and 64 hidden units per
+layer it needs a fifth of the multiplications.
 
 Blocks: Papamakarios et al. (2017), arXiv:1705.07057; masks: Germain et al. (2015),
 arXiv:1502.03509; transformations are zuko's own.
@@ -18,12 +18,12 @@ from zuko.utils import unpack
 
 
 def _units(sees: Tensor) -> tuple[list[int], list[int]]:
-    """Which units of a mask (units,) see an observation, and which the context alone."""
+    """Return the units of a mask (units,) that depend on the observation, and the others."""
     return sees.nonzero().flatten().tolist(), (~sees).nonzero().flatten().tolist()
 
 
 class PairedBlock:
-    """One block, evaluated on pairs.
+    """Autoregressive block of a flow, evaluated on pairs.
 
     Args:
         block: the block; its parameters may be replaced at every call (`functional_call`).
@@ -43,7 +43,7 @@ class PairedBlock:
         self._back = [order.index(i) for i in range(features)]
 
     def __call__(self, x: Tensor, context: Tensor) -> tuple[Tensor, Tensor]:
-        """Transforms x (n, J, F) in contexts (J, C): (n, J, F), and log |det| (n, J)."""
+        """Transform x (n, J, F) in contexts (J, C); return (n, J, F), and log |det| (n, J)."""
         of_pairs, of_contexts, layers = x, context, iter(self._layers)
         pair, alone = next(layers)
         for layer in self._block.hyper:
@@ -67,7 +67,7 @@ class PairedBlock:
 
 
 def paired(flow: zuko.lazy.Flow) -> list[PairedBlock] | None:
-    """The blocks of a flow, or None where one of them is not autoregressive."""
+    """Return the blocks of a flow, or None if one of them is not autoregressive."""
     blocks = list(flow.transform.transforms)
     if not all(isinstance(block, MaskedAutoregressiveTransform) for block in blocks):
         return None

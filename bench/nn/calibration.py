@@ -1,13 +1,14 @@
-r"""Calibration: a monotone map that makes of log r̂ the log-ratio that observations bear out.
+r"""Calibration of log-ratios by a monotone map.
 
-Of pairs that were simulated together and pairs of the reference, equally many, those with the same
-log r̂ should be together in the odds that it says. The map is fitted to held-out pairs,
+Take equally many pairs (x, η) that were simulated together and pairs of the reference. Among pairs
+with the same log r̂, the odds of being simulated together should be r̂. The map is fitted to held-out
+pairs,
 
 .. math:: g(s) = \log p(s\,|\,\text{together}) - \log p(s\,|\,\text{reference}), \; s = \log\hat r,
 
-either as a straight line (Platt 1999) or as any function that rises (Zadrozny & Elkan 2002). What
-is a monotone function of the exact ratio is so put right (Cranmer, Pavez & Louppe 2015,
-arXiv:1506.02169); what errs with the context at equal log r̂ is not.
+either as a straight line (Platt 1999) or as an isotonic function (Zadrozny & Elkan 2002). It
+corrects any monotone distortion of the exact ratio (Cranmer, Pavez & Louppe 2015,
+arXiv:1506.02169). It cannot correct errors that depend on the context at equal log r̂.
 """
 
 from collections.abc import Callable, Sequence
@@ -25,7 +26,7 @@ Array = NDArray[np.float64]
 
 
 class Calibration:
-    r"""Monotone piecewise linear maps of log-ratios; the outer pieces go on beyond the ends.
+    r"""Monotone piecewise linear maps of log-ratios, extrapolated linearly beyond the outer nodes.
 
     Args:
         nodes: where pieces meet, rising, (\\*L, n) float64, n at least 2.
@@ -43,14 +44,15 @@ class Calibration:
 
     @classmethod
     def fit(cls, kind: CalibrationKind, joint: Tensor, reference: Tensor, n: int) -> "Calibration":
-        """Fits one map.
+        """Fit one map.
 
         Args:
-            kind: "platt" for a straight line, "isotonic" for any function that rises.
+            kind: "platt" for a straight line, "isotonic" for any increasing function.
             joint: log-ratios of pairs that were simulated together, (n_joint,).
             reference: log-ratios of pairs of the reference, (n_reference,).
-            n: how many simulations they come from. A line is pulled to the identity as by a
-                thousandth of one: where classes do not overlap it stays finite.
+            n: number of simulations they come from. A line is regularised towards the identity with
+                the weight of a thousandth of one simulation, so that it is finite for separable
+                classes.
         """
         together, apart = (t.detach().cpu().double().numpy() for t in (joint, reference))
         fitted = _line(together, apart, n) if kind == "platt" else _rising(together, apart)
@@ -58,7 +60,7 @@ class Calibration:
 
     @classmethod
     def stack(cls, parts: Sequence["Calibration"]) -> "Calibration":
-        """Joins maps along a new leading axis; shorter ones get more nodes on their last piece."""
+        """Join maps along a new leading axis; shorter ones get more nodes on their last piece."""
         longest = max(part.nodes.shape[-1] for part in parts)
         longer = [part._extended(longest) for part in parts]
         return cls(torch.stack([p.nodes for p in longer]), torch.stack([p.values for p in longer]))
@@ -73,7 +75,7 @@ class Calibration:
         )
 
     def __call__(self, log_ratio: Tensor) -> Tensor:
-        r"""Maps log-ratios (\\*L, …), of which the leading axes are the maps', elementwise."""
+        r"""Map log-ratios (\\*L, …) elementwise; their leading axes are those of the maps."""
         maps = (t.to(log_ratio.device) for t in (self.nodes, self.values))
         nodes, values = (t.reshape(-1, t.shape[-1]) for t in maps)
         flat = log_ratio.reshape(len(nodes), -1).double()
@@ -83,24 +85,24 @@ class Calibration:
         return mapped.to(log_ratio.dtype).view(log_ratio.shape)
 
     def state(self) -> dict[str, Tensor]:
-        """The maps, as `Calibration` takes them."""
+        """Return the maps, as `Calibration` takes them."""
         return {"nodes": self.nodes, "values": self.values}
 
 
 def pairwise(
     log_ratio: Callable[[Tensor, Tensor], Tensor], x: Tensor, context: Tensor, rows: int = 16
 ) -> tuple[Tensor, Tensor]:
-    r"""Evaluates observations at their own contexts and, in small blocks, at each other's.
+    r"""Evaluate observations at their own contexts and, in small blocks, at each other's.
 
     Args:
         log_ratio: maps x (n, \\*event) and contexts (J, d) to (components, n, J).
         x: observations, (n, \\*event).
         context: their contexts, (n, d), drawn independently of each other.
-        rows: of a block.
+        rows: rows of a block.
 
     Returns:
-        Of pairs that belong together, (components, n), and of pairs that know nothing of each
-        other, (components, n (rows − 1)) where n is a multiple of rows.
+        Log-ratios of pairs that were simulated together, (components, n), and of independent
+        pairs, (components, n (rows − 1)) if n is a multiple of rows.
     """
     own, others = [], []
     parts = (torch.split(t, rows) for t in (x, context))
@@ -113,7 +115,7 @@ def pairwise(
 
 
 def _line(together: Array, apart: Array, n: int) -> tuple[Array, Array]:
-    """Platt's line by logistic regression of balanced classes, as two of its points."""
+    """Return two points of Platt's line, fitted by logistic regression of balanced classes."""
     s = np.concatenate([together, apart])
     sign = np.concatenate([np.ones(len(together)), -np.ones(len(apart))])
     weight = np.concatenate([np.full(len(p), 0.5 / len(p)) for p in (together, apart)])
@@ -137,10 +139,11 @@ def _line(together: Array, apart: Array, n: int) -> tuple[Array, Array]:
 
 
 def _rising(together: Array, apart: Array) -> tuple[Array, Array]:
-    """Isotonic regression, as a line through the centres of its steps, of slope 1 beyond them.
+    """Fit an isotonic regression: nodes and values of lines through the centres of its steps.
 
-    Steps themselves would make likelihoods flat (centred isotonic regression, Oron & Flournoy 2017,
-    arXiv:1701.05964). At the ends steps that lack a class join their neighbours: odds are finite.
+    Lines replace the steps, which would make likelihoods flat (centred isotonic regression, Oron &
+    Flournoy 2017, arXiv:1701.05964). Beyond the outer centres the slope is 1. Steps at the ends
+    that lack a class are merged with their neighbours, so that odds are finite.
     """
     s, where = np.unique(np.concatenate([together, apart]), return_inverse=True)
     shares = np.zeros((2, len(s)))
@@ -149,9 +152,9 @@ def _rising(together: Array, apart: Array) -> tuple[Array, Array]:
     total = shares.sum(0)
     first = isotonic_regression(shares[0] / total, weights=total).blocks[:-1]
     own, reference = (np.add.reduceat(share, first) for share in shares)
-    # Shares rise from step to step, so that only the first can lack pairs that belong together.
+    # Shares increase from step to step, so only the first can lack pairs simulated together.
     begin, end = int(own[0] == 0), len(own) - int(reference[-1] == 0)
-    if end <= begin:  # at most one step holds both classes, or none: all are one
+    if end <= begin:  # at most one step holds both classes: merge all steps into one
         keep = np.array([0])
     else:
         keep = first[begin:end].copy()

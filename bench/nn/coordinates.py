@@ -1,4 +1,4 @@
-"""What a flow sees of observations: vectors, rotated where fields, made continuous where counts."""
+"""Inputs of flows: flattened features; cosine coefficients of fields; continuous counts."""
 
 from math import prod
 
@@ -9,7 +9,7 @@ from torch import Tensor
 
 
 def cosines(rows: int, columns: int) -> Tensor:
-    """Creates the orthonormal two-dimensional cosine transform, lowest frequencies first.
+    """Create the orthonormal two-dimensional cosine transform, lowest frequencies first.
 
     Stationary fields are nearly uncorrelated in it (Ahmed, Natarajan & Rao 1974).
 
@@ -28,10 +28,10 @@ def cosines(rows: int, columns: int) -> Tensor:
 
 
 class Coordinates:
-    """Linear coordinates of standardised features: flat, and of fields their cosines, in units.
+    """Linear coordinates of standardised features: flattened; for fields, scaled cosines.
 
     Args:
-        observation: vector, series or field; fields alone are rotated.
+        observation: vector, series or field; only fields are transformed.
         event_shape: shape of an observation.
         scale: standard deviations of a field's cosines, (members, features); None for others.
     """
@@ -45,7 +45,7 @@ class Coordinates:
 
     @classmethod
     def estimate(cls, observation: str, event_shape: tuple[int, ...], y: Tensor) -> "Coordinates":
-        r"""Takes the units from features (members, n, \*event), each member its own."""
+        r"""Estimate each member's scale from its features (members, n, \*event)."""
         plain = cls(observation, event_shape)
         if plain._rotation is None:
             return plain
@@ -53,7 +53,7 @@ class Coordinates:
         return cls(observation, event_shape, torch.where(scale > 0, scale, 1.0))
 
     def __call__(self, y: Tensor) -> Tensor:
-        r"""Features (members or 1, n, \*event) to (members or 1, n, features)."""
+        r"""Transform features (members or 1, n, \*event) to (members or 1, n, features)."""
         z = y.reshape(*y.shape[:2], prod(self.event_shape))
         if self._rotation is not None:
             z = z @ self._rotation.T.to(z.device)
@@ -65,10 +65,10 @@ class Coordinates:
 
 
 def cell_noise(draws: int, event_shape: tuple[int, ...]) -> Tensor:
-    r"""Creates the points of a unit cell at which a density of counts is averaged.
+    r"""Create the points of a unit cell at which a density of counts is averaged.
 
-    Scrambled Sobol points, always the same: every count gets evenly spread noise, and contexts are
-    compared at common noise.
+    They are scrambled Sobol points with a fixed seed: every count gets evenly spread noise, and
+    contexts are compared at the same noise.
 
     Returns:
         (draws, \*event) in [0, 1), float32.

@@ -15,16 +15,16 @@ from bench.nn.stacks import Stack
 
 @dataclass(frozen=True, kw_only=True)
 class DensityExamples(Examples):
-    """Coordinates z and contexts; targets of slopes follow where there are scores."""
+    """Training rows: coordinates z and contexts, then targets of slopes if there are scores."""
 
     coordinates: Coordinates
 
 
 class DensityMethod(NetworkMethod[Stack, DensityExamples]):
-    """Learn log q(z|η) of a component's simulations; a subclass states its network.
+    """Base of methods that learn log q(z|η) from a component's simulations.
 
-    Counts are made continuous by uniform noise in their unit cells, drawn anew every epoch
-    (Theis, van den Oord & Bethge 2016, arXiv:1511.01844).
+    Subclasses define the network. Counts are made continuous by uniform noise in their unit cells,
+    drawn anew every epoch (Theis, van den Oord & Bethge 2016, arXiv:1511.01844).
     """
 
     family = "generative"

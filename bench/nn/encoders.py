@@ -1,4 +1,4 @@
-"""Encoders: what turns an observation into a few numbers that a network's head can use."""
+"""Encoders: networks that map an observation to a few numbers, the inputs of a network's head."""
 
 from abc import ABC, abstractmethod
 from dataclasses import dataclass
@@ -12,11 +12,11 @@ from bench.errors import NotApplicable
 
 @dataclass(frozen=True)
 class Encoder(ABC):
-    """Creates a network of an observation, flat: (n, features) to (n, outputs).
+    """Factory of networks that map flattened observations (n, features) to (n, outputs).
 
     Args:
-        event_shape: of the observation.
-        width: all of its layers grow with it.
+        event_shape: shape of an observation.
+        width: factor of the width of all layers.
     """
 
     event_shape: tuple[int, ...]
@@ -24,16 +24,16 @@ class Encoder(ABC):
 
     @property
     def outputs(self) -> int:
-        """How many numbers it gives."""
+        """Number of outputs."""
         return 2 * self.width
 
     @abstractmethod
     def __call__(self) -> nn.Module:
-        """Creates the network, with fresh parameters."""
+        """Create the network, with fresh parameters."""
 
 
 class VectorEncoder(Encoder):
-    """A multilayer perceptron."""
+    """Multilayer perceptron."""
 
     def __call__(self) -> nn.Module:
         hidden = 6 * self.width
@@ -47,11 +47,11 @@ class VectorEncoder(Encoder):
 
 
 class SeriesEncoder(Encoder):
-    """A convolutional network of a series."""
+    """Convolutional network for a series."""
 
     def __call__(self) -> nn.Module:
         (length,), w = self.event_shape, self.width
-        shortened = (length + 3) // 4  # by two strides of two
+        shortened = (length + 3) // 4  # two strides of two
         return nn.Sequential(
             nn.Unflatten(1, (1, length)),
             nn.Conv1d(1, w, 5, stride=2, padding=2),
@@ -66,9 +66,10 @@ class SeriesEncoder(Encoder):
 
 
 class FieldEncoder(Encoder):
-    """A convolutional network of a field.
+    """Convolutional network for a field.
 
-    Averages over the field follow the convolutions: what is sought does not depend on the place.
+    Averages over the field follow the convolutions, because the signal does not depend on the
+    position.
     """
 
     def __call__(self) -> nn.Module:
@@ -94,7 +95,7 @@ class _Average(nn.Module):
 
 
 def encoder_of(task: Task, width: int = 16) -> Encoder:
-    """The encoder for a task's kind of observation.
+    """Return the encoder for a task's kind of observation.
 
     Raises:
         NotApplicable: if the kind is unknown, or its shape another one.

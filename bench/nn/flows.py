@@ -1,4 +1,4 @@
-"""Conditional normalising flows: their architecture, and how zuko builds it."""
+"""Conditional normalising flows: their architecture, and its implementation on zuko."""
 
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping
@@ -16,12 +16,12 @@ ACTIVATIONS: Mapping[Activation, Callable[[], nn.Module]] = {"relu": nn.ReLU, "s
 
 @dataclass(frozen=True)
 class FlowShape(ABC):
-    """The architecture of a conditional flow.
+    """Architecture of a conditional flow.
 
     Args:
-        features, contexts: how many numbers it sees of an observation and of a context.
+        features, contexts: number of features of an observation and of a context.
         transforms: autoregressive blocks; every other one takes the features in reverse.
-        bins: of each spline, on [−5, 5]; None for blocks that are affine.
+        bins: bins of each spline, on [−5, 5]; None for affine blocks.
         hidden: widths of the hidden layers of the networks that give the blocks' parameters.
         embedding: width of the layer that embeds the context.
         activation: nonlinearity of all networks.
@@ -37,20 +37,21 @@ class FlowShape(ABC):
 
     @abstractmethod
     def __call__(self) -> nn.Module:
-        """Creates a module that maps features and contexts, (n, …) each, to log-densities (n,).
+        """Create a module that maps features and contexts, (n, …) each, to log-densities (n,).
 
-        It maps (n, 1, features) and (1, J, contexts) to those of all pairs, (n, J).
+        The module also maps (n, 1, features) and (1, J, contexts) to log-densities of all pairs,
+        (n, J).
         """
 
     def embed(self) -> nn.Module:
-        """Creates the network that embeds the context."""
+        """Create the network that embeds the context."""
         return nn.Sequential(
             nn.Linear(self.contexts, self.embedding), ACTIVATIONS[self.activation]()
         )
 
 
 class ZukoFlow(FlowShape):
-    """Builds the flow on zuko."""
+    """Conditional flow, built with zuko."""
 
     def __call__(self) -> nn.Module:
         options: dict[str, Any] = {
@@ -89,7 +90,7 @@ class _LogDensity(nn.Module):
 
 
 def over_pairs(density: Callable[[Tensor, Tensor], Tensor], y: Tensor, eta: Tensor) -> Tensor:
-    """Evaluates a density of rows on rows, or on all pairs of (n, 1, …) and (1, J, …)."""
+    """Evaluate a density of rows on rows, or on all pairs of (n, 1, …) and (1, J, …)."""
     if y.dim() == 2:
         return density(y, eta)
     pairs = len(y), eta.shape[1]

@@ -31,26 +31,27 @@ class NetworkSettings(Settings):
     """Settings that all network methods share; subclasses add their own.
 
     Args:
-        validation_share: share of every simulation held out for choosing the best epoch.
-        scores: how slopes are matched to exact scores; not at all where None.
+        validation_share: share of the simulations held out to choose the best epoch.
+        scores: settings of the terms that match slopes to exact scores; None for no such terms.
     """
 
     validation_share: float = Field(default=0.1, gt=0, le=0.5)
     scores: ScoreTerms | None = None
 
     def held_out(self, simulations: int) -> int:
-        """Return how many of so many simulations validate: the first ones, at least one."""
+        """Return the number of validation simulations, at least one; these are the first ones."""
         return max(1, int(simulations * self.validation_share))
 
 
 @dataclass(frozen=True)
 class Examples:
-    """Rows that a stack of networks learns from; subclasses keep what the surrogate needs.
+    """Rows from which a stack of networks learns; subclasses add data that the surrogate needs.
 
     Args:
         training: tensors (members, n, …) on the device; batches of them go to the loss.
         validation: the same tensors of held-out simulations.
-        refresh: redraws in the training tensors, before every epoch, what costs no simulation.
+        refresh: function called with the training tensors before every epoch; it redraws, in place,
+            values that cost no simulation.
     """
 
     training: Sequence[Tensor]
@@ -63,7 +64,10 @@ Data = TypeVar("Data", bound=Examples)
 
 
 class NetworkMethod(ComponentMethod, Generic[Net, Data]):
-    """Train one stack of networks per component; subclasses state network, examples and loss."""
+    """Base of methods that train one stack of networks per component.
+
+    Subclasses define the network, the examples and the loss.
+    """
 
     config: Any  # a NetworkSettings
 
@@ -81,17 +85,17 @@ class NetworkMethod(ComponentMethod, Generic[Net, Data]):
 
     @abstractmethod
     def training(self, task: Task) -> Training:
-        """Return how the networks train on a task."""
+        """Return the training settings for a task."""
 
     @abstractmethod
     def surrogate(
         self, fit_context: FitContext, examples: Data, net: Net, log: FitLog
     ) -> ComponentSurrogate:
-        """Wrap the trained networks."""
+        """Return the surrogate of the trained networks."""
 
     @property
     def recordable(self) -> bool:
-        """Whether CUDA may record gradient steps; adaptive weights look at gradients."""
+        """Return whether CUDA may record gradient steps; adaptive weights prevent it."""
         return self.config.scores is None or self.config.scores.weights != "adaptive"
 
     def check(self, task: Task) -> None:

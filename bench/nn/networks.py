@@ -1,4 +1,4 @@
-"""Stacked multilayer perceptrons: the same architecture once per member, in one module."""
+"""Stacked multilayer perceptrons: one network of the same architecture per member."""
 
 import math
 from collections.abc import Mapping, Sequence
@@ -15,7 +15,7 @@ Activation = Literal["relu", "silu"]
 
 
 class StackedMLP(MemberParameters):
-    r"""A multilayer perceptron for each member of a block, evaluated together.
+    r"""Multilayer perceptrons of a block of members, evaluated together.
 
     Args:
         parameters: `weight0`, … (members, inputs, outputs) and `bias0`, … (members, 1, outputs).
@@ -35,7 +35,7 @@ class StackedMLP(MemberParameters):
     def create(
         cls, sizes: Sequence[int], activation: Activation, generators: Sequence[torch.Generator]
     ) -> "StackedMLP":
-        r"""Draws parameters as PyTorch does: uniform in :math:`\pm 1/\sqrt{n_\text{in}}`.
+        r"""Draw parameters with PyTorch's default, uniform in :math:`\pm 1/\sqrt{n_\text{in}}`.
 
         Args:
             sizes: widths from input to output.
@@ -52,16 +52,16 @@ class StackedMLP(MemberParameters):
 
     @property
     def weights(self) -> list[Tensor]:
-        """Of every layer, (members, inputs, outputs)."""
+        """Weights of every layer, (members, inputs, outputs)."""
         return [self._parameters[f"weight{i}"] for i in range(len(self._parameters) // 2)]
 
     @property
     def biases(self) -> list[Tensor]:
-        """Of every layer, (members, 1, outputs)."""
+        """Biases of every layer, (members, 1, outputs)."""
         return [self._parameters[f"bias{i}"] for i in range(len(self._parameters) // 2)]
 
     def __call__(self, x: Tensor) -> Tensor:
-        """Evaluates (members, n, inputs) to (members, n, outputs)."""
+        """Evaluate (members, n, inputs) to (members, n, outputs)."""
         layers = zip(self.weights, self.biases, strict=True)
         x = _affine(x, *next(layers))
         for layer in layers:
@@ -71,21 +71,21 @@ class StackedMLP(MemberParameters):
         return x
 
     def with_slopes(self, x: Tensor, inputs: int) -> tuple[Tensor, Tensor]:
-        """Evaluates, and differentiates in the last inputs, by forward accumulation.
+        """Evaluate, and differentiate with respect to the last inputs, by forward accumulation.
 
-        One pass forward and, in training, one backward: what differentiating backward twice gives,
-        at a lower cost where there are few inputs and many parameters.
+        It takes one forward pass and, in training, one backward pass. The result equals that of two
+        backward passes, which cost more if there are few inputs and many parameters.
 
         Args:
             x: (members, n, all inputs).
-            inputs: how many of the last inputs.
+            inputs: number of last inputs to differentiate with respect to.
 
         Returns:
             Outputs (members, n, outputs) and slopes (members, inputs, n, outputs).
         """
         layers = zip(self.weights, self.biases, strict=True)
         weight, bias = next(layers)
-        slopes = weight[:, -inputs:, None]  # at every row the same
+        slopes = weight[:, -inputs:, None]  # the same for every row
         x = _affine(x, weight, bias)
         for weight, bias in layers:
             if self.activation == "relu":
@@ -108,11 +108,11 @@ def _affine(x: Tensor, weight: Tensor, bias: Tensor) -> Tensor:
 
 
 EVALUATION_BLOCK = {"cpu": (512, 6), "cuda": (4096, 8)}
-"""Events and contexts of a block of pairs: activations stay in cache on a CPU, and fill a GPU."""
+"""Events and contexts of a block of pairs: activations fit a CPU's cache, and fill a GPU."""
 
 
 def evaluation_rows(device: torch.device) -> int:
-    """Rows of a network evaluation: activations stay in cache on a CPU, and fill a GPU."""
+    """Return the rows per network evaluation: activations fit a CPU's cache, and fill a GPU."""
     return 8192 if device.type == "cpu" else 1 << 15
 
 

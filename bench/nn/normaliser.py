@@ -1,11 +1,12 @@
-r"""Normalising ratios: an exact one has mean 1 over the reference, whatever the context.
+r"""Normalisation of ratios: an exact ratio has mean 1 over the reference at every context.
 
 .. math:: \int p_\text{ref}(x)\, \frac{p(x|\eta)}{p_\text{ref}(x)}\, dx = 1
 
-A density is normalised by construction; a classifier's ratio is off by a factor that depends on η.
-Every observation of a dataset brings that factor again, so that a slope of 0.01 per unit of η,
-which no single observation shows, is 10 nats in a thousand. Dividing by the mean over simulations
-of the reference removes it (expectation calibration, Brehmer et al. 2018, arXiv:1805.00020).
+A density is normalised by construction. The ratio of a classifier is wrong by a factor that depends
+on η. The log-likelihood of a dataset contains this factor once per observation: a slope of 0.01 per
+unit of η, invisible for one observation, is 10 nats for a thousand. Dividing by the mean over
+simulations of the reference removes the factor (expectation calibration, Brehmer et al. 2018,
+arXiv:1805.00020).
 """
 
 from collections.abc import Callable
@@ -19,9 +20,10 @@ NODES = {1: 17, 2: 9}
 
 
 class Normaliser:
-    r"""Creates the logarithm of :math:`E_\text{ref}[\hat r(x|\eta)]`, a polynomial in η.
+    r"""Logarithm of :math:`E_\text{ref}[\hat r(x|\eta)]` as a polynomial in η.
 
-    Chebyshev's polynomials, up to one degree less than there are nodes in each dimension.
+    It consists of Chebyshev polynomials up to one degree less than the number of nodes in each
+    dimension.
 
     Args:
         coefficients: (members, nodes^d) float64, d the dimensions of the context; (members, 1) is
@@ -45,15 +47,15 @@ class Normaliser:
         dimensions: int,
         device: torch.device,
     ) -> "Normaliser":
-        """Averages ratios at Chebyshev's nodes and interpolates the logarithms.
+        """Average ratios at Chebyshev nodes and interpolate the logarithms.
 
-        The same simulations serve all nodes, so that the noise of the mean is smooth in η.
+        The same simulations are used at all nodes, so that the noise of the mean is smooth in η.
 
         Args:
             log_ratio: maps a context, (d,) in [−1, 1], to log-ratios of simulations of the
                 reference, (members, n).
             dimensions: d, a key of `NODES`.
-            device: where log_ratio works.
+            device: device of log_ratio.
 
         Example:
             >>> normaliser = Normaliser.estimate(
@@ -69,7 +71,7 @@ class Normaliser:
         return cls(torch.linalg.solve(basis, values).T.contiguous(), dimensions)
 
     def __call__(self, eta: Tensor) -> Tensor:
-        """Evaluates contexts (J, d), scaled to [−1, 1], to (members, J) float64."""
+        """Evaluate contexts (J, d), scaled to [−1, 1], to (members, J) float64."""
         if self.coefficients.shape[1] == 1:
             return self.coefficients.expand(-1, len(eta))
         count = round(self.coefficients.shape[1] ** (1 / self.dimensions))
@@ -81,18 +83,18 @@ def _log_mean(values: Tensor) -> Tensor:
 
 
 def chebyshev_nodes(count: int, dimensions: int, dtype: torch.dtype) -> Tensor:
-    """Products of the zeros of a Chebyshev polynomial, (count^dimensions, dimensions)."""
+    """Return products of the zeros of a Chebyshev polynomial, (count^dimensions, dimensions)."""
     angles = torch.pi * (torch.arange(count, dtype=dtype) + 0.5) / count
     return torch.cartesian_prod(*[angles.cos()] * dimensions).view(-1, dimensions)
 
 
 def chebyshev(context: Tensor, degree: int, *, total: bool = True) -> Tensor:
-    """Products of Chebyshev polynomials, (J, d) to (J, coefficients) float64.
+    """Evaluate products of Chebyshev polynomials, (J, d) to (J, coefficients) float64.
 
     Args:
         context: scaled to [−1, 1].
         degree: largest degree.
-        total: whether it limits the sum of the degrees in all dimensions, or each of them.
+        total: whether `degree` limits the sum of the degrees in all dimensions, or each of them.
     """
     angle = context.double().clamp(-1, 1).acos()
     powers = [

@@ -1,4 +1,4 @@
-"""Networks of pairs (x, η): an encoder of x where that is large, and a head that η joins."""
+"""Networks of pairs (x, η): an optional encoder of x, and a head that also takes η."""
 
 from collections.abc import Mapping, Sequence
 from math import prod
@@ -18,12 +18,12 @@ _ENCODER = "encoder."
 class RatioNetwork:
     """Log-odds of pairs of observations and contexts, for each member of a block.
 
-    The context enters after the encoder, so that an observation is encoded once for all contexts.
+    The context enters after the encoder, so an observation is encoded once for all contexts.
 
     Args:
-        encoder: maps features (members, n, features) to (members, n, width); none where x is used
-            as it is.
-        head: maps these and a context, side by side, to one number.
+        encoder: maps features (members, n, features) to (members, n, width); None if the head takes
+            the features themselves.
+        head: maps encoded features and a context, concatenated, to one number.
         contexts: number of context parameters.
     """
 
@@ -42,10 +42,10 @@ class RatioNetwork:
         activation: Activation,
         generators: Sequence[torch.Generator],
     ) -> "RatioNetwork":
-        """Draws every member's parameters from its own generator.
+        """Draw every member's parameters from its own generator.
 
         Args:
-            encoder: builds the encoder; None where the head sees the features themselves.
+            encoder: builds the encoder; None if the head takes the features themselves.
             features: number of features of an observation.
             contexts: number of context parameters.
             hidden: widths of the head's hidden layers.
@@ -65,23 +65,23 @@ class RatioNetwork:
         activation: Activation,
         state: Mapping[str, Tensor],
     ) -> "RatioNetwork":
-        """Rebuilds from `state`; encoder and contexts as in `create`."""
+        """Rebuild the networks from `state`; encoder and contexts as in `create`."""
         own = {k.removeprefix(_ENCODER): v for k, v in state.items() if k.startswith(_ENCODER)}
         head = {k: v for k, v in state.items() if not k.startswith(_ENCODER)}
         encoding = None if encoder is None else Stack(encoder, own)
         return cls(encoding, StackedMLP(head, activation), contexts)
 
     def state(self) -> dict[str, Tensor]:
-        """All parameters by name, detached, members leading."""
+        """Return all parameters by name, detached, members leading."""
         encoder = {} if self.encoder is None else self.encoder.state()
         return self.head.state() | {_ENCODER + name: value for name, value in encoder.items()}
 
     def parameters(self) -> list[Tensor]:
-        """The tensors to train."""
+        """Return the tensors to train."""
         return [*(self.encoder.parameters() if self.encoder else []), *self.head.parameters()]
 
     def to(self, device: torch.device) -> "RatioNetwork":
-        """Moves the parameters, in place, and makes them trainable leaves."""
+        """Move the parameters, in place, and make them trainable leaves."""
         if self.encoder is not None:
             self.encoder.to(device)
         self.head.to(device)
@@ -93,34 +93,34 @@ class RatioNetwork:
         return self.head.count + (self.encoder.count if self.encoder else 0)
 
     def encode(self, y: Tensor) -> Tensor:
-        """Features (members, n, features), flat, to what the head takes, (members, n, width)."""
+        """Encode flattened features (members, n, features) as (members, n, width) for the head."""
         if self.encoder is None:
             return y
         rows = evaluation_rows(y.device) // 8
         return torch.cat([self.encoder(part) for part in torch.split(y, rows, dim=1)], 1)
 
     def encoding(self, y: Tensor) -> Tensor:
-        """As `encode`, in one piece: for batches of training."""
+        """Encode as `encode` does, but all rows at once, for training batches."""
         return y if self.encoder is None else self.encoder(y)
 
     def __call__(self, inputs: Tensor) -> Tensor:
-        """Log-odds (members, n) of features and context side by side, (members, n, …)."""
+        """Return log-odds (members, n) of concatenated features and contexts, (members, n, …)."""
         y, eta = inputs[..., : -self.contexts], inputs[..., -self.contexts :]
         return self.decide(self.encoding(y), eta)
 
     def decide(self, encoded: Tensor, eta: Tensor) -> Tensor:
-        """Log-odds (members, n) of encoded observations, (members, n, width), at contexts."""
+        """Return log-odds (members, n) of encoded observations (members, n, width) at contexts."""
         return self.head(torch.cat([encoded, eta], -1)).squeeze(-1)
 
     def operations(self, features: int) -> tuple[float, float]:
-        """Operations of encoding an observation, and of the head for each context."""
+        """Count the operations of encoding an observation, and of the head for each context."""
         first = self.head.weights[0]
         one, encoded = (first.new_zeros(1, 1, n) for n in (features, first.shape[1]))
         head = operations(lambda: self.head(encoded))
         return (0.0 if self.encoder is None else operations(lambda: self.encoding(one))), head
 
     def pairwise(self, encoded: Tensor, eta: Tensor) -> Tensor:
-        """Log-odds (members, n, J) of all pairs of n encoded observations and J contexts (J, d)."""
+        """Return log-odds (members, n, J) of all pairs of encoded observations and contexts."""
         members, nodes = len(encoded), len(eta)
         step = max(1, evaluation_rows(eta.device) // nodes)
         parts = []
@@ -137,11 +137,11 @@ class RatioNetwork:
 
 
 def seen(task: Task, features: Features, x: Tensor) -> Tensor:
-    r"""The numbers of observations (\*B, \*event): summaries or features, (\*B, numbers)."""
+    r"""Return summaries, if the task has any, or features of x (\*B, \*event), (\*B, numbers)."""
     summaries = task.summaries(x.double())
     return flat(features(x), task.event_shape) if summaries is None else summaries.float()
 
 
 def flat(y: Tensor, event_shape: tuple[int, ...]) -> Tensor:
-    r"""Features (…, \*event) as vectors (…, features)."""
+    r"""Flatten features (…, \*event) to vectors (…, features)."""
     return y.reshape(*y.shape[: y.dim() - len(event_shape)], prod(event_shape))

@@ -1,7 +1,7 @@
-r"""Methods that learn likelihood ratios by classification, and the classifier that they share.
+r"""Methods that learn likelihood ratios by classification, and their classifier.
 
 A network separates pairs (x, η) of a component from pairs of a reference, for which η is drawn
-independently of x; its log-odds estimate :math:`\log p_k(x|\eta) / p_\text{ref}(x)` (Cranmer,
+independently of x. Its log-odds estimate :math:`\log p_k(x|\eta) / p_\text{ref}(x)` (Cranmer,
 Pavez & Louppe 2015, arXiv:1506.02169). All components share the reference, so that it cancels.
 """
 
@@ -29,7 +29,10 @@ Rows = TypeVar("Rows", bound=Examples)
 
 
 class RatioMethod(NetworkMethod[RatioNetwork, Rows]):
-    """Learn the ratio to the evidence reference; a subclass states examples, loss and head."""
+    """Base of methods that learn the ratio to the evidence reference.
+
+    Subclasses define examples, loss and head.
+    """
 
     family = "discriminative"
 
@@ -38,7 +41,7 @@ class RatioMethod(NetworkMethod[RatioNetwork, Rows]):
         """Return the hidden layers' widths and the nonlinearity of the head."""
 
     def encoder(self, task: Task) -> Encoder | None:
-        """Return the encoder of observations; None where the head sees the features themselves."""
+        """Return the encoder of observations; None if the head takes the features themselves."""
         return encoder_of(task)
 
     def reference_kind(self, task: Task) -> ReferenceKind:
@@ -46,7 +49,7 @@ class RatioMethod(NetworkMethod[RatioNetwork, Rows]):
 
     def check(self, task: Task) -> None:
         super().check(task)
-        self.encoder(task)  # which not every observation has
+        self.encoder(task)  # raises NotApplicable if there is none
 
     def network(self, task: Task, generators: Sequence[torch.Generator]) -> RatioNetwork:
         features, contexts = math.prod(task.event_shape), len(task.space.context_index)
@@ -76,7 +79,7 @@ class RatioMethod(NetworkMethod[RatioNetwork, Rows]):
             task: the task.
             rows: training rows of a component.
             training: operations of a training row, given those of encoding and of the head.
-            pairs: events times contexts that are evaluated in the course of training.
+            pairs: events times contexts that are evaluated during training.
         """
         components, settings = len(task.component_names), self.training(task)
         net = self.network(task, [torch.Generator()])
@@ -94,10 +97,10 @@ class RatioMethod(NetworkMethod[RatioNetwork, Rows]):
 
 
 class PairMethod(RatioMethod[Examples]):
-    """Tell a component's simulations from those of all components at contexts drawn anew.
+    """Base of methods that separate a component's pairs from pairs with contexts drawn anew.
 
-    A subclass states its network (`encoder` and `head`) and its training (Hermans, Begy & Louppe
-    2020, arXiv:1903.04057).
+    The observations of the latter come from all components. Subclasses define the network
+    (`encoder` and `head`) and its training (Hermans, Begy & Louppe 2020, arXiv:1903.04057).
     """
 
     def examples(self, component: str, fit_context: FitContext) -> Examples:
@@ -113,10 +116,10 @@ class PairMethod(RatioMethod[Examples]):
         generators = fit_context.generators(f"{component} pairs")
 
         def pairs(rows: slice) -> list[Tensor]:
-            """Contexts, and observations of the evidence, that are independent of each other."""
+            """Draw independent pairs: contexts, and observations of the evidence."""
             count = joint[0][:, rows].shape[1]
             context = features.context(fit_context.draw_contexts(count, generators))
-            if len(y) == 1:  # the batch's own observations, which are encoded once
+            if len(y) == 1:  # the batch's own observations serve, so that they are encoded once
                 return [context]
             return [context, _in_equal_shares([part[:, rows] for part in y.values()], generators)]
 
@@ -136,7 +139,7 @@ class PairMethod(RatioMethod[Examples]):
         components = len(task.component_names)
         own = budget // components
         passes = 1 if components == 1 else 2  # the evidence's observations are encoded too
-        factor = 3.0 if self.config.scores is None else 4.0  # forwards and backwards
+        factor = 3.0 if self.config.scores is None else 4.0  # forward and backward passes
         return self.work_of(
             task,
             own - self.config.held_out(own),
@@ -145,7 +148,7 @@ class PairMethod(RatioMethod[Examples]):
 
 
 def _in_equal_shares(parts: Sequence[Tensor], generators: Sequence[torch.Generator]) -> Tensor:
-    """Take every row (members, n, …) from one of several tensors, each as likely."""
+    """Take every row (members, n, …) from one of several tensors, with equal probability."""
     count = parts[0].shape[1]
     label = torch.stack([torch.randint(len(parts), (count,), generator=g) for g in generators])
     chosen = torch.zeros_like(parts[0])
@@ -155,11 +158,11 @@ def _in_equal_shares(parts: Sequence[Tensor], generators: Sequence[torch.Generat
 
 
 class PairLoss:
-    """Cross-entropy of pairs and, where there are scores, the squared errors of slopes.
+    """Cross-entropy of pairs and, if there are scores, the squared errors of slopes.
 
     Args:
-        net: of pairs.
-        terms: how slopes are matched; not at all where None.
+        net: network of pairs.
+        terms: settings of the score terms; None for no such terms.
     """
 
     def __init__(self, net: RatioNetwork, terms: ScoreTerms | None) -> None:
@@ -184,7 +187,7 @@ class PairLoss:
 
 
 class Classifier:
-    """The trained classifiers of one component: log r̂(x|η) = log-odds − log-normaliser(η)."""
+    """Trained classifiers of one component: log r̂(x|η) = log-odds − log-normaliser(η)."""
 
     def __init__(
         self,
@@ -202,12 +205,12 @@ class Classifier:
 
     @torch.no_grad()
     def log_ratio(self, x: Tensor, context: Tensor) -> Tensor:
-        """As ComponentSurrogate.log_ratio."""
+        """Return log-ratios, as ComponentSurrogate.log_ratio."""
         y, eta = flat(self.features(x), self.event_shape), self.features.context(context)
         members = len(self.normaliser.coefficients)
         encoded = self.net.encode(y.expand(members, -1, -1))
         return self.net.pairwise(encoded, eta) - self.normaliser(eta).float()[:, None]
 
     def state(self) -> Mapping[str, Tensor]:
-        """As ComponentSurrogate.state."""
+        """Return the state, as ComponentSurrogate.state."""
         return {**self.net.state(), _NORMALISER: self.normaliser.coefficients}

@@ -1,6 +1,6 @@
-r"""Score augmentation of a loss: slopes of a surrogate against exact scores.
+r"""Score augmentation of a loss: terms that match slopes of a surrogate to exact scores.
 
-To a loss of :math:`\log\hat r` or :math:`\log\hat p` comes
+A loss of :math:`\log\hat r` or :math:`\log\hat p` is augmented by
 :math:`\sum_j w_j E(\partial_{\eta_j} \log\hat p(x|\eta) - \partial_{\eta_j} \log p(x|\eta))^2`
 over simulations (x, η) with their scores (Brehmer et al. 2018, arXiv:1805.00020; Shen & Kuusela
 2026), in units of the scores' standard deviation at η.
@@ -17,21 +17,21 @@ from torch import Tensor
 
 from bench.contracts import Features, Settings, Simulations
 
-_ENOUGH = 30  # scores that tell how their standard deviation moves
-_REFRESH = 50  # steps between two looks at the gradients
-_KEPT = 0.9  # share of the average that stays when a new look is taken
+_ENOUGH = 30  # scores needed to estimate how their standard deviation depends on η
+_REFRESH = 50  # steps between two evaluations of gradient lengths
+_KEPT = 0.9  # share of the old average kept in an update
 
 
 class ScoreTerms(Settings):
-    """How a loss is augmented by scores.
+    """Settings of the score terms of a loss.
 
     Args:
-        weights: fixed; or adaptive (Shen & Kuusela 2026), so that every term's gradient is as long
-            as the loss's own, a member and parameter at a time.
-        weight: their size: the weight itself where fixed, and else the ratio of lengths.
+        weights: fixed; or adaptive (Shen & Kuusela 2026): every term's gradient is then as long as
+            that of the loss, separately for each member and parameter.
+        weight: the weight itself if fixed, or the ratio of gradient lengths if adaptive.
         share: share of each batch whose slopes are matched; rows of a reference, which have no
             scores, are among them and do not count.
-        noise: relative error put on the scores: its standard deviation in units of theirs.
+        noise: standard deviation of noise added to the scores, in units of theirs.
     """
 
     weights: Literal["fixed", "adaptive"] = "fixed"
@@ -41,20 +41,21 @@ class ScoreTerms(Settings):
 
 
 LIGHT = {"weight": 0.03}
-"""A tenth of the weight that is the default, for where that one spoils what it augments."""
+"""Weight of a tenth of the default, for methods that the default makes worse."""
 
 
 def score_scale(score: Tensor, eta: Tensor, held_out: int = 0) -> Tensor:
-    r"""The standard deviation of scores as a smooth function of the context.
+    r"""Estimate the standard deviation of scores as a smooth function of the context.
 
-    :math:`\log \sigma_j(\eta)` is a polynomial of second degree, fitted to logarithms of squared
-    scores and levelled to a mean square of one. Scores vary thirty-fold over the training ranges
-    of the processes; their raw squared error would train one corner.
+    :math:`\log \sigma_j(\eta)` is a polynomial of second degree. It is fitted to logarithms of
+    squared scores and shifted so that standardised scores have a mean square of one. Scores vary
+    thirty-fold over the training ranges of the processes: without scaling, one corner of the range
+    would dominate the loss.
 
     Args:
         score: (members, n, d), finite.
         eta: scaled contexts, (members, n, d).
-        held_out: how many of the first do not tell the scale.
+        held_out: number of first rows that are not used in the fit.
 
     Returns:
         σ at the contexts, (members, n, d) float32.
@@ -63,15 +64,15 @@ def score_scale(score: Tensor, eta: Tensor, held_out: int = 0) -> Tensor:
     seen, known = terms[:, held_out:].clone(), score[:, held_out:].double()
     square = known.square().clamp_min(1e-12 * known.square().mean(1, keepdim=True) + 1e-300)
     if known.shape[1] < _ENOUGH:
-        seen[..., 1:] = 0  # a constant
+        seen[..., 1:] = 0  # fit a constant
     fitted = torch.linalg.pinv(seen) @ (0.5 * square.log())
     fitted[:, 0] += (square / (2 * (seen @ fitted)).exp()).mean(1).log() / 2
-    nothing = (known == 0).all(1)  # then slopes are matched to zero, in units of one
+    nothing = (known == 0).all(1)  # slopes are then matched to zero, with unit scale
     return (terms @ torch.where(nothing[:, None], 0.0, fitted)).exp().float()
 
 
 def _monomials(eta: Tensor) -> Tensor:
-    """1, and all products of one and two of the last axis."""
+    """Return the quadratic monomials of the last axis, (…, 1 + d + d (d + 1) / 2)."""
     parts = [torch.ones_like(eta[..., 0]), *eta.unbind(-1)]
     parts += [a * b for a, b in combinations_with_replacement(eta.unbind(-1), 2)]
     return torch.stack(parts, -1)
@@ -84,18 +85,18 @@ def standard_scores(
     terms: ScoreTerms | None,
     generators: Sequence[torch.Generator],
 ) -> list[Tensor]:
-    """Targets of slopes, and what slopes are multiplied with before they are compared.
+    """Return targets of slopes, and factors by which slopes are multiplied before the comparison.
 
     Args:
         own: simulations with their scores, or without.
         features: the task's.
-        held_out: how many of the first simulations do not tell the scale.
-        terms: whose noise is put on the targets.
-        generators: of the noise, one per member.
+        held_out: number of first simulations that are not used to estimate the scale.
+        terms: settings, whose noise is added to the targets.
+        generators: generators of the noise, one per member.
 
     Returns:
-        Scores in units of their standard deviation, and one over it, (members, n, d) each;
-        nothing where there are no scores.
+        Scores in units of their standard deviation, and its inverse, (members, n, d) each; an empty
+        list if there are no scores.
     """
     if terms is None or own.score is None:
         return []
@@ -109,9 +110,9 @@ def standard_scores(
 
 
 def slopes_of(function: Callable[[Tensor], Tensor], eta: Tensor) -> tuple[Tensor, Tensor]:
-    """Values (members, n) and their slopes (members, n, d), at contexts (members, n, d).
+    """Return values (members, n) and their slopes (members, n, d) at contexts (members, n, d).
 
-    In training the slopes can be differentiated once more.
+    If gradients are enabled, the slopes can be differentiated again.
     """
     training = torch.is_grad_enabled()
     with torch.enable_grad():
@@ -122,13 +123,14 @@ def slopes_of(function: Callable[[Tensor], Tensor], eta: Tensor) -> tuple[Tensor
 
 
 class Augmentation:
-    """Adds score terms to a loss.
+    """Sum of a loss and its score terms.
 
-    In validation all terms have the weight 1: weights that move would compare epochs unfairly.
+    In validation all terms have weight 1, because changing weights would bias the comparison of
+    epochs.
 
     Args:
-        terms: how.
-        parameters: gives what is trained, members leading.
+        terms: settings of the terms.
+        parameters: function that returns the trained tensors, members leading.
     """
 
     def __init__(self, terms: ScoreTerms, parameters: Callable[[], Sequence[Tensor]]) -> None:
@@ -136,7 +138,7 @@ class Augmentation:
         self._balance = Balance(parameters, terms.weight)
 
     def matched(self, rows: int) -> int:
-        """How many rows of a batch have their slopes matched: the first ones."""
+        """Return the number of rows of a batch whose slopes are matched; these come first."""
         return math.ceil(self.terms.share * rows)
 
     def __call__(
@@ -147,14 +149,14 @@ class Augmentation:
         per_unit: Tensor,
         counted: Tensor | None = None,
     ) -> Tensor:
-        """The augmented loss of each member, (members,).
+        """Return the augmented loss of each member, (members,).
 
         Args:
-            loss: to augment, (members,).
+            loss: the loss to augment, (members,).
             slopes: (members, n, d).
-            standard: the first of what `standard_scores` returns, of the same rows.
-            per_unit: the second.
-            counted: 1 for rows that have a score, 0 for others, (members, n); all where None.
+            standard: first result of `standard_scores`, of the same rows.
+            per_unit: its second result.
+            counted: 1 for rows that have a score, 0 for others, (members, n); None if all have one.
         """
         squares = (slopes * per_unit - standard).square()
         if counted is None:
@@ -170,14 +172,14 @@ class Augmentation:
 
 
 class Balance:
-    """Weights of further terms of a loss, such that their gradients are as long as the first's.
+    """Weights of further terms of a loss that give their gradients the length of the first term's.
 
-    Each member and term has its own, a moving average of the ratio of gradient norms, which is
-    looked at in the first step and every fifty steps.
+    Each weight, one per member and term, is a moving average of the ratio of gradient norms. It is
+    updated in the first step and every fifty steps.
 
     Args:
-        parameters: what is trained; called for when it is needed, members leading.
-        relative: length of a term's weighted gradient over the first's.
+        parameters: function that returns the trained tensors, members leading; called when needed.
+        relative: length of a term's weighted gradient divided by the first's.
     """
 
     def __init__(self, parameters: Callable[[], Sequence[Tensor]], relative: float = 1.0) -> None:
@@ -187,16 +189,16 @@ class Balance:
         self._steps = 0
 
     def __call__(self, first: Tensor, terms: Tensor) -> Tensor:
-        """The weights (members, T) of terms (members, T), given the first one (members,).
+        """Return the weights (members, T) of terms (members, T), given the first term (members,).
 
-        Called once per step, before the step's own backward pass.
+        It must be called once per step, before the step's own backward pass.
         """
         if self._steps % _REFRESH == 0:
             lengths = torch.stack([self._length(t) for t in (first, *terms.unbind(-1))], -1)
             ratio = self._relative * lengths[:, :1] / lengths[:, 1:]
             before = torch.zeros_like(ratio) if self._weights is None else self._weights
             moved = torch.where(before > 0, _KEPT * before + (1 - _KEPT) * ratio, ratio)
-            # A batch may have no row with a score, and so no gradient of the term.
+            # A batch without any score has no gradient of the term.
             self._weights = torch.where(ratio.isfinite(), moved, before).detach()
         self._steps += 1
         assert self._weights is not None

@@ -16,18 +16,18 @@ _log = logging.getLogger(__name__)
 
 
 class Architecture(Hashable, Protocol):
-    """What builds one member: a frozen dataclass, say, with a `__call__`.
+    """Protocol of a builder of one member, such as a frozen dataclass with a `__call__`.
 
-    Equal architectures build equal modules but for the parameters, which are drawn from PyTorch's
-    global generator.
+    Equal architectures build modules that differ by their parameters only, which are drawn from
+    PyTorch's global generator.
     """
 
     def __call__(self) -> nn.Module:
-        """Creates the module, with fresh parameters."""
+        """Create the module, with fresh parameters."""
 
 
 class MemberParameters:
-    """Trainable tensors of a block of members, by name; each leads with the members' axis.
+    """Trainable tensors of a block of members, by name; the leading axis of each is the members.
 
     Args:
         parameters: (members, …) each, in the order in which they train.
@@ -38,7 +38,7 @@ class MemberParameters:
 
     @property
     def members(self) -> int:
-        """How many members there are."""
+        """Number of members."""
         return len(next(iter(self._parameters.values())))
 
     @property
@@ -47,15 +47,15 @@ class MemberParameters:
         return sum(p[0].numel() for p in self.parameters())
 
     def parameters(self) -> list[Tensor]:
-        """The tensors to train."""
+        """Return the tensors to train."""
         return list(self._parameters.values())
 
     def state(self) -> dict[str, Tensor]:
-        """All parameters by name, detached, members leading."""
+        """Return all parameters by name, detached, members leading."""
         return {name: tensor.detach() for name, tensor in self._parameters.items()}
 
     def to(self, device: torch.device, dtype: torch.dtype = torch.float32) -> Self:
-        """Moves the parameters, in place, and makes them trainable leaves."""
+        """Move the parameters, in place, and make them trainable leaves."""
         self._parameters = {
             name: tensor.detach().to(device, dtype).requires_grad_()
             for name, tensor in self._parameters.items()
@@ -64,21 +64,21 @@ class MemberParameters:
 
 
 class Stack(MemberParameters):
-    """A module for each member of a block, in one object; nothing couples the members.
+    """One module per member of a block, in one object; nothing couples the members.
 
-    Parameters lead with the members' axis, as `train` wants them. One member is evaluated as the
-    plain module that it is; several go through `torch.func.vmap`, or one after another where a
+    The leading axis of parameters is the members, as `train` requires. One member is evaluated as
+    the plain module. Several are evaluated through `torch.func.vmap`, or one after another if the
     module cannot be vectorised.
 
     Args:
         architecture: builds the module of one member.
         parameters: by the module's names, (members, …) each.
-        vectorise: whether the module survives vmap; one that branches on data does not.
-        compile_shape: rows of the batches, of one member, that are worth compiling for; batches of
-            other sizes, and all that need gradients, run as they are: compiled gradients of spline
-            flows were wrong by up to a fifth (PyTorch 2.13, CPU). Compiling takes the better part
-            of a minute the first time on a machine, and needs a C++ compiler on CPU; where it
-            fails, nothing changes but the speed.
+        vectorise: whether the module supports vmap; one that branches on data does not.
+        compile_shape: rows of batches, of one member, for which the module is compiled. Batches of
+            other sizes, and all that need gradients, run uncompiled: compiled gradients of spline
+            flows were wrong by up to a fifth (PyTorch 2.13, CPU). The first compilation on a
+            machine takes up to a minute, and needs a C++ compiler on a CPU. If it fails, only the
+            speed changes.
 
     Example:
         >>> stack = Stack.create(partial(nn.Linear, 3, 2), [torch.Generator().manual_seed(0)] * 4)
@@ -107,7 +107,7 @@ class Stack(MemberParameters):
         *,
         vectorise: bool = True,
     ) -> "Stack":
-        """Draws every member's parameters as the module itself draws them.
+        """Draw every member's parameters with the module's own initialisation.
 
         Args:
             architecture: builds the module of one member.
@@ -124,7 +124,7 @@ class Stack(MemberParameters):
         return cls(architecture, stacked, vectorise=vectorise)
 
     def __call__(self, *inputs: Tensor) -> Tensor:
-        """Evaluates inputs (members, n, …), each member its own, to (members, n, …)."""
+        """Evaluate inputs (members, n, …), separate for each member, to (members, n, …)."""
         first = self.parameters()[0]
         kind: _Kind = (self.architecture, first.device, first.dtype)
         if self.members > 1 and self.vectorise:
@@ -143,11 +143,11 @@ class Stack(MemberParameters):
         compiling = len(inputs[0]) == self.compile_shape and not torch.is_grad_enabled()
         if compiling and kind not in _uncompilable:
             try:
-                with warnings.catch_warnings():  # what the compiler cannot do is not the user's
+                with warnings.catch_warnings():  # the user cannot act on warnings of the compiler
                     warnings.filterwarnings("ignore", module=r"torch\.")
                     compiled: Tensor = _compiled(*kind)(parameters, *inputs)
                 return compiled
-            except Exception as error:  # no compiler, an operator it does not know, …
+            except Exception as error:  # no compiler or an unsupported operator, for example
                 _uncompilable.add(kind)
                 _log.info("not compiled: %s", str(error).partition("\n")[0])
         return _evaluate(_template(*kind), parameters, *inputs)
@@ -164,7 +164,7 @@ def _evaluate(template: nn.Module, parameters: dict[str, Tensor], *inputs: Tenso
 
 @cache
 def _template(architecture: Architecture, device: torch.device, dtype: torch.dtype) -> nn.Module:
-    """The module whose parameters are replaced at every call; its buffers are every member's."""
+    """Return the module whose parameters are replaced at every call; members share its buffers."""
     with torch.random.fork_rng(devices=[]):
         return architecture().to(device, dtype)
 
@@ -173,14 +173,14 @@ def _template(architecture: Architecture, device: torch.device, dtype: torch.dty
 def _compiled(
     architecture: Architecture, device: torch.device, dtype: torch.dtype
 ) -> Callable[..., Any]:
-    # The shapes are static: with dynamic ones the code that is generated, and so the last bits of
-    # the results, would depend on the order in which a worker meets them.
+    # The shapes are static: with dynamic ones the generated code, and so the last bits of the
+    # results, would depend on the order in which a worker meets them.
     import torch._dynamo
     import torch._inductor.config
 
     torch._dynamo.config.recompile_limit = 64  # architectures and batch sizes in one process
     torch._inductor.config.compile_threads = 1  # a worker does not start workers
-    with suppress(ImportError):  # PyTorch's progress bars; their own lock would outlive a worker
+    with suppress(ImportError):  # its default lock would outlive a worker
         import tqdm
 
         tqdm.tqdm.set_lock(threading.RLock())

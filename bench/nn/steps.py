@@ -1,7 +1,8 @@
-"""Gradient steps: on CUDA recorded once and replayed, since launching small kernels takes longest.
+"""Gradient steps; on CUDA they are recorded once and replayed, which avoids launching each kernel.
 
-A step of a small network is a hundred kernels of a few microseconds each, and of a flow a thousand;
-the processor cannot launch them as fast as they run. A CUDA graph launches them all at once.
+A step of a small network consists of a hundred kernels of a few microseconds each, and one of a
+flow of a thousand. The CPU cannot launch them as fast as they run. A CUDA graph launches them all
+at once.
 """
 
 import logging
@@ -12,20 +13,21 @@ from torch import Tensor
 
 _log = logging.getLogger(__name__)
 _WARM_UP = 3
-"""Steps before a graph is recorded: libraries allocate what they need in the first ones."""
+"""Steps before a graph is recorded; libraries allocate their memory in the first ones."""
 
 
 class GradientSteps:
-    """Adam (Kingma & Ba 2015, arXiv:1412.6980), a step per call.
+    """Gradient steps of Adam (Kingma & Ba 2015, arXiv:1412.6980), one per call.
 
     Args:
         parameters: tensors to train, members leading, all on one device.
         loss: `loss(*batch)` returns the mean loss of each member, (members,).
         rate: (peak) learning rate.
-        cycle: steps of one cycle of the learning rate (Smith & Topin 2018, arXiv:1708.07120);
-            constant where 0.
-        clip: largest norm of a member's gradient; none where 0.
-        record: whether a step on CUDA may be recorded: the loss must not look at values.
+        cycle: steps of one cycle of the learning rate (Smith & Topin 2018, arXiv:1708.07120); 0
+            for a constant rate.
+        clip: largest norm of a member's gradient; 0 for no limit.
+        record: whether a step on CUDA may be recorded; the loss must not depend on the values of
+            tensors in its control flow.
     """
 
     def __init__(
@@ -43,7 +45,7 @@ class GradientSteps:
         self._clip = clip
         first = self._parameters[0]
         self._record = record and first.is_cuda
-        # In a graph the learning rate is read from memory; as a number it would stay what it was.
+        # A graph reads the learning rate from memory; a number would be frozen when recorded.
         lr = torch.tensor(rate, device=first.device) if self._record else rate
         self._optimiser = torch.optim.Adam(
             self._parameters, lr=lr, fused=True, capturable=self._record
@@ -62,7 +64,7 @@ class GradientSteps:
         """Sum of the losses of all steps, (members,); may be set to zero, in place."""
 
     def __call__(self, *batch: Tensor) -> None:
-        """Takes a step; all batches have one shape."""
+        """Take a step; all batches must have the same shape."""
         if self._record and self._graph is None and self._steps == _WARM_UP:
             self._capture(batch)
         if self._graph is not None:
@@ -70,7 +72,7 @@ class GradientSteps:
                 static.copy_(tensor)
             self._graph.replay()
         elif self._record:
-            # What is recorded later must not have run on the default stream before.
+            # A recorded step must not have run on the default stream before.
             stream = torch.cuda.Stream()  # type: ignore[no-untyped-call]
             stream.wait_stream(torch.cuda.current_stream())
             with torch.cuda.stream(stream):
@@ -101,16 +103,16 @@ class GradientSteps:
         try:
             with torch.cuda.graph(graph):
                 self._step(*self._batch)
-        except RuntimeError as error:  # an operator that looks at values, say
+        except RuntimeError as error:  # an operator that needs values on the CPU, for example
             self._record = False
-            generator.graphsafe_set_state(before)  # else it would wait for the recording's end
+            generator.graphsafe_set_state(before)  # otherwise it would stay in recording mode
             _log.info("not recorded: %s", str(error).partition("\n")[0])
         else:
             self._graph = graph
 
 
 def _clip(parameters: Sequence[Tensor], limit: float) -> None:
-    """Scales each member's gradient down to a norm of at most `limit`."""
+    """Scale each member's gradient down to a norm of at most `limit`."""
     gradients = [p.grad for p in parameters if p.grad is not None]
     norm = torch.stack([g.flatten(1).square().sum(1) for g in gradients]).sum(0).sqrt()
     factor = (limit / norm.clamp_min(1e-12)).clamp_max(1.0)

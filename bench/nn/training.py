@@ -1,6 +1,6 @@
-"""The training loop: data as tensors, batches as slices of a permuted epoch, members side by side.
+"""Training loop: batches are slices of a permuted epoch, and all members train together.
 
-A DataLoader spends most of its time collating; permuting a whole epoch once and slicing it is
+A DataLoader spends most of its time collating. Permuting a whole epoch once and slicing it is
 three to seven times faster for small networks (docs/architecture.md).
 """
 
@@ -19,18 +19,17 @@ from bench.nn.steps import GradientSteps
 
 
 class Training(Settings):
-    """How a network trains.
+    """Settings of a network's training.
 
     Args:
         epochs: passes over the training data, at most.
         steps: gradient steps, at least: small training sets are passed over more often.
-        batch_size: rows of a batch, at most; small training sets get smaller batches, of 1/128 of
-            the rows but no fewer than 64, so that an epoch has steps enough.
-        learning_rate: (peak) learning rate of Adam for batches
-            of `batch_size`; smaller ones take less, as the square root of their size (Malladi et
-            al. 2022, arXiv:2205.10287).
-        schedule: constant, or one cycle up to the peak and down to nothing.
-        clip: largest norm of a member's gradient; none where 0.
+        batch_size: rows of a batch, at most. Small training sets get batches of 1/128 of the rows,
+            but no fewer than 64, so that an epoch has enough steps.
+        learning_rate: (peak) learning rate of Adam for batches of `batch_size`; it is scaled by the
+            square root of the size for smaller ones (Malladi et al. 2022, arXiv:2205.10287).
+        schedule: constant, or one cycle up to the peak and down to nearly zero.
+        clip: largest norm of a member's gradient; 0 for no limit.
     """
 
     epochs: int = Field(default=20, ge=1)
@@ -41,19 +40,19 @@ class Training(Settings):
     clip: float = Field(default=0.0, ge=0)
 
     def batch_of(self, rows: int) -> int:
-        """Rows of a batch of a training set of so many rows."""
+        """Return the rows of a batch, given the number of training rows."""
         return min(self.batch_size, max(rows // 128, 64), rows)
 
     def epochs_of(self, rows: int) -> int:
-        """Passes over a training set of so many rows."""
+        """Return the passes over the training set, given its number of rows."""
         return max(self.epochs, math.ceil(self.steps / (rows // self.batch_of(rows))))
 
     def steps_of(self, rows: int) -> int:
-        """Gradient steps on a training set of so many rows."""
+        """Return the number of gradient steps, given the number of training rows."""
         return self.epochs_of(rows) * (rows // self.batch_of(rows))
 
     def rate_of(self, rows: int) -> float:
-        """(Peak) learning rate for a training set of so many rows."""
+        """Return the (peak) learning rate, given the number of training rows."""
         return self.learning_rate * math.sqrt(self.batch_of(rows) / self.batch_size)
 
 
@@ -62,7 +61,10 @@ SEARCH = {
     "training.schedule": ("constant", "one-cycle"),
     "training.batch_size": (1024, 4096),
 }
-"""What `bench tune` tries of every network's training; see `bench.contracts.Method.search`."""
+"""Values that `bench tune` tries for every network's training.
+
+See `bench.contracts.Method.search`.
+"""
 
 
 def train(
@@ -78,7 +80,7 @@ def train(
     record: bool = True,
     label: str = "",
 ) -> list[TrainingCurve]:
-    """Trains a stack of networks and leaves each member at its best epoch.
+    """Train a stack of networks and restore each member's best epoch.
 
     A member whose validation loss is never finite is left with NaN parameters.
 
@@ -142,7 +144,7 @@ def train(
                 f"the training loss of {label or 'the network'} became {float(total[0])} in "
                 f"epoch {epoch + 1} of {epochs}; a lower learning_rate may help"
             )
-    # A member that never had a finite loss must not pass for one that trained.
+    # A member that never had a finite loss must not count as trained.
     untrained = ~best_loss.isfinite()
     with torch.no_grad():
         for current, kept in zip(parameters, best, strict=True):
@@ -152,7 +154,7 @@ def train(
 
 
 def _permute(data: Sequence[Tensor], generators: Sequence[torch.Generator]) -> list[Tensor]:
-    """Shuffles the rows of every member, with its own generator."""
+    """Shuffle the rows of every member, with its own generator."""
     rows = data[0].shape[1]
     orders = [torch.randperm(rows, generator=g).to(data[0].device) for g in generators]
     return [
@@ -164,7 +166,7 @@ def _permute(data: Sequence[Tensor], generators: Sequence[torch.Generator]) -> l
 
 
 def _evaluate(loss: Callable[..., Tensor], data: Sequence[Tensor], rows: int = 16384) -> Tensor:
-    """Averages the loss over the data in bounded memory, (members,)."""
+    """Average the loss over the data in bounded memory, (members,)."""
     count = data[0].shape[1]
     with torch.no_grad():
         total = torch.stack(

@@ -1,7 +1,8 @@
-"""Boosted trees as boxes: what is left of them once they are grown, and how it is evaluated.
+"""Boosted trees as boxes: conversion of grown trees, and their evaluation.
 
-A leaf is a box in (x, η), so that the sum of all trees at n observations and J contexts is a matrix
-product: which leaves observations lie in, times leaf values, times which leaves contexts lie in.
+A leaf is a box in (x, η). The sum of all trees at n observations and J contexts is therefore a
+matrix product of two indicator matrices: observations in leaves, times leaf values, times contexts
+in leaves.
 """
 
 from collections.abc import Sequence
@@ -13,20 +14,20 @@ from torch import Tensor
 
 from bench.nn.normaliser import chebyshev, chebyshev_nodes
 
-_FARTHEST = torch.finfo(torch.float32).max  # where a box is open: states hold finite numbers
+_FARTHEST = torch.finfo(torch.float32).max  # bound of an open box: states hold finite numbers
 _CELLS = 1 << 22  # observations times leaves at a time
-_GRID = 300  # contexts that polynomials are fitted at, about
+_GRID = 300  # approximate number of contexts at which polynomials are fitted
 
 
 def boxes(forest: Sequence[Any], constant: float, numbers: int) -> tuple[Tensor, Tensor, Tensor]:
-    """Turns trees into boxes: a leaf is where lower < inputs ≤ upper.
+    """Convert trees to boxes: a leaf is the set lower < inputs ≤ upper.
 
-    Thresholds are rounded down to float32, which decides the same for float32 inputs.
+    Thresholds are rounded down to float32, which does not change decisions on float32 inputs.
 
     Args:
-        forest: scikit-learn's nodes of each tree, numerical splits alone.
-        constant: what all trees are added to; it becomes a leaf without bounds.
-        numbers: of inputs.
+        forest: scikit-learn's nodes of each tree, with numerical splits only.
+        constant: constant added to the sum of trees; it becomes a leaf without bounds.
+        numbers: number of inputs.
 
     Returns:
         lower and upper, (leaves, numbers) float32, and value, (leaves,) float64.
@@ -52,11 +53,11 @@ def boxes(forest: Sequence[Any], constant: float, numbers: int) -> tuple[Tensor,
 
 
 class Leaves:
-    """The sum of trees, as boxes; see `boxes`. The last inputs are contexts.
+    """Sum of trees, as boxes; see `boxes`. The last inputs are contexts.
 
     Args:
         lower, upper, value: the boxes.
-        degree: of polynomials in the context that stand in for steps; steps remain where None.
+        degree: degree of polynomials in the context that replace the steps; None keeps steps.
     """
 
     def __init__(
@@ -68,14 +69,14 @@ class Leaves:
         self.degree = degree
 
     def __call__(self, y: Tensor, eta: Tensor) -> Tensor:
-        """Log-odds of all pairs of observations (n, numbers) and contexts (J, d), (n, J)."""
+        """Return log-odds of all pairs of observations (n, numbers) and contexts (J, d), (n, J)."""
         within = self._of_contexts(eta) * self.value.float()
         step = max(1, _CELLS // len(self.value))
         parts = [self._within(part, first=0) @ within.T for part in torch.split(y, step)]
         return torch.cat(parts)
 
     def _of_contexts(self, eta: Tensor) -> Tensor:
-        """Which leaves hold contexts (J, d), or the polynomials in its stead, (J, leaves)."""
+        """Return 1 for leaves holding contexts (J, d), else 0, or polynomial fits, (J, leaves)."""
         d = eta.shape[1]
         first = self.lower.shape[1] - d
         if self.degree is None:
@@ -87,7 +88,7 @@ class Leaves:
         return smooth
 
     def _within(self, inputs: Tensor, first: int) -> Tensor:
-        """Which leaves hold inputs (n, some), of which the first is known, as 0 and 1."""
+        """Return 1 for leaves holding inputs (n, some), else 0; `first` indexes the first input."""
         inside = torch.ones(len(inputs), len(self.value), dtype=torch.bool, device=inputs.device)
         for i, column in enumerate(inputs.T.contiguous(), first):
             inside &= column[:, None] > self.lower[:, i]

@@ -1,1 +1,1 @@
-"""Names of tasks, methods, metrics and presets, and checks of what they name."""
+"""Registry of tasks, methods, metrics and presets, and validation of what is registered."""

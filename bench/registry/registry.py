@@ -1,8 +1,8 @@
-"""The registry: tasks, methods, metrics and presets by name, built-ins and plugins alike.
+"""Registry of tasks, methods, metrics and presets by name, built-in or from plugins.
 
-Everything is found through entry points of installed packages, the suite's own included, and in
-plugin files. Objects are imported when they are asked for; one that fails is listed with its
-reason and breaks nothing else.
+Names come from entry points of installed packages, the suite's own included, and from plugin
+files. Objects are imported on demand. One that fails to import is listed with its reason and
+does not affect the others.
 """
 
 import difflib
@@ -39,11 +39,11 @@ class Item:
     """One registered name.
 
     Args:
-        kind: what it is.
+        kind: kind of the object: tasks, methods, metrics or presets.
         name: its name.
-        place: where it comes from, for people.
-        load: imports it.
-        plugin_hash: SHA-256 of a plugin file's bytes, which stands in for its version.
+        place: description of the package or file that defines it.
+        load: function that imports and returns the object.
+        plugin_hash: SHA-256 of a plugin file's bytes, used as its version; empty for packages.
     """
 
     kind: Kind
@@ -54,7 +54,7 @@ class Item:
 
 
 class Registry:
-    """All names that this process knows.
+    """Registry of all names that this process knows.
 
     Args:
         plugins: plugin files: each defines tasks (instances of Task), methods (subclasses of
@@ -65,7 +65,7 @@ class Registry:
         UsageError: if a plugin file does not exist.
 
     Attributes:
-        failures: what does not load, and why, one line each.
+        failures: reason for each object that does not load, one line each.
     """
 
     def __init__(self, plugins: Sequence[str | Path] = ()) -> None:
@@ -90,7 +90,7 @@ class Registry:
                     f"{item.kind[:-1]} {item.name!r} is defined twice: in {known.place} and in "
                     f"{item.place}; rename one"
                 )
-            # They name folders, of which some file systems keep one.
+            # Names become folders, and some file systems ignore case.
             like = next((n for n in names if n.casefold() == item.name.casefold()), item.name)
             if like != item.name:
                 raise PluginError(
@@ -100,11 +100,11 @@ class Registry:
             names.setdefault(item.name, item)
 
     def names(self, kind: Kind) -> list[str]:
-        """All names of a kind, sorted."""
+        """Return all names of a kind, sorted."""
         return sorted(self._items[kind])
 
     def item(self, kind: Kind, name: str) -> Item:
-        """The entry under a name.
+        """Return the entry under a name.
 
         Raises:
             UsageError: if there is none; the message has near matches.
@@ -124,7 +124,7 @@ class Registry:
         return found
 
     def select(self, kind: Kind, patterns: Sequence[str]) -> list[str]:
-        """Names of a kind that match any pattern, sorted.
+        """Return the names of a kind that match any pattern, sorted.
 
         Raises:
             UsageError: if a pattern matches nothing.
@@ -135,18 +135,18 @@ class Registry:
         return select(patterns, self.names(kind), kind[:-1])
 
     def refuse(self, kind: Kind, name: str) -> NoReturn:
-        """Raise UsageError for a name that is not known, with near matches."""
+        """Raise UsageError for an unknown name; the message suggests similar names."""
         labels = self.labels() if kind == "methods" else ()
         message = unknown(kind[:-1], name, self.names(kind), labels)
         raise UsageError(message + self._not_loaded())
 
     def _not_loaded(self) -> str:
-        """Return the plugins that did not load, which may hold an unknown name."""
+        """Return a list of the plugins that failed to load, which may define an unknown name."""
         failed = [item for item in self.failures.items() if item[0].startswith("plugin ")]
         return "".join(f"; not loaded: {what}: {why}" for what, why in failed)
 
     def get(self, kind: Kind, name: str) -> Any:
-        """Imports an object and checks it against its contract.
+        """Import an object and check it against its contract.
 
         Raises:
             UsageError: if there is no such name.
@@ -168,20 +168,20 @@ class Registry:
             self.failures[where] = str(error).removeprefix(f"{where}: ")
             raise
         if kind == "tasks":
-            # The simulations that are kept of a task depend on it; see SimulationBank.
+            # The identity of stored simulations contains it; see SimulationBank.
             vars(loaded)["plugin_hash"] = item.plugin_hash
         return loaded
 
     def task(self, name: str) -> Task:
-        """The task under a name."""
+        """Return the task under a name."""
         return cast(Task, self.get("tasks", name))
 
     def method(self, name: str) -> type[Method]:
-        """The method class under a name."""
+        """Return the method class under a name."""
         return cast(type[Method], self.get("methods", name))
 
     def metrics(self) -> list[Metric]:
-        """Every metric that loads, by name; those that fail are among the failures."""
+        """Return all metrics that load, sorted by name; the others are recorded in `failures`."""
         loaded = []
         for name in self.names("metrics"):
             with suppress(PluginError):
@@ -190,7 +190,7 @@ class Registry:
 
 
 def registry_of(plugins: Sequence[str]) -> Registry:
-    """Return the registry of a worker process, built once while the plugin files are the same.
+    """Return the registry of a worker process, rebuilt only when a plugin file changes.
 
     Raises:
         PluginError, UsageError: as Registry.
@@ -205,13 +205,13 @@ def _built(plugins: tuple[str, ...], contents: tuple[bytes, ...]) -> Registry:
 
 
 def unknown(what: str, name: str, known: Sequence[str], more: Sequence[str] = ()) -> str:
-    """Return the message for an unknown name, with near matches.
+    """Return the error message for an unknown name, with similar names.
 
     Args:
-        what: what it would name.
-        name: the name.
-        known: the names that there are.
-        more: what may have been meant besides; not listed where nothing is near.
+        what: kind of the name, for the message.
+        name: the unknown name.
+        known: the known names.
+        more: further names to suggest if they are similar; they are never listed in full.
 
     Example:
         >>> unknown("method", "lre_tuned", ["dle", "lre"], ["dle:tuned", "lre:tuned"])
@@ -232,12 +232,12 @@ def unknown(what: str, name: str, known: Sequence[str], more: Sequence[str] = ()
 
 
 def _folded(name: str) -> str:
-    """Return a name without what is easily mistaken: case, and the signs that join words."""
+    """Return a name in lower case, with every separator of words replaced by "-"."""
     return re.sub("[-_: ]+", "-", name.casefold())
 
 
 def select(patterns: Sequence[str], names: Sequence[str], what: str) -> list[str]:
-    """Names that match any pattern, in the order of `names`.
+    """Return the names that match any pattern, in the order of `names`.
 
     Raises:
         UsageError: if a pattern matches nothing.
@@ -254,7 +254,7 @@ def _entry_item(kind: Kind, point: EntryPoint) -> Item:
 
 
 def _preset_items(point: EntryPoint, failures: dict[str, str]) -> list[Item]:
-    """Every TOML file in the package that a preset entry point names."""
+    """Return an item for every TOML file in the package that a preset entry point names."""
     try:
         package = files(point.value)
         found = [f for f in package.iterdir() if f.name.endswith(".toml")]
@@ -286,7 +286,7 @@ def _plugin_items(path: Path, failures: dict[str, str]) -> list[Item]:
     unique = hashlib.sha256(os.fsencode(path) + content).hexdigest()[:12]
     module_name = "nlbench_plugin_" + re.sub(r"\W", "_", path.stem) + "_" + unique
     try:
-        with redirect_stdout(sys.stderr):  # standard output is for what was asked for
+        with redirect_stdout(sys.stderr):  # standard output is reserved for results
             module = sys.modules.get(module_name) or _import(module_name, path)
     except KeyboardInterrupt:
         raise
@@ -311,7 +311,7 @@ def _plugin_items(path: Path, failures: dict[str, str]) -> list[Item]:
 
 
 def _kind(value: Any, module: str) -> Kind | None:
-    """Return the kind that a value at a plugin file's top level is registered as, if any."""
+    """Return the kind under which a plugin file's top-level value is registered, or None."""
     if isinstance(value, Task | Metric):
         return "tasks" if isinstance(value, Task) else "metrics"
     own = inspect.isclass(value) and issubclass(value, Method) and value.__module__ == module
@@ -319,7 +319,7 @@ def _kind(value: Any, module: str) -> Kind | None:
 
 
 def _same(known: Item, item: Item) -> bool:
-    """Whether two items are one: a package found twice, or an object that a plugin imported."""
+    """Return whether two items are the same object: a package found twice, or a plugin's import."""
     if known.place == item.place:
         return True
     with suppress(Exception):

@@ -1,4 +1,4 @@
-"""Checks of what plugins register: whatever breaks a contract visibly is said in one line."""
+"""Checks of registered objects against their contracts; a violation is a one-line error."""
 
 import inspect
 import re
@@ -15,15 +15,16 @@ from bench.contracts import Method, Metric, ParameterSpace, PlanKind, Task
 from bench.errors import NotApplicable, PluginError, UsageError, counted, message_of, raised_at
 from bench.seeds import canonical_json
 
-NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._+-]{0,63}")  # it names files, and patterns match it
+NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._+-]{0,63}")  # for files and patterns
 
-_LONGEST_KEY = 200  # characters; the name of a component, a dot and that of a parameter fit
+_LONGEST_KEY = 200  # characters: names of a component and a parameter, joined by a dot
 
 
 def is_key(key: object) -> bool:
-    r"""Check that a metric may file contributions under a key.
+    r"""Return whether a metric may file contributions under a key.
 
-    It is printed, and what follows the next slash is a statistic of it: "coverage/mu/gap".
+    Keys are printed. A slash in a column separates the key from a statistic of it, as in
+    "coverage/mu/gap", so a key contains none.
 
     Example:
         >>> is_key("mu"), is_key(""), is_key("mu/gap"), is_key("two\nlines")
@@ -40,7 +41,7 @@ def is_key(key: object) -> bool:
 
 @lru_cache(maxsize=10_000)
 def is_column(name: str) -> bool:
-    """Check that a column of scores is the name of a metric, a slash and a key."""
+    """Return whether the name of a column of scores is the name of a metric, a slash and a key."""
     metric, slash, key = name.partition("/")
     return bool(NAME.fullmatch(metric) and slash) and is_key(key)
 
@@ -51,17 +52,18 @@ def one_line(error: BaseException) -> str:
 
 
 def blamed(error: BaseException) -> str:
-    """Return an exception's type and message, and the line of the plugin that caused it."""
+    """Return an exception's type and message, and the line of the plugin that raised it."""
     at = raised_at(error)
     return one_line(error) + (f" [{at}]" if at else "")
 
 
 @contextmanager
 def plugin_errors(where: str) -> Iterator[None]:
-    """Turns whatever a plugin's code raises into a PluginError that says where.
+    """Convert every exception of a plugin's code into a PluginError that says where it occurred.
 
     Raises:
-        PluginError: for every exception, sys.exit() too, that is not already what it should be.
+        PluginError: for every exception, including sys.exit(). PluginError, NotApplicable,
+            UsageError and KeyboardInterrupt pass unchanged.
     """
     try:
         yield
@@ -72,10 +74,10 @@ def plugin_errors(where: str) -> Iterator[None]:
 
 
 def check(kind: str, name: str, loaded: Any) -> None:
-    """Checks a loaded object against its contract.
+    """Check a loaded object against its contract.
 
     Raises:
-        PluginError: if it breaks the contract in a way that can be seen; without saying where.
+        PluginError: if it visibly breaks the contract; the message does not name the object.
     """
     if kind == "presets":
         return
@@ -146,7 +148,7 @@ def _check_task(task: Any) -> None:
         value = getattr(task, name)
         what = type(value).__name__
         _require(isinstance(value, wanted), f"its {name} is {what}, not {wanted.__name__}")
-    for parameter in task.space.names:  # they name columns, and are parts of the metrics' keys
+    for parameter in task.space.names:  # parameters name columns and are parts of the metrics' keys
         _require(
             parameter and parameter.isprintable() and "/" not in parameter,
             f"its parameter name {parameter!r} is not allowed: it must be printable characters "
@@ -162,7 +164,7 @@ def _check_task(task: Any) -> None:
         _require(shape == wanted_shape, f"its {name} has shape {shape}, not {wanted_shape}")
     least = min(task.observations, task.chunk)
     _require(least >= 1, "its observations and its chunk must be at least 1")
-    # Both are part of identities, which are hashes of JSON.
+    # Both are parts of identities, which are hashes of JSON.
     canonical_json([dict(task.settings), [asdict(r) for r in task.resolution]])
 
 

@@ -1,1 +1,1 @@
-"""The stages, each saved and each reused: simulations, fits, predictions, scores."""
+"""Stages of a run, whose results are saved and reused: simulations, fits, predictions, scores."""

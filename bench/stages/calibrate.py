@@ -1,4 +1,4 @@
-"""Calibrated fits: stored fits whose log-ratios are mapped to the odds of other simulations."""
+"""Calibration of stored fits with simulations that the fits have not seen."""
 
 import time
 from collections.abc import Sequence
@@ -20,7 +20,7 @@ from bench.storage.simulations import SimulationStore
 
 
 def draws(task: Task, calls: int, reference: ReferenceKind) -> list[Draw]:
-    """Return what `calibrate` draws of a bank with so many calls, of its own split."""
+    """Return the draws of a calibration with a given number of simulator calls."""
     names = task.component_names
     n = calls // (len(names) + (reference == "fixed"))
     own = [Draw(name, n) for name in names]
@@ -35,22 +35,23 @@ def calibrate(
     device: torch.device,
     generator: torch.Generator,
 ) -> Calibrated:
-    """Fits a map per component to simulations that the surrogate has not seen: the bank's budget.
+    """Fit one map per component with the bank's simulations, which the surrogate has not seen.
 
-    Pairs of the evidence reference cost nothing: they are observations of all components, equally
-    many, at contexts of others. A fixed reference takes as many simulations as a component.
+    Pairs of the evidence reference need no further simulations: they combine observations of all
+    components, in equal numbers, with the contexts of others. A fixed reference takes as many
+    simulations as a component.
 
     Args:
-        surrogate: of one member.
+        surrogate: surrogate of one member.
         task: its task.
-        bank: of one member, with the budget of the calibration.
-        kind: of the map.
-        device: where the surrogate works.
+        bank: bank of one member, with the budget of the calibration.
+        kind: kind of the map.
+        device: device of the surrogate.
         generator: draws contexts for observations of a fixed reference.
 
     Raises:
-        NotApplicable: if log-ratios have no reference to be calibrated against, or if the budget
-            has no two simulations of every component.
+        NotApplicable: if the log-ratios have no reference, or the budget is less than two
+            simulations of every component.
     """
     reference = surrogate.reference
     if reference is None:
@@ -67,7 +68,7 @@ def calibrate(
         return surrogate.log_ratio(x.to(device), context.to(device))[0]
 
     drawn = [bank.draw(name, n, split="calibration") for name in names]
-    # In turns, so that every block of pairs is a fair mixture.
+    # Components alternate, so that every block of pairs contains all of them.
     x, context = (
         torch.stack([getattr(own, what)[0] for own in drawn], 1).flatten(0, 1)
         for what in ("x", "context")

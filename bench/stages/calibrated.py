@@ -1,4 +1,4 @@
-"""A surrogate whose log-ratios are calibrated."""
+"""Surrogate with calibrated log-ratios."""
 
 from collections.abc import Mapping
 
@@ -9,10 +9,10 @@ from bench.nn.calibration import Calibration
 
 
 class Calibrated:
-    """Another surrogate, with each component's log-ratios mapped by a function of its own.
+    """Surrogate that maps each component's log-ratios of another surrogate.
 
     Args:
-        surrogate: with a reference.
+        surrogate: surrogate with a reference.
         calibration: a map per member and component.
     """
 
@@ -25,13 +25,13 @@ class Calibrated:
 
     @property
     def reference(self) -> ReferenceKind | None:
-        """The reference of what is calibrated."""
+        """Reference of the surrogate's log-ratios."""
         return self.surrogate.reference
 
     def log_ratio(self, x: Tensor, context: Tensor) -> Tensor:
-        """As Surrogate.log_ratio."""
+        """Return calibrated log-ratios, as Surrogate.log_ratio."""
         return self.calibration(self.surrogate.log_ratio(x, context))
 
     def state(self) -> Mapping[str, Tensor]:
-        """The maps."""
+        """Return the maps."""
         return self.calibration.state()

@@ -1,8 +1,9 @@
-"""The datasets of a plan, simulated from seeds that no method has a part in.
+"""Datasets of a plan, simulated from seeds that do not depend on the method.
 
-Where observations are finite, datasets are drawn from disjoint blocks of the test split, each with
-enough of every component for a set at any θ. Blocks reappear: at every evaluation point, and under
-θ uniform where there are fewer than datasets. They are the unit of resampling.
+Recorded observations are finite. Their datasets are drawn from disjoint blocks of the test split,
+each of which contains enough of every component for a set at any θ. Blocks are used repeatedly: at
+every evaluation point, and for uniform θ if there are fewer blocks than datasets. They are the unit
+of resampling.
 """
 
 from collections.abc import Iterator, Mapping
@@ -28,11 +29,11 @@ from bench.storage.simulations import Arrays, Chunk, SimulationStore, simulation
 
 @dataclass(frozen=True)
 class EventsOfSet:
-    r"""A set of events and the datasets made of it.
+    r"""Set of events and the datasets made of it.
 
     Args:
         number: number of the set in the plan.
-        block: the block of observations that it is drawn from; the unit of resampling.
+        block: block of observations from which it is drawn; the unit of resampling.
         point: index of the evaluation point, −1 where θ was drawn uniformly.
         theta: generating parameters, (P,) float64.
         x: events, (n, \*event).
@@ -53,13 +54,12 @@ def sets(
     seed: int,
     simulations: SimulationStore | None = None,
 ) -> Iterator[EventsOfSet]:
-    """Simulates a plan's sets of events, one after the other.
+    """Simulate a plan's sets of events, one after the other.
 
-    Where simulator calls are expensive, sets are kept with the other simulations.
-
-    Seeds derive from the task, the kind of plan, the seed, the point and the number of the set at
-    that point: of a simulator, a longer plan begins with the datasets of a shorter one. Finite
-    observations are cut into as many blocks as the plan takes, so there θ alone stays the same.
+    If simulator calls are expensive, sets are stored with the other simulations. Seeds derive from
+    the task, the kind of plan, the seed, the point and the number of the set at that point, so the
+    simulated datasets of a shorter plan are the first ones of a longer plan. Finite observations
+    are cut into as many blocks as the plan needs, so for these only θ stays the same.
 
     Raises:
         PluginError: if a component is finite and cannot be cut into blocks.
@@ -107,7 +107,7 @@ def sets(
 def set_chunks(
     task: Task, plan: IndependentPlan | BootstrapPlan, seed: int
 ) -> Iterator[tuple[int, int, int, Chunk]]:
-    """Yield the point, the number at that point, the block and the simulations of each set."""
+    """Yield the point, the number at that point, the block and the chunk of each set."""
     size = plan.observations or task.observations
     size *= plan.multiple if isinstance(plan, BootstrapPlan) else 1
     recorded = observations_of(task, "test") is not None
@@ -139,10 +139,10 @@ def events(
     stratified: bool,
     components: Mapping[str, Component] | None = None,
 ) -> Tensor:
-    r"""Simulates n events at θ, (n, \*event) float32, components mixed by their weights.
+    r"""Simulate n events at θ, (n, \*event) float32, components mixed by their weights.
 
-    Stratified sets hold exactly round(n w) events of each component (the last takes the rest).
-    Components are the task's own of the test split where none are given.
+    Stratified sets hold exactly round(n w) events of each component, and the remaining ones of the
+    last. `components` are by default the task's for the test split.
     """
     weights = task.weights(theta).double()
     sources = (components or task.components("test")).values()
@@ -163,10 +163,10 @@ def events(
 
 
 def simulate(task: Task, component: Component, context: Tensor, rng: torch.Generator) -> Tensor:
-    r"""Simulates one observation per context, (n, \*event) float32, as the contract promises.
+    r"""Simulate one observation per context, (n, \*event) float32, and check the result.
 
     Raises:
-        PluginError: if the shape is another one.
+        PluginError: if the shape differs from the contract.
         NonFiniteError: if a number is not finite.
     """
     x = component.simulate(context, rng)
@@ -183,7 +183,7 @@ def simulate(task: Task, component: Component, context: Tensor, rng: torch.Gener
 
 
 def describe(sets_seen: list[EventsOfSet]) -> Datasets:
-    """Tabulates the datasets of sets, in order."""
+    """Return the description of the datasets of sets, in order."""
     repeats = [len(s.counts) for s in sets_seen]
     return Datasets(
         theta=np.repeat(np.stack([s.theta.numpy() for s in sets_seen]), repeats, axis=0),

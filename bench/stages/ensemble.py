@@ -1,4 +1,4 @@
-"""Ensembles: the average of several trained members' log-ratios, with nothing trained anew."""
+"""Ensembles: averages of the log-ratios of trained members; nothing is trained."""
 
 from collections.abc import Callable, Mapping, Sequence
 
@@ -11,13 +11,13 @@ from bench.storage.store import Store
 
 
 class Ensemble:
-    """The average of other surrogates, event by event and component-wise.
+    """Surrogate that averages the log-ratios of other surrogates, per event and component.
 
-    The average of logarithms is the geometric mean of the ratios, which is not normalised even
-    where its members are: it has no density.
+    The average of logarithms is the geometric mean of the ratios. It is not normalised even if its
+    members are, so it has no density.
 
     Args:
-        surrogates: trained independently, at least one; of as many members each.
+        surrogates: independently trained surrogates, at least one, with equal numbers of members.
     """
 
     has_density = False
@@ -28,25 +28,25 @@ class Ensemble:
 
     @property
     def reference(self) -> ReferenceKind | None:
-        """The reference of its members."""
+        """Reference of its members."""
         return self.surrogates[0].reference
 
     def log_ratio(self, x: Tensor, context: Tensor) -> Tensor:
-        """As Surrogate.log_ratio."""
+        """Return average log-ratios, as Surrogate.log_ratio."""
         total = self.surrogates[0].log_ratio(x, context)
         for surrogate in self.surrogates[1:]:
             total = total + surrogate.log_ratio(x, context)
         return total / len(self.surrogates)
 
     def state(self) -> Mapping[str, Tensor] | None:
-        """Nothing of its own."""
+        """Return None, because the members are saved by themselves."""
         return None
 
 
 def average_members(
     context: JobContext, spec: FitSpec, members: Sequence[int], report: Callable[..., None]
 ) -> str:
-    """Note, for each member of an ensemble, what it averages and what that cost in all.
+    """Write a record for each member of an ensemble, with the total cost of its averaged fits.
 
     Raises:
         StoreError: if a fit that it averages is missing or damaged, or failed.

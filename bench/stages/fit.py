@@ -1,4 +1,4 @@
-"""Fits: trains a block of members and saves each of them."""
+"""Training of a block of members, each of which is saved."""
 
 import math
 import os
@@ -30,10 +30,10 @@ def fit_members(
 ) -> str:
     """Train a block of members and save each; return "done" or "reused".
 
-    A member that did not come out finite is recorded as failed, and the others are kept.
+    A member whose state is not finite is recorded as failed, and the others are kept.
 
     Raises:
-        NonFiniteError: if no member came out finite.
+        NonFiniteError: if no member's state is finite.
     """
     store, task, method = open_fit(context, spec)
     device = torch.device(context.device)
@@ -54,7 +54,7 @@ def fit_members(
         fit_context = FitContext(
             task, bank, features, device, partial(generator, "fit", spec.identity), report
         )
-        # Members that draw from global generators, as other packages do, shall be reproducible too.
+        # Other packages draw from global generators, whose results must be reproducible, too.
         global_seed = int(digest("global", spec.identity, list(members))[:8], 16)
         torch.manual_seed(global_seed)
         np.random.seed(global_seed)  # noqa: NPY002
@@ -91,7 +91,7 @@ def fit_members(
 
 
 def _finite(value: Any) -> Any:
-    """JSON knows no NaN: a loss that is not finite becomes null."""
+    """Replace non-finite losses by None, because JSON has no NaN."""
     if isinstance(value, dict):
         return {key: _finite(inner) for key, inner in value.items()}
     if isinstance(value, list):

@@ -29,10 +29,10 @@ _STEP = 0.005  # half the finite difference of a score, in unit coordinates
 
 
 def log_ratio_of(task: Task, surrogate: Surrogate, x: Tensor, context: Tensor) -> Tensor:
-    """Evaluate a surrogate and check the shape that the contract promises, detached.
+    """Evaluate a surrogate, check the shape of the result, and detach it.
 
     Raises:
-        PluginError: if it is another.
+        PluginError: if the shape differs from the contract.
     """
     out = surrogate.log_ratio(x, context)
     expected = (len(task.component_names), len(x), len(context))
@@ -63,7 +63,7 @@ def predict_held_out(
     unit[:, index] = _STEP + (1 - 2 * _STEP) * drawn
     kind = surrogate.reference
     components = task.components("heldout")
-    # Every context has reference events of its own: it is the unit of resampling.
+    # Every context has separate reference events, because it is the unit of resampling.
     references: tuple[Tensor, ...] = ()
     if kind is not None:
         bank, draw = held_out_bank(task, plan, seed, simulations, kind)
@@ -98,7 +98,7 @@ def predict_held_out(
             rng_rows.append(log_ratio_of(task, surrogate, x, raw)[:, k])
         around_own = torch.stack(rng_rows, 1).double()  # (members, K, n, 1 + 2 d)
         own.append(around_own[..., 0])
-        # The context is scaled to [−1, 1]: twice the unit coordinate.
+        # The context is scaled to [−1, 1], which is twice the unit coordinate.
         scores.append((around_own[..., 1::2] - around_own[..., 2::2]) / (4 * _STEP))
         against.append(
             torch.zeros_like(own[-1])
@@ -131,7 +131,7 @@ def held_out_bank(
 
 
 def held_out_chunk(task: Task, plan: HeldOutPlan, seed: int, component: str, context: int) -> Chunk:
-    """Return the simulations of a component at a context, counted from 1, of a held-out plan."""
+    """Return the chunk of a component at a context, counted from 1, of a held-out plan."""
     if observations_of(task, "heldout") is not None:
         return Chunk(None, 0, "evaluation")
     key = None

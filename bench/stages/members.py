@@ -1,4 +1,4 @@
-"""Steps that jobs share: opening what was planned, restoring what was trained."""
+"""Steps that several jobs share: loading a planned fit, and restoring trained members."""
 
 from collections import Counter
 from collections.abc import Callable, Sequence
@@ -21,14 +21,14 @@ from bench.storage.simulations import SimulationStore
 from bench.storage.store import Store
 
 Progress = Callable[..., None]
-"""Shows progress, as in :class:`bench.contracts.FitContext`."""
+"""Function that shows progress, as in :class:`bench.contracts.FitContext`."""
 
 
 def open_fit(context: JobContext, spec: FitSpec) -> tuple[Store, Task, Method]:
-    """Open the store and load the task and the method that the fit was planned with.
+    """Open the store and load the task and the method with which the fit was planned.
 
     Raises:
-        PluginError: if a plugin file has been edited since: its results would go by a wrong name.
+        PluginError: if a plugin file has been edited since, because its identity would be wrong.
     """
     registry = registry_of(context.plugins)
     kinds: tuple[tuple[Kind, str], ...] = (("tasks", "task"), ("methods", "method"))
@@ -57,7 +57,7 @@ def restore(
 ) -> Surrogate:
     """Rebuild members from their states, as one surrogate.
 
-    Where a member averages or calibrates others, it is rebuilt on top of them.
+    A member that averages or calibrates other fits is rebuilt from these.
 
     Raises:
         StoreError: if a state is missing or damaged, or its fit failed.
@@ -81,7 +81,7 @@ def restore(
 
 
 def simulated(store: Store, key: str, simulations: SimulationStore | None) -> dict[str, int]:
-    """Count the simulator calls of an entry by purpose: those of earlier jobs, and of this one."""
+    """Return an entry's simulator calls by purpose, the sum over earlier jobs and this one."""
     earlier = (store.record(key) or {}).get("simulated")
     total: Counter[str] = Counter() if simulations is None else Counter(simulations.made)
     if isinstance(earlier, dict):  # folders may come from others
@@ -90,7 +90,7 @@ def simulated(store: Store, key: str, simulations: SimulationStore | None) -> di
 
 
 def not_finite(spec: FitSpec, state: dict[str, Any], members: int) -> dict[int, str]:
-    """Find the rows of the members' axis that hold a number that is not finite, and where.
+    """Return an error message for each member whose state is not finite, by row.
 
     Raises:
         PluginError: if the first axis of an array is not the members'.

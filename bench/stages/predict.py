@@ -1,4 +1,4 @@
-"""Predictions: evaluates a trained surrogate on the datasets of a plan."""
+"""Evaluation of a trained surrogate on the datasets of a plan."""
 
 import dataclasses
 import time
@@ -37,7 +37,7 @@ from bench.storage.fit_spec import FitSpec
 from bench.storage.simulations import SimulationStore
 from bench.storage.store import Store
 
-_FULL_SPACING = 0.25  # nodes of all k M events, in their half-widths: under σ/3
+_FULL_SPACING = 0.25  # spacing for all k M events, in their half-widths: under σ/3
 _WHOLE = ((0.0, 1.0), (0.0, 1.0))
 
 Predicted = list[dict[str, NDArray[Any]]]
@@ -53,7 +53,7 @@ def predict(
     device: torch.device,
     report: Callable[..., None],
 ) -> Predicted:
-    """Evaluates a surrogate on a plan; returns the arrays of each of its members.
+    """Evaluate a surrogate on a plan; return the arrays of each of its members.
 
     Raises:
         NonFiniteError: if a log-ratio is NaN or +inf.
@@ -113,19 +113,19 @@ def evaluate(
     resolution: Sequence[Resolution] | None = None,
     start: Window = _WHOLE,
 ) -> tuple[list[ProfileSummary], Window]:
-    r"""Evaluates the datasets of one set of events.
+    r"""Evaluate the datasets of one set of events.
 
     Args:
         task: the task.
         log_ratio: maps events (n, \*event) and contexts (J, d) to (members, K, n, J).
         events: the set and its datasets.
-        device: where log_ratio runs.
-        members: how many members log_ratio has.
-        resolution: how finely, per parameter; the task's own where None.
-        start: where to look for the maxima, unit coordinates.
+        device: device of log_ratio.
+        members: number of members of log_ratio.
+        resolution: required resolution of each parameter; the task's own if None.
+        start: window that contains the maxima, unit coordinates.
 
     Returns:
-        What is kept of the datasets, by member, and the window of the final pass.
+        The summaries of the datasets, by member, and the window of the final pass.
 
     Raises:
         NonFiniteError: if a log-ratio is NaN or +inf.
@@ -164,13 +164,13 @@ def predict_members(
     seed: int,
     report: Callable[..., None],
 ) -> str:
-    """Evaluate members on a plan in one pass and save each prediction; return "done" or "reused".
+    """Evaluate members on a plan in one pass and save predictions; return "done" or "reused".
 
-    Where one of several members cannot be evaluated, each is evaluated by itself.
+    If one of several members cannot be evaluated, each is evaluated by itself.
 
     Raises:
-        StoreError: if a fit of theirs is missing or damaged, or failed.
-        NonFiniteError: if a log-ratio of theirs is NaN or +inf.
+        StoreError: if one of their fits is missing or damaged, or failed.
+        NonFiniteError: if one of their log-ratios is NaN or +inf.
     """
     store, task, method = open_fit(context, spec)
     device = torch.device(context.device)
@@ -210,7 +210,7 @@ def predict_members(
 def load(
     task: Task, plan: Plan, arrays: Mapping[str, NDArray[Any]]
 ) -> LikelihoodPrediction | HeldOutPrediction:
-    """Rebuilds a prediction from saved arrays."""
+    """Rebuild a prediction from saved arrays."""
     if isinstance(plan, HeldOutPlan):
         names = tuple(p.name for p in task.space.context)
         return HeldOutPrediction(task.component_names, names, HeldOut.from_arrays(arrays))

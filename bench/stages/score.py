@@ -1,6 +1,7 @@
-"""Scores: every metric's contributions, averaged within each set of events.
+"""Scores: contributions of every metric, averaged within each set of events.
 
-Sets are drawn whole from blocks, the unit of resampling, so nothing that errors need is lost.
+Each set is drawn from a single block, the unit of resampling, so the averages suffice to estimate
+errors.
 """
 
 import reprlib
@@ -22,14 +23,14 @@ from bench.storage.store import Store
 
 Prediction = LikelihoodPrediction | HeldOutPrediction
 
-_MOST_KEYS = 1000  # of a metric
-_NAMED = 5  # datasets in a message
+_MOST_KEYS = 1000  # keys of a metric
+_NAMED = 5  # datasets named in a message
 
 
 def score(
     metrics: Sequence[Metric], prediction: Prediction | None, truth: Prediction | None
 ) -> tuple[dict[str, NDArray[Any]], dict[str, str]]:
-    """Computes every metric of one member's prediction.
+    """Compute every metric of one member's prediction.
 
     Args:
         metrics: metrics defined for the prediction's plan.
@@ -41,7 +42,7 @@ def score(
         (S,); and the reason of each metric that is not defined.
 
     Raises:
-        PluginError: if a metric fails, or what it returns breaks the contract of metrics.
+        PluginError: if a metric fails, or its result breaks the contract of metrics.
     """
     assert prediction is not None
     point, number, block = _units(prediction)
@@ -53,7 +54,7 @@ def score(
             undefined[metric.name] = "needs an exact likelihood, and there is none"
             continue
         try:
-            # np.asarray alone would show what a masked array hides.
+            # np.asarray alone would unmask the values of a masked array.
             found = {
                 key: np.asarray(np.ma.filled(values, np.nan))
                 for key, values in dict(metric.compute(prediction, truth)).items()
@@ -80,7 +81,7 @@ def score(
 
 
 def _problem(metric: Metric, key: object, values: NDArray[Any], datasets: int) -> str:
-    """Describe how contributions break the contract of metrics; empty where they do not."""
+    """Return how contributions break the contract of metrics; empty if they do not."""
     if not is_key(key):
         return (
             f"the key {reprlib.repr(key)}; a key is a text of up to 200 printable characters, "
@@ -107,7 +108,7 @@ def _problem(metric: Metric, key: object, values: NDArray[Any], datasets: int) -
 
 
 def _units(prediction: Prediction) -> tuple[NDArray[Any], NDArray[Any], NDArray[Any]]:
-    """Point, set and block of every dataset; held-out contexts are blocks at no point."""
+    """Return point, set and block of every dataset; held-out contexts are blocks at no point."""
     if isinstance(prediction, HeldOutPrediction):
         contexts = np.arange(len(prediction.values.context))
         return np.full(len(contexts), -1), contexts, contexts
@@ -116,7 +117,7 @@ def _units(prediction: Prediction) -> tuple[NDArray[Any], NDArray[Any], NDArray[
 
 
 def _mean_within(values: NDArray[Any], row: NDArray[Any], sets: int) -> NDArray[Any]:
-    """Means of the defined contributions of each set; NaN where a set has none."""
+    """Return means of the defined contributions of each set; NaN if a set has none."""
     defined = np.isfinite(values)
     total = np.bincount(row[defined], values[defined], minlength=sets)
     count = np.bincount(row[defined], minlength=sets)
@@ -133,8 +134,8 @@ def score_member(
 ) -> str | dict[str, str]:
     """Score a member's prediction and save the scores; return "done" or "reused".
 
-    A metric that fails costs the others nothing: their scores are saved, returned are the reasons
-    of those that fail, by name, and the next run tries again.
+    A metric that fails does not affect the others: their scores are saved. The function then
+    returns error messages by failed metric, and the next run tries these again.
     """
     store, registry = Store.open(context.root), registry_of(context.plugins)
     key = spec.score_key(folder, member)
@@ -170,7 +171,7 @@ def score_member(
                 inputs={**inputs, "metrics": scored},
                 undefined=undefined | broken,
                 columns=sorted(set(arrays) - set(SETS)),
-                simulated=own.record.get("simulated", {}),  # should the prediction be deleted
+                simulated=own.record.get("simulated", {}),  # kept in case the prediction is deleted
             )
             store.write(key, record, arrays)
 
@@ -179,7 +180,7 @@ def score_member(
         waiting.sort(key=lambda m: m.name in plugins)
         while waiting:
             metric = waiting[0]
-            if metric.name in plugins:  # it may not return, and may write into what it is given
+            if metric.name in plugins:  # it may not return, or modify its arguments
                 save()
                 given = predictions()
             try:
@@ -203,11 +204,11 @@ def score_inputs(
     kind: str,
     folder: str,
 ) -> dict[str, Any]:
-    """Find what a member's scores depend on: its prediction, the truth's, and the metrics.
+    """Return the inputs that determine a member's scores: predictions and metric versions.
 
     Returns:
-        Checksums under `prediction` and `truth`, None of what is not there; under `metrics` the
-        version and the plugin's hash of every metric of the plan's kind.
+        Checksums under `prediction` and `truth`, None if missing; under `metrics` the version and
+        the plugin's hash of every metric of the plan's kind.
     """
 
     def checksum(key: str) -> str | None:
@@ -225,15 +226,15 @@ def score_inputs(
 
 
 def is_current(record: Mapping[str, Any] | None, inputs: Mapping[str, Any]) -> bool:
-    """Whether a record's scores are those of these inputs.
+    """Return whether a record's scores were computed from these inputs.
 
-    A prediction that is no longer there is taken to be the one that was scored: metrics that were
-    added or changed since are not defined for it, and nothing is trained again for them.
+    A deleted prediction is assumed to be the one that was scored. Metrics that were added or
+    changed since are then not defined for it, and nothing is trained again for them.
     """
     known = (record or {}).get("inputs")
     if not isinstance(known, Mapping):
         return False
-    if inputs["prediction"] is None:  # the truth may be predicted anew on another machine
+    if inputs["prediction"] is None:  # another machine may have predicted the truth again
         return inputs["truth"] is None or known.get("truth") is not None
     scored = known.get("metrics")
     return (

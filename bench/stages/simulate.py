@@ -1,4 +1,4 @@
-"""The bank: simulations in seeded chunks, kept on disk, metered per member."""
+"""Bank of simulations: seeded chunks, stored on disk and charged to each member's budget."""
 
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any, Literal
@@ -31,32 +31,37 @@ from bench.storage.simulations import (
 from bench.storage.store import Store
 
 Make = Callable[[torch.Generator, int, Callable[[str], torch.Generator]], Arrays]
-"""Makes so many simulations, contexts from one generator, observations of a component from another.
+"""Function that makes a number of simulations.
+
+It takes a generator of contexts, the number, and a function that returns the generator of a
+component's observations.
 """
 Extra = Mapping[str, Callable[[Arrays], Tensor]]
-"""Computes further arrays, such as scores, from those that were simulated."""
+"""Functions that compute further arrays, such as scores, from the simulated ones."""
 
 _SHARED = "shared"
 FEATURE_SIMULATIONS = {False: 10_000, True: 500}
-"""Simulations that fix the standardisation, by whether calls are expensive. Like the bounds they
-belong to the task's definition, are the same for every method, and are not charged to a budget.
-500 fix the mean of a Gaussian to 0.04 and its scale to 0.03 standard deviations. Inputs of networks
-need no more, and a density is exact for any scale."""
+"""Number of simulations that fix the standardisation; the key is whether calls are expensive.
+
+Like the bounds, the standardisation belongs to the task's definition, is the same for every method,
+and is not charged to a budget. 500 simulations fix the mean of a Gaussian to 0.04 and its scale to
+0.03 standard deviations. Inputs of networks need no more, and a density is exact for any scale.
+"""
 _PURPOSES: dict[Split, Purpose] = {"features": "standardisation", "heldout": "evaluation"}
 
 
 class SimulationBank:
-    """A task's simulations for a block of members; see :class:`bench.contracts.Bank`.
+    """Simulations of a task for a block of members; see :class:`bench.contracts.Bank`.
 
-    A chunk's seed derives from task, stream, split, seed and chunk number alone, so that a small
-    draw is a prefix of a large one, whatever the method or budget.
+    A chunk's seed derives from task, stream, split, seed and chunk number only, so a small draw
+    is a prefix of a large one, for every method and budget.
 
     Args:
         task: the task.
         store: the results folder, or its simulations.
         budget: simulator calls that each member may spend.
         members: the members of the block.
-        training_data: "fresh" gives every member simulations of its own, "shared" the same to
+        training_data: "fresh" draws separate simulations for every member, "shared" the same for
             all, "bootstrap" resamples the shared ones with each member's own generator.
         seed: the run's seed.
     """
@@ -85,7 +90,7 @@ class SimulationBank:
 
     @property
     def made(self) -> int | None:
-        """Simulator calls that made them, per member: whole chunks, whoever made these.
+        """Simulator calls of all chunks that contain the draws, per member, whoever made them.
 
         None for recorded observations.
         """
@@ -94,7 +99,7 @@ class SimulationBank:
         return sum(sum(chunk_sizes(self.task, n)) for n in self._drawn.values())
 
     def chunks(self, draw: Draw, split: Split = "train") -> list[Chunk]:
-        """Return the chunks that a draw reads or makes, for all members; simulates nothing."""
+        """Return the chunks that a draw reads or makes, for all members; simulate nothing."""
         if observations_of(self.task, split) is not None:
             return []
         stream = _stream(draw, split)
@@ -113,7 +118,7 @@ class SimulationBank:
         at: Tensor | Literal["prior"] = "prior",
         score: bool = False,
     ) -> Simulations:
-        """Draws n simulations of a component; see :class:`bench.contracts.Bank`."""
+        """Draw n simulations of a component; see :class:`bench.contracts.Bank`."""
         source = self.task.components(split)[component]
         if score and not isinstance(source, HasScore):
             raise NotApplicable(f"component {component!r} of {self.task.name} has no score")
@@ -142,7 +147,7 @@ class SimulationBank:
         return self._gather(n, stream, split, make, {"score": scored} if score else {})
 
     def reference(self, n: int, kind: ReferenceKind, *, split: Split = "train") -> Simulations:
-        """Draws n simulations of a reference; see :class:`bench.contracts.Bank`."""
+        """Draw n simulations of a reference; see :class:`bench.contracts.Bank`."""
         stream = _stream(Draw(None, n, reference=kind), split)
         self._charge(stream, split, n)
         components = self.task.components(split)
@@ -179,11 +184,11 @@ class SimulationBank:
         self._drawn[stream, split] = drawn + extra
 
     def _sets_of_data(self) -> list[str]:
-        """Return the names of the training sets, in the members' order where each has its own."""
+        """Return the names of the training sets: one per member in order, or a shared one."""
         return [f"member {m}" for m in self.members] if self.training_data == "fresh" else [_SHARED]
 
     def _gather(self, n: int, stream: str, split: Split, make: Make, extra: Extra) -> Simulations:
-        """Assembles n simulations for every member from chunks, simulating what is missing."""
+        """Assemble n simulations for every member from chunks, and simulate missing chunks."""
         parts = [self._prefix(n, data, stream, split, make, extra) for data in self._sets_of_data()]
         if self.training_data == "fresh":
             stacked = {key: torch.stack([p[key] for p in parts]) for key in parts[0]}
@@ -191,8 +196,8 @@ class SimulationBank:
             stacked = {k: v.expand(len(self.members), *v.shape) for k, v in parts[0].items()}
             if self.training_data == "bootstrap":
                 rngs = [generator("bootstrap", self.seed, m, stream) for m in self.members]
-                # In order, so that copies stay together: a method that holds out the first rows
-                # for validation does not train on them too.
+                # Sorted, so that copies are adjacent: a method that holds out the first rows for
+                # validation then does not train on copies of them.
                 rows = [torch.randint(n, (n,), generator=rng).sort().values for rng in rngs]
                 stacked = {k: torch.stack([v[0][r] for r in rows]) for k, v in stacked.items()}
         return Simulations(stacked["x"], stacked["context"], stacked.get("score"))
@@ -201,8 +206,8 @@ class SimulationBank:
         self, n: int, data: str, stream: str, split: Split, make: Make, extra: Extra
     ) -> Arrays:
         if observations_of(self.task, split) is not None:
-            # They lie on the disk already. Every draw of a member has them in the same order, so
-            # that first rows, which methods hold out, are of the same observations everywhere.
+            # They are on disk already. All draws of a member have the same order, so the first
+            # rows, which methods hold out, belong to the same observations in every draw.
             identity = self._identity(data, stream, split)
 
             def order(component: str) -> torch.Generator:
@@ -228,7 +233,7 @@ class SimulationBank:
     def _chunks(
         self, n: int, data: str, stream: str, split: Split
     ) -> list[tuple[Chunk, list[Any]]]:
-        """The chunks that hold the first n simulations, each with what seeds it."""
+        """Return the chunks that hold the first n simulations, each with the data of its seed."""
         out = []
         for number, size in enumerate(chunk_sizes(self.task, n)):
             identity = [*self._identity(data, stream, split), number]
@@ -243,7 +248,7 @@ class SimulationBank:
 
 
 def _stream(draw: Draw, split: Split) -> str:
-    """What a draw is of; draws of the same are prefixes of each other."""
+    """Return the identity of a draw's stream; its draws are prefixes of each other."""
     if draw.reference is not None:
         return digest("reference", draw.reference, split)
     where = "prior" if isinstance(draw.at, str) else [float(v) for v in draw.at]
@@ -258,7 +263,7 @@ def feature_bank(task: Task, store: Store) -> tuple[SimulationBank, Draw]:
 
 
 def features_of(task: Task, store: Store) -> Features:
-    """Estimates the task's one standardisation, the same for every seed, method and member."""
+    """Estimate the task's standardisation, the same for every seed, method and member."""
     bank, draw = feature_bank(task, store)
     drawn = bank.reference(draw.n, "evidence", split="features")
     return Features.estimate(task, drawn.x[0])

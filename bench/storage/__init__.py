@@ -1,1 +1,1 @@
-"""The results folder: entries, their forms, packs, simulations, and the identity of fits."""
+"""Results folder: entries, their schemas, packs, simulations, and the identity of fits."""

@@ -1,7 +1,7 @@
-"""Arrays of a results folder: the names, types, shapes and ranges that belong under a key.
+"""Schemas of a results folder's arrays: names, types, shapes and ranges allowed under a key.
 
-Folders may come from others, and a checksum says only that arrays are those that were written.
-Records have their models in bench.storage.schema.
+Folders may come from others, and a checksum shows only that arrays are unchanged since they were
+written. bench.storage.schema has the schemas of records.
 """
 
 from collections.abc import Mapping
@@ -21,19 +21,19 @@ from bench.registry.validate import is_column
 Arrays = Mapping[str, NDArray[Any]]
 
 SETS = ("point", "set", "block")
-"""Arrays of scores that say what they are of; the others are columns, "metric/key"."""
+"""Arrays of scores that identify sets; the others are columns, "metric/key"."""
 
-_RANKING = ("coverage", "interval_score", "width")  # metrics that every set has; not negative
+_RANKING = ("coverage", "interval_score", "width")  # metrics of every set; not negative
 _PLAN: TypeAdapter[Plan] = TypeAdapter(Plan)
 
 
 @dataclass(frozen=True)
 class _Array:
-    """An array of a schema.
+    """Array of a schema.
 
     Args:
-        shape: its axes: a number, or the name of a size that arrays share; "..." is any more.
-        dtypes: names of the types that it may have.
+        shape: its axes: a number, or the name of a size that arrays share; "..." allows more axes.
+        dtypes: names of the allowed types.
         finite: whether NaN and infinite numbers are damage.
         optional: whether it may be missing, as from older entries.
     """
@@ -60,7 +60,7 @@ _DATASETS = {
 }
 _HELD_OUT = {
     "context": _Array(("C", "d"), _EITHER),
-    # Log-densities may be −inf, and a metric counts those that are not finite.
+    # Log-densities may be −inf; a metric counts those that are not finite.
     "own": _Array(("K", "C", "n"), finite=False),
     "reference": _Array(("K", "C", "n"), finite=False),
     "score": _Array(("K", "C", "n", "d"), finite=False),
@@ -98,14 +98,14 @@ def problem(
     plan: Mapping[str, Any] | None = None,
     task: Task | None = None,
 ) -> str:
-    """Describe the first array that does not belong under a key; empty where all do.
+    """Return how the first wrong array under a key breaks its schema; empty if none does.
 
     Args:
-        key: of a finished entry.
+        key: key of a finished entry.
         record: its record.
         arrays: its arrays.
-        plan: the record of the plan that a prediction or scores are of, where it is known.
-        task: the task, where it is known, which has sizes of its own.
+        plan: the record of the plan of a prediction or scores, if known.
+        task: the task, if known, which fixes sizes of arrays.
     """
     part = key.partition("/")[0]
     try:
@@ -123,19 +123,19 @@ def problem(
 
 
 def unreadable(key: str, arrays: Arrays) -> list[str]:
-    """List the columns of scores that have no name that could be printed."""
+    """Return the columns of scores whose names cannot be printed."""
     if not key.startswith("scores/"):
         return []
     return [name for name in arrays if name not in SETS and not is_column(name)]
 
 
 def described(arrays: Arrays) -> dict[str, str]:
-    """Describe arrays for a record: type and shape by name, as "float64 [1, 3]"."""
+    """Return the type and shape of arrays for a record, by name, as "float64 [1, 3]"."""
     return {name: f"{array.dtype} {list(array.shape)}" for name, array in arrays.items()}
 
 
 class _DamageError(Exception):
-    """An array does not belong under its key."""
+    """Array that breaks the schema of its key."""
 
 
 def _require(holds: object, otherwise: str) -> None:
@@ -147,7 +147,7 @@ def _check_simulations(arrays: Arrays, task: Task | None) -> None:
     event = ("...",) if task is None else task.event_shape
     schema = {
         "x": _Array(("n", *event), _SINGLE),
-        # Datasets and held-out simulations, which are kept where calls are expensive, have none.
+        # Stored datasets and held-out simulations of expensive tasks have none.
         "context": _Array(("n", "d"), _EITHER, optional=task is not None and task.expensive),
         "score": _Array(("n", "d"), finite=False, optional=True),
         "drawn": _Array(("B", "M"), _INTEGER, optional=True),
@@ -160,7 +160,7 @@ def _check_simulations(arrays: Arrays, task: Task | None) -> None:
 
 def _check_fit(record: Mapping[str, Any], arrays: Arrays) -> None:
     found = described(arrays)
-    said = record.get("state", found)  # older records do not say
+    said = record.get("state", found)  # older records lack this key
     for name in sorted({*said, *arrays}):
         _require(name in arrays, f"it lacks {name!r}")
         _require(name in said, f"it has an array {name!r}")
@@ -202,7 +202,7 @@ def _check_scores(
     for name, array in columns.items():
         _require(array.dtype == np.float64, f"{name!r} is {array.dtype}, not float64")
         _require(array.shape == shape, f"{name!r} has shape {array.shape}, not {shape}")
-    for name in record.get("columns", ()):  # older records do not say
+    for name in record.get("columns", ()):  # older records lack this key
         _require(name in arrays, f"it lacks {name!r}")
     if np.isinf(np.concatenate([*columns.values(), np.zeros(0)])).any():
         name = next(name for name, array in columns.items() if np.isinf(array).any())
@@ -222,7 +222,7 @@ def _check_scores(
 
 @lru_cache(maxsize=64)
 def _ranking(columns: frozenset[str]) -> tuple[list[str], list[str]]:
-    """List the columns that rank: those that are there, and those that are missing beside them."""
+    """Return the columns that rank, and those that are missing beside them."""
     there = sorted(name for name in columns if name.partition("/")[0] in _RANKING)
     keys = sorted({name.partition("/")[2] for name in there}) or ["…"]
     wanted = [f"{metric}/{key}" for metric in _RANKING for key in keys]
@@ -234,7 +234,7 @@ def _check_plan(
 ) -> None:
     """Check that sets are those of their plan.
 
-    Without the task, any number of evaluation points is one that it may have.
+    Without the task, any number of evaluation points is accepted.
     """
     count = len(sets["set"]) // repeats
     points = 0
@@ -264,12 +264,12 @@ def _sizes(task: Task | None) -> dict[str, int]:
 
 
 def _check_schema(arrays: Arrays, schema: Mapping[str, _Array], known: Mapping[str, int]) -> None:
-    """Check that a schema allows these arrays.
+    """Check that arrays follow a schema.
 
     Args:
-        arrays: the arrays; those that the schema does not name are not looked at.
+        arrays: the arrays; those that the schema does not name are ignored.
         schema: the arrays by name.
-        known: sizes by name; others are those of the first array that has them.
+        known: sizes by name; other sizes are those of the first array that has them.
     """
     sizes = dict(known)
     for name, wanted in schema.items():

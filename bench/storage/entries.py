@@ -1,4 +1,4 @@
-"""Entries of the store that jobs make: finished, failed, or not there yet."""
+"""Entries of the store that jobs write: finished, failed or missing."""
 
 import re
 import reprlib
@@ -14,12 +14,12 @@ from bench.errors import StoreError
 from bench.storage import arrays, schema
 from bench.storage.store import Entry, Store
 
-_ENTRY = re.compile(r"^simulations/|/member-\d+$")  # other files are strays
+_ENTRY = re.compile(r"^simulations/|/member-\d+$")  # other files are ignored
 
 
 @dataclass(frozen=True)
 class JobContext:
-    """The place of a job: the store's folder, the plugins, the device; plain values only."""
+    """Context of a job: the store's folder, the plugins and the device, as plain values."""
 
     root: str
     plugins: tuple[str, ...]
@@ -31,23 +31,23 @@ class JobContext:
 def is_done(
     store: Store, key: str, overwrite_before: float = 0.0, task: Task | None = None
 ) -> bool:
-    """Whether an entry is sound, finished, and not to be overwritten."""
+    """Return whether an entry is undamaged, finished, and not to be overwritten."""
     return is_recorded(store, key, overwrite_before) and read(store, key, task) is not None
 
 
 def is_recorded(store: Store, key: str, overwrite_before: float = 0.0) -> bool:
-    """Whether an entry's record is so, be its arrays kept or not."""
+    """Return whether an entry's record is finished and current, with or without arrays."""
     record = store.record(key) or {}
     return record.get("status") == "done" and record.get("finished", 0.0) >= overwrite_before
 
 
 def done(**fields: Any) -> dict[str, Any]:
-    """The record of what a job has made."""
+    """Return the record of a finished entry."""
     return {"status": "done", "finished": time.time(), **fields}
 
 
 def failed(error: str, error_type: str, **fields: Any) -> dict[str, Any]:
-    """The record of what did not come about, and why."""
+    """Return the record of a failed entry, with the reason."""
     return {"status": "failed", "error": error, "error_type": error_type, **fields}
 
 
@@ -57,18 +57,19 @@ def inspect(
     task: Task | None = None,
     plans: Mapping[str, dict[str, Any]] | None = None,
 ) -> tuple[Entry | None, str]:
-    """Reads an entry, and says what is damaged.
+    """Read an entry, and describe its damage.
 
     Args:
         store: the folder.
-        key: of simulations, a member's fit, a prediction or scores.
-        task: the entry's task, where it is known: arrays must have its sizes.
-        plans: records of the folder's plans, where they have been read.
+        key: key of simulations, a member's fit, a prediction or scores.
+        task: the entry's task, if known: arrays must have its sizes.
+        plans: records of the folder's plans, if they have been read.
 
     Returns:
-        The entry, its record fit to be shown; None if it is missing, damaged or a stray file.
-        Then the file that is damaged, as a path in the folder, and why, in one line; empty where
-        nothing is. Columns of scores without a readable name are left out, and are damage.
+        The entry, with a record whose texts are safe to print; None if it is missing, damaged or a
+        file of another origin. Then the damaged file, as a path in the folder, and the reason, in
+        one line; empty if nothing is damaged. Columns of scores with unprintable names are left
+        out, and count as damage.
     """
     if not _ENTRY.search(key) or store.where(key) is None:
         return None, ""
@@ -96,13 +97,13 @@ def inspect(
 
 
 def read(store: Store, key: str, task: Task | None = None) -> Entry | None:
-    """Reads an entry, as `inspect` does; None if it is missing or anything is damaged."""
+    """Read an entry, as `inspect` does; return None if it is missing or anything is damaged."""
     entry, damage = inspect(store, key, task)
     return None if damage else entry
 
 
 def read_done(store: Store, key: str, task: Task | None = None) -> Entry:
-    """Reads what an earlier job made.
+    """Read the finished entry of an earlier job.
 
     Raises:
         StoreError: if it is missing or damaged, or its job failed.
@@ -118,6 +119,6 @@ def read_done(store: Store, key: str, task: Task | None = None) -> Entry:
 
 
 def plan_of(values: dict[str, Any]) -> Plan:
-    """Rebuilds a plan from its settings."""
+    """Rebuild a plan from its settings."""
     plan: Plan = TypeAdapter(Plan).validate_python(values)
     return plan

@@ -1,4 +1,4 @@
-"""Fits: one method, in one configuration, on one task, at one budget; and their identity."""
+"""Identity of fits: one method, in one configuration, on one task, at one budget."""
 
 from collections.abc import Iterable, Mapping
 from dataclasses import asdict, dataclass, replace
@@ -12,7 +12,7 @@ from bench.seeds import digest
 from bench.storage.store import SCHEMA
 
 CALIBRATION_SHARE = 10
-"""One in so many simulator calls of a calibrated fit is for the calibration."""
+"""One in this many simulator calls of a calibrated fit is used for the calibration."""
 DEFAULT_CALIBRATION: CalibrationKind = "platt"
 CALIBRATION = 1
 """Version of the calibration; part of the identity of calibrated fits."""
@@ -22,13 +22,12 @@ EVALUATION = 1
 
 @dataclass(frozen=True)
 class FitSpec:
-    """A fit: everything that a member's numbers depend on but its own number.
+    """Specification of a fit: everything that determines a member's numbers, except its own number.
 
-    The configuration's name, the number of members, the device and the workers are not part of
-    the identity: equal configurations share one fit, and more members train only what is missing.
-    An ensemble averages another fit's members: nothing is trained for it, and its member i
-    averages `size` of theirs. A calibrated fit maps the log-ratios of another one's, which have
-    what the calibration leaves of its budget.
+    The configuration's name, the number of members, the device and the workers are not part of the
+    identity: equal configurations share one fit, and more members train only the missing ones.
+    An ensemble averages another fit's members without training: its member i averages `size` of
+    them. A calibrated fit maps the log-ratios of another fit, which has the rest of the budget.
     """
 
     task: str
@@ -44,82 +43,82 @@ class FitSpec:
 
     @property
     def label(self) -> str:
-        """The name in progress and tables."""
+        """Name in progress messages and tables."""
         return label(self.method, self.configuration, self.identity)
 
     @property
     def size(self) -> int:
-        """The number of trained members that one member of it averages."""
+        """Number of trained members that one member averages."""
         return size(self.identity)
 
     @property
     def calibration(self) -> dict[str, Any] | None:
-        """The calibration of its log-ratios: kind, simulator calls, version; None without one."""
+        """Calibration of the log-ratios: kind, simulator calls, version; None without one."""
         return self.identity.get("calibration")
 
     def calibrated(self, kind: CalibrationKind) -> "FitSpec":
-        """The fit of its budget that spends a tenth of it on calibrating."""
+        """Return the calibrated fit of the same budget, a tenth of which is for calibration."""
         calls = self.identity["budget"] // CALIBRATION_SHARE
         calibration = {"kind": kind, "calls": calls, "version": CALIBRATION}
         return replace(self, identity={**self.identity, "calibration": calibration})
 
     @property
     def uncalibrated(self) -> "FitSpec":
-        """The fit that it calibrates: with what the calibration leaves of the budget."""
+        """Fit that it calibrates, whose budget lacks the calls of the calibration."""
         identity = {k: v for k, v in self.identity.items() if k != "calibration"}
         calls = self.calibration["calls"] if self.calibration else 0
         return replace(self, identity={**identity, "budget": identity["budget"] - calls})
 
     @property
     def base(self) -> "FitSpec":
-        """The fit whose members it averages."""
+        """Fit whose members it averages."""
         return replace(self, identity={k: v for k, v in self.identity.items() if k != "ensemble"})
 
     def ensemble(self, size: int) -> "FitSpec":
-        """The fit that averages so many of its members."""
+        """Return the fit that averages `size` of its members."""
         return replace(self, identity={**self.identity, "ensemble": size})
 
     @cached_property
     def folder(self) -> str:
-        """The folder of its parts, under fits/, predictions/ and scores/."""
+        """Folder of its entries, under fits/, predictions/ and scores/."""
         ensemble = f"ensemble-{self.size}-" if self.size > 1 else ""
         calibrated = "calibrated-" if self.calibration else ""
         return f"{self.task}/{ensemble}{calibrated}{self.method}-{self.key}"
 
     @property
     def fit_record(self) -> str:
-        """Key of what says what its fits are."""
+        """Key of the record that describes the fit."""
         return f"fits/{self.folder}/fit"
 
     def fit_key(self, member: int) -> str:
-        """Key of a member's fit."""
+        """Return the key of a member's fit."""
         return f"fits/{self.folder}/member-{member:03d}"
 
     def base_keys(self, member: int) -> list[str]:
-        """Keys of the fits that a member averages or calibrates; none where it is trained."""
+        """Return the keys of fits that a member averages or calibrates; empty if it is trained."""
         if self.size > 1:
             first = member * self.size
             return [self.base.fit_key(m) for m in range(first, first + self.size)]
         return [self.uncalibrated.fit_key(member)] if self.calibration else []
 
     def state_keys(self, member: int) -> list[str]:
-        """Keys of all fits whose states a member's prediction reads."""
+        """Return the keys of all fits whose states a member's prediction reads."""
         if self.size > 1:
             first, base = member * self.size, self.base
             return [k for m in range(first, first + self.size) for k in base.state_keys(m)]
         return [self.fit_key(member), *self.base_keys(member)]
 
     def prediction_key(self, plan: str, member: int) -> str:
-        """Key of a member's prediction for a plan's folder."""
+        """Return the key of a member's prediction for a plan's folder."""
         return f"predictions/{self.folder}/{plan}/member-{member:03d}"
 
     def score_key(self, plan: str, member: int) -> str:
-        """Key of a member's scores for a plan's folder."""
+        """Return the key of a member's scores for a plan's folder."""
         return f"scores/{self.folder}/{plan}/member-{member:03d}"
 
 
 def label(method: str, configuration: str, identity: Mapping[str, Any] | None = None) -> str:
-    """Return the name of a method in a configuration; "default" goes without saying."""
+    """Return the name of a method in a configuration; "default" is omitted."""
     name = method if configuration == "default" else f"{method}:{configuration}"
     identity = identity or {}
     if calibration := identity.get("calibration"):
@@ -145,13 +144,13 @@ _SpecOrFit = TypeVar("_SpecOrFit", bound=_MayBeOracle)
 
 
 def truth_among(specs: Iterable[_SpecOrFit]) -> _SpecOrFit | None:
-    """The exact likelihood among the fits of one task; a plugin's oracle only without it."""
+    """Return the exact likelihood among a task's fits; if there is none, a plugin's oracle."""
     oracles = [spec for spec in specs if spec.oracle]
     return min(oracles, key=lambda spec: spec.method != "exact", default=None)
 
 
 def plan_folder(task: Task, plan: Plan, seed: int) -> str:
-    """Name of the folder of a plan's predictions: its kind and the hash of what defines it."""
+    """Return the folder of a plan's predictions: its kind and the hash of its definition."""
     resolution = () if isinstance(plan, HeldOutPlan) else [asdict(r) for r in task.resolution]
     defined = [SCHEMA, EVALUATION, plan.model_dump(), seed, resolution]
     blocks = number_of_blocks(task, plan)

@@ -1,9 +1,9 @@
 """Packs: the scores, fit records, plans and studies of a results folder in one parquet file.
 
-A row is a set of a member's scores; what has no arrays has one row. `record` is the entry's record
-as JSON, in its first row. Columns of scores that an entry lacks are null, and NaN stays NaN. The
-file holds the digest of its content, which is checked. Weights, predictions and simulations are not
-packed.
+A row is a set of a member's scores; entries without arrays have one row. `record` is the entry's
+record as JSON, in its first row. Columns of scores that an entry lacks are null, and NaN stays NaN.
+The file contains the digest of its content, which is checked. Weights, predictions and simulations
+are not packed.
 """
 
 import hashlib
@@ -31,14 +31,14 @@ FORMAT = 1
 
 _FORMAT_KEY, _DIGEST_KEY = b"nlbench-pack", b"nlbench-digest"
 _OWN = ("key", "record")
-_LARGEST = 2**30  # bytes of a pack
+_LARGEST = 2**30  # largest size of a pack in bytes
 _UNREADABLE = (OSError, ValueError, KeyError, TypeError, RecursionError, pa.ArrowException)
 
 Row = tuple[dict[str, Any], dict[str, NDArray[Any]]]
 
 
 def packed(entries: Iterable[tuple[str, dict[str, Any], dict[str, NDArray[Any]]]]) -> bytes:
-    """Return the file of a pack.
+    """Return the bytes of a pack.
 
     Args:
         entries: key, record and arrays (S,) of each entry, integers or floating-point numbers.
@@ -77,7 +77,7 @@ def packed(entries: Iterable[tuple[str, dict[str, Any], dict[str, NDArray[Any]]]
 
 
 def _digest(table: pa.Table) -> str:
-    """SHA-256 of names, values and absent values of a table's columns."""
+    """Return the SHA-256 of names, values and null masks of a table's columns."""
     whole = hashlib.sha256()
     for name, column in zip(table.column_names, table.columns, strict=True):
         whole.update(name.encode())
@@ -90,7 +90,7 @@ def _digest(table: pa.Table) -> str:
 
 
 class Pack:
-    """The entries of a pack, in memory.
+    """Entries of a pack, in memory.
 
     Args:
         path: the file.
@@ -141,7 +141,7 @@ class Pack:
         return None if record is None else json.loads(json.dumps(record))
 
     def has_arrays(self, key: str) -> bool:
-        """Whether an entry has arrays here: scores do, and no weights."""
+        """Return whether the pack contains arrays of an entry: those of scores, but no weights."""
         return key.startswith("scores/") and "arrays_sha256" in self._records.get(key, {})
 
     def arrays(self, key: str) -> dict[str, NDArray[Any]]:
@@ -160,7 +160,7 @@ def _is_record(item: tuple[Any, Any]) -> bool:
 
 
 def pack_of(root: Path) -> Pack | None:
-    """Return the pack of a results folder, read once while the file is the same, or None.
+    """Return the pack of a results folder, or None; it is read again only if the file changes.
 
     Raises:
         StoreError: as `Pack`.

@@ -1,6 +1,6 @@
-"""The form of the records of a results folder, checked: folders may come from others.
+"""Schemas of the records of a results folder, which may come from others.
 
-A record that is sound as a file and is none of these counts as damaged.
+An undamaged file with a record that matches none of these schemas counts as damaged.
 """
 
 import re
@@ -20,7 +20,7 @@ _Seconds = Annotated[float, Field(ge=0, le=1e15)]
 
 
 class _Record(BaseModel):
-    """A record; of keys beyond these nothing is known, and none is read."""
+    """Record with validated keys; other keys are ignored."""
 
     model_config = ConfigDict(strict=True)
 
@@ -48,7 +48,7 @@ class _Run(_Record):
     command: list[str]
     preset: _Preset
     plugins: list[Any] = []
-    specs: list[str] = []
+    cells: list[str] = []
     absent: list[_Absent] = []
 
 
@@ -141,13 +141,13 @@ _MODELS: dict[str, type[_Record]] = {
 
 
 def read(store: Store, key: str) -> dict[str, Any] | None:
-    """Reads a record, fit to be shown; None if missing, damaged, or not what belongs there."""
+    """Read a record with texts safe to print; return None if it is missing or invalid."""
     record = store.record(key)
     return None if record is None else shown(key, record)
 
 
 def shown(key: str, record: dict[str, Any]) -> dict[str, Any] | None:
-    """A record that has been read, fit to be shown; None if it is not what belongs there."""
+    """Return a record with texts safe to print; None if it does not match the schema of its key."""
     model = next((m for pattern, m in _MODELS.items() if re.fullmatch(pattern, key)), None)
     if model is None:
         return None
@@ -166,7 +166,7 @@ def shown(key: str, record: dict[str, Any]) -> dict[str, Any] | None:
 
 
 def _on_one_line(value: Any) -> Any:
-    """A record's value with every text on one line, and harmless to a terminal."""
+    """Put all texts of a value on one line, without terminal control characters."""
     if isinstance(value, dict):
         return {_on_one_line(key): _on_one_line(inner) for key, inner in value.items()}
     if isinstance(value, list):

@@ -1,4 +1,4 @@
-"""Simulations on the disk: made in chunks, kept, and counted in simulator calls."""
+"""Simulations on disk: made in chunks, stored, and counted in simulator calls."""
 
 import os
 import time
@@ -25,16 +25,16 @@ PURPOSES: tuple[Purpose, ...] = ("standardisation", "training", "evaluation")
 Arrays = dict[str, Tensor]
 
 _SIZES = (5, 10, 20, 50, 100, 200, 500, 1000, 2000, 5000)
-"""Chunks of an expensive task; all round numbers are sums of the first ones."""
+"""Chunk sizes of an expensive task; sums of the first ones give all round numbers."""
 _SHARE = 20
-"""A chunk is at most one in so many of the simulations before it, so that little is left over."""
+"""Inverse of the largest ratio of a chunk to the simulations before it; it limits unused ones."""
 
 
 def chunk_sizes(task: Task, n: int) -> list[int]:
     """Return the sizes of the chunks that hold the first n simulations of a stream.
 
-    They do not depend on n: the chunks of a shorter draw are the first of a longer one. Where
-    calls are expensive no more than a twentieth of n, or four calls, are left over.
+    They do not depend on n: the chunks of a shorter draw are the first of a longer one. If calls
+    are expensive, at most a twentieth of n, or four calls, remain unused.
 
     Example:
         >>> from types import SimpleNamespace
@@ -60,9 +60,9 @@ class Chunk:
     """Simulations that are made together.
 
     Args:
-        key: where they are kept; None where they are not, and made whenever they are wanted.
+        key: key in the store; None if they are not stored, and made whenever they are needed.
         calls: simulator calls that they take.
-        purpose: what they are for.
+        purpose: purpose of the calls.
     """
 
     key: str | None
@@ -78,16 +78,16 @@ def simulations_key(task: Task, identity: Sequence[Any]) -> str:
 
 
 class SimulationStore(Store):
-    """The store of simulations, which counts the simulator calls that it has made.
+    """Store of simulations, which counts the simulator calls that it has made.
 
     Args:
         store: the results folder; NLBENCH_SIMULATIONS may name another one.
-        report: as of every job. It says when simulations begin and end, for which the job's time
-            limit stands still.
+        report: function that receives a job's progress. It is also called at the begin and the end
+            of simulations, which do not count against the job's time limit.
 
     Attributes:
         made: simulator calls so far, by purpose.
-        seconds: how long they took, with waiting for others that made the same.
+        seconds: duration of the simulations, including waits for other processes that make them.
     """
 
     def __init__(self, store: Store, report: Callable[..., None] = lambda **_: None) -> None:
@@ -98,7 +98,7 @@ class SimulationStore(Store):
 
     @classmethod
     def of(cls, store: Store) -> "SimulationStore":
-        """Return the simulations of a results folder, or the store itself where it is that."""
+        """Return the simulations of a results folder; return a SimulationStore unchanged."""
         return store if isinstance(store, cls) else cls(store)
 
     def get(
@@ -109,7 +109,7 @@ class SimulationStore(Store):
         make: Callable[[], Arrays],
         extra: Mapping[str, Callable[[Arrays], Tensor]] = MappingProxyType({}),
     ) -> Arrays:
-        """Return a chunk's simulations: read where they are kept, made otherwise.
+        """Return a chunk's simulations: read them if they are stored, else make them.
 
         Args:
             task: the task.
@@ -145,7 +145,7 @@ class SimulationStore(Store):
         return arrays
 
     def _arrays(self, task: Task, chunk: Chunk) -> Arrays:
-        """Read a chunk's arrays; none where it is not there, or damaged."""
+        """Read a chunk's arrays; return an empty dictionary if they are missing or damaged."""
         entry = None if chunk.key is None else read(self, chunk.key, task)
         arrays = {} if entry is None else entry.arrays
         if arrays and len(arrays["x"]) != chunk.calls:

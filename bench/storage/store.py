@@ -1,11 +1,10 @@
-"""The store: arrays and records, written atomically, checked when read.
+"""Store of arrays and records, written atomically and checked when read.
 
-An entry is a record (JSON) and, where there are arrays, a safetensors file beside it. The record
-holds the checksum of the arrays' file and of itself, and is written last: an entry without a sound
-record does not exist, and is made again; nor does one that was copied from under another key.
-Entries may lie in a pack; files of their own come before it. Nothing is ever unpickled. Folders may
-come from others: only regular files of a reasonable size are read, and no symbolic link is followed
-out of the folder.
+An entry is a record (JSON) and, if it has arrays, a safetensors file beside it. The record contains
+the checksum of the arrays' file and of itself, and is written last. An entry without a valid
+record, or copied from another key, counts as missing and is made again. Entries may be in a pack;
+separate files take precedence. Nothing is ever unpickled. Folders may come from others: only
+regular files of a reasonable size are read, and no symbolic link is followed out of the folder.
 """
 
 import contextlib
@@ -33,23 +32,23 @@ from bench.seeds import canonical_json, digest
 from bench.storage.pack import PACK, PARTS, Pack, pack_of, packed
 
 SCHEMA = 1
-"""Raise it when what is stored changes its meaning; it enters every identity."""
+"""Version of stored data, part of every identity; raise it when their meaning changes."""
 
-_LARGEST = {"json": 2**23, "safetensors": 2**32}  # bytes of a file
-_PART, _WRITABLE = ".nlbench-part-", ".nlbench-writable-"  # no other program's names
-_STALE = 3600.0  # seconds after which nobody is still writing a part
+_LARGEST = {"json": 2**23, "safetensors": 2**32}  # largest size of a file in bytes
+_PART, _WRITABLE = ".nlbench-part-", ".nlbench-writable-"  # names that no other program uses
+_STALE = 3600.0  # seconds after which an unfinished file is abandoned
 
 
 @dataclass(frozen=True)
 class Entry:
-    """The content of the store under a key: a JSON-able record and named arrays."""
+    """Content of the store under a key: a JSON-serialisable record and named arrays."""
 
     record: dict[str, Any]
     arrays: dict[str, NDArray[Any]]
 
 
 class Store:
-    """A folder of entries, safe to share between processes.
+    """Folder of entries, safe to share between processes.
 
     Args:
         root: the folder; created if need be.
@@ -82,7 +81,7 @@ class Store:
 
     @classmethod
     def open(cls, root: str | Path) -> "Store":
-        """Opens a folder that is known to be writable, without trying."""
+        """Open a folder that is known to be writable, without testing it."""
         store = cls.__new__(cls)
         store.root = Path(root)
         return store
@@ -90,10 +89,10 @@ class Store:
     def write(
         self, key: str, record: Mapping[str, Any], arrays: Mapping[str, NDArray[Any]] | None = None
     ) -> None:
-        """Writes an entry; what was there is replaced, and left alone where it is the same.
+        """Write an entry, replacing an older one; an equal record without arrays is not rewritten.
 
         Raises:
-            StoreError: if the disk refuses, or it is too large to be read again.
+            StoreError: if the disk refuses, or the file would be too large to be read again.
         """
         body = {**record, "key": key}
         if not arrays and canonical_json(self.record(key)) == canonical_json(dict(record)):
@@ -106,7 +105,7 @@ class Store:
         self.write_bytes(f"{key}.json", (canonical_json(body) + "\n").encode())
 
     def write_bytes(self, name: str, content: bytes) -> None:
-        """Writes a file atomically: readers see the old content or the new, never a part."""
+        """Write a file atomically: readers see the old content or the new, never a part."""
         path = self.root / name
         largest = _LARGEST.get(path.suffix[1:])
         if largest is not None and len(content) > largest:
@@ -129,7 +128,7 @@ class Store:
             raise StoreError(f"cannot write {path}: {error.strerror or error}") from error
 
     def record(self, key: str) -> dict[str, Any] | None:
-        """Reads a record; None if it is missing, truncated or altered."""
+        """Read a record; return None if it is missing, truncated or altered."""
         if (pack := self._pack_with(key)) is not None:
             return pack.record(key)
         try:
@@ -141,7 +140,7 @@ class Store:
             return None
 
     def read(self, key: str) -> Entry | None:
-        """Reads an entry; None if a part of it is missing, truncated or altered."""
+        """Read an entry; return None if a part of it is missing, truncated or altered."""
         record = self.record(key)
         if record is None:
             return None
@@ -154,15 +153,15 @@ class Store:
             if hashlib.sha256(payload).hexdigest() != record["arrays_sha256"]:
                 return None
             return Entry(record, load_arrays(payload))
-        except (OSError, SafetensorError, ValueError, KeyError):  # KeyError: of unknown dtypes
+        except (OSError, SafetensorError, ValueError, KeyError):  # KeyError: an unknown dtype
             return None
 
     def where(self, key: str) -> Path | None:
-        """The folder that has a record under a key, sound or not."""
+        """Return the folder that has a record under a key, damaged or not, or None."""
         return self.root if self.holds(f"{key}.json") else None
 
     def holds(self, name: str) -> bool:
-        """Whether there is a file of this name, sound or not, or its content in a pack."""
+        """Return whether a file of this name exists, damaged or not, or a pack has its content."""
         if os.path.lexists(self.root / name):
             return True
         key, _, kind = name.rpartition(".")
@@ -170,14 +169,14 @@ class Store:
         return pack is not None and (kind == "json" or pack.has_arrays(key))
 
     def files(self, key: str) -> dict[str, bytes]:
-        """The files of an entry by name, as they are on the disk; none if it is not sound."""
+        """Return the files of an entry by name, unchanged; empty if it is damaged or packed."""
         if self.read(key) is None or self._pack_with(key) is not None:
             return {}
-        paths = [self.root / f"{key}.safetensors", self.root / f"{key}.json"]  # written in order
+        paths = [self.root / f"{key}.safetensors", self.root / f"{key}.json"]  # record last
         return {p.relative_to(self.root).as_posix(): p.read_bytes() for p in paths if p.exists()}
 
     def keys(self, prefix: str) -> list[str]:
-        """Keys that have a record under a folder, sorted; their soundness is not checked."""
+        """Return the keys with a record under a folder, sorted; records are not checked."""
         folder, pack = self.root / prefix, pack_of(self.root)
         found = {key for key in (pack.keys() if pack else ()) if key.startswith(f"{prefix}/")}
         if folder.is_dir() and self._is_inside(folder):
@@ -190,11 +189,11 @@ class Store:
     def pack(self) -> tuple[int, int]:
         """Move scores, fit records and plans into the folder's pack.
 
-        What a pack had is kept, files that are newer replace it. A file is removed once the pack
-        that has its content is in place; weights, and the records beside them, stay.
+        The pack keeps its earlier entries; newer files replace them. A file is removed only after
+        the new pack is written. Weights, and the records beside them, stay.
 
         Returns:
-            Entries of the pack, and files that were removed.
+            Number of entries in the pack, and number of removed files.
 
         Raises:
             StoreError: if an entry is damaged, or the disk refuses.
@@ -218,13 +217,13 @@ class Store:
             path.unlink()
         for part in PARTS:
             for folder, _, _ in os.walk(self.root / part, topdown=False):
-                with contextlib.suppress(OSError):  # it is not empty
+                with contextlib.suppress(OSError):  # the folder is not empty
                     os.rmdir(folder)
         return len(entries), len(files)
 
     @contextlib.contextmanager
     def lock(self, key: str) -> Iterator[None]:
-        """Holds a key for this process; freed by the operating system if the process dies.
+        """Hold a lock on a key; the operating system releases it if the process dies.
 
         Raises:
             StoreError: if the disk refuses.
@@ -243,23 +242,23 @@ class Store:
             lock.release()
 
     def _pack_with(self, key: str) -> Pack | None:
-        """Return the pack if an entry is in it, and has no file of its own."""
+        """Return the pack if it contains an entry that has no file of its own."""
         if os.path.lexists(self.root / f"{key}.json"):
             return None
         pack = pack_of(self.root)
         return pack if pack is not None and key in pack else None
 
     def _content(self, name: str) -> bytes:
-        """Reads a file.
+        """Read a file.
 
         Raises:
             OSError: if the system refuses.
-            ValueError: if it is outside of the folder, no regular file, or too large.
+            ValueError: if it is outside the folder, not a regular file, or too large.
         """
         path = self.root / name
         if not self._is_inside(path):
             raise ValueError(f"{path} is not inside {self.root}")
-        handle = os.open(path, os.O_RDONLY | os.O_NONBLOCK)  # a named pipe would wait for a writer
+        handle = os.open(path, os.O_RDONLY | os.O_NONBLOCK)  # opening a named pipe would block
         with os.fdopen(handle, "rb") as file:
             status = os.fstat(handle)
             if not stat.S_ISREG(status.st_mode) or status.st_size > _LARGEST[path.suffix[1:]]:
@@ -278,7 +277,7 @@ class Store:
             raise StoreError(f"cannot write {path}: it leads out of {self.root}")
 
     def _sweep(self) -> None:
-        """Removes what processes that were killed while writing have left behind."""
+        """Remove unfinished files of processes that were killed while writing."""
         for path in [*self.root.rglob(f"{_PART}*"), *self.root.glob(f"{_WRITABLE}*")]:
             with contextlib.suppress(OSError):
                 if time.time() - path.stat().st_mtime > _STALE:

@@ -1,1 +1,1 @@
-"""Starting files that `bench new` writes; each runs as it is."""
+"""Starting files that `bench new` copies; each runs unchanged."""

@@ -1,7 +1,7 @@
-"""my-method: a Gaussian whose mean is quadratic in the context. Change it to what you want.
+"""my-method: a Gaussian whose mean is a polynomial in the context. Change it to your own method.
 
-bench check ./my_method.py                                     is the contract kept?
-bench run quick --plugin ./my_method.py --method my-method     compare it with the others
+bench check ./my_method.py                                     check that it keeps the contract
+bench run quick --plugin ./my_method.py --method my-method     compare it with other methods
 """
 
 import torch
@@ -11,44 +11,44 @@ from bench.errors import NotApplicable
 
 
 class MyMethodConfig(Settings):
-    """What can be set; the values enter the identity of every result."""
+    """Settings of the method; their values are part of the identity of every result."""
 
     degree: int = 2
     """Degree of the mean as a polynomial in the context."""
 
 
 class MyMethod(ComponentMethod):
-    """Learns each component p(x|context) by itself, from simulations of it."""
+    """Method that learns each component p(x|context) separately from its simulations."""
 
     name = "my-method"
-    version = 1  # raise it when results change; in a plugin file the file's hash does that
+    version = 1  # raise it when results change; in a plugin file the file's hash is enough
     title = "Gaussian with a moving mean"
     Config = MyMethodConfig
-    configurations = {"default": {}, "linear": {"degree": 1}}  # the first is the default
-    has_density = True  # log_ratio is log p(x|context), not merely up to a term in x
+    configurations = {"default": {}, "linear": {"degree": 1}}  # the first one is the default
+    has_density = True  # log_ratio is a normalised log p(x|context), not only up to a term in x
 
     def check(self, task):
-        """Says on which tasks it cannot run."""
+        """Raise NotApplicable for tasks that the method cannot learn."""
         if task.observation != "vector":
             raise NotApplicable("my-method takes vectors only")
 
     def draws(self, task, budget):
-        """Says beforehand what is drawn, for `bench plan`."""
+        """Return the simulations that a fit will draw, for the estimates of `bench plan`."""
         return equal_draws(task, budget)
 
     def fit_component(self, component, fit_context):
-        """Trains one component for all members at once; members are the leading axis.
+        """Train one component for all members at once; members are the leading axis of all arrays.
 
-        The bank counts simulations: all components together may draw fit_context.bank.budget of
-        them. Draw random numbers from fit_context.generators("what for"), one per member, on the
-        CPU; compute on fit_context.device.
+        The components together may draw fit_context.bank.budget simulations; the bank counts them.
+        Draw random numbers on the CPU from fit_context.generators("purpose"), one generator per
+        member. Compute on fit_context.device.
         """
         features = fit_context.features
         data = fit_context.bank.draw(component, fit_context.calls_per_component)
         if len(data) < 20:
             raise NotApplicable(f"my-method needs 20 simulations of {component}, not {len(data)}")
-        # Features are the declared transform, standardised; contexts are scaled to [-1, 1].
-        y = features(data.x).double().to(fit_context.device)  # (members, n, numbers)
+        # Features are transformed and standardised observations; contexts are scaled to [-1, 1].
+        y = features(data.x).double().to(fit_context.device)  # (members, n, features)
         basis = powers(features.context(data.context), self.config.degree).to(fit_context.device)
         weights = torch.linalg.solve(basis.mT @ basis, basis.mT @ y)  # least squares
         residual = y - basis @ weights
@@ -56,35 +56,35 @@ class MyMethod(ComponentMethod):
         return MovingGaussian(features, {"weights": weights, "covariance": covariance})
 
     def restore_component(self, component, task, features, state):
-        """Makes from a saved state what fit_component returned."""
+        """Return the object that fit_component returned, rebuilt from its saved state."""
         return MovingGaussian(features, state)
 
 
 def powers(context, degree):
-    """Powers of contexts (..., d), (..., 1 + degree d)."""
+    """Return the powers 1 to degree of contexts, and 1: (..., d) to (..., 1 + degree d)."""
     context = context.double()
     ones = torch.ones_like(context[..., :1])
     return torch.cat([ones, *(context**k for k in range(1, degree + 1))], -1)
 
 
 class MovingGaussian:
-    """What was learned of one component."""
+    """Learned density of one component."""
 
-    log = FitLog()  # losses and parameters, where there are any
+    log = FitLog()  # losses and number of parameters; empty here
 
     def __init__(self, features, values):
         self.features, self.values = features, values
 
     def log_ratio(self, x, context):
-        """Returns log p(x|context) of every event at every context, (members, events, contexts)."""
+        """Return log p(x|context) for every event and context, (members, events, contexts)."""
         weights, covariance = self.values["weights"], self.values["covariance"]
         degree = (weights.shape[-2] - 1) // context.shape[-1]
         mean = powers(self.features.context(context), degree) @ weights
         normal = torch.distributions.MultivariateNormal(mean[:, None], covariance[:, None, None])
-        # A density of features becomes one of x: without the Jacobian components cannot be mixed.
+        # The Jacobian turns a density of features into one of x; mixing components requires it.
         jacobian = self.features.log_jacobian(x)[None, :, None]
         return normal.log_prob(self.features(x).double()[None, :, None]) + jacobian
 
     def state(self):
-        """Tensors that are saved; each leads with the members."""
+        """Return the tensors to save; the leading axis of each is the members."""
         return self.values

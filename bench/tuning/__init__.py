@@ -1,1 +1,1 @@
-"""The search of settings."""
+"""Hyperparameter search."""

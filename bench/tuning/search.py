@@ -1,4 +1,4 @@
-"""Searches: the settings that a method declares, tried on tasks, by validation loss alone."""
+"""Definition of a search: the values of a method's settings to try, and on which tasks."""
 
 import itertools
 import math
@@ -16,26 +16,27 @@ from bench.registry.registry import Registry
 from bench.seeds import digest
 
 FACTOR = 3
-"""Of so many combinations one goes on to the next rung, for so many times the epochs."""
+"""One in `FACTOR` combinations goes on to the next rung, with `FACTOR` times the epochs."""
 
 Values = Mapping[str, Any]
 
 
 @dataclass(frozen=True)
 class Search:
-    """A search of settings.
+    """Search of settings by mean validation loss.
 
     Args:
         method: name of the method.
-        base: its settings before any value is tried.
-        values: what is tried of which setting, by dotted name.
+        base: the method's settings before any value is tried.
+        values: values to try for each setting, by dotted name.
         tasks: names of the tasks whose mean validation loss decides.
         budget: simulator calls of a trial.
-        members: trained networks per trial in the last rung; one before.
-        epochs: of the last rung; earlier ones have thirds of it.
-        rungs: how many.
+        members: trained networks per trial in the last rung; earlier rungs train one.
+        epochs: epochs of the last rung; each earlier rung has a third of the next one's.
+        rungs: number of rungs.
         seed: seed of the simulations.
-        device: where networks train, "cpu" or "cuda": rounding differs, so trials do not mix.
+        device: where networks train, "cpu" or "cuda". Rounding differs, so trials of one device
+            are not reused on the other.
     """
 
     method: str
@@ -52,17 +53,17 @@ class Search:
 
 @dataclass(frozen=True)
 class Trial:
-    """The result of one combination in one rung.
+    """Result of one combination of values in one rung.
 
     Args:
-        rung: counted from 0.
+        rung: number of the rung, from 0.
         epochs: passes over the training data.
         values: the combination.
         losses: validation loss at the best epoch, summed over components, (tasks, members); NaN
             where training failed.
-        seconds: training time of all of it.
-        problem: why training failed, if it did.
-        kept: whether it went on, or in the last rung whether it is the best.
+        seconds: training time over all tasks and members.
+        problem: reason of a failed training, else empty.
+        kept: whether the combination goes on; in the last rung, whether it is the best.
     """
 
     rung: int
@@ -75,7 +76,7 @@ class Trial:
 
     @property
     def loss(self) -> float:
-        """Mean over tasks and members; infinite where any training failed."""
+        """Mean over tasks and members; infinite if any training failed."""
         mean = float(np.mean(self.losses))
         return mean if math.isfinite(mean) else math.inf
 
@@ -92,11 +93,11 @@ def make_search(
     device: str = "cpu",
     only: Sequence[str] = (),
 ) -> Search:
-    """Resolves names and checks that there is something to tune.
+    """Resolve names, check that there is something to tune, and return the search.
 
     Args:
         registry: the names.
-        method: name of a method; its default configuration is where the search starts.
+        method: name of a method; the search starts from its default configuration.
         tasks: names of tasks.
         budget: as in `Search`.
         members: as in `Search`.
@@ -104,7 +105,7 @@ def make_search(
         rungs: as in `Search`.
         seed: as in `Search`.
         device: as in `Search`.
-        only: of some settings these values alone are tried, each as "SETTING=VALUE".
+        only: values to which settings are restricted, each as "SETTING=VALUE".
 
     Raises:
         UsageError: if the method declares no values to try, or not these, cannot run on a task, or
@@ -127,7 +128,7 @@ def make_search(
 
 
 def _restricted(method: type[Method], only: Sequence[str]) -> dict[str, Sequence[Any]]:
-    """The values that a method declares, or of some settings those that are asked for."""
+    """Return the values that a method declares, restricted to the ones in `only`."""
     chosen: dict[str, list[Any]] = {}
     for text in only:
         setting, _, wanted = text.partition("=")
@@ -159,7 +160,7 @@ def _number(text: str) -> float | None:
 
 
 def untunable(registry: Registry, method: str, task: str) -> str:
-    """Return the reason why a method cannot be tuned on a task; empty where it can.
+    """Return the reason why a method cannot be tuned on a task; empty if it can.
 
     Raises:
         PluginError: if its values do not fit its settings.
@@ -179,16 +180,17 @@ def untunable(registry: Registry, method: str, task: str) -> str:
 
 
 def combinations(values: Mapping[str, Sequence[Any]]) -> list[Values]:
-    """Every combination of the values of several settings."""
+    """Return every combination of the values of several settings."""
     return [
         dict(zip(values, chosen, strict=True)) for chosen in itertools.product(*values.values())
     ]
 
 
 def configured(method: type[Method], base: Values, values: Values, epochs: int) -> Settings:
-    """Settings with some values replaced, by dotted name, and a number of epochs.
+    """Return settings with some values replaced, by dotted name, and a number of epochs.
 
-    A lower limit on gradient steps is lifted: it would give large batches more epochs than small.
+    A minimum number of gradient steps is set to 0: it would give large batches more epochs than
+    small ones.
 
     Raises:
         PluginError: if they are not valid.

@@ -1,10 +1,11 @@
-"""Tuning: which settings of a method train best, by validation loss alone.
+"""Search of a method's settings by successive halving, on validation loss alone.
 
 Successive halving (Jamieson & Talwalkar 2016, arXiv:1502.07943): every combination of the values
-that a method declares trains for a few epochs; the best third, four at least, goes on to three
-times as many, from the start, as schedules have a fixed length. No test metric is ever looked at,
-simulations are none that a leaderboard sees, and all trials of a task share simulations,
-initialisation and shuffles, so that they differ by their settings alone.
+that a method declares trains for a few epochs. The best third, at least four, trains again for
+three times as many epochs. Each rung starts anew, because learning-rate schedules have a fixed
+length. The search never uses a test metric, and its simulations are separate from those of the
+leaderboards. All trials of a task share simulations, initialisation and shuffles, so they differ by
+their settings alone.
 """
 
 import math
@@ -28,9 +29,9 @@ from bench.storage.store import SCHEMA, Store
 from bench.tuning.search import FACTOR, Search, Trial, Values, combinations, configured
 
 FEWEST = 4
-"""A rung keeps no fewer than these: what is best after few epochs need not be after many."""
+"""Least number of combinations that go on: the best after few epochs may not be the best later."""
 FIRST_MEMBER = 1_000_000
-"""Members of tuning count from here: simulations and seeds that no benchmark uses."""
+"""First member number of tuning, which separates its simulations and seeds from benchmarks."""
 
 
 def tune(
@@ -42,15 +43,16 @@ def tune(
     on_trial: Callable[[Trial, int, int], None],
     on_event: Callable[[Event], None] = lambda event: None,
 ) -> list[Trial]:
-    """Runs a search; trials that are in the store are not run again.
+    """Run a search and return its trials; trials in the store are not repeated.
 
     Args:
-        search: what is tried.
+        search: the search.
         registry: the names.
         store: where trials are kept.
         workers: worker processes, at most.
         limits: seconds and GiB that one training may take.
-        on_trial: called with every trial of a rung that ended, how many have, and of how many.
+        on_trial: called after every trial with the trial, the number of finished trials in its
+            rung, and the rung's total.
         on_event: as in `Workers`.
 
     Returns:
@@ -84,7 +86,7 @@ def _rung(
     limits: tuple[float, float],
     on_event: Callable[[Event], None],
 ) -> Iterator[Trial]:
-    """Trains all that is left; yields each combination once all its trainings have ended."""
+    """Train all remaining combinations; yield each one once all its trainings have ended."""
     last = rung == search.rungs - 1
     epochs = search.epochs // FACTOR ** (search.rungs - 1 - rung)
     members = range(search.members if last else 1)
@@ -92,7 +94,7 @@ def _rung(
     place = {"root": str(store.root.absolute()), "plugins": registry.plugins}
     jobs: list[Call] = []
     results: dict[str, dict[str, Any]] = {}
-    waiting: list[tuple[Values, list[str]]] = []  # combinations, keys of their tasks and members
+    waiting: list[tuple[Values, list[str]]] = []  # combinations, and keys of their trainings
     for values in survivors:
         config = configured(method, search.base, values, epochs).model_dump(mode="json")
         waiting.append((values, []))
@@ -131,7 +133,7 @@ def _result(outcome: Outcome) -> dict[str, Any]:
 def _trial(
     search: Search, rung: int, epochs: int, values: Values, records: Sequence[Mapping[str, Any]]
 ) -> Trial:
-    """The trial whose trainings gave these records: of every member on every task in turn."""
+    """Return the trial of the given records, ordered by task and then by member."""
     losses = [sum(math.nan if v is None else v for v in r["losses"].values()) for r in records]
     by_task = np.reshape(losses, (len(search.tasks), -1)).astype(float).tolist()
     problem = next((str(r["problem"]) for r in records if r.get("problem")), "")
@@ -168,7 +170,7 @@ def train_one(
     identity: Mapping[str, Any],
     key: str,
 ) -> dict[str, Any]:
-    """Trains one member with one combination and saves how it went; a job of the workers."""
+    """Train and save one member with one combination of settings; workers call it."""
     registry, store = Registry(plugins), Store.open(root)
     task: Task = registry.task(identity["task"])
     found = registry.method(identity["method"])

@@ -1,10 +1,10 @@
-"""A Dask cluster as an executor: fits and predictions run on its workers, the rest here.
+"""Executor on a Dask cluster: fits and predictions run on its workers, the rest on this machine.
 
-The client alone touches the store. It sends each job with the entries that it reads and the plugin
-files, and writes the entries that come back; workers share no file system with it. It keeps the
-graph, the order and the limits, and gives the cluster no more jobs than there are slots, so that
-Dask, which does not know how long they take, need not balance them: it runs each where there is
-room, and again elsewhere what a lost worker was at.
+The client alone accesses the store. It sends each job with the entries that it reads and the
+plugin files, and writes the entries that come back; workers share no file system with it. The
+client also keeps the graph of jobs, their order and their limits. It submits no more jobs than
+there are slots, so Dask need not balance jobs of unknown duration. Dask runs the jobs of a lost
+worker again on another one.
 """
 
 from __future__ import annotations
@@ -34,17 +34,17 @@ from bench.storage.store import Store
 if TYPE_CHECKING:
     from distributed import Client, Future
 
-_WAIT = 0.2  # seconds that one look for news takes at most
-_BUSY_WAIT = 0.02  # the same while jobs run here, too
+_WAIT = 0.2  # seconds that one wait for messages takes at most
+_BUSY_WAIT = 0.02  # the same while jobs run on this machine, too
 _COUNT_EVERY = 2.0  # seconds between two counts of the slots
 
 
 class Cluster(Executor):
-    """Runs jobs that travel on a Dask cluster, and the others on this machine's workers.
+    """Executor that sends jobs with an `io` to a Dask cluster and runs the others on this machine.
 
     Args:
         client: a client of the cluster.
-        store: the results folder, of which the client alone knows.
+        store: the results folder, which the client alone accesses.
         here: this machine's workers, whose limits and `on_event` hold everywhere.
     """
 
@@ -74,14 +74,17 @@ class Cluster(Executor):
 
     @property
     def busy(self) -> bool:
-        """Whether any job is under way."""
+        """Return whether any job is running."""
         return bool(self._sent) or self._here.busy
 
     def take(self, ready: Sequence[Job]) -> list[str]:
-        """Sends jobs that travel while there are free slots; gives the others to the workers here.
+        """Send jobs with an `io` to free slots, and give the others to this machine's workers.
+
+        Returns:
+            The keys of the jobs that started.
 
         Raises:
-            StoreError: if what a job reads has gone.
+            StoreError: if an entry that a job reads has disappeared.
         """
         staying = [job for job in ready if job.io is None]
         taken = self._here.take(staying) if staying else []
@@ -100,7 +103,7 @@ class Cluster(Executor):
         return taken
 
     def _free(self, resource: str | None) -> list[str]:
-        """The workers of free slots, those with most of them last."""
+        """Return the worker of each free slot, so that the last ones have the most free slots."""
         room = Counter(self._slots[resource])
         room.subtract(sent.worker for sent in self._sent.values() if sent.resource == resource)
         return [w for _, w in sorted((i, w) for w, count in room.items() for i in range(count))]
@@ -129,20 +132,20 @@ class Cluster(Executor):
                 pure=False,
                 resources=None if resource is None else {resource: 1},
                 workers=[worker],
-                allow_other_workers=True,  # should it be lost
+                allow_other_workers=True,  # if this worker is lost
             )
         self._sent[job.key] = _Sent(job, future, resource, worker)
         loop = self._client.loop.asyncio_loop
         asyncio.run_coroutine_threadsafe(self._await(job.key, future), loop)
 
     def _plugin(self, path: str) -> tuple[str, tuple[str, bytes]]:
-        """A plugin file by the hash of its bytes, read once, when it is first wanted."""
+        """Return the SHA-256 of a plugin file, and its name and bytes; each file is read once."""
         if path not in self._plugins:
             self._plugins[path] = Path(path).name, Path(path).read_bytes()
         return hashlib.sha256(self._plugins[path][1]).hexdigest(), self._plugins[path]
 
     async def _await(self, key: str, future: Future) -> None:
-        """Waits, on the client's own thread, for a job's outcome to arrive."""
+        """Wait for a job's outcome on the client's own thread, and put it into the queue."""
         from distributed import KilledWorker
         from distributed.client import FutureCancelledError
 
@@ -153,12 +156,15 @@ class Cluster(Executor):
         except KilledWorker:
             lost = LimitExceeded("the workers that it ran on were lost, again and again")
             outcome = Outcome(key, **failure(lost))
-        except Exception as error:  # whatever the cluster raises ends this job, not the run
+        except Exception as error:  # an error of the cluster ends this job, not the run
             outcome = Outcome(key, **failure(error))
         self._news.put(_Arrival(key, future, outcome))
 
     def collect(self) -> list[Outcome]:
-        """Waits a moment for jobs to end; writes what those that did have made.
+        """Wait at most 0.2 s for jobs to end; write the entries of those that ended.
+
+        Returns:
+            The outcomes of the jobs that ended.
 
         Raises:
             BenchError: if the cluster has gone.
@@ -179,7 +185,7 @@ class Cluster(Executor):
         return ended
 
     def _unpacked(self, news: _Arrival) -> Outcome:
-        """Writes the entries that came back; the outcome with the job's own value."""
+        """Write the entries that came back; return the outcome with the job's own value."""
         job = self._sent.pop(news.key).job
         news.future.release()
         if news.outcome is None:
@@ -194,23 +200,23 @@ class Cluster(Executor):
         return replace(news.outcome, value=returned.value)
 
     def halt(self) -> None:
-        """Cancels the jobs that are out, and kills those that run here."""
+        """Cancel the jobs on the cluster, and kill those on this machine."""
         futures = [sent.future for sent in self._sent.values()]
         self._sent.clear()
         self._here.halt()
         if futures:
-            with suppress(Exception):  # it may be the cluster that is gone
+            with suppress(Exception):  # the cluster may be gone
                 self._client.cancel(futures, force=True)
 
 
 def _resource(job: Job) -> str | None:
-    """The resource tag that a job needs of a worker."""
+    """Return the Dask resource tag that a job requires of a worker, or None."""
     return "GPU" if job.context is not None and job.context.device == "cuda" else None
 
 
 @dataclass(frozen=True)
 class _Sent:
-    """A job that is out: what it occupies, and where it was sent."""
+    """Job on the cluster, with the resource and worker that it occupies."""
 
     job: Job
     future: Future
@@ -220,7 +226,7 @@ class _Sent:
 
 @dataclass(frozen=True)
 class _Arrival:
-    """A job's outcome, or none if it was cancelled."""
+    """Outcome of a job; None if it was cancelled."""
 
     key: str
     future: Future

@@ -1,4 +1,4 @@
-"""How a Dask cluster is reached, or started here, and what its workers offer."""
+"""Connection to a Dask cluster, start of a local one, and properties of its workers."""
 
 from __future__ import annotations
 
@@ -19,13 +19,16 @@ if TYPE_CHECKING:
     from distributed import Client, SpecCluster
 
 _CONNECT = 10.0  # seconds that a scheduler may take to answer
-_CLOSE = 60.0  # seconds that a cluster of our own may take to end
+_CLOSE = 60.0  # seconds that a local cluster may take to end
 _ADDRESS = re.compile(r"(tcp|tls)://(\[[0-9a-fA-F:.]+\]|[\w.-]+):(\d{1,5})", re.ASCII)
 _LOCAL = re.compile(r"local:([1-9]\d{0,3})", re.ASCII)
 
 
 def check_address(scheduler: str) -> None:
-    """Refuses what is neither a scheduler's address nor a local cluster.
+    """Raise UsageError unless the text is a scheduler's address or `local:N`.
+
+    Args:
+        scheduler: the address.
 
     Raises:
         UsageError: if it is wrong, or Dask is not installed.
@@ -46,11 +49,11 @@ def check_address(scheduler: str) -> None:
 
 @contextmanager
 def connect(scheduler: str) -> Iterator[Client]:
-    """A client of a Dask cluster, which is started where the address says `local:N`.
+    """Open a client of a Dask cluster; an address `local:N` starts a cluster of N workers.
 
     Raises:
-        UsageError: if the address is wrong, nobody answers there, or workers have another version
-            of the suite.
+        UsageError: if the address is wrong, no scheduler answers there, or workers have another
+            version of the suite.
     """
     check_address(scheduler)
     from distributed import Client
@@ -63,7 +66,7 @@ def connect(scheduler: str) -> Iterator[Client]:
             if cluster is None:
                 asyncio.run(_greet(scheduler))
             client = Client(cluster or scheduler, timeout=_CONNECT, set_as_default=False)
-        except Exception as error:  # what answers may be anything
+        except Exception as error:  # any kind of server may answer
             raise UsageError(f"no Dask scheduler answers at {scheduler}") from error
         with client:
             _check_versions(client, scheduler)
@@ -71,7 +74,7 @@ def connect(scheduler: str) -> Iterator[Client]:
 
 
 async def _greet(scheduler: str) -> None:
-    """Exchange greetings with a scheduler: a client that meets no scheduler cannot be closed."""
+    """Exchange greetings with a scheduler; a client that never met a scheduler cannot be closed."""
     from distributed import Security
     from distributed.comm import connect
 
@@ -82,9 +85,9 @@ async def _greet(scheduler: str) -> None:
 
 @contextmanager
 def _silenced() -> Iterator[None]:
-    """Silence Dask's loggers: what happens to the cluster is an error or an outcome of a job.
+    """Hold Dask's loggers silent: errors and outcomes of jobs report what happens to the cluster.
 
-    They are heard where the suite's own debugging is.
+    They are not silenced if the suite's own logger is at debug level.
     """
     if logging.getLogger("bench").isEnabledFor(logging.DEBUG):
         yield
@@ -107,7 +110,7 @@ def _silenced() -> Iterator[None]:
 
 @contextmanager
 def _local_cluster(workers: int) -> Iterator[SpecCluster]:
-    """Workers on this machine, one thread each; with GPUs, each of them sees one."""
+    """Open a cluster on this machine: one thread per worker and, if available, one GPU each."""
     import dask
     import torch
     from distributed import Nanny, Scheduler, SpecCluster
@@ -128,9 +131,9 @@ def _local_cluster(workers: int) -> Iterator[SpecCluster]:
             specification[str(i)] = {"cls": Nanny, "options": options}
     scheduler = {"host": "127.0.0.1", "port": 0, "dashboard": False}
     with tempfile.TemporaryDirectory(prefix="nlbench-", ignore_cleanup_errors=True) as scratch:
-        # What the cluster's threads start does not hear of Ctrl-C.
+        # Processes that the cluster's threads start must not receive Ctrl-C.
         with start_up(), warnings.catch_warnings(), dask.config.set(temporary_directory=scratch):
-            warnings.filterwarnings("ignore", "Creating scratch directories")  # a busy machine
+            warnings.filterwarnings("ignore", "Creating scratch directories")  # on a busy machine
             cluster = SpecCluster(
                 specification,
                 {"cls": Scheduler, "options": scheduler},
@@ -143,10 +146,10 @@ def _local_cluster(workers: int) -> Iterator[SpecCluster]:
 
 
 def _check_versions(client: Client, scheduler: str) -> None:
-    """Refuses a cluster whose workers have no nlbench, or another one."""
+    """Raise UsageError if workers cannot import nlbench or have another version of it."""
     try:
         versions = set(client.run(_version).values())
-    except Exception as error:  # whatever importing raises over there
+    except Exception as error:  # the import may raise anything
         raise UsageError(
             f"the workers at {scheduler} cannot import nlbench: {failure(error)['error']}"
         ) from error
@@ -162,7 +165,7 @@ def _version() -> str:
 
 
 def offers_gpus(scheduler: str) -> bool:
-    """Whether any worker of a running cluster has the resource tag GPU.
+    """Return whether any worker of a running cluster has the resource tag GPU.
 
     Raises:
         UsageError: as `connect`.
@@ -176,7 +179,12 @@ def offers_gpus(scheduler: str) -> bool:
 
 
 def slots(client: Client, resource: str | None = None) -> dict[str, int]:
-    """How many jobs each worker can run at a time: its threads, or its resource, by address."""
+    """Return the number of jobs that each worker can run at a time, by the worker's address.
+
+    Args:
+        client: a client of the cluster.
+        resource: resource tag whose number counts; the worker's threads count if None.
+    """
     workers = client.scheduler_info()["workers"].items()
     if resource is None:
         return {address: int(worker["nthreads"]) for address, worker in workers}

@@ -1,8 +1,9 @@
-"""What a Dask worker does with a job: one process of its own per slot, as on one machine.
+"""Execution of a job on a Dask worker, in one separate process per slot.
 
-A thread of a Dask worker cannot be stopped. So it hands the job to the same pool that runs jobs on
-one machine, with one process: single-threaded, killed at its limits, and when the client gives up.
-This module imports no torch; the process does, and ends when it has had nothing to do for a while.
+A thread of a Dask worker cannot be stopped. It therefore passes the job to the pool that also runs
+jobs on one machine, with one process. The process is single-threaded, and is killed at its limits
+or when the client cancels the job. This module does not import torch; the process does, and ends
+after 60 s without a job.
 """
 
 from __future__ import annotations
@@ -31,13 +32,13 @@ from bench.execution.worker import failure
 if TYPE_CHECKING:
     from distributed import Worker
 
-_REPORT_EVERY = 1.0  # seconds between two progress messages of one job across the network
-_IDLE = 60.0  # seconds after which an idle process, with all that it imported, is given up
+_REPORT_EVERY = 1.0  # seconds between two progress messages of one job over the network
+_IDLE = 60.0  # seconds after which an idle process is ended, to free its memory
 
 
 @dataclass(frozen=True)
 class RemoteJob:
-    """A job on its way to a worker, with all that it needs there.
+    """Job as sent to a worker, with all files that it needs there.
 
     Args:
         key: the job's key.
@@ -47,8 +48,8 @@ class RemoteJob:
         plugins: plugin files, by the SHA-256 of their bytes: name and bytes.
         time_limit: seconds that it may take.
         memory_limit: bytes that it may use.
-        topic: where it reports how far it is.
-        version: of the suite, the same on both sides.
+        topic: Dask topic of its progress messages.
+        version: version of the suite, which must be the same on both sides.
     """
 
     key: str
@@ -64,14 +65,14 @@ class RemoteJob:
 
 @dataclass(frozen=True)
 class Returned:
-    """What comes back: the job's own value, and the files that it wrote, by name."""
+    """Result that a worker sends back: the job's own value, and the files it wrote, by name."""
 
     value: Any
     files: dict[str, bytes]
 
 
 def perform(parcel: RemoteJob) -> Outcome:
-    """Runs a job on this Dask worker; its outcome's value is `Returned` if it is done."""
+    """Run a job on this Dask worker; the outcome's value is a `Returned` if the job is done."""
     from distributed import get_worker
 
     if parcel.version != bench.__version__:
@@ -95,7 +96,7 @@ def perform(parcel: RemoteJob) -> Outcome:
         pool.time_limit, pool.memory_limit = parcel.time_limit, parcel.memory_limit
         pool.on_event = on_event
         try:
-            ended: list[Outcome] = pool.collect()  # whether its process still lives
+            ended: list[Outcome] = pool.collect()  # also detects that the process has died
             taken: list[str] = []
             while not ended:
                 taken = taken or pool.take([job])
@@ -108,7 +109,7 @@ def perform(parcel: RemoteJob) -> Outcome:
 
 
 def _unwanted(worker: Worker, task: Any) -> bool:
-    """Whether the client has gone or given the task up, or the worker is being closed."""
+    """Return whether the client has gone or cancelled the task, or the worker is being closed."""
     state = worker.state.tasks.get(task)
     return state is None or state.state in ("cancelled", "resumed") or worker.status.name in _GONE
 
@@ -121,9 +122,9 @@ _lock = threading.Lock()
 
 @contextmanager
 def _pool() -> Iterator[Workers]:
-    """A pool of one process, this thread's own for a while."""
-    # Dask's nannies start their workers as daemons, which may have no children; ours ends with its
-    # parent all the same.
+    """Open a pool of one process for this thread, reusing an idle one."""
+    # Dask starts its workers as daemons, which may have no children. A child of this one still
+    # ends with its parent.
     multiprocessing.process.current_process()._config["daemon"] = False  # type: ignore[attr-defined]
     with _lock:
         pool = _idle.pop()[1] if _idle else Workers(1)
@@ -138,7 +139,7 @@ def _pool() -> Iterator[Workers]:
 
 
 def give_up(after: float = _IDLE) -> None:
-    """Ends the processes that have been idle for so many seconds."""
+    """End the processes that have been idle for at least this many seconds."""
     with _lock:
         old = [pool for since, pool in _idle if time.monotonic() - since >= after]
         _idle[:] = [(since, pool) for since, pool in _idle if pool not in old]
@@ -147,7 +148,7 @@ def give_up(after: float = _IDLE) -> None:
 
 
 class _Pickled:
-    """Turns, where it is unpickled, into the job: there it imports torch."""
+    """Pickled job, restored only where it is unpickled: in the process that may import torch."""
 
     def __init__(self, job: bytes) -> None:
         self._job = job
@@ -157,16 +158,19 @@ class _Pickled:
 
 
 def unpack(*, report: Callable[..., None], job: Any, parcel: RemoteJob, scratch: str) -> Returned:
-    """Runs a job in a folder of its own; simulations are kept for other jobs of this worker.
+    """Run a job in a temporary folder; simulations are kept for other jobs of this worker.
 
     Args:
-        report: as for every job.
+        report: function that receives progress, as in `Job.perform`.
         job: the job.
-        parcel: what came with it.
+        parcel: the data that were sent with it.
         scratch: this worker's folder.
 
+    Returns:
+        The job's value and the files that it wrote.
+
     Raises:
-        PluginError: if a plugin's bytes are not what they were.
+        PluginError: if a plugin file's bytes do not match their hash.
     """
     from bench.storage.simulations import SHARED
     from bench.storage.store import Store
