@@ -138,7 +138,8 @@ class Grid:
     def simulate(self, noise: Tensor, length: Tensor, nugget: Tensor) -> Tensor:
         """Transform standard normal fields (C, q, q) to fields with covariances K(ℓ) + τ² I."""
         out = torch.zeros(len(noise), self.sites, dtype=torch.float64)
-        distinct, which = torch.stack([length, nugget]).unique(dim=1, return_inverse=True)
+        both = torch.stack([length, nugget])
+        distinct, which = torch.unique(both, dim=1, return_inverse=True)
         for block, own, covariance in zip(
             self.blocks, self.project(noise), self._covariances(*distinct), strict=True
         ):

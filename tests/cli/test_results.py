@@ -196,6 +196,15 @@ def test_damaged_records_are_named_and_the_rest_is_shown(command, folder, which,
     assert command("status", root)[::2] == (0, "")
 
 
+@pytest.mark.parametrize("cells", [3, "gaussians-far/exact", [1], None])
+def test_a_run_with_a_wrong_list_of_fits_is_damaged(command, folder, cells):
+    store = Store.open(results(folder))
+    store.write("run", store.record("run") | {"cells": cells})
+    status, out, err = command("status", store.root)
+    assert (status, out.startswith("gaussians-far  exact")) == (1, True)
+    assert err == f"damaged: {store.root}/run.json; `bench run` makes it anew\n"
+
+
 def test_score_of_a_damaged_folder(command, folder):
     (results(folder) / "run.json").write_text("")
     status, _, err = command("score", "--workers", "1")
