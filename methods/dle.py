@@ -145,7 +145,7 @@ class DLE(DensityMethod):
         }
 
     def work(self, task: Task, budget: int) -> Work:
-        names, shape = task.component_names, self._flow(task)
+        names, shape = task.component_names, self.flow_shape(task)
         own = int(budget * self.config.budget_share) // len(names)
         rows = own - self.config.held_out(own)
         settings, flow = self.training(task), self.network(task, [torch.Generator()])
@@ -170,7 +170,7 @@ class DLE(DensityMethod):
         affine = self.config.affine
         return self.config if task.observation == "vector" or affine is None else affine
 
-    def _flow(self, task: Task) -> FlowShape:
+    def flow_shape(self, task: Task) -> FlowShape:
         sizes = self._sizes(task)
         return self.Flow(
             features=math.prod(task.event_shape),
@@ -183,7 +183,7 @@ class DLE(DensityMethod):
         )
 
     def network(self, task: Task, generators: Sequence[torch.Generator]) -> Stack:
-        return Stack.create(self._flow(task), generators, vectorise=self.vectorise)
+        return Stack.create(self.flow_shape(task), generators, vectorise=self.vectorise)
 
     def training(self, task: Task) -> Training:
         return self._sizes(task).training
@@ -202,7 +202,7 @@ class DLE(DensityMethod):
         self, component: str, task: Task, features: Features, state: Mapping[str, Tensor]
     ) -> "ConditionalDensity":
         own = {name: value for name, value in state.items() if name != _SCALE}
-        flow = Stack(self._flow(task), own, vectorise=self.vectorise)
+        flow = Stack(self.flow_shape(task), own, vectorise=self.vectorise)
         coordinates = Coordinates(task.observation, task.event_shape, state.get(_SCALE))
         return self._density(task, features, flow, coordinates, FitLog(flow.count))
 

@@ -204,8 +204,8 @@ class GradientBoosting(ComponentMethod):
             seconds,
             seconds * best / max(1, grown),
         )
-        forest = [tree.nodes for (tree,) in model._predictors[:best]]
-        return boxes(forest, float(model._baseline_prediction.item()), x.shape[1]), curve
+        forest, constant = nodes_of(model)
+        return boxes(forest[:best], constant, x.shape[1]), curve
 
     def restore_component(
         self, component: str, task: Task, features: Features, state: Mapping[str, Tensor]
@@ -256,3 +256,8 @@ class BoostedTrees:
 
     def state(self) -> Mapping[str, Tensor]:
         return self._state
+
+
+def nodes_of(model: Any) -> tuple[list[Any], float]:
+    """Return the nodes of each tree of a scikit-learn model of two classes, and its constant."""
+    return [tree.nodes for (tree,) in model._predictors], float(model._baseline_prediction.item())

@@ -159,7 +159,7 @@ class LRE(RatioMethod[ReferenceExamples]):
         """Return the number of simulator calls for the reference."""
         return int(budget * self.config.reference_share)
 
-    def _reference(self, task: Task, bank: Bank) -> Tensor:
+    def reference_events(self, task: Task, bank: Bank) -> Tensor:
         """Draw events of the reference, (members, n, *event); their contexts are not needed."""
         if spent := self._spent(bank.budget):
             return bank.reference(spent, self.reference_kind(task)).x
@@ -172,7 +172,7 @@ class LRE(RatioMethod[ReferenceExamples]):
         bank, device = fit_context.bank, fit_context.device
         calls = (bank.budget - self._spent(bank.budget)) // len(task.component_names)
         own = bank.draw(component, calls, score=config.scores is not None)
-        reference = self._reference(task, bank)
+        reference = self.reference_events(task, bank)
         count = reference.shape[1]
         context = fit_context.draw_contexts(count, fit_context.generators(f"{component} context"))
         held_out, others = config.held_out(len(own)), config.held_out(count)

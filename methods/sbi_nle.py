@@ -74,7 +74,7 @@ class SbiNLE(ComponentMethod):
         if self.config.ours and task.observation != "vector":
             raise NotApplicable("this configuration is for vectors")
 
-    def _build(self, task: Task) -> Any:
+    def build(self, task: Task) -> Any:
         with quiet(torch.Generator()):  # importing sbi may warn
             from sbi.neural_nets import likelihood_nn
             from sbi.neural_nets.estimators import ZukoFlow as SbiFlow
@@ -97,14 +97,14 @@ class SbiNLE(ComponentMethod):
         own = fit_context.bank.draw(component, fit_context.calls_per_component)
         x, theta = flat(features(own.x), task.event_shape), features.context(own.context)
         trained = train(
-            "NLE_A", self._build(task), theta, x, self.config.training, fit_context, component
+            "NLE_A", self.build(task), theta, x, self.config.training, fit_context, component
         )
         return SbiDensity(task, features, *trained)
 
     def restore_component(
         self, component: str, task: Task, features: Features, state: Mapping[str, Tensor]
     ) -> "SbiDensity":
-        build = self._build(task)
+        build = self.build(task)
         numbers = math.prod(task.event_shape)
         nets = rebuild(build, len(task.space.context_index), numbers, state)
         return SbiDensity(task, features, nets)

@@ -96,7 +96,7 @@ class SbiNRE(Method):
             return None
         return encoder_of(task)
 
-    def _build(self, task: Task) -> Any:
+    def build(self, task: Task) -> Any:
         with quiet(torch.Generator()):  # importing sbi may warn
             from sbi.neural_nets import classifier_nn
             from sbi.neural_nets.ratio_estimators import RatioEstimator
@@ -132,14 +132,14 @@ class SbiNRE(Method):
             torch.stack([_labelled(eta, len(names))[k] for eta in features.context(own.context)])
             for k, own in enumerate(drawn)
         ]
-        settings, build = self.config.training, self._build(task)
+        settings, build = self.config.training, self.build(task)
         trained = train(
             self.config.loss, build, torch.cat(theta, 1), x, settings, fit_context, mean=True
         )
         return SbiRatio(task, features, *trained, "ratio", reference=self.reference_kind(task))
 
     def restore(self, task: Task, features: Features, state: Mapping[str, Tensor]) -> "SbiRatio":
-        build = self._build(task)
+        build = self.build(task)
         components = len(task.component_names)
         parameters = len(task.space.context_index) + (components if components > 1 else 0)
         nets = rebuild(build, parameters, math.prod(task.event_shape), state)

@@ -141,7 +141,7 @@ class Grid:
         both = torch.stack([length, nugget])
         distinct, which = torch.unique(both, dim=1, return_inverse=True)
         for block, own, covariance in zip(
-            self.blocks, self.project(noise), self._covariances(*distinct), strict=True
+            self.blocks, self.project(noise), self.covariances(*distinct), strict=True
         ):
             factor = torch.linalg.cholesky(covariance)[which]
             out += (factor @ own[..., None]).squeeze(-1) @ block.basis.T
@@ -150,9 +150,9 @@ class Grid:
     def own_forms(self, fields: Tensor, length: Tensor, nugget: Tensor) -> Forms:
         """Return forms of fields (C, 1, q, q) that each have their own length scale, (C,)."""
         parts = []
-        slopes = self._covariances(length, None)
+        slopes = self.covariances(length, None)
         for own, covariance, slope in zip(
-            self.project(fields), self._covariances(length, nugget), slopes, strict=True
+            self.project(fields), self.covariances(length, nugget), slopes, strict=True
         ):
             factor = torch.linalg.cholesky(covariance)
             inverse = torch.cholesky_inverse(factor)
@@ -175,8 +175,8 @@ class Grid:
         Every distinct length scale is decomposed once, for all nuggets.
         """
         distinct, which = torch.unique(length, return_inverse=True)
-        plain = self._covariances(distinct, torch.zeros_like(distinct))
-        derivatives = self._covariances(distinct, None) if slopes else plain
+        plain = self.covariances(distinct, torch.zeros_like(distinct))
+        derivatives = self.covariances(distinct, None) if slopes else plain
         parts = []
         decomposed: tuple[Tensor, Tensor, Tensor | None] | None = None
         for i, own in enumerate(self.project(fields)):
@@ -211,7 +211,7 @@ class Grid:
             return self.own_forms(fields, length, nugget)
         return self.shared_forms(fields, length, nugget, slopes)
 
-    def _covariances(self, length: Tensor, nugget: Tensor | None) -> list[Tensor]:
+    def covariances(self, length: Tensor, nugget: Tensor | None) -> list[Tensor]:
         """Return each block of e^(−d/ℓ) + τ² I at (C,) of both; without τ², of its ℓ-derivative."""
         value = torch.exp(-self.distances / length[:, None])
         if nugget is None:

@@ -21,8 +21,7 @@ import psutil
 
 from bench.errors import LimitExceeded
 from bench.execution.executor import Event, Executor, Job, Outcome
-from bench.execution.worker import Fields, failure, messages, start_up
-from bench.execution.worker import serve as _serve
+from bench.execution.worker import Fields, failure, messages, serve, start_up
 
 _TICK = 0.2  # seconds between two checks of the time and memory of the workers
 _STILLBIRTHS = 3  # worker deaths in a row at start-up after which jobs are not the cause
@@ -179,7 +178,7 @@ class Workers(Executor):
         context = multiprocessing.get_context("spawn")
         ours, theirs = context.Pipe()
         # A daemon: the interpreter kills it on exit, even if the pool was never closed.
-        process = context.Process(target=_serve, args=(theirs,), daemon=True)
+        process = context.Process(target=serve, args=(theirs,), daemon=True)
         with start_up():
             process.start()
             self._workers.append(_Worker(process, ours))

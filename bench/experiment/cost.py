@@ -20,7 +20,7 @@ from bench.registry.registry import Registry
 from bench.storage.fit_spec import FitSpec
 from bench.storage.store import Store
 
-_NODES = {1: (57.0, 140.0), 2: (600.0, 2000.0)}
+NODES = {1: (57.0, 140.0), 2: (600.0, 2000.0)}
 """Contexts per event of an independent and of a bootstrap set, by the context's dimensions."""
 _SUMS = (21e-6, 4.5e-7)
 """Core-seconds per event for mixing, sums and profiles, and per event and dataset of its set.
@@ -114,7 +114,7 @@ class CostModel:
         return self._split(work.rows + work.pairs, operations, seconds, simulating)
 
     def _prediction(self, work: Work | None, spec: FitSpec, task: Task, plan: Plan) -> Cost | None:
-        events, pairs, sums = _evaluated(task, plan)
+        events, pairs, sums = evaluated(task, plan)
         simulating = events * self._simulation(spec.task)
         if spec.oracle and self._untimed(spec.task, spec.method):
             return None
@@ -218,7 +218,7 @@ def _datasets(task: Task, plan: Plan) -> int:
     return each * number_of_sets(task, plan)
 
 
-def _evaluated(task: Task, plan: Plan) -> tuple[float, float, float]:
+def evaluated(task: Task, plan: Plan) -> tuple[float, float, float]:
     """Return events of a plan, events times contexts, and core-seconds outside the networks."""
     dimensions = len(task.space.context_index)
     if isinstance(plan, HeldOutPlan):
@@ -232,7 +232,7 @@ def _evaluated(task: Task, plan: Plan) -> tuple[float, float, float]:
     if isinstance(plan, BootstrapPlan):
         events *= plan.multiple
     each = plan.bootstraps if isinstance(plan, BootstrapPlan) else 1
-    nodes = _NODES[min(dimensions, 2)][bootstrap]
+    nodes = NODES[min(dimensions, 2)][bootstrap]
     return events, events * nodes, events * (_SUMS[0] + _SUMS[1] * each)
 
 

@@ -128,7 +128,7 @@ class Stack(MemberParameters):
         first = self.parameters()[0]
         kind: _Kind = (self.architecture, first.device, first.dtype)
         if self.members > 1 and self.vectorise:
-            return vmap(partial(_evaluate, _template(*kind)))(self._parameters, *inputs)
+            return vmap(partial(evaluate_with, template_of(*kind)))(self._parameters, *inputs)
         members = [
             self._alone(
                 kind,
@@ -141,29 +141,30 @@ class Stack(MemberParameters):
 
     def _alone(self, kind: "_Kind", parameters: dict[str, Tensor], *inputs: Tensor) -> Tensor:
         compiling = len(inputs[0]) == self.compile_shape and not torch.is_grad_enabled()
-        if compiling and kind not in _uncompilable:
+        if compiling and kind not in uncompilable:
             try:
                 with warnings.catch_warnings():  # the user cannot act on warnings of the compiler
                     warnings.filterwarnings("ignore", module=r"torch\.")
                     compiled: Tensor = _compiled(*kind)(parameters, *inputs)
                 return compiled
             except Exception as error:  # no compiler or an unsupported operator, for example
-                _uncompilable.add(kind)
+                uncompilable.add(kind)
                 _log.info("not compiled: %s", str(error).partition("\n")[0])
-        return _evaluate(_template(*kind), parameters, *inputs)
+        return evaluate_with(template_of(*kind), parameters, *inputs)
 
 
 _Kind = tuple[Architecture, torch.device, torch.dtype]
-_uncompilable: set[_Kind] = set()
+uncompilable: set[_Kind] = set()
 
 
-def _evaluate(template: nn.Module, parameters: dict[str, Tensor], *inputs: Tensor) -> Tensor:
+def evaluate_with(template: nn.Module, parameters: dict[str, Tensor], *inputs: Tensor) -> Tensor:
+    """Evaluate a network with these parameters instead of its own."""
     out: Tensor = functional_call(template, parameters, inputs)
     return out
 
 
 @cache
-def _template(architecture: Architecture, device: torch.device, dtype: torch.dtype) -> nn.Module:
+def template_of(architecture: Architecture, device: torch.device, dtype: torch.dtype) -> nn.Module:
     """Return the module whose parameters are replaced at every call; members share its buffers."""
     with torch.random.fork_rng(devices=[]):
         return architecture().to(device, dtype)
@@ -184,9 +185,9 @@ def _compiled(
         import tqdm
 
         tqdm.tqdm.set_lock(threading.RLock())
-    template = _template(architecture, device, dtype)
+    template = template_of(architecture, device, dtype)
 
     def evaluate(parameters: dict[str, Tensor], *inputs: Tensor) -> Tensor:
-        return _evaluate(template, parameters, *inputs)
+        return evaluate_with(template, parameters, *inputs)
 
     return torch.compile(evaluate, dynamic=False)

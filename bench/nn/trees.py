@@ -72,7 +72,7 @@ class Leaves:
         """Return log-odds of all pairs of observations (n, numbers) and contexts (J, d), (n, J)."""
         within = self._of_contexts(eta) * self.value.float()
         step = max(1, _CELLS // len(self.value))
-        parts = [self._within(part, first=0) @ within.T for part in torch.split(y, step)]
+        parts = [self.within(part, first=0) @ within.T for part in torch.split(y, step)]
         return torch.cat(parts)
 
     def _of_contexts(self, eta: Tensor) -> Tensor:
@@ -80,14 +80,14 @@ class Leaves:
         d = eta.shape[1]
         first = self.lower.shape[1] - d
         if self.degree is None:
-            return self._within(eta, first)
+            return self.within(eta, first)
         count = max(self.degree + 1, round(_GRID ** (1 / d)))
         nodes = chebyshev_nodes(count, d, torch.float32).to(eta.device)
-        fit = torch.linalg.pinv(chebyshev(nodes, self.degree)) @ self._within(nodes, first).double()
+        fit = torch.linalg.pinv(chebyshev(nodes, self.degree)) @ self.within(nodes, first).double()
         smooth: Tensor = (chebyshev(eta, self.degree) @ fit).float()
         return smooth
 
-    def _within(self, inputs: Tensor, first: int) -> Tensor:
+    def within(self, inputs: Tensor, first: int) -> Tensor:
         """Return 1 for leaves holding inputs (n, some), else 0; `first` indexes the first input."""
         inside = torch.ones(len(inputs), len(self.value), dtype=torch.bool, device=inputs.device)
         for i, column in enumerate(inputs.T.contiguous(), first):

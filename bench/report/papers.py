@@ -111,7 +111,7 @@ def comparisons(loaded: Loaded) -> list[Comparison]:
     out: list[Comparison] = []
     for number in published():
         if number.kind != "claim":
-            out += [_beside(loaded, number, name) for name in CONFIGURATIONS]
+            out += [beside(loaded, number, name) for name in CONFIGURATIONS]
         elif number.quantity == "equivalence":
             out += _equivalence(loaded, number)
         elif number.quantity == "training_time":
@@ -122,7 +122,8 @@ def comparisons(loaded: Loaded) -> list[Comparison]:
     return out
 
 
-def _beside(loaded: Loaded, number: Published, configuration: str) -> Comparison:
+def beside(loaded: Loaded, number: Published, configuration: str) -> Comparison:
+    """Compare a published number with a configuration's result on the same task and plan."""
     label = f"{number.method}:{configuration}"
     found = _row(loaded.boards, number, configuration)
     if found is None:
@@ -145,7 +146,7 @@ def _beside(loaded: Loaded, number: Published, configuration: str) -> Comparison
         return replace(said, reason=f"{networks} {do} not tell how networks scatter")
     if not bootstrap and number.quantity.startswith("coverage/"):
         return replace(said, reason="another plan: exact intervals cover 68.3 % there, not 65.7 %")
-    low, high = _interval(estimate, row.members, number)
+    low, high = expected_interval(estimate, row.members, number)
     if isnan(low):
         return replace(said, reason="our error is not known")
     if not number.quantity.startswith("width/") and high - low > WIDEST:
@@ -163,7 +164,11 @@ def judge(paper: float, ours: float, low: float, high: float, target: float) -> 
     return "better" if abs(ours - target) < abs(paper - target) else "missed"
 
 
-def _interval(estimate: Estimate, networks: int, number: Published) -> tuple[float, float]:
+def expected_interval(estimate: Estimate, networks: int, number: Published) -> tuple[float, float]:
+    """Return the 95 % interval of a number like the published one, given ours.
+
+    A published average has the error of ours; that of one network varies from network to network.
+    """
     parts, degrees = [estimate.error**2], [estimate.dof]
     if number.kind != "average":
         one = estimate.member_error**2 * networks

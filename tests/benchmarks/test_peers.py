@@ -98,7 +98,7 @@ def test_classifier(benchmark, capsys, batch):
     x_new, theta_new = simulations(20_000, seed=1)
     other = theta_new[torch.randperm(20_000, generator=torch.Generator().manual_seed(2))]
     training, sbi_training = settings(rows, batch)
-    build = SbiNRE(SbiNRE.Config.model_validate(SbiNRE.configurations["matched"]))._build(near())
+    build = SbiNRE(SbiNRE.Config.model_validate(SbiNRE.configurations["matched"])).build(near())
     held_out = rows // 10
 
     def entropy(log_odds, apart):
@@ -149,7 +149,7 @@ def test_flow(benchmark, capsys, batch):
         for x, theta in (simulations(rows, both=False), simulations(20_000, 1, both=False))
     )
     training, sbi_training = settings(rows, batch)
-    build = SbiNLE(SbiNLE.Config.model_validate(SbiNLE.configurations["matched"]))._build(near())
+    build = SbiNLE(SbiNLE.Config.model_validate(SbiNLE.configurations["matched"])).build(near())
     held_out = rows // 10
 
     def ours(seed):

@@ -251,7 +251,7 @@ def test_an_interrupted_client_cancels_and_the_next_one_resumes(dask, tmp_path):
     assert client.returncode == 130
     assert said.strip().splitlines()[-1].startswith("bench: interrupted; the same command resumes")
     assert "Traceback" not in said
-    until(lambda: not any(pool.busy for _, pool in slot._idle) and slot._idle)
+    until(lambda: not any(pool.busy for _, pool in slot.idle) and slot.idle)
     done = subprocess.run(
         [*command, "--method", "simple:default"], cwd=tmp_path, capture_output=True, text=True
     )

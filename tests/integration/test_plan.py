@@ -120,13 +120,13 @@ def test_estimates_count_shapes(tmp_path):
     assert model(held_out).events == 8 * 64 * (2 * 3 + 1)
     independent = next(p for p in jobs if p.stage == "predict" and "independent" in p.key)
     sets = 6 + 9
-    assert model(independent).events == sets * 100 * cost._NODES[1][0]
+    assert model(independent).events == sets * 100 * cost.NODES[1][0]
 
 
 def test_plans_that_are_larger_cost_more():
     task = Registry().task("gaussians-near")
     events = [
-        cost._evaluated(task, plan)[0]
+        cost.evaluated(task, plan)[0]
         for plan in (
             HeldOutPlan(contexts=2, events=10),
             IndependentPlan(uniform=10, per_point=1),

@@ -158,7 +158,7 @@ def test_error_in_on_event_stops_the_run(jobs):
 
 
 def test_workers_that_die_at_start_up_are_not_replaced_for_ever(jobs, monkeypatch):
-    monkeypatch.setattr("bench.execution.pool._serve", jobs.boom)  # receives jobs and fails
+    monkeypatch.setattr("bench.execution.pool.serve", jobs.boom)  # receives jobs and fails
     with (
         Workers(2) as workers,
         pytest.raises(LimitExceeded, match="3 worker processes in a row died at start-up"),

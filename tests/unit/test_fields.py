@@ -39,7 +39,7 @@ def test_blocks_are_the_covariance_in_an_orthonormal_basis(side: int) -> None:
     basis = torch.cat([block.basis for block in grid.blocks], 1)
     torch.testing.assert_close(basis.T @ basis, torch.eye(side * side).double())
     length = torch.tensor([0.17], dtype=torch.float64)
-    parts = grid._covariances(length, torch.zeros(1).double())
+    parts = grid.covariances(length, torch.zeros(1).double())
     full = basis.T @ torch.from_numpy(covariance("gp", side, torch.tensor([0.17, 0.0]))) @ basis
     torch.testing.assert_close(torch.block_diag(*[p[0] for p in parts]), full)
     with pytest.raises(ValueError, match="side = 5 is not allowed"):

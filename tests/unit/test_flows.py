@@ -76,7 +76,7 @@ def by_autograd(module: nn.Module, y: torch.Tensor, eta: torch.Tensor) -> torch.
         inner = module.flow
         if hasattr(module, "embedding"):  # flows of zuko
             return inner(module.embedding(context)).transform(row)
-        return inner._transform(row, context=inner._embedding_net(context))[0]
+        return inner.transform_to_noise(row, context)
 
     out = []
     for row, context in zip(y[:, None], eta[:, None], strict=True):
@@ -136,8 +136,10 @@ def test_pairs_are_their_rows(flow: type[FlowShape], shape: tuple[int, int, int,
 
 def test_the_first_feature_of_nflows_ignores_the_context() -> None:
     """The order of a block matters, as the method's docstring and the evidence page say."""
+    from nflows.transforms.made import MADE
+
     module = shaken(NflowsFlow)
-    block = module.flow._transform._transforms[0].autoregressive_net
+    block = next(part for part in module.flow.modules() if isinstance(part, MADE))
     y = torch.randn(6, 2, dtype=torch.float64)
     out = block(y, torch.randn(6, 8, dtype=torch.float64)).detach().view(6, 2, -1)
     assert float(out[:, 0].std(0).max()) == 0
@@ -269,14 +271,14 @@ def test_log_ratio_in_blocks(
     task = REGISTRY.task("gaussians-near")
     features = features_of(task, Store(tmp_path))
     method = DLE(DLEConfig(transforms=1, hidden=(8,), embedding=4))
-    flow = Stack.create(method._flow(task), [generator("flows", m) for m in range(members)])
+    flow = Stack.create(method.flow_shape(task), [generator("flows", m) for m in range(members)])
     state = {f"{name}/{k}": v for name in task.component_names for k, v in flow.state().items()}
     shapes = set()
 
     def not_compiled(*kind: Any) -> Callable[..., torch.Tensor]:
         def evaluate(parameters: dict[str, torch.Tensor], *inputs: torch.Tensor) -> torch.Tensor:
             shapes.add(tuple(t.shape for t in inputs))
-            return stacks._evaluate(stacks._template(*kind), parameters, *inputs)
+            return stacks.evaluate_with(stacks.template_of(*kind), parameters, *inputs)
 
         return evaluate
 

@@ -15,7 +15,7 @@ from bench.storage.store import Store
 from bench.testing import asymmetric
 
 pytest.importorskip("sklearn")
-from bench.methods.gradient_boosting import GradientBoosting
+from bench.methods.gradient_boosting import GradientBoosting, nodes_of
 from sklearn.ensemble import HistGradientBoostingClassifier
 
 REGISTRY = Registry([asymmetric.__file__])
@@ -45,10 +45,11 @@ def test_boxes_are_the_leaves_to_the_last_bit(forest):
     model, x = forest
     new = torch.cat([x, torch.nextafter(x, torch.tensor(9.0)), 100 * x])
     stages = model.staged_decision_function(new.double().numpy())
-    total = np.full(len(new), model._baseline_prediction.item())
-    for (tree,), expected in zip(model._predictors, stages, strict=True):
-        leaves = Leaves(*(t[:-1] for t in boxes([tree.nodes], 0.0, 3)))  # the last is the constant
-        inside = leaves._within(new, first=0)
+    trees, constant = nodes_of(model)
+    total = np.full(len(new), constant)
+    for nodes, expected in zip(trees, stages, strict=True):
+        leaves = Leaves(*(t[:-1] for t in boxes([nodes], 0.0, 3)))  # the last is the constant
+        inside = leaves.within(new, first=0)
         assert bool((inside.sum(1) == 1).all())
         total += leaves.value[inside.argmax(1)].numpy()
         assert np.array_equal(total, expected)
@@ -56,8 +57,7 @@ def test_boxes_are_the_leaves_to_the_last_bit(forest):
 
 def test_the_product_is_the_sum_of_the_trees(forest):
     model, x = forest
-    baseline = model._baseline_prediction.item()
-    leaves = Leaves(*boxes([tree.nodes for (tree,) in model._predictors], baseline, 3))
+    leaves = Leaves(*boxes(*nodes_of(model), 3))
     events, contexts = x[:50, :2], x[50:57, 2:]
     grid = torch.cat([events.repeat_interleave(7, 0), contexts.repeat(50, 1)], 1)
     expected = torch.from_numpy(model.decision_function(grid.double().numpy())).view(50, 7)
@@ -68,7 +68,7 @@ def test_thresholds_are_rounded_down(forest):
     """A threshold that is rounded up would change the side of inputs in between."""
     model, _ = forest
     below = np.nextafter(np.float32(0.1), np.float32(1))
-    nodes = model._predictors[0][0].nodes[:3].copy()
+    nodes = nodes_of(model)[0][0][:3].copy()
     nodes["is_leaf"] = [0, 1, 1]
     nodes[0]["left"], nodes[0]["right"], nodes[0]["feature_idx"] = 1, 2, 0
     nodes[0]["num_threshold"] = np.nextafter(np.float64(below), 0)
@@ -81,7 +81,7 @@ def test_thresholds_are_rounded_down(forest):
 def test_polynomials_stand_in_for_steps(forest):
     """A tree with a polynomial's steps in the context becomes the polynomial."""
     model, x = forest
-    boxes_of = boxes([tree.nodes for (tree,) in model._predictors], 0.5, 3)
+    boxes_of = boxes(nodes_of(model)[0], 0.5, 3)
     steps, smooth = Leaves(*boxes_of), Leaves(*boxes_of, degree=4)
     eta = torch.linspace(-1, 1, 401)[:, None]
     rough, even = steps(x[:20, :2], eta), smooth(x[:20, :2], eta)

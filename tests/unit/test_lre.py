@@ -98,7 +98,7 @@ def test_every_member_is_normalised_over_its_own_reference(share: float, tmp_pat
     surrogate = method.fit(fit_context(task, bank, features))
     restored = method.restore(task, features, surrogate.state())
     between = torch.tensor([[0.83], [1.02], [1.31]])  # contexts between the nodes
-    reference = method._reference(task, bank)
+    reference = method.reference_events(task, bank)
     for member in members:
         log_ratio = surrogate.log_ratio(reference[member], between)
         assert torch.equal(restored.log_ratio(reference[member], between), log_ratio)

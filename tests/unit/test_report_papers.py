@@ -8,7 +8,7 @@ import pytest
 
 from bench.leaderboard import Leaderboard, Quantity, Row
 from bench.leaderboard.results import SavedFit
-from bench.report.papers import Published, _beside, _interval, comparisons, judge, published
+from bench.report.papers import Published, beside, comparisons, expected_interval, judge, published
 from bench.stats.clustering import Estimate
 
 SHARED = Path(__file__).parents[3] / "shared" / "data" / "paper_tables.json"
@@ -88,13 +88,15 @@ def test_verdicts(paper, ours, low, high, target, verdict):
 
 
 def test_a_single_network_scatters_more_than_a_mean():
-    low, high = _interval(estimate(0.6, member=0.02, sets=0.0), 4, number())
+    low, high = expected_interval(estimate(0.6, member=0.02, sets=0.0), 4, number())
     # t(3) √(1 + 1/4) of the networks' standard deviation, 0.02 √4, plus rounding.
     assert high - 0.6 == pytest.approx(3.182 * 0.04 * 1.25**0.5 + 0.005, rel=1e-3)
     assert low == pytest.approx(1.2 - high)
-    low, high = _interval(estimate(0.6, member=0.02, sets=0.0, dof=3.0), 4, number(kind="average"))
+    low, high = expected_interval(
+        estimate(0.6, member=0.02, sets=0.0, dof=3.0), 4, number(kind="average")
+    )
     assert high - 0.6 == pytest.approx(3.182 * 0.02 + 0.005, rel=1e-3)
-    _, high = _interval(estimate(0.9, member=0.2), 4, number("overlap_kM/z"))
+    _, high = expected_interval(estimate(0.9, member=0.2), 4, number("overlap_kM/z"))
     assert high == 1.0  # upper bound of an overlap
 
 
@@ -107,23 +109,23 @@ def test_what_is_beside_a_number_is_the_papers_plan():
             "bootstrap", exact_default=(1, {"coverage/z": estimate(0.65)}), lre_published=(5, ours)
         ),
     )
-    found = _beside(loaded, number(), "published")
+    found = beside(loaded, number(), "published")
     assert (found.value, found.target, found.verdict) == (0.61, 0.65, "reproduced")
     assert found.where == "gaussians-far, bootstrap plan, 100 calls, 5 networks"
 
 
 def test_what_cannot_be_judged_says_why():
     few = Stub(board(lre_published=(2, {"coverage/z": estimate(0.61)})))
-    found = _beside(few, number(), "published")
+    found = beside(few, number(), "published")
     assert (found.verdict, found.reason) == ("n/a", "2 networks do not tell how networks scatter")
     assert found.ours == "0.610(14)"
     one = Stub(board(lre_published=(1, {"coverage/z": estimate(0.61, nan)})))
-    assert _beside(one, number(), "published").reason.startswith("1 network does not tell")
+    assert beside(one, number(), "published").reason.startswith("1 network does not tell")
     other = Stub(board("independent", lre_published=(5, {"coverage/z": estimate(0.61)})))
-    assert "another plan" in _beside(other, number(), "published").reason
+    assert "another plan" in beside(other, number(), "published").reason
     none = Stub(board(lre_published=(5, {"coverage/z": None})))
-    assert _beside(none, number(), "published").reason == "needs a sun"
-    nothing = _beside(Stub(), number(task="higgs"), "tuned")
+    assert beside(none, number(), "published").reason == "needs a sun"
+    nothing = beside(Stub(), number(task="higgs"), "tuned")
     assert nothing.reason == "no results of lre:tuned on higgs-fair or higgs"
 
 

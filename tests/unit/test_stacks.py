@@ -135,7 +135,7 @@ def test_what_cannot_be_compiled_runs_as_it_is(monkeypatch, when: str) -> None:
     assert torch.equal(stack(x), make([0])(x))
     assert torch.equal(stack(x), make([0])(x))
     assert len(attempts) == 1  # no second attempt
-    assert any(kind[0] is architecture for kind in stacks._uncompilable)
+    assert any(kind[0] is architecture for kind in stacks.uncompilable)
 
 
 @torch.no_grad()

@@ -116,7 +116,7 @@ def _unwanted(worker: Worker, task: Any) -> bool:
 
 _GONE = ("closing", "closed", "failed")
 
-_idle: list[tuple[float, Workers]] = []
+idle: list[tuple[float, Workers]] = []
 _lock = threading.Lock()
 
 
@@ -127,12 +127,12 @@ def _pool() -> Iterator[Workers]:
     # ends with its parent.
     multiprocessing.process.current_process()._config["daemon"] = False  # type: ignore[attr-defined]
     with _lock:
-        pool = _idle.pop()[1] if _idle else Workers(1)
+        pool = idle.pop()[1] if idle else Workers(1)
     try:
         yield pool
     finally:
         with _lock:
-            _idle.append((time.monotonic(), pool))
+            idle.append((time.monotonic(), pool))
         timer = threading.Timer(_IDLE, give_up)
         timer.daemon = True
         timer.start()
@@ -141,8 +141,8 @@ def _pool() -> Iterator[Workers]:
 def give_up(after: float = _IDLE) -> None:
     """End the processes that have been idle for at least this many seconds."""
     with _lock:
-        old = [pool for since, pool in _idle if time.monotonic() - since >= after]
-        _idle[:] = [(since, pool) for since, pool in _idle if pool not in old]
+        old = [pool for since, pool in idle if time.monotonic() - since >= after]
+        idle[:] = [(since, pool) for since, pool in idle if pool not in old]
     for pool in old:
         pool.__exit__()
 

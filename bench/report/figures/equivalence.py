@@ -122,7 +122,7 @@ def figures(loaded: Loaded, colours: Mapping[str, Style]) -> Iterator[Figure]:
         yield _figure(loaded, colours, str(task), one)
 
 
-def _place(pair: Pair, every: Sequence[Pair]) -> tuple[bool, int]:
+def place(pair: Pair, every: Sequence[Pair]) -> tuple[bool, int]:
     """Return a sort key: networks of all sizes first, then each method once, then the rest."""
     number, others = every.index(pair), [other.partition(":")[0] for _, other in every]
     return not same_configuration(pair), others[:number].count(others[number])
@@ -131,7 +131,7 @@ def _place(pair: Pair, every: Sequence[Pair]) -> tuple[bool, int]:
 def _figure(loaded: Loaded, colours: Mapping[str, Style], task: str, frame: pd.DataFrame) -> Figure:
     names = symbols(loaded.registry, task)
     every = list(dict.fromkeys(zip(frame["plain"], frame["other"], strict=True)))
-    pairs = sorted(every, key=lambda pair: _place(pair, every))[:_MOST]
+    pairs = sorted(every, key=lambda pair: place(pair, every))[:_MOST]
     known = dict(colours) | looks(set(frame["other"]) - set(colours))
     of_pairs = [(frame["plain"] == plain) & (frame["other"] == other) for plain, other in pairs]
     drawn = frame[np.any(of_pairs, axis=0)]
