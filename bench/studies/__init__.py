@@ -1,1 +1,1 @@
-"""Studies: questions about the protocol itself, answered with exact likelihoods."""
+"""Studies of the protocol, the tasks, saved results and speed."""

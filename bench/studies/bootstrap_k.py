@@ -58,35 +58,35 @@ class Sample:
 
     @property
     def observations(self) -> int:
-        """M, the number of observations in a dataset."""
+        """Number of observations M in a dataset."""
         assert self.plan.observations is not None
         return self.plan.observations
 
     @property
     def multiple(self) -> float:
-        """k; inf for independent datasets."""
+        """Multiple k; inf for independent datasets."""
         return self.plan.multiple if isinstance(self.plan, BootstrapPlan) else inf
 
     @property
     def stratified(self) -> bool:
-        """Whether these are sets with fixed numbers of events of each component."""
+        """True for sets with fixed numbers of events of each component."""
         return isinstance(self.plan, BootstrapPlan) and self.plan.stratified
 
     @property
     def label(self) -> str:
-        """How progress and sentences call it."""
+        """Name of the sample in progress and sentences."""
         k = "independent" if self.multiple == inf else f"k = {self.multiple:g}"
         return f"{self.task}, M = {self.observations}, {k}"
 
     @property
     def key(self) -> str:
-        """Where its result is kept."""
+        """Key of its result."""
         k = "independent" if self.multiple == inf else f"{self.multiple:g}"
         return f"{NAME}/{self.task}-{self.observations}-{k}-{digest(self.identity)[:12]}"
 
 
 def choose(registry: Registry, patterns: Sequence[str]) -> tuple[list[Task], dict[str, str]]:
-    """Tasks with an exact likelihood whose names match, and why the others are skipped.
+    """Return the matching tasks with an exact likelihood, and the reasons to skip the others.
 
     Raises:
         UsageError: if a pattern matches nothing, or no task is left.
@@ -121,7 +121,7 @@ def samples(
     independent: int = 1800,
     seed: int = 0,
 ) -> list[Sample]:
-    """Lists what to measure, in the order of the table.
+    """List the samples to measure, in the order of the table.
 
     Args:
         registry: where the tasks are from.
@@ -184,7 +184,7 @@ def _sample(
 def measure(
     *, report: Callable[..., None], root: str, plugins: tuple[str, ...], sample: Sample
 ) -> str:
-    """What a worker does: evaluates every set of a sample and saves shares by set.
+    """Evaluate every set of a sample in a worker, and save the shares by set.
 
     Returns:
         "done", or "reused" where the result was there.
@@ -224,7 +224,7 @@ def measure(
 
 
 def is_done(store: Store, sample: Sample) -> bool:
-    """Whether a sample's result is there, and sound."""
+    """Return whether a sample has a sound result."""
     return (store.record(sample.key) or {}).get("status") == "done"
 
 
@@ -235,7 +235,7 @@ def run(
     workers: int,
     on_outcome: Callable[[Sample, Outcome], None] = lambda sample, outcome: None,
 ) -> None:
-    """Measures what is missing, the longest first; each result is saved as soon as it is there."""
+    """Measure missing samples, longest first, and save each result at once."""
     missing = {s.key: s for s in wanted if not is_done(store, s)}
     ordered = sorted(missing.values(), key=lambda s: -s.observations * min(s.multiple, 99))
     jobs = [

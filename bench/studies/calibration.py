@@ -41,7 +41,7 @@ class Change:
 
     @property
     def text(self) -> str:
-        """The change in a table; a difference follows the number without calibration."""
+        """Write the change for a table; a difference follows the number without calibration."""
         if self.is_ratio:
             return f"× {number(self.change)}"
         return f"{self.without:.3f} {number(self.change, '+')}".replace("-", "−")

@@ -1,4 +1,4 @@
-"""What the study of the bootstrap multiple has measured, against what it should be."""
+"""Measured and expected coverage in the study of the bootstrap multiple."""
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -55,7 +55,7 @@ def by_size(rows: Sequence[SampleCoverage]) -> list[list[SampleCoverage]]:
 
 
 def measured(wanted: Sequence[Sample], store: Store) -> list[SampleCoverage]:
-    """The rows of the samples that are done, means over sets with their clustered errors."""
+    """Return the rows of finished samples: means over sets with clustered errors."""
     found = []
     for sample in (s for s in wanted if is_done(store, s)):
         record = store.record(sample.key) or {}
@@ -99,7 +99,7 @@ class Difference:
 
     @property
     def text(self) -> str:
-        """The difference in words."""
+        """Write the difference in words."""
         return (
             f"{self.where}: {self.measured} against {self.expectation:.3f}, "
             f"{abs(self.pull):.1f} standard errors"
@@ -109,7 +109,7 @@ class Difference:
 def differences(
     rows: Sequence[SampleCoverage], expectation: Callable[[CoverageCheck], float]
 ) -> list[Difference]:
-    """Every measured coverage of bootstraps that has an error, against an expectation."""
+    """Compare every measured coverage of bootstraps that has an error with an expectation."""
     found = []
     for row in (r for r in rows if r.sample.multiple < inf):
         for name, compared in row.coverage.items():
@@ -124,7 +124,7 @@ def differences(
 
 
 def verdict(rows: Sequence[SampleCoverage]) -> list[str]:
-    """Says whether measured coverages agree with what is expected, in a sentence or two.
+    """Say in a sentence or two whether measured and expected coverages agree.
 
     Differences are significant at 5 % over all coverages of the table together (Bonferroni, which
     asks nothing of how the parameters' coverages depend on each other).

@@ -1,4 +1,4 @@
-"""A device: agreement with the CPU, events per second by network and stack, share of the roof.
+"""Speed of a device: agreement with the CPU, events per second, share of the roof.
 
 Every network of the suite takes gradient steps and evaluates, launched one kernel at a time and, on
 CUDA, recorded as a graph. The roof is arithmetic: operations counted by PyTorch over the rate of a

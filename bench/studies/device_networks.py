@@ -20,7 +20,7 @@ from bench.seeds import generator
 
 
 class Subject(NamedTuple):
-    """A network with what is timed of it.
+    """Network, with its timed functions and the shapes of its inputs.
 
     Args:
         net: the stack of networks.

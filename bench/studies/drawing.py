@@ -9,7 +9,7 @@ FORMATS = ("svg", "png")
 
 
 def drawn(draw: Callable[[Any], None], size: tuple[float, float]) -> dict[str, bytes]:
-    """Draws on an empty figure of a size in inches; returns the files' contents by format.
+    """Draw on an empty figure of a size in inches; return the contents of files by format.
 
     Nothing without matplotlib.
     """

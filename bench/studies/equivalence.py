@@ -1,8 +1,8 @@
 """The data-equivalence factor of score-augmented training, from stored scores.
 
-How many times the simulations a plain method needs to match one that sees scores too, metric by
-metric, at the same network (Shen & Kuusela 2026 claim ten). A method is compared with itself, and
-`NAME-sa` with `NAME`; nothing in their identities may differ but scores and budgets.
+The factor is the number of times more simulations that a plain method needs to match one with
+scores, metric by metric, at the same network (Shen & Kuusela 2026 claim ten). A method is compared
+with itself, and `NAME-sa` with `NAME`. Their identities differ only in scores and budgets.
 """
 
 from collections.abc import Iterator, Mapping, Sequence
@@ -26,7 +26,7 @@ _AUGMENTED = "-sa"  # how the name of a method ends whose plain form is another 
 
 @dataclass(frozen=True)
 class EquivalenceFactor:
-    """One factor.
+    """Data-equivalence factor of one metric.
 
     Args:
         task, plan, plain, other: the task, the plan, and the labels of the two methods.
@@ -55,7 +55,7 @@ class EquivalenceFactor:
 
 @dataclass(frozen=True)
 class Point:
-    """One point of a learning curve: what a method has left to learn at a budget.
+    """Point of a learning curve: the excess of a method over the truth at a budget.
 
     Args:
         task, plan, label, metric, budget, members: what was measured, on how many networks.
@@ -74,7 +74,7 @@ class Point:
 
 
 def curves(results: Results, found: Sequence[EquivalenceFactor]) -> list[Point]:
-    """The learning curves behind factors, by task, metric, method and budget."""
+    """Return the learning curves behind factors, by task, metric, method and budget."""
     compared = {(r.task, label) for r in found for label in (r.plain, r.other)}
     out = []
     for fit in results.fits:
@@ -95,7 +95,7 @@ def order(metric: str) -> tuple[int, str]:
 
 
 def rows(results: Results) -> list[EquivalenceFactor]:
-    """Measures every factor that the results allow.
+    """Measure every factor that the results allow.
 
     Raises:
         UsageError: if there are no two methods to compare.
@@ -123,7 +123,7 @@ def _config(fit: SavedFit) -> Mapping[str, Any]:
 
 
 def _same(plain: SavedFit, other: SavedFit) -> bool:
-    """Whether two fits differ in nothing but budgets and scores."""
+    """Return whether two fits differ only in budgets and scores."""
 
     def rest(fit: SavedFit) -> dict[str, Any]:
         method = dict(fit.identity.get("method", {}))
@@ -162,7 +162,7 @@ def _compare(
 
 
 def _left(results: Results, fit: SavedFit, plan: str) -> dict[str, NDArray[np.float64]]:
-    """What each member has left to learn, by metric: zero for the truth, where that is known."""
+    """Return the excess of each member over the truth, by metric."""
     scores = results.scores(fit, plan)
     if scores is None:
         return {}
@@ -183,7 +183,7 @@ def _left(results: Results, fit: SavedFit, plan: str) -> dict[str, NDArray[np.fl
 
 
 def shown(row: EquivalenceFactor) -> str:
-    """A factor with its interval, "> 10" where the budgets end before it is reached."""
+    """Write a factor with its interval; "> 10" if the budgets end before it is reached."""
 
     def number(value: float) -> str:
         return "∞" if np.isinf(value) else f"{float(f'{value:.2g}'):g}"  # 100, not 1e+02

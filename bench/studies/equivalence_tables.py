@@ -1,4 +1,4 @@
-"""Tables of data-equivalence factors, of the curves behind them, and of what scores make worse."""
+"""Tables of data-equivalence factors, learning curves and counts of comparisons."""
 
 from collections import Counter
 from collections.abc import Sequence
@@ -91,7 +91,7 @@ def better_and_worse(found: Sequence[Count]) -> str:
 
 
 def markdown(found: Sequence[EquivalenceFactor]) -> str:
-    """Renders a table for each task and pair of methods: metrics down, budgets across."""
+    """Render a table for each task and pair of methods: metrics down, budgets across."""
     parts = []
     for (task, plain, other), group in groupby(found, attrgetter("task", "plain", "other")):
         chosen = list(group)
@@ -117,7 +117,7 @@ def _across(head: Sequence[str], cells: Sequence[tuple[tuple[str, ...], int, str
 
 
 def learning_curves(points: Sequence[Point]) -> str:
-    """Renders a table for each task: metrics and methods down, budgets across."""
+    """Render a table for each task: metrics and methods down, budgets across."""
     parts = []
     for task, group in groupby(points, attrgetter("task")):
         cells = [
@@ -130,5 +130,5 @@ def learning_curves(points: Sequence[Point]) -> str:
 
 
 def csv(found: Sequence[EquivalenceFactor] | Sequence[Point]) -> str:
-    """Renders comma-separated values."""
+    """Render comma-separated values."""
     return csv_of([asdict(row) for row in found])

@@ -53,7 +53,7 @@ def shown_points(task: Task) -> list[Tensor]:
 
 
 def observed(task: Task, theta: Tensor, seed: int) -> Tensor:
-    r"""Simulate what one panel shows.
+    r"""Simulate the observations of one panel.
 
     Args:
         task: the task.

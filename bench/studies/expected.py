@@ -32,7 +32,7 @@ _ANGLES = 256  # the mean over a circle is exact to rounding
 
 @dataclass(frozen=True)
 class Shares:
-    """How much estimates of sets scatter at one point, in units of those of multinomial sets.
+    """Scatter of estimates of sets at one point, in units of that of multinomial sets.
 
     Args:
         parameters: ratios of variances of each parameter's estimate, P numbers.
@@ -48,7 +48,7 @@ MULTINOMIAL = Shares((1.0, 1.0), (1.0, 1.0))
 
 
 def interval_coverage(multiple: float, share: float = 1.0) -> float:
-    """Coverage of 68.27 % intervals, 2 Φ(1/√(1 + s/k)) − 1.
+    """Return the coverage of 68.27 % intervals, 2 Φ(1/√(1 + s/k)) − 1.
 
     Args:
         multiple: k, the size of a set in units of M; inf for independent datasets.
@@ -63,7 +63,7 @@ def interval_coverage(multiple: float, share: float = 1.0) -> float:
 
 
 def region_coverage(multiple: float, shares: tuple[float, ...] = MULTINOMIAL.axes) -> float:
-    """Coverage of 95 % Wilks regions in two parameters.
+    """Return the coverage of 95 % Wilks regions in two parameters.
 
     The likelihood-ratio statistic is a₁ z₁² + a₂ z₂² of standard normal z, a = 1 + s/k; over the
     direction φ of z its distribution is the mean of 1 − exp(−½ t / (a₁ cos²φ + a₂ sin²φ)). With
@@ -84,7 +84,7 @@ def region_coverage(multiple: float, shares: tuple[float, ...] = MULTINOMIAL.axe
 
 
 def expected(task: Task, multiple: float, shares: list[Shares]) -> dict[str, float]:
-    """Coverage by quantity, as "coverage/mu" and "region_coverage/", averaged over points."""
+    """Return coverages by quantity, such as "coverage/mu", averaged over points."""
     values = {
         f"coverage/{name}": fmean(interval_coverage(multiple, s.parameters[i]) for s in shares)
         for i, name in enumerate(task.space.names)
@@ -93,7 +93,7 @@ def expected(task: Task, multiple: float, shares: list[Shares]) -> dict[str, flo
 
 
 def stratified_shares(task: Task, events: int = _EVENTS) -> list[Shares]:
-    """How much estimates of sets with fixed numbers of each component scatter, at each point.
+    """Measure the scatter of estimates of sets with fixed numbers of each component.
 
     Args:
         task: a task with an exact likelihood in two parameters.
@@ -124,7 +124,7 @@ def _shares(task: Task, point: Tensor, number: int, events: int) -> Shares:
 
 
 def _score(task: Task, x: Tensor, theta: Tensor) -> Tensor:
-    """Gradient of log p(x|θ) in unit coordinates by central differences, (n, P) float64."""
+    """Compute central differences of log p(x|θ) in unit coordinates, (n, P) float64."""
     unit = task.space.to_unit(theta)
     around = unit + _STEP * torch.cat([torch.eye(len(theta)), -torch.eye(len(theta))]).double()
     nodes = task.space.from_unit(around)

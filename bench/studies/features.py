@@ -1,4 +1,4 @@
-"""How well one task's model describes another's observations: features, and two-sample tests.
+"""Comparison of one task's model with another's observations, by figure and two-sample tests.
 
 Made for the tractable Higgs mixture against the challenge's events; both must have the same
 components, the same context and two features. Tests are at the nominal context, in transformed
@@ -29,7 +29,7 @@ _COLOURS = ("C0", "C1", "C3")
 
 @dataclass(frozen=True)
 class TwoSampleTest:
-    """One component's test.
+    """Two-sample test of one component.
 
     Args:
         component: its name.
@@ -49,7 +49,7 @@ class TwoSampleTest:
 
 
 def check(observed: Task, model: Task) -> None:
-    """Refuses tasks that cannot be compared.
+    """Refuse tasks that cannot be compared.
 
     Raises:
         UsageError: saying why.
@@ -67,7 +67,7 @@ def check(observed: Task, model: Task) -> None:
 def tests(
     observed: Task, model: Task, events: int, permutations: int, seed: int
 ) -> list[TwoSampleTest]:
-    """Tests every component at the nominal context with at most so many events of each kind."""
+    """Test every component at the nominal context with at most so many events of each kind."""
     rows = []
     for name in model.component_names:
         a, b = (_sample(t, name, t.nominal, events, seed) for t in (observed, model))
@@ -87,7 +87,7 @@ def _sample(task: Task, name: str, context: Tensor, n: int, seed: int) -> Array:
 
 
 def table(rows: Sequence[TwoSampleTest]) -> str:
-    """Renders for a terminal."""
+    """Render a table for a terminal."""
     lines = [f"{'component':<12}{'events':>16}  energy distance  by sampling  p"]
     lines += [
         f"{r.component:<12}{f'{r.observed:,} / {r.simulated:,}':>16}  {r.distance:>15.5f}"
@@ -98,12 +98,12 @@ def table(rows: Sequence[TwoSampleTest]) -> str:
 
 
 def csv(rows: Sequence[TwoSampleTest]) -> str:
-    """Renders comma-separated values."""
+    """Render comma-separated values."""
     return csv_of([asdict(row) for row in rows])
 
 
 def figure(observed: Task, model: Task) -> dict[str, bytes]:
-    """Draws observations over the model's density, at each context of the evaluation points.
+    """Draw observations over the model's density, at each context of the evaluation points.
 
     Args:
         observed: the task whose observations are points.
@@ -189,7 +189,7 @@ def contours(
 
 
 def _density(model: Task, source: HasLogProb, y: Array, context: Tensor) -> Array:
-    """Log-density of transformed features (n, 2)."""
+    """Compute the log-density of transformed features (n, 2)."""
     features = torch.from_numpy(y)
     x = features.exp() if isinstance(model.transform, Log) else features
     jacobian = model.transform.log_jacobian(x).sum(-1)

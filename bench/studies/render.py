@@ -1,4 +1,4 @@
-"""Renders the study of the bootstrap multiple: a terminal's tables, Markdown, CSV, JSON, a figure.
+"""Tables and figure of the study of the bootstrap multiple.
 
 The figure is after figure 3 of Sluijter, Diefenbacher, Bhimji & Nachman (2025): coverage against k,
 the formula, and the band of independent datasets. It is drawn where matplotlib is installed.
@@ -68,7 +68,7 @@ def _heading(rows: Sequence[SampleCoverage]) -> str:
 
 
 def notes(rows: Sequence[SampleCoverage]) -> list[str]:
-    """What a reader must know to read the numbers."""
+    """Return the notes below the table."""
     out = [
         "Exact likelihoods. 0.652(14) means 0.652 ± 0.014 (one standard error; the set of events "
         "is the unit).",
@@ -86,7 +86,7 @@ def notes(rows: Sequence[SampleCoverage]) -> list[str]:
 
 
 def table(rows: Sequence[SampleCoverage]) -> str:
-    """Renders for a terminal, as wide as it is."""
+    """Render tables for a terminal, at its width."""
     lines = []
     for group in by_size(rows):
         columns = _columns(group)
@@ -99,7 +99,7 @@ def table(rows: Sequence[SampleCoverage]) -> str:
 
 
 def markdown(rows: Sequence[SampleCoverage]) -> str:
-    """Renders GitHub-flavoured Markdown."""
+    """Render GitHub-flavoured Markdown."""
     lines = ["# Coverage against the bootstrap multiple", ""]
     for group in by_size(rows):
         columns = _columns(group)
@@ -112,7 +112,7 @@ def markdown(rows: Sequence[SampleCoverage]) -> str:
 
 
 def flat(rows: Sequence[SampleCoverage]) -> list[dict[str, Any]]:
-    """One record per coverage; what CSV and JSON hold, null where there is none."""
+    """Return one record per coverage for CSV and JSON; missing values are null."""
     records = []
     for row in rows:
         plan = row.sample.plan
@@ -149,7 +149,7 @@ FORMATS: dict[str, Callable[[Sequence[SampleCoverage]], str]] = {
 
 
 def figures(rows: Sequence[SampleCoverage]) -> dict[str, bytes]:
-    """Draws a panel for each task, M and quantity; nothing without matplotlib.
+    """Draw a panel for each task, M and quantity; nothing without matplotlib.
 
     Returns:
         The files' contents by format.

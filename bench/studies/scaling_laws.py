@@ -1,4 +1,4 @@
-"""Scaling laws: what is timed against which size, and how a call of each size is made."""
+"""Scaling laws: timed calls, and the sizes that they grow with."""
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -25,7 +25,7 @@ Call = Callable[[], Any]
 
 @dataclass(frozen=True)
 class Law:
-    """Something that is timed against a size.
+    """Call that is timed against a size.
 
     Args:
         name: what is timed.
@@ -153,7 +153,7 @@ def _fields(registry: Registry, what: str, sites: int) -> Call:
 
 
 def _exact(component: Any, contexts: Sequence[Sequence[float]], what: str) -> Call:
-    """Prepare simulations, or the likelihood or scores of ten observations, at four contexts."""
+    """Prepare simulations, likelihoods or scores of ten observations at four contexts."""
     random = generator("scaling", what)
     context = torch.tensor(contexts, dtype=torch.float64)
     if what == "simulation":

@@ -158,7 +158,7 @@ def _training(
 
 
 def _to_best(results: Results, task: str, calls: int, method: str) -> list[float]:
-    """Return at which share of its training each network was best."""
+    """Return the share of its training after which each network was best."""
     shares = []
     for fit in results.fits:
         if (fit.task, fit.label, fit.budget) == (task, f"{method}:{_CONFIGURATION}", calls):

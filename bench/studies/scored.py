@@ -54,7 +54,7 @@ class Group:
 
     @property
     def everything(self) -> tuple[Scored, ...]:
-        """The truth, where it is scored, and the methods."""
+        """Scored truth, if any, and the methods."""
         return (*([self.truth] if self.truth else []), *self.methods)
 
     @property

@@ -25,7 +25,7 @@ POOLED = np.zeros(40, int)
 
 
 def same(found: Estimate | None, expected: Estimate) -> bool:
-    """Whether two estimates are the same to rounding."""
+    """Return whether two estimates are the same to rounding."""
     assert found is not None
     return asdict(found) == pytest.approx(asdict(expected), nan_ok=True)
 
