@@ -1,6 +1,8 @@
 """Commands and lists of the README work as written."""
 
+import json
 import re
+import shutil
 import subprocess
 import sys
 import tomllib
@@ -54,3 +56,28 @@ def test_the_constraints_pin_torch_and_the_ranges_are_honest():
     project = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
     assert project["requires-python"] == ">=3.11"
     assert "torch>=2.6" in project["dependencies"]
+
+
+@pytest.mark.slow
+def test_ones_own_method_joins_a_committed_board(tmp_path, monkeypatch):
+    """The README's commands, with one network; the networks that are there are not retrained."""
+    block = next(
+        b for b in re.findall(r"```sh\n(.*?)```", README, re.S) if "results/mine" in b[:99]
+    )
+    copied, ran, shown = (line.split() for line in block.splitlines() if line)
+    monkeypatch.chdir(tmp_path)
+    shutil.copytree(ROOT / copied[2], tmp_path / copied[3])
+    (preset,) = (argument for argument in ran if argument.endswith(".toml"))
+    shutil.copy(ROOT / preset, tmp_path / preset)
+    runner = CliRunner()
+    before = json.loads(runner.invoke(cli, [*shown[1:], "--format", "json"]).output)
+    packed = (tmp_path / copied[3] / "pack.parquet").read_bytes()
+    assert runner.invoke(cli, ["new", "method", "my-method"]).exit_code == 0
+    done = runner.invoke(cli, [*ran[1:], "--members", "1", "--quiet"])
+    assert done.exit_code == 0, done.output
+    assert re.search(r"\b0 failed", done.output)
+    assert not list((tmp_path / copied[3] / "fits").rglob("lre*"))
+    assert (tmp_path / copied[3] / "pack.parquet").read_bytes() == packed
+    after = json.loads(runner.invoke(cli, [*shown[1:], "--format", "json"]).output)
+    names = {row["method"] for row in after} - {row["method"] for row in before}
+    assert names == {"my-method"}
