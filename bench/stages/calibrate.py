@@ -93,6 +93,7 @@ def calibrate_members(
     """
     store, task, method = open_fit(context, spec)
     device, settings = torch.device(context.device), spec.identity["calibration"]
+    outcome = "reused"
     for member in members:
         key = spec.fit_key(member)
         with store.lock(key):
@@ -127,4 +128,5 @@ def calibrate_members(
                 state=described(state),
             )
             store.write(key, record, state)
-    return "done"
+            outcome = "done"
+    return outcome

@@ -52,6 +52,7 @@ def average_members(
         StoreError: if a fit that it averages is missing or damaged, or failed.
     """
     store = Store.open(context.root)
+    outcome = "reused"
     for member in members:
         key = spec.fit_key(member)
         with store.lock(key):
@@ -71,4 +72,5 @@ def average_members(
                 environment=records[0]["environment"],
             )
             store.write(key, record)
-    return "done"
+            outcome = "done"
+    return outcome
