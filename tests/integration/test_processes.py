@@ -8,7 +8,6 @@ import pytest
 import torch
 
 from bench.contracts import FitContext
-from bench.experiment.selection import configure
 from bench.registry.registry import Registry
 from bench.seeds import generator
 from bench.stages.simulate import SimulationBank, features_of
@@ -30,7 +29,12 @@ def store(tmp_path_factory: pytest.TempPathFactory) -> Store:
 )
 def test_methods_learn_and_are_restored(name: str, label: str, store: Store) -> None:
     task = REGISTRY.task(name)
-    method = configure(REGISTRY.method(label.split(":")[0]), label.split(":")[1])
+    found = REGISTRY.method(label.split(":")[0])
+    config = found.Config.model_validate(found.configurations[label.split(":")[1]])
+    if hasattr(config, "encoded"):  # half of the steps is enough to learn
+        fewer = config.encoded.model_copy(update={"steps": config.encoded.steps // 2})
+        config = config.model_copy(update={"encoded": fewer})
+    method = found(config)
     method.check(task)
     bank = SimulationBank(task, store, BUDGET, [0], "fresh")
     features = features_of(task, store)
