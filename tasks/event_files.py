@@ -100,7 +100,7 @@ def prepare(
     report: Callable[..., None],
     skip: Callable[[Mapping[str, str]], bool],
 ) -> Manifest:
-    """Read files batch by batch into one file per process and split.
+    """Read event files in batches; write one file for each process and each split.
 
     Args:
         files: parquet, csv or zip files.

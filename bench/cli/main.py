@@ -191,13 +191,13 @@ def leaderboard(
 
 @cli.command(name="list")
 @click.argument("kind", required=False, metavar="[tasks|methods|metrics|presets]")
-@click.option("--long", is_flag=True, help="Show sources and places too.")
+@click.option("--long", is_flag=True, help="Show citations and import paths too.")
 @click.option(
     "--format",
     "form",
     type=click.Choice(["table", "md"]),
     default="table",
-    help="Print tables for a terminal, or the README's in Markdown.  [default: table]",
+    help="Print tables for a terminal, or Markdown, as in the README.  [default: table]",
 )
 @PLUGIN
 def list_(kind: str | None, long: bool, form: str, plugins: tuple[str, ...]) -> None:

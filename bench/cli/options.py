@@ -30,7 +30,7 @@ FOLDER = _Folder()
 
 
 def with_default(name: str, kind: Any, default: Any, text: str | None = None) -> Decorator:
-    """Return an option whose help shows its default.
+    """Return a decorator that adds an option whose help shows its default.
 
     Args:
         name: name of the option.

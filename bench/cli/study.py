@@ -88,11 +88,12 @@ def bootstrap_k(
     out: str,
     plugins: tuple[str, ...],
 ) -> None:
-    """Measure coverage against the bootstrap multiple k.
+    """Measure coverage of datasets resampled from larger sets.
 
-    A table compares it with the formula. Datasets resampled from k M events share the set's
-    fluctuation: exact 68.27 % intervals then cover 2 Φ(1/√(1 + 1/k)) − 1. By default this takes
-    about 12 minutes on two cores. Interrupted studies resume; finished work is reused.
+    Datasets of M events resampled from a set of k M events share the set's fluctuation. Exact
+    68.27 % intervals then cover 2 Φ(1/√(1 + 1/k)) − 1. A table compares the coverage with this
+    formula. By default this takes about 12 minutes on two cores. An interrupted study resumes, and
+    finished work is reused.
     """
     from bench.experiment.run import reason
     from bench.registry.registry import Registry

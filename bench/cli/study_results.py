@@ -123,7 +123,7 @@ def averaging(results: str, tasks: tuple[str, ...], methods: tuple[str, ...]) ->
 def networks(
     results: str, tasks: tuple[str, ...], methods: tuple[str, ...], metrics: tuple[str, ...]
 ) -> None:
-    """Show the mean and spread of single networks.
+    """Show mean and standard deviation of single networks.
 
     RESULTS is a folder of `bench run`.
     """
@@ -175,7 +175,7 @@ def points(
 @RESULTS
 @STUDIES
 def equivalence(results: str, out: str) -> None:
-    """Measure how many simulations the scores are worth.
+    """Measure how many simulations exact gradients are worth.
 
     RESULTS is a folder of `bench run score`, or of another run with a method at several budgets
     without scores, and with them.

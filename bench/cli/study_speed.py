@@ -32,7 +32,7 @@ _REPEATS = click.IntRange(2, MOST)
 def score_times(
     results: str, tasks: tuple[str, ...], budgets: tuple[int, ...], turns: int, out: str
 ) -> None:
-    """Measure the time that scores add to a training.
+    """Measure the training time that exact gradients add.
 
     RESULTS is a folder of `bench run` with `nler:tuned` and `nler-sa:tuned`, whose records say at
     which epoch networks were best. It takes about ten minutes; run it on an idle core.

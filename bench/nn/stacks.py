@@ -51,7 +51,7 @@ class MemberParameters:
         return list(self._parameters.values())
 
     def state(self) -> dict[str, Tensor]:
-        """Return all parameters by name, detached, members leading."""
+        """Return the detached parameters by name, (members, …) each."""
         return {name: tensor.detach() for name, tensor in self._parameters.items()}
 
     def to(self, device: torch.device, dtype: torch.dtype = torch.float32) -> Self:

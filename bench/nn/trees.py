@@ -88,7 +88,15 @@ class Leaves:
         return smooth
 
     def within(self, inputs: Tensor, first: int) -> Tensor:
-        """Return 1 for leaves holding inputs (n, some), else 0; `first` indexes the first input."""
+        """Mark the leaves that contain each row of inputs.
+
+        Args:
+            inputs: values of consecutive inputs, (n, k).
+            first: index of the first of them among all inputs.
+
+        Returns:
+            1 where the leaf contains the row in these inputs, else 0, (n, leaves) float32.
+        """
         inside = torch.ones(len(inputs), len(self.value), dtype=torch.bool, device=inputs.device)
         for i, column in enumerate(inputs.T.contiguous(), first):
             inside &= column[:, None] > self.lower[:, i]

@@ -87,7 +87,7 @@ def _of_member(fit: SavedFit, number: int) -> dict[str, Any]:
 
 
 def curves(results: Results, families: Families) -> pd.DataFrame:
-    """Return a line for each epoch of each network; see Loaded.curves."""
+    """Return losses, one row for each epoch of each network; columns as in Loaded.curves."""
     columns = ("member", "component", "epoch", "training", "validation")
     networks = (
         (_of_fit(fit, families), number, component, curve)

@@ -117,10 +117,11 @@ def markdown(found: Sequence[tuple[Group, Sequence[PairedDifference]]]) -> str:
             ]
             for r in rows
         )
-        head = ["difference", "networks", "metric", "value", "p"]
+        head = ["difference", "networks", "metric", "first − second", "p"]
         note = (
-            f"{n} comparisons. p is corrected for their number (Bonferroni). Bold: the 95 % "
-            "interval, widened for it, excludes 0.\n"
+            f"{n} comparisons. Networks: pairs trained on the same simulations. p is corrected for "
+            "the number of comparisons (Bonferroni). Bold: the 95 % interval, widened for it, "
+            "excludes 0.\n"
         )
         parts.append(f"{group.heading}\n\n{markdown_table(head, cells)}\n{note}")
     return "\n".join(parts)

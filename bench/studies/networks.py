@@ -30,6 +30,9 @@ def by_network(method: Scored, name: str, used: NDArray[np.bool_]) -> NDArray[np
     return values[:, defined].mean(1) if defined.any() else None
 
 
+_NOTE = "± is the standard deviation between single networks, not the error of the mean.\n"
+
+
 def markdown(found: Sequence[Group], metrics: Sequence[str] = ()) -> str:
     """Render a table for each group: methods down, metrics across.
 
@@ -54,7 +57,7 @@ def markdown(found: Sequence[Group], metrics: Sequence[str] = ()) -> str:
             for method in group.everything
         )
         head = ["method", "networks", *(name.rstrip("/") for name in names)]
-        parts.append(f"{group.heading}\n\n{markdown_table(head, rows)}")
+        parts.append(f"{group.heading}\n\n{markdown_table(head, rows)}\n{_NOTE}")
     if not parts:
         raise UsageError(f"no scores of {', '.join(METRICS)}; name other metrics by --metric")
     return "\n".join(parts)

@@ -105,7 +105,10 @@ def _coverage(group: Group, here: Sequence[Place], at: str, names: Sequence[str]
             cells = [_share(method, n, group, place, known) for n in shown]
             rows.append([code(method.label), place.name, str(int(place.used.sum())), *cells])
     head = ["method", at, "datasets", *(name.rstrip("/") for name in shown)]
-    return markdown_table(head, rows)
+    return markdown_table(head, rows) + (
+        "\n[ ]: 95 % interval (Clopper & Pearson 1934). uniform: θ drawn from the inner box. "
+        "all: every dataset. cut/region: share of 95 % regions that a bound cuts.\n"
+    )
 
 
 def _share(

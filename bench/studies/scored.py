@@ -60,7 +60,7 @@ class Group:
     @property
     def heading(self) -> str:
         """Title of the group's table."""
-        calls = f", {self.budget:,} calls" if self.budget else ""
+        calls = f", {self.budget:,} simulator calls" if self.budget else ""
         return f"### {self.task}{calls}, {self.plan}"
 
 

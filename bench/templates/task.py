@@ -63,7 +63,7 @@ class MyTask(Task):
     feature_names = ("x",)
     space = ParameterSpace(
         [
-            # Name, training range, kind, and the inner range in which datasets are drawn.
+            # Name, training range, role, and the inner range in which datasets are drawn.
             Parameter("mu", 0.0, 0.7, "interest", (0.08, 0.35)),
             Parameter("z", 0.8, 1.25, "nuisance", (0.9, 1.1), scale="log"),
         ],

@@ -49,7 +49,7 @@ def test_a_planted_difference_is_found_and_nothing_else(tmp_path: Path) -> None:
     text = differences.markdown([(group, rows)])
     bold = [line.split(" | ")[0] for line in text.splitlines() if "**" in line]
     assert bold == ["| `a:x` − `c:x`", "| `b:x` − `c:x`"]
-    assert "### gaussians-near, 1,000 calls, independent-1" in text
+    assert "### gaussians-near, 1,000 simulator calls, independent-1" in text
     assert "3 comparisons." in text
 
 
