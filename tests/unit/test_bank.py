@@ -313,6 +313,7 @@ def test_features_are_the_same_for_all(store, tmp_path):
     assert torch.equal(one.scale, other.scale)
 
 
+@pytest.mark.slow
 def test_two_processes_at_once(tmp_path):
     (tmp_path / "toy.py").write_text(
         textwrap.dedent(

@@ -134,6 +134,7 @@ def test_coverage_falls_with_the_multiple(tmp_path):
     assert one.coverage["z"].measured.value < 0.6827
 
 
+@pytest.mark.slow
 def test_a_study_resumes_and_recomputes_nothing(tmp_path):
     store = Store(tmp_path)
     tasks = [REGISTRY.task("gaussians-far")]
@@ -217,6 +218,7 @@ def test_the_verdict_claims_nothing_within_the_errors(rows):
     assert verdict(rows[-1:]) == []  # independent datasets only
 
 
+@pytest.mark.slow
 def test_multinomial_sets_have_one_expectation(rows, tmp_path):
     found = rows_of(tmp_path, multiples=[1], stratified=False)
     assert len(verdict(found)) == 1

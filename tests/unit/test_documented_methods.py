@@ -16,6 +16,7 @@ BUDGET = 20_000
 PAGE = Path(__file__).parents[2] / "docs" / "add-a-method.md"
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("name", "most"), [("kernel-density", 60), ("wide-ratio", 40)])
 def test_a_documented_method_learns_and_is_restored(name, most, tmp_path):
     (code,) = [

@@ -20,6 +20,7 @@ def shown():
     return {figure.name: (figure, drawn(figure)) for figure in figures(EVERYTHING)}
 
 
+@pytest.mark.slow
 def test_there_is_every_kind_of_figure(shown):
     kinds = {name.split("-gaussians-near")[0].removesuffix("-sis") for name in shown}
     assert kinds >= {
@@ -61,6 +62,7 @@ def test_everything_is_legible_and_inside(shown):
             assert box.y1 <= edge.y1 + 1.5, (figure.name, text.get_text())
 
 
+@pytest.mark.slow
 def test_drawings_are_vectors_in_known_colours(shown):
     for figure, canvas in shown.values():
         text = svg(canvas)
@@ -71,6 +73,7 @@ def test_drawings_are_vectors_in_known_colours(shown):
         assert INK in used
 
 
+@pytest.mark.slow
 def test_the_same_results_give_the_same_bytes():
     found = [f for f in figures(EVERYTHING) if f.name.startswith(("coverage", "features"))]
     for figure in found:

@@ -32,6 +32,7 @@ from bench.report.figures.words import literal
 HOSTILE = r"a$x_{1^2$_<b>&\frac{1}--'é中" + '"'
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("labels", "n"),
     [
@@ -112,6 +113,7 @@ def test_labels_do_not_collide():
     assert all(0 <= p <= 1 for p in repel([1.0] * 40, 0.1, 0, 1))
 
 
+@pytest.mark.slow
 def test_markers_of_close_budgets_stay_on_the_axes(made):
     """Budgets differ by a tenth, like those of a method and its calibrated form."""
     results = made()

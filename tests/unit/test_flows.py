@@ -55,6 +55,7 @@ def shaken(flow: type[FlowShape], seed: int = 0) -> nn.Module:
     return module
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("flow", FLOWS)
 def test_density_integrates_to_one(flow: type[FlowShape]) -> None:
     """The integral covers the box [−5, 5]² and the tails, by the midpoint rule."""
@@ -191,6 +192,7 @@ def test_cosines_of_a_stationary_field_are_nearly_uncorrelated() -> None:
     assert torch.equal(plain(x[:, :, 0, :4]), x[:, :, 0, :4])
 
 
+@pytest.mark.slow
 def test_counts_are_averaged_over_their_cells(tmp_path: Path) -> None:
     """Probabilities of all counts sum to one, because the density integrates to one."""
     task = SmallCounts()
@@ -226,6 +228,7 @@ def test_members_of_a_stack_of_flows(flow: type[FlowShape]) -> None:
         torch.testing.assert_close(alone(y[m : m + 1], eta[m : m + 1])[0], together[m])
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("method", METHODS)
 def test_learns_the_density_of_raw_events(method: type[DLE], tmp_path: Path) -> None:
     """DLE learns the asymmetric task, with its Jacobian, and is restored bit by bit."""

@@ -126,6 +126,7 @@ def test_components_share_the_denominator(tmp_path, loss):
         assert max(abs(float(t)) for t in typical) < 0.3
 
 
+@pytest.mark.slow
 def test_a_density_has_its_jacobian(tmp_path):
     """The density integrates to one over raw observations; features are logarithms."""
     task = REGISTRY.task("asymmetric")

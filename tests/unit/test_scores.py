@@ -65,6 +65,7 @@ def test_weights_balance_gradients() -> None:
     torch.testing.assert_close(kept(first, 0 * terms), 1 / factors)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("scores", [None, {"weights": "fixed"}], ids=["plain", "scores"])
 def test_ratios_to_the_evidence(scores: dict[str, str] | None, tmp_path: Path) -> None:
     """Components share the denominator, so their difference is that of log-densities."""
@@ -95,6 +96,7 @@ def test_ratios_to_the_evidence(scores: dict[str, str] | None, tmp_path: Path) -
     assert torch.equal(again.log_ratio(x[:9], contexts), surrogate.log_ratio(x[:9], contexts))
 
 
+@pytest.mark.slow
 def test_scores_help_a_small_budget(tmp_path: Path) -> None:
     """On the near Gaussians, scores improve slopes; noisy scores do not."""
     task, store = REGISTRY.task("gaussians-near"), Store(tmp_path)
@@ -143,6 +145,7 @@ def slope_error(method: ComponentMethod, store: Store) -> float:
     return wrong / right
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("method", [LRE, DLE], ids=["lre", "dle"])
 def test_the_other_families_take_scores_too(method: type[ComponentMethod], tmp_path: Path) -> None:
     """Ratios to any reference, and densities, have the slopes of log p(x|η)."""

@@ -69,6 +69,7 @@ def test_small_probabilities_keep_their_relative_accuracy() -> None:
     assert 0 < got[40] < 1e-30
 
 
+@pytest.mark.slow
 def test_the_likelihood_is_the_sum_over_all_paths() -> None:
     tiny = Outbreak(population=3, infected=1, times=4, interval=0.7, detection=0.8)
     context = torch.tensor([[1.3, 0.6]])
@@ -105,6 +106,7 @@ def test_impossible_data_have_no_likelihood() -> None:
     assert gone[1].isfinite()
 
 
+@pytest.mark.slow
 def test_scores_are_derivatives_and_have_mean_zero() -> None:
     source = TASK.components("test")["outbreak"]
     rng = torch.Generator().manual_seed(0)

@@ -138,6 +138,7 @@ def test_what_cannot_be_compiled_runs_as_it_is(monkeypatch, when: str) -> None:
     assert any(kind[0] is architecture for kind in stacks.uncompilable)
 
 
+@pytest.mark.slow
 @torch.no_grad()
 @pytest.mark.parametrize("flow", [ZukoFlow, NflowsFlow])
 def test_compiling_for_real(flow: type[FlowShape]) -> None:

@@ -181,6 +181,7 @@ def test_trials_share_simulations_and_seeds(tmp_path) -> None:
     assert losses(FIRST_MEMBER + 1) != one
 
 
+@pytest.mark.slow
 def test_command(tmp_path, monkeypatch) -> None:
     monkeypatch.chdir(tmp_path)  # workers find the suite where it is installed
     arguments = "lre --task gaussians-far --budget 400 --epochs 1 --rungs 1 --members 1 --workers 1"
