@@ -6,7 +6,7 @@ import os
 import sys
 import tempfile
 from contextlib import suppress
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, fields
 from functools import cache
 from importlib.metadata import entry_points
 from importlib.util import find_spec
@@ -22,6 +22,7 @@ if TYPE_CHECKING:
     from bench.registry.registry import Kind, Registry
 
 KINDS: tuple["Kind", ...] = ("tasks", "methods", "metrics", "presets")
+_LARGEST = 2**20  # bytes of the cache
 _INSTALLED = (".dist-info", ".egg-info", ".egg-link")
 
 
@@ -93,19 +94,40 @@ def _described(registry: "Registry", kind: "Kind", name: str) -> Description:
 
 
 def cached() -> list[Description] | None:
-    """Return the descriptions of the last call of `keep`, or None if anything changed since."""
+    """Return the descriptions of the last call of `keep`, or None if anything changed since.
+
+    Any damage of the cache means that there is none.
+    """
     try:
-        content = json.loads(_cache().read_bytes())
+        path = _cache()
+        if not path.is_file() or path.stat().st_size > _LARGEST:
+            return None
+        content = json.loads(path.read_bytes())
         if content["state"] != _state():
             return None
-        return [Description(**_tuples(entry)) for entry in content["entries"]]
-    except (OSError, ImportError, ValueError, KeyError, TypeError):
+        found = [Description(**_tuples(entry)) for entry in content["entries"]]
+    except Exception:  # a file of anybody's
         return None
+    return (
+        found if {entry.kind for entry in found} == {*KINDS} and all(map(_sound, found)) else None
+    )
+
+
+def _sound(entry: Description) -> bool:
+    default = Description("tasks", "", "", "")
+    for field in fields(Description):
+        value = getattr(entry, field.name)
+        if type(value) is not type(getattr(default, field.name)):
+            return False
+        if isinstance(value, tuple) and not all(isinstance(name, str) for name in value):
+            return False
+    return True
 
 
 def keep(descriptions: list[Description]) -> None:
-    """Cache descriptions in the user's cache folder; a folder that refuses is left alone."""
-    with suppress(OSError, ImportError):
+    """Cache descriptions in the user's cache folder, if it can be written."""
+    temporary = ""
+    try:
         content = {"state": _state(), "entries": [asdict(entry) for entry in descriptions]}
         path = _cache()
         path.parent.mkdir(parents=True, exist_ok=True)
@@ -113,6 +135,9 @@ def keep(descriptions: list[Description]) -> None:
         with os.fdopen(handle, "w", encoding="ascii") as file:
             json.dump(content, file)
         os.replace(temporary, path)
+    except (OSError, RuntimeError, ImportError):  # RuntimeError: there is no home folder
+        with suppress(OSError):
+            os.unlink(temporary)
 
 
 def _cache() -> Path:
@@ -124,7 +149,11 @@ def _tuples(entry: dict[str, Any]) -> dict[str, Any]:
 
 
 def _state() -> str:
-    """Return a digest of the installed packages and of the files that entry points name."""
+    """Return a digest of the installed packages and of the files that entry points name.
+
+    Raises:
+        ImportError: if another package registers anything: it is read anew every time.
+    """
     state: list[Any] = [bench.__version__, sys.version]
     for folder in sys.path:
         with suppress(OSError):
@@ -133,7 +162,9 @@ def _state() -> str:
         for point in sorted(entry_points(group=f"nlbench.{kind}"), key=lambda point: point.name):
             state += [kind, point.name, point.value]
             module = point.value.partition(":")[0]
-            package = module if kind == "presets" else module.rpartition(".")[0] or module
+            if not module.startswith("bench."):
+                raise ImportError("files that packages of others import cannot be watched")
+            package = module if kind == "presets" else module.rpartition(".")[0]
             state += _files(package)
     return hashlib.sha256(json.dumps(state).encode()).hexdigest()
 

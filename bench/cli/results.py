@@ -5,6 +5,7 @@ from pathlib import Path
 import click
 
 from bench.cli.echo import echo
+from bench.cli.options import FOLDER
 from bench.errors import counted
 
 
@@ -14,7 +15,7 @@ def results() -> None:
 
 
 @results.command()
-@click.argument("folder", metavar="DIR")
+@click.argument("folder", metavar="DIR", type=FOLDER)
 def pack(folder: str) -> None:
     """Move scores and records into one file, DIR/pack.parquet.
 
@@ -23,10 +24,10 @@ def pack(folder: str) -> None:
     Weights, predictions and simulations stay files.
     """
     from bench.cli.folder import open_results
-    from bench.storage.pack import PACK, PARTS
+    from bench.storage.pack import PACK
     from bench.storage.store import Store
 
-    of_study = any((Path(folder) / part).is_dir() for part in PARTS)
+    of_study = any((Path(folder) / name).exists() for name in ("bootstrap-k", PACK))
     store = Store(Path(folder)) if of_study else open_results(folder, write=True)
     entries, removed = store.pack()
     size = (store.root / PACK).stat().st_size / 2**20

@@ -168,7 +168,10 @@ def points(
 
     registry, read = Registry(plugins), _read(results)
     found = _groups(read, tasks, methods)
+    failed = tell_each("not loaded", registry.failures)
     _print(read, subject.markdown(found if methods else subject.of_truth(found), registry, by))
+    if failed:
+        raise SystemExit(1)
 
 
 @click.command()

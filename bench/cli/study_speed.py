@@ -40,6 +40,7 @@ def score_times(
     import torch
 
     from bench.cli.folder import damaged, open_results
+    from bench.errors import UsageError
     from bench.leaderboard.results import Results
     from bench.registry.registry import Registry
     from bench.storage.store import Store
@@ -47,13 +48,19 @@ def score_times(
 
     registry, read = Registry(), Results(open_results(results))
     chosen = subject.choose(registry, tasks or subject.TASKS)
+    fits = {(fit.task, fit.label) for fit in read.fits}
+    for task in chosen:
+        for label in ("nler:tuned", "nler-sa:tuned"):
+            if (task.name, label) not in fits:
+                raise UsageError(f"{read.store.root} has no {label} on {task.name}")
+    store = Store(Path(out))
     torch.set_num_threads(1)
     rows = []
     for task in chosen:
         for calls in budgets or subject.BUDGETS:
             rows.append(subject.measure(registry, read, task, calls, turns))
             tell(f"{task.name}, {calls:,} calls: done")
-    Store(Path(out)).write_bytes(f"{subject.NAME}.csv", subject.csv(rows).encode())
+    store.write_bytes(f"{subject.NAME}.csv", subject.csv(rows).encode())
     echo(subject.markdown(rows), nl=False)
     if tell_each("damaged", damaged(read.store)):
         raise SystemExit(1)
@@ -84,13 +91,14 @@ def scaling(only: tuple[str, ...], repeats: int, out: str) -> None:
 
     laws = all_laws(Registry())
     sizes = select(only or ("*",), list(dict.fromkeys(law.size for law in laws)), "size")
+    store = Store(Path(out))
     torch.set_num_threads(1)
     rows: list[subject.Timing] = []
     for law in (law for law in laws if law.size in sizes):
         rows += subject.measure(law, repeats)
         tell(f"{law.name} against {law.size}: done")
     found = subject.exponents(rows)
-    store, text = Store(Path(out)), subject.markdown(found)
+    text = subject.markdown(found)
     tables = {"seconds.csv": subject.csv(rows), "exponents.csv": subject.csv(found)}
     for name, table in (tables | {f"{subject.NAME}.md": text}).items():
         store.write_bytes(name, table.encode())
@@ -149,6 +157,7 @@ def device(
         raise UsageError("--device cuda: PyTorch finds no CUDA device")
     where = torch.device("cuda" if there and device != "cpu" else "cpu")
     names = select(networks or ("*",), list(NETWORKS), "network")
+    store = Store(Path(out))
     torch.set_num_threads(1)
     limit = subject.roof(where)
     rows = [
@@ -159,7 +168,7 @@ def device(
         for row in subject.measure(name, count, batch, where, repeats)
     ]
     called = torch.cuda.get_device_name() if where.type == "cuda" else "CPU, one thread"
-    store, text = Store(Path(out)), subject.markdown(rows, called, limit)
+    text = subject.markdown(rows, called, limit)
     for form, table in (("csv", subject.csv(rows)), ("md", text)):
         store.write_bytes(f"{subject.NAME}.{form}", table.encode())
     echo(text, nl=False)

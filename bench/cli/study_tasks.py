@@ -49,6 +49,8 @@ def features(
     for form, content in (table | subject.figure(*tasks)).items():
         store.write_bytes(f"{subject.NAME}.{form}", content)
     echo(subject.table(rows), nl=False)
+    if tell_each("not loaded", registry.failures):
+        raise SystemExit(1)
 
 
 @click.command()

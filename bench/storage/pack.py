@@ -32,7 +32,16 @@ FORMAT = 1
 _FORMAT_KEY, _DIGEST_KEY = b"nlbench-pack", b"nlbench-digest"
 _OWN = ("key", "record")
 _LARGEST = 2**30  # largest size of a pack in bytes
-_UNREADABLE = (OSError, ValueError, KeyError, TypeError, RecursionError, pa.ArrowException)
+_MOST_CELLS = 2**28  # cells of its table
+_UNREADABLE = (
+    OSError,
+    MemoryError,
+    ValueError,
+    KeyError,
+    TypeError,
+    RecursionError,
+    pa.ArrowException,
+)
 
 Row = tuple[dict[str, Any], dict[str, NDArray[Any]]]
 
@@ -101,24 +110,36 @@ class Pack:
 
     def __init__(self, path: Path) -> None:
         try:
-            if not path.is_file() or path.stat().st_size > _LARGEST:
+            regular = path.is_file() and not path.is_symlink()
+            if not regular or path.stat().st_size > _LARGEST:
                 raise ValueError("it is no regular file of a reasonable size")
-            table = parquet.read_table(path, memory_map=False)
-            about = table.schema.metadata or {}
+            with path.open("rb"):  # raises if it cannot be read
+                size = parquet.read_metadata(path)
+            if size.num_rows * size.num_columns > _MOST_CELLS:
+                raise ValueError("it has too many rows")
+            about = parquet.read_schema(path).metadata or {}
             version = about.get(_FORMAT_KEY, b"").decode()
             if version != str(FORMAT):
-                raise ValueError(f"its format is {version or 'unknown'}, and this is {FORMAT}")
+                raise ValueError(
+                    f"its format is {version or 'unknown'}, and this nlbench reads {FORMAT}"
+                )
+            table = parquet.read_table(path, memory_map=False)
             if about.get(_DIGEST_KEY, b"").decode() != _digest(table):
                 raise ValueError("its content is not what was written")
             records = table.column("record").combine_chunks()
             starts = np.flatnonzero(records.is_valid().to_numpy(zero_copy_only=False))
             keys = table.column("key").take(pa.array(starts)).to_pylist()
             self._records = {
-                key: json.loads(text)
+                key: json.loads(text, parse_constant=_refuse_constant)
                 for key, text in zip(keys, records.take(pa.array(starts)).to_pylist(), strict=True)
             }
-            if len(self._records) < len(starts) or not all(map(_is_record, self._records.items())):
+            names = table.column("key").to_pylist()
+            changes = [i for i, name in enumerate(names) if not i or name != names[i - 1]]
+            sound = starts.tolist() == changes and len(self._records) == len(starts) > 0
+            if not (sound and all(map(_is_record, self._records.items()))):
                 raise ValueError("its keys or records are not those of a pack")
+        except PermissionError as error:
+            raise StoreError(f"cannot read pack {path}: {error.strerror}") from error
         except _UNREADABLE as error:
             what = (message_of(error) or type(error).__name__)[:200]
             raise StoreError(
@@ -156,7 +177,17 @@ class Pack:
 
 
 def _is_record(item: tuple[Any, Any]) -> bool:
-    return isinstance(item[0], str) and isinstance(item[1], dict)
+    """Return whether a key is a path inside a results folder, and its record an object."""
+    key, record = item
+    if not (isinstance(key, str) and isinstance(record, dict)):
+        return False
+    part, *others = key.split("/")
+    named = all(name and name not in (".", "..") and len(name) <= 255 for name in others)
+    return part in PARTS and bool(others) and named and key.isprintable()
+
+
+def _refuse_constant(name: str) -> None:
+    raise ValueError(f"a record holds {name}")
 
 
 def pack_of(root: Path) -> Pack | None:

@@ -113,7 +113,7 @@ class _Prediction(_Record):
 class _Inputs(_Record):
     prediction: str | None = None
     truth: str | None = None
-    metrics: dict[str, list[int | str]] | str = {}
+    metrics: dict[str, Annotated[list[int | str], Field(min_length=2)]] | str = {}
 
 
 class _Scores(_Record):

@@ -198,28 +198,41 @@ class Store:
         Raises:
             StoreError: if an entry is damaged, or the disk refuses.
         """
-        kept = [key for part in PARTS for key in self.keys(part)]
-        entries, removed = [], []
-        for key in kept:
+        with self.lock("pack"):
+            return self._pack()
+
+    def _pack(self) -> tuple[int, int]:
+        entries: list[tuple[str, dict[str, Any], dict[str, NDArray[Any]]]] = []
+        packed_files: dict[Path, os.stat_result] = {}
+        for key in (key for part in PARTS for key in self.keys(part)):
             scores = key.startswith("scores/")
+            files = [self.root / f"{key}.json"]
+            if scores:
+                files.append(self.root / f"{key}.safetensors")
+            elif os.path.lexists(self.root / f"{key}.safetensors"):
+                files = []  # the record stays beside its arrays
+            found = {path: path.stat() for path in files if path.is_file()}
             entry = self.read(key) if scores else Entry(self.record(key) or {}, {})
             if entry is None or not entry.record:
                 raise StoreError(
                     f"{self.root / key}.json is damaged; `bench run` makes it anew, then pack again"
                 )
             entries.append((key, entry.record, entry.arrays))
-            if scores or not os.path.lexists(self.root / f"{key}.safetensors"):
-                removed += [self.root / f"{key}.json"]
-                removed += [self.root / f"{key}.safetensors"] if scores else []
+            packed_files |= found
+        if not entries:
+            raise StoreError(f"{self.root} has no records to pack")
         self.write_bytes(PACK, packed(entries))
-        files = [path for path in removed if path.is_file()]
-        for path in files:
-            path.unlink()
-        for part in PARTS:
-            for folder, _, _ in os.walk(self.root / part, topdown=False):
+        removed = 0
+        for path, status in packed_files.items():
+            with contextlib.suppress(OSError):
+                if self._is_inside(path.parent) and _same_file(path.lstat(), status):
+                    path.unlink()
+                    removed += 1
+        for folder in sorted({p for path in packed_files for p in path.parents}, reverse=True):
+            if folder != self.root and folder.is_relative_to(self.root):
                 with contextlib.suppress(OSError):  # the folder is not empty
-                    os.rmdir(folder)
-        return len(entries), len(files)
+                    folder.rmdir()
+        return len(entries), removed
 
     @contextlib.contextmanager
     def lock(self, key: str) -> Iterator[None]:
@@ -282,3 +295,9 @@ class Store:
             with contextlib.suppress(OSError):
                 if time.time() - path.stat().st_mtime > _STALE:
                     path.unlink()
+
+
+def _same_file(one: os.stat_result, other: os.stat_result) -> bool:
+    """Return whether a file has not been replaced or changed between two looks."""
+    names = ("st_ino", "st_dev", "st_size", "st_mtime_ns")
+    return all(getattr(one, name) == getattr(other, name) for name in names)

@@ -38,7 +38,13 @@ def test_a_packed_folder_is_read_as_before(command, root):
     assert out.startswith("7 records in ")
     assert (texts(command, root), command("status", root)) == before
     left = {path.relative_to(root).parts[0] for path in root.rglob("*") if path.is_file()}
-    assert left == {PACK, "run.json", "leaderboard.md", "leaderboard.csv", "leaderboard.json"}
+    assert left - {"locks"} == {
+        PACK,
+        "run.json",
+        "leaderboard.md",
+        "leaderboard.csv",
+        "leaderboard.json",
+    }
     # Packing again without new results gives the same file.
     content = (root / PACK).read_bytes()
     assert command("results", "pack", root)[1].endswith("0 files removed\n")
@@ -143,11 +149,11 @@ def test_damage_is_one_line(command, root, damage, line):
 def test_a_damaged_record_is_not_packed_and_nothing_is_removed(command, root):
     path = next(root.glob("scores/**/member-000.safetensors"))
     path.write_bytes(b"")
-    files = sorted(root.rglob("*"))
+    files = sorted(p for p in root.rglob("*") if "locks" not in p.parts)
     status, out, err = command("results", "pack", root)
     assert (status, out) == (1, "")
     assert "is damaged; `bench run` makes it anew, then pack again" in err
-    assert sorted(root.rglob("*")) == files
+    assert sorted(p for p in root.rglob("*") if "locks" not in p.parts) == files
 
 
 def test_a_byte_that_flips_changes_no_number(command, root, tmp_path):
@@ -173,3 +179,60 @@ def test_a_byte_that_flips_changes_no_number(command, root, tmp_path):
                 assert got.keys() == expected.keys()
                 assert all(got[n].tobytes() == expected[n].tobytes() for n in got)
     assert found > 50
+
+
+@pytest.mark.parametrize(
+    ("key", "record"),
+    [
+        ("scores/../../victim/precious", {"a": 1}),
+        ("scores//x", {"a": 1}),
+        ("/scores/x", {"a": 1}),
+        ("elsewhere/x", {"a": 1}),
+        ("fits/x/" + "9" * 300, {"a": 1}),
+    ],
+)
+def test_a_pack_with_other_keys_is_damaged_and_removes_nothing(fails, folder, key, record):
+    root = results(folder)
+    precious = folder / "victim" / "precious.safetensors"
+    precious.parent.mkdir()
+    precious.write_text("of the user")
+    (root / PACK).write_bytes(packed([(key, record, {})]))
+    for command in (("results", "pack"), ("leaderboard",)):
+        status, line = fails(*command, root)
+        assert status == 1
+        assert "its keys or records are not those of a pack" in line
+    assert precious.read_text() == "of the user"
+
+
+def test_only_results_are_packed(fails, tmp_path):
+    (tmp_path / "plans" / "empty").mkdir(parents=True)
+    assert fails("results", "pack", tmp_path)[0] in (1, 2)
+    assert fails("results", "pack", "")[0] == 2
+    assert [path.name for path in tmp_path.iterdir()] == ["plans"]
+    assert (tmp_path / "plans" / "empty").is_dir()
+
+
+def test_a_file_that_changes_while_it_is_packed_stays(command, root, monkeypatch):
+    store = Store.open(root)
+    key = store.keys("scores")[0]
+
+    def written_meanwhile(entries):
+        made = packed(entries)
+        store.write(key, store.record(key) | {"finished": 1.0}, store.read(key).arrays)
+        return made
+
+    monkeypatch.setattr("bench.storage.store.packed", written_meanwhile)
+    assert command("results", "pack", root)[0] == 0
+    assert (root / f"{key}.json").is_file()
+    assert store.record(key)["finished"] == 1.0
+
+
+def test_links_are_not_followed_out_of_the_folder(command, fails, root):
+    outside = root.parent / "outside"
+    (outside / "empty").mkdir(parents=True)
+    (root / "bootstrap-k").symlink_to(outside)
+    assert command("results", "pack", root)[0] == 0
+    assert (outside / "empty").is_dir()
+    (root / PACK).rename(outside / PACK)
+    (root / PACK).symlink_to(outside / PACK)
+    assert "no regular file" in fails("status", root)[1]
