@@ -121,7 +121,7 @@ class DLE(DensityMethod):
     Flow: ClassVar[type[FlowShape]] = ZukoFlow
     """Architecture class of the flow."""
     vectorise: ClassVar[bool] = True
-    """Whether the flow supports torch.func.vmap and CUDA graphs."""
+    """Support of torch.func.vmap and CUDA graphs by the flow."""
     speed: ClassVar[Speed] = SPLINES
     gpu_speed: ClassVar[Speed] = SPLINES_GPU
 

@@ -94,10 +94,7 @@ def _described(registry: "Registry", kind: "Kind", name: str) -> Description:
 
 
 def cached() -> list[Description] | None:
-    """Return the descriptions of the last call of `keep`, or None if anything changed since.
-
-    Any damage of the cache means that there is none.
-    """
+    """Return the cached descriptions, or None if the cache is missing, stale or damaged."""
     try:
         path = _cache()
         if not path.is_file() or path.stat().st_size > _LARGEST:
@@ -106,14 +103,14 @@ def cached() -> list[Description] | None:
         if content["state"] != _state():
             return None
         found = [Description(**_tuples(entry)) for entry in content["entries"]]
-    except Exception:  # a file of anybody's
+    except Exception:  # the file may hold anything
         return None
-    return (
-        found if {entry.kind for entry in found} == {*KINDS} and all(map(_sound, found)) else None
-    )
+    whole = {entry.kind for entry in found} == {*KINDS} and all(map(_sound, found))
+    return found if whole else None
 
 
 def _sound(entry: Description) -> bool:
+    """Return whether every field of an entry has its type."""
     default = Description("tasks", "", "", "")
     for field in fields(Description):
         value = getattr(entry, field.name)

@@ -23,7 +23,7 @@ METHOD = click.option(
 
 
 def _metrics(default: str) -> Decorator:
-    """Return the option of metrics, which tells the command's default."""
+    """Return the option of metrics, whose help shows the default of the command."""
     text = f"Show these, as METRIC or METRIC/KEY; repeatable.  [default: {default}]"
     return click.option("--metric", "metrics", multiple=True, metavar="GLOB", help=text)
 
@@ -141,7 +141,7 @@ def networks(
     "methods",
     multiple=True,
     metavar="GLOB",
-    help="Show these methods beside the exact likelihood, and compare them with it; repeated.",
+    help="Show these methods beside the exact likelihood, and compare them with it; repeatable.",
 )
 @click.option(
     "--by",

@@ -25,7 +25,7 @@ from types import ModuleType
 from typing import Any, Literal, NoReturn, cast, get_args
 
 from bench.contracts import Method, Metric, Task
-from bench.errors import PluginError, UsageError
+from bench.errors import NotApplicable, PluginError, UsageError
 from bench.registry.validate import blamed, check, plugin_errors
 
 Kind = Literal["tasks", "methods", "metrics", "presets"]
@@ -175,6 +175,19 @@ class Registry:
     def task(self, name: str) -> Task:
         """Return the task under a name."""
         return cast(Task, self.get("tasks", name))
+
+    def runnable(self, names: Iterable[str]) -> tuple[list[Task], dict[str, str]]:
+        """Return the tasks under these names that can run, and the reasons to skip the others."""
+        tasks, skipped = [], {}
+        for name in names:
+            try:
+                task = self.task(name)
+                task.check()
+            except (NotApplicable, PluginError) as error:
+                skipped[name] = str(error)
+                continue
+            tasks.append(task)
+        return tasks, skipped
 
     def method(self, name: str) -> type[Method]:
         """Return the method class under a name."""

@@ -113,8 +113,11 @@ class Pack:
             regular = path.is_file() and not path.is_symlink()
             if not regular or path.stat().st_size > _LARGEST:
                 raise ValueError("it is no regular file of a reasonable size")
-            with path.open("rb"):  # raises if it cannot be read
-                size = parquet.read_metadata(path)
+            try:
+                path.open("rb").close()
+            except OSError as error:
+                raise StoreError(f"cannot read pack {path}: {error.strerror}") from error
+            size = parquet.read_metadata(path)
             if size.num_rows * size.num_columns > _MOST_CELLS:
                 raise ValueError("it has too many rows")
             about = parquet.read_schema(path).metadata or {}
@@ -138,8 +141,6 @@ class Pack:
             sound = starts.tolist() == changes and len(self._records) == len(starts) > 0
             if not (sound and all(map(_is_record, self._records.items()))):
                 raise ValueError("its keys or records are not those of a pack")
-        except PermissionError as error:
-            raise StoreError(f"cannot read pack {path}: {error.strerror}") from error
         except _UNREADABLE as error:
             what = (message_of(error) or type(error).__name__)[:200]
             raise StoreError(

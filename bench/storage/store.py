@@ -211,6 +211,8 @@ class Store:
                 files.append(self.root / f"{key}.safetensors")
             elif os.path.lexists(self.root / f"{key}.safetensors"):
                 files = []  # the record stays beside its arrays
+            if not os.path.lexists(self.root / f"{key}.json"):
+                files = []  # it is in the pack; a job may be writing new arrays
             found = {path: path.stat() for path in files if path.is_file()}
             entry = self.read(key) if scores else Entry(self.record(key) or {}, {})
             if entry is None or not entry.record:

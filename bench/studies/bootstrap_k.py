@@ -16,7 +16,7 @@ import numpy as np
 import torch
 
 from bench.contracts import BootstrapPlan, IndependentPlan, Task
-from bench.errors import NotApplicable, PluginError, UsageError
+from bench.errors import PluginError, UsageError
 from bench.execution.executor import Call, Outcome
 from bench.execution.pool import Workers
 from bench.inference.likelihood import ExactLikelihood
@@ -91,18 +91,9 @@ def choose(registry: Registry, patterns: Sequence[str]) -> tuple[list[Task], dic
     Raises:
         UsageError: if a pattern matches nothing, or no task is left.
     """
-    tasks, skipped = [], {}
-    for name in registry.select("tasks", patterns):
-        try:
-            task = registry.task(name)
-            task.check()
-        except (NotApplicable, PluginError) as error:
-            skipped[name] = str(error)
-            continue
-        if task.has_exact:
-            tasks.append(task)
-        else:
-            skipped[name] = "it has no exact likelihood"
+    able, skipped = registry.runnable(registry.select("tasks", patterns))
+    tasks = [task for task in able if task.has_exact]
+    skipped |= {task.name: "it has no exact likelihood" for task in able if not task.has_exact}
     if not tasks:
         reasons = "; ".join(f"{name}: {reason}" for name, reason in skipped.items())
         raise UsageError(f"no task to study: {reasons}")

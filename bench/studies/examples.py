@@ -8,7 +8,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from bench.contracts import Log, Task
-from bench.errors import NotApplicable, PluginError, UsageError, printable
+from bench.errors import UsageError, printable
 from bench.registry.registry import Registry
 from bench.seeds import generator
 from bench.stages.datasets import events
@@ -30,16 +30,8 @@ def choose(registry: Registry, patterns: Sequence[str] = ()) -> tuple[list[Task]
     Raises:
         UsageError: if a pattern matches nothing, or no task is left.
     """
-    tasks, skipped = [], {}
     names = (n for pattern in patterns or ("*",) for n in registry.select("tasks", [pattern]))
-    for name in dict.fromkeys(names):
-        try:
-            task = registry.task(name)
-            task.check()
-        except (NotApplicable, PluginError) as error:
-            skipped[name] = str(error)
-            continue
-        tasks.append(task)
+    tasks, skipped = registry.runnable(dict.fromkeys(names))
     if not tasks:
         reasons = "; ".join(f"{name}: {reason}" for name, reason in skipped.items())
         raise UsageError(f"no task to draw: {reasons}")

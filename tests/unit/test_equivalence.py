@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 import pytest
 from known_factors import BUDGETS, covered
+from planted_scores import MEMBER
 
 from bench.errors import UsageError
 from bench.leaderboard.results import Results
@@ -100,17 +101,6 @@ OTHERS = [
     ("nler", {}, 0.2, {"ensemble": 5}),
     ("nler", {}, 0.2, {"schema": 0}),
 ]
-
-
-MEMBER = {
-    "status": "done",
-    "seconds": 1.0,
-    "stack": 1,
-    "calls": 1,
-    "parameters": 1,
-    "curves": {},
-    "environment": {"device": "cpu"},
-}
 
 
 def stored(

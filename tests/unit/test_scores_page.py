@@ -42,7 +42,7 @@ POINTS = read("equivalence-curves.csv", Point)
 
 
 def called(task, metric):
-    """What the page calls a metric."""
+    """Name a metric as the page does."""
     kind, _, key = metric.partition("/")
     component, _, parameter = key.rpartition(".")
     mixture = task.startswith("gaussians")
