@@ -254,22 +254,3 @@ def test_scaling(bench, tmp_path, monkeypatch):
     assert {"seconds.csv", "exponents.csv", "scaling.md"} <= {p.name for p in folder.iterdir()}
     assert (folder / "scaling.md").read_text() == out
     assert "| score, sis | population | 5 | 10 |" in out
-
-
-@pytest.mark.slow
-def test_score_times(bench, tmp_path):
-    folder = RESULTS / "scores"
-    status, out, err = bench(
-        f"study score-times {folder} --task gaussians-near --budget 1000 --turns 2"
-    )
-    assert (status, err) == (0, "gaussians-near, 1,000 calls: done\n")
-    with (tmp_path / "results" / "studies" / "score-times.csv").open(newline="") as file:
-        (row,) = csv.DictReader(file)
-    with (RESULTS / "studies" / "score-times.csv").open(newline="") as file:
-        committed = next(r for r in csv.DictReader(file) if r["task"] == "gaussians-near")
-    assert list(row) == list(committed)
-    assert 1 < float(row["ratio"]) < 3
-    # The share of the training that the best epoch takes is of the committed records in both.
-    best = [float(r["to_best"]) / float(r["ratio"]) for r in (row, committed)]
-    assert best[0] == pytest.approx(best[1])
-    assert "| `gaussians-near` | 1,000 |" in out

@@ -180,11 +180,11 @@ def test_two_workers_work_at_the_same_time(dask, jobs, tmp_path):
 
 
 @pytest.mark.slow
-def test_the_same_numbers_on_1_2_and_4_workers_as_on_one_machine(dask, tmp_path):
+def test_the_same_numbers_on_1_and_4_workers_as_on_one_machine(dask, tmp_path):
     plugin = shutil.copy(PLUGINS / "simple.py", tmp_path)
     preset = Preset(
         tasks=("gaussians-far",),
-        methods=("exact", "lre:tuned", "simple:default"),
+        methods=("exact", "lre:published", "simple:default"),
         members=2,
         budgets=(600,),
         plans=({"kind": "independent", "uniform": 3, "per_point": 0, "observations": 50},),
@@ -210,7 +210,7 @@ def test_the_same_numbers_on_1_2_and_4_workers_as_on_one_machine(dask, tmp_path)
     alone = numbers("alone")
     fits = len(plugin_log(plugin))
     dask_cluster = dask(1)
-    for workers in (1, 2, 4):
+    for workers in (1, 4):
         dask_cluster.scale(workers)
         dask_cluster.wait_for_workers(workers)
         name = f"{workers} workers"

@@ -23,9 +23,17 @@ def store(tmp_path_factory: pytest.TempPathFactory) -> Store:
     return Store(tmp_path_factory.mktemp("store"))
 
 
-@pytest.mark.parametrize("name", ["sis", "gp", "student-t"])
 @pytest.mark.parametrize(
-    "label", ["histogram:default", "lre:tuned", "dle:tuned", "dle-nflows:tuned"]
+    ("name", "label"),
+    [
+        ("sis", "histogram:default"),
+        ("sis", "lre:tuned"),
+        ("sis", "dle:tuned"),
+        ("sis", "dle-nflows:tuned"),
+        ("gp", "lre:tuned"),
+        ("gp", "dle:tuned"),
+        ("student-t", "dle:tuned"),
+    ],
 )
 def test_methods_learn_and_are_restored(name: str, label: str, store: Store) -> None:
     task = REGISTRY.task(name)

@@ -66,11 +66,11 @@ def test_weights_balance_gradients() -> None:
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("scores", [None, {"weights": "fixed"}], ids=["plain", "scores"])
-def test_ratios_to_the_evidence(scores: dict[str, str] | None, tmp_path: Path) -> None:
+def test_ratios_to_the_evidence(tmp_path: Path) -> None:
     """Components share the denominator, so their difference is that of log-densities."""
     task, store = REGISTRY.task("asymmetric"), Store(tmp_path)
     features = features_of(task, store)
+    scores = {"weights": "fixed"}
     settings = SMALL | {"scores": scores, "training": {"batch_size": 256, "steps": 2500}}
     method = NLERSA(NLERConfig.model_validate(settings))
     bank = SimulationBank(task, store, 20_000, [0], "fresh", 0)
@@ -169,6 +169,7 @@ def test_rows_without_scores_do_not_count() -> None:
     assert augmentation.matched(10) == 3
 
 
+@pytest.mark.slow
 def test_a_member_is_what_it_is_alone(tmp_path: Path) -> None:
     """Members are independent up to rounding, since products of stacks round differently."""
     task, store = REGISTRY.task("gaussians-near"), Store(tmp_path)
