@@ -79,13 +79,13 @@ class DLEConfig(NetworkSettings):
         draws: points of a unit cell over which the density of counts is averaged.
     """
 
-    transforms: int = Field(default=4, ge=1)
+    transforms: int = Field(default=3, ge=1)
     bins: int = Field(default=8, ge=2)
     hidden: tuple[int, ...] = Field(default=(64, 64), min_length=1)
     embedding: int = Field(default=32, ge=1)
-    activation: Activation = "relu"
+    activation: Activation = "silu"
     budget_share: float = Field(default=1.0, gt=0, le=1)
-    training: Training = Training(learning_rate=3e-3, batch_size=1024, epochs=12)
+    training: Training = Training(learning_rate=5e-3, batch_size=512, epochs=12)
     affine: AffineFlow | None = AffineFlow()
     draws: int = Field(default=4, ge=1)
 
@@ -103,6 +103,8 @@ class DLE(DensityMethod):
         "scores-light": {"scores": LIGHT},
         # The paper's flows use component simulations only: half of its classifiers' simulations.
         "published": {
+            "transforms": 4,
+            "activation": "relu",
             "budget_share": 0.5,
             "affine": None,
             "training": {

@@ -71,6 +71,7 @@ class DLENflows(DLE):
     requires: ClassVar[Mapping[str, str]] = {"nflows": "nlbench[nflows]"}
     configurations: ClassVar[Mapping[str, Mapping[str, Any]]] = {
         "tuned": {
+            "transforms": 4,
             "activation": "silu",
             # Long trainings diverge at 3e-2, the best rate of the short search (docs/gaussians.md).
             "training": {"batch_size": 1024, "learning_rate": 1e-2, "epochs": 12},

@@ -19,6 +19,7 @@ from bench.contracts.metric import Metric, PlanKind
 from bench.contracts.parameters import Parameter, ParameterSpace
 from bench.contracts.plan import BootstrapPlan, HeldOutPlan, IndependentPlan, Plan
 from bench.contracts.prediction import (
+    BoxSummary,
     Datasets,
     HeldOut,
     HeldOutPrediction,
@@ -30,6 +31,7 @@ from bench.contracts.task import Log, Observation, ReferenceKind, Resolution, Sp
 __all__ = [
     "Bank",
     "BootstrapPlan",
+    "BoxSummary",
     "Component",
     "ComponentMethod",
     "ComponentSurrogate",

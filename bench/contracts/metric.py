@@ -34,6 +34,7 @@ class Metric:
             1 still has an error.
         median: whether to report the median beside the mean, because contributions are skewed.
         against: comparison of a method's mean with that of the truth.
+        kept: whether contributions are only stored, for later metrics, and tables have no mean.
         version: increase it when the numbers change.
         unit: unit of the numbers; "" for pure numbers.
         better: direction in which numbers are better; "" where neither is.
@@ -49,6 +50,7 @@ class Metric:
     share: bool = False
     median: bool = False
     against: Literal["nothing", "difference", "ratio"] = "nothing"
+    kept: bool = False
     version: int = 1
     unit: str = ""
     better: Literal["", "lower", "higher"] = ""

@@ -4,7 +4,8 @@ Datasets and their parameters are drawn from seeds that depend only on the task,
 seed, the point and the set. All methods are therefore evaluated on the same datasets.
 """
 
-from typing import Annotated, Literal
+from collections.abc import Mapping
+from typing import Annotated, Any, ClassVar, Literal
 
 import numpy as np
 from numpy.typing import NDArray
@@ -18,6 +19,13 @@ _MOST = 10**6  # upper limit of any number in a plan: larger ones are probably t
 
 class _Plan(BaseModel):
     model_config = ConfigDict(extra="forbid", frozen=True)
+    later: ClassVar[Mapping[str, Any]] = {}
+    """Settings that older results do not have, with the values of these."""
+
+    def definition(self) -> dict[str, Any]:
+        """Return the settings that identify the plan, without those of later versions if unused."""
+        unused = {name for name, value in self.later.items() if getattr(self, name) == value}
+        return self.model_dump(mode="json", exclude=unused)
 
 
 class IndependentPlan(_Plan):
@@ -27,12 +35,17 @@ class IndependentPlan(_Plan):
         uniform: number of datasets with parameters uniform in the inner box; these rank methods.
         per_point: number of datasets at each evaluation point.
         observations: M; the task's own where None.
+        multiple: size of a dataset in units of M. Equal seeds give equal parameters at all sizes.
+        theta: whether uniform parameters are random or a scrambled Sobol sequence.
     """
 
+    later = {"multiple": 1, "theta": "random"}
     kind: Literal["independent"] = "independent"
     uniform: int = Field(default=900, ge=2, le=_MOST)
     per_point: int = Field(default=100, ge=0, le=_MOST)
     observations: int | None = Field(default=None, ge=1, le=_MOST)
+    multiple: int = Field(default=1, ge=1, le=1000)
+    theta: Literal["random", "sobol"] = "random"
 
 
 class BootstrapPlan(_Plan):
@@ -99,11 +112,13 @@ def fit_to(task: Task, plan: Plan) -> Plan:
                 f"plan takes 2 at each of {counted(plan.contexts, 'context')}"
             )
         return plan.model_copy(update={"events": min(plan.events, size // plan.contexts)})
-    available = size // (plan.observations or task.observations)
+    each = plan.observations or task.observations
+    each *= plan.multiple if isinstance(plan, IndependentPlan) else 1
+    available = size // each
     if available == 0:
         raise NotApplicable(
             f"{task.name} has {counted(size, 'test observation')} of a component, and a dataset "
-            f"takes up to {plan.observations or task.observations:,}"
+            f"takes up to {each:,}"
         )
     if isinstance(plan, IndependentPlan):
         return plan.model_copy(update={"per_point": min(plan.per_point, available)})
@@ -121,7 +136,7 @@ def number_of_blocks(task: Task, plan: Plan) -> int | None:
         return plan.contexts
     if isinstance(plan, BootstrapPlan):
         return plan.sets
-    available = size // (plan.observations or task.observations)
+    available = size // (plan.multiple * (plan.observations or task.observations))
     return max(min(plan.uniform, available), plan.per_point)
 
 

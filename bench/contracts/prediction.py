@@ -66,6 +66,37 @@ class ProfileSummary(_Arrays):
 
 
 @dataclass(frozen=True)
+class BoxSummary(_Arrays):
+    """Likelihoods of D datasets in two parameters, restricted to the box of their parameters.
+
+    Maxima, profiles and intervals are those inside the box. Log-likelihoods are at G evenly spaced
+    nodes per parameter in unit coordinates, from where the profile has fallen by 40 nats on one
+    side to where it has on the other, or to a bound of the box. Falls beyond 40 nats are cut.
+
+    Args:
+        mle: maximum-likelihood estimate, (D, 2).
+        lower: lower ends of the connected intervals at T thresholds, (D, 2, T) by parameter.
+        upper: upper ends, (D, 2, T).
+        statistic: likelihood-ratio statistic of the profile at each generating value, (D, 2).
+        log_ratio_truth: log-likelihood at the generating parameters minus the maximum, (D,).
+        origin: first node, unit coordinates, (D, 2).
+        spacing: distance between nodes, unit coordinates, (D, 2).
+        joint: log-likelihood minus the maximum, (D, G, G) float32.
+        unresolved: whether interval ends are less accurate than required, (D,) bool.
+    """
+
+    mle: Array
+    lower: Array
+    upper: Array
+    statistic: Array
+    log_ratio_truth: Array
+    origin: Array
+    spacing: Array
+    joint: Array
+    unresolved: Array
+
+
+@dataclass(frozen=True)
 class Datasets(_Arrays):
     """Datasets of a plan.
 
@@ -104,6 +135,7 @@ class LikelihoodPrediction:
         curves: the likelihoods of the datasets.
         full: the likelihoods of all k M events of each set (bootstrap plan), else None.
         full_set: index of the set of each row of `full`, (S,).
+        box: the likelihoods inside the box (independent plan), else None.
     """
 
     names: tuple[str, ...]
@@ -114,6 +146,7 @@ class LikelihoodPrediction:
     curves: ProfileSummary
     full: ProfileSummary | None = None
     full_set: Array | None = None
+    box: BoxSummary | None = None
 
 
 @dataclass(frozen=True)

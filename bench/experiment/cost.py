@@ -20,13 +20,13 @@ from bench.registry.registry import Registry
 from bench.storage.fit_spec import FitSpec
 from bench.storage.store import Store
 
-NODES = {1: (57.0, 140.0), 2: (600.0, 2000.0)}
+NODES = {1: (30.0, 140.0), 2: (600.0, 2000.0)}
 """Contexts per event of an independent and of a bootstrap set, by the context's dimensions."""
-_SUMS = (21e-6, 4.5e-7)
+_SUMS = (90e-6, 4.5e-7)
 """Core-seconds per event for mixing, sums and profiles, and per event and dataset of its set.
 
-Measured on `gaussians-near` and `higgs` with exact likelihoods: 21 µs for independent datasets,
-55 to 66 µs for a hundred bootstraps.
+Measured on `gaussians-near` and `higgs` with exact likelihoods: 90 µs for independent datasets of
+1000 events, the box included; 55 to 66 µs for a hundred bootstraps.
 """
 _SCORE = (0.1, 5e-3)
 """Core-seconds to score a prediction, and further ones for each of its datasets.
@@ -228,9 +228,7 @@ def evaluated(task: Task, plan: Plan) -> tuple[float, float, float]:
         return events, pairs, 0.0
     bootstrap = isinstance(plan, BootstrapPlan)
     size = plan.observations or task.observations
-    events = number_of_sets(task, plan) * size
-    if isinstance(plan, BootstrapPlan):
-        events *= plan.multiple
+    events = number_of_sets(task, plan) * size * plan.multiple
     each = plan.bootstraps if isinstance(plan, BootstrapPlan) else 1
     nodes = NODES[min(dimensions, 2)][bootstrap]
     return events, events * nodes, events * (_SUMS[0] + _SUMS[1] * each)

@@ -6,13 +6,15 @@ counts (B × n) @ surface (n × nodes), accumulated over small chunks of events.
 events × lattice exist for one chunk at a time.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
+from functools import cached_property
 
 import torch
 from torch import Tensor
 
 from bench.contracts import FitLog, HasLogProb, ParameterSpace, Task
 from bench.errors import NonFiniteError
+from bench.inference.polynomials import RatioTable, Window
 from bench.nn.networks import EVALUATION_BLOCK
 
 LogRatio = Callable[[Tensor, Tensor], Tensor]
@@ -22,6 +24,7 @@ _CHUNK_ELEMENTS = {"cpu": 1 << 20, "cuda": 1 << 25}
 """Surface elements of a chunk, float32: as many as fit a CPU's cache or fill a GPU."""
 
 _IMPOSSIBLE = -1e30  # replaces −inf, which would make 0 · (−inf) = NaN in the product
+_MOST_VALUES = 1 << 27  # float32 numbers of a table of log-ratios, half a gigabyte
 
 
 class ExactLikelihood:
@@ -76,8 +79,74 @@ class MixtureLikelihood:
         self.truth = truth
         self.members = members
 
-    def log_likelihood(self, axes: Axes) -> tuple[Tensor, Tensor]:
+    @property
+    def context_axes(self) -> list[int]:
+        """Axes of the parameters on which log-ratios depend, in rising order."""
+        return sorted(self.space.context_index)
+
+    def table(self, windows: Mapping[int, Window], count: int) -> RatioTable | None:
+        """Evaluate all events at the Chebyshev nodes of windows of the context parameters.
+
+        Args:
+            windows: window of each context parameter, by its axis, unit coordinates.
+            count: number of nodes per context parameter.
+
+        Returns:
+            The table; None if it is too large, or a log-ratio is −inf, which no polynomial is.
+
+        Raises:
+            NonFiniteError: as `log_likelihood`.
+        """
+        if self._too_many(count ** len(windows)):
+            return None
+        table = RatioTable.of(self._at_contexts, windows, count)
+        return None if self._impossible(table) else table
+
+    def doubled(self, table: RatioTable, axis: int) -> RatioTable | None:
+        """Return a table of twice the degree along an axis; None as for `table`."""
+        if self._too_many(2 * table.size):
+            return None
+        finer = table.doubled(axis, self._at_contexts)
+        return None if self._impossible(finer) else finer
+
+    def _too_many(self, contexts: int) -> bool:
+        components = self.weights(self.truth).shape[-1]
+        return self.members * components * len(self.x) * contexts > _MOST_VALUES
+
+    def _impossible(self, table: RatioTable) -> bool:
+        return bool((table.values < 0.1 * _IMPOSSIBLE).any())
+
+    def _at_contexts(self, axes: list[Tensor]) -> Tensor:
+        """Evaluate all events on the product of context axes, (members, K, n, J)."""
+        unit = torch.full((1, len(self.space)), 0.5, dtype=torch.float64)
+        product = torch.cartesian_prod(*axes).view(-1, len(axes))
+        unit = unit.repeat(len(product), 1)
+        unit[:, self.context_axes] = product
+        contexts = self.space.context_of(self.space.from_unit(unit)).float().to(self.x.device)
+        return self._evaluated(contexts)
+
+    @cached_property
+    def _at_truth(self) -> Tensor:
+        """Log-ratios at the generating parameters, (members, K, n, 1)."""
+        return self._evaluated(self.space.context_of(self.truth[None]).float().to(self.x.device))
+
+    def _evaluated(self, contexts: Tensor) -> Tensor:
+        """Evaluate all events at contexts (J, d), (members, K, n, J)."""
+        parts = torch.split(self.x, self._events_at_once(len(contexts)))
+        return torch.cat([_finite(self.log_ratio(part, contexts)) for part in parts], 2)
+
+    def _events_at_once(self, nodes: int) -> int:
+        """Return the number of events of a chunk, for which `nodes` numbers each fit the cache."""
+        step = max(16, _CHUNK_ELEMENTS[self.x.device.type] // (self.members * nodes))
+        block, _ = EVALUATION_BLOCK[self.x.device.type]  # surrogates may be compiled for this size
+        return step - step % block if step > block else step
+
+    def log_likelihood(self, axes: Axes, table: RatioTable | None = None) -> tuple[Tensor, Tensor]:
         """Evaluate every dataset on the product of two axes, and at the truth.
+
+        Args:
+            axes: nodes of each parameter, unit coordinates.
+            table: log-ratios to interpolate; if None, they are evaluated at every node.
 
         Returns:
             (members · B, n_0, n_1) and (members · B,), float64, up to a constant per dataset.
@@ -97,16 +166,18 @@ class MixtureLikelihood:
         contexts = self.space.context_of(at).float().to(device)
         weights = self.weights(theta).permute(2, 0, 1).to(device)  # (K, J, H)
         truth_weights = self.weights(self.truth).to(device)  # (K,)
-        step = max(16, _CHUNK_ELEMENTS[device.type] // (self.members * nodes * mixings))
-        block, _ = EVALUATION_BLOCK[device.type]  # surrogates may be compiled for this size
-        step -= step % block if step > block else 0
+        step = self._events_at_once(nodes * mixings)
         datasets = (self.members, len(self.counts))
         best_sum = torch.zeros(*datasets, nodes, dtype=torch.float64, device=device)
         mixed_sum = torch.zeros(1, device=device)
         at_truth = torch.zeros(datasets, dtype=torch.float64, device=device)
         for start in range(0, len(self.x), step):
             part = slice(start, start + step)
-            log_ratio = _finite(self.log_ratio(self.x[part], contexts))
+            if table is None:
+                log_ratio = _finite(self.log_ratio(self.x[part], contexts))
+            else:
+                between = table.at(part, [axes[axis] for axis in self.context_axes])
+                log_ratio = torch.cat([between, self._at_truth[:, :, part]], -1)
             best, mixed, truth = _mix(log_ratio, weights, truth_weights)
             counts = self.counts[:, part]
             best_sum += counts.double() @ best.double()

@@ -60,11 +60,8 @@ def peak(values: Tensor) -> tuple[Tensor, Tensor]:
     best, node = values.max(-1)
     last = values.shape[-1] - 1
     middle = node.clamp(1, last - 1)
-
-    def at(shift: int) -> Tensor:
-        return values.gather(-1, (middle + shift).clamp(0, last).unsqueeze(-1)).squeeze(-1)
-
-    left, centre, right = at(-1), at(0), at(1)
+    around = (middle.unsqueeze(-1) + torch.arange(-2, 3)).clamp_(0, last)
+    before, left, centre, right, behind = values.gather(-1, around).unbind(-1)
     curvature = 2 * centre - left - right
     # Beside an impossible node a parabola is meaningless.
     concave = (curvature > 0) & (curvature < _CLIFF)
@@ -72,8 +69,8 @@ def peak(values: Tensor) -> tuple[Tensor, Tensor]:
     shift = (slope / torch.where(concave, curvature, torch.ones_like(curvature))).clamp(-1, 1)
     vertex = centre + slope * shift - 0.5 * curvature * shift.square()
     # A concave curve lies below its chords: beside a kink the parabola must not exceed them.
-    from_left = left + (left - at(-2)) * (1 + shift)
-    from_right = right + (right - at(2)) * (1 - shift)
+    from_left = left + (left - before) * (1 + shift)
+    from_right = right + (right - behind) * (1 - shift)
     chord = torch.where(
         shift < 0,
         torch.where(middle >= 2, from_left, torch.inf),
@@ -93,7 +90,7 @@ def profiles(values: Tensor) -> tuple[Tensor, Tensor]:
 
 
 def crossings(
-    curve: Tensor, top: Tensor, position: Tensor, threshold: float = 1.0
+    curve: Tensor, top: Tensor, position: Tensor, threshold: float | Tensor = 1.0
 ) -> tuple[Tensor, Tensor, Tensor, Tensor, Tensor]:
     """Find the connected interval around the maximum where 2 (max − curve) ≤ threshold.
 
@@ -104,7 +101,8 @@ def crossings(
         curve: profile log-likelihoods at evenly spaced nodes, (D, n).
         top: their refined maxima, (D,).
         position: positions of the maxima in nodes, (D,).
-        threshold: fall of the likelihood-ratio statistic; 1 gives 68.27 %.
+        threshold: fall of the likelihood-ratio statistic; 1 gives 68.27 %. Several, (T,), give
+            results (T, D).
 
     Returns:
         Lower and upper end in nodes, whether each reaches the first or last node, and whether the
@@ -114,7 +112,11 @@ def crossings(
     index = torch.arange(nodes)
     offset = index - position.unsqueeze(-1)
     root = (2 * (top.unsqueeze(-1) - curve)).clamp_min(0).sqrt() * offset.sign()
-    limit = threshold**0.5
+    if isinstance(threshold, Tensor):
+        root = root.expand(len(threshold), *root.shape)
+        limit = threshold.sqrt()[:, None, None]
+    else:
+        limit = torch.tensor(threshold**0.5)
     outside_above = (root > limit) & (offset > 0)
     outside_below = (root < -limit) & (offset < 0)
     open_above = ~outside_above.any(-1)
@@ -128,12 +130,12 @@ def crossings(
         nodes - 1 - outside_below.flip(-1).to(torch.uint8).argmax(-1),
     )
 
-    def end(outer: Tensor, inner: Tensor, level: float) -> Tensor:
+    def end(outer: Tensor, inner: Tensor, level: Tensor) -> Tensor:
         outer_root, inner_root = (
             root.gather(-1, i.clamp(0, nodes - 1).unsqueeze(-1)).squeeze(-1) for i in (outer, inner)
         )
         gap = outer_root - inner_root
-        share = (level - inner_root) / torch.where(gap == 0, torch.ones_like(gap), gap)
+        share = (level.squeeze(-1) - inner_root) / torch.where(gap == 0, torch.ones_like(gap), gap)
         return inner + (outer - inner) * share.clamp(0, 1)
 
     upper = torch.where(

@@ -3,7 +3,7 @@
 import dataclasses
 import time
 from collections.abc import Callable, Mapping, Sequence
-from typing import Any
+from typing import Any, NamedTuple, TypeVar
 
 import numpy as np
 import torch
@@ -12,6 +12,7 @@ from torch import Tensor
 
 from bench.contracts import (
     BootstrapPlan,
+    BoxSummary,
     Datasets,
     HeldOut,
     HeldOutPlan,
@@ -26,9 +27,11 @@ from bench.contracts import (
 )
 from bench.contracts.plan import number_of_sets
 from bench.errors import NonFiniteError, StoreError
+from bench.inference.box import summarise_box
 from bench.inference.intervals import summarise
 from bench.inference.lattice import refine
 from bench.inference.likelihood import LogRatio, MixtureLikelihood
+from bench.inference.polynomials import Window
 from bench.stages.datasets import EventsOfSet, describe, sets
 from bench.stages.held_out import log_ratio_of, predict_held_out
 from bench.stages.members import open_fit, restore, simulated
@@ -41,7 +44,8 @@ _FULL_SPACING = 0.25  # spacing for all k M events, in their half-widths: under 
 _WHOLE = ((0.0, 1.0), (0.0, 1.0))
 
 Predicted = list[dict[str, NDArray[Any]]]
-Window = tuple[tuple[float, float], ...]
+Windows = tuple[Window, ...]
+_Summary = TypeVar("_Summary", ProfileSummary, BoxSummary)
 
 
 def predict(
@@ -76,6 +80,7 @@ def _likelihoods(
     seen: list[EventsOfSet] = []
     curves: list[list[ProfileSummary]] = []  # by set, by member
     full: list[list[ProfileSummary]] = []
+    box: list[list[BoxSummary]] = []
     total = number_of_sets(task, plan)
     probe = torch.zeros(1, *task.event_shape, device=device), task.nominal[None].to(device)
     members = len(log_ratio_of(task, surrogate, *probe))
@@ -84,12 +89,16 @@ def _likelihoods(
     def log_ratio(x: Tensor, context: Tensor) -> Tensor:
         return log_ratio_of(task, surrogate, x, context)
 
+    boxed = isinstance(plan, IndependentPlan)
     for events in sets(task, plan, seed, simulations):
-        own, window = evaluate(task, log_ratio, events, device, members)
-        curves.append(own)
-        if isinstance(plan, BootstrapPlan):
+        own = evaluate(task, log_ratio, events, device, members, boxed=boxed)
+        curves.append(own.curves)
+        if own.box:
+            box.append(own.box)
+        else:
             everything = dataclasses.replace(events, counts=torch.ones(1, len(events.x)))
-            full.append(evaluate(task, log_ratio, everything, device, members, finer, window)[0])
+            found = evaluate(task, log_ratio, everything, device, members, finer, own.window)
+            full.append(found.curves)
         seen.append(dataclasses.replace(events, x=events.x[:0]))
         report(stage="evaluate", done=len(seen), total=total)
 
@@ -97,11 +106,27 @@ def _likelihoods(
     predicted = []
     for member in range(len(curves[0])):
         arrays = datasets | _concatenate([c[member] for c in curves]).arrays("curves.")
+        if box:
+            arrays |= _concatenate([b[member] for b in box]).arrays("box.")
         if full:
             arrays |= _concatenate([f[member] for f in full]).arrays("full.")
             arrays["full_set"] = np.array([s.number for s in seen], dtype=np.int64)
         predicted.append(arrays)
     return predicted
+
+
+class Evaluated(NamedTuple):
+    """Likelihoods of the datasets of one set.
+
+    Args:
+        curves: summaries of the datasets, by member.
+        box: the same inside the box, by member; empty unless they are asked for.
+        window: window of the lattice, unit coordinates.
+    """
+
+    curves: list[ProfileSummary]
+    box: list[BoxSummary]
+    window: Windows
 
 
 def evaluate(
@@ -111,8 +136,10 @@ def evaluate(
     device: torch.device,
     members: int = 1,
     resolution: Sequence[Resolution] | None = None,
-    start: Window = _WHOLE,
-) -> tuple[list[ProfileSummary], Window]:
+    start: Windows = _WHOLE,
+    *,
+    boxed: bool = False,
+) -> Evaluated:
     r"""Evaluate the datasets of one set of events.
 
     Args:
@@ -123,9 +150,7 @@ def evaluate(
         members: number of members of log_ratio.
         resolution: required resolution of each parameter; the task's own if None.
         start: window that contains the maxima, unit coordinates.
-
-    Returns:
-        The summaries of the datasets, by member, and the window of the final pass.
+        boxed: whether to summarise the likelihoods inside the inner box too.
 
     Raises:
         NonFiniteError: if a log-ratio is NaN or +inf.
@@ -139,20 +164,27 @@ def evaluate(
         events.theta,
         members,
     )
-    lattice = refine(weighed, resolution or task.resolution, start=start)
-    window = tuple((float(axis[0]), float(axis[-1])) for axis in lattice.axes)
-    return _by_member(summarise(lattice, task.space), len(events.counts)), window
+    box = task.space.box if boxed else None
+    lattice = refine(weighed, resolution or task.resolution, start=start, box=box)
+    inside = lattice.inside
+    return Evaluated(
+        _by_member(summarise(lattice, task.space), members),
+        []
+        if inside is None
+        else _by_member(summarise_box(inside, task.space, events.theta), members),
+        tuple((float(axis[0]), float(axis[-1])) for axis in lattice.axes),
+    )
 
 
-def _by_member(curves: ProfileSummary, datasets: int) -> list[ProfileSummary]:
-    members = len(curves.area) // datasets
-    split = {k: v.reshape(members, datasets, *v.shape[1:]) for k, v in curves.arrays().items()}
-    return [ProfileSummary(**{k: v[m] for k, v in split.items()}) for m in range(members)]
+def _by_member(summary: _Summary, members: int) -> list[_Summary]:
+    """Split a summary of all members' datasets."""
+    parts = {name: np.split(array, members) for name, array in summary.arrays().items()}
+    return [type(summary)(**{k: v[m] for k, v in parts.items()}) for m in range(members)]
 
 
-def _concatenate(parts: list[ProfileSummary]) -> ProfileSummary:
+def _concatenate(parts: list[_Summary]) -> _Summary:
     arrays = [p.arrays() for p in parts]
-    return ProfileSummary(**{key: np.concatenate([a[key] for a in arrays]) for key in arrays[0]})
+    return type(parts[0])(**{k: np.concatenate([a[k] for a in arrays]) for k in arrays[0]})
 
 
 def predict_members(
@@ -224,4 +256,5 @@ def load(
         curves=ProfileSummary.from_arrays(arrays, "curves."),
         full=ProfileSummary.from_arrays(arrays, "full.") if "full_set" in arrays else None,
         full_set=arrays.get("full_set"),
+        box=BoxSummary.from_arrays(arrays, "box.") if "box.mle" in arrays else None,
     )

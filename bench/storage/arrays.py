@@ -13,8 +13,15 @@ import numpy as np
 from numpy.typing import NDArray
 from pydantic import TypeAdapter
 
-from bench.contracts import BootstrapPlan, HeldOutPlan, Plan, ProfileSummary, Task
+from bench.contracts import (
+    BootstrapPlan,
+    HeldOutPlan,
+    Plan,
+    ProfileSummary,
+    Task,
+)
 from bench.contracts.plan import layout, shares
+from bench.inference.box import BOX_NODES, ROOTS
 from bench.inference.intervals import NODES
 from bench.registry.validate import is_column
 
@@ -87,6 +94,17 @@ def _curves(prefix: str, rows: str) -> dict[str, _Array]:
     }
 
 
+_BOX = {
+    "box.mle": _Array(("D", 2)),
+    "box.lower": _Array(("D", 2, len(ROOTS))),
+    "box.upper": _Array(("D", 2, len(ROOTS))),
+    "box.statistic": _Array(("D", 2)),
+    "box.log_ratio_truth": _Array(("D",)),
+    "box.origin": _Array(("D", 2)),
+    "box.spacing": _Array(("D", 2)),
+    "box.joint": _Array(("D", BOX_NODES, BOX_NODES), _SINGLE),
+    "box.unresolved": _Array(("D",), _YES),
+}
 _LIKELIHOODS = _DATASETS | _curves("curves", "D")
 _FULL = {"full_set": _Array(("S",), _INTEGER)} | _curves("full", "S")
 
@@ -178,7 +196,9 @@ def _check_prediction(arrays: Arrays, record: Mapping[str, Any] | None, task: Ta
         _check_schema(arrays, _HELD_OUT, _sizes(task) | sizes)
         return
     bootstrap = isinstance(plan, BootstrapPlan) or (plan is None and "full_set" in arrays)
-    _check_schema(arrays, _LIKELIHOODS | (_FULL if bootstrap else {}), {})
+    boxed = any(name.startswith("box.") for name in arrays)  # older predictions lack them
+    more = (_FULL if bootstrap else {}) | (_BOX if boxed else {})
+    _check_schema(arrays, _LIKELIHOODS | more, {})
     if plan is None or record is None:
         return
     sets = {name: arrays[f"datasets.{name}"] for name in SETS if f"datasets.{name}" in arrays}

@@ -152,7 +152,7 @@ def truth_among(specs: Iterable[_SpecOrFit]) -> _SpecOrFit | None:
 def plan_folder(task: Task, plan: Plan, seed: int) -> str:
     """Return the folder of a plan's predictions: its kind and the hash of its definition."""
     resolution = () if isinstance(plan, HeldOutPlan) else [asdict(r) for r in task.resolution]
-    defined = [SCHEMA, EVALUATION, plan.model_dump(), seed, resolution]
+    defined = [SCHEMA, EVALUATION, plan.definition(), seed, resolution]
     blocks = number_of_blocks(task, plan)
     defined += [] if blocks is None else [blocks]
     return f"{plan.kind}-{digest(*defined)[:8]}"

