@@ -165,9 +165,10 @@ def score(folder: str | None, workers: int | None, plugins: tuple[str, ...]) -> 
 @click.option(
     "--format", "form", default="table", help="Print table, csv, md or json.", show_default=True
 )
+@click.option("--plain", is_flag=True, help="Show plain means instead of expectations.")
 @PLUGIN
 def leaderboard(
-    folder: str | None, tasks: tuple[str, ...], form: str, plugins: tuple[str, ...]
+    folder: str | None, tasks: tuple[str, ...], form: str, plain: bool, plugins: tuple[str, ...]
 ) -> None:
     """Print the leaderboards of a results folder."""
     from bench.leaderboard import FORMATS, Results, build
@@ -179,7 +180,7 @@ def leaderboard(
     results = Results(store)
     if tasks:
         select(tasks, sorted({f.task for f in results.fits}), "task")
-    found = build(results, registry.metrics(), tasks or ("*",))
+    found = build(results, registry.metrics(), tasks or ("*",), plain=plain)
     tell_each("not loaded", registry.failures)
     incomplete = tell_each("damaged", damaged(store) + damaged_entries(results))
     if not found:

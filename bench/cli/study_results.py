@@ -119,6 +119,26 @@ def averaging(results: str, tasks: tuple[str, ...], methods: tuple[str, ...]) ->
 @RESULTS
 @TASK
 @METHOD
+@STUDIES
+def expectations(results: str, tasks: tuple[str, ...], methods: tuple[str, ...], out: str) -> None:
+    """Compare errors of plain means and of expectations.
+
+    RESULTS is a folder of `bench run` with `exact` and an independent plan.
+    """
+    from bench.storage.store import Store
+    from bench.studies import expectations as subject
+
+    read, store = _read(results), Store(Path(out))
+    found = subject.pairs(_groups(read, tasks, methods))
+    for form, content in subject.figure(found).items():
+        store.write_bytes(f"expectations.{form}", content)
+    _print(read, subject.markdown(found))
+
+
+@click.command()
+@RESULTS
+@TASK
+@METHOD
 @_metrics("overlap_M, overlap_kM, coverage and width")
 def networks(
     results: str, tasks: tuple[str, ...], methods: tuple[str, ...], metrics: tuple[str, ...]
@@ -199,4 +219,12 @@ def equivalence(results: str, out: str) -> None:
     _print(read, text)
 
 
-COMMANDS = (differences, calibration, averaging, networks, points, equivalence)
+COMMANDS = (
+    differences,
+    calibration,
+    averaging,
+    networks,
+    points,
+    expectations,
+    equivalence,
+)

@@ -21,6 +21,14 @@ _Key = tuple[str, int, str, int]  # task, budget, training data, seed
 PLANS = ("independent", "bootstrap", "heldout")
 """Kinds of plans, in the order of leaderboards."""
 
+_EXPECTED = {
+    "coverage": "expected_coverage",
+    "interval_score": "expected_score",
+    "width": "box_width",
+    "region_coverage": "expected_region",
+}
+"""Metrics in expectation over the exact posterior, by the plain ones that they replace."""
+
 
 @dataclass
 class Row:
@@ -68,6 +76,7 @@ class Leaderboard:
         metrics: metrics of the quantities.
         simulated: simulator calls of all results of the task, by purpose, where the task
             declares that they are expensive.
+        plain: whether headline numbers are plain means, and not expectations in the box.
     """
 
     task: str
@@ -85,6 +94,11 @@ class Leaderboard:
     asked: dict[str, Any] | None = None
     metrics: tuple[Metric, ...] = ()
     simulated: dict[str, int] | None = None
+    plain: bool = True
+
+    def headline(self, metric: str) -> str:
+        """Return the metric that tables show for a plain one."""
+        return metric if self.plain else _EXPECTED[metric]
 
     @property
     def ranks(self) -> bool:
@@ -93,9 +107,20 @@ class Leaderboard:
 
 
 def build(
-    results: Results, metrics: Sequence[Metric], tasks: Sequence[str] = ("*",)
+    results: Results,
+    metrics: Sequence[Metric],
+    tasks: Sequence[str] = ("*",),
+    *,
+    plain: bool = False,
 ) -> list[Leaderboard]:
-    """Build all leaderboards of a results folder for tasks that match the patterns."""
+    """Build all leaderboards of a results folder.
+
+    Args:
+        results: the folder.
+        metrics: metrics of the tables.
+        tasks: patterns of the tasks' names.
+        plain: whether to show plain means even where there are expectations.
+    """
     chosen = [f for f in results.fits if any(fnmatch.fnmatchcase(f.task, t) for t in tasks)]
     groups: defaultdict[_Key, list[SavedFit]] = defaultdict(list)
     for fit in chosen:
@@ -106,7 +131,7 @@ def build(
         groups[task, 0, "none", 0] = []
     plans = sorted(results.plans.items(), key=lambda p: (PLANS.index(p[1]["plan"]["kind"]), p[0]))
     boards = (
-        _board(results, metrics, key, fits, folder, plan)
+        _board(results, metrics, key, fits, folder, plan, plain)
         for key, fits in sorted(groups.items())
         for folder, plan in plans
         if key[3] == plan["seed"] or not fits
@@ -137,6 +162,7 @@ def _board(
     fits: Sequence[SavedFit],
     folder: str,
     plan: dict[str, Any],
+    plain: bool,
 ) -> Leaderboard | None:
     kind = plan["plan"]["kind"]
     oracle = truth_among(fit for fit in results.fits if fit.task == key[0])
@@ -154,8 +180,8 @@ def _board(
     if not scored:
         return None
     used = [m for m in metrics if kind in m.plans]
-    finite = "blocks" in plan
-    rows = [_row(results, fit, scores, truth, used, finite) for fit, scores in scored]
+    units = ResamplingUnits.of(plan, scored[0][1])
+    rows = [_row(results, fit, scores, truth, used, units) for fit, scores in scored]
     rows += [
         Row(fit.label, fit, 0, {}, None, {}, failures)
         for fit, scores in candidates
@@ -165,7 +191,15 @@ def _board(
     parameters = tuple(
         name.partition("/")[2] for name in scored[0][1].values if name.startswith("width/")
     )
-    reference = "" if kind == "heldout" else _rank(rows, scored, parameters, finite)
+    # One table compares like with like: older scores have no expectations.
+    wanted = {
+        f"{_EXPECTED[name]}/{p}"
+        for name in ("coverage", "interval_score", "width")
+        for p in parameters
+    }
+    plain = plain or not wanted or any(not wanted <= scores.values.keys() for _, scores in scored)
+    score = "interval_score" if plain else _EXPECTED["interval_score"]
+    reference = "" if kind == "heldout" else _rank(rows, scored, parameters, units, score)
     rows.sort(key=lambda r: (not r.fit.oracle, _order(r), r.label))
     # Results from a run on another machine may exist.
     there = {row.fit.label for row in rows}
@@ -188,6 +222,7 @@ def _board(
         plan.get("asked"),
         tuple(used),
         results.simulated(key[0]) if expensive else None,
+        plain,
     )
 
 
@@ -210,19 +245,18 @@ def _row(
     scores: Scores,
     truth: Scores | None,
     metrics: Sequence[Metric],
-    finite: bool,
+    units: ResamplingUnits,
 ) -> Row:
     quantities: dict[str, Quantity] = {}
     own_truth = None if fit.oracle else truth
     for metric in metrics:
-        if fit.oracle and metric.needs_truth:
-            continue  # the metric compares the truth with itself
+        if metric.kept or (fit.oracle and metric.needs_truth and metric.against == "nothing"):
+            continue  # the latter compares the truth with itself
         names = [n for n in scores.values if n.partition("/")[0] == metric.name]
         if not names and not fit.oracle:
             reason = scores.undefined.get(metric.name, "not computed; run `bench score`")
             quantities[metric.name] = Quantity(reason=reason)
         for name in names:
-            units = ResamplingUnits(scores.point, scores.block, finite)
             quantities |= dict(quantities_of(metric, name, scores, own_truth, units))
     return Row(
         fit.label,
@@ -239,9 +273,10 @@ def _rank(
     rows: Sequence[Row],
     scored: Sequence[tuple[SavedFit, Scores]],
     parameters: Sequence[str],
-    finite: bool,
+    units: ResamplingUnits,
+    score: str,
 ) -> str:
-    """Rank the methods by interval score relative to the reference, in place.
+    """Rank the methods by an interval score relative to the reference, in place.
 
     Returns:
         Name of the reference; "" if there is none.
@@ -251,10 +286,9 @@ def _rank(
     if not known:
         return ""
     name, reference = known[0]
-    units = ResamplingUnits(reference.point, reference.block, finite)
     used = units.headline
     found = units[used]
-    keys = [f"interval_score/{p}" for p in parameters]
+    keys = [f"{score}/{p}" for p in parameters]
     if int(used.sum()) < 2 or not keys or not all(k in reference.values for k in keys):
         return name
 

@@ -7,11 +7,11 @@ from typing import NamedTuple
 from bench.contracts import Metric
 from bench.leaderboard.build import Leaderboard, Row
 from bench.leaderboard.quantities import parts
-from bench.metrics import heldout, intervals, likelihood
+from bench.metrics import expected, heldout, intervals, likelihood
 
 _OWN = {
     value.name
-    for module in (heldout, intervals, likelihood)
+    for module in (expected, heldout, intervals, likelihood)
     for value in vars(module).values()
     if isinstance(value, Metric)
 }
@@ -159,10 +159,11 @@ def _own_sections(board: Leaderboard, method: Column) -> list[tuple[str, list[Co
     names = board.parameters
     over = "hist." if board.reference == "histogram" else board.reference
     made = any("calls_made" in row.cost for row in board.rows)
+    coverage, width, region = map(board.headline, ("coverage", "width", "region_coverage"))
     exact = board.reference == "exact"  # without exact, lengths are absolute and other metrics n/a
     gaps = [
         method,
-        *(_column(f"gap {n}", f"coverage/{n}/gap") for n in names),
+        *(_column(f"gap {n}", f"{coverage}/{n}/gap") for n in names),
         *(
             _column(f"gap {n} at worst", f"coverage/{n}/worst")
             for n in names
@@ -173,7 +174,7 @@ def _own_sections(board: Leaderboard, method: Column) -> list[tuple[str, list[Co
         method,
         _column("LR error mean", "likelihood_ratio_error/"),
         _column("LR error median", "likelihood_ratio_error//median"),
-        _column("95 % coverage", "region_coverage/"),
+        _column("95 % coverage", f"{region}/"),
         _column("95 % area /exact", "region_area//ratio"),
     ]
     if not exact:
@@ -185,19 +186,25 @@ def _own_sections(board: Leaderboard, method: Column) -> list[tuple[str, list[Co
                 *([Column("rank", _rank)] if board.ranks else []),
                 method,
                 _column(f"score /{over}", "score_ratio"),
-                *(_column(f"coverage {n}", f"coverage/{n}") for n in names),
+                *(_column(f"coverage {n}", f"{coverage}/{n}") for n in names),
                 *(
-                    _column(f"width {n} /exact", f"width/{n}/ratio")
+                    _column(f"width {n} /exact", f"{width}/{n}/ratio")
                     if exact
-                    else _column(f"width {n}", f"width/{n}")
+                    else _column(f"width {n}", f"{width}/{n}")
                     for n in names
                 ),
             ],
         ),
         *([("Coverage against the exact likelihood on the same datasets", gaps)] * exact),
         *(
-            (f"Overlap with the exact likelihood of {events}", [method, *columns])
-            for events, metric in (("M events", "overlap_M"), ("all k M events", "overlap_kM"))
+            (title, [method, *columns])
+            for title, metric in (
+                ("Divergence from the exact likelihood in the box, nats", "divergence"),
+                ("Overlap with the exact likelihood in the box", "box_overlap"),
+                ("Overlap with the exact likelihood of M events", "overlap_M"),
+                ("Overlap with the exact likelihood of all k M events", "overlap_kM"),
+            )
+            if board.plain or metric != "overlap_M"
             if (columns := [_column(n, f"{metric}/{n}") for n in (*names, "joint")])
             and any(f"{metric}/joint" in row.quantities for row in board.rows)
         ),

@@ -25,9 +25,11 @@ def heading(board: Leaderboard) -> str:
 
 def _plan(plan: Mapping[str, Any]) -> str:
     if plan["kind"] == "independent":
+        size = f" of {plan['multiple']} M events" if plan.get("multiple", 1) > 1 else ""
+        spread = "a Sobol sequence" if plan.get("theta") == "sobol" else "uniform"
         return (
-            f"independent datasets: {plan['uniform']} with θ uniform, {plan['per_point']} at "
-            "each point"
+            f"independent datasets{size}: {plan['uniform']} with θ {spread}, {plan['per_point']} "
+            "at each point"
         )
     if plan["kind"] == "bootstrap":
         return (
@@ -46,6 +48,11 @@ def notes(board: Leaderboard, brief: bool = False) -> list[str]:
             kind != "heldout",
             f"68.27 % intervals; expected coverage of exact ones {100 * board.expected:.1f} %. "
             "0.652(14) means 0.652 ± 0.014 (one standard error).",
+        ),
+        (
+            kind == "independent" and not board.plain,
+            "Coverage, width and score are expectations over the exact posterior, within the box "
+            "of the datasets' parameters; `--plain` shows plain means.",
         ),
         (
             kind == "independent",

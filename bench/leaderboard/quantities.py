@@ -104,7 +104,7 @@ def estimated(
     try:
         if denominator is None:
             estimate = mean(selected[0], found.strata)
-            estimate = not_certain(estimate, len(found.strata)) if share else estimate
+            estimate = not_certain(estimate, found.strata.sets) if share else estimate
         else:
             estimate = ratio(selected[0], selected[1], found.strata)
     except ValueError as error:

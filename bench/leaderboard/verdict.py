@@ -42,7 +42,7 @@ def gaps(board: Leaderboard, row: Row) -> tuple[list[str], list[str]]:
     known: list[str] = []
     unknown: list[str] = []
     for name in board.parameters:
-        if gap := row.estimate(f"coverage/{name}/gap"):
+        if gap := row.estimate(f"{board.headline('coverage')}/{name}/gap"):
             low, high = gap.interval(level)
             said = f"{_points(gap.value, gap.error)} points in {name}"
             (known if low > 0 or high < 0 else unknown).append(said)

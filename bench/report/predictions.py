@@ -21,7 +21,7 @@ from bench.leaderboard.units import ResamplingUnits
 from bench.registry.registry import Registry
 from bench.report.frames import KEYS, Families, framed, of_board, of_method
 from bench.stages import predict
-from bench.stats.clustering import Array, Estimate, Strata, two_way_variance
+from bench.stats.clustering import Array, Estimate, two_way_variance
 from bench.stats.reliability import simultaneous_band
 
 LEVELS = tuple(round(0.05 * i, 2) for i in range(1, 20))
@@ -125,9 +125,9 @@ def _coverages(evaluated: Evaluated, board: Leaderboard, fit: SavedFit) -> Itera
     used = units.headline
     found = units[used]
     statistic = np.stack(statistics)[:, used]  # (members, datasets, P + 1)
-    low, high = simultaneous_band(len(found.strata), LEVELS)
+    low, high = simultaneous_band(found.strata.sets, LEVELS)
     names = evaluated.space(fit).names
-    strata = Strata(found.strata)
+    strata = found.strata
     for i, parameter in enumerate((*names, "joint")):
         degrees = len(names) if parameter == "joint" else 1
         ends = np.asarray(stats.chi2.ppf(LEVELS, degrees))

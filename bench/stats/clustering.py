@@ -72,14 +72,20 @@ class Strata:
     §5A.12). Differences between the pooled points then count as noise. This is conservative, and
     exact where points were drawn at random with one set each.
 
+    Sets whose parameters are a low-discrepancy sequence integrate smooth functions of these almost
+    exactly. Deviations are then those from a quadratic polynomial in the parameters, and the error
+    is that of the scatter about it (A. B. Owen, Ann. Stat. 25 (1997) 1541).
+
     Args:
         stratum: evaluation point of each set, integers, shape (sets,).
+        trend: parameters of each set, if they are a low-discrepancy sequence, shape (sets, P).
+            Ignored unless there are twice as many sets as coefficients, in one stratum.
 
     Raises:
         ValueError: if ``stratum`` is not a non-empty vector of integers.
     """
 
-    def __init__(self, stratum: ArrayLike) -> None:
+    def __init__(self, stratum: ArrayLike, trend: ArrayLike | None = None) -> None:
         label = np.asarray(stratum)
         if label.ndim != 1 or label.size == 0 or not np.issubdtype(label.dtype, np.integer):
             raise ValueError(f"stratum must hold one integer per set, not {label!r}")
@@ -95,11 +101,25 @@ class Strata:
         self._group = group
         self._count = count
         self._belongs = (group[:, None] == np.arange(count.size)).astype(np.float64)
+        self._basis: Array | None = None
+        if trend is not None and count.size == 1:
+            at = np.asarray(trend, dtype=np.float64)
+            products = [at[:, i] * at[:, j] for i in range(at.shape[1]) for j in range(i + 1)]
+            monomials = np.column_stack([np.ones(len(at)), at, *products])
+            if len(at) >= 2 * monomials.shape[1]:
+                self._basis = np.linalg.qr(monomials).Q
+        self.label = label
+
+    @classmethod
+    def of(cls, stratum: ArrayLike | Strata) -> Strata:
+        """Return strata from the evaluation point of each set, or unchanged."""
+        return stratum if isinstance(stratum, Strata) else cls(stratum)
 
     @property
     def degrees(self) -> int:
-        """Number of sets minus number of strata."""
-        return int(self.sets - self._count.size)
+        """Number of sets minus number of fitted means or coefficients."""
+        fitted = self._count.size if self._basis is None else self._basis.shape[1]
+        return int(self.sets - fitted)
 
     def deviations(self, values: Array) -> Array:
         """Scale deviations from stratum means so that squares sum to the variance of the mean.
@@ -108,6 +128,10 @@ class Strata:
         Σ_h n_h cov_h(u, v) / n² of the covariance of the means of u and v.
         Shapes (..., sets) → (..., sets); nan with one set.
         """
+        if self._basis is not None:
+            scatter: Array = values - (values @ self._basis) @ self._basis.T
+            scatter *= np.sqrt(self.sets / self.degrees) / self.sets
+            return scatter
         centre = (values @ self._belongs / self._count)[..., self._group]
         count = self._count[self._group]
         if self.sets == 1:
@@ -125,6 +149,8 @@ class Strata:
         """
         parts = deviations**2
         degrees = 3 * (1 - 1 / self._count[self._group])
+        if self._basis is not None:
+            degrees = np.full(self.sets, 3 * self.degrees / self.sets)
         effective = effective_dof(parts, degrees, parts.sum(-1)) - 2
         return np.clip(effective, min(1, self.degrees), self.degrees)
 
@@ -178,12 +204,12 @@ def two_way_variance(values: Array, strata: Strata) -> TwoWay:
     return TwoWay(members, sets, interaction, total, np.minimum(effective, n - 1 + set_dof))
 
 
-def mean(values: ArrayLike, stratum: ArrayLike) -> Estimate:
+def mean(values: ArrayLike, stratum: ArrayLike | Strata) -> Estimate:
     """Estimate a metric's mean, with equal weight for every member and set.
 
     Args:
         values: contributions averaged over the datasets inside a set, shape (members, sets).
-        stratum: evaluation point of each set, integers, shape (sets,).
+        stratum: evaluation point of each set, integers, shape (sets,); or strata.
 
     Raises:
         ValueError: if a shape is wrong or a value is not finite.
@@ -193,12 +219,12 @@ def mean(values: ArrayLike, stratum: ArrayLike) -> Estimate:
     >>> print(f"{estimate.value:.3f} ± {estimate.error:.3f}, members {estimate.member_error:.3f}")
     0.665 ± 0.028, members 0.025
     """
-    strata = Strata(stratum)
+    strata = Strata.of(stratum)
     table = _table(values, strata, "values")
     return _estimate(float(table.mean()), table, strata)
 
 
-def ratio(numerator: ArrayLike, denominator: ArrayLike, stratum: ArrayLike) -> Estimate:
+def ratio(numerator: ArrayLike, denominator: ArrayLike, stratum: ArrayLike | Strata) -> Estimate:
     """Estimate R = mean(numerator) / mean(denominator) of contributions paired by set.
 
     The error is linearised (delta method). It is the error of the mean of
@@ -207,7 +233,7 @@ def ratio(numerator: ArrayLike, denominator: ArrayLike, stratum: ArrayLike) -> E
     Args:
         numerator: a method's contributions, shape (members, sets).
         denominator: the reference's, shape (members, sets) for the same members, or (1, sets).
-        stratum: evaluation point of each set, integers, shape (sets,).
+        stratum: evaluation point of each set, integers, shape (sets,); or strata.
 
     Raises:
         ValueError: if a shape is wrong, a value is not finite, or the denominator's mean is 0.
@@ -216,7 +242,7 @@ def ratio(numerator: ArrayLike, denominator: ArrayLike, stratum: ArrayLike) -> E
     >>> print(f"{estimate.value:.2f} ± {estimate.error:.2f}")
     1.25 ± 0.07
     """
-    strata = Strata(stratum)
+    strata = Strata.of(stratum)
     above = _table(numerator, strata, "numerator")
     below = _table(denominator, strata, "denominator")
     members = above.shape[0]
@@ -229,7 +255,7 @@ def ratio(numerator: ArrayLike, denominator: ArrayLike, stratum: ArrayLike) -> E
     return _estimate(value, (above - value * below) / scale, strata)
 
 
-def median(values: ArrayLike, stratum: ArrayLike, replications: int = 400) -> Estimate:
+def median(values: ArrayLike, stratum: ArrayLike | Strata, replications: int = 400) -> Estimate:
     """Estimate the median over members × sets, with its error by the pigeonhole bootstrap.
 
     Members and, within strata, sets are resampled at the same time (A. B. Owen, Ann. Appl. Stat.
@@ -247,13 +273,13 @@ def median(values: ArrayLike, stratum: ArrayLike, replications: int = 400) -> Es
     >>> median([[1.0, 2.0, 3.0, 4.0, 100.0]], stratum=[0] * 5).value
     3.0
     """
-    strata = Strata(stratum)
+    strata = Strata.of(stratum)
     table = _table(values, strata, "values")
     value = float(np.median(table))
     if strata.degrees == 0:
         return Estimate(value, nan, nan, nan, nan)
     rng = np.random.default_rng(0)
-    label = np.asarray(stratum)
+    label = strata.label
     groups = [np.flatnonzero(label == one) for one in np.unique(label)]
     medians = np.empty(replications)
     for i in range(replications):

@@ -65,7 +65,7 @@ class Ranking:
 def rank(
     scores: Sequence[ArrayLike],
     reference: ArrayLike,
-    stratum: ArrayLike,
+    stratum: ArrayLike | Strata,
     level: float = 0.95,
     seed: int = 0,
 ) -> Ranking:
@@ -84,7 +84,7 @@ def rank(
         scores: per method, interval scores averaged over the datasets inside a set, shape
             (members, sets, parameters); the number of members may differ between methods.
         reference: interval scores of the reference on the same sets, (sets, parameters).
-        stratum: evaluation point of each set, integers, (sets,).
+        stratum: evaluation point of each set, integers, (sets,); or strata.
         level: probability that all intervals hold at once.
         seed: of the draws behind the critical value.
 
@@ -101,7 +101,7 @@ def rank(
     """
     if not 0 < level < 1:
         raise ValueError(f"level must lie between 0 and 1, not {level}")
-    strata = Strata(stratum)
+    strata = Strata.of(stratum)
     if strata.sets < 2:
         raise ValueError("ranking needs at least 2 sets: one set shows no spread between sets")
     if len(scores) == 0:

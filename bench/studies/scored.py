@@ -106,7 +106,7 @@ def groups(results: Results, tasks: Sequence[str] = (), methods: Sequence[str] =
             if not (chosen or truth):
                 continue
             scores = (chosen or truth)[0].scores
-            units = ResamplingUnits(scores.point, scores.block, "blocks" in record)
+            units = ResamplingUnits.of(record, scores)
             exact = truth[0] if truth else None
             found.append(Group(task, budget, plan, tuple(chosen), exact, units))
     if not found:

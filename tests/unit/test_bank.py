@@ -84,6 +84,7 @@ def assert_same(one, other):
     assert torch.equal(one.context, other.context)
 
 
+@pytest.mark.slow
 @settings(suppress_health_check=[HealthCheck.function_scoped_fixture], deadline=None)
 @given(st.integers(1, 40), st.integers(1, 40), st.sampled_from(["fresh", "shared"]))
 def test_a_short_draw_is_a_prefix_of_a_long_one(store, few, many, data):
@@ -187,6 +188,7 @@ def test_version_and_settings_change_the_simulations(store, monkeypatch):
     assert not torch.equal(bank(Toy(), store).draw("s", 7).x, plain.x)
 
 
+@pytest.mark.slow
 def test_an_edited_plugin_does_not_get_what_the_old_one_simulated(store):
     plain = bank(Toy(), store).draw("s", 7)
     edited = Toy()
@@ -212,6 +214,7 @@ def test_contexts(store, task):
             b.draw("s", 1, at=wrong)
 
 
+@pytest.mark.slow
 def test_a_reference_is_an_equal_mixture(store, task):
     x = bank(task, store, 10**5).reference(3000, "fixed").x
     for shift in (0.0, 5.0, 9.0):

@@ -119,6 +119,7 @@ def test_every_setting_is_part_of_the_identity():
     assert before < keys(multiples=[2, 3])
 
 
+@pytest.mark.slow
 def test_coverage_falls_with_the_multiple(tmp_path):
     options = {"sets": 4, "bootstraps": 8, "stratified": False, "multiples": [1, 9]}
     one, nine, independent = rows_of(tmp_path, observations=[100], independent=36, **options)
@@ -203,6 +204,7 @@ def told(rows, shift, error=0.01):
     return out
 
 
+@pytest.mark.slow
 def test_the_verdict_claims_nothing_within_the_errors(rows):
     for shift in (0.0, 2.0, -2.3):  # 2.3 standard errors are p = 0.02, for 6 comparisons
         fixed, _ = verdict(told(rows, shift))
@@ -240,6 +242,7 @@ def test_formats_agree(rows):
     assert len({line.count("|") for line in body}) == 1
 
 
+@pytest.mark.slow
 def test_the_figure(rows, monkeypatch):
     pytest.importorskip("matplotlib")
     svg = figures(rows)["svg"]

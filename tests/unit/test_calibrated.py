@@ -125,6 +125,7 @@ def surrogate(registry, configuration, task):
     return method(config).restore(task, None, {"nothing": torch.zeros(1, 1)})
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("configuration", ["exact", "stretched", "bent", "fixed"])
 @pytest.mark.parametrize("name", ["gaussians-far", "asymmetric"])
 def test_known_distortions_of_a_task_are_put_right(tmp_path, configuration, name):
@@ -238,6 +239,7 @@ def test_another_kind_trains_nothing_more(tmp_path):
     assert len({c.key for c in [*run.specs, *kinds]}) == len(run.specs) + 1
 
 
+@pytest.mark.slow
 def test_tables_know_calibrated_rows_and_not_their_bases(tmp_path):
     plan = {"kind": "independent", "uniform": 2, "per_point": 0, "observations": 20}
     inline(benchmark(tmp_path, plans=(plan,)))

@@ -54,6 +54,7 @@ def test_every_check_has_something_to_catch():
     assert {t.caught_by for t in BROKEN_TASKS} == set(TASK_CHECKS)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("broken", BROKEN_METHODS, ids=lambda m: m.name)
 def test_a_broken_method_is_caught_by_its_own_check(broken):
     report = check_method(broken)
@@ -151,6 +152,7 @@ def test_the_line_of_an_exception_is_the_plugins_own_not_that_of_what_it_calls(f
     assert re.fullmatch(r".*test_conformance\.py:\d+: return theta @ .*# torch raises", failed.at)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", CHEAP_METHODS)
 def test_cheap_methods_pass(name):
     check_method(REGISTRY.method(name)).raise_for_failures()

@@ -51,6 +51,7 @@ def test_less_than_nothing_left_is_no_end() -> None:
     assert equivalent_budget(BUDGETS, curve, -0.001) == np.inf
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("networks", [(5, 5), (5, 3)])
 def test_intervals_cover_the_true_factor(networks: tuple[int, int]) -> None:
     """Intervals cover 95 % within three Monte Carlo errors; percentiles cover 88 and 81 %."""

@@ -67,6 +67,7 @@ def test_log_prob_agrees_with_scipy(name: str, side: int | None) -> None:
         np.testing.assert_allclose(one, expected[j], rtol=1e-9)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", ["gp", "student-t"])
 def test_scores_are_derivatives_and_have_mean_zero(name: str) -> None:
     task = REGISTRY.task(name)

@@ -14,13 +14,14 @@ from matplotlib.colors import to_hex
 from bench.report.figures import INK, absent, figures
 from bench.report.figures.colours import PALETTE
 
+pytestmark = pytest.mark.slow
+
 
 @pytest.fixture(scope="module")
 def shown():
     return {figure.name: (figure, drawn(figure)) for figure in figures(EVERYTHING)}
 
 
-@pytest.mark.slow
 def test_there_is_every_kind_of_figure(shown):
     kinds = {name.split("-gaussians-near")[0].removesuffix("-sis") for name in shown}
     assert kinds >= {
@@ -62,7 +63,6 @@ def test_everything_is_legible_and_inside(shown):
             assert box.y1 <= edge.y1 + 1.5, (figure.name, text.get_text())
 
 
-@pytest.mark.slow
 def test_drawings_are_vectors_in_known_colours(shown):
     for figure, canvas in shown.values():
         text = svg(canvas)
@@ -73,7 +73,6 @@ def test_drawings_are_vectors_in_known_colours(shown):
         assert INK in used
 
 
-@pytest.mark.slow
 def test_the_same_results_give_the_same_bytes():
     found = [f for f in figures(EVERYTHING) if f.name.startswith(("coverage", "features"))]
     for figure in found:

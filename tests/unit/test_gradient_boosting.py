@@ -93,6 +93,7 @@ def test_polynomials_stand_in_for_steps(forest):
     assert float((even - rough).abs().mean()) < 0.3
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("configuration", ["default", "smooth"])
 def test_ratios_share_their_denominator(tmp_path, configuration):
     """The test uses the asymmetric task, on which separate denominators differ."""
@@ -119,6 +120,7 @@ def test_ratios_share_their_denominator(tmp_path, configuration):
     assert log.validation_loss[log.best_epoch - 1] < 0.69
 
 
+@pytest.mark.slow
 def test_state_members_and_seeds(tmp_path):
     task = REGISTRY.task("gaussians-far")
     config = {"trees": 5, "calibration": "platt"}
@@ -139,6 +141,7 @@ def test_state_members_and_seeds(tmp_path):
     assert bool(surrogate.log_ratio(1e6 * x, context).isfinite().all())
 
 
+@pytest.mark.slow
 def test_series_and_fields_through_their_summaries(tmp_path):
     task = REGISTRY.task("sis")
     *_, surrogate = fitted(tmp_path, task, 300, [0], trees=2)

@@ -22,6 +22,7 @@ from bench.testing import asymmetric
 REGISTRY = Registry([asymmetric.__file__])
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("share", "normalise"), [(0.2, False), (0.75, False), (0.0, False), (0.2, True), (0.0, True)]
 )

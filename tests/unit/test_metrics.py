@@ -134,6 +134,7 @@ def test_a_biased_surrogate(exact: Exact, delta: float) -> None:
     assert near_share(compute("region_coverage", own)[""], region)
 
 
+@pytest.mark.slow
 def test_an_overconfident_surrogate(exact: Exact) -> None:
     """Twice the log-likelihood makes widths smaller by √2, without bias."""
     rho, estimates, truth = exact

@@ -81,6 +81,7 @@ def all_scores(own: Any, truth: Any, kind: str) -> Scores:
     return arrays
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", ["gaussians-near", "asymmetric"])
 def test_a_term_in_x_alone_changes_nothing(name: str, tmp_path: Path) -> None:
     task = REGISTRY.task(name)
@@ -96,6 +97,7 @@ def test_a_term_in_x_alone_changes_nothing(name: str, tmp_path: Path) -> None:
         np.testing.assert_allclose(shifted[key], values, atol=2e-3, err_msg=key)
 
 
+@pytest.mark.slow
 def test_a_sharper_surrogate_is_seen_to_be_sharper(tmp_path: Path) -> None:
     """Log-densities times 1.1 make intervals of z narrower by a twentieth, and no other change."""
     task = REGISTRY.task("gaussians-far")

@@ -40,6 +40,7 @@ def fitted(tmp_path, name, task, budget, members, seen=None, **config):
     return method, bank, features, method.fit(given)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("name", "config"), EVERY)
 def test_the_contract(tmp_path, monkeypatch, capsys, name, config):
     """Budget, members, seeds and state follow the contract; nothing global changes."""
@@ -97,6 +98,7 @@ def test_losses_are_those_of_a_row(tmp_path):
     assert curve.train_loss[0] == pytest.approx(math.log(10), abs=0.2)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("loss", ["NRE_A", "NRE_B"])
 def test_components_share_the_denominator(tmp_path, loss):
     """With separate denominators each component has a different function of x."""
@@ -141,6 +143,7 @@ def test_a_density_has_its_jacobian(tmp_path):
         assert abs(float(log_weight.mean())) < 0.15
 
 
+@pytest.mark.slow
 def test_series_fields_and_counts(tmp_path):
     sis, field = REGISTRY.task("sis"), REGISTRY.task("gp")
     for config in ({}, {"hidden": (8,), "loss": "NRE_A"}):

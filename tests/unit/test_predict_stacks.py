@@ -79,6 +79,7 @@ def test_members_that_are_alike_are_the_same_to_rounding(name: str, tmp_path: Pa
             np.testing.assert_allclose(one[key], values, rtol=1e-9, atol=1e-9, err_msg=key)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", TASKS)
 @pytest.mark.parametrize("kind", PLANS)
 def test_members_that_differ_share_nodes_within_their_tolerance(
@@ -97,6 +98,7 @@ def test_members_that_differ_share_nodes_within_their_tolerance(
         np.testing.assert_allclose(one[truth], alone[truth], atol=0.02)
 
 
+@pytest.mark.slow
 def test_a_stack_is_trained_and_predicted_in_one_job_and_a_bad_member_fails_alone(
     tmp_path: Path,
 ) -> None:

@@ -48,6 +48,7 @@ def simulate(
     return scores, reference
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("members", "stratum", "of_member"),
     [
@@ -77,6 +78,7 @@ def test_tied_methods_are_rarely_told_apart(
     assert false / repetitions < 0.05 + 3 * math.sqrt(0.05 * 0.95 / repetitions)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("members", "stratum"), [(5, ONE_POINT), (3, POINTS), (1, POINTS)])
 def test_intervals_cover_all_true_ranks_at_once(
     members: int, stratum: Labels, monkeypatch: pytest.MonkeyPatch
@@ -100,6 +102,7 @@ def test_intervals_cover_all_true_ranks_at_once(
     assert np.mean(length) < 3  # of at most 4, so intervals are informative
 
 
+@pytest.mark.slow
 def test_errors_of_differences_are_their_spread(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(ranking, "DRAWS", 10)
     rng = np.random.default_rng(3)

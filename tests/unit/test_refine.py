@@ -143,6 +143,7 @@ def check(found: list[tuple[Array, Array]], most: float, median: float, truth: f
     assert truths.max() < truth
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", ["gaussians-far", "gaussians-near", "asymmetric", "higgs"])
 def test_zoom_against_a_dense_scan_of_exact_likelihoods(name: str) -> None:
     """Errors of ends over 30 datasets each are at most 0.0012 half-widths, median 0.0003."""
@@ -173,6 +174,7 @@ def relu_network(task: Task, seed: int, scale: float, width: int = 64) -> LogRat
     return log_ratio
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("name", "scale"), [("gaussians-far", 0.05), ("asymmetric", 0.02)])
 def test_zoom_against_a_dense_scan_of_rugged_networks(name: str, scale: float) -> None:
     """Errors of ends over 32 datasets each are at most 0.0036 half-widths, median 0.0003."""
@@ -181,6 +183,7 @@ def test_zoom_against_a_dense_scan_of_rugged_networks(name: str, scale: float) -
     check(found, most=0.01, median=0.002, truth=0.01)
 
 
+@pytest.mark.slow
 def test_zoom_against_a_dense_scan_of_a_trained_network(tmp_path: Path) -> None:
     """Errors with 3 × 120 networks, 30 datasets a task, are at most 0.0057, median 0.0007."""
     task = REGISTRY.task("gaussians-far")

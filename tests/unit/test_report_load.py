@@ -131,6 +131,7 @@ def test_what_no_set_defines_is_nan_and_one_set_has_no_error(made):
     assert np.isfinite(frame.error[-1])
 
 
+@pytest.mark.slow
 def test_exact_likelihoods_are_calibrated_and_narrow_ones_are_not(made):
     results = made(uniform=600, per_point=0)
     results.fit(TASK, "exact")

@@ -23,6 +23,8 @@ from bench.report.summary import answers, compared
 from bench.report.tables import Cell, Table, latex, markdown, tex
 from bench.report.write import contents, write
 
+pytestmark = pytest.mark.slow
+
 TASK = "gaussians-far"
 COMMAND = ["bench", "report", "results"]
 EVIL = "\"><img src=x onerror=alert(1)>&{{7*7}}'$_^\\"
@@ -63,7 +65,6 @@ def report(module_made):
     return results, loaded, files, Page(files["index.html"].decode())
 
 
-@pytest.mark.slow
 def test_the_page_needs_nothing_else(report):
     _, _, files, page = report
     for tag, attributes in page.tags:
@@ -106,7 +107,6 @@ def test_pictures_have_words(report):
         assert set(picture["aria-labelledby"].split()) <= text
 
 
-@pytest.mark.slow
 def test_the_same_results_give_the_same_bytes(report):
     results, _, files, _ = report
     out = results.root.parent / "reports" / "r"
@@ -130,7 +130,6 @@ def test_what_the_leaderboard_says_is_on_the_page(report):
     assert "| dle:tuned |" in files[f"tables/leaderboard-{boards.name_of(board)}.md"].decode()
 
 
-@pytest.mark.slow
 def test_calibration_is_on_the_page_where_there_are_predictions(report, made):
     assert "calibration needs saved predictions" not in report[3].text
     assert "outside the band" in report[3].text
@@ -141,7 +140,6 @@ def test_calibration_is_on_the_page_where_there_are_predictions(report, made):
     assert f"n/a for {TASK}: calibration needs saved predictions" in page.text
 
 
-@pytest.mark.slow
 def test_nothing_from_results_is_markup(made):
     results = made(uniform=20, per_point=0)
     results.fit(RotatedGaussians(EVIL, EVIL, 1.0), EVIL, EVIL, 2)  # unregistered method, left out
@@ -178,7 +176,6 @@ speed = Metric("speed", "speed", "Speed.", ("independent",), compute, unit="1/s"
 """
 
 
-@pytest.mark.slow
 def test_metrics_of_plugins_are_on_the_page(made, tmp_path):
     (plugin := tmp_path / "metric.py").write_text(METRIC)
     results = made(uniform=30, per_point=0, registry=Registry([plugin]))
@@ -252,7 +249,6 @@ def test_a_known_difference_in_coverage_is_said(made):
     assert re.match(r"lre:tuned covers differently from exact, -\d\d ± \d points", answer.coverage)
 
 
-@pytest.mark.slow
 def test_earlier_figures_go_and_other_files_stay(made):
     results = small(made)
     out = results.root / "report"

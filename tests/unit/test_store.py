@@ -86,6 +86,7 @@ def test_damage_is_found(store, damage, suffix):
     assert store.read("a") is not None
 
 
+@pytest.mark.slow
 @settings(suppress_health_check=[HealthCheck.function_scoped_fixture], deadline=None)
 @given(which=st.sampled_from(["json", "safetensors"]), data=st.data())
 def test_no_byte_can_change_unnoticed(store, which, data):

@@ -1,0 +1,460 @@
+"""Metrics in expectation over the exact posterior, with one box for all methods.
+
+Parameters of a dataset are drawn uniformly, in unit coordinates, from the inner box. The exact
+likelihood, normalised in the box, is therefore their distribution given the dataset. The
+expectation of a metric over it has the mean of the plain metric and a smaller variance (Rao 1945;
+Blackwell 1947). The coverage of an interval is its posterior probability instead of 0 or 1.
+
+Contributions are defined for datasets with parameters drawn from the box.
+"""
+
+from dataclasses import dataclass
+from functools import cached_property
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from bench.contracts import BoxSummary, LikelihoodPrediction, Metric
+from bench.inference.box import ROOTS
+from bench.inference.intervals import REGION
+from bench.inference.lattice import BOX_DEPTH
+from bench.inference.profile import cubic, trapezoid
+from bench.metrics.defined import Array
+from bench.metrics.intervals import ALPHA
+
+_NODES = 193  # nodes per parameter of the grids of integrals
+_BLOCK = 16  # datasets per iteration, which limits memory
+_SATURATED = 1e-3  # posterior probability where a likelihood has fallen beyond the saved depth
+
+_WIDTH = ROOTS.index(1.0)
+
+Contributions = dict[str, Array]
+
+
+@dataclass(frozen=True)
+class _Likelihood:
+    """Likelihoods of D datasets in the box, normalised in unit coordinates.
+
+    Args:
+        low, high: ends of the windows, (D, 2); the likelihood is 0 outside.
+        joint: log-likelihoods at evenly spaced nodes, (D, G, G).
+    """
+
+    low: Tensor
+    high: Tensor
+    joint: Tensor
+
+    @classmethod
+    def of(cls, box: BoxSummary, rows: slice) -> "_Likelihood":
+        low, spacing, joint = (
+            torch.from_numpy(np.asarray(a[rows], dtype=np.float64))
+            for a in (box.origin, box.spacing, box.joint)
+        )
+        return cls(low, low + (joint.shape[1] - 1) * spacing, joint)
+
+    def _between(self, grid: Tensor, axis: int) -> tuple[Tensor, Tensor]:
+        """Return the interpolation matrix (D, T, G) to grids (D, T), and what is outside."""
+        low, high = self.low[:, axis, None], self.high[:, axis, None]
+        nodes = self.joint.shape[1 + axis]
+        position = (grid - low) / (high - low) * (nodes - 1)
+        slack = 1e-6  # a common bound may differ by rounding
+        outside = (position < -slack) | (position > nodes - 1 + slack)
+        return cubic(position, nodes), outside
+
+    def log_joint(self, grid: Tensor) -> Tensor:
+        """Return log-densities on grids (D, 2, T), (D, T, T); at the floor outside the window."""
+        (first, left), (second, right) = (self._between(grid[:, i], i) for i in (0, 1))
+        # Log-likelihoods are interpolated, because the logarithm of a Gaussian is a parabola.
+        values = (first @ self.joint @ second.transpose(1, 2)).clamp_min(-BOX_DEPTH)
+        outside = left.unsqueeze(2) | right.unsqueeze(1)
+        return values.masked_fill(outside, -BOX_DEPTH) - self._log_total[:, None, None]
+
+    def log_marginal(self, grid: Tensor, axis: int) -> Tensor:
+        """Return the log-density of one parameter on grids (D, T), (D, T)."""
+        across, outside = self._between(grid, axis)
+        at_nodes = self._marginals[axis]
+        top = at_nodes.amax(-1, keepdim=True)
+        values = (across @ at_nodes.unsqueeze(-1)).squeeze(-1)
+        return torch.where(outside, top - BOX_DEPTH, torch.maximum(values, top - BOX_DEPTH))
+
+    @cached_property
+    def grid(self) -> Tensor:
+        """Evenly spaced nodes of the windows, (D, 2, T)."""
+        share = torch.linspace(0, 1, _NODES, dtype=torch.float64)
+        return self.low.unsqueeze(-1) + (self.high - self.low).unsqueeze(-1) * share
+
+    @cached_property
+    def step(self) -> Tensor:
+        """Distances of the grids' nodes, (D, 2)."""
+        return (self.high - self.low) / (_NODES - 1)
+
+    @cached_property
+    def _fine(self) -> Tensor:
+        (first, _), (second, _) = (self._between(self.grid[:, i], i) for i in (0, 1))
+        return (first @ self.joint @ second.transpose(1, 2)).exp()
+
+    @cached_property
+    def _log_total(self) -> Tensor:
+        weights = trapezoid(_NODES)
+        return (self._fine @ weights @ weights * self.step.prod(-1)).log()
+
+    @cached_property
+    def _marginals(self) -> tuple[Tensor, Tensor]:
+        """Log-densities of each parameter at the nodes of `joint`, (D, G) each."""
+        weights, every = trapezoid(_NODES), (_NODES - 1) // (self.joint.shape[1] - 1)
+        sums = self._fine @ weights, self._fine.transpose(1, 2) @ weights
+        floor = torch.finfo(torch.float64).tiny
+        first, second = (
+            (s[:, ::every] * self.step[:, 1 - i, None]).clamp_min(floor).log()
+            - self._log_total[:, None]
+            for i, s in enumerate(sums)
+        )
+        return first, second
+
+
+@dataclass(frozen=True)
+class _Posterior:
+    """Distribution of one parameter of D datasets, tabulated on its grid.
+
+    Args:
+        theta: nodes, in the parameter's unit, (D, T).
+        below: probability below each node, (D, T).
+        shortfall: E[(node − θ)₊] = ∫ below dθ, (D, T).
+    """
+
+    theta: Array
+    below: Array
+    shortfall: Array
+
+    @classmethod
+    def of(cls, exact: _Likelihood, axis: int, own: LikelihoodPrediction) -> "_Posterior":
+        unit = exact.grid[:, axis]
+        density = exact.log_marginal(unit, axis).exp().numpy()
+        below = _integral(density, unit.numpy())
+        below /= below[:, -1:]
+        low, high = own.low[axis], own.high[axis]
+        theta = low + (high - low) * unit.numpy()
+        if own.log_scale[axis]:
+            theta = low * (high / low) ** unit.numpy()
+        return cls(theta, below, _integral(below, theta))
+
+    def probability(self, lower: Array, upper: Array) -> Array:
+        """Return the probability of intervals (D, T)."""
+        return self._at(self.below, upper) - self._at(self.below, lower)
+
+    def distance(self, lower: Array, upper: Array) -> Array:
+        """Return the expected distance from θ to intervals (D, T)."""
+        first, last = self.theta[:, :1], self.theta[:, -1:]
+        under = self._at(self.shortfall, lower) + np.maximum(lower - last, 0)
+        over = (
+            np.maximum(last - np.maximum(upper, first), 0)
+            + np.maximum(first - upper, 0)
+            - (self.shortfall[:, -1:] - self._at(self.shortfall, upper))
+        )
+        return np.asarray(under + np.maximum(over, 0))
+
+    def _at(self, table: Array, theta: Array) -> Array:
+        rows = zip(theta, self.theta, table, strict=True)
+        return np.stack([np.interp(at, nodes, values) for at, nodes, values in rows])
+
+
+def _integral(values: Array, at: Array) -> Array:
+    """Integrate along the last axis by the trapezoidal rule, from the first node to each."""
+    pieces = 0.5 * (values[:, 1:] + values[:, :-1]) * np.diff(at)
+    return np.concatenate([np.zeros((len(values), 1)), pieces.cumsum(-1)], -1)
+
+
+def _blocks(own: LikelihoodPrediction) -> list[slice]:
+    count = len(own.datasets)
+    return [slice(start, min(start + _BLOCK, count)) for start in range(0, count, _BLOCK)]
+
+
+def _drawn(own: LikelihoodPrediction, values: Array) -> Array:
+    """Return contributions (D,), NaN for datasets whose parameters are not drawn from the box."""
+    return np.where(own.datasets.point < 0, values, np.nan)
+
+
+def _both(
+    own: LikelihoodPrediction, truth: LikelihoodPrediction
+) -> list[tuple[slice, BoxSummary, BoxSummary]]:
+    if own.box is None or truth.box is None:
+        return []
+    return [(rows, own.box, truth.box) for rows in _blocks(own)]
+
+
+def _of_intervals(
+    own: LikelihoodPrediction, truth: LikelihoodPrediction, quantity: str
+) -> dict[str, Array]:
+    """Return probabilities of intervals, or expected distances to them, (D, T) by parameter."""
+    parts: dict[str, list[Array]] = {name: [] for name in own.names}
+    for rows, box, reference in _both(own, truth):
+        exact = _Likelihood.of(reference, rows)
+        for axis, name in enumerate(own.names):
+            posterior = _Posterior.of(exact, axis, own)
+            ends = box.lower[rows, axis], box.upper[rows, axis]
+            parts[name].append(getattr(posterior, quantity)(*ends))
+    return {name: np.concatenate(found) for name, found in parts.items() if found}
+
+
+def _coverage(own: LikelihoodPrediction, truth: LikelihoodPrediction) -> Contributions:
+    found = _of_intervals(own, truth, "probability")
+    return {name: _drawn(own, values[:, _WIDTH]) for name, values in found.items()}
+
+
+def _score(own: LikelihoodPrediction, truth: LikelihoodPrediction) -> Contributions:
+    widths, found = _width(own, None), _of_intervals(own, truth, "distance")
+    return {
+        name: _drawn(own, widths[name] + 2 / ALPHA * values[:, _WIDTH])
+        for name, values in found.items()
+    }
+
+
+def _width(own: LikelihoodPrediction, truth: LikelihoodPrediction | None) -> Contributions:
+    if own.box is None:
+        return {}
+    length = own.box.upper[..., _WIDTH] - own.box.lower[..., _WIDTH]
+    return {name: length[:, axis] for axis, name in enumerate(own.names)}
+
+
+def _region(own: LikelihoodPrediction, truth: LikelihoodPrediction) -> Contributions:
+    parts = []
+    weights = trapezoid(_NODES)
+    for rows, box, reference in _both(own, truth):
+        exact, surrogate = _Likelihood.of(reference, rows), _Likelihood.of(box, rows)
+        density = exact.log_joint(exact.grid).exp()
+        logs = surrogate.log_joint(exact.grid)
+        top = surrogate.joint.new_zeros(len(logs)) - surrogate._log_total
+        statistic = 2 * (top[:, None, None] - logs)
+        low = torch.minimum(statistic[..., 1:], statistic[..., :-1])
+        high = torch.maximum(statistic[..., 1:], statistic[..., :-1])
+        share = ((REGION - low) / (high - low).clamp_min(1e-12)).clamp(0, 1)
+        cells = 0.5 * (density[..., 1:] + density[..., :-1]) * share
+        parts.append((cells.sum(-1) @ weights * exact.step.prod(-1)).numpy())
+    return {"": _drawn(own, np.concatenate(parts))} if parts else {}
+
+
+def _divergence(own: LikelihoodPrediction, truth: LikelihoodPrediction) -> Contributions:
+    return {key: values for key, (values, _) in _divergences(own, truth).items()}
+
+
+def _saturated(own: LikelihoodPrediction, truth: LikelihoodPrediction) -> Contributions:
+    return {key: values for key, (_, values) in _divergences(own, truth).items()}
+
+
+def _divergences(
+    own: LikelihoodPrediction, truth: LikelihoodPrediction
+) -> dict[str, tuple[Array, Array]]:
+    """Return Kullback–Leibler divergences, and whether they are lower limits, (D,) each by key."""
+    found: dict[str, list[tuple[Tensor, Tensor]]] = {}
+    weights = trapezoid(_NODES)
+    for rows, box, reference in _both(own, truth):
+        exact, surrogate = _Likelihood.of(reference, rows), _Likelihood.of(box, rows)
+        logs = exact.log_joint(exact.grid), surrogate.log_joint(exact.grid)
+        probability = (
+            logs[0].exp() * weights[:, None] * weights * exact.step.prod(-1)[:, None, None]
+        )
+        lowest = -BOX_DEPTH - surrogate._log_total
+        found.setdefault("joint", []).append(_kl(probability, logs[0], logs[1], lowest))
+        for axis, name in enumerate(own.names):
+            one = [d.log_marginal(exact.grid[:, axis], axis) for d in (exact, surrogate)]
+            probability = one[0].exp() * weights
+            lowest = surrogate._marginals[axis].amax(-1) - BOX_DEPTH
+            found.setdefault(name, []).append(_kl(probability, one[0], one[1], lowest))
+    return {
+        key: (
+            _drawn(own, torch.cat([divergence for divergence, _ in parts]).numpy()),
+            _drawn(own, torch.cat([floored for _, floored in parts]).double().numpy()),
+        )
+        for key, parts in found.items()
+    }
+
+
+def _kl(
+    probability: Tensor, exact: Tensor, surrogate: Tensor, lowest: Tensor
+) -> tuple[Tensor, Tensor]:
+    """Return divergences (D,), and whether much probability is where the surrogate is floored.
+
+    Args:
+        probability: of each node under the exact likelihood, up to a factor, (D, …).
+        exact: the exact log-density, (D, …).
+        surrogate: the surrogate's, (D, …).
+        lowest: the surrogate's floor, (D,).
+    """
+    probability, exact, surrogate = (t.flatten(1) for t in (probability, exact, surrogate))
+    probability = probability / probability.sum(-1, keepdim=True)
+    divergence = (probability * (exact - surrogate)).sum(-1)
+    floored = (probability * (surrogate <= lowest[:, None] + 1e-6)).sum(-1)
+    return divergence, floored > _SATURATED
+
+
+def _overlap(own: LikelihoodPrediction, truth: LikelihoodPrediction) -> Contributions:
+    found: dict[str, list[Array]] = {}
+    weights = trapezoid(_NODES)
+    share = torch.linspace(0, 1, _NODES, dtype=torch.float64)
+    for rows, box, reference in _both(own, truth):
+        both = _Likelihood.of(reference, rows), _Likelihood.of(box, rows)
+        low = torch.maximum(both[0].low, both[1].low)
+        length = (torch.minimum(both[0].high, both[1].high) - low).clamp_min(0)
+        grid = low.unsqueeze(-1) + length.unsqueeze(-1) * share
+        step = length / (_NODES - 1)
+        smaller = torch.minimum(*(d.log_joint(grid) for d in both)).exp()
+        joint = smaller @ weights @ weights * step.prod(-1)
+        found.setdefault("joint", []).append(joint.numpy())
+        for axis, name in enumerate(own.names):
+            one = torch.minimum(*(d.log_marginal(grid[:, axis], axis) for d in both)).exp()
+            found.setdefault(name, []).append((one @ weights * step[:, axis]).numpy())
+    return {key: _drawn(own, np.concatenate(parts)) for key, parts in found.items()}
+
+
+def _at_thresholds(values: dict[str, Array]) -> Contributions:
+    """Return values (D, T) by parameter and square root of the threshold."""
+    return {
+        f"{name} {root:g}": found[:, i]
+        for name, found in values.items()
+        for i, root in enumerate(ROOTS)
+    }
+
+
+def _ends(own: LikelihoodPrediction, side: str) -> Contributions:
+    if own.box is None:
+        return {}
+    values = getattr(own.box, side)
+    return _at_thresholds({name: values[:, axis] for axis, name in enumerate(own.names)})
+
+
+def _statistic(own: LikelihoodPrediction, truth: LikelihoodPrediction | None) -> Contributions:
+    if own.box is None:
+        return {}
+    found = {name: own.box.statistic[:, axis] for axis, name in enumerate(own.names)}
+    return found | {"joint": -2 * own.box.log_ratio_truth}
+
+
+def _estimate(own: LikelihoodPrediction, truth: LikelihoodPrediction | None) -> Contributions:
+    if own.box is None:
+        return {}
+    return {name: own.box.mle[:, axis] for axis, name in enumerate(own.names)}
+
+
+def _generating(own: LikelihoodPrediction, truth: LikelihoodPrediction | None) -> Contributions:
+    if own.box is None:
+        return {}
+    return {name: own.datasets.theta[:, axis] for axis, name in enumerate(own.names)}
+
+
+expected_coverage = Metric(
+    "expected_coverage",
+    "coverage",
+    "Posterior probability of 68.27 % profile-likelihood intervals, both restricted to the box.",
+    ("independent",),
+    _coverage,
+    needs_truth=True,
+    against="difference",
+)
+expected_score = Metric(
+    "expected_score",
+    "interval score",
+    "Interval score of 68.27 % intervals in the box, in expectation over the exact posterior; "
+    "lower is better.",
+    ("independent",),
+    _score,
+    needs_truth=True,
+    against="ratio",
+)
+box_width = Metric(
+    "box_width",
+    "width",
+    "Length of the 68.27 % profile-likelihood interval inside the box.",
+    ("independent",),
+    _width,
+    against="ratio",
+)
+expected_region = Metric(
+    "expected_region",
+    "95 % coverage",
+    "Posterior probability of 95 % Wilks regions, both restricted to the box.",
+    ("independent",),
+    _region,
+    needs_truth=True,
+    against="difference",
+)
+divergence = Metric(
+    "divergence",
+    "divergence",
+    "Kullback–Leibler divergence of the surrogate's likelihood from the exact one, in nats per "
+    "dataset, both normalised in the box; falls beyond 40 nats are cut.",
+    ("independent",),
+    _divergence,
+    needs_truth=True,
+    median=True,
+)
+divergence_limit = Metric(
+    "divergence_limit",
+    "lower limits",
+    "Share of divergences that are lower limits, because the surrogate has fallen by 40 nats where "
+    "the exact likelihood has not.",
+    ("independent",),
+    _saturated,
+    needs_truth=True,
+    share=True,
+)
+box_overlap = Metric(
+    "box_overlap",
+    "overlap",
+    "Overlap ∫ min(p, p̂) with the exact likelihood, both normalised in the box.",
+    ("independent",),
+    _overlap,
+    needs_truth=True,
+)
+profile_lower = Metric(
+    "profile_lower",
+    "lower end",
+    "Lower ends of profile-likelihood intervals in the box, by the root of their threshold.",
+    ("independent",),
+    lambda own, _: _ends(own, "lower"),
+    kept=True,
+)
+profile_upper = Metric(
+    "profile_upper",
+    "upper end",
+    "Upper ends of profile-likelihood intervals in the box, by the root of their threshold.",
+    ("independent",),
+    lambda own, _: _ends(own, "upper"),
+    kept=True,
+)
+profile_coverage = Metric(
+    "profile_coverage",
+    "coverage",
+    "Posterior probability of profile-likelihood intervals, by the root of their threshold.",
+    ("independent",),
+    lambda own, truth: {
+        key: _drawn(own, values)
+        for key, values in _at_thresholds(_of_intervals(own, truth, "probability")).items()
+    },
+    needs_truth=True,
+    kept=True,
+)
+statistic = Metric(
+    "statistic",
+    "statistic",
+    "Likelihood-ratio statistic in the box at the generating parameters, profiled and jointly.",
+    ("independent",),
+    _statistic,
+    kept=True,
+)
+estimate = Metric(
+    "estimate",
+    "estimate",
+    "Maximum-likelihood estimate in the box.",
+    ("independent",),
+    _estimate,
+    kept=True,
+)
+generating = Metric(
+    "generating",
+    "generating value",
+    "Parameters from which the dataset was simulated.",
+    ("independent",),
+    _generating,
+    kept=True,
+)
