@@ -72,6 +72,7 @@ def central(shift: float, scale: float) -> tuple[LikelihoodPrediction, Likelihoo
     )
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("scale", [0.5, 1.0, 1.5])
 @pytest.mark.parametrize("shift", [0.0, 0.1, 0.5, 1.0, 2.0])
 def test_gaussians_have_closed_forms(shift: float, scale: float) -> None:
