@@ -62,8 +62,8 @@ def refine(
 
     The lattice contains all nodes where any dataset's profile is within `depth` nats of its
     maximum. A smooth surrogate is evaluated at a few Chebyshev nodes of the context parameters and
-    interpolated event by event. The nodes are doubled until no interval end moves by more than the
-    tolerance. A surrogate that no polynomial follows is evaluated at every node of the lattice.
+    interpolated event by event. The nodes are doubled until no interval end moves by more than
+    twice the tolerance. A surrogate that no polynomial follows is evaluated at every node.
 
     Args:
         events: the datasets.
@@ -165,10 +165,10 @@ def _smooth(events: MixtureLikelihood, targets: Sequence[_Target]) -> list[Latti
 def _converged(
     events: MixtureLikelihood, target: _Target, axes: Axes, table: RatioTable, most: int
 ) -> RatioTable | None:
-    """Double the degree until no interval end moves by more than the tolerance.
+    """Double the degree until no interval end moves by more than the target allows.
 
-    An error at least halves where the degree doubles, so that of the finer polynomials is at most
-    the movement.
+    If an error at least halves where the degree doubles, that of the finer polynomials is at most
+    the movement; for a continuous slope it is a third of the movement.
 
     Returns:
         The table; None if more than `most` nodes per context parameter would be necessary.

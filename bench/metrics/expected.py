@@ -224,8 +224,7 @@ def _region(own: LikelihoodPrediction, truth: LikelihoodPrediction) -> Contribut
         exact, surrogate = _Likelihood.of(reference, rows), _Likelihood.of(box, rows)
         density = exact.log_joint(exact.grid).exp()
         logs = surrogate.log_joint(exact.grid)
-        top = surrogate.joint.new_zeros(len(logs)) - surrogate._log_total
-        statistic = 2 * (top[:, None, None] - logs)
+        statistic = -2 * (surrogate._log_total[:, None, None] + logs)
         low = torch.minimum(statistic[..., 1:], statistic[..., :-1])
         high = torch.maximum(statistic[..., 1:], statistic[..., :-1])
         share = ((REGION - low) / (high - low).clamp_min(1e-12)).clamp(0, 1)
