@@ -20,6 +20,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from multiprocessing import resource_tracker
 from multiprocessing.connection import Connection, wait
+from types import FunctionType
 from typing import Any
 
 from bench.errors import BenchError, message_of, raised_at
@@ -151,7 +152,7 @@ def _shared_state() -> Fields:
         state["folder"] = os.getcwd()
     for name, module in sorted(sys.modules.items()):
         if name in _SHARED or name.startswith("bench."):
-            names = {k: id(v) for k, v in vars(module).items() if not k.startswith("_")}
+            names = {k: _identity(v) for k, v in vars(module).items() if not k.startswith("_")}
             state |= {f"{name}.{k}": v for k, v in names.items()}
     if numpy := sys.modules.get("numpy"):
         state["numpy errors"] = numpy.geterr()
@@ -165,6 +166,19 @@ def _shared_state() -> Fields:
             torch.are_deterministic_algorithms_enabled(),
         )
     return state
+
+
+def _identity(value: object) -> int:
+    """Identify an object, or the one inside a wrapper that torch has put around its own function.
+
+    The first optimiser wraps `torch.manual_seed`. Without this, every first training would cost the
+    worker.
+    """
+    while isinstance(value, FunctionType) and hasattr(value, "__wrapped__"):
+        if not str(value.__globals__.get("__name__")).startswith("torch."):
+            break  # a plugin's
+        value = value.__wrapped__
+    return id(value)
 
 
 def _message(kind: str, /, **fields: Any) -> bytes:

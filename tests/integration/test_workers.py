@@ -29,6 +29,12 @@ def test_results_and_reuse(jobs):
     assert again["pid"].value != os.getpid()
 
 
+def test_trainings_reuse_their_worker(jobs):
+    with Workers(1) as workers:
+        outcomes = run(workers, *(Call(f"train {i}", jobs.train, {}) for i in range(3)))
+    assert len({outcome.value for outcome in outcomes.values()}) == 1
+
+
 def test_no_jobs():
     with Workers(2) as workers:
         assert list(workers.run([])) == []

@@ -31,6 +31,17 @@ def pid(report):
     return os.getpid()
 
 
+def train(report):
+    """Take a step of an optimiser, which makes torch wrap some of its functions."""
+    import torch
+
+    weight = torch.nn.Parameter(torch.ones(2))
+    optimiser = torch.optim.Adam([weight])
+    weight.sum().backward()
+    optimiser.step()
+    return os.getpid()
+
+
 def wait_for(report, path, seconds=120.0):
     """Wait until another job has made the file."""
     end = time.monotonic() + seconds
