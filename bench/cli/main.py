@@ -165,13 +165,37 @@ def score(folder: str | None, workers: int | None, plugins: tuple[str, ...]) -> 
 @click.option(
     "--format", "form", default="table", help="Print table, csv, md or json.", show_default=True
 )
+@click.option("--all", "everything", is_flag=True, help="Show all tables, not only the first two.")
 @click.option("--plain", is_flag=True, help="Show plain means instead of expectations.")
+@click.option(
+    "--tolerance",
+    type=click.FloatRange(0, 100, min_open=True),
+    metavar="POINTS",
+    help="Call a coverage right within so many percentage points.  [default: the preset's, or 5]",
+)
+@click.option(
+    "--level",
+    type=click.FloatRange(50, 100, max_open=True),
+    default=95.0,
+    metavar="PERCENT",
+    help="Confidence level of verdicts and ranks.  [default: 95]",
+)
 @PLUGIN
 def leaderboard(
-    folder: str | None, tasks: tuple[str, ...], form: str, plain: bool, plugins: tuple[str, ...]
+    folder: str | None,
+    tasks: tuple[str, ...],
+    form: str,
+    everything: bool,
+    plain: bool,
+    tolerance: float | None,
+    level: float,
+    plugins: tuple[str, ...],
 ) -> None:
-    """Print the leaderboards of a results folder."""
-    from bench.leaderboard import FORMATS, Results, build
+    """Print the leaderboards of a results folder.
+
+    Verdicts and ranks are computed anew from the scores.
+    """
+    from bench.leaderboard import FORMATS, Results, build, table
     from bench.registry.registry import Registry, select, unknown
 
     if form not in FORMATS:
@@ -180,12 +204,20 @@ def leaderboard(
     results = Results(store)
     if tasks:
         select(tasks, sorted({f.task for f in results.fits}), "task")
-    found = build(results, registry.metrics(), tasks or ("*",), plain=plain)
+    found = build(
+        results,
+        registry.metrics(),
+        tasks or ("*",),
+        plain=plain,
+        tolerance=None if tolerance is None else tolerance / 100,
+        level=level / 100,
+    )
     tell_each("not loaded", registry.failures)
     incomplete = tell_each("damaged", damaged(store) + damaged_entries(results))
     if not found:
         raise BenchError(f"{store.root} has no scores to compare; `bench status` says what it has")
-    click.echo(FORMATS[form](found), nl=False)  # no sanitising: it has styles
+    shown = table(found, not everything) if form == "table" else FORMATS[form](found)
+    click.echo(shown, nl=False)  # no sanitising: it has styles
     if incomplete or registry.failures:
         raise SystemExit(1)
 

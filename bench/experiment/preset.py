@@ -33,6 +33,7 @@ class Preset(BaseModel):
             applies separately to each chunk of simulations, or to each call of an expensive
             simulator.
         memory_limit: GiB of memory that a worker may use.
+        tolerance: largest coverage gap that leaderboards call right, in percentage points.
         plans: evaluation plans.
     """
 
@@ -51,6 +52,7 @@ class Preset(BaseModel):
     stack: int | None = Field(default=None, ge=1, le=1000)
     time_limit: float = Field(default=3600.0, gt=0)
     memory_limit: float = Field(default=4.0, gt=0, le=1e6)
+    tolerance: float = Field(default=5.0, gt=0, le=100)
     plans: tuple[Plan, ...] = Field(
         default=(IndependentPlan(), BootstrapPlan(), HeldOutPlan()), min_length=1
     )

@@ -1,109 +1,31 @@
-"""Leaderboards from scores: means with clustered errors, paired comparisons, rank intervals."""
+"""Leaderboards from scores: means with clustered errors, verdicts, prices and rank intervals."""
 
 import fnmatch
 from collections import defaultdict
 from collections.abc import Sequence
-from dataclasses import dataclass, field
-from math import exp, nan
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 
 from bench.contracts import Metric
-from bench.leaderboard.quantities import Quantity, quantities_of
+from bench.leaderboard.board import EXPECTED, Leaderboard, Row
+from bench.leaderboard.compare import Comparison
+from bench.leaderboard.quantities import Quantity, fair_universe, quantities_of
 from bench.leaderboard.results import Results, SavedFit, Scores, of_training
 from bench.leaderboard.units import ResamplingUnits
-from bench.stats.clustering import Array, Estimate
-from bench.stats.ranking import rank
 from bench.storage.fit_spec import truth_among
 
 _Key = tuple[str, int, str, int]  # task, budget, training data, seed
 PLANS = ("independent", "bootstrap", "heldout")
 """Kinds of plans, in the order of leaderboards."""
 
-_EXPECTED = {
-    "coverage": "expected_coverage",
-    "interval_score": "expected_score",
-    "width": "box_width",
-    "region_coverage": "expected_region",
-}
-"""Metrics in expectation over the exact posterior, by the plain ones that they replace."""
 
+class _Settings(NamedTuple):
+    """Settings of leaderboards, as in `build`."""
 
-@dataclass
-class Row:
-    """Row of a leaderboard: one method.
-
-    Args:
-        label: method and configuration.
-        fit: the fit of the method.
-        members: number of members.
-        quantities: numbers by name, such as "coverage/mu".
-        rank: rank interval; None for the reference itself.
-        cost: of one member: calls, calls_made where known, seconds, seconds_to_best, parameters,
-            device.
-        failures: reasons of failures, by the failed job.
-    """
-
-    label: str
-    fit: SavedFit
-    members: int
-    quantities: dict[str, Quantity]
-    rank: tuple[int, int] | None
-    cost: dict[str, Any]
-    failures: dict[str, str] = field(default_factory=dict)
-
-    def estimate(self, name: str) -> Estimate | None:
-        """Return a number with its errors; None if it is not defined."""
-        return self.quantities.get(name, Quantity()).estimate
-
-
-@dataclass
-class Leaderboard:
-    """Methods of one task at one budget on one plan, best first.
-
-    Args:
-        task, budget, training_data, seed: identity of the run.
-        plan: the plan's kind and settings.
-        plan_folder: name of the plan's folder.
-        parameters: names of the parameters.
-        reference: denominator of interval scores: "exact", "histogram" or "" (none).
-        rows: the methods.
-        absent: reasons of methods that cannot run, by label.
-        expected: coverage of exact intervals under this plan.
-        blocks: number of disjoint blocks of observations, where these are finite.
-        asked: the plan before it was shrunk to finite observations.
-        metrics: metrics of the quantities.
-        simulated: simulator calls of all results of the task, by purpose, where the task
-            declares that they are expensive.
-        plain: whether headline numbers are plain means, and not expectations in the box.
-    """
-
-    task: str
-    budget: int
-    training_data: str
-    seed: int
-    plan: dict[str, Any]
-    plan_folder: str
-    parameters: tuple[str, ...]
-    reference: str
-    rows: list[Row]
-    absent: dict[str, str]
-    expected: float
-    blocks: int | None = None
-    asked: dict[str, Any] | None = None
-    metrics: tuple[Metric, ...] = ()
-    simulated: dict[str, int] | None = None
-    plain: bool = True
-
-    def headline(self, metric: str) -> str:
-        """Return the metric that tables show for a plain one."""
-        return metric if self.plain else _EXPECTED[metric]
-
-    @property
-    def ranks(self) -> bool:
-        """Return whether its methods have ranks."""
-        return any(row.rank is not None for row in self.rows)
+    plain: bool
+    tolerance: float
+    level: float
 
 
 def build(
@@ -112,15 +34,22 @@ def build(
     tasks: Sequence[str] = ("*",),
     *,
     plain: bool = False,
+    tolerance: float | None = None,
+    level: float = 0.95,
 ) -> list[Leaderboard]:
     """Build all leaderboards of a results folder.
 
     Args:
         results: the folder.
-        metrics: metrics of the tables.
+        metrics: metrics of the comparisons.
         tasks: patterns of the tasks' names.
         plain: whether to show plain means even where there are expectations.
+        tolerance: largest coverage gap that holds; None for that of the preset, or 0.05.
+        level: confidence level of all verdicts of a leaderboard together, and of its ranks.
     """
+    if tolerance is None:
+        tolerance = results.run.get("preset", {}).get("tolerance", 5.0) / 100
+    settings = _Settings(plain, tolerance, level)
     chosen = [f for f in results.fits if any(fnmatch.fnmatchcase(f.task, t) for t in tasks)]
     groups: defaultdict[_Key, list[SavedFit]] = defaultdict(list)
     for fit in chosen:
@@ -131,12 +60,29 @@ def build(
         groups[task, 0, "none", 0] = []
     plans = sorted(results.plans.items(), key=lambda p: (PLANS.index(p[1]["plan"]["kind"]), p[0]))
     boards = (
-        _board(results, metrics, key, fits, folder, plan, plain)
+        _board(results, metrics, key, fits, folder, plan, settings)
         for key, fits in sorted(groups.items())
         for folder, plan in plans
         if key[3] == plan["seed"] or not fits
     )
-    return [board for board in boards if board is not None]
+    found = [board for board in boards if board is not None]
+    _add_capacities(found)
+    return found
+
+
+def _add_capacities(boards: Sequence[Leaderboard]) -> None:
+    """Add to rows of the smallest datasets what their networks hold at larger ones."""
+    groups: defaultdict[_Key, list[Leaderboard]] = defaultdict(list)
+    for board in boards:
+        if board.plan["kind"] == "independent":
+            groups[board.task, board.budget, board.training_data, board.seed].append(board)
+    for group in groups.values():
+        group.sort(key=lambda board: board.plan.get("multiple", 1))
+        for row in group[0].rows if len(group) > 1 else ():
+            for board in group:
+                same = [r for r in board.rows if r.fit is row.fit and r.verdicts]
+                if same:
+                    row.at_multiples[board.plan.get("multiple", 1)] = same[0].word
 
 
 def expected_coverage(plan: dict[str, Any]) -> float:
@@ -162,7 +108,7 @@ def _board(
     fits: Sequence[SavedFit],
     folder: str,
     plan: dict[str, Any],
-    plain: bool,
+    settings: _Settings,
 ) -> Leaderboard | None:
     kind = plan["plan"]["kind"]
     oracle = truth_among(fit for fit in results.fits if fit.task == key[0])
@@ -191,15 +137,25 @@ def _board(
     parameters = tuple(
         name.partition("/")[2] for name in scored[0][1].values if name.startswith("width/")
     )
-    # One table compares like with like: older scores have no expectations.
+    # One comparison compares like with like: older scores have no expectations.
     wanted = {
-        f"{_EXPECTED[name]}/{p}"
+        f"{EXPECTED[name]}/{p}"
         for name in ("coverage", "interval_score", "width")
         for p in parameters
     }
-    plain = plain or not wanted or any(not wanted <= scores.values.keys() for _, scores in scored)
-    score = "interval_score" if plain else _EXPECTED["interval_score"]
-    reference = "" if kind == "heldout" else _rank(rows, scored, parameters, units, score)
+    plain = settings.plain or not wanted
+    plain = plain or any(not wanted <= scores.values.keys() for _, scores in scored)
+    reference = ""
+    if kind != "heldout":
+        names = EXPECTED if not plain else {name: name for name in EXPECTED}
+        comparison = Comparison(rows, scored, parameters, units, settings.tolerance, settings.level)
+        reference = comparison.rank_scores(names["interval_score"])
+        comparison.judge(names["coverage"], expected_coverage(plan["plan"]))
+        if not plain:
+            comparison.rank_likelihoods()
+            comparison.rank_lengths()
+            comparison.localise(expected_coverage(plan["plan"]))
+        comparison.recommend()
     rows.sort(key=lambda r: (not r.fit.oracle, _order(r), r.label))
     # Results from a run on another machine may exist.
     there = {row.fit.label for row in rows}
@@ -223,6 +179,8 @@ def _board(
         tuple(used),
         results.simulated(key[0]) if expensive else None,
         plain,
+        settings.tolerance,
+        settings.level,
     )
 
 
@@ -235,7 +193,7 @@ def _tell_apart(rows: Sequence[Row]) -> None:
 
 
 def _order(row: Row) -> float:
-    estimate = row.estimate("score_ratio")
+    estimate = row.estimate("price") or row.estimate("score_ratio")
     return estimate.value if estimate else np.inf
 
 
@@ -258,6 +216,8 @@ def _row(
             quantities[metric.name] = Quantity(reason=reason)
         for name in names:
             quantities |= dict(quantities_of(metric, name, scores, own_truth, units))
+    parameters = [n.partition("/")[2] for n in scores.values if n.startswith("width/")]
+    quantities |= dict(fair_universe(scores, parameters, units))
     return Row(
         fit.label,
         fit,
@@ -267,57 +227,6 @@ def _row(
         _cost(fit, scores.members),
         results.failures(fit),
     )
-
-
-def _rank(
-    rows: Sequence[Row],
-    scored: Sequence[tuple[SavedFit, Scores]],
-    parameters: Sequence[str],
-    units: ResamplingUnits,
-    score: str,
-) -> str:
-    """Rank the methods by an interval score relative to the reference, in place.
-
-    Returns:
-        Name of the reference; "" if there is none.
-    """
-    known = [("exact", s) for f, s in scored if f.oracle]
-    known += [("histogram", s) for f, s in scored if f.method == "histogram"]
-    if not known:
-        return ""
-    name, reference = known[0]
-    used = units.headline
-    found = units[used]
-    keys = [f"{score}/{p}" for p in parameters]
-    if int(used.sum()) < 2 or not keys or not all(k in reference.values for k in keys):
-        return name
-
-    def table(values: Array) -> Array:
-        return found.average(values[..., used])
-
-    base = np.stack([table(reference.values[k].mean(0)) for k in keys], -1)
-    ranked = [
-        (row, np.stack([table(s.values[k]) for k in keys], -1))
-        for row, (fit, s) in zip(rows, scored, strict=False)
-        if not fit.oracle and all(k in s.values for k in keys)
-    ]
-    # Intervals of zero length have no ratio.
-    ranked = [(row, s) for row, s in ranked if s.mean((0, 1)).all() and base.mean(0).all()]
-    if not ranked:
-        return name
-    if not found.enough:  # too few blocks to estimate an error
-        for row, scores in ranked:
-            value = exp(float(np.log(scores.mean((0, 1)) / base.mean(0)).mean()))
-            row.quantities["score_ratio"] = Quantity(Estimate(value, nan, nan, nan, nan))
-        return name
-    ranking = rank([scores for _, scores in ranked], base, found.strata)
-    for i, (row, _) in enumerate(ranked):
-        value = exp(float(ranking.log_ratio[i]))
-        error = value * float(ranking.error[i])
-        row.quantities["score_ratio"] = Quantity(Estimate(value, error, nan, nan, nan))
-        if bool((units.point < 0).any()):
-            row.rank = (int(ranking.low[i]), int(ranking.high[i]))
-    return name
 
 
 def _cost(fit: SavedFit, members: Sequence[int]) -> dict[str, Any]:

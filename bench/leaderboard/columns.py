@@ -1,12 +1,13 @@
 """Columns of leaderboard tables, grouped into sections."""
 
 from collections.abc import Callable, Iterator, Sequence
-from math import floor, isfinite, log10
+from math import floor, isfinite, log10, nan
 from typing import NamedTuple
 
 from bench.contracts import Metric
-from bench.leaderboard.build import Leaderboard, Row
+from bench.leaderboard.board import Leaderboard, Row
 from bench.leaderboard.quantities import parts
+from bench.leaderboard.verdict import SIGNS, decides
 from bench.metrics import expected, heldout, intervals, likelihood
 
 _OWN = {
@@ -25,11 +26,15 @@ class Column(NamedTuple):
         name: heading.
         text: returns the cell of a row.
         quantity: name of the quantity in the column; "" if none.
+        rank: returns the rank interval of a row, in columns of ranks.
+        left: whether it is aligned to the left.
     """
 
     name: str
     text: Callable[[Row], str]
     quantity: str = ""
+    rank: Callable[[Row], tuple[int, int] | None] | None = None
+    left: bool = False
 
 
 def parenthesised(value: float, error: float) -> str:
@@ -66,11 +71,56 @@ def _column(heading: str, name: str) -> Column:
     return Column(heading, text, name)
 
 
-def _rank(row: Row) -> str:
-    if row.rank is None:
-        return "–"
-    low, high = row.rank
-    return str(low) if low == high else f"{low}–{high}"
+def _rank(heading: str, rank: Callable[[Row], tuple[int, int] | None]) -> Column:
+    def text(row: Row) -> str:
+        found = rank(row)
+        if found is None:
+            return "–"
+        low, high = found
+        return str(low) if low == high else f"{low}–{high}"
+
+    return Column(heading, text, rank=rank)
+
+
+def _verdict(heading: str, parameter: str, gap: str) -> Column:
+    def text(row: Row) -> str:
+        found = row.verdicts.get(parameter)
+        if found is None:
+            return "–" if row.fit.oracle else "n/a"
+        return f"{SIGNS[found.word]} {found.word}"
+
+    return Column(heading, text, gap, left=True)
+
+
+def _components(name: str, gap: str) -> list[Column]:
+    """Return the errors of a coverage gap from members and datasets, and what would decide."""
+
+    def error(attribute: str) -> Callable[[Row], str]:
+        def text(row: Row) -> str:
+            value = getattr(row.estimate(gap), attribute, nan)
+            return f"{100 * value:.1f}" if isfinite(value) else "–"
+
+        return text
+
+    def more(row: Row) -> str:
+        found = row.verdicts.get(name)
+        return "–" if found is None else decides(row, found) or "–"
+
+    return [
+        Column(f"{name} members", error("member_error")),
+        Column(f"{name} datasets", error("set_error")),
+        Column(f"{name} decides", more),
+    ]
+
+
+def _threshold(heading: str, name: str) -> Column:
+    usual = _column(heading, name).text
+
+    def text(row: Row) -> str:
+        reason = row.quantities[name].reason if name in row.quantities else ""
+        return reason if reason.startswith(">") else usual(row)
+
+    return Column(heading, text, name)
 
 
 def _cost(heading: str, name: str, form: str = "") -> Column:
@@ -90,7 +140,7 @@ def two_lines(name: str) -> str:
 
 def sections(board: Leaderboard) -> list[tuple[str, list[Column]]]:
     """Return titles and columns of tables, each at most 80 characters wide."""
-    method = Column("method", lambda r: r.label)
+    method = Column("method", lambda r: r.label, left=True)
     columns = [
         _column(_heading(metric, parts(name)[1]), name)
         for metric, names in others(board)
@@ -179,22 +229,88 @@ def _own_sections(board: Leaderboard, method: Column) -> list[tuple[str, list[Co
     ]
     if not exact:
         regions = [method, regions[3], _column("95 % area", "region_area/")]
+    gap_of = "gap" if exact else ""
+    sizes = any(row.at_multiples for row in board.rows)
+    priced = any("price" in row.quantities for row in board.rows)
+    likelihoods = any(row.likelihood_rank is not None for row in board.rows)
     found: list[tuple[str, list[Column]]] = [
         (
-            "Which intervals are short and still cover",
+            "Which intervals to trust, and what they cost",
             [
-                *([Column("rank", _rank)] if board.ranks else []),
                 method,
-                _column(f"score /{over}", "score_ratio"),
-                *(_column(f"coverage {n}", f"{coverage}/{n}") for n in names),
                 *(
-                    _column(f"width {n} /exact", f"{width}/{n}/ratio")
-                    if exact
-                    else _column(f"width {n}", f"{width}/{n}")
+                    _verdict(f"coverage of {n}", n, f"{coverage}/{n}/{gap_of}".rstrip("/"))
                     for n in names
                 ),
+                _column("honest length /exact", "price")
+                if priced
+                else _column(f"score /{over}", "score_ratio"),
+                *([_rank("likelihood rank", lambda r: r.likelihood_rank)] if likelihoods else []),
+                *([_rank("interval rank", lambda r: r.rank)] if board.ranks else []),
             ],
         ),
+        (
+            "As delivered",
+            [
+                method,
+                *(_column(f"coverage {n}", f"{coverage}/{n}") for n in names),
+                *(
+                    _column(f"length {n} /exact", f"{width}/{n}/ratio")
+                    if exact
+                    else _column(f"length {n}", f"{width}/{n}")
+                    for n in names
+                ),
+                *([_column(f"score /{over}", "score_ratio")] if priced else []),
+            ],
+        ),
+        *(
+            (
+                f"Length at honest coverage, {claimed}, and the threshold that gives it",
+                [
+                    method,
+                    *(
+                        _column(f"length {n} /exact", f"{level}/{n}/ratio")
+                        if exact
+                        else _column(f"length {n}", f"{level}/{n}")
+                        for n in names
+                    ),
+                    *(
+                        _threshold(
+                            f"threshold {n}", f"{level}/{n}".replace("honest_length", "threshold")
+                        )
+                        for n in names
+                    ),
+                ],
+            )
+            for level, claimed in (("honest_length", "68.27 %"), ("honest_length_95", "95 %"))
+            if any(f"{level}/{n}" in row.quantities for row in board.rows for n in names)
+        ),
+        *(
+            [
+                (
+                    "Errors of the coverage gap in points, and what would decide the verdict",
+                    [
+                        method,
+                        *(
+                            column
+                            for n in names
+                            for column in _components(n, f"{coverage}/{n}/{gap_of}".rstrip("/"))
+                        ),
+                    ],
+                )
+            ]
+            * any(row.verdicts for row in board.rows)
+        ),
+        *(
+            [
+                (
+                    "Coverage at the parameter value where it is worst",
+                    [method, *(_column(n, f"local_coverage/{n}") for n in names)],
+                )
+            ]
+            * any(f"local_coverage/{n}" in row.quantities for row in board.rows for n in names)
+        ),
+        *([("Size of datasets up to which the coverage holds", _capacity(board, method))] * sizes),
         *([("Coverage against the exact likelihood on the same datasets", gaps)] * exact),
         *(
             (title, [method, *columns])
@@ -213,6 +329,15 @@ def _own_sections(board: Leaderboard, method: Column) -> list[tuple[str, list[Co
             "Share cut by a bound of the parameter space",
             [method, *(_column(n, f"cut/{n}") for n in (*names, "region"))],
         ),
+        *(
+            [
+                (
+                    "Score of the FAIR Universe challenge, higher is better",
+                    [method, *(_column(n, f"fair_universe_score/{n}") for n in names)],
+                )
+            ]
+            * any(f"fair_universe_score/{n}" in r.quantities for r in board.rows for n in names)
+        ),
         (
             "Cost of one member",
             [
@@ -228,6 +353,35 @@ def _own_sections(board: Leaderboard, method: Column) -> list[tuple[str, list[Co
         ),
     ]
     return found
+
+
+def _capacity(board: Leaderboard, method: Column) -> list[Column]:
+    """Return verdicts by the size of datasets, and the largest size up to which they hold."""
+    multiples = sorted({m for row in board.rows for m in row.at_multiples})
+
+    def at(multiple: int) -> Column:
+        def text(row: Row) -> str:
+            word = row.at_multiples.get(multiple)
+            return "–" if word is None else f"{SIGNS[word]} {word}"
+
+        return Column(size_of(multiple), text, left=True)
+
+    def largest(row: Row) -> str:
+        if not row.at_multiples:
+            return "–"
+        return size_of(row.holds_up_to) if row.holds_up_to else "none"
+
+    return [method, *map(at, multiples), Column("holds up to", largest)]
+
+
+def size_of(multiple: int) -> str:
+    """Return the size of a dataset in words.
+
+    Example:
+        >>> size_of(1), size_of(10)
+        ('M', '10 M')
+    """
+    return "M" if multiple == 1 else f"{multiple} M"
 
 
 def _found(board: Leaderboard, titles: dict[str, str]) -> list[Column]:

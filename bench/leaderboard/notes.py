@@ -4,7 +4,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from bench.errors import counted
-from bench.leaderboard.build import Leaderboard
+from bench.leaderboard.board import Leaderboard
 from bench.leaderboard.columns import direction, others
 from bench.leaderboard.units import FEWEST_BLOCKS
 from bench.storage.simulations import PURPOSES
@@ -55,13 +55,20 @@ def notes(board: Leaderboard, brief: bool = False) -> list[str]:
             "of the datasets' parameters; `--plain` shows plain means.",
         ),
         (
-            kind == "independent",
-            "Rank: the interval of ranks that 95 % simultaneous comparisons allow.",
+            any(row.verdicts for row in rows),
+            f"Coverage holds where the confidence interval of its gap to {_ideal(board)} lies "
+            f"within ± {100 * board.tolerance:g} points, and fails where it lies outside; "
+            f"{100 * board.level:g} % for all intervals together (Bonferroni).",
         ),
         (
-            kind != "heldout",
-            "A difference in coverage is established where its 95 % interval, widened for the "
-            "number of methods and parameters (Bonferroni), excludes 0.",
+            any("price" in row.quantities for row in rows),
+            "Honest length: mean length of intervals whose threshold is moved until they cover "
+            "68.27 %, relative to exact ones treated likewise; geometric mean over parameters.",
+        ),
+        (
+            board.ranks,
+            f"Rank: the interval of ranks that simultaneous comparisons at {100 * board.level:g} % "
+            "allow.",
         ),
         *(
             (not brief, f"{metric.title}: {metric.description} {direction(metric)}".rstrip())
@@ -118,6 +125,10 @@ def notes(board: Leaderboard, brief: bool = False) -> list[str]:
                 reasons.setdefault(f"{name}: {quantity.reason}", []).append(row.label)
     out += [f"n/a {what} ({', '.join(labels)})" for what, labels in reasons.items()]
     return out
+
+
+def _ideal(board: Leaderboard) -> str:
+    return "exact" if board.reference == "exact" else f"{100 * board.expected:.1f} %"
 
 
 def _ended_worse(curve: Mapping[str, Any]) -> bool:

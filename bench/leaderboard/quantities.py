@@ -1,6 +1,6 @@
 """Quantities of a leaderboard: means of metrics, gaps to the truth, worst points."""
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from math import nan, sqrt
 
@@ -10,7 +10,11 @@ from numpy.typing import NDArray
 from bench.contracts import Metric
 from bench.leaderboard.results import Scores
 from bench.leaderboard.units import ResamplingUnits
-from bench.stats.clustering import Array, Estimate, mean, median, ratio
+from bench.stats.clustering import Array, Estimate, mean, median, ratio, resampled
+
+_FEWEST = 100  # datasets for a score of the FAIR Universe challenge
+_NOMINAL = 0.6827  # coverage at which it has no penalty
+_EPSILON = 0.01  # added to lengths
 
 STATISTICS = {
     "gap": "gap",
@@ -67,6 +71,34 @@ def quantities_of(
     if known:
         _, worst, quantity = max(known, key=lambda item: item[0])
         yield f"{name}/worst", Quantity(quantity.estimate, where=f"point {worst + 1}")
+
+
+def fair_universe(
+    scores: Scores, parameters: Sequence[str], units: ResamplingUnits
+) -> Iterator[tuple[str, Quantity]]:
+    """Yield the score of the FAIR Universe challenge for each parameter, higher is better.
+
+    It is the members' mean of −ln((w + ε) f(c)) for the mean length w and the coverage c of plain
+    68.27 % intervals (Bhimji et al. 2024, arXiv:2410.02867). Boards with fewer than 100 datasets
+    have none.
+    """
+    used = units.headline
+    found = units[used]
+    if int(used.sum()) < _FEWEST or found.shared:
+        return
+    for name in parameters:
+        both = [scores.values.get(f"{metric}/{name}") for metric in ("width", "coverage")]
+        tables = [table[:, used] for table in both if table is not None]
+        if len(tables) == 2 and all(np.isfinite(table).all() for table in tables):
+            estimate = resampled(_challenge, tables, found.point)
+            yield f"fair_universe_score/{name}", Quantity(estimate)
+
+
+def _challenge(width: Array, covered: Array) -> float:
+    sigma = sqrt((1 - _NOMINAL) * _NOMINAL / width.shape[1])
+    beyond = (np.abs(covered.mean(1) - _NOMINAL) - 2 * sigma).clip(0) / sigma
+    penalty = 1 + np.where(covered.mean(1) < _NOMINAL, beyond**4, beyond**3)
+    return float(-np.log((width.mean(1) + _EPSILON) * penalty).mean())
 
 
 def _median(values: Array, units: ResamplingUnits, used: NDArray[np.bool_]) -> Quantity:

@@ -13,12 +13,16 @@ from rich.table import Table
 from rich.text import Text
 
 from bench.errors import printable
-from bench.leaderboard.build import Leaderboard
+from bench.leaderboard.board import Leaderboard
 from bench.leaderboard.columns import sections, two_lines
 from bench.leaderboard.notes import heading, notes
 from bench.leaderboard.quantities import Quantity
 from bench.leaderboard.verdict import verdict
 from bench.stats.clustering import Estimate
+from bench.stats.decision import CoverageVerdict
+
+BRIEF = 2
+"""Number of tables of a leaderboard that are shown unless all are asked for."""
 
 _NUMBERS = ("value", "error", "dof", "member_error", "set_error")
 
@@ -96,7 +100,7 @@ def table(boards: Sequence[Leaderboard], brief: bool = False) -> str:
 
     Args:
         boards: the leaderboards.
-        brief: render only the first table and the verdict of leaderboards with ranks; of all
+        brief: render only the first two tables and the verdict of leaderboards with ranks; of all
             leaderboards if none has ranks.
     """
     lines: list[str] = []
@@ -108,10 +112,11 @@ def table(boards: Sequence[Leaderboard], brief: bool = False) -> str:
     for board in ranking if brief and ranking else boards:
         show(heading(board), "bold")
         tables = sections(board)
-        for number, (title, columns) in enumerate(tables[:1] if brief else tables):
+        for number, (title, columns) in enumerate(tables[:BRIEF] if brief else tables):
             texts = (([column.text(r) for column in columns], r.fit.oracle) for r in board.rows)
+            left = [column.name for column in columns if column.left]
             show(title, "italic")
-            show(terminal_table([c.name for c in columns], texts, left=("method", "device")))
+            show(terminal_table([c.name for c in columns], texts, left=left))
             for sentence in verdict(board) if number == 0 else ():
                 show(sentence)
             lines.append("\n")
@@ -156,8 +161,12 @@ def flat(boards: Sequence[Leaderboard]) -> list[dict[str, Any]]:
                 "members": row.members,
                 "rank_low": row.rank[0] if row.rank else None,
                 "rank_high": row.rank[1] if row.rank else None,
+                "likelihood_rank_low": row.likelihood_rank[0] if row.likelihood_rank else None,
+                "likelihood_rank_high": row.likelihood_rank[1] if row.likelihood_rank else None,
+                "recommended": row.recommended,
             }
             told = {name: _numbers(quantity) for name, quantity in row.quantities.items()}
+            told |= {f"verdict/{name}": _decision(found) for name, found in row.verdicts.items()}
             told |= {f"cost/{name}": _number(value) for name, value in row.cost.items()}
             told |= {f"failure/{what}": _number(reason) for what, reason in row.failures.items()}
             records += [base | {"quantity": name} | values for name, values in told.items()]
@@ -186,6 +195,11 @@ def finite(estimate: Estimate | None, names: Iterable[str]) -> dict[str, float |
 
 def _numbers(quantity: Quantity) -> dict[str, Any]:
     return finite(quantity.estimate, _NUMBERS) | {"note": quantity.reason or quantity.where}
+
+
+def _decision(verdict: CoverageVerdict) -> dict[str, Any]:
+    """Return a verdict as a note; the numbers are those of the gap."""
+    return dict.fromkeys(_NUMBERS) | {"note": verdict.word}
 
 
 def _number(value: Any) -> dict[str, Any]:

@@ -1,70 +1,86 @@
-"""Conclusions of a leaderboard in sentences."""
+"""Conclusions of a leaderboard in sentences: which methods to use, which not, what is open."""
 
 from collections.abc import Iterator
-from math import floor, log10
 
-from bench.leaderboard.build import Leaderboard, Row
+from bench.errors import counted
+from bench.leaderboard.board import Leaderboard, Row
+from bench.stats.decision import CoverageVerdict
+
+SIGNS = {"holds": "✓", "fails": "✗", "undetermined": "?", "n/a": "–"}
+"""Signs of verdicts."""
 
 
 def verdict(board: Leaderboard) -> Iterator[str]:
-    """Yield sentences on the best methods, and on their significant differences in coverage.
-
-    Differences of rank are simultaneous at 95 %. A coverage gap is significant if its
-    Bonferroni-adjusted 95 % interval, over all methods and parameters of the table, excludes 0.
-    """
+    """Yield sentences: what to use, what not to use, what is undetermined."""
     ranked = [row for row in board.rows if row.rank is not None]
     if not ranked:
         return
-    chosen = best(board)
-    names = ", ".join(row.label for row in chosen)
-    trained = ", as trained here" if any(row.members == 1 for row in ranked) else ""
-    if len(ranked) == 1:
-        yield f"{names} is the only method here."
-    elif len(chosen) == 1:
-        yield f"{names} has a better interval score than every other method here{trained}."
-    else:
-        behind = f"; the others are behind at least one of them{trained}"
-        rest = "" if len(chosen) == len(ranked) else behind
-        yield f"These data do not tell which of {names} has the best interval score{rest}."
-    if board.reference == "exact":
-        yield from (_coverage(board, row) for row in chosen)
+    yield answer(board)
+    failing = [text for row in ranked if (text := _failure(row))]
+    if failing:
+        yield f"Do not use {'; '.join(failing)}."
+    open_now = [text for row in ranked if (text := _undetermined(row))]
+    if open_now:
+        yield f"Undetermined: {'; '.join(open_now)}."
 
 
-def best(board: Leaderboard) -> list[Row]:
-    """Return the methods without a significantly better one."""
-    return [row for row in board.rows if row.rank is not None and row.rank[0] == 1]
+def answer(board: Leaderboard) -> str:
+    """Return one sentence on the methods to use."""
+    ranked = [row for row in board.rows if row.rank is not None]
+    chosen = [row for row in ranked if row.recommended]
+    if not any(row.verdicts for row in ranked):
+        return "Coverage is n/a."
+    if not chosen and len(ranked) == 1:
+        return f"{ranked[0].label} is the only method here, and is not shown to hold."
+    if not chosen:
+        failed = all(row.word == "fails" for row in ranked)
+        return (
+            "None holds: the coverage of every method fails."
+            if failed
+            else "None holds: no method is shown to cover every parameter as exact does."
+        )
+    names = " or ".join(row.label for row in chosen)
+    trained = ", as trained here" if any(row.members == 1 for row in chosen) else ""
+    if len(chosen) > 1:
+        return f"Use {names}{trained}: their coverage holds, and their lengths are tied."
+    several = sum(row.word == "holds" for row in ranked) > 1
+    shortest = ", and no other method that holds has shorter intervals" if several else ""
+    return f"Use {names}{trained}: its coverage holds{shortest}."
 
 
-def gaps(board: Leaderboard, row: Row) -> tuple[list[str], list[str]]:
-    """Return phrases for the significant coverage gaps to exact, and for the others."""
-    ranked = sum(row.rank is not None for row in board.rows)
-    level = 1 - 0.05 / (ranked * len(board.parameters))
-    known: list[str] = []
-    unknown: list[str] = []
-    for name in board.parameters:
-        if gap := row.estimate(f"{board.headline('coverage')}/{name}/gap"):
-            low, high = gap.interval(level)
-            said = f"{_points(gap.value, gap.error)} points in {name}"
-            (known if low > 0 or high < 0 else unknown).append(said)
-    return known, unknown
+def _failure(row: Row) -> str:
+    """Return the method with the parameters whose coverage fails, "" if there are none."""
+    failed = [
+        f"{name} {interval(verdict)}"
+        for name, verdict in row.verdicts.items()
+        if verdict.word == "fails"
+    ]
+    return f"{row.label} (coverage of {', '.join(failed)} points off)" if failed else ""
 
 
-def _points(value: float, error: float) -> str:
-    """Format percentage points with their error: whole, or with the digits of the error.
+def _undetermined(row: Row) -> str:
+    """Return a method that does not fail with its undetermined parameters, "" if none."""
+    unknown = []
+    for name, verdict in row.verdicts.items():
+        if verdict.word == "undetermined":
+            what = decides(row, verdict)
+            unknown.append(f"{name} (about {what} would decide)" if what else name)
+    return f"{row.label} in {' and '.join(unknown)}" if unknown and row.word != "fails" else ""
+
+
+def decides(row: Row, verdict: CoverageVerdict) -> str:
+    """Return what would decide an undetermined verdict; "" if nothing practical would."""
+    if verdict.members is not None:
+        return counted(verdict.members - row.members, "more member")
+    return "" if verdict.sets is None else counted(verdict.sets, "dataset")
+
+
+def interval(verdict: CoverageVerdict) -> str:
+    """Format the interval of a gap in percentage points.
 
     Example:
-        >>> _points(-0.1213, 0.0512), _points(-0.0004, 0.0038), _points(0.0, 0.0)
-        ('-12 ± 5', '+0.0 ± 0.4', '+0 ± 0')
+        >>> interval(CoverageVerdict("fails", -0.1623, -0.0704))
+        '-16 to -7'
     """
-    digits = max(0, -floor(log10(100 * error))) if error > 0 else 0
-    return f"{100 * value:+z.{digits}f} ± {100 * error:.{digits}f}"
-
-
-def _coverage(board: Leaderboard, row: Row) -> str:
-    known, unknown = gaps(board, row)
-    parts = []
-    if known:
-        parts.append(f"covers differently from exact: {' and '.join(known)}")
-    if unknown:
-        parts.append(f"no difference in coverage is established: {' and '.join(unknown)}")
-    return f"{row.label}: {'; '.join(parts)}." if parts else f"{row.label}: coverage is n/a."
+    digits = 0 if verdict.high - verdict.low > 0.03 else 1
+    return f"{100 * verdict.low:+z.{digits}f} to {100 * verdict.high:+z.{digits}f}"

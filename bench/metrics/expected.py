@@ -20,12 +20,14 @@ from bench.inference.box import ROOTS
 from bench.inference.intervals import REGION
 from bench.inference.lattice import BOX_DEPTH
 from bench.inference.profile import cubic, trapezoid
-from bench.metrics.defined import Array
-from bench.metrics.intervals import ALPHA
+from bench.metrics.intervals import ALPHA, Array
 
 _NODES = 193  # nodes per parameter of the grids of integrals
 _BLOCK = 16  # datasets per iteration, which limits memory
 _SATURATED = 1e-3  # posterior probability where a likelihood has fallen beyond the saved depth
+
+DRAWS = 16
+"""Number of equally probable values of a parameter that are saved of every dataset."""
 
 _WIDTH = ROOTS.index(1.0)
 
@@ -309,10 +311,15 @@ def _overlap(own: LikelihoodPrediction, truth: LikelihoodPrediction) -> Contribu
 def _at_thresholds(values: dict[str, Array]) -> Contributions:
     """Return values (D, T) by parameter and square root of the threshold."""
     return {
-        f"{name} {root:g}": found[:, i]
+        f"{name} {root:g}": _rounded(found[:, i])
         for name, found in values.items()
         for i, root in enumerate(ROOTS)
     }
+
+
+def _rounded(values: Array) -> Array:
+    """Round to single precision, which halves the size of packs."""
+    return values.astype(np.float32).astype(np.float64)
 
 
 def _ends(own: LikelihoodPrediction, side: str) -> Contributions:
@@ -320,6 +327,25 @@ def _ends(own: LikelihoodPrediction, side: str) -> Contributions:
         return {}
     values = getattr(own.box, side)
     return _at_thresholds({name: values[:, axis] for axis, name in enumerate(own.names)})
+
+
+def _draws(own: LikelihoodPrediction, truth: LikelihoodPrediction) -> Contributions:
+    """Return equally probable values of each parameter; nothing unless `own` is the truth."""
+    if own.box is None or truth.box is None or not np.array_equal(own.box.joint, truth.box.joint):
+        return {}
+    level = (np.arange(DRAWS) + 0.5) / DRAWS
+    found: dict[str, list[Array]] = {name: [] for name in own.names}
+    for rows, _, reference in _both(own, truth):
+        exact = _Likelihood.of(reference, rows)
+        for axis, name in enumerate(own.names):
+            posterior = _Posterior.of(exact, axis, own)
+            each = zip(posterior.below, posterior.theta, strict=True)
+            found[name].append(np.stack([np.interp(level, below, at) for below, at in each]))
+    return {
+        f"{name} {i + 1}": _rounded(_drawn(own, np.concatenate(parts)[:, i]))
+        for name, parts in found.items()
+        for i in range(DRAWS)
+    }
 
 
 def _statistic(own: LikelihoodPrediction, truth: LikelihoodPrediction | None) -> Contributions:
@@ -430,6 +456,15 @@ profile_coverage = Metric(
         key: _drawn(own, values)
         for key, values in _at_thresholds(_of_intervals(own, truth, "probability")).items()
     },
+    needs_truth=True,
+    kept=True,
+)
+posterior = Metric(
+    "posterior",
+    "posterior",
+    "Equally probable values of each parameter given the dataset, from the exact likelihood.",
+    ("independent",),
+    _draws,
     needs_truth=True,
     kept=True,
 )

@@ -3,7 +3,7 @@
 import numpy as np
 
 from bench.contracts import HeldOutPrediction, Metric
-from bench.metrics.defined import Array, defined
+from bench.metrics.intervals import Array, defined
 
 
 def _by_component(prediction: HeldOutPrediction, values: Array) -> dict[str, Array]:

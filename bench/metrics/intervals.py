@@ -5,15 +5,27 @@ from numpy.typing import NDArray
 from scipy import stats
 
 from bench.contracts import LikelihoodPrediction, Metric, PlanKind
-from bench.metrics.defined import defined
 
-Contributions = dict[str, NDArray[np.float64]]
+Array = NDArray[np.float64]
+Contributions = dict[str, Array]
 
 ALPHA = float(2 * stats.norm.sf(1))
 """Nominal error rate, 1 − 0.6827, of intervals where the profile has fallen by 1/2."""
 
 _REGION = float(stats.chi2.ppf(0.95, 2))
 _BOTH: tuple[PlanKind, ...] = ("independent", "bootstrap")
+
+
+def defined(values: Array) -> Array:
+    """Replace infinite values by NaN, the mark of a dataset without a contribution.
+
+    Examples are the loss of a context with a log-density of −inf, and a ratio to a width of 0.
+
+    Example:
+        >>> defined(np.array([1.0, np.inf, -np.inf]))
+        array([ 1., nan, nan])
+    """
+    return np.where(np.isinf(values), np.nan, values)
 
 
 def _by_name(prediction: LikelihoodPrediction, values: NDArray[np.generic]) -> Contributions:

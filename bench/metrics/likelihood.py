@@ -8,7 +8,7 @@ from torch import Tensor
 
 from bench.contracts import LikelihoodPrediction, Metric, ProfileSummary
 from bench.inference.profile import cubic, trapezoid
-from bench.metrics.defined import Array
+from bench.metrics.intervals import Array
 
 _NODES = 65  # nodes per parameter of the grid on the intersection of two windows
 _BLOCK = 256  # datasets per iteration, which limits memory

@@ -27,7 +27,7 @@ def name_of(board: Leaderboard) -> str:
 
 
 def tables_of(board: Leaderboard, link: Callable[[Row], str]) -> list[Table]:
-    """Return the tables of a leaderboard, the one with interval scores and coverage first.
+    """Return the tables of a leaderboard, the one with verdicts and ranks first.
 
     Args:
         board: the leaderboard.
@@ -51,8 +51,9 @@ def tables_of(board: Leaderboard, link: Callable[[Row], str]) -> list[Table]:
 def _cells(board: Leaderboard, column: Column, link: Callable[[Row], str]) -> list[Cell]:
     if column.name == "method":
         return [Cell(r.label, link=link(r), method=r.label) for r in board.rows]
-    if column.name == "rank":
-        places = [r.rank and r.rank[0] + r.rank[1] / 1000 for r in board.rows]
+    if column.rank is not None:
+        ranks = [column.rank(r) for r in board.rows]
+        places = [rank and rank[0] + rank[1] / 1000 for rank in ranks]
         return [Cell(column.text(r), sort=p) for r, p in zip(board.rows, places, strict=True)]
     if not column.quantity:
         return [Cell(column.text(row)) for row in board.rows]
@@ -73,7 +74,7 @@ def _cell(text: str, quantity: Quantity, bar: Bar | None) -> Cell:
 def _reference(board: Leaderboard, quantity: str) -> float | None:
     """Return the ideal value of a quantity, or the value expected of exact intervals."""
     metric, _, statistic = parts(quantity)
-    if quantity == "score_ratio" or statistic == "ratio":
+    if quantity in ("score_ratio", "price") or statistic == "ratio":
         return 1.0
     if statistic in ("gap", "worst"):
         return 0.0

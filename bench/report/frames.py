@@ -8,7 +8,7 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
-from bench.leaderboard import Leaderboard, Results
+from bench.leaderboard import Leaderboard, Results, Row
 from bench.leaderboard.quantities import STATISTICS, parts
 from bench.leaderboard.results import SavedFit, Scores, of_training
 from bench.stats.clustering import Array
@@ -141,6 +141,33 @@ def quantities(boards: Sequence[Leaderboard], families: Families) -> pd.DataFram
     frame = framed(records(), (*KEYS, *columns, "rank_low", "rank_high", "members"))
     numbers = ["value", "error", "dof", "rank_low", "rank_high"]
     return frame.astype(dict.fromkeys(numbers, float))
+
+
+def leaderboard(boards: Sequence[Leaderboard], families: Families) -> pd.DataFrame:
+    """Return a line for each method of the leaderboards; see Loaded.leaderboard."""
+    records = [
+        of_board(board) | of_method(row.fit, row.label, families) | _decided(board, row)
+        for board in boards
+        if board.plan["kind"] != "heldout"
+        for row in board.rows
+    ]
+    columns = dict.fromkeys(name for record in records for name in record)
+    return pd.DataFrame.from_records(records, columns=list(columns or KEYS))
+
+
+def _decided(board: Leaderboard, row: Row) -> dict[str, Any]:
+    found: dict[str, Any] = {"recommended": row.recommended}
+    found |= {f"verdict {n}": getattr(row.verdicts.get(n), "word", "") for n in board.parameters}
+    numbers = {"honest length": "price"}
+    numbers |= {f"coverage {n}": f"{board.headline('coverage')}/{n}" for n in board.parameters}
+    numbers |= {f"length {n}": f"{board.headline('width')}/{n}" for n in board.parameters}
+    for name, quantity in numbers.items():
+        estimate = row.estimate(quantity)
+        found[name] = getattr(estimate, "value", nan)
+        found[f"{name} error"] = getattr(estimate, "error", nan)
+    for name, rank in (("likelihood rank", row.likelihood_rank), ("interval rank", row.rank)):
+        found[name] = "" if rank is None else "–".join(map(str, sorted(set(rank))))
+    return found
 
 
 def _means(values: Array, belongs: Array) -> dict[str, NDArray[Any]]:

@@ -110,6 +110,22 @@ class Loaded:
             boards.setdefault(key, board)
         return list(boards.values())
 
+    def leaderboard(self) -> pd.DataFrame:
+        """Return the first two tables of the leaderboards, a line for each method.
+
+        Columns: `recommended`; for each parameter `verdict NAME`, `coverage NAME` and
+        `length NAME` as delivered; `honest length` at 68.27 % coverage, relative to exact;
+        `likelihood rank` and `interval rank`, as in tables. Numbers have a column of errors.
+
+        Example:
+            >>> bench.load("results/quick").leaderboard()  # doctest: +SKIP
+        """
+        return frames.leaderboard(self.boards, self.families)
+
+    def _repr_html_(self) -> str:
+        """Show the leaderboards in a notebook."""
+        return str(self.leaderboard().to_html(index=False, escape=True, na_rep=""))
+
     @cached_property
     def fits(self) -> pd.DataFrame:
         """Return a line for each member of a fit.

@@ -5,7 +5,7 @@ from dataclasses import dataclass
 
 from bench.errors import counted
 from bench.leaderboard import Leaderboard
-from bench.leaderboard.verdict import best, gaps, verdict
+from bench.leaderboard.verdict import verdict
 
 
 @dataclass(frozen=True)
@@ -16,14 +16,14 @@ class Answer:
         task: the task.
         setting: budget, plan and members, in words.
         sentence: the answer.
-        coverage: coverage of the methods that may be best.
+        rest: sentences on methods whose coverage fails or is undetermined.
         board: the leaderboard.
     """
 
     task: str
     setting: str
     sentence: str
-    coverage: str
+    rest: str
     board: Leaderboard
 
 
@@ -36,36 +36,17 @@ def answers(boards: Sequence[Leaderboard]) -> list[Answer]:
     for task in sorted({board.task for board in boards}):
         own = [board for board in boards if board.task == task]
         ranking = sorted((board for board in own if board.ranks), key=_order)
-        out += [
-            Answer(task, _setting(board), next(verdict(board)), _coverage(board), board)
-            for board in ranking
-        ] or [Answer(task, "", _why_not(own), "", own[0])]
+        for board in ranking:
+            sentence, *rest = verdict(board)
+            out.append(Answer(task, _setting(board), sentence, " ".join(rest), board))
+        if not ranking:
+            out.append(Answer(task, "", _why_not(own), "", own[0]))
     return out
 
 
 def _order(board: Leaderboard) -> tuple[bool, int, bool, str]:
     alone = sum(row.rank is not None for row in board.rows) < 2
     return alone, -board.budget, board.training_data != "fresh", board.plan_folder
-
-
-def _coverage(board: Leaderboard) -> str:
-    """Return sentences on the coverage of the methods that may be best."""
-    if board.reference != "exact":
-        return ""
-    found = [(row.label, gaps(board, row)) for row in best(board)]
-    known = [
-        f"{label} covers differently from exact, {' and '.join(k)}" for label, (k, _) in found if k
-    ]
-    compared = [label for label, (k, u) in found if k or u]
-    if not compared:
-        return "Their coverage is n/a."
-    quiet = len(compared) - len(known)
-    if not known:
-        which = "any of them" if len(compared) > 1 else "it"
-        return f"No difference in coverage from exact is established for {which}."
-    others = "the other one" if quiet == 1 else f"the other {quiet}"
-    rest = f" For {others} no difference in coverage is established." if quiet else ""
-    return f"{'; '.join(known)}.{rest}"
 
 
 def _setting(board: Leaderboard) -> str:

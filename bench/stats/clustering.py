@@ -16,6 +16,7 @@ clustering); F. E. Satterthwaite, Biometrics Bulletin 2 (1946) 110 (degrees of f
 
 from __future__ import annotations
 
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from math import inf, nan, sqrt
 
@@ -256,11 +257,7 @@ def ratio(numerator: ArrayLike, denominator: ArrayLike, stratum: ArrayLike | Str
 
 
 def median(values: ArrayLike, stratum: ArrayLike | Strata, replications: int = 400) -> Estimate:
-    """Estimate the median over members × sets, with its error by the pigeonhole bootstrap.
-
-    Members and, within strata, sets are resampled at the same time (A. B. Owen, Ann. Appl. Stat.
-    1 (2007) 386), from a fixed seed. The error is conservative: it counts the interaction of
-    members and sets three times. Errors from members and from sets alone are not estimated (nan).
+    """Estimate the median over members × sets, with its error by `resampled`.
 
     Args:
         values: contributions averaged over the datasets inside a set, shape (members, sets).
@@ -273,20 +270,45 @@ def median(values: ArrayLike, stratum: ArrayLike | Strata, replications: int = 4
     >>> median([[1.0, 2.0, 3.0, 4.0, 100.0]], stratum=[0] * 5).value
     3.0
     """
+    return resampled(lambda table: float(np.median(table)), [values], stratum, replications)
+
+
+def resampled(
+    statistic: Callable[..., float],
+    values: Sequence[ArrayLike],
+    stratum: ArrayLike | Strata,
+    replications: int = 400,
+) -> Estimate:
+    """Estimate a statistic of members × sets, with its error by the pigeonhole bootstrap.
+
+    Members and, within strata, sets are resampled at the same time (A. B. Owen, Ann. Appl. Stat.
+    1 (2007) 386), from a fixed seed. The error is conservative: it counts the interaction of
+    members and sets three times. Errors from members and from sets alone are not estimated (nan).
+
+    Args:
+        statistic: maps tables (members, sets) to a number.
+        values: the tables, contributions averaged over the datasets inside a set.
+        stratum: evaluation point of each set, integers, shape (sets,).
+        replications: number of bootstraps.
+
+    Raises:
+        ValueError: if a shape is wrong or a value is not finite.
+    """
     strata = Strata.of(stratum)
-    table = _table(values, strata, "values")
-    value = float(np.median(table))
+    tables = [_table(table, strata, "values") for table in values]
+    value = statistic(*tables)
     if strata.degrees == 0:
         return Estimate(value, nan, nan, nan, nan)
     rng = np.random.default_rng(0)
     label = strata.label
     groups = [np.flatnonzero(label == one) for one in np.unique(label)]
-    medians = np.empty(replications)
+    found = np.empty(replications)
+    count = len(tables[0])
     for i in range(replications):
-        members = rng.integers(len(table), size=len(table))
+        members = rng.integers(count, size=count)
         sets = np.concatenate([rng.choice(g, size=len(g)) for g in groups])
-        medians[i] = np.median(table[np.ix_(members, sets)])
-    return Estimate(value, float(medians.std(ddof=1)), float(strata.degrees), nan, nan)
+        found[i] = statistic(*(table[np.ix_(members, sets)] for table in tables))
+    return Estimate(value, float(found.std(ddof=1)), float(strata.degrees), nan, nan)
 
 
 def _estimate(value: float, contributions: Array, strata: Strata) -> Estimate:

@@ -1,8 +1,9 @@
-"""Rank intervals of methods from paired comparisons of their interval scores.
+"""Rank intervals of methods from paired comparisons of their scores.
 
-A method's score is g_i = mean over parameters p of log(mean score_ip / mean reference_p):
-exp(g_i) is the geometric mean over parameters of its interval score in units of the reference's
-(the exact likelihood's where there is one). Lower is better. All pairwise differences g_i − g_j are
+A score is any quantity with a positive mean, lower is better: an interval score, a length, a
+divergence. A method's score is g_i = mean over parameters p of log(mean score_ip / mean
+reference_p): exp(g_i) is the geometric mean over parameters of its score in units of the
+reference's (the exact likelihood's where there is one). All pairwise differences g_i − g_j are
 tested together (single-step max-T: all intervals hold at once with probability ``level``), and
 
     rank interval of i = [1 + number significantly better than i, K − number significantly worse],
@@ -81,16 +82,16 @@ def rank(
     has 2 members and a larger variance than others, or points have 2 sets and unequal variances.
 
     Args:
-        scores: per method, interval scores averaged over the datasets inside a set, shape
+        scores: per method, scores averaged over the datasets inside a set, shape
             (members, sets, parameters); the number of members may differ between methods.
-        reference: interval scores of the reference on the same sets, (sets, parameters).
+        reference: scores of the reference on the same sets, (sets, parameters).
         stratum: evaluation point of each set, integers, (sets,); or strata.
         level: probability that all intervals hold at once.
         seed: of the draws behind the critical value.
 
     Raises:
-        ValueError: if there is no method or one set, a shape is wrong, a score is not finite or
-            negative, a parameter's mean score is zero, or ``level`` is not between 0 and 1.
+        ValueError: if there is no method or one set, a shape is wrong, a score is not finite, a
+            parameter's mean score is not positive, or ``level`` is not between 0 and 1.
 
     >>> rng = np.random.default_rng(1)
     >>> exact = rng.gamma(4.0, size=(100, 2))  # 100 sets, 2 parameters
@@ -163,11 +164,11 @@ def _influence(scores: ArrayLike, shape: tuple[int, int], name: str) -> tuple[fl
     array = np.asarray(scores, dtype=np.float64)
     if array.ndim != 3 or array.size == 0 or array.shape[1:] != shape:
         raise ValueError(f"{name} has shape {array.shape}, not (members, sets, parameters) {shape}")
-    if not (np.isfinite(array).all() and (array >= 0).all()):
-        raise ValueError(f"{name} must be finite and not negative")
+    if not np.isfinite(array).all():
+        raise ValueError(f"{name} must be finite")
     centre = array.mean((0, 1))
     if not (centre > 0).all():
-        raise ValueError(f"{name} has mean zero for a parameter, so its logarithm is undefined")
+        raise ValueError(f"{name} must have a positive mean for every parameter")
     share = array / centre
     return float(np.log(centre).mean()), (share + share**2 / (2 * shape[0])).mean(-1)
 

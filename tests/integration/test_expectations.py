@@ -47,12 +47,14 @@ def rows(made, *options):
 
 
 def test_boards_show_expectations_or_plain_means(made):
-    shown, plain = (of_cli("leaderboard", made, *o).output for o in ((), ("--plain",)))
+    shown, plain = (of_cli("leaderboard", made, *o).output for o in (("--all",), ("--plain",)))
     said = "Coverage, width and score are expectations"
     assert said in shown
     assert "Divergence from the exact likelihood in the box" in shown
     assert "datasets of 3 M events: 6 with θ uniform" in " ".join(shown.split())
     assert "16 with θ a Sobol sequence" in " ".join(shown.split())
+    assert "Size of datasets up to which the coverage holds" in shown
+    assert "Coverage at the parameter value where it is worst" in shown
     assert said not in plain
     assert shown != plain
 

@@ -243,8 +243,8 @@ def test_bad_input_is_refused() -> None:
         ([good, np.ones((2, 4, 3))], reference, stratum, 0.95, r"scores\[1\] has shape"),
         ([good], reference, [0, 0, 1], 0.95, "reference has shape"),
         ([good * math.nan], reference, stratum, 0.95, "finite"),
-        ([-good], reference, stratum, 0.95, "negative"),
-        ([good], 0 * reference, stratum, 0.95, "mean zero"),
+        ([-good], reference, stratum, 0.95, "positive mean"),
+        ([good], 0 * reference, stratum, 0.95, "positive mean"),
         ([good[:, :1]], reference[:1], [0], 0.95, "2 sets"),
         ([good], reference, stratum, 95, "level"),
     ]
