@@ -21,7 +21,7 @@ from bench.storage.store import Store
 from bench.testing import asymmetric
 
 REGISTRY = Registry([asymmetric.__file__])
-SMALL = {"width": 8, "training": {"epochs": 5, "batch_size": 256, "steps": 600}}
+SMALL = {"width": 8, "training": {"epochs": 5, "batch_size": 256, "steps": 300}}
 
 
 def test_scale_of_scores() -> None:
@@ -71,7 +71,7 @@ def test_ratios_to_the_evidence(tmp_path: Path) -> None:
     task, store = REGISTRY.task("asymmetric"), Store(tmp_path)
     features = features_of(task, store)
     scores = {"weights": "fixed"}
-    settings = SMALL | {"scores": scores, "training": {"batch_size": 256, "steps": 2500}}
+    settings = SMALL | {"scores": scores, "training": {"batch_size": 256, "epochs": 6}}
     method = NLERSA(NLERConfig.model_validate(settings))
     bank = SimulationBank(task, store, 20_000, [0], "fresh", 0)
     surrogate = method.fit(fit_context(task, bank, features, what="scores"))
@@ -146,11 +146,17 @@ def slope_error(method: ComponentMethod, store: Store) -> float:
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("method", [LRE, DLE], ids=["lre", "dle"])
-def test_the_other_families_take_scores_too(method: type[ComponentMethod], tmp_path: Path) -> None:
+@pytest.mark.parametrize(
+    ("method", "size"),
+    [(LRE, {}), (DLE, {"transforms": 2, "hidden": (16, 16)})],
+    ids=["lre", "dle"],
+)
+def test_the_other_families_take_scores_too(
+    method: type[ComponentMethod], size: dict[str, object], tmp_path: Path
+) -> None:
     """Ratios to any reference, and densities, have the slopes of log p(x|η)."""
     store = Store(tmp_path)
-    short = {"training": {"epochs": 5, "batch_size": 256, "steps": 600}}
+    short = {**size, "training": {"epochs": 5, "batch_size": 256, "steps": 0}}
     augmented = {**short, "scores": {"weights": "fixed", "share": 1.0}}
     plain, scored = (
         slope_error(method(method.Config.model_validate(settings)), store)
