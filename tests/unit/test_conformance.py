@@ -43,6 +43,21 @@ CHEAP_METHODS = ("exact", "histogram")
 DEAR_METHODS = ("dle-nflows", "sbi-nle", "sbi-nre")  # take a minute or more each
 
 
+def shorter(method):
+    """Return the method with a short training, which its contract does not depend on."""
+    settings = method.Config.model_validate(next(iter(method.configurations.values()))).model_dump()
+    limit(settings, {"epochs": 3, "steps": 100})
+    return type(method.__name__, (method,), {"configurations": {"shorter": settings}})
+
+
+def limit(settings, limits):
+    for name, value in settings.items():
+        if isinstance(value, dict):
+            limit(value, limits)
+        elif name in limits:
+            settings[name] = min(value, limits[name])
+
+
 @pytest.fixture
 def fewer(monkeypatch):
     """Reduce the number of simulations, to save time."""
@@ -163,7 +178,7 @@ def test_cheap_methods_pass(name):
 def test_methods_pass(name):
     if name in DEAR_METHODS and "NLBENCH_ALL_TESTS" not in os.environ:
         pytest.skip("takes a minute or more; runs where NLBENCH_ALL_TESTS is set")
-    check_method(REGISTRY.method(name)).raise_for_failures()
+    check_method(shorter(REGISTRY.method(name))).raise_for_failures()
 
 
 def test_the_task_of_the_kit_passes(fewer):
