@@ -236,7 +236,11 @@ def test_learns_the_density_of_raw_events(method: type[DLE], tmp_path: Path) -> 
     store = Store(tmp_path)
     features = features_of(task, store)
     config = DLEConfig.model_validate(
-        {"transforms": 2, "hidden": (24, 24), "training": {"epochs": 3, "batch_size": 256}}
+        {
+            "transforms": 2,
+            "hidden": (24, 24),
+            "training": {"epochs": 3, "batch_size": 256, "steps": 0},
+        }
     )
     bank = SimulationBank(task, store, 20_000, [0, 1], "fresh", 0)
     surrogate = method(config).fit(fit_context(task, bank, features, what="flows"))
@@ -251,7 +255,7 @@ def test_learns_the_density_of_raw_events(method: type[DLE], tmp_path: Path) -> 
         learned = surrogate.log_ratio(x, context)[:, k, :, 0]
         # E[log p − log p̂] is the Kullback–Leibler divergence.
         divergence = (exact - learned).mean(1)
-        assert (divergence.abs() < 0.06).all(), (name, divergence)
+        assert (divergence.abs() < 0.1).all(), (name, divergence)
     state = surrogate.state()
     assert state is not None
     again = method(config).restore(task, features, state)
