@@ -17,8 +17,10 @@ import numpy as np
 import psutil
 import pytest
 import torch
-from whole_runs import PLUGINS, TINY, benchmark, contents, digests, finished, fitted
+from click.testing import CliRunner
+from whole_runs import NETWORK, PLUGINS, TINY, benchmark, contents, digests, finished, fitted
 
+from bench.cli.main import cli
 from bench.execution.open import open_executor
 from bench.experiment.run import run as run_jobs
 from bench.leaderboard import FORMATS, Results, build
@@ -85,7 +87,7 @@ def survivors(folder, seconds=60.0):
         found = []
         for process in psutil.process_iter():
             with suppress(psutil.Error):
-                if process.cwd() == str(folder):
+                if process.cwd() == str(folder) and process.pid != os.getpid():
                     found.append(process.cmdline())
         if not found or time.monotonic() > end:
             return found
@@ -107,7 +109,11 @@ def undisturbed(tmp_path_factory):
     folder = tmp_path_factory.mktemp("undisturbed")
     shutil.copy(PLUGINS / "simple.py", folder)
     (folder / "tiny.toml").write_text(FILE + 'methods = ["histogram", "simple:slow"]')
-    finish(start("run", "tiny.toml", "--plugin", "simple.py", "--workers", "2", cwd=folder))
+    with pytest.MonkeyPatch.context() as patch:
+        patch.chdir(folder)
+        options = ["--plugin", "simple.py", "--workers", "2", "--quiet"]
+        result = CliRunner().invoke(cli, ["run", "tiny.toml", *options])
+    assert result.exit_code == 0, result.output
     return folder
 
 
@@ -118,40 +124,36 @@ def folder_like(undisturbed, tmp_path):
 
 
 @pytest.mark.timeout(1800)
-def test_one_worker_and_two_give_the_same_bits(tmp_path):
-    (tmp_path / "tiny.toml").write_text(FILE + 'methods = ["histogram", "lre:published"]')
+def test_one_worker_and_two_give_the_same_bits(command, tmp_path, monkeypatch):
+    (tmp_path / "network.py").write_text(NETWORK)
+    one_member = FILE.replace("members = 2", "members = 1")
+    (tmp_path / "tiny.toml").write_text(one_member + 'methods = ["histogram", "network"]')
     for name in ("signal", "random", "tasks", "methods"):  # names of typical user files
         (tmp_path / f"{name}.py").write_text("raise RuntimeError('not this one')")
-    runs = [
-        start("run", "tiny.toml", "--workers", n, "--out", f"with {n}", "--quiet", cwd=tmp_path)
-        for n in (1, 2)
-    ]
-    for process in runs:
-        out, err = finish(process)
-        assert out == ""
-        assert len(err.splitlines()) == 1
+    arguments = ("run", "tiny.toml", "--plugin", "network.py", "--quiet", "--workers")
+    out, err = finish(start(*arguments, 2, "--out", "with 2", cwd=tmp_path))
+    assert (out, err.count("\n")) == ("", 1)
+    monkeypatch.chdir(tmp_path)
+    status, out, err = command(*arguments, 1, "--out", "with 1")
+    assert (status, out, err.count("\n")) == (0, "", 1)
     one, two = tmp_path / "with 1", tmp_path / "with 2"
     made = contents(digests(one, ".safetensors"))
     assert made == contents(digests(two, ".safetensors"))
     assert {name.split("/")[2].partition("-")[0] for name in made if name.startswith("scores")} == {
         "exact",
         "histogram",
-        "lre",
+        "network",
     }
     assert numbers(one) == numbers(two)
 
 
 @pytest.mark.timeout(1800)
-def test_killed_and_interrupted_runs_resume(undisturbed, tmp_path):
+def test_killed_and_interrupted_runs_resume(undisturbed, command, tmp_path, monkeypatch):
     root = folder_like(undisturbed, tmp_path)
-    command = ("run", "tiny.toml", "--plugin", "simple.py", "--quiet", "--workers")
-    for number, workers, at_least in (
-        (signal.SIGKILL, 1, 1),
-        (signal.SIGKILL, 2, 9),
-        (signal.SIGINT, 1, 21),
-    ):
+    arguments = ("run", "tiny.toml", "--plugin", "simple.py", "--quiet", "--workers")
+    for number, workers, at_least in ((signal.SIGKILL, 2, 1), (signal.SIGINT, 1, 15)):
         before = finished(root) if root.exists() else {}
-        process = start(*command, workers, cwd=tmp_path, start_new_session=True)
+        process = start(*arguments, workers, cwd=tmp_path, start_new_session=True)
         wait_until_finished(root, process, at_least)
         children = psutil.Process(process.pid).children()
         assert children
@@ -167,7 +169,8 @@ def test_killed_and_interrupted_runs_resume(undisturbed, tmp_path):
         assert not psutil.wait_procs(children, timeout=60)[1]
         assert before.items() <= finished(root).items()
     before = finished(root)
-    finish(start(*command, 1, cwd=tmp_path))
+    monkeypatch.chdir(tmp_path)
+    assert command(*arguments, 1)[0] == 0
     assert before.items() <= finished(root).items()
     assert contents(digests(root, ".safetensors")) == contents(
         digests(undisturbed / "results" / "tiny", ".safetensors")
@@ -175,20 +178,16 @@ def test_killed_and_interrupted_runs_resume(undisturbed, tmp_path):
     assert numbers(root) == numbers(undisturbed / "results" / "tiny")
 
 
-def test_a_background_job_goes_on_after_ctrl_c(undisturbed, tmp_path):
-    root = folder_like(undisturbed, tmp_path)
-    command = ("run", "tiny.toml", "--plugin", "simple.py", "--quiet", "--workers", 1)
-    process = start(*command, cwd=tmp_path, before=IGNORING, start_new_session=True)
-    wait_until_finished(root, process, 1)
-    os.killpg(process.pid, signal.SIGINT)
-    finish(process)
-    assert numbers(root) == numbers(undisturbed / "results" / "tiny")
-
-
-def test_two_runs_at_once(undisturbed, tmp_path):
+def test_two_background_jobs_at_once_go_on_after_ctrl_c(undisturbed, tmp_path):
+    """They share the work, and a shell's background jobs ignore Ctrl-C."""
     root = folder_like(undisturbed, tmp_path)
     command = ("run", "tiny.toml", "--plugin", "simple.py", "--workers", "1", "--quiet")
-    for process in [start(*command, cwd=tmp_path) for _ in range(2)]:
+    options = {"cwd": tmp_path, "before": IGNORING, "start_new_session": True}
+    processes = [start(*command, **options) for _ in range(2)]
+    wait_until_finished(root, processes[0], 1)
+    for process in processes:
+        os.killpg(process.pid, signal.SIGINT)
+    for process in processes:
         finish(process)
     assert contents(digests(root, ".safetensors")) == contents(
         digests(undisturbed / "results" / "tiny", ".safetensors")
@@ -217,7 +216,7 @@ ABSENT = {
 
 
 @pytest.mark.timeout(1800)
-def test_everything_that_a_plugin_can_do_wrong(undisturbed, tmp_path):
+def test_everything_that_a_plugin_can_do_wrong(undisturbed, command, tmp_path, monkeypatch):
     shutil.copy(PLUGINS / "hostile.py", tmp_path)
     (tmp_path / "unimportable.py").write_text("import no_such_module")
     (tmp_path / "tiny.toml").write_text(
@@ -280,25 +279,23 @@ def test_everything_that_a_plugin_can_do_wrong(undisturbed, tmp_path):
     assert {n: theirs[n] for n in common} == {n: arrays[n] for n in common}
     (tmp_path / "mended").touch()
     before = finished(store.root)
-    process = start(
-        *("run", "tiny.toml", "--plugin", "hostile.py", "--method", "raises", "--quiet"),
-        cwd=tmp_path,
-    )
-    _, err = finish(process, 1)  # the metric is still broken
+    monkeypatch.chdir(tmp_path)
+    again = ("run", "tiny.toml", "--plugin", "hostile.py", "--method", "raises", "--quiet")
+    status, _, err = command(*again, "--workers", 1)
+    assert status == 1  # the metric is still broken
     assert err.splitlines()[0].startswith("failed: metric broken on gaussians-far: ")
     assert re.match(r"4 made, \d+ reused, 1 failed in \d+ s; ", err.splitlines()[1]), err
     unscored = {n: v for n, v in before.items() if not n.startswith("scores/")}
     assert unscored.items() <= finished(store.root).items()
 
 
-def test_a_fit_that_hangs_is_killed_with_what_it_started(tmp_path):
+def test_a_fit_that_hangs_is_killed_with_what_it_started(command, tmp_path, monkeypatch):
     shutil.copy(PLUGINS / "hostile.py", tmp_path)
     (tmp_path / "tiny.toml").write_text(FILE.replace("members = 2", "members = 1\ntime_limit = 8"))
-    process = start(
-        *("run", "tiny.toml", "--plugin", "hostile.py", "--method", "hangs", "--quiet"),
-        cwd=tmp_path,
-    )
-    _, err = finish(process, 1)
+    monkeypatch.chdir(tmp_path)
+    hanging = ("run", "tiny.toml", "--plugin", "hostile.py", "--method", "hangs", "--quiet")
+    status, _, err = command(*hanging, "--workers", 1)
+    assert status == 1
     reason = "ran past its time limit of 8 s"
     assert f"failed: fit of hangs on gaussians-far, member 0: {reason}" in err.splitlines()
     assert not survivors(tmp_path)
@@ -330,7 +327,7 @@ def test_the_caller_is_left_alone(tmp_path, simple):
     run = benchmark(tmp_path / "results", [simple], members=1, plans=TINY["plans"][:1])
     run.record(["test"])
     events, outcomes = [], []
-    with open_executor(run.store, 2, (600.0, 4.0), events.append) as executor:
+    with open_executor(run.store, 1, (600.0, 4.0), events.append) as executor:
         report = run_jobs(
             run.jobs, run.store, executor, lambda job, outcome: outcomes.append(outcome)
         )

@@ -20,6 +20,14 @@ TINY = {
         {"kind": "heldout", "contexts": 2, "events": 4},
     ),
 }
+# Plugin with a small network, trained as the methods of the suite are.
+NETWORK = """
+from bench.methods.lre import LRE
+
+class Network(LRE):
+    name = "network"
+    configurations = {"default": {"hidden": [8], "training": {"epochs": 1, "steps": 50}}}
+"""
 
 
 def fitted(plugin):
