@@ -107,10 +107,18 @@ def test_pictures_have_words(report):
         assert set(picture["aria-labelledby"].split()) <= text
 
 
-def test_the_same_results_give_the_same_bytes(report):
+def test_the_same_results_give_the_same_bytes_and_other_files_stay(report):
     results, _, files, _ = report
     out = results.root.parent / "reports" / "r"
-    assert contents(bench.load(results.root), out, COMMAND) == files
+    (out / "figures").mkdir(parents=True)
+    (out / "figures" / "mine.svg").write_text("mine")
+    first = write(bench.load(results.root), out, COMMAND)
+    assert {name: (out / name).read_bytes() for name in files} == files
+    (out / "notes.txt").write_text("mine")
+    second = write(bench.load(results.root, methods=["exact"]), out)
+    assert set(second) != set(first)
+    left = {p.relative_to(out).as_posix() for p in out.rglob("*") if p.is_file()}
+    assert left == {*second, "notes.txt", "figures/mine.svg"}
 
 
 def test_what_the_leaderboard_says_is_on_the_page(report):
@@ -247,19 +255,6 @@ def test_coverage_that_fails_is_said(made):
     results.fit(TASK, "lre", "tuned", 4, width=0.4)
     (answer,) = answers(bench.load(results.root).boards)
     assert re.match(r"Do not use lre:tuned \(coverage of mu -\d\d to -\d\d, z", answer.rest)
-
-
-def test_earlier_figures_go_and_other_files_stay(made):
-    results = small(made)
-    out = results.root / "report"
-    (out / "figures").mkdir(parents=True)
-    (out / "figures" / "mine.svg").write_text("mine")
-    first = write(bench.load(results.root), out)
-    (out / "notes.txt").write_text("mine")
-    second = write(bench.load(results.root, methods=["exact"]), out)
-    assert set(second) != set(first)
-    left = {p.relative_to(out).as_posix() for p in out.rglob("*") if p.is_file()}
-    assert left == {*second, "notes.txt", "figures/mine.svg"}
 
 
 def test_ink_follows_the_page_and_identifiers_keep_apart():
