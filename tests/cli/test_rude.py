@@ -104,7 +104,8 @@ def test_a_terminal_gets_our_own_styles_alone(folder, command, monkeypatch):
 
 
 def test_debug(rude_run):
-    for command in ("list", "check rude-method", "run rude.toml --out again --workers 1"):
+    # The run repeats what failed.
+    for command in ("list", "check rude-method", "run rude.toml --workers 1"):
         ran = run(rude_run[0], "--debug", *command.split(), "--plugin", "rude.py")
         assert harmless(ran.stdout)
         lines = [line for line in ran.stderr.split("\n") if not line.isprintable()]
