@@ -48,10 +48,8 @@ def cheap(counted):
     ("data", "budget", "members"),
     [
         ("fresh", 500, 1),
-        ("fresh", 500, 2),
         ("fresh", 2300, 2),
         ("shared", 90, 2),
-        ("shared", 500, 2),
         ("bootstrap", 90, 1),
     ],
 )

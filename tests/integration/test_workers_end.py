@@ -230,7 +230,7 @@ def test_ctrl_c_is_for_the_parent_alone(tmp_path, early):
 def test_ctrl_c_reaches_tests_of_a_background_job(tmp_path):
     """A shell's background jobs ignore Ctrl-C, and so do processes started by their tests."""
     ignoring = ("sh", "-c", "trap '' INT; exec \"$@\"", "sh")
-    test = f"{__file__}::{test_ctrl_c_is_for_the_parent_alone.__name__}"
+    test = f"{__file__}::{test_ctrl_c_is_for_the_parent_alone.__name__}[in a job]"
     command = [*ignoring, sys.executable, "-m", "pytest", "-q", "--timeout=300", test]
     ran = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True)
     assert ran.returncode == 0, ran.stdout
