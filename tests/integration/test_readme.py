@@ -60,7 +60,7 @@ def test_the_constraints_pin_torch_and_the_ranges_are_honest():
 
 @pytest.mark.slow
 def test_ones_own_method_joins_a_committed_board(tmp_path, monkeypatch):
-    """The README's commands, with one network; the networks that are there are not retrained."""
+    """The README's commands, with one fit; the networks that are there are not retrained."""
     block = next(
         b for b in re.findall(r"```sh\n(.*?)```", README, re.S) if "results/mine" in b[:99]
     )
@@ -73,7 +73,9 @@ def test_ones_own_method_joins_a_committed_board(tmp_path, monkeypatch):
     before = json.loads(runner.invoke(cli, [*shown[1:], "--format", "json"]).output)
     packed = (tmp_path / copied[3] / "pack.parquet").read_bytes()
     assert runner.invoke(cli, ["new", "method", "my-method"]).exit_code == 0
-    done = runner.invoke(cli, [*ran[1:], "--members", "1", "--quiet"])
+    assert ran[-2:] == ["--method", "my-method"]
+    one = [*ran[1:-1], "my-method:default", "--members", "1", "--workers", "1"]
+    done = runner.invoke(cli, [*one, "--quiet"])
     assert done.exit_code == 0, done.output
     assert re.search(r"\b0 failed", done.output)
     assert not list((tmp_path / copied[3] / "fits").rglob("lre*"))
