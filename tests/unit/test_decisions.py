@@ -190,6 +190,6 @@ def test_boards_are_a_frame(board):
     assert good["verdict mu"] == "holds"
     assert bool(good["recommended"])
     assert good["honest length"] == board.rows[1].estimate("price").value
-    assert good["interval rank"] == "1"
+    assert good["interval rank"] == "1–2"
     assert frame.set_index("label").loc["exact"]["likelihood rank"] == ""
     assert leaderboard([], {}).empty
