@@ -9,6 +9,9 @@ from bench.inference.box import ROOTS
 from bench.leaderboard import FORMATS, table
 from bench.leaderboard.columns import sections
 from bench.leaderboard.notes import notes
+from bench.leaderboard.quantities import fair_universe
+from bench.leaderboard.results import Scores
+from bench.leaderboard.units import ResamplingUnits
 from bench.leaderboard.verdict import verdict
 from bench.report.frames import leaderboard
 from bench.stats.clustering import Estimate
@@ -193,3 +196,32 @@ def test_boards_are_a_frame(board):
     assert good["interval rank"] == "1–2"
     assert frame.set_index("label").loc["exact"]["likelihood rank"] == ""
     assert leaderboard([], {}).empty
+
+
+def test_wrong_verdicts_are_rare_on_a_few_boards():
+    """A small version of tests/statistics/test_decisions.py."""
+    two = {"none": Planted(0.0), "large": Planted(-0.15, 1.2)}
+    words = {name: [] for name in two}
+    for seed in range(15):
+        board = planted_board(np.random.default_rng(seed), two, members=14, sets=40)
+        for row in board.rows[1:]:
+            words[row.label] += [verdict.word for verdict in row.verdicts.values()]
+    assert "fails" not in words["none"]
+    assert "holds" not in words["large"]
+    assert words["none"].count("holds") >= 24
+    assert words["large"].count("fails") >= 24
+
+
+@pytest.mark.parametrize(("covered", "penalty"), [(0.68, 1.0), (0.50, 14.744), (0.90, 20.01)])
+def test_the_score_of_the_fair_universe_challenge(covered, penalty):
+    """Penalties for 100 datasets, by hand: σ = 0.0465, no penalty within 2 σ."""
+    inside = (np.arange(100) < 100 * covered).astype(float)[None]
+    values = {"width/mu": np.full((1, 100), 0.3), "coverage/mu": inside}
+    point, block = np.full(100, -1), np.arange(100)
+    scores = Scores((0,), point, block, values, {}, {})
+    ((name, quantity),) = fair_universe(scores, ["mu"], ResamplingUnits(point, block))
+    assert name == "fair_universe_score/mu"
+    assert quantity.estimate.value == pytest.approx(-np.log(0.31 * penalty), abs=0.01)
+    assert quantity.estimate.error > 0
+    few = Scores((0,), point[:9], block[:9], {k: v[:, :9] for k, v in values.items()}, {}, {})
+    assert not list(fair_universe(few, ["mu"], ResamplingUnits(point[:9], block[:9])))
