@@ -61,7 +61,7 @@ def score(
             }
         except (Exception, SystemExit) as error:
             raise PluginError(f"metric {metric.name!r} fails: {blamed(error)}") from error
-        if not found:
+        if not found and not metric.kept:
             undefined[metric.name] = "not defined for this method"
         if len(found) > _MOST_KEYS:
             raise PluginError(

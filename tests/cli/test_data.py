@@ -99,7 +99,7 @@ def test_fetch_status_and_a_run(folder: Path) -> None:
     shown = bench("leaderboard", "--format", "md").stdout
     flat = " ".join(shown.split())
     assert "score /hist." in flat
-    assert "width mu" in flat
+    assert "length mu" in flat
     assert "exact: n/a, higgs-fair has no exact likelihood" in flat
     assert "overlap_M: needs an exact likelihood, and there is none" in flat
     assert "Datasets are drawn from 6 disjoint blocks of test observations" in flat

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -99,7 +100,7 @@ def test_members_that_differ_share_nodes_within_their_tolerance(
 
 
 @pytest.mark.slow
-def test_a_stack_is_trained_and_predicted_in_one_job_and_a_bad_member_fails_alone(
+def test_a_stack_is_trained_in_one_job_and_a_bad_member_fails_alone(
     tmp_path: Path,
 ) -> None:
     preset = Preset(
@@ -114,14 +115,15 @@ def test_a_stack_is_trained_and_predicted_in_one_job_and_a_bad_member_fails_alon
     found = schedule(Registry(), preset, Store(tmp_path))
     found.record(["bench", "run"])
     jobs = [job for job in found.jobs if not job.spec.oracle]
-    assert [(job.stage, job.members) for job in jobs] == [
+    assert sorted((job.stage, job.members) for job in jobs) == [
         ("fit", (0, 1, 2)),
-        ("predict", (0, 1, 2)),
+        *(("predict", (m,)) for m in range(3)),  # as on every CPU
         *(("score", (m,)) for m in range(3)),
     ]
-    fit, predicting = jobs[:2]
-    assert isinstance(predicting, PredictJob)
-    assert predicting.after == (fit.key,)
+    fit, first = jobs[:2]
+    assert isinstance(first, PredictJob)
+    assert first.after == (fit.key,)
+    predicting = replace(first, members=(0, 1, 2))  # as on a GPU
     fit.perform(lambda **fields: None)
     (tmp_path / f"{fit.spec.fit_key(1)}.safetensors").write_bytes(b"")
     with pytest.raises(StoreError, match=r"member-001\.safetensors: it is missing, truncated"):
