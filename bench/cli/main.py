@@ -18,7 +18,7 @@ from bench.cli.data import data
 from bench.cli.echo import Formatter, echo, tell, tell_each
 from bench.cli.folder import damaged, damaged_entries, open_results, write_leaderboards
 from bench.cli.new import new
-from bench.cli.options import PLUGIN, TASK, WORKERS, Selection, selection
+from bench.cli.options import PLUGIN, TASK, WORKERS, FiniteRange, Selection, selection
 from bench.cli.plan import LONG, lines, lines_of_calls, plan
 from bench.cli.report import report
 from bench.cli.results import results
@@ -169,13 +169,13 @@ def score(folder: str | None, workers: int | None, plugins: tuple[str, ...]) -> 
 @click.option("--plain", is_flag=True, help="Show plain means instead of expectations.")
 @click.option(
     "--tolerance",
-    type=click.FloatRange(0, 100, min_open=True),
+    type=FiniteRange(0, 100, min_open=True),
     metavar="POINTS",
     help="Call a coverage right within so many percentage points.  [default: the preset's, or 5]",
 )
 @click.option(
     "--level",
-    type=click.FloatRange(50, 100, max_open=True),
+    type=FiniteRange(50, 100, max_open=True),
     default=95.0,
     metavar="PERCENT",
     help="Confidence level of verdicts and ranks.  [default: 95]",

@@ -4,6 +4,7 @@ import os
 from collections.abc import Callable
 from dataclasses import dataclass, fields
 from functools import reduce, wraps
+from math import isnan
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -27,6 +28,16 @@ class _Folder(click.Path):
 
 
 FOLDER = _Folder()
+
+
+class FiniteRange(click.FloatRange):
+    """Range of numbers that does not contain NaN."""
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Any:
+        found = super().convert(value, param, ctx)
+        if isnan(found):
+            self.fail(f"{value} is not a number", param, ctx)
+        return found
 
 
 def with_default(name: str, kind: Any, default: Any, text: str | None = None) -> Decorator:

@@ -42,6 +42,19 @@ def an_integer(low=1, high=MILLION):
     return allowed
 
 
+def a_number(low, high, *, closed="high"):
+    """Allow numbers between two bounds, one of which belongs to them."""
+
+    def allowed(text):
+        try:
+            value = float(text)
+        except ValueError:
+            return False
+        return low < value <= high if closed == "high" else low <= value < high
+
+    return allowed
+
+
 def names(kind):
     return lambda pattern: bool(fnmatch.filter(REGISTRY.names(kind), pattern))
 

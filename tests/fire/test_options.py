@@ -18,6 +18,7 @@ from allowed import (
     a_folder,
     a_method,
     a_new,
+    a_number,
     an_integer,
     names,
     never,
@@ -181,6 +182,10 @@ COMMANDS = {  # how it begins, what else is allowed, and whether then it makes s
         ["study", "averaging", "made"],
         {"": never, "--task": never, "--method": never},
     ),
+    "study expectations": (
+        ["study", "expectations", "made"],
+        {"": never, "--task": never, "--method": never, "--out": None},
+    ),
     "study points": (
         ["study", "points", "made"],
         {"": never, "--task": never, "--method": never, "--by": never, "--plugin": never},
@@ -218,7 +223,14 @@ COMMANDS = {  # how it begins, what else is allowed, and whether then it makes s
     "score": (["score"], {"": never, "--workers": never, "--plugin": never}),
     "leaderboard": (
         ["leaderboard", "made"],
-        {"--task": never, "--format": never, "--plugin": never, "": never},
+        {
+            "--task": never,
+            "--format": never,
+            "--tolerance": a_number(0, 100),
+            "--level": a_number(50, 100, closed="low"),
+            "--plugin": never,
+            "": never,
+        },
     ),
     "list": (
         ["list"],
