@@ -228,6 +228,7 @@ def test_multinomial_sets_have_one_expectation(rows, tmp_path):
     assert "expected" in table(rows)
 
 
+@pytest.mark.slow
 def test_formats_agree(rows):
     records = json.loads(FORMATS["json"](rows))
     lines = list(csv.DictReader(io.StringIO(FORMATS["csv"](rows))))

@@ -62,6 +62,7 @@ def test_lengths_at_honest_coverage(board):
     assert abs(threshold.value - 1.91) < 4 * threshold.error
 
 
+@pytest.mark.slow
 def test_tolerance_and_level_change_the_words():
     def words(**options):
         board = planted_board(np.random.default_rng(0), FOUR, 14, 60, **options)
@@ -73,6 +74,7 @@ def test_tolerance_and_level_change_the_words():
     assert words(tolerance=0.05, level=0.9999999)["good"] == "undetermined"
 
 
+@pytest.mark.slow
 def test_fifteen_methods_fit_in_a_hundred_columns():
     many = {f"method-{i:02d}:tuned": Planted(0.01 * i - 0.05, 1 + 0.02 * i) for i in range(15)}
     board = planted_board(np.random.default_rng(1), many, members=5, sets=30)
@@ -198,6 +200,7 @@ def test_boards_are_a_frame(board):
     assert leaderboard([], {}).empty
 
 
+@pytest.mark.slow
 def test_wrong_verdicts_are_rare_on_a_few_boards():
     """A small version of tests/statistics/test_decisions.py."""
     two = {"none": Planted(0.0), "large": Planted(-0.15, 1.2)}

@@ -104,6 +104,7 @@ def test_surrogates_with_jumps_are_evaluated_densely() -> None:
     assert sum(calls) > 50 * 500
 
 
+@pytest.mark.slow
 def test_rough_surrogates_have_the_ends_of_a_dense_scan() -> None:
     events = of_one_set(kinked(1.0))
     lattice = refine(events, DEFAULT)
