@@ -252,10 +252,10 @@ def _jobs_of_block(
         yield FitJob(context=context, spec=spec, members=untrained, after=after(*read))
     for plan, folder in request.plans:
         keys = {m: spec.prediction_key(folder, m) for m in block}
-        lacking = tuple(m for m in block if keys[m] in missing)
+        unevaluated = tuple(m for m in block if keys[m] in missing)
         # On a CPU a stack saves nothing here, and evaluates each member in the windows of all.
-        alone = context.device == "cpu"
-        for unpredicted in [(m,) for m in lacking] if alone else [lacking] if lacking else []:
+        size = 1 if context.device == "cpu" else len(block)
+        for unpredicted in (unevaluated[i : i + size] for i in range(0, len(unevaluated), size)):
             read = [k for m in unpredicted for k in (spec.fit_key(m), *spec.state_keys(m))]
             yield PredictJob(
                 context=context,

@@ -78,7 +78,8 @@ def _add_capacities(boards: Sequence[Leaderboard]) -> None:
             groups[board.task, board.budget, board.training_data, board.seed].append(board)
     for group in groups.values():
         group.sort(key=lambda board: board.plan.get("multiple", 1))
-        for row in group[0].rows if len(group) > 1 else ():
+        several = len({board.plan.get("multiple", 1) for board in group}) > 1
+        for row in group[0].rows if several else ():
             for board in group:
                 same = [r for r in board.rows if r.fit is row.fit and r.verdicts]
                 if same:

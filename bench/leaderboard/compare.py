@@ -12,7 +12,7 @@ from bench.leaderboard.quantities import Quantity
 from bench.leaderboard.results import SavedFit, Scores
 from bench.leaderboard.units import ResamplingUnits
 from bench.stats.clustering import Array, Estimate
-from bench.stats.decision import judge_coverage
+from bench.stats.decision import CoverageVerdict, judge_coverage
 from bench.stats.local import local_coverage
 from bench.stats.ranking import Ranking, rank
 
@@ -145,13 +145,15 @@ class Comparison:
             return
         for name in self.parameters:
             start = f"posterior/{name} "
-            draws = [v for k, v in self.exact[1].values.items() if k.startswith(start)]
+            draws = [v[0] for k, v in self.exact[1].values.items() if k.startswith(start)]
+            if not draws:
+                continue
+            theta = np.stack(draws, -1)[self.used]
             for row, s in (self.exact, *self.methods):
-                ends = [s.values.get(f"profile_{side}/{name} 1") for side in ("lower", "upper")]
-                lower, upper = (end for end in ends)
-                if not draws or lower is None or upper is None:
+                lower = s.values.get(f"profile_lower/{name} 1")
+                upper = s.values.get(f"profile_upper/{name} 1")
+                if lower is None or upper is None:
                     continue
-                theta = np.stack([v[0, self.used] for v in draws], -1)
                 inside = (lower[:, self.used, None] <= theta) & (theta <= upper[:, self.used, None])
                 found = local_coverage(theta, inside, self.found.strata, self.level)
                 at = found.worst(nominal)
@@ -166,18 +168,19 @@ class Comparison:
         Gaps are to the exact likelihood on the same datasets; without one, to the coverage that is
         expected of exact intervals.
         """
-        gaps: dict[tuple[int, str], tuple[Row, Estimate]] = {}
-        for i, (row, _) in enumerate(self.methods):
+        gaps: list[tuple[Row, str, Estimate]] = []
+        for row, _ in self.methods:
             for name in self.parameters:
                 if self.exact is not None:
                     gap = row.estimate(f"{coverage}/{name}/gap")
                 elif gap := row.estimate(f"{coverage}/{name}"):
                     gap = replace(gap, value=gap.value - expected)
                 if gap is not None:
-                    gaps[i, name] = (row, gap)
+                    gaps.append((row, name, gap))
+                row.verdicts[name] = CoverageVerdict("n/a", nan, nan)
         level = 1 - (1 - self.level) / max(len(gaps), 1)
         sets = self.found.strata.sets
-        for (_, name), (row, gap) in gaps.items():
+        for row, name, gap in gaps:
             row.verdicts[name] = judge_coverage(gap, row.members, sets, self.tolerance, level)
 
     def recommend(self) -> None:

@@ -28,7 +28,7 @@ def answer(board: Leaderboard) -> str:
     """Return one sentence on the methods to use."""
     ranked = [row for row in board.rows if row.rank is not None]
     chosen = [row for row in ranked if row.recommended]
-    if not any(row.verdicts for row in ranked):
+    if all(row.word == "n/a" for row in ranked):
         return "Coverage is n/a."
     if not chosen and len(ranked) == 1:
         return f"{ranked[0].label} is the only method here, and is not shown to hold."
@@ -37,7 +37,7 @@ def answer(board: Leaderboard) -> str:
         return (
             "None holds: the coverage of every method fails."
             if failed
-            else "None holds: no method is shown to cover every parameter as exact does."
+            else "None holds: no method is shown to cover every parameter."
         )
     names = " or ".join(row.label for row in chosen)
     trained = ", as trained here" if any(row.members == 1 for row in chosen) else ""

@@ -21,6 +21,7 @@ from bench.inference.intervals import REGION
 from bench.inference.lattice import BOX_DEPTH
 from bench.inference.profile import cubic, trapezoid
 from bench.metrics.intervals import ALPHA, Array
+from bench.metrics.likelihood import windows
 
 _NODES = 193  # nodes per parameter of the grids of integrals
 _BLOCK = 16  # datasets per iteration, which limits memory
@@ -46,14 +47,6 @@ class _Likelihood:
     low: Tensor
     high: Tensor
     joint: Tensor
-
-    @classmethod
-    def of(cls, box: BoxSummary, rows: slice) -> "_Likelihood":
-        low, spacing, joint = (
-            torch.from_numpy(np.asarray(a[rows], dtype=np.float64))
-            for a in (box.origin, box.spacing, box.joint)
-        )
-        return cls(low, low + (joint.shape[1] - 1) * spacing, joint)
 
     def _between(self, grid: Tensor, axis: int) -> tuple[Tensor, Tensor]:
         """Return the interpolation matrix (D, T, G) to grids (D, T), and what is outside."""
@@ -191,7 +184,7 @@ def _of_intervals(
     """Return probabilities of intervals, or expected distances to them, (D, T) by parameter."""
     parts: dict[str, list[Array]] = {name: [] for name in own.names}
     for rows, box, reference in _both(own, truth):
-        exact = _Likelihood.of(reference, rows)
+        exact = _Likelihood(*windows(reference, rows))
         for axis, name in enumerate(own.names):
             posterior = _Posterior.of(exact, axis, own)
             ends = box.lower[rows, axis], box.upper[rows, axis]
@@ -223,7 +216,7 @@ def _region(own: LikelihoodPrediction, truth: LikelihoodPrediction) -> Contribut
     parts = []
     weights = trapezoid(_NODES)
     for rows, box, reference in _both(own, truth):
-        exact, surrogate = _Likelihood.of(reference, rows), _Likelihood.of(box, rows)
+        exact, surrogate = _Likelihood(*windows(reference, rows)), _Likelihood(*windows(box, rows))
         density = exact.log_joint(exact.grid).exp()
         logs = surrogate.log_joint(exact.grid)
         statistic = -2 * (surrogate._log_total[:, None, None] + logs)
@@ -250,7 +243,7 @@ def _divergences(
     found: dict[str, list[tuple[Tensor, Tensor]]] = {}
     weights = trapezoid(_NODES)
     for rows, box, reference in _both(own, truth):
-        exact, surrogate = _Likelihood.of(reference, rows), _Likelihood.of(box, rows)
+        exact, surrogate = _Likelihood(*windows(reference, rows)), _Likelihood(*windows(box, rows))
         logs = exact.log_joint(exact.grid), surrogate.log_joint(exact.grid)
         probability = (
             logs[0].exp() * weights[:, None] * weights * exact.step.prod(-1)[:, None, None]
@@ -294,7 +287,7 @@ def _overlap(own: LikelihoodPrediction, truth: LikelihoodPrediction) -> Contribu
     weights = trapezoid(_NODES)
     share = torch.linspace(0, 1, _NODES, dtype=torch.float64)
     for rows, box, reference in _both(own, truth):
-        both = _Likelihood.of(reference, rows), _Likelihood.of(box, rows)
+        both = _Likelihood(*windows(reference, rows)), _Likelihood(*windows(box, rows))
         low = torch.maximum(both[0].low, both[1].low)
         length = (torch.minimum(both[0].high, both[1].high) - low).clamp_min(0)
         grid = low.unsqueeze(-1) + length.unsqueeze(-1) * share
@@ -336,7 +329,7 @@ def _draws(own: LikelihoodPrediction, truth: LikelihoodPrediction) -> Contributi
     level = (np.arange(DRAWS) + 0.5) / DRAWS
     found: dict[str, list[Array]] = {name: [] for name in own.names}
     for rows, _, reference in _both(own, truth):
-        exact = _Likelihood.of(reference, rows)
+        exact = _Likelihood(*windows(reference, rows))
         for axis, name in enumerate(own.names):
             posterior = _Posterior.of(exact, axis, own)
             each = zip(posterior.below, posterior.theta, strict=True)

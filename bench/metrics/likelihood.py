@@ -6,7 +6,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from bench.contracts import LikelihoodPrediction, Metric, ProfileSummary
+from bench.contracts import BoxSummary, LikelihoodPrediction, Metric, ProfileSummary
 from bench.inference.profile import cubic, trapezoid
 from bench.metrics.intervals import Array
 
@@ -27,7 +27,7 @@ def _overlaps(
     fine = trapezoid(_NODES)
     for start in range(0, count, _BLOCK):
         rows = slice(start, min(start + _BLOCK, count))
-        both = [_Window.of(curves, rows) for curves in (own, truth)]
+        both = [_Window(*windows(curves, rows)) for curves in (own, truth)]
         low = torch.maximum(both[0].low, both[1].low)  # (D, 2)
         high = torch.minimum(both[0].high, both[1].high)
         # Disjoint windows have overlap zero.
@@ -41,6 +41,15 @@ def _overlaps(
     return out
 
 
+def windows(saved: ProfileSummary | BoxSummary, rows: slice) -> tuple[Tensor, Tensor, Tensor]:
+    """Return ends of saved windows, (D, 2) each, and log-likelihoods at their nodes, (D, W, W)."""
+    low, spacing, joint = (
+        torch.from_numpy(np.asarray(a[rows], dtype=np.float64))
+        for a in (saved.origin, saved.spacing, saved.joint)
+    )
+    return low, low + (joint.shape[1] - 1) * spacing, joint
+
+
 @dataclass(frozen=True)
 class _Window:
     """Windows of D datasets: ends (D, 2), log-likelihoods (D, W, W) at evenly spaced nodes."""
@@ -48,14 +57,6 @@ class _Window:
     low: Tensor
     high: Tensor
     joint: Tensor
-
-    @classmethod
-    def of(cls, curves: ProfileSummary, rows: slice) -> "_Window":
-        low, spacing, joint = (
-            torch.from_numpy(np.asarray(a[rows], dtype=np.float64))
-            for a in (curves.origin, curves.spacing, curves.joint)
-        )
-        return cls(low, low + (joint.shape[1] - 1) * spacing, joint)
 
     def on(self, grid: Tensor) -> tuple[Tensor, Tensor, Tensor]:
         """Return normalised densities on grids (D, 2, T): joint (D, T, T), marginals (D, T)."""

@@ -4,6 +4,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
+from planted_scores import MEMBER
 from scipy.special import erf, erfinv
 
 from bench.inference.box import ROOTS
@@ -17,14 +18,6 @@ NAMES = ("mu", "z")
 PLAN = "independent-planted"
 
 _METRICS = Registry().metrics()
-_MEMBER = {
-    "seconds": 1.0,
-    "stack": 1,
-    "calls": 1,
-    "parameters": 1,
-    "curves": {},
-    "environment": {"device": "cpu"},
-}
 
 
 @dataclass(frozen=True)
@@ -76,7 +69,7 @@ def planted_board(
         identity = {"budget": 1000, "training_data": "fresh", "seed": 0}
         identity |= {"budget": 0, "training_data": "none"} if oracle else {}
         fit = SavedFit(f"t/{label}-0", "t", label, "default", oracle, identity)
-        fit.members = dict.fromkeys(range(count), _MEMBER)
+        fit.members = dict.fromkeys(range(count), MEMBER)
         fits.append(fit)
         values: dict[str, Any] = {}
         for name in NAMES:

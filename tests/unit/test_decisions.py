@@ -1,5 +1,7 @@
 """Verdicts, prices, ranks and recommendations of leaderboards whose answers are planted."""
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 from planted_boards import NAMES, Planted, planted_board
@@ -15,7 +17,7 @@ from bench.leaderboard.units import ResamplingUnits
 from bench.leaderboard.verdict import verdict
 from bench.report.frames import leaderboard
 from bench.stats.clustering import Estimate
-from bench.stats.decision import judge_coverage
+from bench.stats.decision import CoverageVerdict, judge_coverage
 from bench.stats.honest import fold_of, honest_lengths
 from bench.stats.local import local_coverage
 
@@ -228,3 +230,9 @@ def test_the_score_of_the_fair_universe_challenge(covered, penalty):
     assert quantity.estimate.error > 0
     few = Scores((0,), point[:9], block[:9], {k: v[:, :9] for k, v in values.items()}, {}, {})
     assert not list(fair_universe(few, ["mu"], ResamplingUnits(point[:9], block[:9])))
+
+
+def test_a_method_holds_only_if_every_parameter_has_a_verdict(board):
+    good = next(row for row in board.rows if row.label == "good")
+    partly = replace(good, verdicts=good.verdicts | {"z": CoverageVerdict("n/a", np.nan, np.nan)})
+    assert (good.word, partly.word) == ("holds", "n/a")
