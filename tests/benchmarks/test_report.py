@@ -1,14 +1,17 @@
 """Time and size of a report of 10 tasks × 10 methods × 30 members."""
 
-from pathlib import Path
-
 import pytest
 
 import bench
 from bench.registry.registry import Registry
 from bench.report.write import contents
 
-PLUGIN = Path(__file__).parents[1] / "plugins" / "ten_tasks.py"
+TASKS = """\
+from bench.tasks.gaussians import RotatedGaussians
+
+for number in range(10):
+    globals()[f"task_{number}"] = RotatedGaussians(f"task-{number}", f"Task {number}", 1.0)
+"""
 METHODS = (
     ("lre", "tuned"),
     ("lre", "published"),
@@ -23,9 +26,17 @@ METHODS = (
 
 
 @pytest.fixture
-def large(made):
+def plugin(tmp_path):
+    """Write a plugin of ten tasks with different names."""
+    path = tmp_path / "ten_tasks.py"
+    path.write_text(TASKS, encoding="utf-8")
+    return path
+
+
+@pytest.fixture
+def large(made, plugin):
     """Make results with predictions of 78 datasets; members repeat the first three."""
-    results = made(registry=Registry([PLUGIN]))
+    results = made(registry=Registry([plugin]))
     for task in (name for name in results.registry.names("tasks") if name.startswith("task-")):
         results.fit(task, "exact")
         for number, (method, configuration) in enumerate(METHODS):
@@ -34,9 +45,9 @@ def large(made):
     return results.root
 
 
-def test_a_large_report(benchmark, large, tmp_path):
+def test_a_large_report(benchmark, large, plugin, tmp_path):
     def build():
-        loaded = bench.load(large, plugins=[PLUGIN])
+        loaded = bench.load(large, plugins=[plugin])
         return contents(loaded, tmp_path / "report", ["bench", "report"])
 
     files = benchmark.pedantic(build, rounds=1)

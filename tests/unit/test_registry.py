@@ -1,7 +1,8 @@
-"""Registry: built-ins, plugin files, failures, and duplicate or unknown names."""
+"""Registered components: names, contracts, plugin files and installed packages."""
 
 import re
 import sys
+import textwrap
 
 import pytest
 import torch
@@ -205,3 +206,208 @@ def test_unknown_names(plugin):
         match=r"^unknown method 'xyz'; known: dle, dle-nflows, exact, gradient-boosting, ",
     ):
         registry.method("xyz")
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        (("version = 1", "pass"), "it lacks version"),
+        (("version = 1", "version = 'one'"), "its version is str, not int"),
+        (("observations = 10", "observations = 0"), "its observations and its chunk must be at"),
+        (("observations = 10", "chunk = 0; observations = 1"), "its observations and its chunk"),
+        (("event_shape = (1,)", "event_shape = 1"), "its event_shape is int, not tuple"),
+        (("nominal = torch.tensor([2.0])", "nominal = 2.0"), "its nominal is float, not Tensor"),
+        (("torch.tensor([2.0])", "torch.tensor(2.0)"), "its nominal has shape (), not (1,)"),
+        (("[[0.5, 2.0]]", "[[0.5]]"), "its points has shape (1, 1), not (1, 2)"),
+        (('"mu"', '"m/u"'), "its parameter name 'm/u' is not allowed: it must be printable"),
+        (('"mu"', '""'), "its parameter name '' is not allowed: it must be printable"),
+        (("[[0.5, 2.0]]", "0.5"), "TypeError: len() of a 0-d tensor"),
+        (("version = 1", "version = 1\n    settings = {'f': print}"), "TypeError: Object of type"),
+        (
+            ("version = 1", "version = 1\n    settings = {'f': float('nan')}"),
+            "ValueError: Out of r",
+        ),
+        (("version = 1", "version = 1\n    resolution = (1, 2)"), "TypeError: asdict() should be"),
+        (
+            ('Parameter("mu", 0, 1, "interest", (0, 1)), ', ""),
+            "it has 1 parameter; the suite profiles two",
+        ),
+    ],
+)
+def test_a_task_that_breaks_its_contract(plugin, change, message):
+    assert change[0] in TASK
+    path = plugin(TASK.replace(*change))
+    registry = Registry([path])
+    with pytest.raises(PluginError) as caught:
+        registry.task("toy")
+    assert str(caught.value).startswith(f"task 'toy' from {path} (toy): {message}")
+    assert list(registry.failures) == [f"task 'toy' from {path} (toy)"]
+    assert registry.failures[f"task 'toy' from {path} (toy)"].startswith(message)
+
+
+@pytest.mark.parametrize("name", ["a/b", "../up", "", "a b", "a:b", "*", "-x", "x" * 65, "a\\nb"])
+def test_names_that_would_not_do(plugin, name):
+    path = plugin(METHOD.replace("toy", name))
+    registry = Registry([path])
+    with pytest.raises(PluginError, match="a name is up to 64 letters, digits or"):
+        registry.method(name.replace("\\n", "\n"))
+
+
+@pytest.mark.parametrize(
+    ("content", "what"),
+    [
+        (TASK.replace('"toy"', "7"), "(toy)"),
+        (METRIC.replace('"toy", "toy"', 'None, "toy"'), "(metric)"),
+        (METHOD.replace('"toy"', "7"), "(Toy)"),
+    ],
+)
+def test_names_that_are_no_strings(plugin, content, what):
+    path = plugin(content)
+    assert Registry([path]).failures[f"plugin {path} {what}"] == "its name is not a string"
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        (("def restore", "def store"), "it does not define restore"),
+        (
+            ("fit(self, fit_context)", "fit(self)"),
+            "fit(self) has a wrong signature (too many positional arguments); it must take "
+            "(self, fit_context)",
+        ),
+        (
+            ("fit(self, fit_context)", "fit(self, a, b)"),
+            "fit(self, a, b) has a wrong signature (missing a required argument: 'b')",
+        ),
+        (('name = "toy"', 'name = "toy"; configurations = {}'), "its configurations must be"),
+        (('name = "toy"', 'name = "toy"; configurations = {1: {}}'), "its configurations must be"),
+        (('name = "toy"', 'name = "toy"; configurations = 3'), "TypeError: 'int' object is not"),
+    ],
+)
+def test_a_method_that_breaks_its_contract(plugin, change, message):
+    assert change[0] in METHOD
+    path = plugin(METHOD.replace(*change))
+    with pytest.raises(PluginError) as caught:
+        Registry([path]).method("toy")
+    assert str(caught.value).startswith(f"method 'toy' from {path} (Toy): {message}")
+
+
+def test_more_arguments_with_defaults_are_fine(plugin):
+    path = plugin(METHOD.replace("fit_context)", "fit_context, extra=None, *, key=1)"))
+    assert Registry([path]).method("toy")
+
+
+@pytest.mark.parametrize(
+    ("field", "message"),
+    [
+        ("title=3", "its title is 3, and must be one line of 1 to 60 characters"),
+        ("title=''", "its title is '', and must be one line of 1 to 60 characters"),
+        ("title='a\\nb'", "its title is 'a\\nb', and must be one line of 1 to 60 characters"),
+        ("title='\\x1b[31m'", "its title is '\\x1b[31m', and must be one line of 1 to 60"),
+        ("description=None", "its description is None, and must be one line of 0 to 1000"),
+        ("unit='x' * 21", "its unit is 'xxxxxxxxxxxxxxxxxxxxx', and must be one line of 0 to 20"),
+        ("better='less'", "its better is 'less', and must be 'lower', 'higher' or ''"),
+        ("better=[]", "its better is [], and must be 'lower', 'higher' or ''"),
+        ("target='0'", "its target is '0', and must be a finite number or None"),
+        ("target=float('nan')", "its target is nan, and must be a finite number or None"),
+        ("target=0, better='lower'", "it has a target and a better direction; declare one of them"),
+    ],
+)
+def test_what_a_metric_declares_is_checked(plugin, field, message):
+    replaced = f"metric = dataclasses.replace(metric, {field})"
+    path = plugin(f"import dataclasses\n{METRIC}{replaced}\n")
+    registry = Registry([path])
+    with pytest.raises(PluginError) as caught:
+        registry.get("metrics", "toy")
+    assert str(caught.value).startswith(f"metric 'toy' from {path} (metric): {message}")
+
+
+def test_metrics_may_declare_a_unit_and_a_direction(plugin):
+    fields = ("unit='cm', better='lower'", "unit='%', target=0", "better='higher', target=None")
+    for place, field in enumerate(fields):
+        replaced = f"metric = dataclasses.replace(metric, {field})"
+        path = plugin(f"import dataclasses\n{METRIC}{replaced}\n", f"metric{place}.py")
+        assert Registry([path]).get("metrics", "toy").title == "toy"
+
+
+@pytest.fixture
+def install(tmp_path, monkeypatch):
+    """Return a function that installs a package of one module, with entry points."""
+
+    def make(entries, module="", name="third_party"):
+        site = tmp_path / f"site-{name}"
+        info = site / f"{name}-1.0.dist-info"
+        info.mkdir(parents=True)
+        (info / "METADATA").write_text(f"Metadata-Version: 2.1\nName: {name}\nVersion: 1.0\n")
+        (info / "entry_points.txt").write_text(textwrap.dedent(entries))
+        (site / f"{name}.py").write_text(textwrap.dedent(module))
+        monkeypatch.syspath_prepend(site)
+        monkeypatch.delitem(sys.modules, name, raising=False)
+
+    return make
+
+
+def test_an_installed_plugin(install):
+    install("[nlbench.methods]\ntoy = third_party:Toy\n", METHOD)
+    registry = Registry()
+    assert registry.method("toy").name == "toy"
+    assert registry.item("methods", "toy").place == "third_party (third_party:Toy)"
+    assert registry.item("methods", "toy").plugin_hash == ""
+
+
+@pytest.mark.parametrize(
+    ("entries", "module", "kind", "reason"),
+    [
+        (
+            "toy = missing_module:x",
+            "",
+            "tasks",
+            "ModuleNotFoundError: No module named 'missing_mod",
+        ),
+        (
+            "toy = third_party:x",
+            "",
+            "tasks",
+            "AttributeError: module 'third_party' has no attribut",
+        ),
+        ("toy = third_party:x", "1 / 0", "methods", "ZeroDivisionError: division by zero"),
+        ("toy = third_party:x", "import sys; sys.exit(1)", "metrics", "SystemExit: 1"),
+        ("toy = third_party:x", "x = 3", "tasks", "it is not a bench.contracts.Task but int"),
+        (
+            "toy = third_party:x",
+            "x = 3",
+            "methods",
+            "it is not a subclass of bench.contracts.Method",
+        ),
+        ("toy = third_party:x", "x = 3", "metrics", "it is not a bench.contracts.Metric but int"),
+        ("toy = third_party:x", "def x(): 1 / 0", "tasks", "ZeroDivisionError: division by zero"),
+        ("other = third_party:Toy", METHOD, "methods", "it calls itself 'toy'; the two names must"),
+    ],
+)
+def test_an_installed_plugin_that_fails(install, entries, module, kind, reason):
+    install(f"[nlbench.{kind}]\n{entries}\n", module)
+    name, value = entries.split(" = ")
+    registry = Registry()
+    assert name in registry.names(kind)
+    with pytest.raises(PluginError) as caught:
+        registry.get(kind, name)
+    where = f"{kind[:-1]} {name!r} from third_party ({value})"
+    assert str(caught.value).startswith(f"{where}: {reason}")
+    assert registry.failures[where].startswith(reason)
+    assert len(registry.metrics()) >= 10
+    assert registry.method("exact")
+
+
+def test_two_installed_packages_with_one_name(install):
+    install("[nlbench.methods]\ntoy = first:Toy\n", METHOD, "first")
+    install("[nlbench.methods]\ntoy = second:Toy\n", METHOD, "second")
+    with pytest.raises(PluginError, match=r"'toy' is defined twice: in \w+ \(.*\) and in \w+ \("):
+        Registry()
+
+
+@pytest.mark.parametrize("module", ["1 / 0", "import no_such_module", "import sys; sys.exit(1)"])
+def test_presets_of_a_package_that_fails(install, module):
+    install("[nlbench.presets]\nmine = third_party\n", module)
+    registry = Registry()
+    assert "smoke" in registry.names("presets")
+    assert list(registry.failures) == ["presets mine (third_party)"]
