@@ -197,166 +197,80 @@ def _fitting(
         yield [method, *table]
 
 
+_Sections = Iterator[tuple[str, list[Column]]]
+"""Titles of tables with their columns after the method's."""
+
+
 def _own_sections(board: Leaderboard, method: Column) -> list[tuple[str, list[Column]]]:
+    groups: tuple[Callable[[Leaderboard], _Sections], ...] = (
+        *(_answer, _as_delivered, _honest_lengths, _components_of_gaps, _worst_places, _sizes),
+        *(_gaps, _likelihoods, _regions, _cuts, _challenge, _costs),
+    )
     if board.plan["kind"] == "heldout":
-        return [
-            ("Held-out losses", [method, *_found(board, {"bce": "BCE", "nll": "NLL"})]),
-            (
-                "Normalisation and score",
-                [method, *_found(board, {"log_mean_ratio": "log E", "score_error": "score error"})],
-            ),
-        ]
-    names = board.parameters
-    over = "hist." if board.reference == "histogram" else board.reference
-    made = any("calls_made" in row.cost for row in board.rows)
-    coverage, width, region = map(board.headline, ("coverage", "width", "region_coverage"))
-    exact = board.reference == "exact"  # without exact, lengths are absolute and other metrics n/a
-    gaps = [
-        method,
-        *(_column(f"gap {n}", f"{coverage}/{n}/gap") for n in names),
-        *(
-            _column(f"gap {n} at worst", f"coverage/{n}/worst")
-            for n in names
-            if any(f"coverage/{n}/worst" in row.quantities for row in board.rows)
-        ),
-    ]
-    regions = [
-        method,
-        _column("LR error mean", "likelihood_ratio_error/"),
-        _column("LR error median", "likelihood_ratio_error//median"),
-        _column("95 % coverage", f"{region}/"),
-        _column("95 % area /exact", "region_area//ratio"),
-    ]
-    if not exact:
-        regions = [method, regions[3], _column("95 % area", "region_area/")]
-    gap_of = "gap" if exact else ""
-    sizes = any(row.at_multiples for row in board.rows)
-    priced = any("price" in row.quantities for row in board.rows)
-    likelihoods = any(row.likelihood_rank is not None for row in board.rows)
-    found: list[tuple[str, list[Column]]] = [
-        (
-            "Which intervals to trust, and what they cost",
-            [
-                method,
-                *(
-                    _verdict(f"coverage of {n}", n, f"{coverage}/{n}/{gap_of}".rstrip("/"))
-                    for n in names
-                ),
-                _column("honest length /exact", "price")
-                if priced
-                else _column(f"score /{over}", "score_ratio"),
-                *([_rank("likelihood rank", lambda r: r.likelihood_rank)] if likelihoods else []),
-                *([_rank("interval rank", lambda r: r.rank)] if board.ranks else []),
-            ],
-        ),
-        (
-            "As delivered",
-            [
-                method,
-                *(_column(f"coverage {n}", f"{coverage}/{n}") for n in names),
-                *(
-                    _column(f"length {n} /exact", f"{width}/{n}/ratio")
-                    if exact
-                    else _column(f"length {n}", f"{width}/{n}")
-                    for n in names
-                ),
-                *([_column(f"score /{over}", "score_ratio")] if priced else []),
-            ],
-        ),
-        *(
-            (
-                f"Length at honest coverage, {claimed}, and the threshold that gives it",
-                [
-                    method,
-                    *(
-                        _column(f"length {n} /exact", f"{level}/{n}/ratio")
-                        if exact
-                        else _column(f"length {n}", f"{level}/{n}")
-                        for n in names
-                    ),
-                    *(
-                        _threshold(
-                            f"threshold {n}", f"{level}/{n}".replace("honest_length", "threshold")
-                        )
-                        for n in names
-                    ),
-                ],
-            )
-            for level, claimed in (("honest_length", "68.27 %"), ("honest_length_95", "95 %"))
-            if any(f"{level}/{n}" in row.quantities for row in board.rows for n in names)
-        ),
-        *(
-            [
-                (
-                    "Errors of the coverage gap in points, and what would decide the verdict",
-                    [
-                        method,
-                        *(
-                            column
-                            for n in names
-                            for column in _components(n, f"{coverage}/{n}/{gap_of}".rstrip("/"))
-                        ),
-                    ],
-                )
-            ]
-            * any(row.verdicts for row in board.rows)
-        ),
-        *(
-            [
-                (
-                    "Coverage at the parameter value where it is worst",
-                    [method, *(_column(n, f"local_coverage/{n}") for n in names)],
-                )
-            ]
-            * any(f"local_coverage/{n}" in row.quantities for row in board.rows for n in names)
-        ),
-        *([("Size of datasets up to which the coverage holds", _capacity(board, method))] * sizes),
-        *([("Coverage against the exact likelihood on the same datasets", gaps)] * exact),
-        *(
-            (title, [method, *columns])
-            for title, metric in (
-                ("Divergence from the exact likelihood in the box, nats", "divergence"),
-                ("Overlap with the exact likelihood in the box", "box_overlap"),
-                ("Overlap with the exact likelihood of M events", "overlap_M"),
-                ("Overlap with the exact likelihood of all k M events", "overlap_kM"),
-            )
-            if board.plain or metric != "overlap_M"
-            if (columns := [_column(n, f"{metric}/{n}") for n in (*names, "joint")])
-            and any(f"{metric}/joint" in row.quantities for row in board.rows)
-        ),
-        ("Likelihood ratios and 95 % regions" if exact else "95 % regions", regions),
-        (
-            "Share cut by a bound of the parameter space",
-            [method, *(_column(n, f"cut/{n}") for n in (*names, "region"))],
-        ),
-        *(
-            [
-                (
-                    "Score of the FAIR Universe challenge, higher is better",
-                    [method, *(_column(n, f"fair_universe_score/{n}") for n in names)],
-                )
-            ]
-            * any(f"fair_universe_score/{n}" in r.quantities for r in board.rows for n in names)
-        ),
-        (
-            "Cost of one member",
-            [
-                method,
-                Column("members", lambda r: str(r.members)),
-                _cost("calls", "calls", ","),
-                *([_cost("calls made", "calls_made", ",")] if made else []),
-                _cost("train s", "seconds", ".1f"),
-                _cost("to best s", "seconds_to_best", ".1f"),
-                _cost("parameters", "parameters", ","),
-                _cost("device", "device"),
-            ],
-        ),
-    ]
-    return found
+        groups = (_held_out,)
+    return [(title, [method, *columns]) for group in groups for title, columns in group(board)]
 
 
-def _capacity(board: Leaderboard, method: Column) -> list[Column]:
-    """Return verdicts by the size of datasets, and the largest size up to which they hold."""
+def _held_out(board: Leaderboard) -> _Sections:
+    yield "Held-out losses", _found(board, {"bce": "BCE", "nll": "NLL"})
+    found = _found(board, {"log_mean_ratio": "log E", "score_error": "score error"})
+    yield "Normalisation and score", found
+
+
+def _answer(board: Leaderboard) -> _Sections:
+    columns = [_verdict(f"coverage of {n}", n, _gap(board, n)) for n in board.parameters]
+    if _any(board, "price"):
+        columns.append(_column("honest length /exact", "price"))
+    else:
+        over = "hist." if board.reference == "histogram" else board.reference
+        columns.append(_column(f"score /{over}", "score_ratio"))
+    if any(row.likelihood_rank is not None for row in board.rows):
+        columns.append(_rank("likelihood rank", lambda r: r.likelihood_rank))
+    if board.ranks:
+        columns.append(_rank("interval rank", lambda r: r.rank))
+    yield "Which intervals to trust, and what they cost", columns
+
+
+def _as_delivered(board: Leaderboard) -> _Sections:
+    coverage, width = map(board.headline, ("coverage", "width"))
+    columns = [_column(f"coverage {n}", f"{coverage}/{n}") for n in board.parameters]
+    columns += [_length(board, n, width) for n in board.parameters]
+    if _any(board, "price"):
+        columns.append(_column(f"score /{board.reference}", "score_ratio"))
+    yield "As delivered", columns
+
+
+def _honest_lengths(board: Leaderboard) -> _Sections:
+    for level, claimed in (("honest_length", "68.27 %"), ("honest_length_95", "95 %")):
+        if not _any(board, *(f"{level}/{n}" for n in board.parameters)):
+            continue
+        threshold = level.replace("honest_length", "threshold")
+        yield (
+            f"Length at honest coverage, {claimed}, and the threshold that gives it",
+            [
+                *(_length(board, n, level) for n in board.parameters),
+                *(_threshold(f"threshold {n}", f"{threshold}/{n}") for n in board.parameters),
+            ],
+        )
+
+
+def _components_of_gaps(board: Leaderboard) -> _Sections:
+    if any(row.verdicts for row in board.rows):
+        yield (
+            "Errors of the coverage gap in points, and what would decide the verdict",
+            [column for n in board.parameters for column in _components(n, _gap(board, n))],
+        )
+
+
+def _worst_places(board: Leaderboard) -> _Sections:
+    names = [f"local_coverage/{n}" for n in board.parameters]
+    if _any(board, *names):
+        columns = [_column(n, name) for n, name in zip(board.parameters, names, strict=True)]
+        yield "Coverage at the parameter value where it is worst", columns
+
+
+def _sizes(board: Leaderboard) -> _Sections:
+    """Yield verdicts by the size of datasets, and the largest size up to which they hold."""
     multiples = sorted({m for row in board.rows for m in row.at_multiples})
 
     def at(multiple: int) -> Column:
@@ -371,7 +285,95 @@ def _capacity(board: Leaderboard, method: Column) -> list[Column]:
             return "–"
         return size_of(row.holds_up_to) if row.holds_up_to else "none"
 
-    return [method, *map(at, multiples), Column("holds up to", largest)]
+    if multiples:
+        columns = [*map(at, multiples), Column("holds up to", largest)]
+        yield "Size of datasets up to which the coverage holds", columns
+
+
+def _gaps(board: Leaderboard) -> _Sections:
+    if board.reference != "exact":
+        return
+    coverage = board.headline("coverage")
+    columns = [_column(f"gap {n}", f"{coverage}/{n}/gap") for n in board.parameters]
+    columns += [
+        _column(f"gap {n} at worst", f"coverage/{n}/worst")
+        for n in board.parameters
+        if _any(board, f"coverage/{n}/worst")
+    ]
+    yield "Coverage against the exact likelihood on the same datasets", columns
+
+
+def _likelihoods(board: Leaderboard) -> _Sections:
+    for metric, title in (
+        ("divergence", "Divergence from the exact likelihood in the box, nats"),
+        ("box_overlap", "Overlap with the exact likelihood in the box"),
+        ("overlap_M", "Overlap with the exact likelihood of M events"),
+        ("overlap_kM", "Overlap with the exact likelihood of all k M events"),
+    ):
+        if (board.plain or metric != "overlap_M") and _any(board, f"{metric}/joint"):
+            yield title, [_column(n, f"{metric}/{n}") for n in (*board.parameters, "joint")]
+
+
+def _regions(board: Leaderboard) -> _Sections:
+    coverage = _column("95 % coverage", f"{board.headline('region_coverage')}/")
+    if board.reference != "exact":
+        yield "95 % regions", [coverage, _column("95 % area", "region_area/")]
+        return
+    yield (
+        "Likelihood ratios and 95 % regions",
+        [
+            _column("LR error mean", "likelihood_ratio_error/"),
+            _column("LR error median", "likelihood_ratio_error//median"),
+            coverage,
+            _column("95 % area /exact", "region_area//ratio"),
+        ],
+    )
+
+
+def _cuts(board: Leaderboard) -> _Sections:
+    columns = [_column(n, f"cut/{n}") for n in (*board.parameters, "region")]
+    yield "Share cut by a bound of the parameter space", columns
+
+
+def _challenge(board: Leaderboard) -> _Sections:
+    names = [f"fair_universe_score/{n}" for n in board.parameters]
+    if _any(board, *names):
+        columns = [_column(n, name) for n, name in zip(board.parameters, names, strict=True)]
+        yield "Score of the FAIR Universe challenge, higher is better", columns
+
+
+def _costs(board: Leaderboard) -> _Sections:
+    columns = [Column("members", lambda r: str(r.members)), _cost("calls", "calls", ",")]
+    if any("calls_made" in row.cost for row in board.rows):
+        columns.append(_cost("calls made", "calls_made", ","))
+    yield (
+        "Cost of one member",
+        [
+            *columns,
+            _cost("train s", "seconds", ".1f"),
+            _cost("to best s", "seconds_to_best", ".1f"),
+            _cost("parameters", "parameters", ","),
+            _cost("device", "device"),
+        ],
+    )
+
+
+def _any(board: Leaderboard, *names: str) -> bool:
+    """Return whether any row has any of the quantities."""
+    return any(name in row.quantities for row in board.rows for name in names)
+
+
+def _gap(board: Leaderboard, parameter: str) -> str:
+    """Return the quantity that verdicts are about: the gap to `exact`, or plain coverage."""
+    name = f"{board.headline('coverage')}/{parameter}"
+    return f"{name}/gap" if board.reference == "exact" else name
+
+
+def _length(board: Leaderboard, parameter: str, metric: str) -> Column:
+    """Return a column of lengths, relative to exact's where it is there."""
+    if board.reference == "exact":
+        return _column(f"length {parameter} /exact", f"{metric}/{parameter}/ratio")
+    return _column(f"length {parameter}", f"{metric}/{parameter}")
 
 
 def size_of(multiple: int) -> str:

@@ -35,6 +35,7 @@ class _Preset(_Record):
     plans: list[_Kind] = []
     time_limit: _Limit = 3600.0
     memory_limit: _Limit = 4.0
+    tolerance: Annotated[float, Field(gt=0, le=100)] = 5.0
 
 
 class _Absent(_Record):
