@@ -13,6 +13,7 @@ is the density's mean over a cell, estimated from a few points.
 
 import math
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from typing import Any, ClassVar
 
 import torch
@@ -32,10 +33,10 @@ from bench.contracts import (
 )
 from bench.errors import NotApplicable
 from bench.nn.coordinates import Coordinates, cell_noise
-from bench.nn.density_method import DensityExamples, DensityMethod
+from bench.nn.density_method import DensityMethod
 from bench.nn.flops import ENCODERS, SPLINES, SPLINES_GPU, operations
 from bench.nn.flows import FlowShape, ZukoFlow
-from bench.nn.network_method import NetworkSettings
+from bench.nn.network_method import Examples, NetworkSettings
 from bench.nn.networks import EVALUATION_BLOCK, Activation, evaluation_rows
 from bench.nn.score_matching import LIGHT
 from bench.nn.stacks import Stack
@@ -90,7 +91,14 @@ class DLEConfig(NetworkSettings):
     draws: int = Field(default=4, ge=1)
 
 
-class DLE(DensityMethod):
+@dataclass(frozen=True, kw_only=True)
+class FlowExamples(Examples):
+    """Training rows: coordinates z and contexts, then targets of slopes if there are scores."""
+
+    coordinates: Coordinates
+
+
+class DLE(DensityMethod[FlowExamples]):
     """Density estimation with a conditional neural spline flow, on zuko."""
 
     name = "dle"
@@ -194,8 +202,35 @@ class DLE(DensityMethod):
     def recordable(self) -> bool:
         return self.vectorise and super().recordable
 
+    def examples(self, component: str, fit_context: FitContext) -> FlowExamples:
+        """Return rows; counts get uniform noise in their unit cells, drawn anew every epoch."""
+        task, features = fit_context.task, fit_context.features
+        calls = int(fit_context.bank.budget * self.config.budget_share) // len(task.component_names)
+        own, held_out, conditions = self.drawn(component, fit_context, calls)
+        noise = fit_context.generators(f"{component} noise")
+
+        def continuous(x: Tensor) -> Tensor:
+            if task.discrete:
+                x = x + torch.stack([torch.rand(x.shape[1:], generator=g) for g in noise])
+            return features(x)
+
+        x, validating = own.x[:, held_out:], continuous(own.x[:, :held_out])
+        y = continuous(x)
+        coordinates = Coordinates.estimate(task.observation, task.event_shape, y)
+
+        def redraw(data: Sequence[Tensor]) -> None:
+            data[0].copy_(coordinates(continuous(x)))
+
+        z, z_validating = (coordinates(t).to(fit_context.device) for t in (y, validating))
+        return FlowExamples(
+            [z, *(t[:, held_out:] for t in conditions)],
+            [z_validating, *(t[:, :held_out] for t in conditions)],
+            redraw if task.discrete else None,
+            coordinates=coordinates,
+        )
+
     def surrogate(
-        self, fit_context: FitContext, examples: DensityExamples, net: Stack, log: FitLog
+        self, fit_context: FitContext, examples: FlowExamples, net: Stack, log: FitLog
     ) -> "ConditionalDensity":
         task, features = fit_context.task, fit_context.features
         return self._density(task, features, net, examples.coordinates, log)

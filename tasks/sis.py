@@ -237,6 +237,7 @@ class SIS(Task):
             list(product((0.6, 1.0, 1.4), (0.2, 0.4, 0.6))), dtype=torch.float64
         )
         self._outbreak = Outbreak()
+        self.largest_count = self._outbreak.population
 
     def components(self, split: Split) -> Mapping[str, Outbreak]:
         return {"outbreak": self._outbreak}

@@ -100,6 +100,8 @@ class Task(ABC):
     """Type of an observation, by which networks choose their encoder."""
     discrete: bool = False
     """True if observations are whole numbers."""
+    largest_count: int | None = None
+    """Largest number that a discrete observation can hold, if there is one; the least is 0."""
     feature_names: tuple[str, ...] = ()
     """Names of the elements of an observation in figures, where these are few."""
     data: Data | None = None

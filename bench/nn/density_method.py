@@ -1,63 +1,48 @@
 """Methods that learn each component's density by maximum likelihood."""
 
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable
 
 import torch
 from torch import Tensor
 
-from bench.contracts import FitContext, Task
-from bench.nn.coordinates import Coordinates
-from bench.nn.network_method import Examples, NetworkMethod
+from bench.contracts import FitContext, Simulations, Task
+from bench.nn.network_method import Data, NetworkMethod
 from bench.nn.score_matching import Augmentation, slopes_of, standard_scores
 from bench.nn.stacks import Stack
 
 
-@dataclass(frozen=True, kw_only=True)
-class DensityExamples(Examples):
-    """Training rows: coordinates z and contexts, then targets of slopes if there are scores."""
+class DensityMethod(NetworkMethod[Stack, Data]):
+    """Base of methods that learn a log-density by maximum likelihood.
 
-    coordinates: Coordinates
-
-
-class DensityMethod(NetworkMethod[Stack, DensityExamples]):
-    """Base of methods that learn log q(z|η) from a component's simulations.
-
-    Subclasses define the network. Counts are made continuous by uniform noise in their unit cells,
-    drawn anew every epoch (Theis, van den Oord & Bethge 2016, arXiv:1511.01844).
+    Subclasses define the network, which maps rows and scaled contexts to log-densities, and the
+    rows themselves.
     """
 
     family = "generative"
     has_density = True
 
-    def examples(self, component: str, fit_context: FitContext) -> DensityExamples:
-        config, task, features = self.config, fit_context.task, fit_context.features
-        calls = int(fit_context.bank.budget * config.budget_share) // len(task.component_names)
-        own = fit_context.bank.draw(component, calls, score=config.scores is not None)
-        held_out = config.held_out(len(own))
-        noise = fit_context.generators(f"{component} noise")
+    def drawn(
+        self, component: str, fit_context: FitContext, calls: int
+    ) -> tuple[Simulations, int, list[Tensor]]:
+        """Draw a component's simulations.
 
-        def continuous(x: Tensor) -> Tensor:
-            if task.discrete:
-                x = x + torch.stack([torch.rand(x.shape[1:], generator=g) for g in noise])
-            return features(x)
+        Args:
+            component: name of the component.
+            fit_context: inputs of the fit.
+            calls: simulations per member.
 
-        x, validating = own.x[:, held_out:], continuous(own.x[:, :held_out])
-        y = continuous(x)
-        coordinates = Coordinates.estimate(task.observation, task.event_shape, y)
-        scores = standard_scores(own, features, held_out, config.scores, noise)
-        conditions = [t.to(fit_context.device) for t in (features.context(own.context), *scores)]
-
-        def redraw(data: Sequence[Tensor]) -> None:
-            data[0].copy_(coordinates(continuous(x)))
-
-        z, z_validating = (coordinates(t).to(fit_context.device) for t in (y, validating))
-        return DensityExamples(
-            [z, *(t[:, held_out:] for t in conditions)],
-            [z_validating, *(t[:, :held_out] for t in conditions)],
-            redraw if task.discrete else None,
-            coordinates=coordinates,
-        )
+        Returns:
+            The simulations; the number of first ones held out for validation; the conditions of
+            rows on the device, (members, n, d) each: scaled contexts, then targets of slopes and
+            their factors if there are scores.
+        """
+        terms, features = self.config.scores, fit_context.features
+        own = fit_context.bank.draw(component, calls, score=terms is not None)
+        held_out = self.config.held_out(len(own))
+        noise = fit_context.generators(f"{component} score noise")
+        scores = standard_scores(own, features, held_out, terms, noise)
+        conditions = [features.context(own.context), *scores]
+        return own, held_out, [t.to(fit_context.device) for t in conditions]
 
     def loss(self, task: Task, net: Stack) -> Callable[..., Tensor]:
         terms = self.config.scores

@@ -139,6 +139,9 @@ def simulations(task: Task) -> str:
             if task.discrete and not torch.equal(x, x.round()):
                 expected = f"whole numbers of {name}, as `discrete` says"
                 raise Failed(expected, f"{float(x[x != x.round()][0]):.6g}", SIMULATE)
+            if (most := task.largest_count) is not None and not ((x >= 0) & (x <= most)).all():
+                expected = f"{name} from 0 to {most}, as `largest_count` says"
+                raise Failed(expected, f"from {float(x.min()):g} to {float(x.max()):g}", SIMULATE)
     return f"at {len(corners(task))} contexts, bounds included"
 
 

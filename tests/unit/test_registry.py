@@ -203,7 +203,7 @@ def test_unknown_names(plugin):
         registry.task("gausian-far")
     with pytest.raises(
         UsageError,
-        match=r"^unknown method 'xyz'; known: dle, dle-nflows, exact, gradient-boosting, ",
+        match=r"^unknown method 'xyz'; known: dle, dle-counts, dle-nflows, exact, ",
     ):
         registry.method("xyz")
 
