@@ -13,7 +13,6 @@ is the density's mean over a cell, estimated from a few points.
 
 import math
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
 from typing import Any, ClassVar
 
 import torch
@@ -33,10 +32,10 @@ from bench.contracts import (
 )
 from bench.errors import NotApplicable
 from bench.nn.coordinates import Coordinates, cell_noise
-from bench.nn.density_method import DensityMethod
+from bench.nn.density_method import SCALE, CoordinateExamples, CoordinateMethod
 from bench.nn.flops import ENCODERS, SPLINES, SPLINES_GPU, operations
 from bench.nn.flows import FlowShape, ZukoFlow
-from bench.nn.network_method import Examples, NetworkSettings
+from bench.nn.network_method import NetworkSettings
 from bench.nn.networks import EVALUATION_BLOCK, Activation, evaluation_rows
 from bench.nn.score_matching import LIGHT
 from bench.nn.stacks import Stack
@@ -44,7 +43,6 @@ from bench.nn.training import SEARCH, Training
 
 _COMPILE_EVALUATION = 2_000_000  # pairs, whose evaluation takes about as long as compiling
 _DIMENSIONS = {"vector": 1, "series": 1, "field": 2}  # dimensions of an observation
-_SCALE = "coordinates.scale"  # in a saved state, beside the flow's parameters
 _OF_VECTORS = {"transforms", "bins", "hidden", "activation", "training"}  # of a configuration
 
 
@@ -91,14 +89,7 @@ class DLEConfig(NetworkSettings):
     draws: int = Field(default=4, ge=1)
 
 
-@dataclass(frozen=True, kw_only=True)
-class FlowExamples(Examples):
-    """Training rows: coordinates z and contexts, then targets of slopes if there are scores."""
-
-    coordinates: Coordinates
-
-
-class DLE(DensityMethod[FlowExamples]):
+class DLE(CoordinateMethod):
     """Density estimation with a conditional neural spline flow, on zuko."""
 
     name = "dle"
@@ -202,35 +193,11 @@ class DLE(DensityMethod[FlowExamples]):
     def recordable(self) -> bool:
         return self.vectorise and super().recordable
 
-    def examples(self, component: str, fit_context: FitContext) -> FlowExamples:
-        """Return rows; counts get uniform noise in their unit cells, drawn anew every epoch."""
-        task, features = fit_context.task, fit_context.features
-        calls = int(fit_context.bank.budget * self.config.budget_share) // len(task.component_names)
-        own, held_out, conditions = self.drawn(component, fit_context, calls)
-        noise = fit_context.generators(f"{component} noise")
-
-        def continuous(x: Tensor) -> Tensor:
-            if task.discrete:
-                x = x + torch.stack([torch.rand(x.shape[1:], generator=g) for g in noise])
-            return features(x)
-
-        x, validating = own.x[:, held_out:], continuous(own.x[:, :held_out])
-        y = continuous(x)
-        coordinates = Coordinates.estimate(task.observation, task.event_shape, y)
-
-        def redraw(data: Sequence[Tensor]) -> None:
-            data[0].copy_(coordinates(continuous(x)))
-
-        z, z_validating = (coordinates(t).to(fit_context.device) for t in (y, validating))
-        return FlowExamples(
-            [z, *(t[:, held_out:] for t in conditions)],
-            [z_validating, *(t[:, :held_out] for t in conditions)],
-            redraw if task.discrete else None,
-            coordinates=coordinates,
-        )
+    def calls(self, task: Task, budget: int) -> int:
+        return super().calls(task, int(budget * self.config.budget_share))
 
     def surrogate(
-        self, fit_context: FitContext, examples: FlowExamples, net: Stack, log: FitLog
+        self, fit_context: FitContext, examples: CoordinateExamples, net: Stack, log: FitLog
     ) -> "ConditionalDensity":
         task, features = fit_context.task, fit_context.features
         return self._density(task, features, net, examples.coordinates, log)
@@ -238,9 +205,9 @@ class DLE(DensityMethod[FlowExamples]):
     def restore_component(
         self, component: str, task: Task, features: Features, state: Mapping[str, Tensor]
     ) -> "ConditionalDensity":
-        own = {name: value for name, value in state.items() if name != _SCALE}
+        own = {name: value for name, value in state.items() if name != SCALE}
         flow = Stack(self.flow_shape(task), own, vectorise=self.vectorise)
-        coordinates = Coordinates(task.observation, task.event_shape, state.get(_SCALE))
+        coordinates = Coordinates(task.observation, task.event_shape, state.get(SCALE))
         return self._density(task, features, flow, coordinates, FitLog(flow.count))
 
     def _density(
@@ -327,4 +294,4 @@ class ConditionalDensity:
 
     def state(self) -> Mapping[str, Tensor]:
         scale = self.coordinates.scale
-        return self.flow.state() | ({} if scale is None else {_SCALE: scale})
+        return self.flow.state() | ({} if scale is None else {SCALE: scale})

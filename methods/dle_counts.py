@@ -19,7 +19,7 @@ from torch.nn import functional
 
 from bench.contracts import Features, FitContext, FitLog, Task, Work
 from bench.errors import NotApplicable
-from bench.nn.density_method import DensityMethod
+from bench.nn.density_method import DensityMethod, PairedDensity
 from bench.nn.flops import ENCODERS, SPLINES_GPU, operations
 from bench.nn.network_method import Examples, NetworkSettings
 from bench.nn.score_matching import LIGHT
@@ -41,10 +41,12 @@ class DLECountsConfig(NetworkSettings):
         training: settings of the training.
     """
 
-    width: int = Field(default=64, ge=1)
-    levels: int = Field(default=5, ge=1, le=12)
+    width: int = Field(default=32, ge=1)
+    levels: int = Field(default=3, ge=1, le=12)
     categories: int = Field(default=256, ge=2, le=10_000)
-    training: Training = Training(learning_rate=4e-3, batch_size=64, epochs=20, clip=5.0)
+    training: Training = Training(
+        learning_rate=1.6e-2, batch_size=256, epochs=12, steps=2000, clip=5.0
+    )
 
 
 class DLECounts(DensityMethod[Examples]):
@@ -102,15 +104,17 @@ class DLECounts(DensityMethod[Examples]):
         )
 
     def network(self, task: Task, generators: Sequence[torch.Generator]) -> Stack:
+        return Stack.create(self._shape(task), generators)
+
+    def _shape(self, task: Task) -> "CausalCategorical":
         largest = task.largest_count
-        shape = CausalCategorical(
+        return CausalCategorical(
             categories=self.config.categories if largest is None else largest + 1,
             contexts=len(task.space.context_index),
             width=self.config.width,
             levels=self.config.levels,
             tail=largest is None,
         )
-        return Stack.create(shape, generators)
 
     def training(self, task: Task) -> Training:
         return self.config.training
@@ -124,14 +128,18 @@ class DLECounts(DensityMethod[Examples]):
 
     def surrogate(
         self, fit_context: FitContext, examples: Examples, net: Stack, log: FitLog
-    ) -> "CountsProbability":
-        return CountsProbability(net, fit_context.features, log)
+    ) -> PairedDensity:
+        return self._density(fit_context.task, fit_context.features, net, log)
 
     def restore_component(
         self, component: str, task: Task, features: Features, state: Mapping[str, Tensor]
-    ) -> "CountsProbability":
-        net = Stack(self.network(task, [torch.Generator()]).architecture, state)
-        return CountsProbability(net, features, FitLog(net.count))
+    ) -> PairedDensity:
+        net = Stack(self._shape(task), state)
+        return self._density(task, features, net, FitLog(net.count))
+
+    def _density(self, task: Task, features: Features, net: Stack, log: FitLog) -> PairedDensity:
+        numbers = _SERIES * task.event_shape[0] * self._shape(task).categories
+        return PairedDensity(net, features, log, (_SERIES, max(1, _ELEMENTS // numbers)))
 
 
 @dataclass(frozen=True)
@@ -197,30 +205,3 @@ class _LogProbability(nn.Module):
             each = each - math.log(2) * (x - last + 1).clamp_min(0)
         total: Tensor = each.sum(-1)
         return total
-
-
-class CountsProbability:
-    """Trained networks of one component: log-probabilities of series of counts."""
-
-    def __init__(self, net: Stack, features: Features, log: FitLog) -> None:
-        self.net = net
-        self.features = features
-        self.log = log
-
-    @torch.no_grad()
-    def log_ratio(self, x: Tensor, context: Tensor) -> Tensor:
-        eta = self.features.context(context)
-        units = self.net.state()["logits.weight"].shape[1]
-        size = max(1, _ELEMENTS // (_SERIES * x.shape[-1] * units))
-        parts = [
-            torch.cat([self._of_pairs(some, others) for others in torch.split(eta, size)], -1)
-            for some in torch.split(x.float(), _SERIES)
-        ]
-        return torch.cat(parts, 1)
-
-    def _of_pairs(self, x: Tensor, eta: Tensor) -> Tensor:
-        """Evaluate all pairs of series (n, T) and contexts (J, d), (members, n, J)."""
-        return self.net(*(t.expand(self.net.members, *t.shape) for t in (x[:, None], eta[None])))
-
-    def state(self) -> Mapping[str, Tensor]:
-        return self.net.state()

@@ -8,6 +8,18 @@ from scipy.fft import dct
 from torch import Tensor
 
 
+def frequencies(rows: int, columns: int) -> Tensor:
+    """Return the frequencies of cosines down and across, lowest first, (rows · columns, 2).
+
+    Example:
+        >>> frequencies(2, 3).tolist()
+        [[0, 0], [0, 1], [1, 0], [1, 1], [0, 2], [1, 2]]
+    """
+    relative = (np.arange(rows)[:, None] / rows) ** 2 + (np.arange(columns) / columns) ** 2
+    order = np.argsort(relative.ravel(), kind="stable")
+    return torch.from_numpy(np.stack(np.divmod(order, columns), 1))
+
+
 def cosines(rows: int, columns: int) -> Tensor:
     """Create the orthonormal two-dimensional cosine transform, lowest frequencies first.
 
@@ -22,9 +34,9 @@ def cosines(rows: int, columns: int) -> Tensor:
         True
     """
     down, across = (dct(np.eye(n), norm="ortho", axis=0) for n in (rows, columns))
-    frequency = (np.arange(rows)[:, None] / rows) ** 2 + (np.arange(columns) / columns) ** 2
-    order = np.argsort(frequency.ravel(), kind="stable")
-    return torch.from_numpy(np.kron(down, across)[order]).float()
+    place = frequencies(rows, columns)
+    order = place[:, 0] * columns + place[:, 1]
+    return torch.from_numpy(np.kron(down, across))[order].float()
 
 
 class Coordinates:
@@ -49,7 +61,8 @@ class Coordinates:
         plain = cls(observation, event_shape)
         if plain._rotation is None:
             return plain
-        scale = plain(y).std(1)  # NaN of a single observation
+        z = plain(y)
+        scale = z.std(1) if z.shape[1] > 1 else torch.zeros_like(z[:, 0])
         return cls(observation, event_shape, torch.where(scale > 0, scale, 1.0))
 
     def __call__(self, y: Tensor) -> Tensor:

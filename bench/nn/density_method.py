@@ -1,14 +1,23 @@
-"""Methods that learn each component's density by maximum likelihood."""
+"""Methods that learn each component's density by maximum likelihood, and their surrogates."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
 
 import torch
 from torch import Tensor
 
-from bench.contracts import FitContext, Simulations, Task
-from bench.nn.network_method import Data, NetworkMethod
+from bench.contracts import Features, FitContext, FitLog, Simulations, Task
+from bench.nn.coordinates import Coordinates
+from bench.nn.network_method import Data, Examples, NetworkMethod
 from bench.nn.score_matching import Augmentation, slopes_of, standard_scores
 from bench.nn.stacks import Stack
+
+
+@dataclass(frozen=True, kw_only=True)
+class CoordinateExamples(Examples):
+    """Training rows: coordinates z and contexts, then targets of slopes if there are scores."""
+
+    coordinates: Coordinates
 
 
 class DensityMethod(NetworkMethod[Stack, Data]):
@@ -58,3 +67,94 @@ class DensityMethod(NetworkMethod[Stack, Data]):
             return augmentation(-values.mean(1), slopes, *(t[:, :n] for t in scores))
 
         return loss
+
+
+class CoordinateMethod(DensityMethod[CoordinateExamples]):
+    """Base of methods whose rows are coordinates of standardised features."""
+
+    def calls(self, task: Task, budget: int) -> int:
+        """Return the simulations of each component."""
+        return budget // len(task.component_names)
+
+    def examples(self, component: str, fit_context: FitContext) -> CoordinateExamples:
+        """Return rows; counts get uniform noise in their unit cells, drawn anew every epoch."""
+        task, features = fit_context.task, fit_context.features
+        calls = self.calls(task, fit_context.bank.budget)
+        own, held_out, conditions = self.drawn(component, fit_context, calls)
+        noise = fit_context.generators(f"{component} noise")
+
+        def continuous(x: Tensor) -> Tensor:
+            if task.discrete:
+                x = x + torch.stack([torch.rand(x.shape[1:], generator=g) for g in noise])
+            return features(x)
+
+        x, validating = own.x[:, held_out:], continuous(own.x[:, :held_out])
+        y = continuous(x)
+        coordinates = Coordinates.estimate(task.observation, task.event_shape, y)
+
+        def redraw(data: Sequence[Tensor]) -> None:
+            data[0].copy_(coordinates(continuous(x)))
+
+        z, z_validating = (coordinates(t).to(fit_context.device) for t in (y, validating))
+        return CoordinateExamples(
+            [z, *(t[:, held_out:] for t in conditions)],
+            [z_validating, *(t[:, :held_out] for t in conditions)],
+            redraw if task.discrete else None,
+            coordinates=coordinates,
+        )
+
+
+SCALE = "coordinates.scale"
+"""Name of the coordinates' scale in a saved state, beside the network's parameters."""
+
+
+class PairedDensity:
+    """Trained networks of one component that share terms between observations and contexts.
+
+    Args:
+        net: maps rows (members, n, 1, …) and scaled contexts (members, 1, J, d) to (members, n, J).
+        features: the task's.
+        log: of the training.
+        block: observations and contexts that are evaluated at a time.
+        coordinates: rows are these coordinates of features; None if they are observations.
+    """
+
+    def __init__(
+        self,
+        net: Stack,
+        features: Features,
+        log: FitLog,
+        block: tuple[int, int],
+        coordinates: Coordinates | None = None,
+    ) -> None:
+        self.net = net
+        self.features = features
+        self.log = log
+        self.block = block
+        self.coordinates = coordinates
+
+    @torch.no_grad()
+    def log_ratio(self, x: Tensor, context: Tensor) -> Tensor:
+        rows, eta = x.float()[None], self.features.context(context)
+        if self.coordinates is not None:
+            rows = self.coordinates(self.features(x)[None])
+        observations, contexts = self.block
+        out = torch.cat(
+            [
+                torch.cat([self._of_block(some, near) for near in torch.split(eta, contexts)], -1)
+                for some in torch.split(rows, observations, 1)
+            ],
+            1,
+        )
+        if self.coordinates is None:
+            return out
+        jacobian = self.features.log_jacobian(x).float()[:, None]
+        return out + (jacobian + self.coordinates.log_jacobian(x.device))
+
+    def _of_block(self, rows: Tensor, eta: Tensor) -> Tensor:
+        pairs = rows[:, :, None], eta[None, None]
+        return self.net(*(t.expand(self.net.members, *t.shape[1:]) for t in pairs))
+
+    def state(self) -> Mapping[str, Tensor]:
+        scale = None if self.coordinates is None else self.coordinates.scale
+        return self.net.state() | ({} if scale is None else {SCALE: scale})

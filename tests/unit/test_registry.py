@@ -203,7 +203,7 @@ def test_unknown_names(plugin):
         registry.task("gausian-far")
     with pytest.raises(
         UsageError,
-        match=r"^unknown method 'xyz'; known: dle, dle-counts, dle-nflows, exact, ",
+        match=r"^unknown method 'xyz'; known: dle, dle-counts, dle-fields, dle-nflows, ",
     ):
         registry.method("xyz")
 
