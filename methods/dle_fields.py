@@ -265,4 +265,7 @@ class _LogDensity(nn.Module):
         """Return the conditional means of z given earlier coefficients."""
         terms = self.mean(self.steps) * self.there[..., None]  # (F, S, rank)
         weights = torch.einsum("...r,fsr->...fs", of_context, terms)
-        return torch.einsum("...fs,...fs->...f", z[..., self.index], weights)
+        earlier = z[..., self.index]
+        if z.dim() == 3:  # pairs: products of matrices for each coefficient
+            return torch.einsum("nfs,jfs->njf", earlier[:, 0], weights[0])
+        return (earlier * weights).sum(-1)

@@ -62,7 +62,7 @@ class Coordinates:
         if plain._rotation is None:
             return plain
         z = plain(y)
-        scale = z.std(1) if z.shape[1] > 1 else torch.zeros_like(z[:, 0])
+        scale = z.std(1) if z.shape[1] > 1 else z.new_zeros(len(z), z.shape[2])
         return cls(observation, event_shape, torch.where(scale > 0, scale, 1.0))
 
     def __call__(self, y: Tensor) -> Tensor:
