@@ -1,4 +1,4 @@
-"""Commands and lists of the README work as written."""
+"""Commands and lists of the README and of the pages it names first work as written."""
 
 import json
 import re
@@ -16,13 +16,15 @@ from bench.registry.registry import Registry
 
 ROOT = Path(__file__).parents[2]
 README = (ROOT / "README.md").read_text()
+LISTS = (ROOT / "docs" / "registry.md").read_text()
+PAGES = [README, *((ROOT / "docs" / f"{p}.md").read_text() for p in ("commands", "add-a-method"))]
 
 
 @pytest.mark.parametrize("kind", ["tasks", "methods"])
 def test_its_lists_are_the_registry(kind):
     """If this fails, replace the list by the output of the command in the comment."""
     listed = re.search(
-        rf"<!-- bench list {kind} --format md -->\n(.*?)<!-- end -->", README, re.DOTALL
+        rf"<!-- bench list {kind} --format md -->\n(.*?)<!-- end -->", LISTS, re.DOTALL
     )
     assert listed is not None
     result = CliRunner().invoke(cli, ["list", kind, "--format", "md"])
@@ -42,8 +44,17 @@ def test_a_notebook_in_the_checkout_finds_tasks_and_methods():
 
 def test_commands_name_what_exists():
     known = Registry().names("presets")
-    for preset in re.findall(r"bench (?:run|plan) ([\w./-]+)", README):
-        assert preset in known or (ROOT / preset).is_file() or preset == "./my.toml"
+    for page in PAGES:
+        for preset in re.findall(r"bench (?:run|plan) ([\w./-]+)", page):
+            assert preset in known or (ROOT / preset).is_file() or preset == "./my.toml"
+        for name in re.findall(r"(?m)^bench (\w+)", page):
+            assert name in cli.commands
+
+
+def test_it_is_short_and_its_links_lead_somewhere():
+    assert len(README.split()) <= 600
+    for target in re.findall(r"\]\(([\w./-]+)\)", README):
+        assert (ROOT / target).exists(), target
 
 
 def test_its_clone_line_has_the_address_of_the_project():
@@ -60,9 +71,9 @@ def test_the_constraints_pin_torch_and_the_ranges_are_honest():
 
 @pytest.mark.slow
 def test_ones_own_method_joins_a_committed_board(tmp_path, monkeypatch):
-    """The README's commands, with one fit; the networks that are there are not retrained."""
+    """The page's commands, with one fit; the networks that are there are not retrained."""
     block = next(
-        b for b in re.findall(r"```sh\n(.*?)```", README, re.S) if "results/mine" in b[:99]
+        b for b in re.findall(r"```sh\n(.*?)```", PAGES[-1], re.S) if "results/mine" in b[:99]
     )
     copied, ran, shown = (line.split() for line in block.splitlines() if line)
     monkeypatch.chdir(tmp_path)
