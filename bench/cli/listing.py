@@ -65,7 +65,7 @@ def _cells(entry: Description, long: bool) -> tuple[str, ...]:
 
 
 def markdown(descriptions: Sequence[Description], kinds: Sequence[str]) -> str:
-    """Return a table of GitHub-flavoured Markdown for each kind, as in the README."""
+    """Return a table of GitHub-flavoured Markdown for each kind, as in docs/registry.md."""
     from bench.leaderboard.render import markdown_table
 
     heads = {

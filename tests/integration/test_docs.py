@@ -64,5 +64,5 @@ def test_commands_are_there():
     for page in PAGES.values():
         for command in re.findall(r"(?m)^bench (\w+)", page):
             assert command in cli.commands
-        for preset in re.findall(r"(?m)^bench run (\w+)", page):
-            assert preset in Registry().names("presets")
+        for preset in re.findall(r"(?m)^bench run ([\w./-]+)", page):
+            assert preset in Registry().names("presets") or (ROOT / preset).is_file()

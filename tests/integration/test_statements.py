@@ -12,6 +12,7 @@ import pytest
 
 import bench
 from bench.leaderboard import FORMATS, Results, build
+from bench.leaderboard.columns import parenthesised
 from bench.registry.registry import Registry
 from bench.stats.clustering import Estimate
 from bench.stats.ranking import rank
@@ -186,6 +187,20 @@ def test_what_quick_shows():
     shown = re.search(r"\| `--all` \| show (.*?) \|", board)[1]
     assert "worst" not in shown
     assert "nine" not in shown
+
+
+def test_densities_that_follow_the_process():
+    """The page's table is the committed board."""
+    page = (ROOT / "docs" / "processes.md").read_text()
+    row = r"(?m)^\| `([\w-]+)` \| `(dle-\w+:tuned)` \| (holds) \| (holds) \| (.*) \|$"
+    rows = re.findall(row, page)
+    assert [row[0] for row in rows] == ["sis", "gp", "student-t"]
+    for task, label, *verdicts, numbers in rows:
+        found = board("densities", task, 10_000)[label]
+        assert [found[f"verdict/{n}"]["note"] for n in PARAMETERS[task]] == verdicts
+        quantities = [found[name] for name in ("price", "divergence/joint")]
+        shown = [parenthesised(q["value"], q["error"]) for q in quantities]
+        assert numbers.split(" | ") == shown
 
 
 def test_networks_beside_the_papers():
