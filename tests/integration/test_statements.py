@@ -17,7 +17,7 @@ from bench.registry.registry import Registry
 from bench.stats.clustering import Estimate
 from bench.stats.ranking import rank
 from bench.storage.store import Store
-from bench.studies import averaging
+from bench.studies import averaging, expectations
 from bench.studies.numbers import number
 from bench.studies.scored import groups
 
@@ -201,6 +201,26 @@ def test_densities_that_follow_the_process():
         quantities = [found[name] for name in ("price", "divergence/joint")]
         shown = [parenthesised(q["value"], q["error"]) for q in quantities]
         assert numbers.split(" | ") == shown
+
+
+def test_savings_of_expectations_on_the_processes():
+    """The page's factors are those of the committed run, in the order of its parameters."""
+    page = (ROOT / "docs" / "expectations.md").read_text()
+    rows = re.findall(
+        r"(?m)^\| `([\w-]+)`, `(dle-\w+:tuned)` \| (.*), (.*) \| (.*), (.*) \|$", page
+    )
+    results = Results(Store.open(ROOT / "results" / "densities"))
+    known = {}
+    for group, found in expectations.pairs(groups(results)):
+        for pair in found:
+            kind, _, name = pair.quantity.rpartition(" ")
+            known[group.task, pair.method, kind, name] = pair.saving_in_datasets
+    assert len(rows) == 3
+    for task, label, *shown in rows:
+        for kind, two in (("coverage gap", shown[:2]), ("score", shown[2:])):
+            for name, factor in zip(PARAMETERS[task], two, strict=True):
+                digits = 1 if "." in factor else 0
+                assert f"{known[task, label, kind, name]:.{digits}f}" == factor
 
 
 def test_networks_beside_the_papers():
