@@ -32,6 +32,7 @@ from bench.storage.store import Store
 from bench.testing import asymmetric
 from bench.testing.toy_tasks import ToyTask
 
+SHORT = {"epochs": 10, "steps": 500, "learning_rate": 1e-2, "batch_size": 128}
 ETA = torch.tensor([[0.3, -0.8], [-0.5, 0.9]], dtype=torch.float64)
 
 
@@ -98,7 +99,9 @@ def test_a_step_sees_earlier_counts_alone() -> None:
 @pytest.mark.slow
 def test_training_finds_the_probabilities_of_an_outbreak(tmp_path: Path) -> None:
     task = SmallOutbreak()
-    method = DLECounts(DLECountsConfig.model_validate({"width": 16, "levels": 1}))
+    method = DLECounts(
+        DLECountsConfig.model_validate({"width": 16, "levels": 1, "training": SHORT})
+    )
     trained = fitted(method, task, 4000, tmp_path)
     theta = torch.tensor([[0.6, 0.4], [1.2, 0.3]])
     x = all_series(9, 3)
@@ -127,7 +130,7 @@ def test_scores_bring_slopes_closer(kind: str, tmp_path: Path) -> None:
         )
         trained = fitted(method, task, 600, tmp_path)
         (component,) = task.components("test").values()
-        context = task.space.draw_context(200, torch.Generator().manual_seed(5))
+        context = task.space.draw_context(100, torch.Generator().manual_seed(5))
         x = component.simulate(context, torch.Generator().manual_seed(6))
         step = 0.02 * context * torch.tensor([1.0, 0.0])
         ends = [
@@ -195,7 +198,7 @@ def test_steps_of_the_logarithm_of_gamma() -> None:
 @pytest.mark.slow
 def test_training_finds_a_student_t_process(tmp_path: Path) -> None:
     task = small_field()
-    method = DLEFields(DLEFieldsConfig())
+    method = DLEFields(DLEFieldsConfig.model_validate({"training": SHORT}))
     trained = fitted(method, task, 2000, tmp_path)
     context = task.space.draw_context(400, torch.Generator().manual_seed(5))
     (component,) = task.components("test").values()
