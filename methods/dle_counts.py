@@ -27,7 +27,6 @@ from bench.nn.stacks import Stack
 from bench.nn.training import Training
 
 _SERIES = 16  # series per block of an evaluation
-_ELEMENTS = 2**21  # numbers per intermediate result of a block, of one member
 
 
 class DLECountsConfig(NetworkSettings):
@@ -84,7 +83,7 @@ class DLECounts(DensityMethod[Examples]):
         return {name: value for name, value in settings.items() if name not in unused}
 
     def work(self, task: Task, budget: int) -> Work:
-        own = budget // len(task.component_names)
+        own = self.calls(task, budget)
         rows = own - self.config.held_out(own)
         net = self.network(task, [torch.Generator()])
         counts = torch.zeros(1, 1, *task.event_shape)
@@ -120,9 +119,7 @@ class DLECounts(DensityMethod[Examples]):
         return self.config.training
 
     def examples(self, component: str, fit_context: FitContext) -> Examples:
-        own, held_out, conditions = self.drawn(
-            component, fit_context, fit_context.calls_per_component
-        )
+        own, held_out, conditions = self.drawn(component, fit_context)
         rows = [own.x.to(fit_context.device), *conditions]
         return Examples([t[:, held_out:] for t in rows], [t[:, :held_out] for t in rows])
 
@@ -138,8 +135,8 @@ class DLECounts(DensityMethod[Examples]):
         return self._density(task, features, net, FitLog(net.count))
 
     def _density(self, task: Task, features: Features, net: Stack, log: FitLog) -> PairedDensity:
-        numbers = _SERIES * task.event_shape[0] * self._shape(task).categories
-        return PairedDensity(net, features, log, (_SERIES, max(1, _ELEMENTS // numbers)))
+        numbers = task.event_shape[0] * self._shape(task).categories
+        return PairedDensity(net, features, log, _SERIES, numbers)
 
 
 @dataclass(frozen=True)

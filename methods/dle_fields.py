@@ -13,8 +13,8 @@ Student-t distribution with ν degrees of freedom has :math:`\omega_k = (k - 1)/
 :math:`\omega_k = 0`.
 
 Boundaries correlate the cosines of stationary fields along rows and columns of frequencies, and
-reflections forbid correlations of odd with even ones. The mean therefore has about 2 q instead of
-q² terms per coefficient of a q × q field.
+reflections forbid correlations of odd with even ones. The mean therefore has fewer than q
+instead of q² terms per coefficient of a q × q field.
 
 Scales, shares ω, degrees of freedom and the mean's terms are functions of η and of the frequencies:
 products of a network of η and one of the frequencies (Lu et al. 2021, arXiv:1910.03193), smooth in
@@ -42,7 +42,6 @@ from bench.nn.stacks import Stack
 from bench.nn.training import Training
 
 _FIELDS = 32  # fields per block of an evaluation
-_ELEMENTS = 2**21  # numbers per intermediate result of a block, of one member
 _FREEDOM = 20.0  # degrees of freedom before training
 
 
@@ -135,9 +134,8 @@ class DLEFields(CoordinateMethod):
     def _density(
         self, task: Task, features: Features, net: Stack, log: FitLog, coordinates: Coordinates
     ) -> PairedDensity:
-        terms = self._shape(task).earlier[0].shape[1]
-        contexts = _ELEMENTS // (math.prod(task.event_shape) * max(_FIELDS, terms))
-        return PairedDensity(net, features, log, (_FIELDS, max(1, contexts)), coordinates)
+        sites = math.prod(task.event_shape)
+        return PairedDensity(net, features, log, _FIELDS, sites, coordinates)
 
 
 @dataclass(frozen=True)
@@ -229,7 +227,7 @@ class _LogDensity(nn.Module):
     index: Tensor
     there: Tensor
     own: Tensor
-    steps: Tensor
+    pairs: Tensor
     before: Tensor
 
     def __init__(self, shape: CosineConditionals) -> None:
@@ -238,7 +236,7 @@ class _LogDensity(nn.Module):
         index, there = shape.earlier
         own, steps = shape.features()
         pairs = torch.cat([own[:, None].expand(-1, index.shape[1], -1), steps], -1)
-        for name, values in (("index", index), ("there", there), ("own", own), ("steps", pairs)):
+        for name, values in (("index", index), ("there", there), ("own", own), ("pairs", pairs)):
             self.register_buffer(name, values)
         self.register_buffer("before", torch.arange(len(index)).float())
         self.context = _perceptron(shape.contexts, shape.width, shape.rank)
@@ -263,7 +261,7 @@ class _LogDensity(nn.Module):
 
     def _mean(self, z: Tensor, of_context: Tensor) -> Tensor:
         """Return the conditional means of z given earlier coefficients."""
-        terms = self.mean(self.steps) * self.there[..., None]  # (F, S, rank)
+        terms = self.mean(self.pairs) * self.there[..., None]  # (F, S, rank)
         weights = torch.einsum("...r,fsr->...fs", of_context, terms)
         earlier = z[..., self.index]
         if z.dim() == 3:  # pairs: products of matrices for each coefficient

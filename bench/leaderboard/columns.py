@@ -262,11 +262,15 @@ def _components_of_gaps(board: Leaderboard) -> _Sections:
         )
 
 
-def _worst_places(board: Leaderboard) -> _Sections:
-    names = [f"local_coverage/{n}" for n in board.parameters]
+def _by_parameter(board: Leaderboard, metric: str, title: str) -> _Sections:
+    names = [f"{metric}/{n}" for n in board.parameters]
     if _any(board, *names):
-        columns = [_column(n, name) for n, name in zip(board.parameters, names, strict=True)]
-        yield "Coverage at the parameter value where it is worst", columns
+        yield title, [_column(n, name) for n, name in zip(board.parameters, names, strict=True)]
+
+
+def _worst_places(board: Leaderboard) -> _Sections:
+    title = "Coverage at the parameter value where it is worst"
+    return _by_parameter(board, "local_coverage", title)
 
 
 def _sizes(board: Leaderboard) -> _Sections:
@@ -336,10 +340,8 @@ def _cuts(board: Leaderboard) -> _Sections:
 
 
 def _challenge(board: Leaderboard) -> _Sections:
-    names = [f"fair_universe_score/{n}" for n in board.parameters]
-    if _any(board, *names):
-        columns = [_column(n, name) for n, name in zip(board.parameters, names, strict=True)]
-        yield "Score of the FAIR Universe challenge, higher is better", columns
+    title = "Score of the FAIR Universe challenge, higher is better"
+    return _by_parameter(board, "fair_universe_score", title)
 
 
 def _costs(board: Leaderboard) -> _Sections:

@@ -30,15 +30,14 @@ class DensityMethod(NetworkMethod[Stack, Data]):
     family = "generative"
     has_density = True
 
+    def calls(self, task: Task, budget: int) -> int:
+        """Return the simulations of each component."""
+        return budget // len(task.component_names)
+
     def drawn(
-        self, component: str, fit_context: FitContext, calls: int
+        self, component: str, fit_context: FitContext
     ) -> tuple[Simulations, int, list[Tensor]]:
         """Draw a component's simulations.
-
-        Args:
-            component: name of the component.
-            fit_context: inputs of the fit.
-            calls: simulations per member.
 
         Returns:
             The simulations; the number of first ones held out for validation; the conditions of
@@ -46,6 +45,7 @@ class DensityMethod(NetworkMethod[Stack, Data]):
             their factors if there are scores.
         """
         terms, features = self.config.scores, fit_context.features
+        calls = self.calls(fit_context.task, fit_context.bank.budget)
         own = fit_context.bank.draw(component, calls, score=terms is not None)
         held_out = self.config.held_out(len(own))
         noise = fit_context.generators(f"{component} score noise")
@@ -72,15 +72,10 @@ class DensityMethod(NetworkMethod[Stack, Data]):
 class CoordinateMethod(DensityMethod[CoordinateExamples]):
     """Base of methods whose rows are coordinates of standardised features."""
 
-    def calls(self, task: Task, budget: int) -> int:
-        """Return the simulations of each component."""
-        return budget // len(task.component_names)
-
     def examples(self, component: str, fit_context: FitContext) -> CoordinateExamples:
         """Return rows; counts get uniform noise in their unit cells, drawn anew every epoch."""
         task, features = fit_context.task, fit_context.features
-        calls = self.calls(task, fit_context.bank.budget)
-        own, held_out, conditions = self.drawn(component, fit_context, calls)
+        own, held_out, conditions = self.drawn(component, fit_context)
         noise = fit_context.generators(f"{component} noise")
 
         def continuous(x: Tensor) -> Tensor:
@@ -104,6 +99,7 @@ class CoordinateMethod(DensityMethod[CoordinateExamples]):
         )
 
 
+_ELEMENTS = 2**21  # numbers per intermediate result of a block, of one member
 SCALE = "coordinates.scale"
 """Name of the coordinates' scale in a saved state, beside the network's parameters."""
 
@@ -115,7 +111,9 @@ class PairedDensity:
         net: maps rows (members, n, 1, …) and scaled contexts (members, 1, J, d) to (members, n, J).
         features: the task's.
         log: of the training.
-        block: observations and contexts that are evaluated at a time.
+        observations: observations that are evaluated at a time.
+        numbers: numbers that the evaluation of a pair keeps at once; it bounds the contexts that
+            are evaluated at a time.
         coordinates: rows are these coordinates of features; None if they are observations.
     """
 
@@ -124,13 +122,15 @@ class PairedDensity:
         net: Stack,
         features: Features,
         log: FitLog,
-        block: tuple[int, int],
+        observations: int,
+        numbers: int,
         coordinates: Coordinates | None = None,
     ) -> None:
         self.net = net
         self.features = features
         self.log = log
-        self.block = block
+        self.observations = observations
+        self.contexts = max(1, _ELEMENTS // (observations * numbers))
         self.coordinates = coordinates
 
     @torch.no_grad()
@@ -138,11 +138,11 @@ class PairedDensity:
         rows, eta = x.float()[None], self.features.context(context)
         if self.coordinates is not None:
             rows = self.coordinates(self.features(x)[None])
-        observations, contexts = self.block
+        near = torch.split(eta, self.contexts)
         out = torch.cat(
             [
-                torch.cat([self._of_block(some, near) for near in torch.split(eta, contexts)], -1)
-                for some in torch.split(rows, observations, 1)
+                torch.cat([self._of_block(some, others) for others in near], -1)
+                for some in torch.split(rows, self.observations, 1)
             ],
             1,
         )
