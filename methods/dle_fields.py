@@ -56,7 +56,9 @@ class DLEFieldsConfig(NetworkSettings):
 
     width: int = Field(default=64, ge=1)
     rank: int = Field(default=32, ge=1)
-    training: Training = Training(learning_rate=1e-2, batch_size=128, epochs=30, clip=20.0)
+    training: Training = Training(
+        learning_rate=1e-2, batch_size=128, epochs=8, steps=3840, clip=20.0
+    )
 
 
 class DLEFields(CoordinateMethod):
@@ -91,12 +93,12 @@ class DLEFields(CoordinateMethod):
     def work(self, task: Task, budget: int) -> Work:
         own = self.calls(task, budget)
         rows = own - self.config.held_out(own)
-        net = self.network(task, [torch.Generator()])
-        z = torch.zeros(1, 1, math.prod(task.event_shape))
-        eta = torch.zeros(1, 1, len(task.space.context_index))
-        forwards = operations(lambda: net(z, eta))
-        components = len(task.component_names)
-        settings = self.config.training
+        settings, components = self.config.training, len(task.component_names)
+        net, batch = self.network(task, [torch.Generator()]), settings.batch_of(rows)
+        z = torch.zeros(1, batch, math.prod(task.event_shape))
+        eta = torch.zeros(1, batch, len(task.space.context_index))
+        # The networks of frequencies are evaluated once for all rows of a batch.
+        forwards = operations(lambda: net(z, eta)) / batch
         return Work(
             steps=components * settings.steps_of(rows),
             rows=components * settings.epochs_of(rows) * rows,

@@ -5,6 +5,7 @@ the evaluated events. The number of context nodes of a likelihood is known only 
 evaluation; the means here were measured, as were the speeds in `bench.nn.flops`.
 """
 
+import math
 import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
@@ -193,20 +194,23 @@ class CostModel:
 def _seconds_each(function: Callable[[int], None], most: int) -> float:
     """Measure core-seconds per item of a function of n items, on one thread.
 
-    n grows until a call takes `_TIMED` seconds, at most to `most`.
+    n grows, at most to `most`, until a call takes `_TIMED` seconds and is no longer cheaper per
+    item than the call before: some simulators prepare much that many items share.
     """
     threads = torch.get_num_threads()
     torch.set_num_threads(1)  # as in workers; waiting threads would count as processor time
     try:
         n = min(8, most)
         function(n)  # a first call is slower
+        before = math.inf
         while True:
             begin = time.process_time()
             function(n)
             seconds = time.process_time() - begin
-            if seconds > _TIMED or n >= most:
+            linear = seconds / n > 0.8 * before
+            if n >= most or (linear and seconds > _TIMED):
                 return seconds / n
-            n = min(4 * n, most)
+            before, n = seconds / n, min(4 * n, most)
     finally:
         torch.set_num_threads(threads)
 

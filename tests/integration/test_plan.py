@@ -4,6 +4,7 @@ import heapq
 from pathlib import Path
 
 import numpy as np
+import pytest
 from click.testing import CliRunner
 
 from bench.cli.main import cli
@@ -138,6 +139,25 @@ def test_operations_of_a_product():
     import torch
 
     assert operations(lambda: torch.zeros(2, 3) @ torch.zeros(3, 5)) == 2 * 2 * 3 * 5
+
+
+@pytest.mark.parametrize(("task", "method"), [("gp", "dle"), ("gp", "dle-fields")])
+def test_operations_of_a_row_leave_out_the_construction_of_its_network(task, method):
+    # An affine flow of 256 coefficients has 1.7e5 parameters; conditionals of fields share theirs.
+    registry = Registry()
+    found = registry.method(method)
+    work = found(found.Config()).work(registry.task(task), 100_000)
+    assert 1e5 < work.training < 5e6
+
+
+def test_a_simulator_is_timed_where_its_cost_grows_with_its_calls(monkeypatch):
+    now = [0.0]
+    monkeypatch.setattr(cost.time, "process_time", lambda: now[0])
+
+    def prepares_much(n: int) -> None:
+        now[0] += 0.25 + 1e-4 * n
+
+    assert cost._seconds_each(prepares_much, 100_000) < 1.5e-4
 
 
 def test_a_method_that_does_not_count_is_named_and_then_taken_from_its_records(tmp_path):
