@@ -88,7 +88,7 @@ class Made:
 
 def results(labels, n=3, task="gaussians-near", budgets=(1000,), predictions=True, studies=None):
     rng = np.random.default_rng(1)
-    quantities, by_member, fits, curves, levels = [], [], [], [], []
+    quantities, by_member, fits, curves, levels, verdicts = [], [], [], [], [], []
     grids, maxima = [], []
     for label, budget in itertools.product(labels, budgets):
         board = {"task": task, "budget": budget}
@@ -103,6 +103,10 @@ def results(labels, n=3, task="gaussians-near", budgets=(1000,), predictions=Tru
                 losses = {"training": 1 / epoch, "validation": 1 / epoch + 0.01 * member}
                 at = {"member": member, "component": "signal", "epoch": epoch}
                 curves.append(of_fit | at | losses)
+        if label != "exact":
+            price = {"honest length": 1.1, "honest length error": 0.02}
+            words = {"verdict mu": "holds", "verdict z": "undetermined"}
+            verdicts.append(keys(label, **board) | words | price)
         if predictions:
             for parameter, level in itertools.product(("mu", "z", "joint"), LEVELS):
                 told = {"parameter": parameter, "level": level, "coverage": level - 0.03}
@@ -130,6 +134,7 @@ def results(labels, n=3, task="gaussians-near", budgets=(1000,), predictions=Tru
         calibration=frame(levels, plain + by_level),
         contours=pd.concat(grids) if grids else frame([], plain + by_node),
         maxima=frame(maxima, [*plain, "point", "x_true", "y_true", "x_mle", "y_mle"]),
+        leaderboard=lambda: frame(verdicts, plain),
         studies=studies or {},
         registry=REGISTRY,
         boards=[],

@@ -45,7 +45,15 @@ def test_there_is_every_kind_of_figure(shown):
     kinds = {name.split("-gaussians-near")[0].removesuffix("-sis") for name in shown}
     assert kinds >= {
         *("features", "overlap", "coverage", "width", "contours", "bootstrap-k", "calibration"),
-        *("cost", "budgets", "training", "scores-score-ratio", "scores-time", "equivalence"),
+        *(
+            "verdicts-1000",
+            "cost",
+            "budgets",
+            "training",
+            "scores-score-ratio",
+            "scores-time",
+            "equivalence",
+        ),
     }
     assert [name for name, _ in absent(EVERYTHING)] == []
 
@@ -56,7 +64,7 @@ def test_figures_can_be_told_apart_and_named_as_files(shown):
     assert len(set(names)) == len(names)
     assert all(re.fullmatch(r"[a-z0-9-]{1,120}", name) for name in names)
     assert {f.section for f, _ in shown.values()} == {
-        *("papers", "calibration", "cost", "scores", "tasks")
+        *("answer", "papers", "calibration", "cost", "scores", "tasks")
     }
 
 

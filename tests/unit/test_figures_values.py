@@ -24,6 +24,7 @@ from matplotlib.figure import Figure as Canvas
 
 from bench.report.figures import (
     absent,
+    answers,
     contours,
     cost,
     draw_arrows,
@@ -38,6 +39,7 @@ from bench.report.figures import (
     draw_members,
     draw_times,
     draw_training,
+    draw_verdicts,
     equivalence,
     figures,
     members,
@@ -251,3 +253,24 @@ def test_data_that_are_a_download_are_not_drawn():
     found = results(["lre:tuned"], task="higgs-fair", predictions=False)
     assert not [f for f in figures(found) if f.section == "tasks"]
     assert "download" in dict(absent(found))["Data of higgs-fair"]
+
+
+def test_a_cell_holds_only_if_all_parameters_do():
+    base = keys("lre:tuned") | {"plan": "independent", "honest length": 1.03}
+    base |= {"honest length error": 0.01}
+    pairs = {
+        "holds": ("holds", "holds"),
+        "undetermined": ("holds", "undetermined"),
+        "fails": ("fails", "undetermined"),
+        "": ("", ""),
+    }
+    rows = [
+        base | {"label": f"m{i}", "verdict mu": mu, "verdict z": z}
+        for i, (mu, z) in enumerate(pairs.values())
+    ]
+    found = answers(pd.DataFrame(rows))
+    assert found["verdict"].tolist() == ["holds", "undetermined", "fails"]
+    axes = Canvas().subplots()
+    draw_verdicts(found, axes)
+    shown = [text.get_text() for text in axes.texts]
+    assert shown == ["✓ holds", "1.030(10)", "? undetermined", "1.030(10)", "✗ fails", "1.030(10)"]

@@ -18,6 +18,7 @@ from bench.report.figures import (
     samples,
     scores,
     training,
+    verdicts,
 )
 from bench.report.figures.bootstrap_k import draw_coverage_against_k
 from bench.report.figures.budgets import draw_budgets
@@ -31,6 +32,7 @@ from bench.report.figures.samples import draw_example, draw_features
 from bench.report.figures.scores import draw_arrows, draw_times
 from bench.report.figures.style import Figure, Section
 from bench.report.figures.training import draw_training
+from bench.report.figures.verdicts import answers, draw_verdicts
 from bench.report.load import Loaded
 
 __all__ = [
@@ -39,6 +41,7 @@ __all__ = [
     "Section",
     "Style",
     "absent",
+    "answers",
     "draw_arrows",
     "draw_budgets",
     "draw_calibration",
@@ -51,12 +54,14 @@ __all__ = [
     "draw_members",
     "draw_times",
     "draw_training",
+    "draw_verdicts",
     "figures",
     "looks",
     "looks_of",
 ]
 
 _PARTS = (
+    verdicts,
     samples,
     members,
     contours,

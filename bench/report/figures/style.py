@@ -51,7 +51,7 @@ _STYLE: Any = {
         ("text.color", "axes.edgecolor", "axes.labelcolor", "xtick.color", "ytick.color"), INK
     ),
 }
-Section = Literal["papers", "calibration", "cost", "scores", "tasks"]
+Section = Literal["answer", "papers", "calibration", "cost", "scores", "tasks"]
 _P = ParamSpec("_P")
 _R = TypeVar("_R")
 _Draw = Callable[Concatenate[pd.DataFrame, Axes, _P], _R]
