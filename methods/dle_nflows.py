@@ -73,7 +73,7 @@ class DLENflows(DLE):
         "tuned": {
             "transforms": 4,
             "activation": "silu",
-            # Long trainings diverge at 3e-2, the best rate of the short search (docs/gaussians.md).
+            # Long trainings diverge at 3e-2, the best rate of the short search.
             "training": {"batch_size": 1024, "learning_rate": 1e-2, "epochs": 12},
         },
         "published": DLE.configurations["published"],

@@ -41,7 +41,7 @@ class HistogramConfig(Settings):
         bins: bins per feature; None for as many as leave `per_bin` simulations in each.
         per_bin: simulations per bin at each anchor.
         degree: total degree of the polynomials; at most anchors − 1. Interpolating between
-            anchors instead would make the score mostly noise (docs/architecture.md).
+            anchors instead would make the score mostly noise (docs/explanation/architecture.md).
         floor: smallest probability of a bin, as a share of its average over anchors; it keeps
             polynomials positive and empty bins finite.
     """

@@ -65,7 +65,7 @@ def _cells(entry: Description, long: bool) -> tuple[str, ...]:
 
 
 def markdown(descriptions: Sequence[Description], kinds: Sequence[str]) -> str:
-    """Return a table of GitHub-flavoured Markdown for each kind, as in docs/registry.md."""
+    """Return a Markdown table for each kind, as in docs/reference/registry.md."""
     from bench.leaderboard.render import markdown_table
 
     heads = {

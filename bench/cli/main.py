@@ -230,7 +230,7 @@ def leaderboard(
     "form",
     type=click.Choice(["table", "md"]),
     default="table",
-    help="Print tables for a terminal, or Markdown as in docs/registry.md.  [default: table]",
+    help="Print tables for a terminal, or Markdown for pages.  [default: table]",
 )
 @PLUGIN
 def list_(kind: str | None, long: bool, form: str, plugins: tuple[str, ...]) -> None:

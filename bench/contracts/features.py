@@ -46,7 +46,7 @@ class Features:
         return ((self.transform(x.double()) - mean) / scale).float()
 
     def log_jacobian(self, x: Tensor) -> Tensor:
-        r"""Return log |dy/dx|, shape \*B, float64, the term that a density method adds."""
+        r"""Return log abs(dy/dx), shape \*B, float64, the term that a density method adds."""
         jacobian = self.transform.log_jacobian(x.double()) - self.scale.to(x.device).log()
         return jacobian.flatten(x.dim() - self.mean.dim()).sum(-1) if self.mean.dim() else jacobian
 

@@ -25,7 +25,7 @@ class Transform:
         return x
 
     def log_jacobian(self, x: Tensor) -> Tensor:
-        """Return log |dy/dx| per element, of the shape of x."""
+        """Return log abs(dy/dx) per element, of the shape of x."""
         return torch.zeros_like(x)
 
 

@@ -25,7 +25,7 @@ CLASSIFIER_GPU = Speed(training=6e11, evaluation=1.2e13, step=2e-5)
 """Stacks of five at batch 1024, including the rest of a fit.
 
 Training: 8 s a member for 2.7·10⁷ rows (results/gaussians-published). Evaluation: 2·10⁸ pairs a
-second (docs/architecture.md).
+second (docs/explanation/architecture.md).
 """
 
 SPLINES = Speed(training=6e9, evaluation=1.5e10, step=8e-3)
@@ -40,7 +40,7 @@ as row by row. Flows with ReLU evaluate more nodes under a bootstrap plan than a
 SPLINES_GPU = Speed(training=1.4e11, evaluation=6.6e11, step=4e-4)
 """Stacks of five: 13 s a member for 9·10⁶ rows (results/gaussians-published).
 
-Evaluation: 9·10⁶ pairs a second (docs/architecture.md).
+Evaluation: 9·10⁶ pairs a second (docs/explanation/architecture.md).
 """
 
 SPLINES_NFLOWS = Speed(training=1e10, evaluation=1.5e10, step=8e-3)

@@ -1,7 +1,7 @@
 """Training loop: batches are slices of a permuted epoch, and all members train together.
 
 A DataLoader spends most of its time collating. Permuting a whole epoch once and slicing it is
-three to seven times faster for small networks (docs/architecture.md).
+three to seven times faster for small networks (docs/explanation/architecture.md).
 """
 
 import math

@@ -52,9 +52,9 @@ class Estimate:
     def interval(self, level: float = 0.95) -> tuple[float, float]:
         """Return the central confidence interval of Student's t; (nan, nan) without an error.
 
-        Simulated coverages are in docs/protocol.md, under "Errors". Few members do not determine a
-        variance. Intervals are too wide where members and sets contribute by their interaction
-        alone.
+        Simulated coverages are in docs/explanation/protocol.md, under "Errors". Few members do not
+        determine a variance. Intervals are too wide where members and sets contribute by their
+        interaction alone.
 
         Raises:
             ValueError: if ``level`` is not between 0 and 1.

@@ -267,4 +267,4 @@ def test_the_page_on_tasks_has_these_numbers(tmp_path, counted, budget, name, co
             cheap(counted)
     charged = sum(draw.n for draw in draws)
     row = f"| {budget:,} | `{label}` | {charged:,} | {numbers[0]:,} | {numbers[1]:,} |"
-    assert row in (PLUGINS.parents[1] / "docs" / "add-a-task.md").read_text()
+    assert row in (PLUGINS.parents[1] / "docs" / "tutorials/my-task.md").read_text()

@@ -1,4 +1,4 @@
-"""Coverage of 95 % intervals in long simulations, against docs/protocol.md, and expectations."""
+"""Coverage of 95 % intervals in long simulations, against the protocol, and expectations."""
 
 from __future__ import annotations
 

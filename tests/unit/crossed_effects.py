@@ -14,7 +14,7 @@ from scipy import stats
 from bench.stats.clustering import Array, Strata, two_way_variance
 
 Labels = NDArray[np.integer[Any]]
-PAGE = Path(__file__).parents[2] / "docs" / "protocol.md"
+PAGE = Path(__file__).parents[2] / "docs" / "explanation/protocol.md"
 
 
 def tables(

@@ -1,4 +1,4 @@
-"""Methods of docs/add-a-method.md, as written there."""
+"""Methods of docs/tutorials/my-method.md, as written there."""
 
 import re
 from pathlib import Path
@@ -13,7 +13,7 @@ from bench.stages.simulate import SimulationBank, features_of
 from bench.storage.store import Store
 
 BUDGET = 20_000
-PAGE = Path(__file__).parents[2] / "docs" / "add-a-method.md"
+PAGE = Path(__file__).parents[2] / "docs" / "tutorials/my-method.md"
 
 
 @pytest.mark.slow

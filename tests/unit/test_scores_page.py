@@ -1,33 +1,14 @@
-"""docs/scores.md agrees with the committed study."""
+"""Statements of docs/results/scores.md agree with the committed studies."""
 
 import csv
-import re
 from pathlib import Path
 
-from bench.leaderboard.columns import parenthesised
-from bench.studies.equivalence import EquivalenceFactor, Point, shown
+import pytest
+
+from bench.studies.equivalence import EquivalenceFactor, Point
 from bench.studies.equivalence_tables import better_and_worse, counts
 
-ROOT = Path(__file__).parents[2]
-TEXT = (ROOT / "docs" / "scores.md").read_text()
-PAGE = " ".join(TEXT.split())
-STUDIES = ROOT / "results" / "studies"
-SYMBOLS = {"lambda": "λ", "gamma": "γ", "length": "ℓ", "nugget": "τ²", "nu": "ν", "mu": "μ"}
-NAMES = {
-    "score_error": "score",
-    "bce": "held-out cross-entropy",
-    "likelihood_ratio_error": "likelihood ratio",
-    "mle_distance": "MLE distance",
-    "interval_score": "interval score",
-}
-SIZES = {"3,000": "3k", "10,000": "10k", "30,000": "tuned"}
-NOISE = {
-    "exact scores": "nler-sa:tuned",
-    "1 %": "nler-sa:noise-0.01",
-    "10 %": "nler-sa:noise-0.1",
-    "50 %": "nler-sa:noise-0.5",
-    "no scores": "nler:tuned",
-}
+STUDIES = Path(__file__).parents[2] / "results" / "studies"
 
 
 def read(name, kind):
@@ -41,108 +22,53 @@ FACTORS = read("equivalence.csv", EquivalenceFactor)
 POINTS = read("equivalence-curves.csv", Point)
 
 
-def called(task, metric):
-    """Name a metric as the page does."""
-    kind, _, key = metric.partition("/")
-    component, _, parameter = key.rpartition(".")
-    mixture = task.startswith("gaussians")
-    if kind == "score_error":
-        key = f", {SYMBOLS.get(parameter, parameter)}" + (f" ({component})" if mixture else "")
-    elif kind == "bce":
-        key = f" ({key})" if mixture else ""
-    else:
-        key = f", {SYMBOLS.get(key, key)}" if key else ""
-    return NAMES[kind] + key
+def factors(task, metric, label="nler-sa:tuned"):
+    """Return the factors of a metric by budget."""
+    key = task, metric, label
+    return {f.budget: f for f in FACTORS if (f.task, f.metric, f.other) == key}
 
 
-def tables():
-    """Headings and rows of the page's tables, with the task that a line before names."""
-    task, head, rows = "", [], []
-    for line in [*TEXT.splitlines(), ""]:
-        if line.startswith("|"):
-            cells = [cell.strip() for cell in line.strip("|").split("|")]
-            if not head:
-                head = cells
-            elif set(line) - set("|-: "):
-                rows.append(dict(zip(head, cells, strict=True)))
-        elif head:
-            yield task, head, rows
-            head, rows = [], []
-        elif found := re.fullmatch(r"`([\w-]+)`:", line):
-            task = found[1]
+@pytest.mark.parametrize(
+    ("task", "metric"),
+    [
+        ("sis", "score_error/outbreak.gamma"),
+        ("sis", "likelihood_ratio_error/"),
+        ("student-t", "score_error/field.nu"),
+        ("student-t", "interval_score/nu"),
+        ("gaussians-near", "score_error/signal.z"),
+        ("gaussians-near", "interval_score/z"),
+    ],
+)
+def test_scores_save_simulations(task, metric):
+    assert all(f.low > 1 for f in factors(task, metric).values())
 
 
-def number(text):
-    return int(text.replace(",", ""))
+def test_scores_save_little_on_gp():
+    assert all(f.value < 2 for f in FACTORS if (f.task, f.other) == ("gp", "nler-sa:tuned"))
+    assert all(f.low < 1 for f in factors("gp", "interval_score/length").values())
 
 
-def of_study():
-    """Every cell of the study, by what the page's headings say of it."""
-    pairs = {
-        (r.task, called(r.task, r.metric), r.plain, r.other, r.budget): shown(r) for r in FACTORS
-    }
-    curves = {
-        (p.task, called(p.task, p.metric), p.label, p.budget): parenthesised(p.value, p.error)
-        for p in POINTS
-    }
-    return pairs, curves
+def test_the_light_weight_on_gp_is_within_the_errors_of_the_other():
+    light, other = (
+        factors("gp", "interval_score/length", label)[3_000]
+        for label in ("nler-sa:light", "nler-sa:tuned")
+    )
+    assert 1 < light.low < other.high
 
 
-def test_factors_are_those_of_the_study():
-    pairs, _ = of_study()
-    compared = 0
-    for _, head, rows in tables():
-        for row in rows if head[:2] == ["task", "metric"] else ():
-            of = row["task"].strip("`"), row["metric"]
-            size = SIZES[row.get("parameters", "30,000")]
-            for name in head[2:]:
-                if re.fullmatch(r"`lre:scores.*`", name):
-                    key = *of, "lre:tuned", name.strip("`"), 10_000
-                elif re.fullmatch(r"[\d,]+", name):
-                    key = *of, f"nler:{size}", f"nler-sa:{size}", number(name)
-                else:
-                    continue
-                assert row[name] == pairs.get(key, "–"), (row, name)
-                compared += 1
-    assert compared > 200
+@pytest.mark.parametrize(("label", "task"), [("lre:scores", "gp"), ("dle:scores", "sis")])
+def test_worse_comparisons_are_intervals_and_estimates(label, task):
+    (found,) = (c for c in counts(FACTORS, POINTS) if c.other == label)
+    assert {p.task for p in found.worse} == {task}
+    assert {p.metric.partition("/")[0] for p in found.worse} == {"interval_score", "mle_distance"}
 
 
-def test_learning_curves_are_those_of_the_study():
-    _, curves = of_study()
-    compared = 0
-    for task, head, rows in tables():
-        for row in rows:
-            for name in head[2:]:
-                if head[:2] == ["metric", "method"]:
-                    key = task, row["metric"], row["method"].strip("`"), number(name)
-                elif name in NOISE:
-                    key = row["task"].strip("`"), row["metric"], NOISE[name], 3000
-                else:
-                    continue
-                assert row[name] == curves.get(key, "–"), (row, name)
-                compared += 1
-    assert compared > 300
-
-
-def test_comparisons_are_counted_and_chance_is_students():
-    found = counts(FACTORS, POINTS)
-    sizes = [c for c in found if re.fullmatch(r"nler-sa:(3k|10k|tuned)", c.other)]
-    total = [sum(c.comparisons for c in sizes), sum(c.better for c in sizes)]
-    worse = [p for c in sizes for p in c.worse]
-    assert f"In {total[0]} comparisons" in PAGE
-    assert f"in {total[1]} and worse in {len(worse)} (score error of τ²" in PAGE
-    assert f"chance alone would make about {sum(c.chance for c in sizes):.0f} worse" in PAGE
-    by_name = {c.other: c for c in found}
-    for name, sentence in {
-        "nler-sa:adaptive": "they are better in {} and worse in {}, beyond two errors",
-        "nler-sa:10k-adaptive": "better in {} and worse in {} of 99",
-        "nler-sa:3k-adaptive": "and better in {} and worse in {}, most of the worse",
-    }.items():
-        assert sentence.format(by_name[name].better, len(by_name[name].worse)) in PAGE
-    expected = re.findall(r"Chance alone would make about (\d+) worse", PAGE)
-    assert expected == [
-        f"{by_name[name].chance:.0f}" for name in ("nler-sa:adaptive", "nler-sa:3k-adaptive")
-    ]
+def test_training_takes_longest_on_sis_and_shortest_on_student_t():
+    with (STUDIES / "score-times.csv").open(newline="") as file:
+        rows = [row for row in csv.DictReader(file) if row["calls"] == "10000"]
+    ratios = {row["task"]: float(row["ratio"]) for row in rows}
+    assert min(ratios, key=ratios.get) == "student-t"
+    assert max(ratios, key=ratios.get) == "sis"
 
 
 def test_the_committed_tables_count_the_same():

@@ -1,0 +1,17 @@
+"""
+Coverage and price
+==================
+
+Whether the coverage of all parameters holds, and the length of honest intervals relative to exact
+ones.
+"""
+
+import matplotlib.pyplot as plt
+
+import bench
+from bench.report.figures import answers, draw_verdicts
+
+loaded = bench.load("../../results/densities")
+frame = answers(loaded.leaderboard())
+_, axes = plt.subplots(figsize=(5, 1.4), layout="constrained")
+draw_verdicts(frame, axes)
