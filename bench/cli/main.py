@@ -4,6 +4,7 @@ import errno
 import io
 import logging
 import os
+import shlex
 import signal
 import sys
 import traceback
@@ -102,7 +103,8 @@ def run(selected: Selection, quiet: bool) -> None:
         names = {task.name for task in planned.tasks}
         ours = [board for board in boards if board.task in names]
         click.echo(table(ours, brief=True), nl=False)  # no sanitising: it has styles
-        echo(f"Everything else: bench leaderboard {store.root}\n")
+        folder = shlex.quote(str(store.root))
+        echo(f"All tables: bench leaderboard {folder} --all. Figures: bench report {folder}.\n")
     _echo_summary(summary, store)
     if not summary.ok or any(a.broken for a in planned.absent):
         raise SystemExit(1)

@@ -1,6 +1,5 @@
-"""Figures of studies, where matplotlib is installed."""
+"""Figures of studies. matplotlib is imported on use: it is slow to import."""
 
-import importlib
 import io
 from collections.abc import Callable
 from typing import Any
@@ -9,16 +8,11 @@ FORMATS = ("svg", "png")
 
 
 def drawn(draw: Callable[[Any], None], size: tuple[float, float]) -> dict[str, bytes]:
-    """Draw on an empty figure of a size in inches; return the contents of files by format.
+    """Draw on an empty figure of a size in inches; return the contents of files by format."""
+    import matplotlib
+    from matplotlib.figure import Figure
 
-    Nothing without matplotlib.
-    """
-    try:
-        matplotlib: Any = importlib.import_module("matplotlib")
-        module: Any = importlib.import_module("matplotlib.figure")
-    except ImportError:
-        return {}
-    figure = module.Figure(figsize=size, layout="constrained")
+    figure = Figure(figsize=size, layout="constrained")
     draw(figure)
     contents = {}
     with matplotlib.rc_context({"svg.hashsalt": "nlbench", "svg.fonttype": "none"}):
@@ -32,7 +26,8 @@ def drawn(draw: Callable[[Any], None], size: tuple[float, float]) -> dict[str, b
 
 def logarithmic(axes: Any) -> None:
     """Make both axes logarithmic, with numbers at 1, 2 and 5."""
-    ticker: Any = importlib.import_module("matplotlib.ticker")
+    from matplotlib import ticker
+
     axes.set(xscale="log", yscale="log")
     for axis in (axes.xaxis, axes.yaxis):
         axis.set_major_locator(ticker.LogLocator(subs=(1, 2, 5)))

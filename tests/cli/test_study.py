@@ -199,7 +199,6 @@ def test_damaged_scores_are_passed_over_and_named(bench, tmp_path):
 
 
 def test_examples_are_the_same_every_time(bench, tmp_path):
-    pytest.importorskip("matplotlib")
     command = "study examples --task sis --task student-t --task gaussians-far"
     status, _, err = bench(command)
     folder = tmp_path / "results" / "studies"

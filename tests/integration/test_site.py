@@ -9,9 +9,6 @@ import sys
 from pathlib import Path
 
 import pytest
-
-pytest.importorskip("pandas")
-
 from jinja2 import Environment, StrictUndefined
 
 DOCS = Path(__file__).parents[2] / "docs"

@@ -5,16 +5,13 @@ import itertools
 import math
 from types import SimpleNamespace
 
+import matplotlib
 import numpy as np
 import pandas as pd
-import pytest
+from matplotlib.figure import Figure as Canvas
+from matplotlib.text import Text
 
-matplotlib = pytest.importorskip("matplotlib")
-
-from matplotlib.figure import Figure as Canvas  # noqa: E402
-from matplotlib.text import Text  # noqa: E402
-
-from bench.registry.registry import Registry  # noqa: E402
+from bench.registry.registry import Registry
 
 LEVELS = [round(0.05 * i, 2) for i in range(1, 20)]
 REGISTRY = Registry()

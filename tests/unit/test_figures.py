@@ -7,10 +7,6 @@ from xml.etree import ElementTree
 
 import numpy as np
 import pytest
-
-pytest.importorskip("matplotlib")
-pytest.importorskip("pandas")
-
 from figure_results import EVERYTHING, drawn, results, svg, texts
 from matplotlib import cbook
 from matplotlib.colors import to_hex, to_rgb

@@ -5,10 +5,6 @@ import math
 import numpy as np
 import pandas as pd
 import pytest
-
-pytest.importorskip("matplotlib")
-pytest.importorskip("pandas")
-
 from figure_results import (
     EVERYTHING,
     LEVELS,
