@@ -53,25 +53,24 @@ def number(
     *,
     budget: int | None = None,
     plan: str = "independent",
-    percent: bool = False,
 ) -> str:
     """Return a quantity with its standard error in brackets, as in 1.005(3).
+
+    Coverage gaps are in points.
 
     Args:
         folder: folder in `results/`.
         task, method, quantity: as in the frame `quantities` of :func:`bench.load`.
         budget: simulator calls; may be left out if the folder has one budget.
         plan: "independent", "bootstrap" or "heldout".
-        percent: show a share in points, as in −13 ± 4.
 
     Raises:
         LookupError: if the folder does not have exactly one such record.
     """
     key = {"task": task, "label": method, "quantity": quantity, "budget": budget, "plan": plan}
     found = _only(loaded(folder).quantities, folder, **key)
-    if percent:
-        return f"{100 * found.value:+.0f} ± {100 * found.error:.0f}".replace("-", "−")
-    return parenthesised(found.value, found.error).replace("-", "−")
+    unit = 100 if quantity.startswith("coverage/") and quantity.endswith("/gap") else 1
+    return parenthesised(unit * found.value, unit * found.error).replace("-", "−")
 
 
 def table(

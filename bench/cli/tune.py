@@ -33,7 +33,7 @@ if TYPE_CHECKING:
 )
 @with_default("--budget", CALLS, 1_000_000, "Spend so many simulator calls on each training.")
 @with_default("--epochs", COUNT, 9, "Train so many epochs in the last rung.")
-@with_default("--rungs", click.IntRange(1, 10), 3, "Halve the candidates in so many rungs.")
+@with_default("--rungs", click.IntRange(1, 10), 3, "Keep the best third in each of so many rungs.")
 @with_default(
     "--members",
     click.IntRange(1, 10_000),

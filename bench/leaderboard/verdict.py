@@ -72,7 +72,7 @@ def decides(row: Row, verdict: CoverageVerdict) -> str:
     """Return what would decide an undetermined verdict; "" if nothing practical would."""
     if verdict.members is not None:
         return counted(verdict.members - row.members, "more member")
-    return "" if verdict.sets is None else counted(verdict.sets, "dataset")
+    return "" if verdict.sets is None else f"{counted(verdict.sets, 'dataset')} in all"
 
 
 def interval(verdict: CoverageVerdict) -> str:

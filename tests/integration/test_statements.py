@@ -326,4 +326,4 @@ def test_networks_beside_the_papers():
         reaching.append(sum(reached))
     assert reaching == [2, 8, 6]
     assert "Two of ten classifiers reach" in page
-    assert "Eight of ten flows on zuko do, and six of ten on nflows" in page
+    assert "Eight of ten flows of the zuko package do, and six of ten of nflows" in page
