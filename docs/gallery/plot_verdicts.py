@@ -11,7 +11,7 @@ import matplotlib.pyplot as plt
 import bench
 from bench.report.figures import answers, draw_verdicts
 
-loaded = bench.load("../../results/densities")
+loaded = bench.load("../../results/known")
 frame = answers(loaded.leaderboard())
-_, axes = plt.subplots(figsize=(5, 1.4), layout="constrained")
+_, axes = plt.subplots(figsize=(5, 2), layout="constrained")
 draw_verdicts(frame, axes)
