@@ -11,6 +11,7 @@ import pandas as pd
 
 import bench
 from bench.leaderboard.columns import parenthesised
+from bench.leaderboard.render import markdown_table
 from bench.report.load import Loaded
 from bench.studies.equivalence import EquivalenceFactor, Point, shown
 from bench.studies.equivalence_tables import Count, counts
@@ -104,8 +105,7 @@ def table(
                 show, name = (verdict, parameter) if kind == "verdict" else (number, quantity)
                 cells.append(show(folder, task, method, name, budget=budget, plan=its_plan))
             rows.append(cells)
-    lines = [heads, ["---"] * len(heads), *rows]
-    return "\n".join(f"| {' | '.join(line)} |" for line in lines)
+    return markdown_table(heads, rows)
 
 
 def verdict(
@@ -172,9 +172,9 @@ def score_time(task: str, calls: int, quantity: str) -> str:
 def growth() -> str:
     """Return a Markdown table of `results/scaling/exponents.csv`."""
     heads = ["cost of", "grows with", "from", "to", "seconds at the largest", "exponent"]
-    lines = [heads, ["---"] * len(heads)]
+    rows = []
     for row in pd.read_csv(RESULTS / "scaling" / "exponents.csv").itertuples():
         exponent = parenthesised(row.upper, row.upper_error)
         sizes = [f"{row.low:,}", f"{row.high:,}", f"{row.seconds:.2g}"]
-        lines.append([row.what, row.size, *sizes, exponent])
-    return "\n".join(f"| {' | '.join(line)} |" for line in lines)
+        rows.append([row.what, row.size, *sizes, exponent])
+    return markdown_table(heads, rows)
