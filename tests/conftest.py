@@ -139,6 +139,16 @@ class Made:
             curves,
         )
 
+    def statistics(self, prediction):
+        """Return the statistics that scores keep; predictions have no likelihood in the box."""
+        data, curves = prediction.datasets, prediction.curves
+        sigma = (curves.upper - curves.lower) / 2
+        found = (((data.theta - curves.mle) / sigma) ** 2).T
+        return {
+            f"statistic/{name}": values
+            for name, values in zip(prediction.names, found, strict=True)
+        } | {"statistic/joint": found.sum(0)}
+
     def fit(
         self, task, method, configuration="default", members=3, *, width=1.0, shift=0.0, failed=(),
         distinct=None, predictions=True,
@@ -168,6 +178,7 @@ class Made:
                 own = self.prediction(known, width, shift, 10 + which)
                 made[which] = own, score(self.metrics, own, truth)
             prediction, (arrays, undefined) = made[which]
+            arrays |= self.statistics(prediction)
             key = f"{folder}/independent-made/member-{member:03d}"
             self.store.write(f"scores/{key}", {"status": "done", "undefined": undefined}, arrays)
             if predictions:

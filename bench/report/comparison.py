@@ -97,9 +97,9 @@ def calibration(frame: pd.DataFrame) -> Table:
     levels = [f"{100 * level:.0f} %" for level in SHOWN_LEVELS]
     columns = ["task", "method", "parameter", "calls", "datasets", *levels, "outside the band"]
     notes = [
-        "Share of datasets whose profile-likelihood interval of the level holds the generating "
-        "parameter; jointly, whose region does. Members are pooled; errors are over members and "
-        "datasets.",
+        "Share of datasets whose profile-likelihood interval of the level, inside the box, holds "
+        "the generating parameter; jointly, whose region does. Members are pooled; errors are over "
+        "members and datasets.",
         "outside the band: levels from 5 to 95 % at which coverage leaves the simultaneous 95 % "
         "band that exact intervals of as many datasets stay in.",
     ]

@@ -1,4 +1,4 @@
-"""Frames of results folders: fits, losses, leaderboards, and each member's scores."""
+"""Frames of results folders: fits, losses, leaderboards, members' scores, calibration."""
 
 from collections.abc import Iterable, Mapping, Sequence
 from math import nan
@@ -7,16 +7,21 @@ from typing import Any
 import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
+from scipy import stats
 
 from bench.leaderboard import Leaderboard, Results, Row
-from bench.leaderboard.quantities import STATISTICS, parts
+from bench.leaderboard.quantities import STATISTICS, not_certain, parts
 from bench.leaderboard.results import SavedFit, Scores, of_training
-from bench.stats.clustering import Array
+from bench.leaderboard.units import ResamplingUnits
+from bench.stats.clustering import Array, Estimate, two_way_variance
+from bench.stats.reliability import simultaneous_band
 
 FIT_KEYS = ("task", "budget", "training_data", "seed")
 PLAN_KEYS = ("plan", "plan_folder")
 METHOD_KEYS = ("label", "method", "configuration", "family", "ensemble")
 KEYS = (*FIT_KEYS, *PLAN_KEYS, *METHOD_KEYS)
+LEVELS = tuple(round(0.05 * i, 2) for i in range(1, 20))
+"""Nominal levels of calibration."""
 
 _NUMBERS = ("value", "error", "dof")
 Families = Mapping[str, str]
@@ -218,3 +223,49 @@ def _of_scores(scores: Scores) -> Iterable[tuple[str, dict[str, NDArray[Any]]]]:
     member, point = (a.ravel() for a in np.meshgrid(scores.members, points, indexing="ij"))
     for name, values in scores.values.items():
         yield name, {"member": member, "point": point, **_means(values, belongs)}
+
+
+def calibration(
+    results: Results, boards: Sequence[Leaderboard], families: Families
+) -> pd.DataFrame:
+    """Return a line for each parameter and level; see Loaded.calibration."""
+    columns = ("parameter", "level", "coverage", "error", "low", "high", "datasets")
+    records = (
+        of_board(board) | of_method(row.fit, row.label, families) | record
+        for board in boards
+        if board.plan["kind"] == "independent"
+        for row in board.rows
+        for record in _coverages(board, results.scores(row.fit, board.plan_folder))
+    )
+    return framed(records, (*KEYS, *columns))
+
+
+def _coverages(board: Leaderboard, scores: Scores | None) -> Iterable[dict[str, Any]]:
+    """Yield coverages of a fit; none if a statistic is missing, as in scores of older versions."""
+    degrees = {**dict.fromkeys(board.parameters, 1), "joint": len(board.parameters)}
+    values = {} if scores is None else scores.current(board.metrics).values
+    statistics = [values.get(f"statistic/{name}", np.array(nan)) for name in degrees]
+    if scores is None or not all(np.isfinite(statistic).all() for statistic in statistics):
+        return
+    units = ResamplingUnits(scores.point, scores.block, board.blocks is not None)
+    used = units.headline
+    found = units[used]
+    strata = found.strata
+    low, high = simultaneous_band(strata.sets, LEVELS)
+    for (parameter, freedom), statistic in zip(degrees.items(), statistics, strict=True):
+        ends = np.asarray(stats.chi2.ppf(LEVELS, freedom))[:, None, None]
+        inside = (statistic[:, used] <= ends).astype(float)  # (levels, members, datasets)
+        shares = found.average(inside)  # (levels, members, units)
+        coverage = shares.mean((1, 2))
+        error = np.sqrt(two_way_variance(shares, strata).total)
+        for j, level in enumerate(LEVELS):
+            estimate = Estimate(float(coverage[j]), float(error[j]), nan, nan, nan)
+            yield {
+                "parameter": parameter,
+                "level": level,
+                "coverage": estimate.value,
+                "error": not_certain(estimate, strata.sets).error if found.enough else nan,
+                "low": low[j],
+                "high": high[j],
+                "datasets": int(used.sum()),
+            }

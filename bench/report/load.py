@@ -171,13 +171,14 @@ class Loaded:
 
     @cached_property
     def calibration(self) -> pd.DataFrame:
-        """Coverage against nominal level, from saved predictions of independent plans.
+        """Coverage against nominal level, for independent plans.
 
         Columns: `parameter (or "joint"), level, coverage, error, low, high, datasets`. Coverage is
-        from the profile at the generating parameter against χ²₁, or from the likelihood ratio
-        against χ²₂. `low` and `high` are the simultaneous 95 % band of exact intervals.
+        from the statistics of scores, inside the box: of the profile at the generating parameter
+        against χ²₁, of the likelihood ratio against χ²₂. `low` and `high` are the simultaneous
+        95 % band of intervals with nominal coverage. Scores of older versions lack the statistics.
         """
-        return predictions.calibration(self.evaluated, self.families)
+        return frames.calibration(self.results, self.boards, self.families)
 
     @cached_property
     def contours(self) -> pd.DataFrame:

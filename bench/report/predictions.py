@@ -1,31 +1,22 @@
-"""Frames of saved predictions: calibration, and likelihoods around their maxima."""
+"""Frames of saved predictions: likelihoods around their maxima."""
 
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from itertools import islice
-from math import nan
 from typing import Any
 
 import numpy as np
 import pandas as pd
 import torch
 from pydantic import TypeAdapter
-from scipy import stats
 
 from bench.contracts import LikelihoodPrediction, ParameterSpace, Plan, Task
 from bench.errors import BenchError
-from bench.inference.profile import fall_at
 from bench.leaderboard import Leaderboard, Results, Row
-from bench.leaderboard.quantities import not_certain
 from bench.leaderboard.results import SavedFit
-from bench.leaderboard.units import ResamplingUnits
 from bench.registry.registry import Registry
 from bench.report.frames import KEYS, Families, framed, of_board, of_method
 from bench.stages import predict
-from bench.stats.clustering import Array, Estimate, two_way_variance
-from bench.stats.reliability import simultaneous_band
-
-LEVELS = tuple(round(0.05 * i, 2) for i in range(1, 20))
-"""Nominal levels of calibration."""
+from bench.stats.clustering import Array
 
 _NODE = ("x", "y", "fall")
 _NAMES = ("x_name", "y_name")
@@ -98,54 +89,6 @@ def _belongs(prediction: LikelihoodPrediction, space: ParameterSpace) -> bool:
         return False
     node = (space.to_unit(torch.from_numpy(curves.mle)).numpy() - curves.origin) / curves.spacing
     return bool(((node > -0.01) & (node < curves.profile.shape[-1] - 0.99)).all())
-
-
-def calibration(evaluated: Evaluated, families: Families) -> pd.DataFrame:
-    """Return a line for each parameter and level; see Loaded.calibration."""
-    columns = ("parameter", "level", "coverage", "error", "low", "high", "datasets")
-    records = (
-        of_board(board) | of_method(row.fit, row.label, families) | record
-        for board, row in evaluated.rows()
-        if board.plan["kind"] == "independent"
-        for record in _coverages(evaluated, board, row.fit)
-    )
-    return framed(records, (*KEYS, *columns))
-
-
-def _coverages(evaluated: Evaluated, board: Leaderboard, fit: SavedFit) -> Iterable[dict[str, Any]]:
-    statistics = []
-    for _, prediction in evaluated.members(board, fit):
-        data, curves = prediction.datasets, prediction.curves
-        unit = evaluated.space(fit).to_unit(torch.from_numpy(data.theta)).numpy()
-        fall = fall_at(curves.profile, curves.origin, curves.spacing, unit)
-        statistics.append(np.column_stack([fall, -2 * curves.log_ratio_truth]))
-    if not statistics:
-        return
-    units = ResamplingUnits(data.point, data.block, board.blocks is not None)
-    used = units.headline
-    found = units[used]
-    statistic = np.stack(statistics)[:, used]  # (members, datasets, P + 1)
-    low, high = simultaneous_band(found.strata.sets, LEVELS)
-    names = evaluated.space(fit).names
-    strata = found.strata
-    for i, parameter in enumerate((*names, "joint")):
-        degrees = len(names) if parameter == "joint" else 1
-        ends = np.asarray(stats.chi2.ppf(LEVELS, degrees))
-        inside = (statistic[..., i] <= ends[:, None, None]).astype(float)
-        shares = found.average(inside)  # (levels, members, units)
-        coverage = shares.mean((1, 2))
-        error = np.sqrt(two_way_variance(shares, strata).total)
-        for j, level in enumerate(LEVELS):
-            estimate = Estimate(float(coverage[j]), float(error[j]), nan, nan, nan)
-            yield {
-                "parameter": parameter,
-                "level": level,
-                "coverage": estimate.value,
-                "error": not_certain(estimate, strata.sets).error if found.enough else nan,
-                "low": low[j],
-                "high": high[j],
-                "datasets": int(used.sum()),
-            }
 
 
 def windows(evaluated: Evaluated, families: Families) -> tuple[pd.DataFrame, pd.DataFrame]:

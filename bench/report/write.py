@@ -160,11 +160,7 @@ def _uncalibrated(loaded: Loaded) -> str:
     lack = sorted({b.task for b in loaded.boards if b.plan["kind"] == "independent"} - have)
     if not lack:
         return "" if have else "n/a: there are no independent datasets."
-    reasons = loaded.evaluated.reasons
-    said = [f"{task}: {reasons[task]}" for task in lack if task in reasons]
-    if bare := [task for task in lack if task not in reasons]:
-        said.append(
-            f"{', '.join(bare)}: calibration needs saved predictions, and these results hold "
-            "scores without them; `bench run` with the same preset makes them again"
-        )
-    return f"n/a for {'; '.join(said)}."
+    return (
+        f"n/a for {', '.join(lack)}: calibration needs the statistics that scores keep since "
+        "version 0.2; `bench run` into another folder makes them."
+    )

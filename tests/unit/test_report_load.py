@@ -7,8 +7,7 @@ import pytest
 import bench
 from bench.errors import UsageError
 from bench.inference.profile import fall_at
-from bench.report.frames import FIT_KEYS, KEYS, METHOD_KEYS
-from bench.report.predictions import LEVELS
+from bench.report.frames import FIT_KEYS, KEYS, LEVELS, METHOD_KEYS
 from bench.stats.reliability import simultaneous_band
 
 TASK = "gaussians-far"

@@ -95,10 +95,11 @@ def _figure(loaded: Loaded, shown: Mapping[str, Style], board: Board, rows: pd.D
         task=board.task,
         title=f"Calibration: {board.words}",
         caption=(
-            f"Coverage of profile-likelihood intervals, and of regions in both parameters, on "
-            f"{counted(datasets, 'dataset')}, members pooled. Below: the difference, with standard "
-            "errors clustered by dataset. Below zero intervals are too short. The curve of exact "
-            "intervals stays within the band at all levels at once in 95 % of repetitions."
+            f"Coverage of profile-likelihood intervals, and of regions in both parameters, inside "
+            f"the box on {counted(datasets, 'dataset')}, members pooled. Below: the difference, "
+            "with standard errors clustered by dataset. Below zero intervals are too short. The "
+            "curve of exact intervals stays within the band at all levels at once in 95 % of "
+            "repetitions."
         ),
         alternative=_alternative(rows, columns, names, order),
         size=(PAGE, 3.8),
@@ -131,7 +132,6 @@ def _alternative(
 def absent(loaded: Loaded) -> list[tuple[str, str]]:
     """Return the reason if there is no calibration."""
     reason = (
-        "no saved predictions of independent datasets; committed results hold scores alone, "
-        "`bench run` makes predictions again"
+        "no scores of independent datasets with the statistics that scores keep since version 0.2"
     )
     return [] if loaded.calibration["coverage"].notna().any() else [("Calibration", reason)]
