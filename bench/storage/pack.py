@@ -1,4 +1,4 @@
-"""Packs: the scores, fit records, plans and studies of a results folder in one parquet file.
+"""Packs: scores, fit records, plans, windows and studies of a results folder in one parquet file.
 
 A row is a set of a member's scores; entries without arrays have one row. `record` is the entry's
 record as JSON, in its first row. Columns of scores that an entry lacks are null, and NaN stays NaN.
@@ -24,10 +24,10 @@ from bench.seeds import canonical_json
 
 PACK = "pack.parquet"
 """Name of a pack in its results folder."""
-PARTS = ("plans", "fits", "scores", "bootstrap-k")
+PARTS = ("plans", "fits", "scores", "windows", "bootstrap-k")
 """Folders whose records are packed: those of runs, and of the study of bootstraps."""
-FORMAT = 1
-"""Version of the layout."""
+FORMATS = (1, 2)
+"""Versions of the layout: the second has windows."""
 
 _FORMAT_KEY, _DIGEST_KEY = b"nlbench-pack", b"nlbench-digest"
 _OWN = ("key", "record")
@@ -70,7 +70,8 @@ def packed(entries: Iterable[tuple[str, dict[str, Any], dict[str, NDArray[Any]]]
             absent[first : first + len(values)] = False
         made.append(pa.array(whole, mask=absent, from_pandas=False))
     table = pa.table(made, [*_OWN, *columns])
-    about = {_FORMAT_KEY: str(FORMAT).encode(), _DIGEST_KEY: _digest(table).encode()}
+    version = FORMATS[any(key.startswith("windows/") for key in names)]
+    about = {_FORMAT_KEY: str(version).encode(), _DIGEST_KEY: _digest(table).encode()}
     table = table.replace_schema_metadata(about)
     floats = [field.name for field in table.schema if pa.types.is_floating(field.type)]
     buffer = io.BytesIO()
@@ -122,9 +123,10 @@ class Pack:
                 raise ValueError("it has too many rows")
             about = parquet.read_schema(path).metadata or {}
             version = about.get(_FORMAT_KEY, b"").decode()
-            if version != str(FORMAT):
+            if version not in map(str, FORMATS):
                 raise ValueError(
-                    f"its format is {version or 'unknown'}, and this nlbench reads {FORMAT}"
+                    f"its format is {version or 'unknown'}, and this nlbench reads "
+                    f"{' and '.join(map(str, FORMATS))}"
                 )
             table = parquet.read_table(path, memory_map=False)
             if about.get(_DIGEST_KEY, b"").decode() != _digest(table):

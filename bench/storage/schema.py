@@ -4,19 +4,27 @@ An undamaged file with a record that matches none of these schemas counts as dam
 """
 
 import re
-from typing import Annotated, Any
+from typing import Annotated, Any, Self
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 
 from bench.contracts import Plan
 from bench.errors import printable
+from bench.inference.intervals import NODES
 from bench.registry.validate import NAME
 from bench.storage.store import Store
+
+MOST_WINDOWS = 4
+"""Largest number of windows of a member on a plan."""
 
 _Name = Annotated[str, Field(pattern=f"^{NAME.pattern}$")]
 _Count = Annotated[int, Field(ge=0, le=10**15)]
 _Limit = Annotated[float, Field(gt=0)]
 _Seconds = Annotated[float, Field(ge=0, le=1e15)]
+_Two = Field(min_length=2, max_length=2)
+_Values = Annotated[list[Annotated[float, Field(allow_inf_nan=False)]], _Two]
+_Origin = Annotated[list[Annotated[float, Field(ge=-1, le=1)]], _Two]
+_Spacing = Annotated[list[Annotated[float, Field(gt=0, le=1)]], _Two]
 
 
 class _Record(BaseModel):
@@ -124,6 +132,23 @@ class _Scores(_Record):
     columns: list[str] = []
 
 
+class _Windows(_Record):
+    point: list[Annotated[int, Field(ge=-1, le=10**15)]]
+    dataset: list[_Count]
+    theta: list[_Values]
+    mle: list[_Values]
+    origin: list[_Origin]
+    spacing: list[_Spacing]
+    root: list[Annotated[str, Field(pattern=f"^[0-9a-f]{{{2 * NODES**2}}}$")]]
+
+    @model_validator(mode="after")
+    def _has_a_few(self) -> Self:
+        lengths = {len(getattr(self, name)) for name in type(self).model_fields}
+        if len(lengths) > 1 or not 1 <= max(lengths) <= MOST_WINDOWS:
+            raise ValueError("its lists are not those of a few windows")
+        return self
+
+
 class _Unfinished(_Record):
     status: str
     error: str = ""
@@ -137,6 +162,7 @@ _MODELS: dict[str, type[_Record]] = {
     r"fits/[\w./+-]+": _Member,
     r"scores/[\w./+-]+": _Scores,
     r"predictions/[\w./+-]+": _Prediction,
+    r"windows/[\w./+-]+": _Windows,
     r"simulations/[\w./+-]+": _Record,
 }
 

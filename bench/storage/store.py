@@ -15,7 +15,7 @@ import os
 import stat
 import tempfile
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -186,11 +186,14 @@ class Store:
             }
         return sorted(found)
 
-    def pack(self) -> tuple[int, int]:
+    def pack(self, windows: Iterable[tuple[str, dict[str, Any]]] = ()) -> tuple[int, int]:
         """Move scores, fit records and plans into the folder's pack.
 
         The pack keeps its earlier entries; newer files replace them. A file is removed only after
         the new pack is written. Weights, and the records beside them, stay.
+
+        Args:
+            windows: keys and records of windows, which replace those of the earlier pack.
 
         Returns:
             Number of entries in the pack, and number of removed files.
@@ -199,10 +202,10 @@ class Store:
             StoreError: if an entry is damaged, or the disk refuses.
         """
         with self.lock("pack"):
-            return self._pack()
+            return self._pack(windows)
 
-    def _pack(self) -> tuple[int, int]:
-        entries: list[tuple[str, dict[str, Any], dict[str, NDArray[Any]]]] = []
+    def _pack(self, windows: Iterable[tuple[str, dict[str, Any]]]) -> tuple[int, int]:
+        entries: dict[str, Entry] = {}
         packed_files: dict[Path, os.stat_result] = {}
         for key in (key for part in PARTS for key in self.keys(part)):
             scores = key.startswith("scores/")
@@ -219,11 +222,12 @@ class Store:
                 raise StoreError(
                     f"{self.root / key}.json is damaged; `bench run` makes it anew, then pack again"
                 )
-            entries.append((key, entry.record, entry.arrays))
+            entries[key] = entry
             packed_files |= found
         if not entries:
             raise StoreError(f"{self.root} has no records to pack")
-        self.write_bytes(PACK, packed(entries))
+        entries |= {key: Entry(record, {}) for key, record in windows}
+        self.write_bytes(PACK, packed((key, e.record, e.arrays) for key, e in entries.items()))
         removed = 0
         for path, status in packed_files.items():
             with contextlib.suppress(OSError):

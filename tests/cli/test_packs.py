@@ -5,14 +5,19 @@ import shutil
 from pathlib import Path
 
 import numpy as np
+import pandas as pd
 import pyarrow as pa
 import pytest
 from pyarrow import parquet
 from small_run import METRIC, results
 
+import bench
 from bench.errors import StoreError
 from bench.storage.pack import PACK, Pack, packed
 from bench.storage.store import Store
+
+TASK = "gaussians-far"
+FRAMES = ("fits", "curves", "quantities", "members", "calibration", "contours", "maxima")
 
 
 @pytest.fixture
@@ -114,6 +119,90 @@ def test_values_are_kept_to_the_bit_and_absence_is_not_nan(tmp_path):
         for name, expected in arrays.items():
             assert found[name].dtype == expected.dtype
             assert found[name].tobytes() == expected.tobytes()
+
+
+@pytest.fixture
+def alone(made, command):
+    """Make a folder of a run that is nothing but a pack; return it with the frames of the run."""
+    run = made(uniform=20)
+    run.fit(TASK, "exact")
+    run.fit(TASK, "lre", "tuned", 2, width=1.2, shift=0.3)
+    before = bench.load(run.root)
+    frames = {name: getattr(before, name) for name in FRAMES}
+    assert command("results", "pack", run.root)[0] == 0
+    for part in ("predictions", "simulations", "locks"):
+        shutil.rmtree(run.root / part, ignore_errors=True)
+    assert {path.name for path in run.root.iterdir()} == {"run.json", PACK}
+    return run.root, frames
+
+
+def entries_of(root):
+    """Return the entries of a folder's pack."""
+    pack = Pack(root / PACK)
+    keys = pack.keys()
+    return [(k, pack.record(k), pack.arrays(k) if pack.has_arrays(k) else {}) for k in keys]
+
+
+def test_a_pack_alone_gives_every_frame(alone, command):
+    root, frames = alone
+    loaded = bench.load(root)
+    for name, expected in frames.items():
+        assert len(expected), name
+        pd.testing.assert_frame_equal(getattr(loaded, name), expected)
+    # The windows of predictions that were removed are packed again.
+    content = (root / PACK).read_bytes()
+    assert command("results", "pack", root)[0] == 0
+    assert (root / PACK).read_bytes() == content
+
+
+def test_windows_are_those_of_predictions_to_a_hundredth_of_a_standard_deviation(made):
+    run = made(uniform=20)
+    run.fit(TASK, "lre", "tuned", 1, width=1.2)
+    (key,) = run.store.keys("predictions")
+    joint = run.store.read(key).arrays["curves.joint"].astype(float)
+    for dataset, window in bench.load(run.root).contours.groupby("dataset"):
+        expected = np.sqrt(-2 * joint[dataset].ravel()).clip(max=5.1)
+        assert np.sqrt(-2 * window.fall.to_numpy()) == pytest.approx(expected, abs=0.01 + 1e-9)
+
+
+def test_only_packs_with_windows_have_another_format(alone, tmp_path):
+    root, _ = alone
+    kept = [entry for entry in entries_of(root) if not entry[0].startswith("windows/")]
+    (tmp_path / PACK).write_bytes(packed(kept))
+    formats = [parquet.read_schema(folder / PACK).metadata for folder in (root, tmp_path)]
+    assert [found[b"nlbench-pack"] for found in formats] == [b"2", b"1"]
+    shutil.copy(tmp_path / PACK, root)
+    assert bench.load(root).contours.empty
+
+
+WINDOWS = {
+    "a window of another size": lambda window: {"root": [window["root"][0][:-2]] * 4},
+    "no bytes": lambda window: {"root": ["zz" + window["root"][0][2:]] * 4},
+    "more windows than datasets": lambda window: {"root": window["root"] * 2},
+    "too many": lambda window: {name: values * 1000 for name, values in window.items()},
+    "none": lambda window: {name: [] for name in window},
+    "nodes at one place": lambda window: {"spacing": [[0.0, 0.0]] * 4},
+    "nodes far outside": lambda window: {"origin": [[1e300, 0.0]] * 4},
+    "a number beyond all": lambda window: {"theta": [[10**400, 0.0]] * 4},
+    "one parameter": lambda window: {"mle": [[0.1]] * 4},
+    "a text": lambda window: {"theta": "\x1b[2J"},
+    "a missing list": lambda window: {"dataset": None},
+}
+
+
+@pytest.mark.parametrize("damage", WINDOWS)
+def test_a_hostile_window_is_damage_and_is_not_shown(alone, damage):
+    root, frames = alone
+    bad = f"windows/{TASK}/lre-tuned/independent-made/member-001"
+    entries = entries_of(root)
+    for key, record, _ in entries:
+        if key == bad:
+            record |= WINDOWS[damage](record)
+    (root / PACK).write_bytes(packed(entries))
+    loaded = bench.load(root)
+    assert len(loaded.maxima) == len(frames["maxima"]) - 4
+    assert set(loaded.maxima.query("label == 'lre:tuned'").member) == {0}
+    assert loaded.results.damaged == {bad: f"{bad}.json: it is no record of what belongs there"}
 
 
 def cut(path):

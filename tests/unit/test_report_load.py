@@ -150,17 +150,16 @@ def test_exact_likelihoods_are_calibrated_and_narrow_ones_are_not(made):
 
 
 def test_contours_are_in_the_parameters_own_units(results, loaded):
-    frame = loaded.contours.query("label == 'lre:tuned' and point == 4")
+    frame = loaded.contours.query("label == 'lre:tuned' and member == 2 and point == 3")
     assert len(frame) == 33 * 33
-    assert set(frame.member) == {0}
     assert (frame.x_name.iloc[0], frame.y_name.iloc[0]) == ("mu", "z")
     best = frame.loc[frame.fall.idxmax()]
-    at = loaded.maxima.query("label == 'lre:tuned' and point == 4").iloc[0]
-    assert at.dataset == results.uniform + 4 * results.per_point
+    at = loaded.maxima.query("label == 'lre:tuned' and member == 2 and point == 3").iloc[0]
+    assert at.dataset == results.uniform + 3 * results.per_point
     assert (best.x, best.y) == pytest.approx((at.x_mle, at.y_mle))
     assert best.fall == pytest.approx(0, abs=1e-6)
     task = results.registry.task(TASK)
-    assert (at.x_true, at.y_true) == pytest.approx(tuple(task.points[4].tolist()))
+    assert (at.x_true, at.y_true) == pytest.approx(tuple(task.points[3].tolist()))
     # x is mu: one standard deviation from the maximum the log-likelihood is lower by 1/2.
     high = task.space.parameters[0].high
     sigma = 1.1 * results.spread * high
@@ -168,14 +167,23 @@ def test_contours_are_in_the_parameters_own_units(results, loaded):
     assert np.interp(at.x_mle + sigma, across.x, across.fall) == pytest.approx(-0.5, abs=0.03)
 
 
-def test_predictions_of_other_parameters_are_refused(made, results, loaded):
+def test_predictions_of_other_parameters_are_refused(results):
     key = f"predictions/{TASK}/lre-tuned/independent-made/member-000"
     entry = results.store.read(key)
     moved = entry.arrays | {"curves.origin": entry.arrays["curves.origin"] + 0.5}
     results.store.write(key, {"status": "done"}, moved)
     loaded = bench.load(results.root)
     assert set(loaded.contours.query("label == 'lre:tuned'").member) == {2}
-    assert "other parameters" in loaded.evaluated.reasons[TASK]
+
+
+def test_windows_are_of_all_members_and_of_a_few_datasets(made, results, loaded):
+    lre = loaded.maxima.query("label == 'lre:tuned'")
+    assert {(row.member, row.point) for row in lre.itertuples()} == {
+        (member, point) for member in (0, 2) for point in (0, 3, 5, 8)
+    }
+    uniform = made("uniform", per_point=0)
+    uniform.fit(TASK, "lre", "tuned", 1)
+    assert list(bench.load(uniform.root).maxima.dataset) == [0, 1, 2, 3]
 
 
 def test_several_folders_are_read_as_one(made, results):

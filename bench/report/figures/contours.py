@@ -1,4 +1,4 @@
-"""1σ and 2σ contours of surrogates against the exact likelihood, at the evaluation points.
+"""1σ and 2σ contours of surrogates against the exact likelihood, of a few datasets.
 
 After figures 6 and 8 of Sluijter, Diefenbacher, Bhimji & Nachman (2025).
 """
@@ -38,10 +38,10 @@ def draw_contours(
     """Draw the 1σ contours as thick and the 2σ contours as thin lines, exact in ink.
 
     Args:
-        frame: of `Loaded.contours`, one point of one leaderboard.
+        frame: of `Loaded.contours`, one dataset of one leaderboard.
         axes: to draw on.
         colours: styles of methods.
-        maxima: of `Loaded.maxima`, the same point: generating parameters and maxima.
+        maxima: of `Loaded.maxima`, the same dataset: generating parameters and maxima.
         names: labels of parameters.
     """
     shown = colours or looks(frame["label"])
@@ -78,7 +78,7 @@ def draw_contours(
 
 
 def figures(loaded: Loaded, shown: Mapping[str, Style]) -> Iterator[Figure]:
-    """Yield a figure for each leaderboard, with a panel per evaluation point."""
+    """Yield a figure for each leaderboard, with a panel per dataset."""
     for board, rows in boards(loaded.contours.dropna(subset=["fall"])):
         if (rows["label"] != "exact").any():
             yield _figure(loaded, shown, board, rows)
@@ -86,20 +86,20 @@ def figures(loaded: Loaded, shown: Mapping[str, Style]) -> Iterator[Figure]:
 
 def _figure(loaded: Loaded, shown: Mapping[str, Style], board: Board, rows: pd.DataFrame) -> Figure:
     names = symbols(loaded.registry, board.task)
-    maxima = rows_of(loaded.maxima, board)
+    rows, maxima = _first_members(rows), _first_members(rows_of(loaded.maxima, board))
     order = ordered(rows["label"], rows_of(loaded.quantities, board))
     methods = [label for label in order if label != "exact"]
     drawn = [*methods[:_MOST], *(label for label in order if label == "exact")]
     rows = rows[rows["label"].isin(drawn)]
     maxima = maxima[maxima["label"].isin(drawn)]
-    points = sorted(set(rows["point"]))
-    columns = min(3, len(points))
-    lines = math.ceil(len(points) / columns)
+    datasets = sorted(set(rows["dataset"]))
+    columns = min(3, len(datasets))
+    lines = math.ceil(len(datasets) / columns)
 
     def draw(axes: Any) -> None:
-        for ax, point in zip(axes.flat, points, strict=False):
-            true = maxima[maxima["point"] == point]
-            draw_contours(rows[rows["point"] == point], ax, shown, maxima=true, names=names)
+        for ax, dataset in zip(axes.flat, datasets, strict=False):
+            true = maxima[maxima["dataset"] == dataset]
+            draw_contours(rows[rows["dataset"] == dataset], ax, shown, maxima=true, names=names)
             if len(true):
                 ax.set_title(literal(_where(rows, true, names)))
         cross = Line2D([], [], color=INK, marker="+", ms=7, mew=0.9, ls="none")
@@ -112,15 +112,20 @@ def _figure(loaded: Loaded, shown: Mapping[str, Style], board: Board, rows: pd.D
         task=board.task,
         title=f"Contours of the likelihood: {board.words}",
         caption=(
-            "The first dataset at each evaluation point, each method's first member: contours on "
+            "A few datasets, each method's first member: contours on "
             f"which the log-likelihood has fallen by {SIGMAS[0]:.2f} (1σ, thick) and "
             f"{SIGMAS[1]:.2f} (2σ, thin) from its maximum, the marker. Lines end at the "
             f"parameters' bounds.{left}"
         ),
         alternative=_alternative(maxima, rows, names, drawn),
         size=(PAGE, 0.45 + 1.95 * lines),
-        draw=laid_out(draw, lines, columns, used=len(points)),
+        draw=laid_out(draw, lines, columns, used=len(datasets)),
     )
+
+
+def _first_members(rows: pd.DataFrame) -> pd.DataFrame:
+    """Return the rows of each method's first member."""
+    return rows[rows["member"] == rows.groupby("label")["member"].transform("min")]
 
 
 def _lattice(rows: pd.DataFrame) -> pd.DataFrame:
@@ -142,16 +147,16 @@ def _alternative(
     maxima: pd.DataFrame, rows: pd.DataFrame, names: Mapping[str, str], drawn: Sequence[str]
 ) -> str:
     """Return sentences on distances of estimates from exact's, and areas relative to exact's."""
-    exact = maxima[maxima["label"] == "exact"].set_index("point")
+    exact = maxima[maxima["label"] == "exact"].set_index("dataset")
     area = _areas(rows)
     none = pd.Series(dtype=float)
     x, y = map(bare, _axes(rows, names))
-    sentences = [f"{counted(len(set(rows['point'])), 'evaluation point')} in {x} and {y}."]
+    sentences = [f"{counted(len(set(rows['dataset'])), 'dataset')} in {x} and {y}."]
     for label in (x for x in drawn if x != "exact"):
         if exact.empty:
             sentences.append(f"{label} is drawn, without an exact likelihood to compare with.")
             continue
-        own = maxima[maxima["label"] == label].set_index("point")
+        own = maxima[maxima["label"] == label].set_index("dataset")
         away = (own[["x_mle", "y_mle"]] - exact[["x_mle", "y_mle"]]).abs().median()
         relative = (area.get(label, none) / area.get("exact", none)).dropna()
         size = (
@@ -165,22 +170,22 @@ def _alternative(
 
 
 def _areas(rows: pd.DataFrame) -> dict[str, "pd.Series[float]"]:
-    """Return areas inside the 1σ contour by label and point, as sums over grid cells."""
+    """Return areas inside the 1σ contour by label and dataset, as sums over grid cells."""
     out: dict[str, dict[int, float]] = {}
-    for (label, point), one in groups(rows, ["label", "point"]):
+    for (label, dataset), one in groups(rows, ["label", "dataset"]):
         fall = _lattice(one)
         if min(fall.shape) > 1:
             cell = np.outer(*(np.gradient(axis.to_numpy(float)) for axis in fall.axes))
             inside = (fall >= -SIGMAS[0]).to_numpy()
-            out.setdefault(label, {})[point] = float(cell[inside].sum())
+            out.setdefault(label, {})[dataset] = float(cell[inside].sum())
     return {label: pd.Series(found, dtype=float) for label, found in out.items()}
 
 
 def absent(loaded: Loaded) -> list[tuple[str, str]]:
     """Return the reason if there are no contours."""
     reason = (
-        "no saved predictions of a method at evaluation points; `bench run` with a plan that "
-        "has datasets at each point saves them"
+        "no likelihoods of a method around their maxima: they are read from saved predictions, or "
+        "from packs that have them"
     )
     drawn = loaded.contours.dropna(subset=["fall"])["label"] != "exact"
-    return [] if drawn.any() else [("Contours at the evaluation points", reason)]
+    return [] if drawn.any() else [("Contours of the likelihood", reason)]
