@@ -1,9 +1,12 @@
 """Access of commands to results folders: opening, damage reports and leaderboards."""
 
 import os
+import shlex
+from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from bench.cli.echo import tell
 from bench.errors import UsageError
 
 if TYPE_CHECKING:  # they import torch, which is slow
@@ -59,6 +62,27 @@ def damaged(store: "Store") -> list[str]:
         for key in keys
         if schema.read(store, key) is None
     ]
+
+
+def report_folder(results: Sequence[str | Path]) -> Path:
+    """Return the folder to which `bench report` writes by default."""
+    name = Path(results[0]).resolve().name if len(results) == 1 else "comparison"
+    return Path("reports") / name
+
+
+def tell_outdated(store: "Store") -> None:
+    """Print one line if the report in the default folder was made from other results than now."""
+    from bench.report.output import made_from
+
+    folder, root = report_folder([store.root]), os.path.abspath(store.root)
+    known = [found for path, found in made_from(folder).items() if os.path.abspath(path) == root]
+    if not known:
+        return
+    from bench.report.provenance import fingerprint
+
+    if fingerprint(store) not in known:
+        renews = shlex.join(["bench", "report", str(store.root)])
+        tell(f"{folder} was made from older results; `{renews}` renews it")
 
 
 def write_leaderboards(

@@ -17,7 +17,13 @@ import bench
 from bench.cli.check import check
 from bench.cli.data import data
 from bench.cli.echo import Formatter, echo, tell, tell_each
-from bench.cli.folder import damaged, damaged_entries, open_results, write_leaderboards
+from bench.cli.folder import (
+    damaged,
+    damaged_entries,
+    open_results,
+    tell_outdated,
+    write_leaderboards,
+)
 from bench.cli.new import new
 from bench.cli.options import PLUGIN, TASK, WORKERS, FiniteRange, Selection, selection
 from bench.cli.plan import LONG, lines, lines_of_calls, plan
@@ -121,6 +127,7 @@ def status(folder: str | None) -> None:
     results = Results(store)
     for line in status_lines(results):
         echo(line)
+    tell_outdated(store)
     if tell_each("damaged", damaged(store) + damaged_entries(results)):
         raise SystemExit(1)
 
@@ -220,6 +227,7 @@ def leaderboard(
         raise BenchError(f"{store.root} has no scores to compare; `bench status` says what it has")
     shown = table(found, not everything) if form == "table" else FORMATS[form](found)
     click.echo(shown, nl=False)  # no sanitising: it has styles
+    tell_outdated(store)
     if incomplete or registry.failures:
         raise SystemExit(1)
 

@@ -37,7 +37,7 @@ def report(
     An earlier report in the folder is replaced. Other files stay: the command refuses to replace a
     link or a file that no report wrote.
     """
-    from bench.cli.folder import damaged, damaged_entries, open_results
+    from bench.cli.folder import damaged, damaged_entries, open_results, report_folder
     from bench.cli.progress import stages
     from bench.errors import BenchError
     from bench.report.figures import figures
@@ -45,7 +45,7 @@ def report(
     from bench.report.write import PAGE, write
 
     given = results or (str(open_results(None).root),)
-    folder = Path(out) if out else Path("reports") / _name(given)
+    folder = Path(out) if out else report_folder(given)
     with stages() as show:
         show("reading results", 0, 0)
         loaded = load(*given, tasks=tasks, methods=methods, plugins=plugins)
@@ -63,10 +63,6 @@ def report(
     tell(f"{len(names)} files in {folder}")
     if incomplete or loaded.registry.failures:
         raise SystemExit(1)
-
-
-def _name(results: tuple[str, ...]) -> str:
-    return Path(results[0]).resolve().name if len(results) == 1 else "comparison"
 
 
 def _command(

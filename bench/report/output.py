@@ -3,7 +3,7 @@
 A file belongs to an earlier report if that report's list names it and its content is unchanged.
 These files are replaced or removed. Everything else belongs to the user and is kept. A report that
 would replace a user's file, or follow a link, is refused. The folder itself may be a link to
-another folder.
+another folder. The list also says from which results the report was made.
 
 A new report is written to a hidden folder in this one, which is on the same file system, so nothing
 outside is changed. Its files are then moved into place, and back if anything fails.
@@ -19,15 +19,17 @@ from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from pathlib import Path
 
-from bench.errors import StoreError, UsageError
+from bench.errors import StoreError, UsageError, printable
 
 LIST = "report.sha256"
 _HEAD = f"# Files that `bench report` wrote; `sha256sum -c {LIST}` checks them.\n"
 _FOLDERS = ("figures", "tables")
 # Lists may come from others: accept only names of files that a report can have written.
 _LINE = re.compile(
-    rf"([0-9a-f]{{64}})  (index\.html|references\.bib|(?:{'|'.join(_FOLDERS)})/[\w-][\w.-]*)"
+    r"([0-9a-f]{64})  "
+    rf"([a-z0-9][\w.-]*\.html|references\.bib|(?:{'|'.join(_FOLDERS)})/[\w-][\w.-]*)"
 )
+_SOURCE = re.compile(r"# made from ([0-9a-f]{64})  (.+)")
 _LARGEST = 2**27  # largest size of a report's file in bytes
 _ELSEWHERE = "or choose another folder with --out"
 _Rename = tuple[Path, Path]
@@ -69,6 +71,16 @@ def opened(root: Path, names: Collection[str] = ()) -> Iterator["Output"]:
                 path.rmdir()
 
 
+def made_from(root: Path) -> dict[str, str]:
+    """Return the fingerprints of the results that a report was made from, by path.
+
+    It is empty if there is no report in the folder, or one of an older version.
+    """
+    text = (_content(root / LIST) or b"").decode(errors="replace")
+    found = map(_SOURCE.fullmatch, text.splitlines())
+    return {source[2]: source[1] for source in found if source is not None}
+
+
 class Output:
     """Folder of a report, opened for a new one.
 
@@ -103,11 +115,12 @@ class Output:
                     f"{path} is not, or no longer, as a report wrote it: move it away, {_ELSEWHERE}"
                 )
 
-    def replace(self, files: Mapping[str, bytes]) -> None:
+    def replace(self, files: Mapping[str, bytes], sources: Mapping[str, str]) -> None:
         """Replace the earlier report; a failed or interrupted replacement is undone.
 
         Args:
             files: contents by name.
+            sources: fingerprints of the results folders, by path.
 
         Raises:
             StoreError: if the files cannot be written.
@@ -125,7 +138,7 @@ class Output:
         try:
             for name, content in files.items():
                 _write(self._stage / "new" / name, content)
-            lists = {"new": _text(new), "both": _text(new | earlier)}
+            lists = {"new": _text(new, sources), "both": _text(new | earlier, sources)}
             lists["old"] = _content(self._root / LIST) or _HEAD.encode()
             for which, content in lists.items():
                 _write(self._stage / which / LIST, content)
@@ -191,9 +204,10 @@ def _content(path: Path) -> bytes | None:
         return None
 
 
-def _text(lines: Iterable[tuple[str, str]]) -> bytes:
+def _text(lines: Iterable[tuple[str, str]], sources: Mapping[str, str]) -> bytes:
+    head = [f"# made from {digest}  {printable(path)}\n" for path, digest in sources.items()]
     by_name = sorted((name, digest) for digest, name in lines)
-    return (_HEAD + "".join(f"{digest}  {name}\n" for name, digest in by_name)).encode()
+    return "".join([_HEAD, *head, *(f"{digest}  {name}\n" for name, digest in by_name)]).encode()
 
 
 def _write(path: Path, content: bytes) -> None:

@@ -6,12 +6,15 @@ from collections import Counter
 from collections.abc import Iterator
 from dataclasses import dataclass
 from itertools import chain
+from typing import TYPE_CHECKING
 
-from bench.report.load import Loaded
 from bench.report.tables import Cell, Table
 from bench.seeds import digest
 from bench.storage import schema
 from bench.storage.store import Store
+
+if TYPE_CHECKING:  # it imports pandas and torch, which are slow
+    from bench.report.load import Loaded
 
 _SHOWN = ("nlbench", "python", "torch", "device", "machine", "cores")
 
@@ -36,7 +39,7 @@ class Part:
     fingerprint: str
 
 
-def parts(loaded: Loaded) -> list[Part]:
+def parts(loaded: "Loaded") -> list[Part]:
     """Return the results folders of a report."""
     return [_part(store) for store in loaded.folders.stores]
 
@@ -67,7 +70,7 @@ def fingerprint(store: Store) -> str:
     return digest([[key, store.record(key)] for key in ("run", *chain.from_iterable(parts))])
 
 
-def machines(loaded: Loaded) -> Table:
+def machines(loaded: "Loaded") -> Table:
     """Return a table of versions and machines, with the number of networks trained on each."""
     found = Counter(
         tuple(str(record["environment"].get(name, "–")) for name in _SHOWN)
@@ -81,7 +84,7 @@ def machines(loaded: Loaded) -> Table:
     )
 
 
-def fits(loaded: Loaded, links: dict[str, str]) -> Table:
+def fits(loaded: "Loaded", links: dict[str, str]) -> Table:
     """Return a table with a line for each fit: its hash, members and failures.
 
     Args:
@@ -108,7 +111,7 @@ def fits(loaded: Loaded, links: dict[str, str]) -> Table:
     return Table("fits", "Fits behind the numbers", columns, rows, words=4)
 
 
-def tables_of_studies(loaded: Loaded) -> Iterator[tuple[str, str]]:
+def tables_of_studies(loaded: "Loaded") -> Iterator[tuple[str, str]]:
     """Yield the paths of tables of studies, with the SHA-256 of their bytes."""
     for path in loaded.study_files:
         yield str(path), hashlib.sha256(path.read_bytes()).hexdigest()

@@ -59,7 +59,7 @@ def write(
     with output.opened(out, (PAGE, BIBLIOGRAPHY)) as folder:
         files = contents(loaded, out, command, show)
         show(f"writing {len(files)} files", 0, 0)
-        folder.replace(files)
+        folder.replace(files, {part.folder: part.fingerprint for part in provenance.parts(loaded)})
     return [*files, output.LIST]
 
 

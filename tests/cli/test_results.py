@@ -227,3 +227,40 @@ def test_results_without_scores(command, fails, folder):
     assert status == 1
     assert line == "results/my preset has no scores to compare; `bench status` says what it has"
     assert command("status")[1].splitlines()[-1].endswith("fits 1/1  independent 0/1")
+
+
+def test_a_report_of_older_results_is_told(command, made, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr("bench.report.write.figures", lambda loaded: iter(()))
+    run = made(uniform=5, per_point=0)
+    run.fit("gaussians-far", "exact")
+    run.fit("gaussians-far", "lre", "tuned", 1)
+    commands = [("status",), ("leaderboard", "--format", "csv")]
+    report = Path("reports/results")
+
+    def told():
+        said = {command(*words, where)[2] for words in commands for where in ("results", run.root)}
+        assert len(said) == 2 or said == {""}
+        return "".join(sorted(said)).splitlines()
+
+    assert told() == []  # there is no report
+    assert command("report", "results")[0] == 0
+    run.fit("gaussians-far", "dle", "tuned", 1)
+    assert told() == [
+        f"{report} was made from older results; `bench report {where}` renews it"
+        for where in (run.root, "results")
+    ]
+    assert command("report", "results")[0] == 0
+    assert told() == []
+    assert command("results", "pack", "results")[0] == 0
+    assert told() == []  # packing changes no results
+    run.run(absent=[], cells=["another"])
+    listed = report / "report.sha256"
+    elsewhere = listed.read_text().replace("  results\n", "  elsewhere\n")
+    strange = [f"# made from {digest}  a\0b\n" for digest in ("x", "0" * 64)]
+    for text in ["", "binary \0\n", elsewhere, *strange]:
+        listed.write_text(text)
+        assert told() == []
+    listed.unlink()
+    listed.symlink_to(report / "index.html")
+    assert told() == []

@@ -9,7 +9,6 @@ import subprocess
 from itertools import count
 
 import pytest
-from bench.tasks.gaussians import RotatedGaussians
 
 import bench
 from bench.errors import StoreError, UsageError
@@ -18,18 +17,24 @@ from bench.report.write import write
 PAGE = '<!DOCTYPE html>\n<meta name="generator" content="nlbench 0">\n<p>{}</p>\n'
 
 
+def name_of(name):
+    """Return where a report has a page, a figure, or a table without its extension."""
+    if name.endswith(".html"):
+        return name
+    return f"figures/{name}" if "." in name else f"tables/{name}.csv"
+
+
 @pytest.fixture
 def report(monkeypatch):
     """Return a function that writes a report of named files: `report(out, "a.svg", …)`."""
+    nothing = bench.load()
 
     def run(out, *names, text="first", size=0):
         files = {"index.html": PAGE.format(text) + "x" * size, "references.bib": "%"}
-        files |= {
-            f"figures/{name}" if "." in name else f"tables/{name}.csv": text for name in names
-        }
+        files |= {name_of(name): text for name in names}
         encoded = {name: content.encode() for name, content in files.items()}
         monkeypatch.setattr("bench.report.write.contents", lambda *given, **others: encoded)
-        return write(None, out)
+        return write(nothing, out)
 
     return run
 
@@ -55,10 +60,13 @@ def pictures(tmp_path):
     return folder
 
 
-def test_a_report_without_figures_leaves_what_a_link_leads_to(made, tmp_path, pictures):
+def test_a_report_without_figures_leaves_what_a_link_leads_to(
+    made, tmp_path, pictures, monkeypatch
+):
     """A report without figures must not remove the target of a link."""
+    monkeypatch.setattr("bench.report.write.figures", lambda loaded: iter(()))
     results = made(uniform=5, per_point=0)
-    results.fit(RotatedGaussians("mine", "Mine", 1.0), "exact", predictions=False)
+    results.fit("gaussians-far", "exact", predictions=False)
     out = tmp_path / "reports" / "x"
     assert not [name for name in write(bench.load(results.root), out) if "figures/" in name]
     before = everything(out)
@@ -70,7 +78,7 @@ def test_a_report_without_figures_leaves_what_a_link_leads_to(made, tmp_path, pi
     assert len(list(pictures.iterdir())) == 4
 
 
-@pytest.mark.parametrize("place", ["figures", "tables", "figures/a.svg", "index.html"])
+@pytest.mark.parametrize("place", ["figures", "tables", "figures/a.svg", "index.html", "sis.html"])
 @pytest.mark.parametrize("target", ["folder", "file", "nothing"])
 def test_links_in_the_folder_are_refused(report, tmp_path, pictures, place, target):
     out = tmp_path / "x"
@@ -86,7 +94,7 @@ def test_links_in_the_folder_are_refused(report, tmp_path, pictures, place, targ
     path.symlink_to(leads[target])
     before, outside = everything(out), everything(pictures)
     with pytest.raises(UsageError) as refused:
-        report(out, "a.svg", "t", text="second")
+        report(out, "a.svg", "t", "sis.html", text="second")
     assert str(refused.value) == (
         f"{path} is a link, and reports follow none: remove it, or choose another folder with --out"
     )
@@ -107,33 +115,39 @@ def test_a_link_in_the_place_of_an_old_figure_stays(report, tmp_path, pictures):
 
 def test_files_of_the_user_stay(report, tmp_path):
     out = tmp_path / "x"
-    report(out, "old.svg", "edited.svg", "same.svg", "t")
+    report(out, "old.svg", "edited.svg", "same.svg", "t", "old.html", "edited.html", "same.html")
     mine = {"notes.txt": "n", "figures/my-sketch.png": "m", "tables/mine.csv": "t", "data/a": "d"}
+    mine |= {"mine.html": "h"}
     for name, text in mine.items():
         (out / name).parent.mkdir(exist_ok=True)
         (out / name).write_text(text)
-    (out / "figures" / "edited.svg").write_text("by hand")
-    written = report(out, "same.svg", text="second")
+    for name in ("figures/edited.svg", "edited.html"):
+        (out / name).write_text("by hand")
+    written = report(out, "same.svg", "same.html", text="second")
     assert {n: c.decode() for n, c in everything(out).items() if c is not None} == {
         "index.html": PAGE.format("second"),
         "references.bib": "%",
         "figures/same.svg": "second",
         "figures/edited.svg": "by hand",
+        "same.html": "second",
+        "edited.html": "by hand",
         "report.sha256": (out / "report.sha256").read_text(),
     } | mine
     assert sorted(written) == sorted(
-        ["index.html", "references.bib", "figures/same.svg", "report.sha256"]
+        ["index.html", "references.bib", "figures/same.svg", "same.html", "report.sha256"]
     )
 
 
-@pytest.mark.parametrize("name", ["index.html", "figures/a.svg", "report.sha256", "tables"])
+@pytest.mark.parametrize(
+    "name", ["index.html", "sis.html", "figures/a.svg", "report.sha256", "tables"]
+)
 def test_a_file_that_no_report_wrote_is_not_replaced(report, tmp_path, name):
     out = tmp_path / "site"
     (out / name).parent.mkdir(parents=True)
     (out / name).write_text("<h1>My site</h1>")
     before = everything(out)
     with pytest.raises(UsageError, match=f"{out / name} is .*: move it away, or choose another"):
-        report(out, "a.svg", "t")
+        report(out, "a.svg", "t", "sis.html")
     assert everything(out) == before
 
 
@@ -225,7 +239,7 @@ def test_a_report_that_is_stopped_leaves_the_earlier_one(
     report, tmp_path, monkeypatch, stop, told, call, after
 ):
     out = tmp_path / "reports" / "x"
-    report(out, "a.svg", "b.svg", "t")
+    report(out, "a.svg", "b.svg", "t", "sis.html")
     (out / "figures" / "mine.svg").write_text("mine")
     before, own = everything(tmp_path), getattr(os, call)
     calls = count()
@@ -247,7 +261,7 @@ def test_a_report_that_is_stopped_leaves_the_earlier_one(
         return stopped
 
     whole = tmp_path.with_name(f"{tmp_path.name}-whole")
-    report(whole, "a.svg", "b.svg", "t")
+    report(whole, "a.svg", "b.svg", "t", "sis.html")
     monkeypatch.setattr(os, call, counted)
     report(whole, "b.svg", "c.svg", "t", "u", text="second")
     for place in range(next(calls)):
@@ -295,18 +309,31 @@ def test_the_list_checks_the_files(report, tmp_path):
     assert subprocess.run(check, cwd=out, capture_output=True, check=False).returncode == 0
 
 
-@pytest.mark.parametrize("name", ["notes.txt", "../notes.txt", "figures/../notes.txt", "/tmp/x"])
+@pytest.mark.parametrize(
+    "name",
+    [
+        "notes.txt",
+        "../notes.txt",
+        "figures/../notes.txt",
+        "/tmp/x",
+        ".html",
+        "../x.html",
+        "d/x.html",
+    ],
+)
 def test_lists_from_others_name_what_a_report_can_have_written(report, tmp_path, name):
     out = tmp_path / "x"
     report(out)
+    (out / "d").mkdir()
     notes = [out / "notes.txt", tmp_path / "notes.txt"]
+    notes += [out / ".html", tmp_path / "x.html", out / "d" / "x.html"]
     for path in notes:
         path.write_text("mine")
     digest = hashlib.sha256(b"mine").hexdigest()
     with (out / "report.sha256").open("a") as file:
         file.write(f"{digest}  {name}\n")
     report(out, text="second")
-    assert [path.read_text() for path in notes] == ["mine", "mine"]
+    assert {path.read_text() for path in notes} == {"mine"}
 
 
 def test_parts_of_others_stay(report, tmp_path):
