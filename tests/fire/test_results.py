@@ -9,7 +9,9 @@ import shutil
 
 import pytest
 
+import bench
 from bench.errors import StoreError
+from bench.storage.pack import PACK, Pack, packed
 from bench.storage.store import Store
 
 CASES = 150
@@ -127,6 +129,25 @@ def test_scores_that_are_sound_and_senseless(command, root, tmp_path, case):
     )
     store.write(key, entry.record, arrays | change())
     show_all(command, root, tmp_path, report=case % 4 == 0)
+
+
+@pytest.mark.parametrize("case", range(CASES // 3))
+def test_packed_windows_that_are_sound_and_senseless(command, root, tmp_path, case):
+    draw = random.Random(case)
+    assert command("results", "pack", root)[0] == 0
+    shutil.rmtree(root / "predictions")
+    pack = Pack(root / PACK)
+    bad = draw.choice([key for key in pack.keys() if key.startswith("windows/")])  # noqa: SIM118
+    entries = [
+        (key, pack.record(key), pack.arrays(key) if pack.has_arrays(key) else {})
+        for key in pack.keys()  # noqa: SIM118
+    ]
+    entries = [(k, spoil(r, draw) if k == bad else r, arrays) for k, r, arrays in entries]
+    (root / PACK).write_bytes(packed(entries))
+    loaded = bench.load(root)
+    assert loaded.maxima.notna().all(axis=None)
+    assert len(loaded.contours) == 33 * 33 * len(loaded.maxima)
+    show_all(command, root, tmp_path, report=case % 10 == 0)
 
 
 def folder_of(root, method="simple"):
