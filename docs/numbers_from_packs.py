@@ -11,6 +11,7 @@ import pandas as pd
 
 import bench
 from bench.leaderboard.columns import parenthesised
+from bench.leaderboard.glossary import TERMS
 from bench.leaderboard.render import markdown_table
 from bench.report.load import Loaded
 from bench.studies.equivalence import EquivalenceFactor, Point, shown
@@ -178,3 +179,8 @@ def growth() -> str:
         sizes = [f"{row.low:,}", f"{row.high:,}", f"{row.seconds:.2g}"]
         rows.append([row.what, row.size, *sizes, exponent])
     return markdown_table(heads, rows)
+
+
+def definitions() -> str:
+    """Return the terms of table headings with their definitions, as the glossary needs them."""
+    return "\n\n".join(f"{term}\n  {definition}" for term, definition in TERMS.items())

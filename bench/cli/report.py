@@ -1,4 +1,4 @@
-"""Write results as one page that can be read, printed and cited: `bench report`."""
+"""Write results as pages that can be read, printed and cited: `bench report`."""
 
 from pathlib import Path
 
@@ -21,18 +21,20 @@ from bench.cli.options import FOLDER, PLUGIN, TASK
     metavar="GLOB",
     help="Take these methods only, with their references; repeatable.",
 )
+@click.option("--inline", is_flag=True, help="Write one file that contains pages and figures.")
 @PLUGIN
 def report(
     results: tuple[str, ...],
     out: str | None,
+    inline: bool,
     tasks: tuple[str, ...],
     methods: tuple[str, ...],
     plugins: tuple[str, ...],
 ) -> None:
-    """Write a page of leaderboards, figures and sources.
+    """Write pages with the answer, leaderboards, figures and sources.
 
     RESULTS are folders that `bench run` wrote; several are read as one. Folders of tables that
-    `bench study` wrote add their figures. Nothing is trained, and the page needs no network.
+    `bench study` wrote add their figures. Nothing is trained, and the pages need no network.
 
     An earlier report in the folder is replaced. Other files stay: the command refuses to replace a
     link or a file that no report wrote.
@@ -55,7 +57,8 @@ def report(
             if loaded.study_files:
                 reason = ", and no table of a study that a figure shows"
             raise BenchError(f"{', '.join(given)}: no scores to compare{reason}")
-        names = write(loaded, folder, _command(given, folder, tasks, methods, plugins), show)
+        command = _command(given, folder, tasks, methods, plugins, inline)
+        names = write(loaded, folder, command, show, inline)
     incomplete += damaged_entries(loaded.results)
     tell_each("damaged", incomplete)
     tell_each("not loaded", loaded.registry.failures)
@@ -71,8 +74,9 @@ def _command(
     tasks: tuple[str, ...],
     methods: tuple[str, ...],
     plugins: tuple[str, ...],
+    inline: bool,
 ) -> list[str]:
     """Return the command that writes the same report again."""
     options = {"--out": (str(out),), "--task": tasks, "--method": methods, "--plugin": plugins}
     words = [word for name, values in options.items() for v in values for word in (name, v)]
-    return ["bench", "report", *results, *words]
+    return ["bench", "report", *results, *words, *["--inline"] * inline]

@@ -49,7 +49,7 @@ class IndependentPlan(_Plan):
 
 
 class BootstrapPlan(_Plan):
-    """Plan of bootstraps of larger sets, as in Sluijter, Diefenbacher, Bhimji & Nachman (2025).
+    """Plan of bootstraps of larger sets, as in Sluijter et al. (2025, arXiv:2503.07962).
 
     At every evaluation point there are disjoint sets of `multiple` · M events; each is resampled
     `bootstraps` times to M events. Even exact intervals then cover 65.7 % at multiple 9.

@@ -19,6 +19,7 @@ class Preset(BaseModel):
 
     Args:
         description: one line for `bench list presets`.
+        author: who answers for the results, for reports.
         tasks: patterns of task names.
         methods: patterns of `method` (all its configurations) or `method:configuration`, or
             `ensemble(…,N)` and `calibrated(…)` of them.
@@ -40,6 +41,7 @@ class Preset(BaseModel):
     model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False)
 
     description: str = ""
+    author: str = ""
     tasks: tuple[str, ...] = Field(default=("*",), min_length=1)
     methods: tuple[str, ...] = Field(default=("*",), min_length=1)
     members: int = Field(default=5, ge=1, le=10_000)

@@ -35,6 +35,8 @@ class Row:
         verdicts: decisions on coverage, by parameter.
         likelihood_rank: rank interval by divergence, where it is defined.
         recommended: whether its coverage holds and no such method has shorter intervals.
+        better: labels of the methods that it is significantly better than, by ranking:
+            "likelihood" and "interval".
         at_multiples: its verdict by the size of datasets, in multiples of M, where the same
             networks are evaluated on several sizes.
     """
@@ -49,6 +51,7 @@ class Row:
     verdicts: dict[str, CoverageVerdict] = field(default_factory=dict)
     likelihood_rank: tuple[int, int] | None = None
     recommended: bool = False
+    better: dict[str, tuple[str, ...]] = field(default_factory=dict)
     at_multiples: dict[int, Word] = field(default_factory=dict)
 
     @property

@@ -103,6 +103,7 @@ class Comparison:
             row.quantities[quantity] = Quantity(estimate)
             if self.drawn:
                 row.rank = (int(ranking.low[i]), int(ranking.high[i]))
+                row.better["interval"] = _beaten([r.label for r, _ in ranked], ranking, i)
         self.intervals, self.interval_base = list(ranked), base
 
     def rank_likelihoods(self) -> None:
@@ -119,6 +120,7 @@ class Comparison:
         ranking = self._ranked(tables, np.ones((self.found.strata.sets, 1)))
         for i, (row, _) in enumerate(ranked):
             row.likelihood_rank = (int(ranking.low[i]), int(ranking.high[i]))
+            row.better["likelihood"] = _beaten([r.label for r, _ in ranked], ranking, i)
 
     def rank_lengths(self) -> None:
         """Add prices, and rank the methods by their intervals' length at honest coverage."""
@@ -190,3 +192,8 @@ class Comparison:
             ranking = self._ranked([values for _, values in holding], self.interval_base)
             for i, (row, _) in enumerate(holding):
                 row.recommended = bool(ranking.low[i] == 1)
+
+
+def _beaten(labels: Sequence[str], ranking: Ranking, i: int) -> tuple[str, ...]:
+    """Return the labels of methods that are significantly worse than the i-th."""
+    return tuple(label for label, better in zip(labels, ranking.better[i], strict=True) if better)

@@ -1,19 +1,17 @@
-"""Leaderboards as tables of the report, with bars for numbers and links to fits."""
+"""Leaderboards as tables: one for each section in files, one for each task on its page."""
 
 import re
-from collections.abc import Callable, Sequence
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from math import isfinite
-
-import numpy as np
 
 from bench.leaderboard import Leaderboard, Quantity, Row
 from bench.leaderboard.columns import Column, sections
+from bench.leaderboard.glossary import definition
 from bench.leaderboard.notes import heading
-from bench.leaderboard.quantities import parts
-from bench.report.tables import Bar, Cell, Table
-from bench.stats.clustering import Estimate
+from bench.report.tables import Cell, Table
 
-_SCALE = 5.0  # limit of the bar scale, in units of the median distance from the reference
+_PLANS = {"independent": "independent", "bootstrap": "bootstraps", "heldout": "held out"}
 
 
 def name_of(board: Leaderboard) -> str:
@@ -26,83 +24,192 @@ def name_of(board: Leaderboard) -> str:
     return f"{safe}{budget}{data}{seed}-{plan}"
 
 
-def tables_of(board: Leaderboard, link: Callable[[Row], str]) -> list[Table]:
-    """Return the tables of a leaderboard, the one with verdicts and ranks first.
-
-    Args:
-        board: the leaderboard.
-        link: returns the location of the fit of a row.
-    """
-    tables = []
-    for number, (title, columns) in enumerate(sections(board)):
-        cells = [_cells(board, column, link) for column in columns]
-        tables.append(
-            Table(
-                f"{name_of(board)}-{number + 1}",
-                f"{title}: {heading(board)}",
-                [column.name for column in columns],
-                [list(row) for row in zip(*cells, strict=True)],
-                words=1 + [column.name for column in columns].index("method"),
-            )
-        )
-    return tables
-
-
-def _cells(board: Leaderboard, column: Column, link: Callable[[Row], str]) -> list[Cell]:
-    if column.name == "method":
-        return [Cell(r.label, link=link(r), method=r.label) for r in board.rows]
-    if column.rank is not None:
-        ranks = [column.rank(r) for r in board.rows]
-        places = [rank and rank[0] + rank[1] / 1000 for rank in ranks]
-        return [Cell(column.text(r), sort=p) for r, p in zip(board.rows, places, strict=True)]
-    if not column.quantity:
-        return [Cell(column.text(row)) for row in board.rows]
-    found = [row.quantities.get(column.quantity, Quantity()) for row in board.rows]
-    bars = _bars([q.estimate for q in found], _reference(board, column.quantity))
+def tables_of(board: Leaderboard) -> list[Table]:
+    """Return the tables of a leaderboard, the one with verdicts and ranks first."""
     return [
-        _cell(column.text(row), quantity, bar)
-        for row, quantity, bar in zip(board.rows, found, bars, strict=True)
+        Table(
+            f"{name_of(board)}-{number}",
+            f"{title}: {heading(board)}",
+            [column.name for column in columns],
+            [[_cell(column, row) for column in columns] for row in board.rows],
+            words=1,
+        )
+        for number, (title, columns) in enumerate(sections(board), 1)
     ]
 
 
-def _cell(text: str, quantity: Quantity, bar: Bar | None) -> Cell:
-    if quantity.estimate is None:
-        return Cell(text, note=quantity.reason or ("not computed" if text == "n/a" else ""))
-    return Cell(text, sort=quantity.estimate.value, bar=bar)
+@dataclass(frozen=True)
+class Heading:
+    """Column of a task's table.
+
+    Args:
+        place: number, unique within the table.
+        name: heading.
+        section: title of the group of columns.
+        definition: meaning in one or two sentences.
+        words: whether it holds words, not numbers.
+        shown: whether it is visible at first.
+        ranking: "likelihood" or "interval" where comparisons of that ranking apply.
+    """
+
+    place: int
+    name: str
+    section: str
+    definition: str
+    words: bool = False
+    shown: bool = False
+    ranking: str = ""
 
 
-def _reference(board: Leaderboard, quantity: str) -> float | None:
-    """Return the ideal value of a quantity, or the value expected of exact intervals."""
-    metric, _, statistic = parts(quantity)
-    if quantity in ("score_ratio", "price") or statistic == "ratio":
-        return 1.0
-    if statistic in ("gap", "worst"):
-        return 0.0
-    if metric == "coverage":
-        return board.expected
-    targets = {declared.name: declared.target for declared in board.metrics}
-    return targets.get(metric) if not statistic else None
+@dataclass(frozen=True)
+class Line:
+    """Row of a task's table: one method of one leaderboard.
+
+    Args:
+        name: identifier on the page.
+        label: the method.
+        settings: values of the filters.
+        cells: one for each column.
+        better: by ranking, the names of rows of the same leaderboard that are significantly worse.
+        shown: whether it is visible at first.
+    """
+
+    name: str
+    label: str
+    settings: Mapping[str, str]
+    cells: Sequence[Cell]
+    better: Mapping[str, Sequence[str]]
+    shown: bool
 
 
-def _bars(estimates: Sequence[Estimate | None], reference: float | None) -> list[Bar | None]:
-    """Return bars on one scale, whose limit outliers do not change."""
-    known = {
-        i: (e.value, e.error if isfinite(e.error) else 0.0)
-        for i, e in enumerate(estimates)
-        if e is not None and isfinite(e.value)
+@dataclass(frozen=True)
+class Grid:
+    """All leaderboards of a task in one table, with filters.
+
+    Args:
+        columns: the columns after the method.
+        rows: the rows.
+        filters: values of each filter, in their order; those with one value are left out.
+        chosen: values of the filters at first.
+    """
+
+    columns: Sequence[Heading]
+    rows: Sequence[Line]
+    filters: Mapping[str, Sequence[str]]
+    chosen: Mapping[str, str]
+
+
+def grid(boards: Sequence[Leaderboard], families: Mapping[str, str]) -> Grid:
+    """Return the leaderboards of a task as one table; it shows the first leaderboard at first.
+
+    Args:
+        boards: the leaderboards, the most important one first.
+        families: family of each method.
+    """
+    plans = _plan_names(boards)
+    columns: dict[tuple[str, str], Heading] = {}
+    found: dict[tuple[str, str], dict[int, Column]] = {}
+    for number, board in enumerate(boards):
+        for place, (title, own) in enumerate(sections(board)):
+            for column in own[1:]:
+                key = (title, column.name)
+                columns.setdefault(
+                    key,
+                    Heading(
+                        len(columns),
+                        column.name,
+                        title,
+                        definition(column.name, title, board.parameters),
+                        words=column.left,
+                        shown=number == 0 and place == 0,
+                        ranking=_ranking(column),
+                    ),
+                )
+                found.setdefault(key, {})[number] = column
+    rows = []
+    for number, board in enumerate(boards):
+        for row in board.rows:
+            settings = {
+                "calls": f"{board.budget:,}" if board.budget else "–",
+                "datasets": plans[number],
+                "family": families.get(row.fit.method, ""),
+                "members": str(row.members),
+            }
+            cells = [_cell(at[number], row) if number in at else Cell("–") for at in found.values()]
+            better = {
+                kind: [_row_name(number, label) for label in labels]
+                for kind, labels in row.better.items()
+            }
+            name = _row_name(number, row.label)
+            rows.append(Line(name, row.label, settings, cells, better, number == 0))
+    filters = {
+        name: list(dict.fromkeys(row.settings[name] for row in rows if row.settings[name]))
+        for name in ("calls", "datasets", "family", "members")
     }
-    if reference is None or not known:
-        return [None] * len(estimates)
-    reach = [abs(value - reference) + error for value, error in known.values()]
-    scale = min(max(reach), _SCALE * float(np.median(reach))) or 1.0
-    low, high = reference - scale, reference + scale
-    if all(value - error >= reference - 0.1 * scale for value, error in known.values()):
-        low = reference - 0.1 * scale  # no room for better values than the reference
+    first = rows[0].settings if rows else {}
+    return Grid(
+        list(columns.values()),
+        rows,
+        {name: values for name, values in filters.items() if len(values) > 1},
+        {name: first[name] for name in ("calls", "datasets") if first},
+    )
 
-    def bar(value: float, error: float) -> Bar:
-        at = (value, value - error, value + error, reference)
-        places = [round(min(max(100 * (x - low) / (high - low), 0.0), 100.0), 2) for x in at]
-        beyond = "<" if value < low else ">" if value > high else ""
-        return Bar(places[0], places[1], places[2], places[3], beyond)
 
-    return [bar(*known[i]) if i in known else None for i in range(len(estimates))]
+def _plan_names(boards: Sequence[Leaderboard]) -> list[str]:
+    """Return short names of the plans, unique within a task and budget."""
+    names = []
+    for board in boards:
+        multiple = board.plan.get("multiple", 1)
+        name = _PLANS[board.plan["kind"]] + (f", {multiple} M" if multiple > 1 else "")
+        data = board.training_data
+        name += f", {data} training data" if data in ("shared", "bootstrap") else ""
+        names.append(name + (f", seed {board.seed}" if board.seed else ""))
+    same = [
+        [b.plan_folder for b, n in zip(boards, names, strict=True) if n == name] for name in names
+    ]
+    return [
+        f"{name} ({board.plan_folder[-4:]})" if len(set(folders)) > 1 else name
+        for name, board, folders in zip(names, boards, same, strict=True)
+    ]
+
+
+def _row_name(board: int, label: str) -> str:
+    return f"{board + 1}-{re.sub(r'[^A-Za-z0-9]+', '-', label).strip('-').lower()}"
+
+
+def _ranking(column: Column) -> str:
+    if column.name in ("likelihood rank", "interval rank"):
+        return column.name.partition(" ")[0]
+    if column.quantity == "price":
+        return "interval"
+    return "likelihood" if column.quantity == "divergence/joint" else ""
+
+
+def _cell(column: Column, row: Row) -> Cell:
+    text = column.text(row)
+    if column.name == "method":
+        return Cell(text, method=row.label)
+    if column.rank is not None:
+        rank = column.rank(row)
+        return Cell(text, sort=None if rank is None else rank[0] + rank[1] / 1000)
+    if not column.quantity:
+        return Cell(text)
+    quantity = row.quantities.get(column.quantity, Quantity())
+    estimate = quantity.estimate
+    if estimate is None:
+        return Cell(text, note=quantity.reason or ("not computed" if text == "n/a" else ""))
+    return Cell(text, sort=estimate.value, note=_errors(quantity))
+
+
+def _errors(quantity: Quantity) -> str:
+    """Return an estimate with its errors, and their parts from members and datasets."""
+    estimate = quantity.estimate
+    if estimate is None or not isfinite(estimate.error):
+        return ""
+    parts = [
+        f"{part:.2g} from {source}"
+        for source, part in (("members", estimate.member_error), ("datasets", estimate.set_error))
+        if isfinite(part)
+    ]
+    of = f", of it {' and '.join(parts)}" if parts else ""
+    return f"{estimate.value:.5g} ± {estimate.error:.2g}{of}"

@@ -14,7 +14,7 @@ from bench.report.tables import Cell, Table
 SHOWN_LEVELS = (0.5, 0.7, 0.9)
 """Levels in the table of calibration; its file and figures have all levels."""
 
-_ORDER = {"missed": 0, "reproduced": 1, "better": 2, "n/a": 3}
+_ORDER = {"missed": 0, "compatible": 1, "better": 2, "n/a": 3}
 
 
 def against_papers(found: Sequence[Comparison]) -> Table:
@@ -34,17 +34,21 @@ def against_papers(found: Sequence[Comparison]) -> Table:
                 Cell(number.value, sort=float(number.value)),
                 Cell(one.ours, sort=one.value if isfinite(one.value) else None, note=one.reason),
                 Cell(_range(one.low, one.high)),
+                Cell(f"{one.detectable:.2g}" if isfinite(one.detectable) else "–"),
                 Cell(f"{one.target:.3g}" if isfinite(one.target) else "–"),
                 Cell(one.verdict, sort=_ORDER[one.verdict], note=one.reason),
             ]
         )
-    columns = ["paper's", "quantity", "ours", "where", "paper", "here", "range", "exact", "verdict"]
+    columns = ["paper's", "quantity", "ours", "where", "paper", "here", "range", "detectable"]
+    columns += ["exact", "verdict"]
     notes = [
         "range: where 95 % of single networks on other sets of events would lie, with what "
         "printing rounds off; of averages and claims our own 95 % interval.",
         "exact: what is ideal: an overlap of 1, the coverage and width of the exact likelihood.",
-        "reproduced: the paper's number is in the range, which a wide range makes easy. Otherwise "
-        "better, if ours is nearer to exact, or missed.",
+        "compatible: the paper's number is in the range. Otherwise better, if ours is nearer to "
+        "exact, or missed.",
+        "detectable: smallest difference between the numbers that would leave the range in 80 % of "
+        "cases. Compatible says nothing about smaller ones.",
         "overlap_kM is the overlap for all k M events: our reading of the paper's.",
         *_reasons(found),
     ]
@@ -66,7 +70,7 @@ def tally(found: Sequence[Comparison], configuration: str) -> str:
     """Return a sentence with the counts of verdicts for one configuration."""
     own = [c for c in found if c.label.endswith(f":{configuration}")]
     counts = {verdict: sum(c.verdict == verdict for c in own) for verdict in _ORDER}
-    said = ", ".join(f"{counts[v]} {v}" for v in ("reproduced", "better", "missed"))
+    said = ", ".join(f"{counts[v]} {v}" for v in ("compatible", "better", "missed"))
     return f"Configuration {configuration}: {said}, {counts['n/a']} n/a of {len(own)} numbers."
 
 
@@ -109,7 +113,10 @@ def calibration(frame: pd.DataFrame) -> Table:
 def frame(found: Sequence[Comparison]) -> pd.DataFrame:
     """Return a frame with every number of the papers and ours, for a file."""
     columns = ("key", "source", "task", "method", "quantity", "kind", "paper", "note")
-    own = ("label", "where", "ours", "value", "error", "low", "high", "target", "verdict", "reason")
+    own = (
+        *("label", "where", "ours", "value", "error", "low", "high", "detectable"),
+        *("target", "verdict", "reason"),
+    )
     records = [
         tuple(vars(one.published).values()) + tuple(getattr(one, name) for name in own)
         for one in found

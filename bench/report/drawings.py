@@ -1,39 +1,49 @@
-"""Figures drawn to files, and as inline pictures of a page."""
+"""Figures drawn to files, at page width and at column width."""
 
 import gc
 import io
+import math
 import multiprocessing
 import os
 import re
 import signal
+import textwrap
 import warnings
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 import matplotlib as mpl
-from markupsafe import Markup, escape
+import numpy as np
 from matplotlib.figure import Figure as Canvas
 from PIL import Image
 
-from bench.errors import printable
-from bench.report.figures import INK, Figure
+from bench.report.figures import DARK, Figure
+from bench.report.figures.style import STYLE
+from bench.report.words import literal
 
-FORMATS = ("svg", "pdf", "png")
-_DPI = 200
+PAGE, COLUMN = 7.0, 3.4
+"""Widths of drawings in inches: the whole page, and one column of two or a phone."""
+_DPI, _FINE = 200, 288
+_ENGINE: Any = {"w_pad": 0.04, "h_pad": 0.05, "wspace": 0.03, "hspace": 0.03}
 # No dates, so that bytes are reproducible, and no addresses that could look like requests.
 _METADATA: dict[str, dict[str, Any]] = {
     "svg": dict.fromkeys(("Creator", "Date", "Format", "Type")),
     "pdf": dict.fromkeys(("Creator", "Producer", "CreationDate")),
     "png": {"Software": None},
 }
-_SETTINGS: Any = {"svg.hashsalt": "nlbench", "svg.fonttype": "none"}
-_IDENTIFIER = re.compile(r'(\bid="|href="#|url\(#)')
 _FEWEST = 8  # smallest number of figures per process
 _inherited: list[Figure] = []
-_PROLOGUE = re.compile(r"^.*?(?=<svg\b)", re.DOTALL)
+_wrap = partial(textwrap.wrap, break_long_words=False, break_on_hyphens=False)
 _METADATA_TAG = re.compile(r"<metadata>.*?</metadata>\s*", re.DOTALL)
 _OPENING = re.compile(r"<svg\b[^>]*>", re.DOTALL)
+_DARK_RULES = "".join(
+    f'[style*="{name}: {light}"] {{{name}: {dark} !important}}\n'
+    for light, dark in DARK.items()
+    for name in ("fill", "stroke")
+)
+_STYLE = f"<style>\n@media (prefers-color-scheme: dark) {{\n{_DARK_RULES}}}\n</style>"
 
 
 @dataclass(frozen=True)
@@ -42,32 +52,106 @@ class Drawing:
 
     Args:
         figure: the figure.
-        files: contents by format.
+        files: contents by file name: NAME.svg, NAME.pdf and NAME.png of page width, and
+            NAME-column.svg and NAME-column.pdf of column width.
+        sizes: width and height of the SVG files in points, by file name.
     """
 
     figure: Figure
     files: dict[str, bytes]
+    sizes: dict[str, tuple[float, float]]
 
-    @property
-    def inline(self) -> Markup:
-        """Figure as part of a page: text in the page's colour, and an alternative text."""
-        return inline(self.figure, self.files["svg"].decode())
+
+def lay_out(figure: Figure, width: float) -> Canvas:
+    """Draw a figure at a width in inches, and compute its layout once.
+
+    The layout is the same for all file formats, and identical for identical drawings.
+    """
+    wide = width > COLUMN
+    panels = [panel for panel in figure.panels if wide or panel]
+    columns = min(figure.columns if wide else figure.narrow, len(panels))
+    rows = math.ceil(len(panels) / columns)
+    legend = {label: figure.looks[label].handle() for label in figure.methods} | {**figure.legend}
+    longest = max(map(len, legend), default=1) + 6
+    spread = max(1, min(len(legend), int(width * 72 / (5 * longest))))
+    legend_height = 0.17 * math.ceil(len(legend) / spread)
+    with mpl.rc_context(STYLE):
+        canvas = Canvas(figsize=(width, rows * figure.height + legend_height))
+        canvas.set_layout_engine("constrained", rect=(0.01, 0, 0.98, 1), **_ENGINE)
+        grid = canvas.subplots(rows, columns, squeeze=False, sharey=figure.share)
+        places = grid.flatten("F" if figure.downwards and wide else "C")
+        for axes in places[len(panels) :]:
+            axes.set_visible(False)
+        for axes, panel in zip(places, panels, strict=False):
+            axes.set_visible(panel is not None)
+            if panel:
+                panel.draw(panel.frame, axes, figure.looks, **panel.options)
+                top = axes.child_axes[0] if axes.child_axes else axes
+                room = max(int((width * 72 / columns - 30) / 4.8), 12)  # characters
+                pieces = [p for line in panel.title.split("\n") for p in _wrap(line, room)]
+                top.set_title("\n".join(literal(piece, room) for piece in pieces))
+        _drop_repeated_labels(grid)
+        if legend:
+            names = [literal(name, 50) for name in legend]
+            canvas.legend([*legend.values()], names, loc="outside upper left", ncols=spread)
+        _fix_layout(canvas)
+    return canvas
+
+
+def _drop_repeated_labels(grid: np.ndarray[Any, Any]) -> None:
+    """Remove labels of axes that the next panel below, or to the left, has too."""
+    for upper, lower in zip(grid[:-1].flat, grid[1:].flat, strict=True):
+        if lower.get_visible() and upper.get_xlabel() == lower.get_xlabel():
+            upper.set_xlabel("")
+    for left, right in zip(grid[:, -2::-1].flat, grid[:, :0:-1].flat, strict=True):
+        if left.get_ylabel() == right.get_ylabel():
+            right.set_ylabel("")
+
+
+def _fix_layout(canvas: Canvas) -> None:
+    engine, dpi = canvas.get_layout_engine(), canvas.dpi
+    assert engine is not None
+    canvas.dpi = _FINE  # font hinting hardly changes widths of texts at this resolution
+    for _ in range(
+        2 if any(axes.child_axes for axes in canvas.axes) else 1
+    ):  # insets change margins
+        engine.execute(canvas)
+    canvas.dpi = dpi
+    canvas.set_layout_engine(None)  # with an engine, matplotlib would draw every file twice
+    for axes in canvas.axes:  # round: last digits of the solver differ by run, and name clip paths
+        x, y, width, height = (round(v, 6) for v in axes.get_position(original=True).bounds)
+        axes.set_position((x, y, width, height))
 
 
 def drawn(figure: Figure) -> Drawing:
-    """Draw a figure in every format; the same figure gives the same bytes."""
-    canvas = Canvas(figsize=figure.size)
-    files = {}
-    with mpl.rc_context(_SETTINGS):
-        figure.draw(canvas)
-        for form in FORMATS:
-            buffer = io.BytesIO()
-            colour = "white" if form == "png" else "none"  # a viewer may be dark
-            canvas.savefig(
-                buffer, format=form, dpi=_DPI, metadata=_METADATA[form], facecolor=colour
-            )
-            files[form] = _lighter(buffer) if form == "png" else buffer.getvalue()
-    return Drawing(figure, files)
+    """Draw a figure at both widths; the same figure gives the same bytes."""
+    files: dict[str, bytes] = {}
+    sizes: dict[str, tuple[float, float]] = {}
+    for name, width, forms in (
+        (figure.name, PAGE, ("svg", "pdf", "png")),
+        (f"{figure.name}-column", COLUMN, ("svg", "pdf")),
+    ):
+        with mpl.rc_context(STYLE):
+            canvas = lay_out(figure, width)
+            files |= {f"{name}.{form}": _saved(canvas, form) for form in forms}
+        across, down = (round(72 * float(inches), 2) for inches in canvas.get_size_inches())
+        sizes[f"{name}.svg"] = (across, down)
+    return Drawing(figure, files, sizes)
+
+
+def _saved(canvas: Canvas, form: str) -> bytes:
+    buffer = io.BytesIO()
+    colour = "white" if form == "png" else "none"  # a viewer may be dark
+    canvas.savefig(buffer, format=form, dpi=_DPI, metadata=_METADATA[form], facecolor=colour)
+    if form == "svg":
+        return _with_dark_colours(buffer.getvalue().decode()).encode()
+    return _lighter(buffer) if form == "png" else buffer.getvalue()
+
+
+def _with_dark_colours(svg: str) -> str:
+    """Add rules for dark pages; without them, as in papers and editors, colours are plain."""
+    svg = _METADATA_TAG.sub("", svg)
+    return _OPENING.sub(lambda opening: f"{opening[0]}\n{_STYLE}", svg, count=1)
 
 
 def _lighter(png: io.BytesIO) -> bytes:
@@ -99,32 +183,13 @@ def draw_all(figures: Sequence[Figure]) -> Iterator[Drawing]:
             # The parent handles Ctrl-C and ends the children.
             quiet = (signal.SIGINT, signal.SIG_IGN)
             with fork.Pool(workers, signal.signal, quiet) as pool:
-                yield from map(Drawing, figures, pool.imap(_files, range(len(figures))))
+                made = pool.imap(_parts, range(len(figures)))
+                yield from (Drawing(f, *parts) for f, parts in zip(figures, made, strict=True))
     finally:
         gc.unfreeze()
         _inherited.clear()
 
 
-def _files(number: int) -> dict[str, bytes]:
-    return drawn(_inherited[number]).files
-
-
-def inline(figure: Figure, svg: str) -> Markup:
-    """Convert a drawing for use inside a page.
-
-    Identifiers get the figure's name as prefix, because all figures share the page's namespace. Ink
-    becomes the page's text colour. The alternative text comes first, for screen readers.
-    """
-    body = _METADATA_TAG.sub("", _PROLOGUE.sub("", svg, count=1))
-    body = _IDENTIFIER.sub(rf"\g<1>{figure.name}--", body)
-    body = re.sub(re.escape(INK), "currentColor", body, flags=re.IGNORECASE)
-    rest = _OPENING.sub("", body, count=1)
-    width, height = (72 * length for length in figure.size)
-    names = escape(f"{figure.name}--title"), escape(f"{figure.name}--words")
-    return Markup(
-        f'<svg xmlns="http://www.w3.org/2000/svg" xmlns:xlink="http://www.w3.org/1999/xlink" '
-        f'viewBox="0 0 {width:g} {height:g}" width="{width:g}pt" height="{height:g}pt" '
-        f'role="img" aria-labelledby="{names[0]} {names[1]}">'
-        f'<title id="{names[0]}">{escape(printable(figure.title))}</title>'
-        f'<desc id="{names[1]}">{escape(printable(figure.alternative))}</desc>{rest}'
-    )
+def _parts(number: int) -> tuple[dict[str, bytes], dict[str, tuple[float, float]]]:
+    drawing = drawn(_inherited[number])
+    return drawing.files, drawing.sizes

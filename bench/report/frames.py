@@ -170,6 +170,10 @@ def _decided(board: Leaderboard, row: Row) -> dict[str, Any]:
         estimate = row.estimate(quantity)
         found[name] = getattr(estimate, "value", nan)
         found[f"{name} error"] = getattr(estimate, "error", nan)
+    for name in board.parameters:
+        found[f"gap {name}"] = found[f"coverage {name}"] - board.expected
+        for end in ("low", "high"):
+            found[f"gap {name} {end}"] = getattr(row.verdicts.get(name), end, nan)
     for name, rank in (("likelihood rank", row.likelihood_rank), ("interval rank", row.rank)):
         found[name] = "" if rank is None else "–".join(map(str, sorted(set(rank))))
     return found

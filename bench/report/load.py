@@ -116,6 +116,8 @@ class Loaded:
         Columns: `recommended`; for each parameter `verdict NAME`, `coverage NAME` and
         `length NAME` as delivered; `honest length` at 68.27 % coverage, relative to exact;
         `likelihood rank` and `interval rank`, as in tables. Numbers have a column of errors.
+        `gap NAME` is the coverage minus that of exact intervals, with its simultaneous interval
+        `gap NAME low` to `gap NAME high`, on which the verdict depends.
 
         Example:
             >>> bench.load("results/quick").leaderboard()  # doctest: +SKIP

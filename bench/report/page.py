@@ -1,38 +1,55 @@
-"""Page of a report: one HTML file without external resources."""
+"""Pages of a report: HTML without external resources, as several files or as one."""
 
 import base64
 import hashlib
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from importlib.resources import files
-from typing import Any, get_args
+from typing import Any
 
 import jinja2
 from markupsafe import Markup
 
 import bench
 from bench.errors import printable
-from bench.leaderboard import Leaderboard
-from bench.leaderboard.build import PLANS
+from bench.leaderboard import Row
+from bench.leaderboard.columns import parenthesised
 from bench.leaderboard.notes import heading, notes
-from bench.leaderboard.verdict import verdict
+from bench.leaderboard.verdict import SIGNS, verdict
 from bench.report.boards import name_of
 from bench.report.drawings import Drawing
-from bench.report.figures import Section
-from bench.report.summary import Answer
-from bench.report.tables import Table
 
 
-def render(**content: Any) -> str:
-    """Render the page; every text from results and plugins is escaped.
+@dataclass(frozen=True)
+class Page:
+    """Page of a report.
 
     Args:
-        content: values for the template, by name: `title`, `compared` (in a sentence), `answers` of
-            each task, `boards` with their tables, `drawings`, `absent` (missing figures, with
-            reasons), `papers` with their `tallies`, `calibration` (`uncalibrated` says why it is
-            empty), `parts`, `command`, `studies`, `machines` and `fits` of the provenance, `looks`
-            of methods, `titles` of tasks, `bibtex`, and `failures` of plugins.
+        name: name of its file without the ending, and its identifier.
+        link: text of links to it.
+        template: name of its template.
+        content: values for the template, by name.
+    """
+
+    name: str
+    link: str
+    template: str
+    content: Mapping[str, Any]
+
+
+def render(pages: Sequence[Page], title: str, inline: bool = False) -> dict[str, str]:
+    """Render the pages; every text from results and plugins is escaped.
+
+    Args:
+        pages: the pages; the first is the entrance.
+        title: of the report.
+        inline: whether all pages and figures go into one file.
+
+    Returns:
+        HTML by name of the file.
     """
     environment = jinja2.Environment(
+        loader=jinja2.FunctionLoader(_text),
         autoescape=True,
         finalize=_shown,
         undefined=jinja2.StrictUndefined,
@@ -40,22 +57,55 @@ def render(**content: Any) -> str:
         lstrip_blocks=True,
         keep_trailing_newline=True,
     )
-    environment.globals |= {"heading": heading, "notes": notes, "verdict": verdict}
     script = _text("page.js")
     digest = base64.b64encode(hashlib.sha256(script.encode()).digest()).decode()
-    shown_in: dict[str, list[Drawing]] = {section: [] for section in get_args(Section)}
-    for drawing in content["drawings"]:
-        shown_in[drawing.figure.section].append(drawing)
-    return environment.from_string(_text("page.html.j2")).render(
-        content,
-        version=bench.__version__,
-        style=Markup(_text("page.css")),
-        script=Markup(script),
-        script_hash=f"sha256-{digest}",
-        tasks=_by_task(content["boards"], content["answers"], content["titles"]),
-        shown_in=shown_in,
-        name_of=name_of,
-    )
+
+    def to(page: str) -> str:
+        return f"#{page}" if inline else f"{page}.html"
+
+    def picture(drawing: Drawing, file: str) -> str:
+        if not inline:
+            return f"figures/{file}"
+        return f"data:image/svg+xml;base64,{base64.b64encode(drawing.files[file]).decode()}"
+
+    environment.globals |= {
+        "heading": heading,
+        "inline": inline,
+        "name_of": name_of,
+        "notes": notes,
+        "picture": picture,
+        "price": _price,
+        "ranked": _ranked,
+        "signs": SIGNS,
+        "to": to,
+        "verdict": verdict,
+        "version": bench.__version__,
+    }
+    bodies = [
+        Markup(environment.get_template(page.template).render(page.content)) for page in pages
+    ]
+    every = list(zip(pages, bodies, strict=True))
+    layout = environment.get_template("layout.html.j2")
+
+    def whole(name: str, shown: Sequence[tuple[Page, Markup]], heading: str) -> str:
+        return layout.render(
+            bodies=shown,
+            current=name,
+            heading=heading,
+            pages=pages,
+            script=Markup(script),
+            script_hash=f"sha256-{digest}",
+            style=Markup(_text("page.css")),
+        )
+
+    if inline:
+        return {f"{pages[0].name}.html": whole("", every, title)}
+    return {
+        f"{page.name}.html": whole(
+            page.name, [(page, body)], title if page is pages[0] else f"{page.link} · {title}"
+        )
+        for page, body in every
+    }
 
 
 def _shown(value: Any) -> Any:
@@ -68,23 +118,10 @@ def _text(name: str) -> str:
     return files("bench.report").joinpath(name).read_text(encoding="utf-8")
 
 
-def _by_task(
-    boards: Sequence[tuple[Leaderboard, Sequence[Table]]],
-    answers: Sequence[Answer],
-    titles: Mapping[str, str],
-) -> list[dict[str, Any]]:
-    """Return tasks with their leaderboards: those with ranks and the largest budget first."""
+def _price(row: Row) -> str:
+    estimate = row.estimate("price")
+    return "" if estimate is None else parenthesised(estimate.value, estimate.error)
 
-    def order(item: tuple[Leaderboard, Sequence[Table]]) -> tuple[Any, ...]:
-        board, _ = item
-        return not board.ranks, -board.budget, PLANS.index(board.plan["kind"]), name_of(board)
 
-    return [
-        {
-            "name": task,
-            "title": titles.get(task, ""),
-            "answers": [answer for answer in answers if answer.task == task],
-            "boards": sorted((b for b in boards if b[0].task == task), key=order),
-        }
-        for task in sorted({board.task for board, _ in boards})
-    ]
+def _ranked(rank: tuple[int, int]) -> str:
+    return "–".join(map(str, sorted(set(rank))))

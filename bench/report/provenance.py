@@ -5,6 +5,7 @@ import shlex
 from collections import Counter
 from collections.abc import Iterator
 from dataclasses import dataclass
+from datetime import UTC, datetime
 from itertools import chain
 from typing import TYPE_CHECKING
 
@@ -26,6 +27,8 @@ class Part:
     Args:
         folder: its path, as it was given.
         command: command that made it.
+        author: who made it, as its preset says.
+        when: dates of the first and the last training or score, in UTC.
         settings: members, seed, budgets, in words.
         plugins: plugin files that it needed.
         fingerprint: SHA-256 of the records of its run, plans, fits and scores, which hold the
@@ -34,6 +37,8 @@ class Part:
 
     folder: str
     command: str
+    author: str
+    when: str
     settings: str
     plugins: tuple[str, ...]
     fingerprint: str
@@ -58,10 +63,20 @@ def _part(store: Store) -> Part:
     return Part(
         str(store.root),
         shlex.join(map(str, run.get("command", ()))),
+        str(preset.get("author", "")),
+        _dates(store),
         "; ".join(settings),
         tuple(map(str, run.get("plugins", ()))),
         fingerprint(store),
     )
+
+
+def _dates(store: Store) -> str:
+    """Return the days of the first and the last finished record: "2026-11-22 to 2026-11-29"."""
+    records = (store.record(key) for part in ("fits", "scores") for key in store.keys(part))
+    finished = [r["finished"] for r in records if r and isinstance(r.get("finished"), int | float)]
+    ends = (datetime.fromtimestamp(end, UTC) for end in finished and (min(finished), max(finished)))
+    return " to ".join(sorted({f"{end:%Y-%m-%d}" for end in ends}))
 
 
 def fingerprint(store: Store) -> str:
@@ -84,13 +99,8 @@ def machines(loaded: "Loaded") -> Table:
     )
 
 
-def fits(loaded: "Loaded", links: dict[str, str]) -> Table:
-    """Return a table with a line for each fit: its hash, members and failures.
-
-    Args:
-        loaded: the results.
-        links: location of each fit, by its folder.
-    """
+def fits(loaded: "Loaded") -> Table:
+    """Return a table with a line for each fit: its hash, members and failures."""
     rows = []
     for fit in sorted(loaded.results.fits, key=lambda f: (f.task, f.label, f.folder)):
         seconds = sum(record["seconds"] for record in fit.members.values())
@@ -99,7 +109,7 @@ def fits(loaded: "Loaded", links: dict[str, str]) -> Table:
             [
                 Cell(fit.task),
                 Cell(fit.label, method=fit.label),
-                Cell(fit.folder.rsplit("-", 1)[-1], link=links.get(fit.folder, "")),
+                Cell(fit.folder.rsplit("-", 1)[-1]),
                 Cell(failed),
                 Cell(f"{fit.budget:,}", sort=fit.budget),
                 Cell(str(fit.identity["seed"]), sort=fit.identity["seed"]),

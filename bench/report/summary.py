@@ -1,52 +1,59 @@
-"""Summary in sentences: methods and tasks of the report, and the result for each task."""
+"""First page of a report: what was compared, verdicts of each method, the methods to use."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
 
 from bench.errors import counted
-from bench.leaderboard import Leaderboard
+from bench.leaderboard import Leaderboard, Row
+from bench.leaderboard.build import PLANS
 from bench.leaderboard.verdict import verdict
 
 
 @dataclass(frozen=True)
 class Answer:
-    """Result of one leaderboard.
+    """Result of one task.
 
     Args:
         task: the task.
+        sentences: what to use, what not to use, what is undetermined.
         setting: budget, plan and members, in words.
-        sentence: the answer.
-        rest: sentences on methods whose coverage fails or is undetermined.
-        board: the leaderboard.
+        boards: leaderboards of the task; the answer is that of the first.
     """
 
     task: str
+    sentences: Sequence[str]
     setting: str
-    sentence: str
-    rest: str
-    board: Leaderboard
+    boards: Sequence[Leaderboard]
+
+    @property
+    def recommended(self) -> list[str]:
+        """Methods whose coverage holds and whose intervals are shortest."""
+        return [row.label for row in self.boards[0].rows if row.recommended]
+
+    def row(self, label: str) -> Row | None:
+        """Return the row of a method in the leaderboard that answers."""
+        return next((row for row in self.boards[0].rows if row.label == label), None)
 
 
 def answers(boards: Sequence[Leaderboard]) -> list[Answer]:
-    """Return answers of leaderboards with ranks; for tasks without any, the reason.
+    """Return the answer of each task, from the largest budget at which methods compare.
 
-    The largest budget of a task at which methods can be compared comes first.
+    A task without ranks has the reason in its place.
     """
     out = []
     for task in sorted({board.task for board in boards}):
-        own = [board for board in boards if board.task == task]
-        ranking = sorted((board for board in own if board.ranks), key=_order)
-        for board in ranking:
-            sentence, *rest = verdict(board)
-            out.append(Answer(task, _setting(board), sentence, " ".join(rest), board))
-        if not ranking:
-            out.append(Answer(task, "", _why_not(own), "", own[0]))
+        own = sorted((board for board in boards if board.task == task), key=_order)
+        ranked = own[0].ranks
+        sentences = list(verdict(own[0])) if ranked else [_why_not(own)]
+        out.append(Answer(task, sentences, _setting(own[0]) if ranked else "", own))
     return out
 
 
-def _order(board: Leaderboard) -> tuple[bool, int, bool, str]:
+def _order(board: Leaderboard) -> tuple[object, ...]:
     alone = sum(row.rank is not None for row in board.rows) < 2
-    return alone, -board.budget, board.training_data != "fresh", board.plan_folder
+    kind = PLANS.index(board.plan["kind"])
+    fresh = board.training_data == "fresh"
+    return not board.ranks, alone, -board.budget, not fresh, kind, board.plan_folder, board.seed
 
 
 def _setting(board: Leaderboard) -> str:
@@ -56,7 +63,8 @@ def _setting(board: Leaderboard) -> str:
     shared = ", trained on one training set" if board.training_data == "shared" else ""
     return (
         f"{counted(board.budget, 'simulator call')}, {members} per method{shared}, "
-        f"{counted(board.plan['uniform'], 'dataset')} with θ uniform"
+        f"{counted(board.plan['uniform'], 'dataset')} with θ uniform, tolerance "
+        f"± {100 * board.tolerance:g} points"
     )
 
 
@@ -94,3 +102,19 @@ def compared(boards: Sequence[Leaderboard]) -> str:
         left = "are left out, with their reasons" if len(failed) > 1 else "is left out"
         sentence += f" {parts} failed and {left}."
     return sentence
+
+
+def methods(found: Sequence[Answer]) -> list[str]:
+    """Return the methods with a verdict, those that hold on most tasks first."""
+    rows = [
+        (row.label, row.word)
+        for answer in found
+        for row in answer.boards[0].rows
+        if not row.fit.oracle and row.verdicts
+    ]
+
+    def order(label: str) -> tuple[int, int, str]:
+        words = [word for name, word in rows if name == label]
+        return -words.count("holds"), words.count("fails"), label
+
+    return sorted({label for label, _ in rows}, key=order)

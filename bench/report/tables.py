@@ -8,40 +8,19 @@ from bench.leaderboard.render import escape, markdown_table
 
 
 @dataclass(frozen=True)
-class Bar:
-    """Number with its standard error on its column's scale, in per cent of the width.
-
-    Args:
-        value, low, high: the number, and one standard error below and above.
-        reference: ideal value of the column; None without one.
-        beyond: "<" or ">" where the number is off the scale.
-    """
-
-    value: float
-    low: float
-    high: float
-    reference: float | None
-    beyond: str = ""
-
-
-@dataclass(frozen=True)
 class Cell:
     """Cell of a table.
 
     Args:
         text: content.
         sort: number for sorting, if not by the text.
-        note: why it is n/a, or a caveat.
-        link: target of a link.
-        bar: its number as a picture.
+        note: its error in full, why it is n/a, or a caveat.
         method: the method that it names.
     """
 
     text: str
     sort: float | None = None
     note: str = ""
-    link: str = ""
-    bar: Bar | None = None
     method: str = ""
 
 

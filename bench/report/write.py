@@ -1,27 +1,25 @@
 """Writer of reports: the page, its figures and its tables."""
 
-import os
 import shlex
 from collections.abc import Callable, Sequence
 from contextlib import suppress
 from pathlib import Path
-from urllib.parse import quote
 
 import pandas as pd
 
-from bench.errors import BenchError
+from bench.errors import BenchError, counted
 from bench.leaderboard.render import as_csv
 from bench.report import comparison, output, provenance
 from bench.report.bibliography import bibtex
-from bench.report.boards import name_of, tables_of
+from bench.report.boards import grid, name_of, tables_of
 from bench.report.drawings import Drawing, draw_all
 from bench.report.figures import absent, figures, looks_of
-from bench.report.figures.words import listed
 from bench.report.load import Loaded
-from bench.report.page import render
+from bench.report.page import Page, render
 from bench.report.papers import CONFIGURATIONS, comparisons
-from bench.report.summary import answers, compared
+from bench.report.summary import answers, compared, methods
 from bench.report.tables import Table, latex, markdown
+from bench.report.words import listed, slug
 
 PAGE = "index.html"
 BIBLIOGRAPHY = "references.bib"
@@ -40,6 +38,7 @@ def write(
     out: Path,
     command: Sequence[str] = ("bench", "report"),
     show: Show = _nothing,
+    inline: bool = False,
 ) -> list[str]:
     """Write the report of results into a folder, and return the names of its files.
 
@@ -51,71 +50,133 @@ def write(
         out: the folder.
         command: command that reproduces it.
         show: called with the progress.
+        inline: whether to write one file that contains everything.
 
     Raises:
         StoreError: if the folder cannot be written.
         UsageError: if a link, or a file that no report wrote, is in the place of the report.
     """
-    with output.opened(out, (PAGE, BIBLIOGRAPHY)) as folder:
-        files = contents(loaded, out, command, show)
-        show(f"writing {len(files)} files", 0, 0)
+    with output.opened(out, (PAGE,) if inline else (PAGE, BIBLIOGRAPHY)) as folder:
+        files = contents(loaded, command, show, inline)
+        show(f"writing {counted(len(files), 'file')}", 0, 0)
         folder.replace(files, {part.folder: part.fingerprint for part in provenance.parts(loaded)})
     return [*files, output.LIST]
 
 
 def contents(
-    loaded: Loaded, out: Path, command: Sequence[str], show: Show = _nothing
+    loaded: Loaded, command: Sequence[str], show: Show = _nothing, inline: bool = False
 ) -> dict[str, bytes]:
     """Make the files of a report, by name relative to the output folder."""
-    links = {
-        fit.folder: _link(loaded.folders.where(f"fits/{fit.folder}/fit"), fit.folder, out)
-        for fit in loaded.results.fits
-    }
-
-    boards = [(b, tables_of(b, lambda row: links[row.fit.folder])) for b in loaded.boards]
     drawings: list[Drawing] = []
     to_draw = list(figures(loaded))
     show("drawing figures", 0, len(to_draw))
     for drawing in draw_all(to_draw):
         drawings.append(drawing)
         show("drawing figures", len(drawings), len(to_draw))
-    found = comparisons(loaded)
-    papers, fits = comparison.against_papers(found), provenance.fits(loaded, links)
-    calibration = comparison.calibration(loaded.calibration)
-    citations = bibtex(loaded)
-    page = render(
-        title=_title(loaded),
-        compared=compared(loaded.boards),
-        answers=answers(loaded.boards),
-        boards=boards,
-        drawings=drawings,
-        absent=absent(loaded),
-        papers=papers,
-        tallies=[comparison.tally(found, name) for name in CONFIGURATIONS],
-        calibration=calibration,
-        uncalibrated=_uncalibrated(loaded),
-        parts=provenance.parts(loaded),
-        command=shlex.join(command),
-        studies=list(provenance.tables_of_studies(loaded)),
-        machines=provenance.machines(loaded),
-        fits=fits,
-        looks=looks_of(loaded),
-        titles=_titles(loaded),
-        bibtex=citations,
-        failures=loaded.registry.failures,
-    )
-    files = {PAGE: page, BIBLIOGRAPHY: citations, "tables/leaderboards.csv": as_csv(loaded.boards)}
-    for board, tables in boards:
-        files |= _texts(f"leaderboard-{name_of(board)}", tables, as_csv([board]))
-    files |= _texts("papers", [papers], comparison.frame(found))
-    files |= _texts("calibration", [calibration], loaded.calibration)
-    files |= _texts("fits", [fits], loaded.fits)
-    pictures = {
-        f"figures/{drawing.figure.name}.{form}": content
-        for drawing in drawings
-        for form, content in drawing.files.items()
+    found = answers(loaded.boards)
+    compared_with = comparisons(loaded)
+    calibration = {
+        answer.task: comparison.calibration(
+            loaded.calibration[loaded.calibration["task"] == answer.task]
+        )
+        for answer in found
     }
+    papers, fits = comparison.against_papers(compared_with), provenance.fits(loaded)
+    citations = bibtex(loaded)
+    names = _page_names([answer.task for answer in found])
+    common = {"looks": looks_of(loaded), "parts": provenance.parts(loaded)}
+    titles = _titles(loaded)
+    pages = [
+        Page(
+            "index",
+            "Answer",
+            "answer.html.j2",
+            common
+            | {
+                "answers": found,
+                "compared": compared(loaded.boards),
+                "drawings": [d for d in drawings if d.figure.section == "answer"],
+                "methods": methods(found),
+                "page_of": names,
+                "title": _title(loaded),
+            },
+        )
+    ]
+    pages += [
+        Page(
+            names[answer.task],
+            answer.task,
+            "task.html.j2",
+            common
+            | {
+                "answer": answer,
+                "calibration": calibration[answer.task],
+                "drawings": [
+                    d
+                    for d in drawings
+                    if d.figure.section == "task" and d.figure.task == answer.task
+                ],
+                "grid": grid(answer.boards, loaded.families),
+                "page": names[answer.task],
+                "task": answer.task,
+                "title": titles.get(answer.task, ""),
+            },
+        )
+        for answer in found
+    ]
+    pages.append(
+        Page(
+            "papers",
+            "Against the papers",
+            "papers.html.j2",
+            common
+            | {
+                "drawings": [d for d in drawings if d.figure.section == "papers"],
+                "papers": papers,
+                "tallies": [comparison.tally(compared_with, name) for name in CONFIGURATIONS],
+            },
+        )
+    )
+    pages.append(
+        Page(
+            "sources",
+            "Sources",
+            "sources.html.j2",
+            common
+            | {
+                "absent": absent(loaded),
+                "bibtex": citations,
+                "command": shlex.join(command),
+                "failures": loaded.registry.failures,
+                "fits": fits,
+                "machines": provenance.machines(loaded),
+                "studies": list(provenance.tables_of_studies(loaded)),
+            },
+        )
+    )
+    files = render(pages, _title(loaded), inline)
+    if inline:
+        return {name: text.encode() for name, text in files.items()}
+    files |= {BIBLIOGRAPHY: citations, "tables/leaderboards.csv": as_csv(loaded.boards)}
+    for answer in found:
+        files[f"tables/{names[answer.task]}.csv"] = as_csv(answer.boards)
+        for board in answer.boards:
+            files |= _texts(f"leaderboard-{name_of(board)}", tables_of(board), as_csv([board]))
+    files |= _texts("papers", [papers], comparison.frame(compared_with))
+    files |= _texts("calibration", [*calibration.values()], loaded.calibration)
+    files |= _texts("fits", [fits], loaded.fits)
+    pictures = {f"figures/{name}": content for d in drawings for name, content in d.files.items()}
     return {name: text.encode() for name, text in files.items()} | pictures
+
+
+def _page_names(tasks: Sequence[str]) -> dict[str, str]:
+    """Return a file name for the page of each task, unique within a report."""
+    names: dict[str, str] = {}
+    for task in tasks:
+        name = f"task-{slug(task)}"
+        taken = sum(other == name or other.startswith(f"{name}--") for other in names.values())
+        names[task] = f"{name}--{taken + 1}" if taken else name
+    return names
 
 
 def _texts(name: str, tables: Sequence[Table], numbers: str | pd.DataFrame) -> dict[str, str]:
@@ -126,15 +187,6 @@ def _texts(name: str, tables: Sequence[Table], numbers: str | pd.DataFrame) -> d
         f"tables/{name}.md": "\n".join(map(markdown, tables)),
         f"tables/{name}.tex": "\n".join(map(latex, tables)),
     }
-
-
-def _link(root: Path | None, fit: str, out: Path) -> str:
-    """Return the link from the page to a fit."""
-    if root is None:
-        return ""
-    own = root / "fits" / fit
-    path = os.path.relpath(own if own.is_dir() else root, out)  # a packed fit has no folder
-    return quote(Path(path).as_posix()) + "/"
 
 
 def _title(loaded: Loaded) -> str:
@@ -152,15 +204,3 @@ def _titles(loaded: Loaded) -> dict[str, str]:
         with suppress(BenchError):
             titles[name] = loaded.registry.task(name).title
     return titles
-
-
-def _uncalibrated(loaded: Loaded) -> str:
-    """Return why calibration is missing, or missing for some tasks."""
-    have = set(loaded.calibration["task"])
-    lack = sorted({b.task for b in loaded.boards if b.plan["kind"] == "independent"} - have)
-    if not lack:
-        return "" if have else "n/a: there are no independent datasets."
-    return (
-        f"n/a for {', '.join(lack)}: calibration needs the statistics that scores keep since "
-        "version 0.2; `bench run` into another folder makes them."
-    )

@@ -38,6 +38,7 @@ class _Kind(_Record):
 
 
 class _Preset(_Record):
+    author: str = ""
     members: _Count = 0
     budgets: list[_Count] = []
     plans: list[_Kind] = []

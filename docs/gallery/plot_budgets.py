@@ -9,7 +9,6 @@ import matplotlib.pyplot as plt
 
 import bench
 from bench.report.figures import draw_budgets, looks_of
-from bench.report.figures.style import log_axis
 
 loaded = bench.load("../../results/processes")
 chosen = "task == 'sis' and quantity == 'score_ratio' and plan == 'independent'"
@@ -17,8 +16,7 @@ frame = loaded.quantities.query(chosen)
 styles = looks_of(loaded)
 
 _, axes = plt.subplots(figsize=(5, 3), layout="constrained")
-draw_budgets(frame, axes, styles)
-log_axis(axes.yaxis, frame["value"])
+draw_budgets(frame, axes, styles, ratio=True)
 axes.set_ylabel("interval score / exact")
 trained = [label for label in styles if label != "exact"]
-axes.legend([styles[label].handle() for label in trained], trained, fontsize=7, frameon=False)
+axes.legend([styles[label].handle() for label in trained], trained, fontsize=8, frameon=False)

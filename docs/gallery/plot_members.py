@@ -2,8 +2,8 @@
 Members
 =======
 
-The coverage of each network, beside the mean with its error. Networks of one method differ by
-their training data and initialisation.
+The coverage of each network, on a density, with the mean and its error. Networks of one method
+differ by their training data and initialisation.
 """
 
 import matplotlib.pyplot as plt

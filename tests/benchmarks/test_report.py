@@ -51,6 +51,6 @@ def test_a_large_report(benchmark, large, plugin, tmp_path):
         return contents(loaded, tmp_path / "report", ["bench", "report"])
 
     files = benchmark.pedantic(build, rounds=1)
-    benchmark.extra_info["figures"] = sum(name.endswith(".svg") for name in files)
+    benchmark.extra_info["figures"] = sum(name.endswith(".png") for name in files)
     benchmark.extra_info["page_mib"] = len(files["index.html"]) / 2**20
     benchmark.extra_info["all_mib"] = sum(map(len, files.values())) / 2**20

@@ -1,7 +1,5 @@
-"""`bench report`: output, exit status, and behaviour in a browser."""
+"""`bench report`: output and exit status."""
 
-import html
-import json
 import os
 import pty
 import re
@@ -13,56 +11,7 @@ import pytest
 from figure_results import bootstrap_table
 from small_run import BENCH
 
-CHROMIUM = next(
-    filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome"))), None
-)
 TASK = "gaussians-far"
-
-# Reads the visible content of the page after clicks. The page's policy forbids foreign scripts, so
-# this script runs in a copy without the policy.
-PROBE = """
-<script>
-const rgb = (text) => (text.match(/[\\d.]+/g) ?? []).map(Number);
-const luminance = ([r, g, b]) => [r, g, b].map((c) => c / 255)
-  .map((c) => (c <= 0.04045 ? c / 12.92 : ((c + 0.055) / 1.055) ** 2.4))
-  .reduce((sum, c, i) => sum + c * [0.2126, 0.7152, 0.0722][i], 0);
-const background = (element) => {
-  for (let at = element; at; at = at.parentElement) {
-    const colour = rgb(getComputedStyle(at).backgroundColor);
-    if (colour.length === 3 || colour[3] === 1) return colour;
-  }
-  return [255, 255, 255];
-};
-for (const details of document.querySelectorAll("details")) details.open = true;
-let lowest = [99, ""];
-for (const element of document.querySelectorAll("body *")) {
-  const own = [...element.childNodes].some((n) => n.nodeType === 3 && n.textContent.trim());
-  if (!own || ["SCRIPT", "title", "desc", "style"].includes(element.tagName)) continue;
-  const style = getComputedStyle(element);
-  const colour = rgb(element.tagName === "text" || element.tagName === "tspan"
-    ? style.fill : style.color);
-  const [a, b] = [luminance(colour), luminance(background(element))];
-  const ratio = (Math.max(a, b) + 0.05) / (Math.min(a, b) + 0.05);
-  if (ratio < lowest[0]) lowest = [ratio, element.outerHTML.slice(0, 200)];
-}
-const table = document.querySelector("table.sortable");
-const column = [...table.tHead.rows[0].cells].findIndex((c) => c.textContent.includes("score"));
-const button = table.tHead.rows[0].cells[column].querySelector("button");
-const order = () => [...table.tBodies[0].rows].map((row) => row.cells[column].dataset.sort ?? null);
-const found = { contrast: lowest, dark: matchMedia("(prefers-color-scheme: dark)").matches };
-button.click();
-found.rising = order();
-found.arrow = table.tHead.rows[0].cells[column].getAttribute("aria-sort");
-button.click();
-found.falling = order();
-found.overflow = document.documentElement.scrollWidth - document.documentElement.clientWidth;
-found.pictures = [...document.querySelectorAll("svg[role=img]")].map(
-  (svg) => svg.querySelector("desc").textContent.length);
-found.resources = performance.getEntriesByType("resource").map((entry) => entry.name);
-document.body.innerHTML = "<pre id=found></pre>";
-document.getElementById("found").textContent = JSON.stringify(found);
-</script>
-"""
 
 
 @pytest.fixture
@@ -95,7 +44,7 @@ def test_the_newest_results_become_a_report_and_a_terminal_shows_how_far_it_is(
     places = [text.index(what) for what in ("reading results", "drawing figures", "writing")]
     assert places == sorted(places)
     assert re.search(r"\d+ files in reports/mine", text)
-    page = (tmp_path / "reports/mine/index.html").read_text()
+    page = (tmp_path / "reports/mine/sources.html").read_text()
     assert "bench report results/mine --out reports/mine" in page
 
 
@@ -105,8 +54,8 @@ def test_tasks_and_methods_are_chosen(command, results, tmp_path):
     )
     assert (status, out) == (0, "r/index.html\n")
     assert re.fullmatch(r"\d+ files in r\n", err)  # no progress where there is no terminal
-    page = (tmp_path / "r/index.html").read_text()
-    assert "lre:tuned" in page
+    assert "lre:tuned" in (tmp_path / "r/index.html").read_text()
+    page = (tmp_path / "r/sources.html").read_text()
     assert "dle" not in (tmp_path / "r/tables/leaderboards.csv").read_text()
     assert "--task '*far' --method 'lre:*'" in page.replace("&#39;", "'")
 
@@ -176,38 +125,10 @@ def test_damage_is_said_and_the_rest_reported(command, results):
     assert err.startswith("damaged: ")
 
 
-def browse(page, *options):
-    command = [CHROMIUM, "--headless", "--no-sandbox", "--disable-gpu", *options, page.as_uri()]
-    return subprocess.run(command, capture_output=True, text=True, timeout=300)
-
-
-@pytest.mark.slow
-@pytest.mark.skipif(CHROMIUM is None, reason="there is no Chromium")
-def test_a_browser_shows_it(command, results, tmp_path):
-    assert command("report", results.root, "--out", tmp_path / "r")[0] == 0
-    page = tmp_path / "r" / "index.html"
-    log = tmp_path / "net.json"
-    plain = browse(page, "--enable-logging=stderr", f"--log-net-log={log}", "--dump-dom")
-    assert "<h1>Likelihood surrogates on gaussians-far</h1>" in plain.stdout
-    assert "CONSOLE" not in plain.stderr
-    requests = set(re.findall(r'"url":"(https?://[^"]*)"', log.read_text()))
-    assert not [url for url in requests if not re.search(r"google|gvt1|chromium", url)]
-
-    policy = re.compile(r'<meta http-equiv="Content-Security-Policy"[^>]*>')
-    probed = tmp_path / "r" / "probed.html"
-    text = policy.sub("", page.read_text()).replace("</body>", PROBE + "</body>")
-    probed.write_text(text)
-    for dark, width in ((False, 1280), (True, 500)):
-        scheme = f"--blink-settings=preferredColorScheme={int(not dark)}"
-        seen = browse(probed, scheme, f"--window-size={width},900", "--dump-dom").stdout
-        found = json.loads(html.unescape(re.search(r'<pre id="found">(.*?)</pre>', seen, re.S)[1]))
-        assert found["dark"] is dark
-        assert found["contrast"][0] >= 4.5, found["contrast"]
-        known = [float(v) for v in found["rising"] if v is not None]
-        assert known == sorted(known)
-        assert found["rising"][-1] is None  # exact has no value and stays last
-        assert found["falling"] == [*map(str, reversed(found["rising"][:-1])), None]
-        assert found["arrow"] == "ascending"
-        assert found["overflow"] <= 0
-        assert min(found["pictures"]) > 20
-        assert found["resources"] == []
+def test_one_file_has_everything(command, results, tmp_path):
+    assert command("report", results.root, "--inline", "--out", "r")[1] == "r/index.html\n"
+    assert sorted(path.name for path in (tmp_path / "r").iterdir()) == [
+        "index.html",
+        "report.sha256",
+    ]
+    assert "data:image/svg+xml;base64," in (tmp_path / "r" / "index.html").read_text()

@@ -1,14 +1,11 @@
 """Generated results for tests of figures, and readers of drawings."""
 
-import io
 import itertools
 import math
 from types import SimpleNamespace
 
-import matplotlib
 import numpy as np
 import pandas as pd
-from matplotlib.figure import Figure as Canvas
 from matplotlib.text import Text
 
 from bench.registry.registry import Registry
@@ -60,9 +57,9 @@ def numbers(label, board, rng, n):
     return quantities, by_member
 
 
-def window(label, board, shift):
+def window(label, board, shift, member=0):
     """Return a Gaussian likelihood on nodes, at two points."""
-    base = keys(label, **board) | {"member": 0}
+    base = keys(label, **board) | {"member": member}
     x, y = np.linspace(0.05, 0.35, 33), np.linspace(0.5, 1.1, 33)
     grid = np.meshgrid(x, y, indexing="ij")
     fall = -0.5 * (((grid[0] - 0.2 - shift) / 0.05) ** 2 + ((grid[1] - 0.8) / 0.1) ** 2)
@@ -103,7 +100,8 @@ def results(labels, n=3, task="gaussians-near", budgets=(1000,), predictions=Tru
         if label != "exact":
             price = {"honest length": 1.1, "honest length error": 0.02}
             words = {"verdict mu": "holds", "verdict z": "undetermined"}
-            verdicts.append(keys(label, **board) | words | price)
+            gap = {"gap mu": 0.0, "gap mu low": -0.03, "gap mu high": 0.03}
+            verdicts.append(keys(label, **board) | words | gap | price)
         if predictions:
             for parameter, level in itertools.product(("mu", "z", "joint"), LEVELS):
                 told = {"parameter": parameter, "level": level, "coverage": level - 0.03}
@@ -173,31 +171,21 @@ def equivalence_table():
     return pd.DataFrame([base | row | high for row in rows])
 
 
-def drawn(figure):
-    canvas = Canvas(figsize=figure.size)
-    figure.draw(canvas)
-    return canvas
-
-
-def svg(canvas):
-    buffer = io.StringIO()
-    with matplotlib.rc_context({"svg.hashsalt": "nlbench"}):
-        canvas.savefig(buffer, format="svg", metadata={"Date": None}, transparent=True)
-    return buffer.getvalue()
-
-
 def texts(canvas):
     """Return all drawn texts, without tick labels beyond limits and those of hidden axes."""
     canvas.draw_without_rendering()
+    every = [*canvas.axes, *(child for axes in canvas.axes for child in axes.child_axes)]
+    off = {axes for axes in every if not (axes.get_visible() and axes.axison)}
     hidden = {
         label
-        for axes in canvas.axes
+        for axes in every
         for axis in (axes.xaxis, axes.yaxis)
         for tick in [*axis.majorTicks, *axis.minorTicks]
         for label in (tick.label1, tick.label2)
-        if not axes.get_visible() or not _within(tick.get_loc(), axis.get_view_interval())
+        if not _within(tick.get_loc(), axis.get_view_interval())
     }
-    for axes in canvas.axes:
+    for axes in off:
+        hidden |= {*axes.xaxis.findobj(Text), *axes.yaxis.findobj(Text)}
         hidden |= set() if axes.get_visible() else set(axes.findobj(Text))
     found = (t for t in canvas.findobj(Text) if t.get_visible() and t.get_text().strip())
     return [text for text in found if text not in hidden]

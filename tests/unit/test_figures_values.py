@@ -10,19 +10,18 @@ from figure_results import (
     LEVELS,
     REGISTRY,
     bootstrap_table,
-    drawn,
     equivalence_table,
     keys,
-    results,
     window,
 )
 from matplotlib.figure import Figure as Canvas
 
+from bench.report.drawings import PAGE, lay_out
+from bench.report.examples import examples, settings
 from bench.report.figures import (
-    absent,
     answers,
     contours,
-    cost,
+    costs,
     draw_arrows,
     draw_budgets,
     draw_calibration,
@@ -32,111 +31,137 @@ from bench.report.figures import (
     draw_equivalence,
     draw_example,
     draw_features,
+    draw_gaps,
     draw_members,
-    draw_times,
     draw_training,
     draw_verdicts,
-    equivalence,
-    figures,
-    members,
-    samples,
     scores,
 )
+from bench.report.tidy import by_importance, front, member_means, pairs, times
 
 
-def test_members_are_ticks_at_their_means_over_the_headline_datasets():
+@pytest.fixture
+def axes():
+    return Canvas().subplots()
+
+
+def values(axes, marker, of="y"):
+    """Return the coordinates of all points with a marker."""
+    found = [line for line in axes.lines if getattr(line.get_marker(), "_marker", None) == marker]
+    found = found or [line for line in axes.lines if line.get_marker() == marker]
+    return [float(v) for line in found for v in getattr(line, f"get_{of}data")()]
+
+
+def test_members_are_at_their_means_over_the_headline_datasets(axes):
     base = keys("lre:tuned") | {"quantity": "coverage/mu", "metric": "coverage", "key": "mu"}
     rows = [
         base | {"member": m, "point": p, "value": v, "error": 0.1, "sets": n}
         for m, p, v, n in ((0, 0, 0.2, 10), (0, 1, 0.8, 30), (1, 0, 0.4, 10), (1, 1, 0.4, 30))
     ]
-    found = members.means(pd.DataFrame(rows))
+    found = member_means(pd.DataFrame(rows))
     assert found["value"].tolist() == pytest.approx([0.65, 0.4])
     assert found["error"].tolist() == pytest.approx([math.hypot(1, 3) / 40] * 2)
     uniform = [row | {"point": -1, "value": 0.5} for row in rows[::2]]
-    assert members.means(pd.DataFrame(rows + uniform))["value"].tolist() == [0.5, 0.5]
+    assert member_means(pd.DataFrame(rows + uniform))["value"].tolist() == [0.5, 0.5]
 
-    axes = Canvas().subplots()
     summary = pd.DataFrame([{"label": "lre:tuned", "value": 0.6, "error": 0.05}])
-    draw_members(pd.DataFrame(rows), axes, summary=summary, expected=0.6827)
-    bar = axes.collections[0].get_segments()
-    ticks = np.asarray(axes.lines[0].get_xdata(), float)  # one line, broken by NaN
-    assert sorted(set(ticks[np.isfinite(ticks)])) == pytest.approx([0.4, 0.65])
-    assert sorted(p[0] for p in bar[0]) == pytest.approx([0.55, 0.65])
+    order = ["missing", "lre:tuned"]
+    draw_members(pd.DataFrame(rows), axes, summary=summary, expected=0.6827, order=order)
+    strip, bar = axes.collections[-2:]
+    assert sorted(strip.get_offsets()[:, 0]) == pytest.approx([0.4, 0.65])
+    assert bar.get_segments()[0] == pytest.approx(np.array([[0.55, 1], [0.65, 1]]))
     assert axes.lines[-1].get_xdata()[0] == pytest.approx(0.6827)
-
-
-def test_panels_side_by_side_have_the_same_rows():
-    frame = EVERYTHING.members.query("quantity == 'coverage/mu' and budget == 1000")
-    axes = Canvas().subplots()
-    order = ["nler:tuned", "missing", "lre:published"]
-    draw_members(frame[frame["label"].isin(order)], axes, order=order)
     assert [label.get_text() for label in axes.get_yticklabels()] == order
-    places = {float(y) for line in axes.lines for y in np.atleast_1d(line.get_ydata())}
-    assert not any(0.5 < y < 1.5 for y in places)
 
 
-def test_contours_are_where_the_likelihood_has_fallen():
-    one, other = contours.SIGMAS
-    assert (one, other) == pytest.approx((1.1479, 3.0900), abs=1e-4)  # χ²₂ of 68.27 and 95.45 %
-    frames, maxima = window("lre:tuned", {"task": "t", "budget": 1}, 0.0)
-    axes = Canvas().subplots()
-    draw_contours(frames[0], axes, maxima=pd.DataFrame(maxima[:1]))
-    found = [c.get_paths()[0].vertices for c in axes.collections]
-    for sigma, vertices in zip((one, other), found, strict=True):
-        radius = np.hypot((vertices[:, 0] - 0.2) / 0.05, (vertices[:, 1] - 0.8) / 0.1)
-        assert radius == pytest.approx(math.sqrt(2 * sigma), abs=0.03)
+def test_contours_and_bands_are_where_the_likelihood_has_fallen(axes):
+    assert pytest.approx(1.1479, abs=1e-4) == contours.SIGMA  # χ²₂ of 68.27 %
+    members = [
+        window("lre:tuned", {"task": "t", "budget": 1}, s, m)
+        for m, s in enumerate((-0.01, 0, 0.01))
+    ]
+    frame = pd.concat([frames[0] for frames, _ in members])
+    draw_contours(frame, axes, maxima=pd.DataFrame(members[0][1][:1]))
+    band, line = axes.collections
+    vertices = line.get_paths()[0].vertices
+    radius = np.hypot((vertices[:, 0] - 0.2) / 0.05, (vertices[:, 1] - 0.8) / 0.1)
+    assert radius == pytest.approx(math.sqrt(2 * contours.SIGMA), abs=0.1)
+    across = band.get_paths()[0].vertices
+    near = across[np.abs(across[:, 1] - 0.8) < 0.005, 0]
+    half = 0.05 * math.sqrt(2 * contours.SIGMA)
+    assert near.max() == pytest.approx(0.2 + half + 0.01, abs=0.003)
+    assert near[near > 0.2].min() == pytest.approx(0.2 + half - 0.01, abs=0.003)
     assert axes.get_xlabel() == "μ"
 
 
-def test_calibration_is_coverage_over_level():
+def test_panels_of_contours_have_one_scale():
+    boxes = np.array([[[0, 1], [0, 2]], [[0.2, 1.1], [0, 1]], [[0, 1], [0, 1]]], float)
+    assert np.array_equal(contours.common_limits(boxes)[2], [[0, 1.1], [0, 2]])
+    boxes[1, 0] += 5
+    limits = np.array(contours.common_limits(boxes))
+    assert np.ptp(limits, axis=2) == pytest.approx(np.array([[1, 2]] * 3))
+    assert limits[1, 0].mean() == pytest.approx(5.65)
+
+
+@pytest.mark.parametrize(
+    ("difference", "expected"), [(False, np.array(LEVELS) - 0.03), (True, [-0.03] * 19)]
+)
+def test_calibration_is_coverage_over_level(axes, difference, expected):
     frame = EVERYTHING.calibration.query("label == 'lre:published' and budget == 1000")
-    frame = frame[frame["parameter"] == "mu"]
-    for difference, expected in ((False, np.array(LEVELS) - 0.03), (True, np.full(19, -0.03))):
-        axes = Canvas().subplots()
-        draw_calibration(frame, axes, difference=difference)
-        line = next(x for x in axes.lines if len(x.get_xdata()) == 19)
-        assert line.get_ydata() == pytest.approx(expected)
-        band = axes.collections[0].get_paths()[0].vertices
-        assert band[:, 1].max() == pytest.approx(0.1 if difference else 1.0)
+    draw_calibration(frame[frame["parameter"] == "mu"], axes, difference=difference)
+    line = next(x for x in axes.lines if len(x.get_xdata()) == 19)
+    assert line.get_ydata() == pytest.approx(100 * np.asarray(expected))
+    band = axes.collections[0].get_paths()[0].vertices
+    assert band[:, 1].max() == pytest.approx(10 if difference else 100)
 
 
-def test_the_front_is_what_nothing_beats():
-    x, y = [1.0, 2.0, 2.0, 3.0], [3.0, 2.0, 1.5, 1.6]
-    assert cost.front(x, y) == [0, 2]
-    assert cost.front([], []) == []
-
-
-def test_cost_stands_at_its_seconds_and_calls():
-    rows = cost.points(EVERYTHING.quantities)
+def test_cost_is_at_its_seconds_and_calls_and_outliers_are_marked(axes):
+    assert front([1.0, 2.0, 2.0, 3.0], [3.0, 2.0, 1.5, 1.6]) == [0, 2]
+    assert front([], []) == []
+    rows = costs(EVERYTHING.quantities)
     assert set(rows["label"]) == {"nler:tuned", "nler-sa:tuned", "lre:published"}
-    axes = Canvas().subplots()
+    rows.loc[0, "value"] = 1e4
     draw_cost(rows, axes, x="calls")
     places = {float(x) for line in axes.lines for x in line.get_xdata()}
     assert {1000.0, 10_000.0} <= places
-    assert axes.get_xscale() == axes.get_yscale() == "log"
+    assert axes.get_ylim()[1] < 100
+    assert 0.985 in values(axes, "^")
 
 
-def test_arrows_lead_from_without_scores_to_with():
+def test_gaps_are_drawn_with_their_intervals(axes):
+    gap = {"gap mu": 0.02, "gap mu low": -0.01, "gap mu high": 0.05, "honest length": 1.2}
+    far = {"gap mu": -0.6, "gap mu low": -0.7, "gap mu high": -0.5, "honest length": 1.1}
+    rows = [{"label": "lre:tuned"} | gap, {"label": "dle:tuned"} | far]
+    frame = pd.DataFrame(rows).assign(**{"honest length error": 0.05})
+    draw_gaps(frame, axes, parameter="mu", tolerance=0.05)
+    bar = axes.collections[0].get_segments()[0]
+    assert bar == pytest.approx(np.array([[-1, 0], [5, 0]]))
+    assert axes.get_xlim()[1] < 35
+    assert values(axes, "<", "x") == [0.015]
+    lengths = Canvas().subplots()
+    draw_gaps(frame, lengths)
+    assert lengths.collections[0].get_segments()[0][:, 0] == pytest.approx([1.15, 1.25])
+
+
+def test_arrows_lead_from_without_scores_to_with(axes):
     pair = ("nler:tuned", "nler-sa:tuned")
-    assert scores.pairs(EVERYTHING.quantities) == [pair]
+    assert pairs(EVERYTHING.quantities) == [pair]
     frame = EVERYTHING.quantities.query("quantity == 'score_ratio'")
-    axes = Canvas().subplots()
     draw_arrows(frame, axes, pair=pair)
-    values = frame.set_index(["label", "budget"])["value"]
+    value = frame.set_index(["label", "budget"])["value"]
     ends = sorted((arrow.xyann, arrow.xy) for arrow in axes.texts)
-    assert len(ends) == 2
     for (start, end), budget in zip(ends, (1000, 10_000), strict=True):
-        assert start[1] == values[pair[0], budget]
-        assert end[1] == values[pair[1], budget]
+        assert (start[1], end[1]) == (value[pair[0], budget], value[pair[1], budget])
         assert start[0] < budget < end[0]
+    spent = times(EVERYTHING.fits).query("label == 'nler:tuned'")
+    assert spent["value"].tolist() == [9.0, 9.0]  # 5 to 13 seconds
 
 
 def test_scores_of_other_names_are_paired_with_the_same_network():
     labels = ["a-sa:3k", "a:3k", "a:tuned", "a-sa:fixed", "b-sa:tuned"]
     labels += ["lre:scores", "lre:tuned", "lre:scores-light"]
     frame = pd.DataFrame([keys(x) | {"quantity": "x", "value": 1.0} for x in labels])
-    assert scores.pairs(frame) == [
+    assert pairs(frame) == [
         *(("a:3k", "a-sa:3k"), ("a:tuned", "a-sa:fixed")),
         *(("lre:tuned", "lre:scores"), ("lre:tuned", "lre:scores-light")),
     ]
@@ -145,29 +170,23 @@ def test_scores_of_other_names_are_paired_with_the_same_network():
 def test_every_method_is_drawn_once_before_its_variants():
     others = ["a-sa:3k", "a-sa:tuned", "a-sa:light", "b:scores", "b:scores-light", "c:scores"]
     plain = ["a:3k", "a:tuned", "a:tuned", "b:tuned", "b:tuned", "c:tuned"]
-    every = list(zip(plain, others, strict=True))
-    placed = sorted(every, key=lambda pair: equivalence.place(pair, every))
+    placed = by_importance(list(zip(plain, others, strict=True)))
     assert [other for _, other in placed] == [
         *("a-sa:3k", "a-sa:tuned", "b:scores", "c:scores", "b:scores-light", "a-sa:light")
     ]
 
 
-def test_the_best_epoch_is_marked():
-    axes = Canvas().subplots()
+def test_the_best_epoch_is_marked(axes):
     frame = EVERYTHING.curves.query("label == 'lre:published' and budget == 1000 and member == 2")
     draw_training(frame, axes)
-    dots = [line for line in axes.lines if line.get_marker() == "o"]
-    assert [(d.get_xdata()[0], d.get_ydata()[0]) for d in dots] == [(5, pytest.approx(0.22))]
-    assert np.isnan(dots[0].get_xdata()[1:]).all()
+    assert (values(axes, "o", "x"), values(axes, "o")) == ([5], [pytest.approx(0.22)])
 
 
-def test_factors_that_budgets_end_before_are_open():
-    axes = Canvas().subplots()
+def test_factors_that_budgets_end_before_are_open(axes):
     draw_equivalence(equivalence_table(), axes)
     marks = [line for line in axes.lines if line.get_marker() == "o"]
     assert [line.get_markerfacecolor() == "none" for line in marks] == [True, False]
-    assert [float(np.ravel(line.get_xdata())[0]) for line in marks] == [10.0, 3.0]
-    assert len(marks) == 2  # values that are not finite are not drawn
+    assert values(axes, "o", "x") == [10.0, 3.0]  # values that are not finite are not drawn
     assert len(axes.texts) == 1  # the arrow
 
 
@@ -179,82 +198,61 @@ def test_panels_of_factors_share_rows_and_markers():
     )
     studies = {"equivalence": pd.concat([flow, table], ignore_index=True)}
     loaded = type("Loaded", (), {"studies": studies, "registry": REGISTRY})()
-    (figure,) = equivalence.figures(loaded, {})
-    canvas = drawn(figure)
-    first, second = canvas.axes[:2]
-    assert [ax.get_title(loc="left") or ax.get_title() for ax in (first, second)] == [
-        "tuned",
-        "dle:scores",
-    ]
+    (figure,) = scores.equivalences(loaded, {})
+    first, second = lay_out(figure, PAGE).axes[:2]
+    assert first.get_title(loc="left") == "nler-sa:tuned"
     labels = [label.get_text() for label in first.get_yticklabels()]
-    assert [label.partition(",")[0] for label in labels] == [
-        "score error",
-        "held-out BCE",
-        "MLE distance",
-    ]
-    rows = [
-        {round(float(np.ravel(line.get_ydata())[0])) for line in ax.lines if line.get_marker() == m}
-        for ax, m in ((first, "o"), (second, "s"))
-    ]
-    assert rows == [{0, 1}, {0}]
-    assert not any(line.get_marker() == "o" for line in second.lines)
+    assert labels == ["score error outbreak λ", "held-out BCE outbreak", "MLE distance λ"]
+    assert {round(y) for y in values(first, "o")} == {0, 1}
+    assert {round(y) for y in values(second, "s")} == {0}
+    assert values(second, "o") == []
 
 
-def test_bootstrap_coverage_and_formula():
-    axes = Canvas().subplots()
+def test_bootstrap_coverage_and_formula(axes):
     table = bootstrap_table()
     draw_coverage_against_k(table[table["quantity"] == "coverage/mu"], axes)
-    formula = axes.lines[0]
-    assert formula.get_ydata()[[0, -1]] == pytest.approx([0.5205, 0.6572], abs=1e-4)
-    points = next(line for line in axes.lines if line.get_marker() == "o")
-    assert points.get_ydata() == pytest.approx([0.53, 0.66])
+    assert axes.lines[0].get_ydata()[[0, -1]] == pytest.approx([0.5205, 0.6572], abs=1e-4)
+    assert values(axes, "o") == pytest.approx([0.53, 0.66])
 
 
-def test_learning_curves_go_through_their_quantities():
+def test_learning_curves_go_through_their_quantities_and_stay_inside(axes):
     frame = EVERYTHING.quantities.query("quantity == 'coverage/mu' and label != 'nler:tuned'")
-    axes = Canvas().subplots()
-    draw_budgets(frame, axes)
+    close = frame.assign(budget=frame["budget"].replace({10_000: 1100}))
+    draw_budgets(close, axes)
     found = {tuple(np.round(np.asarray(line.get_ydata(), float), 9)) for line in axes.lines}
     for label in ("nler-sa:tuned", "lre:published"):
         assert tuple(frame[frame["label"] == label]["value"].round(9)) in found
+    low, high = axes.get_xlim()
+    drawn = np.concatenate([line.get_xdata() for line in axes.lines[:2]])
+    assert low < drawn.min()
+    assert drawn.max() < high
 
 
-def test_times_are_means_over_members():
-    axes = Canvas().subplots()
-    draw_times(EVERYTHING.fits, axes, pair=("nler:tuned", "nler-sa:tuned"))
-    assert axes.lines[0].get_ydata() == pytest.approx([9.0, 9.0])  # 5 to 13 seconds
-
-
-def test_data_are_the_tasks_own():
+def test_data_are_the_tasks_own(axes):
     task = REGISTRY.task("gaussians-near")
-    frame = samples.drawn(task)
-    settings = samples.settings(task)
-    assert settings[:, 0].tolist() == pytest.approx(
-        [0.15 * math.pi, 0.25 * math.pi, 0.35 * math.pi]
-    )
-    assert frame.equals(samples.drawn(task))
+    frame = examples(task)
+    at = settings(task)[:, 0].tolist()
+    assert at == pytest.approx([0.15 * math.pi, 0.25 * math.pi, 0.35 * math.pi])
+    assert frame.equals(examples(task))
     mean = frame[frame["panel"] == 0].groupby(["component", "element"])["value"].mean()
     assert mean["background", 0] == pytest.approx(0.5 * math.cos(0.15 * math.pi), abs=0.3)
-    axes = Canvas().subplots()
     draw_features(frame, axes, task=task, panel=2)
     assert len(axes.lines) == 2
     assert len(axes.collections) == 2  # contours of both components
+    assert [len(inset.collections) for inset in axes.child_axes] == [2, 2]  # marginals
 
-    field = REGISTRY.task("gp")
-    cells = draw_example(samples.drawn(field), Canvas().subplots(), task=field)
-    assert cells.get_array().size == 256
-
-
-def test_data_that_are_a_download_are_not_drawn():
-    found = results(["lre:tuned"], task="higgs-fair", predictions=False)
-    assert not [f for f in figures(found) if f.section == "tasks"]
-    assert "download" in dict(absent(found))["Data of higgs-fair"]
+    field, cells = REGISTRY.task("gp"), Canvas().subplots()
+    draw_example(examples(field), cells, task=field)
+    assert cells.collections[0].get_array().size == 256
+    series, paths = REGISTRY.task("sis"), Canvas().subplots()
+    draw_example(examples(series), paths, task=series)
+    assert len(paths.lines) == 4
 
 
-def test_a_cell_holds_only_if_all_parameters_do():
+def test_a_cell_holds_only_if_all_parameters_do(axes):
     base = keys("lre:tuned") | {"plan": "independent", "honest length": 1.03}
-    base |= {"honest length error": 0.01}
-    pairs = {
+    base |= {"honest length error": 0.01, "recommended": True, "likelihood rank": "1–2"}
+    verdicts = {
         "holds": ("holds", "holds"),
         "undetermined": ("holds", "undetermined"),
         "fails": ("fails", "undetermined"),
@@ -262,11 +260,11 @@ def test_a_cell_holds_only_if_all_parameters_do():
     }
     rows = [
         base | {"label": f"m{i}", "verdict mu": mu, "verdict z": z}
-        for i, (mu, z) in enumerate(pairs.values())
+        for i, (mu, z) in enumerate(verdicts.values())
     ]
     found = answers(pd.DataFrame(rows))
     assert found["verdict"].tolist() == ["holds", "undetermined", "fails"]
-    axes = Canvas().subplots()
+    assert found[["recommended", "likelihood_rank"]].to_numpy().tolist() == [[True, "1–2"]] * 3
     draw_verdicts(found, axes)
-    shown = [text.get_text() for text in axes.texts]
-    assert shown == ["✓ holds", "1.030(10)", "? undetermined", "1.030(10)", "✗ fails", "1.030(10)"]
+    words = [text.get_text() for text in axes.texts]
+    assert words == [f"{word}\n1.030(10)" for word in ("✓ holds", "? undetermined", "✗ fails")]

@@ -80,7 +80,7 @@ PLAN = "[[plans]]\nkind = 'independent'\n"
     [
         # keys
         ("membres = 3", "unknown key 'membres'; did you mean members?"),
-        ("x.y = 1", "unknown key 'x'; known: budgets, description, device, members, "),
+        ("x.y = 1", "unknown key 'x'; known: author, budgets, description, device, "),
         (PLAN + "unifrom = 3", "unknown key 'unifrom'; did you mean uniform? (in plans.0)"),
         (
             PLAN + "sets = 3",

@@ -1,47 +1,39 @@
 """Figures of the report, drawn on demand from the frames of `bench.load`.
 
-Every module has functions `draw_x(frame, axes, ...)` for notebooks, `figures(loaded, looks)` with
-the figures of the results, and `absent(loaded)` with missing figures and the reasons.
+Functions `draw_x(frame, axes, looks=None, **options)` draw a tidy frame on axes, for notebooks;
+`looks` are the styles of methods. Errors are those of the frame. `figures(loaded)` yields all
+figures of the results, and `absent(loaded)` the missing ones with reasons.
 """
 
 from collections.abc import Iterator
 from dataclasses import replace
 
-from bench.report.figures import (
-    bootstrap_k,
-    budgets,
-    calibration,
-    contours,
-    cost,
-    equivalence,
-    members,
-    samples,
-    scores,
-    training,
-    verdicts,
-)
-from bench.report.figures.bootstrap_k import draw_coverage_against_k
-from bench.report.figures.budgets import draw_budgets
-from bench.report.figures.calibration import draw_calibration
-from bench.report.figures.colours import INK, Style, looks
+import pandas as pd
+
+from bench.report.colours import DARK, INK, Style, looks
+from bench.report.examples import examples, tasks_with_examples
+from bench.report.figures import contours, cost, coverage, members, samples, scores, verdicts
 from bench.report.figures.contours import draw_contours
-from bench.report.figures.cost import draw_cost
-from bench.report.figures.equivalence import draw_equivalence
+from bench.report.figures.cost import draw_budgets, draw_cost, draw_training
+from bench.report.figures.coverage import draw_calibration, draw_coverage_against_k
 from bench.report.figures.members import draw_members
 from bench.report.figures.samples import draw_example, draw_features
-from bench.report.figures.scores import draw_arrows, draw_times
-from bench.report.figures.style import Figure, Section
-from bench.report.figures.training import draw_training
-from bench.report.figures.verdicts import answers, draw_verdicts
+from bench.report.figures.scores import draw_arrows, draw_equivalence
+from bench.report.figures.style import Figure, Panel, Section
+from bench.report.figures.verdicts import draw_gaps, draw_verdicts
 from bench.report.load import Loaded
+from bench.report.tidy import answers, costs
 
 __all__ = [
+    "DARK",
     "INK",
     "Figure",
+    "Panel",
     "Section",
     "Style",
     "absent",
     "answers",
+    "costs",
     "draw_arrows",
     "draw_budgets",
     "draw_calibration",
@@ -51,46 +43,52 @@ __all__ = [
     "draw_equivalence",
     "draw_example",
     "draw_features",
+    "draw_gaps",
     "draw_members",
-    "draw_times",
     "draw_training",
     "draw_verdicts",
+    "examples",
     "figures",
     "looks",
     "looks_of",
 ]
 
 _PARTS = (
-    verdicts,
-    samples,
-    members,
-    contours,
-    bootstrap_k,
-    calibration,
-    cost,
-    budgets,
-    training,
-    scores,
-    equivalence,
+    ("Coverage and price of intervals", verdicts.matrices, "no method has a verdict on coverage"),
+    ("Coverage gaps and honest lengths", verdicts.gaps, "no gap of coverage has an error"),
+    ("Example data", samples.figures, "no task can be simulated here"),
+    ("Overlap, coverage and width of members", members.figures, "no member has scores"),
+    ("Contours of the likelihood", contours.figures, "no saved predictions of a method"),
+    ("Coverage against the bootstrap multiple", coverage.bootstraps, "no table bootstrap-k.csv"),
+    ("Calibration", coverage.calibrations, "no saved predictions of independent datasets"),
+    ("Cost against quality", cost.cost_figures, "no interval scores relative to a reference"),
+    ("Learning curves", cost.learning_curves, "no task has results at two budgets"),
+    ("Losses while training", cost.losses, "no fit has recorded losses"),
+    ("Gain from exact scores", scores.arrows, "no method has a score-augmented form"),
+    ("Data equivalence of scores", scores.equivalences, "no method is compared at two budgets"),
 )
+"""Titles, functions that yield figures, and reasons why there are none."""
 
 
 def looks_of(loaded: Loaded) -> dict[str, Style]:
     """Return the style of every method of these results, the same through the whole report."""
-    return looks({*loaded.quantities["label"], *loaded.fits["label"]})
+    others = loaded.studies.get("equivalence", pd.DataFrame()).get("other", ())
+    return looks({*loaded.quantities["label"], *loaded.fits["label"], *others})
 
 
 def figures(loaded: Loaded) -> Iterator[Figure]:
     """Yield the figures of these results in the order of a report."""
     shown = looks_of(loaded)
     taken: dict[str, int] = {}
-    for part in _PARTS:
-        for figure in part.figures(loaded, shown):
-            taken[figure.name] = taken.get(figure.name, 0) + 1
-            count = taken[figure.name]
+    for _, part, _ in _PARTS:
+        for figure in part(loaded, shown):
+            count = taken[figure.name] = taken.get(figure.name, 0) + 1
             yield figure if count == 1 else replace(figure, name=f"{figure.name}-{count}")
 
 
 def absent(loaded: Loaded) -> list[tuple[str, str]]:
     """Return the titles of missing figures, each with the reason in one line."""
-    return [missing for part in _PARTS for missing in part.absent(loaded)]
+    shown = looks_of(loaded)
+    missing = [(title, why) for title, part, why in _PARTS if not any(part(loaded, shown))]
+    tasks = tasks_with_examples(loaded).items()
+    return missing + [(f"Data of {name}", why) for name, why in tasks if isinstance(why, str)]

@@ -1,9 +1,8 @@
-"""1σ and 2σ contours of surrogates against the exact likelihood, of a few datasets.
+"""1σ contours of surrogates against the exact likelihood, with a band over members.
 
 After figures 6 and 8 of Sluijter, Diefenbacher, Bhimji & Nachman (2025).
 """
 
-import math
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
@@ -13,179 +12,108 @@ from matplotlib.axes import Axes
 from matplotlib.lines import Line2D
 from matplotlib.ticker import MaxNLocator
 from scipy import stats
+from scipy.interpolate import RegularGridInterpolator
 
-from bench.errors import counted
-from bench.report.figures.boards import Board, boards, by_label, each, groups, ordered, rows_of
-from bench.report.figures.colours import INK, Style, looks
-from bench.report.figures.style import PAGE, Figure, key, laid_out, styled
-from bench.report.figures.words import bare, listed, literal, symbols, valued, written
+from bench.report import tidy
+from bench.report.colours import INK
+from bench.report.figures.style import Figure, Looks, Panel, styled
 from bench.report.load import Loaded
+from bench.report.words import literal, symbols, valued, written
 
-SIGMAS = tuple(float(stats.chi2.ppf(stats.chi2.cdf(s**2, 1), 2) / 2) for s in (1, 2))
-"""Decrease of the log-likelihood on contours with 68.27 % and 95.45 % in two parameters."""
-_MOST = 4  # largest number of methods beside exact: more lines overlap
+SIGMA = float(stats.chi2.ppf(stats.chi2.cdf(1, 1), 2) / 2)
+"""Decrease of the log-likelihood on the contour with 68.27 % in two parameters."""
+_FLOOR = -40.0  # of log-likelihoods, relative to their maximum
+_METHODS = 3  # beside exact: more bands overlap
+_DATASETS = 4
+_Array = np.ndarray[Any, Any]
 
 
 @styled
 def draw_contours(
     frame: pd.DataFrame,
     axes: Axes,
-    colours: Mapping[str, Style] | None = None,
+    looks: Looks,
     *,
     maxima: pd.DataFrame | None = None,
     names: Mapping[str, str] | None = None,
+    limits: _Array | None = None,
 ) -> None:
-    """Draw the 1σ contours as thick and the 2σ contours as thin lines, exact in ink.
+    """Draw the 1σ contour of the mean over members of each method, with their 16 to 84 % band.
 
-    Args:
-        frame: of `Loaded.contours`, one dataset of one leaderboard.
-        axes: to draw on.
-        colours: styles of methods.
-        maxima: of `Loaded.maxima`, the same dataset: generating parameters and maxima.
-        names: labels of parameters.
+    The frame is of `Loaded.contours`, one dataset of one leaderboard; the last method is on top.
+    With `maxima`, of `Loaded.maxima`, the generating parameters are a cross. `names` are labels of
+    parameters, `limits` those of x and y, (2, 2).
     """
-    shown = colours or looks(frame["label"])
-    labels = sorted(set(frame["label"]), key=lambda x: (x == "exact", x))
-    for label, one in by_label(frame, labels):
-        fall = _lattice(one)
-        if min(fall.shape) < 2 or not np.isfinite(fall.to_numpy()).any():
-            continue
-        x, y = fall.columns.to_numpy(float), fall.index.to_numpy(float)
-        drop = np.where(np.isfinite(fall.to_numpy()), -fall.to_numpy(), 40.0)
-        for level, width in zip(SIGMAS, (1.2, 0.6), strict=True):
-            line = shown[label].line(width)
-            axes.contour(
-                x,
-                y,
-                drop,
-                [level],
-                colors=[line["color"]],
-                linewidths=[width],
-                linestyles=[line["linestyle"]],
-                zorder=2.5 if label == "exact" else 2,
-            )
-    if maxima is not None:
-        for row in each(maxima):
-            axes.plot(row.x_mle, row.y_mle, zorder=3, **shown[row.label].points(3))
-        if len(maxima):
-            first = maxima.iloc[0]
-            axes.plot(first["x_true"], first["y_true"], "+", ms=8, mew=0.9, color=INK, zorder=4)
-    if len(frame):
-        x_name, y_name = map(literal, _axes(frame, names))
-        axes.set(xlabel=x_name, ylabel=y_name)
-    axes.xaxis.set_major_locator(MaxNLocator(4))
-    axes.yaxis.set_major_locator(MaxNLocator(4))
+    box = _box(frame) if limits is None else limits
+    nodes = np.meshgrid(*(np.linspace(low, high, 120) for low, high in box))
+    for label, rows in frame.groupby("label", sort=False):
+        falls = np.array([_fall(one, nodes) for _, one in tidy.groups(rows, "member")])
+        line = looks[str(label)].line(1.2)
+        if len(falls) > 1:
+            share = (falls >= -SIGMA).mean(0)
+            axes.contourf(*nodes, share, [0.16, 0.84], colors=[line["color"]], alpha=0.2)
+        style: Any = {"linewidths": [line["linewidth"]], "linestyles": [line["linestyle"]]}
+        axes.contour(*nodes, falls.mean(0), [-SIGMA], colors=[line["color"]], **style)
+    for row in tidy.each(maxima.head(1)) if maxima is not None else ():
+        axes.plot(row.x_true, row.y_true, "+", ms=8, mew=0.9, color=INK, zorder=4)
+    for name, axis, ends in zip("xy", (axes.xaxis, axes.yaxis), box, strict=True):
+        axis.set_major_locator(MaxNLocator(3))
+        label = literal(written(names, str(frame[f"{name}_name"].iloc[0])))
+        axes.set(**{f"{name}label": label, f"{name}lim": ends})
 
 
-def figures(loaded: Loaded, shown: Mapping[str, Style]) -> Iterator[Figure]:
+def _fall(rows: pd.DataFrame, nodes: Sequence[_Array]) -> _Array:
+    """Interpolate the log-likelihood of a member onto nodes."""
+    table = rows.drop_duplicates(["x", "y"]).pivot(index="x", columns="y", values="fall")
+    values = np.nan_to_num(table.to_numpy(float), nan=_FLOOR, neginf=_FLOOR).clip(_FLOOR)
+    places = (table.index.to_numpy(float), table.columns.to_numpy(float))
+    at = RegularGridInterpolator(places, values, bounds_error=False, fill_value=_FLOOR)
+    return np.asarray(at(tuple(nodes)))
+
+
+def _box(rows: pd.DataFrame) -> _Array:
+    """Return limits around the 1σ regions of a dataset."""
+    inside = rows[rows["fall"] >= -1.3 * SIGMA][["x", "y"]].agg(["min", "max"]).to_numpy().T
+    return np.asarray(inside + (0.12 * np.ptp(inside, axis=1) + 1e-6)[:, None] * [-1, 1])
+
+
+def common_limits(boxes: _Array) -> _Array:
+    """Return common limits where boxes (n, 2, 2) overlap, else limits of one scale around each."""
+    size = np.ptp(boxes, axis=2).max(0)
+    union = np.stack([boxes[..., 0].min(0), boxes[..., 1].max(0)], 1)
+    if (np.ptp(union, axis=1) <= 1.5 * size).all():
+        return np.broadcast_to(union, boxes.shape)
+    return np.asarray(boxes.mean(2, keepdims=True) + np.stack([-size, size], 1) / 2)
+
+
+def figures(loaded: Loaded, looks: Looks) -> Iterator[Figure]:
     """Yield a figure for each leaderboard, with a panel per dataset."""
-    for board, rows in boards(loaded.contours.dropna(subset=["fall"])):
-        if (rows["label"] != "exact").any():
-            yield _figure(loaded, shown, board, rows)
-
-
-def _figure(loaded: Loaded, shown: Mapping[str, Style], board: Board, rows: pd.DataFrame) -> Figure:
-    names = symbols(loaded.registry, board.task)
-    rows, maxima = _first_members(rows), _first_members(rows_of(loaded.maxima, board))
-    order = ordered(rows["label"], rows_of(loaded.quantities, board))
-    methods = [label for label in order if label != "exact"]
-    drawn = [*methods[:_MOST], *(label for label in order if label == "exact")]
-    rows = rows[rows["label"].isin(drawn)]
-    maxima = maxima[maxima["label"].isin(drawn)]
-    datasets = sorted(set(rows["dataset"]))
-    columns = min(3, len(datasets))
-    lines = math.ceil(len(datasets) / columns)
-
-    def draw(axes: Any) -> None:
-        for ax, dataset in zip(axes.flat, datasets, strict=False):
-            true = maxima[maxima["dataset"] == dataset]
-            draw_contours(rows[rows["dataset"] == dataset], ax, shown, maxima=true, names=names)
-            if len(true):
-                ax.set_title(literal(_where(rows, true, names)))
-        cross = Line2D([], [], color=INK, marker="+", ms=7, mew=0.9, ls="none")
-        key(axes, {label: shown[label] for label in drawn}, {"generated at": cross})
-
-    left = f" Not drawn, to keep lines apart: {listed(methods[_MOST:])}." if methods[_MOST:] else ""
-    return Figure(
-        name=board.slug("contours"),
-        section="papers",
-        task=board.task,
-        title=f"Contours of the likelihood: {board.words}",
-        caption=(
-            "A few datasets, each method's first member: contours on "
-            f"which the log-likelihood has fallen by {SIGMAS[0]:.2f} (1σ, thick) and "
-            f"{SIGMAS[1]:.2f} (2σ, thin) from its maximum, the marker. Lines end at the "
-            f"parameters' bounds.{left}"
-        ),
-        alternative=_alternative(maxima, rows, names, drawn),
-        size=(PAGE, 0.45 + 1.95 * lines),
-        draw=laid_out(draw, lines, columns, used=len(datasets)),
-    )
-
-
-def _first_members(rows: pd.DataFrame) -> pd.DataFrame:
-    """Return the rows of each method's first member."""
-    return rows[rows["member"] == rows.groupby("label")["member"].transform("min")]
-
-
-def _lattice(rows: pd.DataFrame) -> pd.DataFrame:
-    """Return the log-likelihood relative to its maximum, by y (rows) and x (columns)."""
-    return rows.drop_duplicates(["x", "y"]).pivot(index="y", columns="x", values="fall")
-
-
-def _where(rows: pd.DataFrame, true: pd.DataFrame, names: Mapping[str, str]) -> str:
-    x, y = _axes(rows, names)
-    return f"{valued(x, true['x_true'].iloc[0])}, {valued(y, true['y_true'].iloc[0])}"
-
-
-def _axes(rows: pd.DataFrame, names: Mapping[str, str] | None) -> list[str]:
-    """Return the labels of the x and y parameters."""
-    return [written(names, str(rows[axis].iloc[0])) for axis in ("x_name", "y_name")]
-
-
-def _alternative(
-    maxima: pd.DataFrame, rows: pd.DataFrame, names: Mapping[str, str], drawn: Sequence[str]
-) -> str:
-    """Return sentences on distances of estimates from exact's, and areas relative to exact's."""
-    exact = maxima[maxima["label"] == "exact"].set_index("dataset")
-    area = _areas(rows)
-    none = pd.Series(dtype=float)
-    x, y = map(bare, _axes(rows, names))
-    sentences = [f"{counted(len(set(rows['dataset'])), 'dataset')} in {x} and {y}."]
-    for label in (x for x in drawn if x != "exact"):
-        if exact.empty:
-            sentences.append(f"{label} is drawn, without an exact likelihood to compare with.")
+    lattices = loaded.contours.dropna(subset=["fall"])
+    several = lattices.groupby(["label", "member", "dataset"])[["x", "y"]].transform("nunique") > 1
+    for board, rows in tidy.boards(lattices[several.all(axis=1)]):
+        rows, shown, left = tidy.best(rows, tidy.rows_of(loaded.quantities, board), _METHODS)
+        maxima = tidy.select(tidy.rows_of(loaded.maxima, board), shown)
+        names = symbols(loaded.registry, board.task)
+        x, y = (written(names, str(rows[name].iloc[0])) for name in ("x_name", "y_name"))
+        found = [one for _, one in tidy.groups(rows, "dataset") if one["fall"].max() > -SIGMA]
+        if not found or shown == ["exact"]:
             continue
-        own = maxima[maxima["label"] == label].set_index("dataset")
-        away = (own[["x_mle", "y_mle"]] - exact[["x_mle", "y_mle"]]).abs().median()
-        relative = (area.get(label, none) / area.get("exact", none)).dropna()
-        size = (
-            f", the median 1σ area {relative.median():.2f} times exact's" if len(relative) else ""
+        limits = common_limits(np.array([*map(_box, found[:_DATASETS])]))
+        panels = []
+        for one, box in zip(found, limits, strict=False):
+            true = maxima[maxima["dataset"] == one["dataset"].iloc[0]]
+            told = true.groupby("label")["x_mle"].agg(value="mean", error="std").reset_index()
+            told["label"] = f"estimate of {x} by " + told["label"]
+            ends = true[["x_true", "y_true"]].head(1).to_numpy(float)
+            title = "\n".join(map(valued, (x, y), *ends))
+            options = {"maxima": true, "names": names, "limits": box}
+            panels.append(Panel(draw_contours, one, title, options, told))
+        name, title = board.slug("contours"), f"Contours of the likelihood: {board.words}"
+        caption = (
+            f"Where the mean log-likelihood of members has fallen by {SIGMA:.2f} (1σ), a dataset "
+            f"per panel. Bands hold the contours of the middle 68 % of members.{left}"
         )
-        sentences.append(
-            f"{label}: estimates differ from exact's by a median of {away['x_mle']:.2g} in {x} and "
-            f"{away['y_mle']:.2g} in {y}{size}."
-        )
-    return " ".join(sentences)
-
-
-def _areas(rows: pd.DataFrame) -> dict[str, "pd.Series[float]"]:
-    """Return areas inside the 1σ contour by label and dataset, as sums over grid cells."""
-    out: dict[str, dict[int, float]] = {}
-    for (label, dataset), one in groups(rows, ["label", "dataset"]):
-        fall = _lattice(one)
-        if min(fall.shape) > 1:
-            cell = np.outer(*(np.gradient(axis.to_numpy(float)) for axis in fall.axes))
-            inside = (fall >= -SIGMAS[0]).to_numpy()
-            out.setdefault(label, {})[dataset] = float(cell[inside].sum())
-    return {label: pd.Series(found, dtype=float) for label, found in out.items()}
-
-
-def absent(loaded: Loaded) -> list[tuple[str, str]]:
-    """Return the reason if there are no contours."""
-    reason = (
-        "no likelihoods of a method around their maxima: they are read from saved predictions, or "
-        "from packs that have them"
-    )
-    drawn = loaded.contours.dropna(subset=["fall"])["label"] != "exact"
-    return [] if drawn.any() else [("Contours of the likelihood", reason)]
+        cross = Line2D([], [], color=INK, marker="+", ms=7, mew=0.9, ls="none")
+        layout: Any = {"columns": min(4, len(panels)), "narrow": 2, "height": 2.1}
+        layout |= {"methods": shown, "legend": {"generated at": cross}}
+        yield Figure(name, board.task, title, caption, tuple(panels), looks, **layout)

@@ -1,172 +1,189 @@
-"""Cost against quality: interval scores against time and simulator calls."""
+"""Cost against quality, learning curves, and losses while training."""
 
 import math
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator
+from itertools import pairwise, product
 from typing import Any
 
+import numpy as np
 import pandas as pd
+import seaborn as sns
 from matplotlib.axes import Axes
+from matplotlib.lines import Line2D
+from matplotlib.ticker import MaxNLocator
 
-from bench.report.figures.boards import SERIES, across_budgets, by_label, each, ordered, reference
-from bench.report.figures.colours import INK, Style, looks
-from bench.report.figures.style import (
-    FAINT,
-    PAGE,
-    Figure,
-    label_ends,
-    laid_out,
-    log_axis,
-    reach,
-    styled,
-)
-from bench.report.figures.words import calls, literal, number, slug, with_error
+from bench.leaderboard.quantities import parts
+from bench.report import tidy
+from bench.report.colours import INK
+from bench.report.figures import marks
+from bench.report.figures.style import Figure, Looks, Panel, styled
+from bench.report.frames import FIT_KEYS
 from bench.report.load import Loaded
+from bench.report.words import bare, calls, left_out, parameters, slug, symbols
 
-_AXES = {"seconds": "training time of one member (s)", "calls": "simulator calls of one member"}
-
-
-def points(quantities: pd.DataFrame) -> pd.DataFrame:
-    """Return cost and interval score of every method at each budget.
-
-    Args:
-        quantities: of `Loaded.quantities`.
-
-    Returns:
-        Keys, `value` and `error` of the interval score relative to the reference, `seconds` and
-        `calls` of one member.
-    """
-    scores = quantities[(quantities["quantity"] == "score_ratio") & quantities["value"].notna()]
-    keys = [*SERIES, "budget", "label"]
-    cost = quantities[quantities["metric"] == "cost"]
-    table = cost.pivot_table(index=keys, columns="key", values="value", aggfunc="first")
-    for name in set(_AXES) - set(table):
-        table[name] = math.nan
-    return scores.merge(table.reset_index(), on=keys, how="left")
-
-
-def front(x: Sequence[float], y: Sequence[float]) -> list[int]:
-    """Return the indices of the Pareto front of points, by x; small x and y are better.
-
-    Example:
-        >>> front([1, 2, 3, 4], [5, 3, 4, 1])
-        [0, 1, 3]
-    """
-    best, out = math.inf, []
-    for place in sorted(range(len(x)), key=lambda i: (x[i], y[i])):
-        if y[place] < best:
-            best = y[place]
-            out.append(place)
-    return out
+_COSTS = {"seconds": "training time of one member (s)", "calls": "simulator calls of one member"}
+_CURVES = {
+    **{"score_ratio": "interval score /", "overlap_M": "overlap in"},
+    **{"coverage": "coverage of", "width": "width / exact,"},
+}
+_LOSSES = {"training": {"linewidth": 0.5, "alpha": 0.3}, "validation": {"linewidth": 0.8}}
+_METHODS = 8  # beside exact: more marks.lines overlap
+_MOST = 12  # panels of losses
 
 
 @styled
 def draw_cost(
-    frame: pd.DataFrame,
-    axes: Axes,
-    colours: Mapping[str, Style] | None = None,
-    *,
-    x: str = "seconds",
-    reference: str = "exact",
+    frame: pd.DataFrame, axes: Axes, looks: Looks, *, x: str = "seconds", reference: str = "exact"
 ) -> None:
     """Draw methods at their cost; budgets of a method are joined, the Pareto front is stepped.
 
-    Args:
-        frame: of `points`, one task.
-        axes: to draw on.
-        colours: styles of methods.
-        x: "seconds" or "calls".
-        reference: name of the reference of scores.
+    The frame is of `costs`, one task. The horizontal axis is "seconds" or "calls", the vertical one
+    is the interval score relative to the reference.
     """
-    shown = colours or looks(frame["label"])
-    found = frame[(frame[x] > 0) & (frame["value"] > 0)].reset_index(drop=True)
-    for label, one in by_label(found.sort_values("budget"), sorted(set(found["label"]))):
-        look = shown[label]
-        axes.plot(one[x], one["value"], **(look.line(0.8) | {"alpha": 0.8}))
-        axes.errorbar(one[x], one["value"], one["error"], elinewidth=0.8, **look.points())
-    log_axis(axes.xaxis, found[x].to_numpy())
-    log_axis(axes.yaxis, [1.0, *reach(found["value"], found["error"])])
+    found = frame[(frame[x] > 0) & (frame["value"] > 0)]
+    marks.lines(found, axes, looks, x)
+    marks.log_axis(axes.xaxis, found[x].to_numpy())
+    _log_values(found, axes, looks, x)
+    edge = found.iloc[tidy.front(found[x].tolist(), found["value"].tolist())]
+    ends = [*edge[x], axes.get_xlim()[1]], [*edge["value"], *edge["value"].tail(1)]
     if len(found) > 1:
-        edge = found.iloc[front(found[x].tolist(), found["value"].tolist())]
-        axes.step(
-            [*edge[x], axes.get_xlim()[1]],
-            [*edge["value"], edge["value"].iloc[-1]],
-            where="post",
-            color=INK,
-            alpha=FAINT,
-            lw=3.0,
-            zorder=0,
-            solid_joinstyle="miter",
-        )
-    axes.axhline(1, color=INK, lw=0.6, alpha=0.7, zorder=0)
-    axes.set_xlabel(_AXES[x])
-    axes.set_ylabel(f"interval score / {literal(reference)}")
+        axes.step(*ends, where="post", color=INK, alpha=0.3, lw=3.0, zorder=0)
+    axes.set(xlabel=_COSTS[x], ylabel=f"interval score / {reference}")
 
 
-def figures(loaded: Loaded, shown: Mapping[str, Style]) -> Iterator[Figure]:
+def _log_values(found: pd.DataFrame, axes: Axes, looks: Looks, x: str) -> None:
+    """Make the vertical axis logarithmic around marks.typical values and 1, and mark the others."""
+    error = found["error"].fillna(0)
+    ends = [*np.maximum(found["value"] - error, found["value"] / 2), *(found["value"] + error)]
+    marks.log_axis(axes.yaxis, [1.0, *marks.typical(found["value"]), *marks.typical(ends)])
+    axes.axhline(1, zorder=0, **marks.SOLID)
+    for label, one in tidy.groups(found, "label"):
+        marks.off_scale(axes, one[x], one["value"], looks[label].colour)
+
+
+def cost_figures(loaded: Loaded, looks: Looks) -> Iterator[Figure]:
     """Yield a figure for each task, with a panel for time and one for calls."""
-    for task, suffix, rows in across_budgets(loaded.quantities):
-        found = points(rows)
-        if found["seconds"].notna().any():
-            yield _cost_figure(loaded, shown, task, found, suffix)
+    independent = tidy.independent(loaded.quantities)
+    for (task, *_), suffix, quantities in tidy.series(independent, tidy.SERIES):
+        rows = tidy.costs(quantities).sort_values("budget")
+        rows, shown, left = tidy.best(rows.assign(at=rows["budget"].map(calls)), rows, _METHODS)
+        options = {"reference": tidy.reference(loaded, task)}
+        used = [{"x": x} | options for x in _COSTS if rows[x].max() > 1.1 * rows[x].min()]
+        panels = [Panel(draw_cost, rows, options=one) for one in used]
+        name, title = slug("cost", task, *suffix), f"Cost against quality: {task}"
+        caption = (
+            "Interval scores, with standard errors, against the cost of one member; budgets of a "
+            f"method are joined. The broad step is the Pareto front. Triangles are off scale.{left}"
+        )
+        layout: Any = {"columns": 2, "height": 2.4, "share": True, "methods": shown}
+        if panels:
+            yield Figure(name, task, title, caption, tuple(panels), looks, **layout)
 
 
-def _cost_figure(
-    loaded: Loaded,
-    shown: Mapping[str, Style],
-    task: str,
-    rows: pd.DataFrame,
-    suffix: Sequence[object],
-) -> Figure:
-    relative_to = reference(loaded, task)
-    order = ordered(rows["label"], rows)
-    rows = rows.assign(place=rows["label"].map(order.index)).sort_values("place")
-    used = [x for x in _AXES if rows[x].gt(0).any()]
+@styled
+def draw_budgets(
+    frame: pd.DataFrame, axes: Axes, looks: Looks, *, ratio: bool = False, nominal: float = 0
+) -> None:
+    """Draw learning curves: a quantity of each method against the budget.
 
-    def draw(axes: Any) -> None:
-        for ax, x in zip(axes.flat, used, strict=True):
-            draw_cost(rows, ax, shown, x=x, reference=relative_to)
-        last = rows.sort_values("budget").groupby("label")["value"].last()
-        label_ends(axes[0, -1], {label: float(last[label]) for label in order}, shown)
-
-    return Figure(
-        name=slug("cost", task, *suffix),
-        section="cost",
-        task=task,
-        title=f"Cost against quality: {task}",
-        caption=(
-            f"Interval score relative to {relative_to} (geometric mean over parameters, standard "
-            "errors over members and datasets; 1 is as good) against what one member costs. "
-            "Budgets of a method are joined. The broad step is the Pareto front of these means, in "
-            "which differences within the errors may be chance. Times are of the "
-            "machines named under provenance, and compare on one machine alone."
-        ),
-        alternative=_cost_alternative(rows, order, used, relative_to),
-        size=(PAGE, 2.9),
-        draw=laid_out(draw, 1, len(used), sharey=True),
-    )
+    The frame is of `Loaded.quantities`, one task and quantity. Values are ratios on a logarithmic
+    axis where `ratio` says so; those far off are triangles. The nominal value is a dashed line.
+    """
+    found = frame[frame["value"].notna() & (frame["budget"] > 0)]
+    learned, exact = found[found["label"] != "exact"], found[found["label"] == "exact"]
+    methods, budgets = list(dict.fromkeys(learned["label"])), sorted(set(found["budget"]))
+    # Offsets separate error bars at one budget and keep budgets apart.
+    closest = min((b / a for a, b in pairwise(budgets)), default=math.inf)
+    step = min(1.06, closest ** (0.6 / max(len(methods), 1)))
+    place = learned["label"].map(methods.index) - (len(methods) - 1) / 2
+    learned = learned.assign(calls=learned["budget"] * step ** place.astype(float))
+    marks.lines(learned, axes, looks, "calls")
+    for value in exact["value"].head(1):
+        axes.axhline(value, zorder=0, **marks.SOLID)
+    if nominal:
+        axes.axhline(nominal, zorder=0, **marks.DASHED)
+    marks.budget_axis(axes, budgets, [*budgets, *learned["calls"]])
+    axes.margins(y=0.08)
+    axes.yaxis.set_major_locator(MaxNLocator(4))
+    axes.set_ylabel("")
+    if ratio:
+        _log_values(learned, axes, looks, "calls")
 
 
-def _cost_alternative(
-    rows: pd.DataFrame, order: Sequence[str], used: Sequence[str], reference: str
-) -> str:
-    parts = [
-        f"{r.label} {with_error(r.value, r.error)} at {calls(r.budget)} and "
-        + (f"{number(r.seconds)} s" if r.seconds > 0 else "unknown time")
-        for _, one in by_label(rows.sort_values("budget"), order)
-        for r in each(one)
-    ]
-    text = f"Interval score relative to {reference}: {'; '.join(parts)}."
-    for x in used:
-        found = rows[rows[x] > 0]
-        edge = found.iloc[front(found[x].tolist(), found["value"].tolist())]
-        names = ", ".join(f"{r.label} at {calls(r.budget)}" for r in each(edge))
-        what = "time" if x == "seconds" else "calls"
-        text += f" Pareto front in {what}: {names}."
-    return text
+def learning_curves(loaded: Loaded, looks: Looks) -> Iterator[Figure]:
+    """Yield a figure for each task with at least two budgets, with a panel per quantity."""
+    independent = tidy.independent(loaded.quantities)
+    for (task, *_), suffix, quantities in tidy.series(independent, tidy.SERIES):
+        names = symbols(loaded.registry, task)
+        rows = quantities.sort_values("budget").assign(at=quantities["budget"].map(calls))
+        rows, shown, left = tidy.best(rows, rows, _METHODS)
+        learned = rows[rows["value"].notna() & (rows["label"] != "exact")]
+        several = learned.groupby("quantity")["budget"].nunique() > 1
+        keys = parameters({parts(str(q))[1] for q in several.index}, ["", *names])
+        panels = []
+        for (metric, words), key in product(_CURVES.items(), keys):
+            quantity = "/".join(filter(None, (metric, key, "ratio" * (metric == "width"))))
+            of = bare(names, key) if key else tidy.reference(loaded, task)
+            options: Any = {"ratio": metric in ("score_ratio", "width")}
+            options |= {"nominal": 0.6827} if metric == "coverage" else {}
+            one = rows[rows["quantity"] == quantity]
+            if several.get(quantity, False):
+                panels.append(Panel(draw_budgets, one, f"{words} {of}", options))
+        name, title = slug("budgets", task, *suffix), f"Learning curves: {task}"
+        caption = (
+            "Numbers of leaderboards against simulator calls, with standard errors. Full line: "
+            f"exact; dashed: nominal coverage. Triangles are off the scale.{left}"
+        )
+        layout: Any = {"columns": min(4, len(panels)), "narrow": 2, "height": 1.8}
+        layout |= {"legend": {"exact": Line2D([], [], **marks.SOLID)}}
+        layout |= {"methods": [label for label in shown if label != "exact"]}
+        if panels:
+            yield Figure(name, task, title, caption, tuple(panels), looks, **layout)
 
 
-def absent(loaded: Loaded) -> list[tuple[str, str]]:
-    """Return the reason if there is no figure of costs."""
-    reason = "no interval scores relative to a reference on independent datasets"
-    missing = [("Cost against quality", reason)]
-    return [] if points(loaded.quantities)["seconds"].notna().any() else missing
+@styled
+def draw_training(frame: pd.DataFrame, axes: Axes, looks: Looks) -> None:
+    """Draw validation losses as marks.lines, training losses faintly, and each member's best epoch.
+
+    The frame is of `Loaded.curves`, one component of one task and budget.
+    """
+    palette: Any = {label: looks[label].colour for label in set(frame["label"])}
+    shared: Any = {"x": "epoch", "hue": "label", "palette": palette, "units": "member"}
+    shared |= {"estimator": None, "legend": False, "ax": axes}
+    for loss, style in _LOSSES.items():
+        sns.lineplot(frame.dropna(subset=[loss]), y=loss, **shared, **style)
+    known = frame.dropna(subset=["validation"]).sort_values("epoch")
+    members = known.groupby(["label", "member"])["validation"]
+    best = known.loc[members.idxmin()]
+    for row in tidy.each(best):
+        axes.plot(row.epoch, row.validation, "o", ms=2.5, color=palette[row.label], zorder=3)
+    ends = pd.concat([best["validation"], members.last(), members.quantile(0.85)])
+    if len(ends):  # from the lowest loss to that after the first descent
+        low, high = ends.min(), ends.max()
+        margin = 0.06 * max(high - low, 1e-3 * abs(high), 1e-9)
+        axes.set_ylim(low - margin, high + 2 * margin)
+    axes.xaxis.set_major_locator(MaxNLocator(4, integer=True))
+    axes.yaxis.set_major_locator(MaxNLocator(4))
+    axes.set(xlabel="epoch", ylabel="loss")
+
+
+def losses(loaded: Loaded, looks: Looks) -> Iterator[Figure]:
+    """Yield a figure for each task and budget, with a panel per method and component."""
+    curves = loaded.curves.dropna(subset=["training", "validation"], how="all")
+    for (task, budget, *_), suffix, rows in tidy.series(curves, FIT_KEYS):
+        rows, *_ = tidy.best(rows, loaded.quantities[loaded.quantities["task"] == task], len(rows))
+        panels = []
+        for key, one in rows.groupby(["label", "component"], sort=False):
+            best = one.groupby("member")["validation"].min()
+            told = {"label": "best loss", "value": best.mean(), "error": best.std()}
+            title = "\n".join(map(str, key))
+            panels.append(Panel(draw_training, one, title, {}, pd.DataFrame([told])))
+        left = left_out([panel.title.replace("\n", ", ") for panel in panels[_MOST:]])
+        name = slug("training", task, *suffix)
+        title = f"Losses while training: {task}, {calls(budget)}"
+        caption = (
+            "Validation loss (lines) and training loss (faint) of each member; dots are the best "
+            f"epochs, which are kept. Losses of different methods are of different kinds.{left}"
+        )
+        layout: Any = {"columns": min(3, len(panels)), "narrow": 2, "height": 1.6}
+        yield Figure(name, task, title, caption, tuple(panels[:_MOST]), looks, **layout)

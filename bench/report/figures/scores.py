@@ -1,7 +1,6 @@
-"""Gain from exact scores: arrows from a plain method to its score-augmented form.
+"""Gain from exact scores: arrows to the score-augmented form, and data equivalence.
 
-After figures 2 to 13 of Shen & Kuusela (2026): over network sizes and budgets, metric by metric,
-and training times.
+After figures 2 to 13 of Shen & Kuusela (2026).
 """
 
 from collections.abc import Iterator, Mapping, Sequence
@@ -10,12 +9,15 @@ from typing import Any
 import numpy as np
 import pandas as pd
 from matplotlib.axes import Axes
+from matplotlib.lines import Line2D
 
-from bench.report.figures import words
-from bench.report.figures.boards import each, groups
-from bench.report.figures.colours import INK, Style, looks
-from bench.report.figures.style import COLUMN, PAGE, Figure, key, laid_out, log_axis, reach, styled
+from bench.report import tidy
+from bench.report.colours import INK
+from bench.report.figures.marks import DASHED, SOLID, budget_axis, log_axis, method_rows, typical
+from bench.report.figures.style import Figure, Looks, Panel, styled
 from bench.report.load import Loaded
+from bench.report.words import bare, calls, left_out, parameters, slug, symbols
+from bench.studies.equivalence import NAME, order
 
 _METRICS = {
     "score_ratio": "interval score / exact",
@@ -24,270 +26,149 @@ _METRICS = {
     "overlap_M": "overlap",
     "bce": "held-out BCE",
     "score_error": "score error",
+    "time": "training time (s)",
+    "interval_score": "interval score",
 }
-_LINEAR = ("overlap_M", "bce")
 _ASIDE = 1.07
-_ARROW: dict[str, Any] = {
-    "arrowstyle": "-|>,head_length=0.3,head_width=0.13",
-    "lw": 0.8,
-    "color": INK,
-    "alpha": 0.75,
-    "shrinkA": 3,
-    "shrinkB": 3.5,
-}
-_MOST = 4  # columns
-_ROW = 1.35  # inches
-
-Pair = tuple[str, str]
-
-
-def pairs(frame: pd.DataFrame) -> list[Pair]:
-    """Return pairs of labels without and with scores, for the same network, small to large.
-
-    `NAME-sa` is paired with `NAME` in the same configuration, or with "tuned" where there is none.
-    A configuration "scores…" is paired with "tuned".
-    """
-    known = frame.drop_duplicates("label")
-    known = known[known["ensemble"] == 0]
-    by_parts = {(row.method, row.configuration): str(row.label) for row in each(known)}
-    found = []
-    for (method, configuration), label in by_parts.items():
-        name = method.removesuffix("-sa")
-        plain = by_parts.get((name, "tuned"))
-        if name != method:
-            plain = by_parts.get((name, configuration), plain)
-        if plain is not None and (name != method or configuration.startswith("scores")):
-            found.append((plain, label))
-    size = frame[frame["quantity"] == "cost/parameters"].groupby("label")["value"].max()
-    return sorted(found, key=lambda p: (size.get(p[0], np.inf), not same_configuration(p), p))
-
-
-def same_configuration(pair: Pair) -> bool:
-    """Return whether both labels have the same configuration; such pairs come first."""
-    return pair[0].partition(":")[2] == pair[1].partition(":")[2]
+_ARROW: Any = {"arrowstyle": "-|>,head_length=0.3,head_width=0.13", "lw": 0.8, "color": INK}
+_ARROW |= {"alpha": 0.75, "shrinkA": 3, "shrinkB": 3.5}
+_MOST = 4  # pairs of a figure
+_CLAIM = 10  # Shen & Kuusela (2026)
 
 
 @styled
 def draw_arrows(
-    frame: pd.DataFrame,
-    axes: Axes,
-    colours: Mapping[str, Style] | None = None,
-    *,
-    pair: Pair,
-    linear: bool = False,
+    frame: pd.DataFrame, axes: Axes, looks: Looks, *, pair: tidy.Pair, linear: bool = False
 ) -> None:
     """Draw an arrow at each budget, from the method without scores to the one with scores.
 
-    Args:
-        frame: of `Loaded.quantities`, one task and quantity.
-        axes: to draw on.
-        colours: styles of methods.
-        pair: the labels without and with scores.
-        linear: whether values are on a linear scale.
+    The frame has columns `label, budget, value, error` of one task and quantity. The vertical axis
+    is logarithmic unless it is linear, and holds all methods of the frame beside the pair.
     """
-    shown = colours or looks(frame["label"])
-    found = frame[frame["label"].isin(pair) & frame["value"].notna() & (frame["budget"] > 0)]
-    budgets = sorted(set(found["budget"]))
-    ends: dict[int, dict[str, tuple[float, float]]] = {}
-    for label, aside in zip(pair, (1 / _ASIDE, _ASIDE), strict=True):
-        one = found[found["label"] == label]
-        x = one["budget"].to_numpy(float) * aside
-        axes.errorbar(x, one["value"], one["error"], elinewidth=0.7, **shown[label].points(3.5))
-        for budget, place, value in zip(one["budget"], x, one["value"], strict=True):
-            ends.setdefault(int(budget), {})[label] = (float(place), float(value))
-    for both in ends.values():
+    known = frame[frame["value"].notna() & (frame["budget"] > 0)]
+    found = known[known["label"].isin(pair)]
+    aside = np.where(found["label"] == pair[0], 1 / _ASIDE, _ASIDE)
+    found = found.assign(x=found["budget"] * aside).sort_values("x")
+    for label, one in tidy.groups(found, "label"):
+        axes.errorbar(one["x"], one["value"], one["error"], elinewidth=0.7, **looks[label].points())
+    for _, both in tidy.groups(found, "budget"):
         if len(both) == 2:
-            axes.annotate("", both[pair[1]], both[pair[0]], arrowprops=_ARROW)
-    log_axis(axes.xaxis, np.array(budgets, float))
-    axes.set_xticks(budgets, [words.number(b) for b in budgets])
-    if not linear and (found["value"] > 0).all():
-        log_axis(axes.yaxis, reach(found["value"], found["error"]))
+            start, end = both[["x", "value"]].to_numpy()
+            axes.annotate("", tuple(end), tuple(start), arrowprops=_ARROW)
+    budget_axis(axes, found["budget"], found["x"])
+    if not linear:
+        log_axis(axes.yaxis, typical(known["value"], 30))
+
+
+def arrows(loaded: Loaded, looks: Looks) -> Iterator[Figure]:
+    """Yield a figure for each task and metric and for times, with a panel per network."""
+    spent = tidy.times(loaded.fits).assign(metric="time", key="")
+    for task, quantities in tidy.groups(loaded.quantities, "task"):
+        every, names = tidy.pairs(quantities), symbols(loaded.registry, task)
+        found = quantities[(quantities["plan"] != "bootstrap") & (quantities["statistic"] == "")]
+        found = pd.concat([found, spent[spent["task"] == task]]).dropna(subset=["value"])
+        found = found.assign(at=found["budget"].map(calls)).sort_values("budget")
+        for metric, words in _METRICS.items():
+            rows = found[found["metric"] == metric]
+            budgets = {label: set(one["budget"]) for label, one in tidy.groups(rows, "label")}
+            common = [p for p in every if budgets.get(p[0], set()) & budgets.get(p[1], set())]
+            used = common[:_MOST]
+            labels = [*dict.fromkeys(np.ravel(used, "F").tolist())]
+            panels = []
+            for parameter in parameters(rows["key"], names):
+                one = rows[(rows["key"] == parameter) & rows["label"].isin(labels)]
+                key = bare(names, parameter)
+                for pair in used:
+                    options = {"pair": pair, "linear": metric in ("overlap_M", "bce")}
+                    told = one[one["label"].isin(pair)]
+                    panels.append(Panel(draw_arrows, one, f"{pair[1]}\n{key}", options, told))
+            name, title = slug("scores", metric, task), f"Gain from exact scores, {words}: {task}"
+            caption = (
+                "Arrows lead from the method without scores to the one with them, at the same "
+                "network and budget, with standard errors. "
+                f"{'Higher' if metric == 'overlap_M' else 'Lower'} is better."
+                f"{left_out([other for _, other in common[_MOST:]])}"
+            )
+            layout: Any = {"columns": len(used), "narrow": min(2, len(used)), "height": 1.65}
+            layout |= {"share": "row", "methods": labels}
+            if panels:
+                yield Figure(name, task, title, caption, tuple(panels), looks, **layout)
 
 
 @styled
-def draw_times(
+def draw_equivalence(
     frame: pd.DataFrame,
     axes: Axes,
-    colours: Mapping[str, Style] | None = None,
+    looks: Looks,
     *,
-    pair: Pair,
+    names: Mapping[str, str] | None = None,
+    metrics: Sequence[str] = (),
+    budgets: Sequence[int] = (),
 ) -> None:
-    """Draw the training time of a member against the budget, without and with scores.
+    """Draw factors with intervals, a row per metric; arrows show bounds at the last budget.
 
-    Args:
-        frame: of `Loaded.fits`, one task: means over members, bars from the fastest to the slowest.
-        axes: to draw on.
-        colours: styles of methods.
-        pair: the labels without and with scores.
+    The frame is of the study "equivalence", one pair of methods of one task; `names` are labels of
+    parameters. Metrics, from top to bottom, and budgets, in the order of markers, are those of the
+    frame by default.
     """
-    shown = colours or looks(frame["label"])
-    found = frame[frame["label"].isin(pair) & (frame["seconds"] > 0)]
-    budgets = sorted(set(found["budget"]))
-    for label, aside in zip(pair, (1 / _ASIDE, _ASIDE), strict=True):
-        one = (
-            found[found["label"] == label].groupby("budget")["seconds"].agg(["mean", "min", "max"])
+    metrics = list(metrics) or list(dict.fromkeys(frame["metric"]))
+    budgets = list(budgets) or sorted(set(frame["budget"]))
+    found = frame[np.isfinite(frame["value"]) & (frame["value"] > 0)]
+    for row in tidy.each(found):
+        place, colour = budgets.index(row.budget), looks[row.other].colour
+        y = metrics.index(row.metric) + 0.7 * ((place + 0.5) / len(budgets) - 0.5)
+        ends = [max(row.low, 1e-9), min(row.high, 1e9)]  # infinite intervals reach the edge
+        axes.plot(ends, [y, y], color=colour, lw=0.9, alpha=0.8)
+        beyond = row.beyond if isinstance(row.beyond, str) else ""  # "" in CSV
+        style = {"color": colour, "mfc": "none" if beyond else colour}
+        axes.plot(row.value, y, **_marker(place) | style)
+        if beyond:
+            arrow: Any = {"arrowstyle": "<-,head_length=0.2,head_width=0.12", "color": colour}
+            away: Any = {"xytext": (11 if ">" in beyond else -11, 0), "arrowprops": arrow}
+            axes.annotate("", (row.value, y), textcoords="offset points", **away)
+    axes.axvline(1, zorder=0, **SOLID)
+    axes.axvline(_CLAIM, zorder=0, **DASHED)
+    shown = found[["low", "high"]].to_numpy(float).clip(0.03, 300).ravel()
+    log_axis(axes.xaxis, [1, _CLAIM, *found["value"], *shown[(shown > 0.03) & (shown < 300)]])
+    method_rows(axes, [_named(metric, names) for metric in metrics])
+
+
+def _named(metric: str, names: Mapping[str, str] | None) -> str:
+    name, _, key = metric.partition("/")
+    return f"{_METRICS.get(name, name)} {bare(names, key)}".strip()
+
+
+def _marker(number: int) -> dict[str, Any]:
+    """Return the marker of a budget, numbered from the smallest."""
+    return {"marker": "osD^vPX"[number % 7], "ms": 4, "mew": 0.9, "ls": "none", "color": INK}
+
+
+def equivalences(loaded: Loaded, looks: Looks) -> Iterator[Figure]:
+    """Yield a figure for each task, with a panel per pair of methods."""
+    for task, frame in tidy.groups(loaded.studies.get(NAME, pd.DataFrame({"task": []})), "task"):
+        names = symbols(loaded.registry, task)
+        several = frame[["plain", "other"]].drop_duplicates().to_numpy()
+        every = tidy.by_importance([(str(plain), str(other)) for plain, other in several])
+        found = [frame[(frame["plain"] == p) & (frame["other"] == o)] for p, o in every[:_MOST]]
+        drawn = pd.concat(found)
+        budgets, metrics = sorted(set(drawn["budget"])), sorted(set(drawn["metric"]), key=order)
+        options = {"names": names, "metrics": metrics, "budgets": budgets}
+        panels = []
+        for one in found:
+            told = one.assign(
+                label=[_named(metric, names) for metric in one["metric"]],
+                error=(one["high"] - one["low"]) / 4,
+                at=one["budget"].map(calls),
+            )
+            panels.append(Panel(draw_equivalence, one, one["other"].iloc[0], options, told))
+        name, title = slug("equivalence", task), f"Data equivalence of scores: {task}"
+        caption = (
+            "Factor of simulations that the method without scores needs to be as good, with 95 % "
+            "bootstrap intervals. Open markers with arrows: beyond the budgets without scores."
+            f"{left_out([other for _, other in every[_MOST:]])}"
         )
-        x = one.index.to_numpy(float) * aside
-        bars = [one["mean"] - one["min"], one["max"] - one["mean"]]
-        axes.plot(x, one["mean"], **shown[label].line(0.8))
-        axes.errorbar(x, one["mean"], bars, elinewidth=0.7, **shown[label].points(3.5))
-    log_axis(axes.xaxis, np.array(budgets, float))
-    axes.set_xticks(budgets, [words.number(b) for b in budgets])
-    log_axis(axes.yaxis, found["seconds"].to_numpy(float))
-    axes.set_xlabel("simulator calls")
-
-
-def figures(loaded: Loaded, shown: Mapping[str, Style]) -> Iterator[Figure]:
-    """Yield a figure for each task and metric, with a column per size, and one of times."""
-    for task, rows in groups(loaded.quantities, "task"):
-        every = pairs(rows)
-        if not every:
-            continue
-        found, more = every[:_MOST], [other for _, other in every[_MOST:]]
-        left = f" Not drawn: {words.listed(more)}." if more else ""
-        names = words.symbols(loaded.registry, str(task))
-        for metric, title in _METRICS.items():
-            one = rows[rows["metric"] == metric]
-            one = one[one["value"].notna() & (one["plan"] != "bootstrap")]
-            used = [pair for pair in found if _complete(one, pair)]
-            if used:
-                yield _arrow_figure(shown, str(task), one, used, metric, title, names, left)
-        times = loaded.fits[(loaded.fits["task"] == task) & (loaded.fits["seconds"] > 0)]
-        used = [pair for pair in found if _complete(times, pair)]
-        if used:
-            yield _time_figure(shown, str(task), times, used, left)
-
-
-def _complete(rows: pd.DataFrame, pair: Pair) -> bool:
-    """Return whether both labels have results at a common budget."""
-    budgets = [set(rows[rows["label"] == label]["budget"]) for label in pair]
-    return bool(budgets[0] & budgets[1])
-
-
-def _arrow_figure(
-    shown: Mapping[str, Style],
-    task: str,
-    rows: pd.DataFrame,
-    used: Sequence[Pair],
-    metric: str,
-    title: str,
-    names: Mapping[str, str],
-    left: str,
-) -> Figure:
-    keys = words.parameters(rows["key"], list(names))
-
-    linear = metric in _LINEAR
-
-    def draw(axes: Any) -> None:
-        for line, name in zip(axes, keys, strict=True):
-            one = rows[rows["key"] == name]
-            for ax, pair in zip(line, used, strict=True):
-                draw_arrows(one, ax, shown, pair=pair, linear=linear)
-                ax.set(xlabel="simulator calls", ylabel=words.literal(_named(title, name, names)))
-            if not linear:
-                one = one[one["label"].isin(_labels(used))]
-                log_axis(line[0].yaxis, reach(one["value"], one["error"]))
-        for ax, pair in zip(axes[0], used, strict=True):
-            ax.set_title(column(pair))
-        key(axes, {label: shown[label] for label in _labels(used)}, lines=False)
-
-    return Figure(
-        name=words.slug("scores", metric, task),
-        section="scores",
-        task=task,
-        title=f"What exact scores add, {title}: {task}",
-        caption=(
-            "Arrows lead from the method without scores to the one with them, at the same network "
-            "and budget. Standard errors over members and datasets. "
-            + ("Higher is better." if metric == "overlap_M" else "Lower is better.")
-            + left
-        ),
-        alternative=_alternative(rows, used, keys, title, names),
-        size=(_width(used), 0.75 + _ROW * len(keys)),
-        draw=laid_out(draw, len(keys), len(used), sharey="row", sharex="col"),
-    )
-
-
-def _labels(used: Sequence[Pair]) -> list[str]:
-    return list(dict.fromkeys([plain for plain, _ in used] + [other for _, other in used]))
-
-
-def _width(used: Sequence[Pair]) -> float:
-    return min(PAGE, max(COLUMN, 0.4 + 2.2 * len(used)))
-
-
-def column(pair: Pair) -> str:
-    """Return the title of a column: the configuration of the method with scores.
-
-    It is the whole label where both have the same method, or where there is no configuration.
-    """
-    name, _, configuration = pair[1].partition(":")
-    alone = pair[0].partition(":")[0] != name and configuration
-    return words.literal(configuration if alone else pair[1], 18)
-
-
-def _named(title: str, name: str, names: Mapping[str, str]) -> str:
-    return title if not name else f"{title}, {words.bare(words.written(names, name))}"
-
-
-def _alternative(
-    rows: pd.DataFrame,
-    used: Sequence[Pair],
-    keys: Sequence[str],
-    title: str,
-    names: Mapping[str, str],
-) -> str:
-    sentences = []
-    for name in keys:
-        one = rows[rows["key"] == name].drop_duplicates(["label", "budget"])
-        known = {(r.label, r.budget): words.with_error(r.value, r.error) for r in each(one)}
-        parts = [
-            f"at {words.calls(budget)} {plain} {known[plain, budget]} "
-            f"and {other} {known[other, budget]}"
-            for plain, other in used
-            for budget in sorted(set(rows["budget"]))
-            if (plain, budget) in known and (other, budget) in known
-        ]
-        sentences.append(f"{_named(title, name, names)}: {'; '.join(parts)}.")
-    return " ".join(sentences)
-
-
-def _time_figure(
-    shown: Mapping[str, Style], task: str, rows: pd.DataFrame, used: Sequence[Pair], left: str
-) -> Figure:
-    def draw(axes: Any) -> None:
-        for ax, pair in zip(axes.flat, used, strict=True):
-            draw_times(rows, ax, shown, pair=pair)
-            ax.set_title(column(pair))
-            ax.set_ylabel("training time (s)")
-        found = rows[rows["label"].isin(_labels(used))]
-        log_axis(axes[0, 0].yaxis, found["seconds"].to_numpy(float))
-        key(axes, {label: shown[label] for label in _labels(used)})
-
-    parts = []
-    for pair in used:
-        for label in pair:
-            own = rows[rows["label"] == label]
-            means = own.groupby("budget", as_index=False)[["seconds"]].mean()
-            told = [f"{words.number(r.seconds)} s at {words.calls(r.budget)}" for r in each(means)]
-            parts.append(f"{label} {', '.join(told)}")
-    return Figure(
-        name=words.slug("scores", "time", task),
-        section="scores",
-        task=task,
-        title=f"Training time without and with scores: {task}",
-        caption=(
-            "Seconds that one member took, means over members with bars from the fastest to the "
-            f"slowest. What else ran on the machine is in these times.{left}"
-        ),
-        alternative=f"Mean training time of a member: {'; '.join(parts)}.",
-        size=(_width(used), 2.1),
-        draw=laid_out(draw, 1, len(used), sharey=True),
-    )
-
-
-def absent(loaded: Loaded) -> list[tuple[str, str]]:
-    """Return the reason if there are no arrows."""
-    drawn = any(pairs(rows) for _, rows in groups(loaded.quantities, "task"))
-    reason = "no method stands beside its score-augmented form; `bench run score` makes both"
-    return [] if drawn else [("What exact scores add", reason)]
+        legend = {calls(b): Line2D([], [], **_marker(i)) for i, b in enumerate(budgets)}
+        layout: Any = {"columns": len(panels), "share": "row"}
+        layout |= {"height": 0.5 + len(metrics) * max(0.1 * len(budgets), 0.22)}
+        layout |= {"legend": legend | {"claimed: 10": Line2D([], [], **DASHED)}}
+        yield Figure(name, task, title, caption, tuple(panels), looks, **layout)

@@ -3,11 +3,12 @@
 The colour and the marker's shape show the method. The filling of markers and the dashes of lines
 show the configuration: filled and solid for tuned ones, half filled for ensembles. Colours have the
 largest distances in OKLab, for normal and for dichromatic vision (Machado, Oliveira & Fernandes
-2009), among those with a contrast of at least 3 : 1 with both white and #111.
+2009), at a contrast of at least 3 : 1 with white, or 4.5 : 1 with #111 for the dark ones.
 """
 
 import hashlib
 import re
+from collections import Counter
 from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Any
@@ -16,25 +17,22 @@ from matplotlib.lines import Line2D
 from matplotlib.markers import MarkerStyle
 
 INK = "#1b1d21"
-"""Colour of text, axes and the exact likelihood; a page may replace it by its text colour."""
-
-PALETTE = (
-    "#3c5aff",  # blue
-    "#e1780f",  # orange
-    "#2da578",  # green
-    "#b41ec3",  # purple
-    "#5a6900",  # olive
-    "#c30069",  # crimson
-    "#0f6987",  # teal
-    "#a578c3",  # lilac
-)
-_MARKERS = ("o", "s", "^", "v", "P", "D", "X", "p")
-_FIXED = {
-    name: number
-    for number, name in enumerate(
-        ("lre", "dle", "nler", "nler-sa", "histogram", "dle-nflows", "sbi-nre", "sbi-nle")
-    )
+"""Colour of text, axes and the exact likelihood."""
+_PAIRS = {
+    "#3c5aff": "#1d76fa",  # blue
+    "#e1780f": "#ec982a",  # orange
+    "#2da578": "#7bfaa3",  # green
+    "#b41ec3": "#a862b8",  # purple
+    "#5a6900": "#6b8703",  # olive
+    "#c30069": "#ff3971",  # crimson
+    "#0f6987": "#71b4c5",  # teal
+    "#a578c3": "#f5c2fc",  # lilac
 }
+PALETTE = tuple(_PAIRS)
+DARK = {INK: "#e4e6e9"} | _PAIRS
+"""Colours on dark pages, by those on light pages."""
+_MARKERS = ("o", "s", "^", "v", "P", "D", "X", "p")
+_FIXED = ("lre", "dle", "nler", "nler-sa", "histogram", "dle-nflows", "sbi-nre", "sbi-nle")
 _FILLS = ("full", "none", "left", "top", "right")  # by configuration; ensembles have "bottom"
 _DASHES: tuple[tuple[float, ...], ...] = ((), (4, 1.5), (1, 1.2), (5, 1.2, 1, 1.2), (2, 1, 2, 3))
 _SIZE = 4.5  # points
@@ -57,6 +55,11 @@ class Style:
     marker: str
     fill: str = "full"
     dashes: tuple[float, ...] = ()
+
+    @property
+    def dark(self) -> str:
+        """Colour on dark pages."""
+        return DARK[self.colour]
 
     def points(self, size: float = _SIZE) -> dict[str, Any]:
         """Return keywords of `Axes.plot` and `Axes.errorbar` for markers without a line."""
@@ -128,13 +131,11 @@ def _parts(label: str) -> tuple[str, str, bool]:
 
 def _places(methods: set[str]) -> dict[str, int]:
     """Return a number per method: place in the palette, plus its length for each round."""
-    places = {method: _FIXED[method] for method in methods if method in _FIXED}
-    taken = list(places.values())
+    places = {method: _FIXED.index(method) for method in methods if method in _FIXED}
     for method in sorted(methods - set(places) - {"exact"}):
-        first = int(hashlib.sha256(method.encode()).hexdigest(), 16) % len(PALETTE)
+        first = int(hashlib.sha256(method.encode()).hexdigest(), 16)
         turn = [(first + step) % len(PALETTE) for step in range(len(PALETTE))]
-        counts = [sum(t % len(PALETTE) == place for t in taken) for place in turn]
-        free = counts.index(min(counts))
-        places[method] = turn[free] + len(PALETTE) * counts[free]
-        taken.append(places[method])
+        taken = Counter(place % len(PALETTE) for place in places.values())
+        free = min(turn, key=lambda place: taken[place])
+        places[method] = free + len(PALETTE) * taken[free]
     return places
