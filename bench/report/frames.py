@@ -171,7 +171,9 @@ def _decided(board: Leaderboard, row: Row) -> dict[str, Any]:
         found[name] = getattr(estimate, "value", nan)
         found[f"{name} error"] = getattr(estimate, "error", nan)
     for name in board.parameters:
-        found[f"gap {name}"] = found[f"coverage {name}"] - board.expected
+        gap = row.estimate(f"{board.headline('coverage')}/{name}/gap")
+        plain = found[f"coverage {name}"] - board.expected
+        found[f"gap {name}"] = getattr(gap, "value", nan if board.reference == "exact" else plain)
         for end in ("low", "high"):
             found[f"gap {name} {end}"] = getattr(row.verdicts.get(name), end, nan)
     for name, rank in (("likelihood rank", row.likelihood_rank), ("interval rank", row.rank)):

@@ -78,6 +78,17 @@ def test_quantities_are_those_of_leaderboards(loaded):
     assert frame.value["cost/calls"] == 1000
 
 
+def test_gaps_are_to_exact_and_inside_their_intervals(loaded):
+    (board,) = loaded.boards
+    frame = loaded.leaderboard().set_index("label")
+    for row in board.rows:
+        for name, verdict in row.verdicts.items():
+            gap = row.quantities[f"coverage/{name}/gap"].estimate.value
+            assert frame.loc[row.label, f"gap {name}"] == gap
+            assert verdict.low <= gap <= verdict.high
+    assert frame.loc["exact"].filter(regex="^gap").isna().all()
+
+
 def test_a_pivot_of_quantities_averages_nothing(loaded):
     (board,) = loaded.boards
     table = loaded.quantities.pivot_table(index="label", columns=["metric", "key"], values="value")

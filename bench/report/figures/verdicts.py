@@ -47,7 +47,11 @@ def draw_verdicts(
         axes.text(x, y, f"{word}\n{price}".strip(), ha="center", va="center", linespacing=1.3)
     method_rows(axes, methods)
     names = [literal(task, 14) for task in tasks]
-    names = names if spelled else [name.replace("-", "-\n") for name in names]
+    names = (
+        names
+        if spelled
+        else [name.replace("-", "-\n") if len(name) > 10 else name for name in names]
+    )
     axes.set_xticks(range(len(tasks)), names)
     axes.set(xlim=(-0.5, len(tasks) - 0.5), ylim=(len(methods) - 0.5, -0.5))
     axes.xaxis.tick_top()
@@ -108,7 +112,7 @@ def matrices(loaded: Loaded, looks: Looks) -> Iterator[Figure]:
 def gaps(loaded: Loaded, looks: Looks) -> Iterator[Figure]:
     """Yield a forest plot for each leaderboard, with a panel per parameter and one of lengths."""
     for board, rows in tidy.boards(loaded.leaderboard()):
-        rows = rows.sort_values("label", key=lambda label: label == "exact", kind="stable")
+        rows = rows[rows["method"] != "exact"]
         shown, left = rows.head(_MOST), left_out(rows["label"][_MOST:].tolist())
         names = symbols(loaded.registry, board.task)
         tolerance = board.saved(loaded, "tolerance", 0.05)
