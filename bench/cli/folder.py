@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from bench.cli.echo import tell
-from bench.errors import UsageError
+from bench.errors import UsageError, printable
 
 if TYPE_CHECKING:  # they import torch, which is slow
     from bench.leaderboard import Leaderboard, Results
@@ -74,7 +74,7 @@ def tell_outdated(store: "Store") -> None:
     """Print one line if the report in the default folder was made from other results than now."""
     from bench.report.output import made_from
 
-    folder, root = report_folder([store.root]), os.path.abspath(store.root)
+    folder, root = report_folder([store.root]), os.path.abspath(printable(str(store.root)))
     known = [found for path, found in made_from(folder).items() if os.path.abspath(path) == root]
     if not known:
         return

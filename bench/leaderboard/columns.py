@@ -237,7 +237,8 @@ def _as_delivered(board: Leaderboard) -> _Sections:
     columns += [_length(board, n, width) for n in board.parameters]
     if _any(board, "price"):
         columns.append(_column(f"score /{board.reference}", "score_ratio"))
-    yield "As delivered", columns
+    where = "" if board.plain else ", within the box of the true parameters"
+    yield f"As delivered{where}", columns
 
 
 def _honest_lengths(board: Leaderboard) -> _Sections:

@@ -92,4 +92,4 @@ def definition(heading: str, title: str, parameters: Collection[str] = ()) -> st
     name = term(heading, parameters)
     if name in ("", "joint", "region"):
         name = term(title) or name
-    return " ".join(filter(None, (f"{title}." if title else "", TERMS.get(name, ""))))
+    return TERMS.get(name, f"{title}.")

@@ -43,9 +43,11 @@ def answer(board: Leaderboard) -> str:
     trained = ", as trained here" if any(row.members == 1 for row in chosen) else ""
     if len(chosen) > 1:
         return f"Use {names}{trained}: their coverage holds, and their lengths are tied."
-    several = sum(row.word == "holds" for row in ranked) > 1
-    shortest = ", and no other method that holds has shorter intervals" if several else ""
-    return f"Use {names}{trained}: its coverage holds{shortest}."
+    if sum(row.word == "holds" for row in ranked) > 1:
+        why = "its coverage holds, and no other method that holds has shorter intervals"
+    else:
+        why = "its coverage holds" + (", shown of no other method" if len(ranked) > 1 else "")
+    return f"Use {names}{trained}: {why}."
 
 
 def _failure(row: Row) -> str:

@@ -1,6 +1,5 @@
 """Leaderboards as tables: one for each section in files, one for each task on its page."""
 
-import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from math import isfinite
@@ -10,18 +9,18 @@ from bench.leaderboard.columns import Column, sections
 from bench.leaderboard.glossary import definition
 from bench.leaderboard.notes import heading
 from bench.report.tables import Cell, Table
+from bench.report.words import unique_slug
 
 _PLANS = {"independent": "independent", "bootstrap": "bootstraps", "heldout": "held out"}
 
 
 def name_of(board: Leaderboard) -> str:
     """Return a file-safe name of a leaderboard, unique within a report."""
-    safe, plan = (re.sub(r"[^A-Za-z0-9]+", "-", n) for n in (board.task, board.plan_folder))
-    safe = safe.strip("-").lower() or "task"
-    data = "" if board.training_data in ("fresh", "none") else f"-{board.training_data}"
-    seed = f"-seed{board.seed}" if board.seed else ""
-    budget = f"-{board.budget}" if board.budget else ""
-    return f"{safe}{budget}{data}{seed}-{plan}"
+    data = "" if board.training_data in ("fresh", "none") else board.training_data
+    seed = f"seed{board.seed}" if board.seed else ""
+    budget = str(board.budget) if board.budget else ""
+    plan = unique_slug(board.plan_folder)
+    return "--".join(filter(None, (unique_slug(board.task), budget, data, seed, plan)))
 
 
 def tables_of(board: Leaderboard) -> list[Table]:
@@ -174,7 +173,7 @@ def _plan_names(boards: Sequence[Leaderboard]) -> list[str]:
 
 
 def _row_name(board: int, label: str) -> str:
-    return f"{board + 1}-{re.sub(r'[^A-Za-z0-9]+', '-', label).strip('-').lower()}"
+    return f"{board + 1}-{unique_slug(label)}"
 
 
 def _ranking(column: Column) -> str:
@@ -198,7 +197,8 @@ def _cell(column: Column, row: Row) -> Cell:
     estimate = quantity.estimate
     if estimate is None:
         return Cell(text, note=quantity.reason or ("not computed" if text == "n/a" else ""))
-    return Cell(text, sort=estimate.value, note=_errors(quantity))
+    sort = estimate.value if isfinite(estimate.value) else None
+    return Cell(text, sort=sort, note=_errors(quantity))
 
 
 def _errors(quantity: Quantity) -> str:

@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Any
 
 from bench.leaderboard.results import not_results
+from bench.storage import schema
 from bench.storage.store import Entry, Store
 
 
@@ -13,7 +14,8 @@ class Folders(Store):
     """Entries of several stores, for reading.
 
     Entries with the same identity are the same fit, plan or member. The first folder with a
-    finished entry is used. Lists of absent methods from the last runs are combined.
+    finished entry is used. The tolerance is that of the runs if they agree, else the default. Lists
+    of absent methods from the last runs are combined.
 
     Args:
         stores: the folders, in order of precedence.
@@ -26,10 +28,21 @@ class Folders(Store):
     def record(self, key: str) -> dict[str, Any] | None:
         """Read a record; see Store.record."""
         if key == "run":
-            runs = [store.record(key) or {} for store in self.stores]
-            return {"absent": [absent for run in runs for absent in run.get("absent", [])]}
+            return self._run()
         store = self._holder(key)
         return store.record(key) if store is not None else None
+
+    def _run(self) -> dict[str, Any] | None:
+        """Return the first run, with the tolerance that all have and all absent methods."""
+        runs = [run for store in self.stores if (run := schema.read(store, "run")) is not None]
+        if not runs:
+            return None
+        tolerances = {run["preset"].get("tolerance") for run in runs}
+        preset = {k: v for k, v in runs[0]["preset"].items() if k != "tolerance"}
+        if len(tolerances) == 1 and None not in tolerances:
+            preset["tolerance"] = tolerances.pop()
+        absent = [one for run in runs for one in run.get("absent", [])]
+        return runs[0] | {"preset": preset, "absent": absent}
 
     def read(self, key: str) -> Entry | None:
         """Read an entry; see Store.read."""
@@ -62,7 +75,7 @@ def open_folders(paths: Sequence[str | os.PathLike[str]]) -> tuple[Folders, list
     """
     stores, studies = [], []
     for path in dict.fromkeys(Path(p) for p in paths):
-        tables = sorted(path.glob("*.csv"))
+        tables = sorted(file for file in path.glob("*.csv") if file.is_file())
         if (path / "run.json").is_file():
             stores.append(Store.open(path))
         elif tables and not any(path.glob("*/run.json")):

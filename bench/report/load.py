@@ -3,20 +3,29 @@
 import os
 from collections.abc import Sequence
 from contextlib import suppress
-from dataclasses import asdict, replace
+from dataclasses import asdict, fields, replace
 from functools import cached_property
 from pathlib import Path
 
 import pandas as pd
+from pandas.api.types import is_numeric_dtype
 
 from bench.errors import BenchError, UsageError, printable
 from bench.experiment.selection import MethodPattern
-from bench.leaderboard import Leaderboard, Results, Row, build
+from bench.leaderboard import Leaderboard, Results, build
 from bench.leaderboard.results import SavedFit
 from bench.registry.registry import Registry, select, unknown
 from bench.report import frames, windows
 from bench.report.folders import Folders, open_folders
 from bench.studies import equivalence
+from bench.studies.equivalence import EquivalenceFactor
+
+_STUDIES: dict[str, dict[str, type]] = {
+    "bootstrap-k": dict.fromkeys(("task", "plan", "quantity", "stratified"), str)
+    | dict.fromkeys(("observations", "multiple", "value", "error", "expected"), float),
+    equivalence.NAME: {f.name: f.type for f in fields(EquivalenceFactor)},
+}
+"""Columns of the tables of studies that figures show."""
 
 
 def load(
@@ -224,6 +233,7 @@ class Loaded:
             except (ValueError, OSError) as error:
                 reason = " ".join(str(error).split())
                 raise UsageError(f"{path} is not a table: {reason}") from error
+            _check(path, tables[path.stem])
         return dict(sorted(tables.items()))
 
     @cached_property
@@ -235,7 +245,14 @@ class Loaded:
                 families[name] = printable(str(self.registry.method(name).family))
         return families
 
-    def folder_of(self, row: Row) -> Path | None:
-        """Return the folder of the fit of a leaderboard's row; None if it does not exist."""
-        root = self.folders.where(f"fits/{row.fit.folder}/fit")
-        return root / "fits" / row.fit.folder if root is not None else None
+
+def _check(path: Path, table: pd.DataFrame) -> None:
+    """Refuse a table with the name of a study whose columns are others."""
+    for name, kind in _STUDIES.get(path.stem, {}).items():
+        where = f"{path} is not a table of `bench study {path.stem}`: "
+        if name not in table:
+            raise UsageError(f"{where}it has no column {name!r}")
+        if kind is str:
+            table[name] = table[name].fillna("").astype(str)
+        elif not is_numeric_dtype(table[name]) or (table[name].abs().between(1e15, 1e308)).any():
+            raise UsageError(f"{where}column {name!r} holds other things than numbers")

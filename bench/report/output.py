@@ -25,10 +25,8 @@ LIST = "report.sha256"
 _HEAD = f"# Files that `bench report` wrote; `sha256sum -c {LIST}` checks them.\n"
 _FOLDERS = ("figures", "tables")
 # Lists may come from others: accept only names of files that a report can have written.
-_LINE = re.compile(
-    r"([0-9a-f]{64})  "
-    rf"([a-z0-9][\w.-]*\.html|references\.bib|(?:{'|'.join(_FOLDERS)})/[\w-][\w.-]*)"
-)
+_NAME = rf"[a-z0-9][\w.-]*\.html|references\.bib|(?:{'|'.join(_FOLDERS)})/[\w-][\w.-]*"
+_LINE = re.compile(rf"([0-9a-f]{{64}})  ({_NAME})")
 _SOURCE = re.compile(r"# made from ([0-9a-f]{64})  (.+)")
 _LARGEST = 2**27  # largest size of a report's file in bytes
 _ELSEWHERE = "or choose another folder with --out"
@@ -126,6 +124,8 @@ class Output:
             StoreError: if the files cannot be written.
             UsageError: if a link or another file is in the place of one of them.
         """
+        if wrong := [name for name in files if not re.fullmatch(_NAME, name)]:
+            raise StoreError(f"cannot write {wrong[0]!r}: it is no name of a file of a report")
         self.refuse(files)
         earlier = {
             (digest, name) for digest, name in self._listed() if self._digest(name) == digest

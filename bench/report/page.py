@@ -18,6 +18,7 @@ from bench.leaderboard.notes import heading, notes
 from bench.leaderboard.verdict import SIGNS, verdict
 from bench.report.boards import name_of
 from bench.report.drawings import Drawing
+from bench.report.words import calls
 
 
 @dataclass(frozen=True)
@@ -69,6 +70,7 @@ def render(pages: Sequence[Page], title: str, inline: bool = False) -> dict[str,
         return f"data:image/svg+xml;base64,{base64.b64encode(drawing.files[file]).decode()}"
 
     environment.globals |= {
+        "calls": calls,
         "heading": heading,
         "inline": inline,
         "name_of": name_of,
@@ -119,8 +121,12 @@ def _text(name: str) -> str:
 
 
 def _price(row: Row) -> str:
-    estimate = row.estimate("price")
-    return "" if estimate is None else parenthesised(estimate.value, estimate.error)
+    """Return the honest length of a method, else its interval score, else nothing."""
+    for name, words in (("price", ""), ("score_ratio", "score ")):
+        estimate = row.estimate(name)
+        if estimate is not None:
+            return words + parenthesised(estimate.value, estimate.error)
+    return ""
 
 
 def _ranked(rank: tuple[int, int]) -> str:

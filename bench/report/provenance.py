@@ -73,8 +73,9 @@ def _part(store: Store) -> Part:
 
 def _dates(store: Store) -> str:
     """Return the days of the first and the last finished record: "2026-11-22 to 2026-11-29"."""
-    records = (store.record(key) for part in ("fits", "scores") for key in store.keys(part))
-    finished = [r["finished"] for r in records if r and isinstance(r.get("finished"), int | float)]
+    keys = (key for part in ("fits", "scores") for key in store.keys(part))
+    records = (schema.read(store, key) for key in keys if not key.endswith("/fit"))
+    finished = [r["finished"] for r in records if r and r.get("finished")]
     ends = (datetime.fromtimestamp(end, UTC) for end in finished and (min(finished), max(finished)))
     return " to ".join(sorted({f"{end:%Y-%m-%d}" for end in ends}))
 

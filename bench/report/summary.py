@@ -30,6 +30,11 @@ class Answer:
         """Methods whose coverage holds and whose intervals are shortest."""
         return [row.label for row in self.boards[0].rows if row.recommended]
 
+    @property
+    def ranked(self) -> int:
+        """Number of methods that are ranked by their likelihoods."""
+        return sum(row.likelihood_rank is not None for row in self.boards[0].rows)
+
     def row(self, label: str) -> Row | None:
         """Return the row of a method in the leaderboard that answers."""
         return next((row for row in self.boards[0].rows if row.label == label), None)
@@ -118,3 +123,18 @@ def methods(found: Sequence[Answer]) -> list[str]:
         return -words.count("holds"), words.count("fails"), label
 
     return sorted({label for label, _ in rows}, key=order)
+
+
+def conclusion(found: Sequence[Answer]) -> str:
+    """Return one sentence on the number of tasks on which a method holds."""
+    judged = [answer for answer in found if answer.setting]
+    holding = sum(bool(answer.recommended) for answer in judged)
+    if not judged:
+        return "No methods are compared here."
+    return f"A method holds on {holding} of {counted(len(judged), 'task')}."
+
+
+def tolerances(found: Sequence[Answer]) -> str:
+    """Return the largest gaps that count as none: "± 5 points"."""
+    known = sorted({answer.boards[0].tolerance for answer in found if answer.setting})
+    return f"± {' or '.join(f'{100 * value:g}' for value in known)} points"

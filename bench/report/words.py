@@ -1,5 +1,6 @@
 """Words and numbers of figures: names of parameters, budgets and files, literal texts."""
 
+import hashlib
 import math
 import re
 from collections.abc import Iterable, Mapping, Sequence
@@ -62,6 +63,17 @@ def slug(*parts: object) -> str:
     """Join words to a name that is valid on any file system."""
     words = (re.sub(r"[^A-Za-z0-9]+", "-", str(part)).strip("-").lower() for part in parts)
     return "-".join(word for word in words if word) or "figure"
+
+
+def unique_slug(text: str) -> str:
+    """Return a name for files and identifiers that no other text has.
+
+    Example:
+        >>> unique_slug("gaussians-far"), unique_slug("My Task")
+        ('gaussians-far', 'my-task-3216')
+    """
+    name = slug(text)[:60]
+    return name if name == text else f"{name}-{hashlib.sha256(text.encode()).hexdigest()[:4]}"
 
 
 def symbols(registry: Registry, task: str) -> dict[str, str]:

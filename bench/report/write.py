@@ -17,9 +17,9 @@ from bench.report.figures import absent, figures, looks_of
 from bench.report.load import Loaded
 from bench.report.page import Page, render
 from bench.report.papers import CONFIGURATIONS, comparisons
-from bench.report.summary import answers, compared, methods
+from bench.report.summary import answers, compared, conclusion, methods, tolerances
 from bench.report.tables import Table, latex, markdown
-from bench.report.words import listed, slug
+from bench.report.words import listed, unique_slug
 
 PAGE = "index.html"
 BIBLIOGRAPHY = "references.bib"
@@ -83,7 +83,7 @@ def contents(
     }
     papers, fits = comparison.against_papers(compared_with), provenance.fits(loaded)
     citations = bibtex(loaded)
-    names = _page_names([answer.task for answer in found])
+    names = {answer.task: f"task-{unique_slug(answer.task)}" for answer in found}
     common = {"looks": looks_of(loaded), "parts": provenance.parts(loaded)}
     titles = _titles(loaded)
     pages = [
@@ -95,6 +95,9 @@ def contents(
             | {
                 "answers": found,
                 "compared": compared(loaded.boards),
+                "conclusion": conclusion(found),
+                "tolerances": tolerances(found),
+                "families": _families(loaded),
                 "drawings": [d for d in drawings if d.figure.section == "answer"],
                 "methods": methods(found),
                 "page_of": names,
@@ -169,16 +172,6 @@ def contents(
     return {name: text.encode() for name, text in files.items()} | pictures
 
 
-def _page_names(tasks: Sequence[str]) -> dict[str, str]:
-    """Return a file name for the page of each task, unique within a report."""
-    names: dict[str, str] = {}
-    for task in tasks:
-        name = f"task-{slug(task)}"
-        taken = sum(other == name or other.startswith(f"{name}--") for other in names.values())
-        names[task] = f"{name}--{taken + 1}" if taken else name
-    return names
-
-
 def _texts(name: str, tables: Sequence[Table], numbers: str | pd.DataFrame) -> dict[str, str]:
     if not isinstance(numbers, str):
         numbers = numbers.to_csv(index=False, lineterminator="\n")
@@ -196,6 +189,12 @@ def _title(loaded: Loaded) -> str:
     if len(tasks) > 3:
         return f"Likelihood surrogates on {len(tasks)} tasks"
     return f"Likelihood surrogates on {listed(tasks)}"
+
+
+def _families(loaded: Loaded) -> dict[str, str]:
+    """Return the family of each method, by label."""
+    rows = (row for board in loaded.boards for row in board.rows)
+    return {row.label: loaded.families.get(row.fit.method, "") for row in rows}
 
 
 def _titles(loaded: Loaded) -> dict[str, str]:

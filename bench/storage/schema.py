@@ -4,7 +4,7 @@ An undamaged file with a record that matches none of these schemas counts as dam
 """
 
 import re
-from typing import Annotated, Any, Self
+from typing import Annotated, Any, Literal, Self
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 
@@ -21,6 +21,8 @@ _Name = Annotated[str, Field(pattern=f"^{NAME.pattern}$")]
 _Count = Annotated[int, Field(ge=0, le=10**15)]
 _Limit = Annotated[float, Field(gt=0)]
 _Seconds = Annotated[float, Field(ge=0, le=1e15)]
+_Loss = Annotated[float, Field(ge=-1e15, le=1e15)]
+_Time = Annotated[float, Field(ge=0, le=253402300799)]  # seconds, before the year 10,000
 _Two = Field(min_length=2, max_length=2)
 _Values = Annotated[list[Annotated[float, Field(allow_inf_nan=False)]], _Two]
 _Origin = Annotated[list[Annotated[float, Field(ge=-1, le=1)]], _Two]
@@ -76,7 +78,7 @@ class _Method(_Record):
 class _Identity(_Record):
     task: dict[str, Any] = {}
     budget: _Count
-    training_data: str
+    training_data: Literal["fresh", "shared", "bootstrap", "none"]
     seed: _Count
     ensemble: Annotated[int, Field(ge=1, le=10_000)] = 1
     method: _Method = _Method()
@@ -96,8 +98,8 @@ class _Curve(_Record):
     steps: _Count
     seconds: _Seconds
     seconds_to_best: _Seconds
-    train_loss: list[float | None] = []
-    validation_loss: list[float | None] = []
+    train_loss: list[_Loss | None] = []
+    validation_loss: list[_Loss | None] = []
 
 
 class _Environment(_Record):
@@ -105,6 +107,7 @@ class _Environment(_Record):
 
 
 class _Member(_Record):
+    finished: _Time = 0.0
     seconds: _Seconds
     stack: Annotated[int, Field(ge=1, le=10_000)]
     calls: _Count
@@ -127,6 +130,7 @@ class _Inputs(_Record):
 
 
 class _Scores(_Record):
+    finished: _Time = 0.0
     inputs: _Inputs | None = None
     undefined: dict[str, str] = {}
     simulated: dict[str, _Count] = {}

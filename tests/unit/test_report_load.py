@@ -1,5 +1,7 @@
 """Results as frames: numbers of known likelihoods, keys, order, and missing parts."""
 
+import re
+
 import numpy as np
 import pandas as pd
 import pytest
@@ -8,6 +10,7 @@ import bench
 from bench.errors import UsageError
 from bench.inference.profile import fall_at
 from bench.report.frames import FIT_KEYS, KEYS, LEVELS, METHOD_KEYS
+from bench.report.words import unique_slug
 from bench.stats.reliability import simultaneous_band
 
 TASK = "gaussians-far"
@@ -209,8 +212,8 @@ def test_several_folders_are_read_as_one(made, results):
     assert set(rows) == {"exact", "lre:tuned", "dle:published", "histogram"}
     assert rows["lre:tuned"].members == 4  # includes the member that failed in the first folder
     assert board.absent == {}
-    assert loaded.folder_of(rows["histogram"]) == other.root / f"fits/{TASK}/histogram-default"
-    assert loaded.folder_of(rows["exact"]) == results.root / f"fits/{TASK}/exact-default"
+    for label, root in (("histogram", other.root), ("exact", results.root)):
+        assert loaded.folders.where(f"fits/{rows[label].fit.folder}/fit") == root
 
 
 def test_tasks_and_methods_are_chosen(made, results):
@@ -231,9 +234,9 @@ def test_tasks_and_methods_are_chosen(made, results):
 
 def test_tables_of_studies_are_read(tmp_path, results):
     (tmp_path / "studies").mkdir()
-    (tmp_path / "studies" / "bootstrap-k.csv").write_text("task,value\nt,0.5\n")
+    (tmp_path / "studies" / "features.csv").write_text("task,value\nt,0.5\n")
     loaded = bench.load(results.root, tmp_path / "studies")
-    assert loaded.studies["bootstrap-k"].value[0] == 0.5
+    assert loaded.studies["features"].value[0] == 0.5
     (tmp_path / "studies" / "broken.csv").write_text("")
     with pytest.raises(UsageError, match="is not a table"):
         bench.load(tmp_path / "studies").studies  # noqa: B018
@@ -274,3 +277,38 @@ def test_the_statistic_is_read_off_a_profile():
 def test_the_package_knows_no_other_lazy_name():
     with pytest.raises(AttributeError, match="no attribute 'nothing'"):
         bench.nothing  # noqa: B018
+
+
+def test_the_tolerance_and_the_absent_are_those_of_the_run(made):
+    results = made(uniform=30, per_point=0)
+    results.fit(TASK, "exact")
+    results.fit(TASK, "lre", "tuned", 3)
+    run = results.store.record("run") or {}
+    known = {k: v for k, v in run.items() if k not in ("key", "record_sha256")}
+    absent = {"task": TASK, "label": "dle:tuned", "reason": "no sun", "broken": False}
+    preset = known.get("preset", {}) | {"tolerance": 10.0}
+    results.store.write(
+        "run", {"command": ["bench"], **known, "preset": preset, "absent": [absent]}
+    )
+    (board,) = bench.load(results.root).boards
+    assert (board.tolerance, board.absent) == (0.1, {"dle:tuned": "no sun"})
+
+
+@pytest.mark.parametrize(
+    ("name", "text", "message"),
+    [
+        ("equivalence", "a\n1", "it has no column 'task'"),
+        ("bootstrap-k", "task,plan\ngp,bootstrap", "it has no column 'quantity'"),
+    ],
+)
+def test_tables_with_other_columns_are_refused(tmp_path, name, text, message):
+    (tmp_path / f"{name}.csv").write_text(text)
+    with pytest.raises(UsageError, match=message):
+        bench.load(tmp_path).studies  # noqa: B018
+
+
+def test_names_of_files_are_unique_and_safe():
+    names = ["My-Task", "my_task", "my.task", "my-task", "/../x", "<b>", "ü" * 300]
+    found = [unique_slug(name) for name in names]
+    assert len(set(found)) == len(found)
+    assert all(re.fullmatch(r"[a-z0-9-]{1,70}", name) for name in found)

@@ -58,9 +58,13 @@ _PARTS = (
     ("Coverage gaps and honest lengths", verdicts.gaps, "no gap of coverage has an error"),
     ("Example data", samples.figures, "no task can be simulated here"),
     ("Overlap, coverage and width of members", members.figures, "no member has scores"),
-    ("Contours of the likelihood", contours.figures, "no saved predictions of a method"),
+    (
+        "Contours of the likelihood",
+        contours.figures,
+        "no saved predictions, nor windows in the pack",
+    ),
     ("Coverage against the bootstrap multiple", coverage.bootstraps, "no table bootstrap-k.csv"),
-    ("Calibration", coverage.calibrations, "no saved predictions of independent datasets"),
+    ("Calibration", coverage.calibrations, "no scores with statistics of independent datasets"),
     ("Cost against quality", cost.cost_figures, "no interval scores relative to a reference"),
     ("Learning curves", cost.learning_curves, "no task has results at two budgets"),
     ("Losses while training", cost.losses, "no fit has recorded losses"),
@@ -89,6 +93,14 @@ def figures(loaded: Loaded) -> Iterator[Figure]:
 def absent(loaded: Loaded) -> list[tuple[str, str]]:
     """Return the titles of missing figures, each with the reason in one line."""
     shown = looks_of(loaded)
-    missing = [(title, why) for title, part, why in _PARTS if not any(part(loaded, shown))]
+    every = sorted({board.task for board in loaded.boards})
+    missing = []
+    for title, part, why in _PARTS:
+        found = [figure.task for figure in part(loaded, shown)]
+        left = [task for task in every if any(found) and task not in found]
+        if not found:
+            missing.append((title, why))
+        elif left and part is not samples.figures:
+            missing.append((f"{title}, {', '.join(left)}", why))
     tasks = tasks_with_examples(loaded).items()
     return missing + [(f"Data of {name}", why) for name, why in tasks if isinstance(why, str)]

@@ -72,9 +72,11 @@ def _fall(rows: pd.DataFrame, nodes: Sequence[_Array]) -> _Array:
 
 
 def _box(rows: pd.DataFrame) -> _Array:
-    """Return limits around the 1σ regions of a dataset."""
-    inside = rows[rows["fall"] >= -1.3 * SIGMA][["x", "y"]].agg(["min", "max"]).to_numpy().T
-    return np.asarray(inside + (0.12 * np.ptp(inside, axis=1) + 1e-6)[:, None] * [-1, 1])
+    """Return limits around the exact 1σ region of a dataset, or around all where there is none."""
+    exact = rows[rows["label"] == "exact"]
+    shown, margin = (exact, 0.6) if len(exact) else (rows, 0.12)
+    inside = shown[shown["fall"] >= -1.3 * SIGMA][["x", "y"]].agg(["min", "max"]).to_numpy().T
+    return np.asarray(inside + (margin * np.ptp(inside, axis=1) + 1e-6)[:, None] * [-1, 1])
 
 
 def common_limits(boxes: _Array) -> _Array:
@@ -111,7 +113,8 @@ def figures(loaded: Loaded, looks: Looks) -> Iterator[Figure]:
         name, title = board.slug("contours"), f"Contours of the likelihood: {board.words}"
         caption = (
             f"Where the mean log-likelihood of members has fallen by {SIGMA:.2f} (1σ), a dataset "
-            f"per panel. Bands hold the contours of the middle 68 % of members.{left}"
+            "per panel, around the exact contour. Bands hold the contours of the middle 68 % of "
+            f"members.{left}"
         )
         cross = Line2D([], [], color=INK, marker="+", ms=7, mew=0.9, ls="none")
         layout: Any = {"columns": min(4, len(panels)), "narrow": 2, "height": 2.1}

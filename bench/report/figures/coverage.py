@@ -62,11 +62,12 @@ def calibrations(loaded: Loaded, looks: Looks) -> Iterator[Figure]:
             panels.append(Panel(draw_calibration, one, bare(names, key), options, near))
         name, title = board.slug("calibration"), f"Calibration: {board.words}"
         caption = (
-            "Coverage of intervals and regions, members pooled; below zero they are too short. The "
-            f"curve of exact ones stays within the band in 95 % of repetitions.{left}"
+            "Coverage of intervals and regions, members pooled; below zero they are too short. "
+            "Nominal intervals stay within the band in 95 % of repetitions. Even exact "
+            f"likelihoods can leave it, because their intervals are approximate.{left}"
         )
         layout: Any = {"columns": len(keys), "narrow": 2, "downwards": True, "height": 1.7}
-        layout |= {"methods": shown, "legend": {"exact intervals, 95 %": Patch(**_BAND)}}
+        layout |= {"methods": shown, "legend": {"nominal intervals, 95 %": Patch(**_BAND)}}
         yield Figure(name, board.task, title, caption, tuple(panels), looks, **layout)
 
 

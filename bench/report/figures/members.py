@@ -23,6 +23,7 @@ from bench.report.words import bare, parameters, symbols, written
 _FEWEST = 5  # smallest number of members for a smooth density
 _MOST = 10  # methods of a figure
 _METRICS = ("overlap_kM", "overlap_M", "coverage", "width")
+_IN_BOX = ("box_overlap", "expected_coverage", "box_width")
 
 
 @styled
@@ -51,7 +52,7 @@ def draw_members(
     shared |= {"order": rows, "legend": False}
     if (many := members[count >= _FEWEST]).size:
         shape: Any = {"density_norm": "width", "width": 0.9, "saturation": 1, "gridsize": 40}
-        sns.violinplot(many, inner=None, cut=1, linewidth=0, alpha=0.2, **shape, **shared)
+        sns.violinplot(many, inner=None, cut=0, linewidth=0, alpha=0.2, **shape, **shared)
     if (some := members[count > 1]).size:
         style: Any = {"marker": "|", "size": 7, "linewidth": 0.7, "alpha": 0.8}
         sns.stripplot(some, jitter=False, **style, **shared)
@@ -76,10 +77,12 @@ def figures(loaded: Loaded, looks: Looks) -> Iterator[Figure]:
     for board, rows in tidy.boards(loaded.members, "independent", "bootstrap"):
         names = symbols(loaded.registry, board.task)
         quantities = tidy.rows_of(loaded.quantities, board)
-        rows = rows[rows["metric"].isin(_METRICS) & rows["value"].notna()]
+        plain = board.saved(loaded, "plain", True)
+        known = _METRICS if plain else _IN_BOX
+        rows = rows[rows["metric"].isin(known) & rows["value"].notna()]
         rows, shown, left = tidy.best(rows, quantities, _MOST)
         learned = rows[rows["label"] != "exact"]
-        metrics = [metric for metric in _METRICS if metric in set(learned["metric"])]
+        metrics = [metric for metric in known if metric in set(learned["metric"])]
         metrics = metrics[metrics[:2] == ["overlap_kM", "overlap_M"] :]
         keys = parameters(learned[learned["metric"].isin(metrics)]["key"], names)
         nominal = board.saved(loaded, "expected", 0.6827)
@@ -87,17 +90,20 @@ def figures(loaded: Loaded, looks: Looks) -> Iterator[Figure]:
         for metric, key in product(metrics, keys):
             quantity = f"{metric}/{key}"
             one, summary = (f[f["quantity"] == quantity] for f in (rows, quantities))
-            expected = {"coverage": nominal, "width": None}.get(metric, 1.0)
+            kind = next(k for k in ("overlap", "coverage", "width") if k in metric)
+            expected = {"coverage": nominal, "width": None}.get(kind, 1.0)
             options = {"summary": summary, "expected": expected}
             options["order"] = [label for label in shown if label != "exact"]
-            name = written(names, key) if metric == "width" else bare(names, key)
-            title = f"{metric.partition('_')[0]}, {name}"
+            name = written(names, key) if kind == "width" else bare(names, key)
+            title = f"{kind}, {name}"
             panel = Panel(draw_members, one, title, options, summary)
             panels.append(panel if quantity in set(learned["quantity"]) else None)
         name, title = board.slug("members"), f"Overlap, coverage and width: {board.words}"
+        where = "" if plain else "Within the box of the true parameters. "
         caption = (
-            "A tick is one member's mean over datasets, a marker the mean over members with its "
-            f"standard error. The line and its band are exact, dashed is the expected value.{left}"
+            f"{where}A tick is one member's mean over datasets, its density is shaded; a marker is "
+            "the mean over members with its standard error. The line and its band are exact ± one "
+            f"standard error, dashed is nominal.{left}"
         )
         layout: Any = {"columns": len(keys), "narrow": narrow(shown), "share": "row"}
         layout |= {"height": 0.5 + 1.15 * ROW * max(len(shown), 3)}

@@ -72,7 +72,7 @@ def draw_gaps(
         band = 100 * tolerance
         value, low, high = (100 * frame[f"gap {parameter}{end}"] for end in _ENDS)
         reach = np.nanmax([*value.abs(), *low.abs(), *high.abs(), 1.5 * band])
-        reach = 1.05 * min(reach, 6 * band)
+        reach = 1.05 * min(reach, 14 * band)
         axes.axvspan(-band, band, color="#2da578", alpha=0.15, lw=0, zorder=0)
         axes.set_xlim(-reach, reach)
         axes.xaxis.set_major_locator(MaxNLocator(4))
@@ -129,8 +129,9 @@ def gaps(loaded: Loaded, looks: Looks) -> Iterator[Figure]:
             panels.append(Panel(draw_gaps, shown, "honest length / exact", {}, told))
         name, title = board.slug("gaps"), f"Coverage gaps and honest lengths: {board.words}"
         caption = (
-            "Coverage minus that of exact intervals, with simultaneous intervals: inside the band "
-            f"it holds, outside it fails. Triangles are off the scale.{left}"
+            "Coverage minus that of exact intervals, with simultaneous 95 % intervals: inside the "
+            "band it holds, outside it fails. Bars of lengths are standard errors. Triangles are "
+            f"off the scale.{left}"
         )
         layout: Any = {"columns": len(panels), "narrow": narrow(shown["label"]), "share": "row"}
         layout |= {"height": 0.5 + ROW * max(len(shown), 2)}
