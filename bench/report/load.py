@@ -3,9 +3,10 @@
 import os
 from collections.abc import Sequence
 from contextlib import suppress
-from dataclasses import asdict, fields, replace
+from dataclasses import asdict, replace
 from functools import cached_property
 from pathlib import Path
+from typing import Any, get_type_hints
 
 import pandas as pd
 from pandas.api.types import is_numeric_dtype
@@ -20,10 +21,10 @@ from bench.report.folders import Folders, open_folders
 from bench.studies import equivalence
 from bench.studies.equivalence import EquivalenceFactor
 
-_STUDIES: dict[str, dict[str, type]] = {
+_STUDIES: dict[str, dict[str, Any]] = {
     "bootstrap-k": dict.fromkeys(("task", "plan", "quantity", "stratified"), str)
     | dict.fromkeys(("observations", "multiple", "value", "error", "expected"), float),
-    equivalence.NAME: {f.name: f.type for f in fields(EquivalenceFactor)},
+    equivalence.NAME: get_type_hints(EquivalenceFactor),
 }
 """Columns of the tables of studies that figures show."""
 
