@@ -31,7 +31,7 @@ def report(
     methods: tuple[str, ...],
     plugins: tuple[str, ...],
 ) -> None:
-    """Write pages with the answer, leaderboards, figures and sources.
+    """Write pages of leaderboards, figures and sources.
 
     RESULTS are folders that `bench run` wrote; several are read as one. Folders of tables that
     `bench study` wrote add their figures. Nothing is trained, and the pages need no network.

@@ -54,4 +54,6 @@ def _misc(citation: str) -> str:
     words = re.findall(r"[A-Za-z0-9]+", citation)
     year = next((word for word in words if re.fullmatch(r"(19|20)\d\d", word)), "")
     key = (words[0].lower() if words else "cited") + year
-    return f"@misc{{{key},\n  note = {{{tex(citation)}}}\n}}"
+    # BibTeX counts braces, also those after a backslash.
+    note = tex(citation).replace(r"\{", r"\textbraceleft{}").replace(r"\}", r"\textbraceright{}")
+    return f"@misc{{{key},\n  note = {{{note}}}\n}}"

@@ -145,10 +145,11 @@ class _Windows(_Record):
     origin: list[_Origin]
     spacing: list[_Spacing]
     root: list[Annotated[str, Field(pattern=f"^[0-9a-f]{{{2 * NODES**2}}}$")]]
+    status: None = None  # windows are never unfinished
 
     @model_validator(mode="after")
     def _has_a_few(self) -> Self:
-        lengths = {len(getattr(self, name)) for name in type(self).model_fields}
+        lengths = {len(getattr(self, n)) for n in type(self).model_fields if n != "status"}
         if len(lengths) > 1 or not 1 <= max(lengths) <= MOST_WINDOWS:
             raise ValueError("its lists are not those of a few windows")
         return self

@@ -294,6 +294,8 @@ def test_what_a_plugin_cites_is_quoted(report, monkeypatch):
     monkeypatch.setattr(method, "citation", "Doe & Roe (2031), doi:10/x_y")
     text = bibtex(report[1])
     assert "@misc{doe2031,\n  note = {Doe \\& Roe (2031), doi:10/x\\_y}\n}" in text
+    monkeypatch.setattr(method, "citation", "Doe } (2031)")
+    assert "Doe \\textbraceright{} (2031)" in bibtex(report[1])
 
 
 def test_the_fingerprint_changes_with_any_record(made):
