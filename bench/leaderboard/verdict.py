@@ -73,8 +73,14 @@ def _undetermined(row: Row) -> str:
 def decides(row: Row, verdict: CoverageVerdict) -> str:
     """Return what would decide an undetermined verdict; "" if nothing practical would."""
     if verdict.members is not None:
-        return counted(verdict.members - row.members, "more member")
-    return "" if verdict.sets is None else f"{counted(verdict.sets, 'dataset')} in all"
+        return counted(_rounded(verdict.members - row.members), "more member")
+    return "" if verdict.sets is None else f"{counted(_rounded(verdict.sets), 'dataset')} in all"
+
+
+def _rounded(number: int) -> int:
+    """Round a number up to two digits, since it is an estimate: 137 becomes 140."""
+    unit = int(10 ** max(len(str(number)) - 2, 0))
+    return -(-number // unit) * unit
 
 
 def interval(verdict: CoverageVerdict) -> str:
