@@ -19,8 +19,8 @@ import numpy as np
 from matplotlib.figure import Figure as Canvas
 from PIL import Image
 
-from bench.report.figures import DARK, Figure
-from bench.report.figures.style import STYLE
+from bench.report.colours import DARK
+from bench.report.figures.style import STYLE, Figure
 from bench.report.words import literal
 
 PAGE, COLUMN = 7.0, 3.4

@@ -10,7 +10,7 @@ from dataclasses import replace
 
 import pandas as pd
 
-from bench.report.colours import DARK, INK, Style, looks
+from bench.report.colours import Style, looks
 from bench.report.examples import examples, tasks_with_examples
 from bench.report.figures import contours, cost, coverage, members, samples, scores, verdicts
 from bench.report.figures.contours import draw_contours
@@ -19,18 +19,12 @@ from bench.report.figures.coverage import draw_calibration, draw_coverage_agains
 from bench.report.figures.members import draw_members
 from bench.report.figures.samples import draw_example, draw_features
 from bench.report.figures.scores import draw_arrows, draw_equivalence
-from bench.report.figures.style import Figure, Panel, Section
+from bench.report.figures.style import Figure
 from bench.report.figures.verdicts import draw_gaps, draw_verdicts
 from bench.report.load import Loaded
 from bench.report.tidy import answers, costs
 
 __all__ = [
-    "DARK",
-    "INK",
-    "Figure",
-    "Panel",
-    "Section",
-    "Style",
     "absent",
     "answers",
     "costs",
@@ -49,7 +43,6 @@ __all__ = [
     "draw_verdicts",
     "examples",
     "figures",
-    "looks",
     "looks_of",
 ]
 
@@ -93,14 +86,12 @@ def figures(loaded: Loaded) -> Iterator[Figure]:
 def absent(loaded: Loaded) -> list[tuple[str, str]]:
     """Return the titles of missing figures, each with the reason in one line."""
     shown = looks_of(loaded)
-    every = sorted({board.task for board in loaded.boards})
+    every = {board.task for board in loaded.boards}
     missing = []
     for title, part, why in _PARTS:
-        found = [figure.task for figure in part(loaded, shown)]
-        left = [task for task in every if any(found) and task not in found]
-        if not found:
-            missing.append((title, why))
-        elif left and part is not samples.figures:
-            missing.append((f"{title}, {', '.join(left)}", why))
+        drawn = {figure.task for figure in part(loaded, shown)}
+        left = every - drawn if any(drawn) and part is not samples.figures else set()
+        if left or not drawn:
+            missing.append((", ".join([title, *sorted(left)]), why))
     tasks = tasks_with_examples(loaded).items()
     return missing + [(f"Data of {name}", why) for name, why in tasks if isinstance(why, str)]

@@ -23,8 +23,7 @@ from bench.report.words import literal, symbols, valued, written
 SIGMA = float(stats.chi2.ppf(stats.chi2.cdf(1, 1), 2) / 2)
 """Decrease of the log-likelihood on the contour with 68.27 % in two parameters."""
 _FLOOR = -40.0  # of log-likelihoods, relative to their maximum
-_METHODS = 3  # beside exact: more bands overlap
-_DATASETS = 4
+_METHODS, _DATASETS = 3, 4  # methods beside exact: more bands overlap
 _Array = np.ndarray[Any, Any]
 
 

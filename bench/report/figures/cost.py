@@ -27,8 +27,7 @@ _CURVES = {
     **{"coverage": "coverage of", "width": "width / exact,"},
 }
 _LOSSES = {"training": {"linewidth": 0.5, "alpha": 0.3}, "validation": {"linewidth": 0.8}}
-_METHODS = 8  # beside exact: more marks.lines overlap
-_MOST = 12  # panels of losses
+_METHODS, _MOST = 8, 12  # methods beside exact, panels of losses
 
 
 @styled

@@ -16,14 +16,11 @@ from bench.report.colours import INK
 from bench.report.figures.style import Looks
 from bench.report.words import literal, number
 
-SOLID: Any = {"color": INK, "lw": 0.8, "alpha": 0.7}
-"""Line of the exact likelihood."""
-DASHED: Any = {"color": INK, "lw": 0.8, "alpha": 0.5, "dashes": (4, 2)}
-"""Line of a nominal value."""
-ROW = 0.2
-"""Height of a row of methods in inches."""
+SOLID: Any = {"color": INK, "lw": 0.8, "alpha": 0.7}  # line of the exact likelihood
+DASHED: Any = {"color": INK, "lw": 0.8, "alpha": 0.5, "dashes": (4, 2)}  # of a nominal value
+ROW = 0.2  # height of a row of methods in inches
+# Tick values within a decade, by the number of decades.
 _SUBDIVISIONS = ((0.9, (1, 1.5, 2, 3, 5)), (1.6, (1, 2, 5)), (2.2, (1, 3)), (math.inf, (1,)))
-"""Tick values within a decade, by the number of decades."""
 
 
 def lines(frame: pd.DataFrame, axes: Axes, looks: Looks, x: str, every: int = 1) -> None:

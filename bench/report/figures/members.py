@@ -20,8 +20,7 @@ from bench.report.figures.style import Figure, Looks, Panel, styled
 from bench.report.load import Loaded
 from bench.report.words import bare, parameters, symbols, written
 
-_FEWEST = 5  # smallest number of members for a smooth density
-_MOST = 10  # methods of a figure
+_FEWEST, _MOST = 5, 10  # members for a smooth density, methods of a figure
 _METRICS = ("overlap_kM", "overlap_M", "coverage", "width")
 _IN_BOX = ("box_overlap", "expected_coverage", "box_width")
 
@@ -77,21 +76,19 @@ def figures(loaded: Loaded, looks: Looks) -> Iterator[Figure]:
     for board, rows in tidy.boards(loaded.members, "independent", "bootstrap"):
         names = symbols(loaded.registry, board.task)
         quantities = tidy.rows_of(loaded.quantities, board)
-        plain = board.saved(loaded, "plain", True)
-        known = _METRICS if plain else _IN_BOX
+        known = _METRICS if (plain := board.saved(loaded, "plain", True)) else _IN_BOX
         rows = rows[rows["metric"].isin(known) & rows["value"].notna()]
         rows, shown, left = tidy.best(rows, quantities, _MOST)
         learned = rows[rows["label"] != "exact"]
         metrics = [metric for metric in known if metric in set(learned["metric"])]
         metrics = metrics[metrics[:2] == ["overlap_kM", "overlap_M"] :]
         keys = parameters(learned[learned["metric"].isin(metrics)]["key"], names)
-        nominal = board.saved(loaded, "expected", 0.6827)
+        aims = {"overlap": 1.0, "coverage": board.saved(loaded, "expected", 0.6827), "width": None}
         panels: list[Panel | None] = []
         for metric, key in product(metrics, keys):
             quantity = f"{metric}/{key}"
             one, summary = (f[f["quantity"] == quantity] for f in (rows, quantities))
-            kind = next(k for k in ("overlap", "coverage", "width") if k in metric)
-            expected = {"coverage": nominal, "width": None}.get(kind, 1.0)
+            kind, expected = next(item for item in aims.items() if item[0] in metric)
             options = {"summary": summary, "expected": expected}
             options["order"] = [label for label in shown if label != "exact"]
             name = written(names, key) if kind == "width" else bare(names, key)

@@ -20,10 +20,8 @@ STYLE = mpl.rc_params_from_file(
 )
 Section = Literal["answer", "task", "papers"]
 """Place in the report: the matrix of all tasks, the page of a task, or comparisons with papers."""
-Looks = Mapping[str, Style]
-"""Styles by the label of a method."""
-Draw = Callable[..., None]
-"""Function that draws: `draw(frame, axes, looks=None, **options)`."""
+Looks = Mapping[str, Style]  # by the label of a method
+Draw = Callable[..., None]  # draw(frame, axes, looks=None, **options)
 
 
 @dataclass(frozen=True)

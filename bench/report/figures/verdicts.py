@@ -20,9 +20,8 @@ from bench.report.load import Loaded
 from bench.report.words import bare, calls, left_out, literal, slug, symbols
 
 _FILL = {"fails": ("#c30069", 0.25), "undetermined": (INK, 0.06), "holds": ("#2da578", 0.3)}
-_TASKS = 3  # of a panel
+_TASKS, _MOST = 3, 16  # tasks of a panel, methods of a figure
 _ENDS = ("", " low", " high")
-_MOST = 16  # methods of a figure
 
 
 @styled
@@ -47,12 +46,8 @@ def draw_verdicts(
         axes.text(x, y, f"{word}\n{price}".strip(), ha="center", va="center", linespacing=1.3)
     method_rows(axes, methods)
     names = [literal(task, 14) for task in tasks]
-    names = (
-        names
-        if spelled
-        else [name.replace("-", "-\n") if len(name) > 10 else name for name in names]
-    )
-    axes.set_xticks(range(len(tasks)), names)
+    parted = [name if spelled or len(name) < 11 else name.replace("-", "-\n") for name in names]
+    axes.set_xticks(range(len(tasks)), parted)
     axes.set(xlim=(-0.5, len(tasks) - 0.5), ylim=(len(methods) - 0.5, -0.5))
     axes.xaxis.tick_top()
     axes.tick_params(length=0)
