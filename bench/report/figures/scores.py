@@ -32,8 +32,7 @@ _METRICS = {
 _ASIDE = 1.07
 _ARROW: Any = {"arrowstyle": "-|>,head_length=0.3,head_width=0.13", "lw": 0.8, "color": INK}
 _ARROW |= {"alpha": 0.75, "shrinkA": 3, "shrinkB": 3.5}
-_MOST = 4  # pairs of a figure
-_CLAIM = 10  # Shen & Kuusela (2026)
+_MOST, _CLAIM = 4, 10  # pairs of a figure, factor of Shen & Kuusela (2026)
 
 
 @styled
