@@ -16,6 +16,7 @@ from typing import Any
 
 import matplotlib as mpl
 import numpy as np
+import torch
 from matplotlib.figure import Figure as Canvas
 from PIL import Image
 
@@ -180,14 +181,17 @@ def draw_all(figures: Sequence[Figure]) -> Iterator[Drawing]:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore", DeprecationWarning)  # about forks beside idle threads
             fork = multiprocessing.get_context("fork")
-            # The parent handles Ctrl-C and ends the children.
-            quiet = (signal.SIGINT, signal.SIG_IGN)
-            with fork.Pool(workers, signal.signal, quiet) as pool:
+            with fork.Pool(workers, _begin_child) as pool:
                 made = pool.imap(_parts, range(len(figures)))
                 yield from (Drawing(f, *parts) for f, parts in zip(figures, made, strict=True))
     finally:
         gc.unfreeze()
         _inherited.clear()
+
+
+def _begin_child() -> None:
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # the parent handles Ctrl-C, and ends its children
+    torch.set_num_threads(1)  # more would wait for threads of OpenMP that stayed with the parent
 
 
 def _parts(number: int) -> tuple[dict[str, bytes], dict[str, tuple[float, float]]]:

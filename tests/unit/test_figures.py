@@ -2,7 +2,10 @@
 
 import itertools
 import math
+import os
 import re
+import subprocess
+import sys
 from xml.etree import ElementTree
 
 import numpy as np
@@ -231,3 +234,30 @@ def test_strangers_get_colours_of_their_own_while_there_are_some():
     assert looks(labels) == looks(reversed(labels))
     many = looks([f"method-{i}" for i in range(16)])
     assert len({(look.colour, look.marker) for look in many.values()}) == 16
+
+
+FORKED = """
+import pandas as pd, torch
+from bench.report import drawings
+from bench.report.colours import looks
+from bench.report.figures.style import Figure, Panel
+
+def draw(frame, axes, looks):
+    axes.plot(torch.rand(100_000).cos()[:3])
+
+torch.rand(100_000).cos()  # starts threads, which child processes do not have
+frame = pd.DataFrame({"label": ["exact"], "value": [1.0], "error": [0.1]})
+panels, styles = (Panel(draw, frame),), looks(["exact"])
+figures = [Figure(f"f{i}", "", "t", "c", panels, styles) for i in range(16)]
+print(len(list(drawings.draw_all(figures))))
+"""
+
+
+@pytest.mark.slow
+def test_processes_draw_after_threads_have_run():
+    environment = {k: v for k, v in os.environ.items() if k != "OMP_NUM_THREADS"}
+    command = [sys.executable, "-c", FORKED]
+    drawn = subprocess.run(
+        command, env=environment, capture_output=True, text=True, timeout=120, check=True
+    )
+    assert drawn.stdout == "16\n"
