@@ -131,7 +131,9 @@ def conclusion(found: Sequence[Answer]) -> str:
     holding = sum(bool(answer.recommended) for answer in judged)
     if not judged:
         return "No methods are compared here."
-    return f"A method holds on {holding} of {counted(len(judged), 'task')}."
+    if not holding:
+        return "No method is shown to hold."
+    return f"A method is shown to hold on {holding} of {counted(len(judged), 'task')}."
 
 
 def tolerances(found: Sequence[Answer]) -> str:

@@ -16,7 +16,7 @@ from bench.report.bibliography import bibtex, entries
 from bench.report.comparison import against_papers
 from bench.report.papers import comparisons
 from bench.report.provenance import fingerprint
-from bench.report.summary import answers, compared, methods
+from bench.report.summary import answers, compared, conclusion, methods
 from bench.report.tables import Cell, Table, latex, markdown, tex
 from bench.report.write import contents, write
 
@@ -256,6 +256,7 @@ def test_answers_claim_no_more_than_verdicts(report):
     assert answer.sentences[0].startswith("None holds: no method is shown to cover every parameter")
     assert answer.sentences[1].startswith("Undetermined: ")
     assert answer.recommended == []
+    assert conclusion([answer]) == "No method is shown to hold."
     assert "3 members" in answer.setting or "2 to 3 members" in answer.setting
 
 
