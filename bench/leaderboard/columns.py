@@ -71,13 +71,21 @@ def _column(heading: str, name: str) -> Column:
     return Column(heading, text, name)
 
 
+def ranks_of(rank: tuple[int, int]) -> str:
+    """Format a rank interval.
+
+    Example:
+        >>> ranks_of((1, 3)), ranks_of((2, 2))
+        ('1–3', '2')
+    """
+    low, high = rank
+    return str(low) if low == high else f"{low}–{high}"
+
+
 def _rank(heading: str, rank: Callable[[Row], tuple[int, int] | None]) -> Column:
     def text(row: Row) -> str:
         found = rank(row)
-        if found is None:
-            return "–"
-        low, high = found
-        return str(low) if low == high else f"{low}–{high}"
+        return "–" if found is None else ranks_of(found)
 
     return Column(heading, text, rank=rank)
 

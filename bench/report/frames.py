@@ -10,6 +10,7 @@ from numpy.typing import NDArray
 from scipy import stats
 
 from bench.leaderboard import Leaderboard, Results, Row
+from bench.leaderboard.columns import ranks_of
 from bench.leaderboard.quantities import STATISTICS, not_certain, parts
 from bench.leaderboard.results import SavedFit, Scores, of_training
 from bench.leaderboard.units import ResamplingUnits
@@ -177,7 +178,7 @@ def _decided(board: Leaderboard, row: Row) -> dict[str, Any]:
         for end in ("low", "high"):
             found[f"gap {name} {end}"] = getattr(row.verdicts.get(name), end, nan)
     for name, rank in (("likelihood rank", row.likelihood_rank), ("interval rank", row.rank)):
-        found[name] = "" if rank is None else "–".join(map(str, sorted(set(rank))))
+        found[name] = "" if rank is None else ranks_of(rank)
     return found
 
 

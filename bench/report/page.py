@@ -13,7 +13,7 @@ from markupsafe import Markup
 import bench
 from bench.errors import printable
 from bench.leaderboard import Row
-from bench.leaderboard.columns import parenthesised
+from bench.leaderboard.columns import parenthesised, ranks_of
 from bench.leaderboard.notes import heading, notes
 from bench.leaderboard.verdict import SIGNS, verdict
 from bench.report.boards import name_of
@@ -77,7 +77,7 @@ def render(pages: Sequence[Page], title: str, inline: bool = False) -> dict[str,
         "notes": notes,
         "picture": picture,
         "price": _price,
-        "ranked": _ranked,
+        "ranks_of": ranks_of,
         "signs": SIGNS,
         "to": to,
         "verdict": verdict,
@@ -127,7 +127,3 @@ def _price(row: Row) -> str:
         if estimate is not None:
             return words + parenthesised(estimate.value, estimate.error)
     return ""
-
-
-def _ranked(rank: tuple[int, int]) -> str:
-    return "–".join(map(str, sorted(set(rank))))

@@ -114,11 +114,7 @@ def contents(
             | {
                 "answer": answer,
                 "calibration": calibration[answer.task],
-                "drawings": [
-                    d
-                    for d in drawings
-                    if d.figure.section == "task" and d.figure.task == answer.task
-                ],
+                "drawings": [d for d in drawings if d.figure.task == answer.task],
                 "grid": grid(answer.boards, loaded.families),
                 "page": names[answer.task],
                 "task": answer.task,
