@@ -65,13 +65,10 @@ html_theme_options = {
 
 def fill_in_numbers(app: Sphinx, page: str, source: list[str]) -> None:
     """Replace `{{ … }}` on a page with results by numbers and tables of the packs."""
-    if page.startswith("results/") or page in (
-        "index",
-        "explanation/scaling",
-        "reference/glossary",
-    ):
-        names = ("number", "table", "verdict", "equivalence", "comparisons", "score_time", "growth")
-        names += ("definitions",)
+    others = ("index", "explanation/scaling", "reference/glossary")
+    if page.startswith("results/") or page in others:
+        names = ("number", "table", "verdict", "equivalence", "comparisons", "score_time")
+        names += ("growth", "definitions")
         functions = {name: getattr(numbers_from_packs, name) for name in names}
         template = Environment(undefined=StrictUndefined).from_string(source[0])
         source[0] = template.render(**functions)

@@ -1,6 +1,6 @@
 """
-Densities that follow the process
-=================================
+Divergence against the budget
+=============================
 
 The divergence of autoregressive densities and of flows from the exact likelihood, against simulator
 calls. Both learn a normalised density from the same simulations.
