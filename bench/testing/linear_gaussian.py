@@ -66,7 +66,7 @@ class Linear:
         return -0.5 * residual.square().sum(-1) - 0.5 * x.shape[-1] * math.log(2 * math.pi)
 
     def score(self, x: Tensor, context: Tensor) -> Tensor:
-        return (x.double() - self._mean(context.double())) @ self.matrix
+        return (x.double() - self._mean(context.double())) @ self.matrix.to(x.device)
 
 
 class LinearGaussian(Task):

@@ -6,6 +6,7 @@ import torch
 from scipy import optimize
 
 from bench.seeds import generator
+from bench.testing.four_components import four_components
 from bench.testing.linear_gaussian import linear_gaussian
 
 
@@ -51,10 +52,8 @@ def test_closed_forms_are_those_of_a_numerical_maximisation(parameters):
             assert abs(top - profile(task, x, j, end[j])[0] - fall) < 1e-5
         statistic = 2 * (top - profile(task, x, j, truth[j])[0])
         assert abs(statistic - task.profile_statistic(x, truth)[j]) < 1e-4
-    assert (
-        abs(float(log_likelihood(task, x, truth) - top - task.log_likelihood_ratio(x, truth)))
-        < 1e-5
-    )
+    fall = float(log_likelihood(task, x, truth)) - top
+    assert abs(fall - task.log_likelihood_ratio(x, truth)) < 1e-5
 
     unit = task.space.to_unit(task.maximum(x))
     hessian = torch.autograd.functional.hessian(
@@ -84,3 +83,35 @@ def test_linear_tasks_have_consistent_shapes(parameters):
     x = torch.zeros(3, 50, parameters)
     assert task.maximum(x).shape == (3, parameters)
     assert task.log_likelihood_ratio(x, torch.zeros(3, parameters)).shape == (3,)
+
+
+def test_densities_and_scores_of_the_four_components_are_those_of_torch():
+    task = four_components()
+    random = generator("four")
+    context = task.space.draw_context(50, random).double()
+    for name, part in task.components("test").items():
+        x = part.simulate(context, random)
+        leaf = context.clone().requires_grad_()
+        mean = part.mean + leaf @ part.shift
+        root = (leaf @ part.growth).exp()[..., None] * part.root
+        known = torch.distributions.MultivariateNormal(mean, scale_tril=root)
+        (slope,) = torch.autograd.grad(known.log_prob(x).sum(), leaf)
+        assert torch.allclose(part.log_prob(x, context), known.log_prob(x)), name
+        assert torch.allclose(part.score(x, context), slope), name
+
+
+def test_the_four_components_determine_all_parameters_well_within_the_bounds():
+    task = four_components()
+    for corner in task.space.box:
+        theta = task.space.from_unit(corner)
+        random = generator("identifiable")
+        numbers = (task.observations * task.weights(theta)).round().long().tolist()
+        parts = task.components("test").values()
+        context = task.space.context_of(theta)
+        pairs = zip(parts, numbers, strict=True)
+        x = torch.cat([p.simulate(context.expand(n, -1), random) for p, n in pairs])
+        hessian = torch.autograd.functional.hessian(
+            lambda u, x=x: -log_likelihood(task, x, task.space.from_unit(u)), corner
+        )
+        deviation = torch.linalg.inv(hessian).diagonal().sqrt()
+        assert (torch.minimum(corner, 1 - corner) > 5 * deviation).all()
