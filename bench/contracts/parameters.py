@@ -99,6 +99,21 @@ class ParameterSpace:
         value = torch.where(log, low * ratio**unit, low + (high - low) * unit)
         return torch.where(unit <= 0, low, torch.where(unit >= 1, high, value))
 
+    def slope(self, unit: Tensor) -> Tensor:
+        r"""Return the derivatives of parameters by their unit coordinates, (\*B, P) to (\*B, P).
+
+        Automatic differentiation of `from_unit` gives 0 at the bounds, where its result is set.
+
+        Example:
+            >>> import torch
+            >>> space = ParameterSpace([Parameter("mu", 0.0, 0.5, "interest", (0.1, 0.4))], [])
+            >>> space.slope(torch.tensor([0.0]))
+            tensor([0.5000])
+        """
+        log, low, high = self._bounds(unit)
+        ratio = torch.where(log, high / low, torch.ones_like(low))
+        return torch.where(log, low * ratio**unit * ratio.log(), high - low)
+
     def to_unit(self, theta: Tensor) -> Tensor:
         r"""Map parameters (\*B, P) to unit coordinates (\*B, P)."""
         log, low, high = self._bounds(theta)

@@ -15,7 +15,16 @@ from hypothesis import strategies as st
 from scipy import stats
 from torch import Tensor
 
-from bench.contracts import Features, HasLogProb, HasScore, Log, Parameter, ParameterSpace, Task
+from bench.contracts import (
+    Features,
+    HasLogProb,
+    HasScore,
+    Log,
+    Parameter,
+    ParameterSpace,
+    Task,
+    Transform,
+)
 from bench.registry.registry import Registry
 from bench.stages.simulate import features_of
 from bench.storage.store import Store
@@ -244,3 +253,39 @@ def test_scores_are_scaled_by_the_chain_rule(name: str) -> None:
             values.append(component.log_prob(x, task.space.context_of(task.space.from_unit(moved))))
         slope = (values[1] - values[0]) / (2 * step)
         torch.testing.assert_close(got[:, 0].double(), slope, rtol=1e-5, atol=1e-5)
+
+
+def test_slopes_of_unit_coordinates() -> None:
+    """They are those of finite differences, one-sided at the bounds."""
+    space = ParameterSpace(
+        [
+            Parameter("mu", -0.5, 2.0, "interest", (0.0, 1.0)),
+            Parameter("z", 0.01, 100.0, "nuisance", (0.1, 10.0), scale="log"),
+        ],
+        [],
+    )
+    unit = torch.tensor([[0.0, 1.0], [0.3, 0.6], [1.0, 0.0]], dtype=torch.float64)
+    inner, h = unit.clamp(1e-6, 1 - 1e-6), 1e-6
+    expected = (space.from_unit(inner + h) - space.from_unit(inner - h)) / (2 * h)
+    torch.testing.assert_close(space.slope(unit), expected, rtol=2e-5, atol=0)
+    assert space.slope(unit.float()).dtype == torch.float32
+
+
+def test_contexts_are_differentiable_at_the_bounds() -> None:
+    """The scaled context moves by 2 over the range, on the parameter's own scale."""
+    space = ParameterSpace(
+        [
+            Parameter("mu", 0.0, 2.0, "interest", (0.5, 1.0)),
+            Parameter("z", 0.01, 100.0, "nuisance", (0.1, 10.0), scale="log"),
+        ],
+        ["mu", "z"],
+    )
+    features = Features(space, Transform(), torch.zeros(1), torch.ones(1))
+    for dtype in (torch.float32, torch.float64):
+        unit = torch.tensor([[0.0, 0.0], [1.0, 1.0], [0.5, 0.5]], dtype=torch.float64)
+        context = space.from_unit(unit).to(dtype).requires_grad_()
+        (slope,) = torch.autograd.grad(features.context(context).sum(), context)
+        assert slope.dtype == dtype
+        torch.testing.assert_close(
+            slope.double() * space.slope(unit), torch.full_like(unit, 2.0), rtol=1e-6, atol=0
+        )
