@@ -23,7 +23,7 @@ from bench.errors import NotApplicable
 from bench.nn.encoders import Encoder
 from bench.nn.network_method import Examples, NetworkSettings
 from bench.nn.networks import Activation, evaluation_rows
-from bench.nn.normaliser import NODES, Normaliser
+from bench.nn.normaliser import Normaliser, number_of_contexts
 from bench.nn.ratio import RatioNetwork, flat
 from bench.nn.ratio_method import Classifier, RatioMethod
 from bench.nn.score_matching import LIGHT, Augmentation, slopes_of, standard_scores
@@ -110,11 +110,6 @@ class LRE(RatioMethod[ReferenceExamples]):
         super().check(task)
         if self.config.reference == "fixed" and self.config.reference_share == 0:
             raise NotApplicable("lre needs a reference_share for its fixed reference")
-        if self.config.normalise and len(task.space.context_index) not in NODES:
-            raise NotApplicable(
-                f"lre normalises ratios in one or two context parameters, and {task.name} has "
-                f"{len(task.space.context_index)}; lre:unnormalised takes any number"
-            )
 
     def settings(self, task: Task) -> dict[str, Any]:
         settings = super().settings(task)
@@ -131,7 +126,7 @@ class LRE(RatioMethod[ReferenceExamples]):
         own = (budget - spent) // components
         reference = spent or components * (budget // components)
         dimensions = len(task.space.context_index)
-        normalising = min(reference, _NORMALISING) * NODES.get(dimensions, 0) ** dimensions
+        normalising = min(reference, _NORMALISING) * number_of_contexts(dimensions)
         factor = 3.0 if self.config.scores is None else 5.0  # forward and backward passes
         return self.work_of(
             task,

@@ -10,25 +10,43 @@ arXiv:1805.00020).
 """
 
 from collections.abc import Callable
-from itertools import product
+from math import comb
 
 import torch
 from torch import Tensor
 
-NODES = {1: 17, 2: 9}
-"""Nodes per dimension of the context, by the context's dimensions."""
+_NODES = {1: 17, 2: 9}  # nodes per dimension of a context of one or two dimensions
+_MOST_TERMS = 300  # polynomials in more dimensions
+
+
+def degree_of(dimensions: int) -> int:
+    """Return the largest degree of a normaliser's polynomials.
+
+    In one and two dimensions it limits the degree in each of them; in more, the sum of all degrees.
+    """
+    if dimensions in _NODES:
+        return _NODES[dimensions] - 1
+    degree = 2
+    while comb(dimensions + degree + 1, dimensions) <= _MOST_TERMS:
+        degree += 1
+    return degree
+
+
+def number_of_contexts(dimensions: int) -> int:
+    """Return the number of contexts at which a normaliser averages ratios."""
+    if dimensions in _NODES:
+        return _NODES[dimensions] ** dimensions
+    return 2 * comb(dimensions + degree_of(dimensions), dimensions)
 
 
 class Normaliser:
     r"""Logarithm of :math:`E_\text{ref}[\hat r(x|\eta)]` as a polynomial in η.
 
-    It consists of Chebyshev polynomials up to one degree less than the number of nodes in each
-    dimension.
+    It consists of Chebyshev polynomials up to `degree_of` the dimensions.
 
     Args:
-        coefficients: (members, nodes^d) float64, d the dimensions of the context; (members, 1) is
-            a constant.
-        dimensions: d.
+        coefficients: (members, terms) float64; (members, 1) is a constant.
+        dimensions: d, the dimensions of the context.
     """
 
     def __init__(self, coefficients: Tensor, dimensions: int) -> None:
@@ -47,14 +65,18 @@ class Normaliser:
         dimensions: int,
         device: torch.device,
     ) -> "Normaliser":
-        """Average ratios at Chebyshev nodes and interpolate the logarithms.
+        """Average ratios at some contexts and fit the logarithms.
 
-        The same simulations are used at all nodes, so that the noise of the mean is smooth in η.
+        In one and two dimensions the contexts are Chebyshev nodes, between which the polynomials
+        interpolate. In more they are scrambled Sobol points in angle, twice as many as polynomials,
+        which are fitted by least squares (Adcock, Brugiapaglia & Webster 2022, Sparse Polynomial
+        Approximation of High-Dimensional Functions, chapter 5). The same simulations are used at
+        all contexts, so that the noise of the mean is smooth in η.
 
         Args:
             log_ratio: maps a context, (d,) in [−1, 1], to log-ratios of simulations of the
                 reference, (members, n).
-            dimensions: d, a key of `NODES`.
+            dimensions: d.
             device: device of log_ratio.
 
         Example:
@@ -64,18 +86,41 @@ class Normaliser:
             >>> [round(v, 6) for v in normaliser(torch.tensor([[0.5], [-1.0]]))[0].tolist()]
             [0.125, -1.0]
         """
-        count = NODES[dimensions]
-        nodes = chebyshev_nodes(count, dimensions, torch.float64).to(device)
+        if dimensions in _NODES:
+            nodes = chebyshev_nodes(_NODES[dimensions], dimensions, torch.float64).to(device)
+        else:
+            nodes = _scattered(number_of_contexts(dimensions), dimensions).to(device)
         values = torch.stack([_log_mean(log_ratio(node).double()) for node in nodes])
-        basis = chebyshev(nodes, count - 1, total=False)
-        return cls(torch.linalg.solve(basis, values).T.contiguous(), dimensions)
+        basis = _basis(nodes, dimensions)
+        if dimensions in _NODES:
+            return cls(torch.linalg.solve(basis, values).T.contiguous(), dimensions)
+        return cls((torch.linalg.pinv(basis) @ values).T.contiguous(), dimensions)
 
     def __call__(self, eta: Tensor) -> Tensor:
-        """Evaluate contexts (J, d), scaled to [−1, 1], to (members, J) float64."""
+        """Evaluate contexts scaled to [−1, 1].
+
+        Args:
+            eta: (J, d), or (members, J, d) if they differ by member.
+
+        Returns:
+            (members, J) float64.
+        """
         if self.coefficients.shape[1] == 1:
-            return self.coefficients.expand(-1, len(eta))
-        count = round(self.coefficients.shape[1] ** (1 / self.dimensions))
-        return self.coefficients @ chebyshev(eta, count - 1, total=False).T
+            return self.coefficients.expand(-1, eta.shape[-2])
+        basis = _basis(eta, self.dimensions)
+        if basis.dim() == 2:
+            return self.coefficients @ basis.T
+        return (basis @ self.coefficients[..., None]).squeeze(-1)
+
+
+def _basis(eta: Tensor, dimensions: int) -> Tensor:
+    return chebyshev(eta, degree_of(dimensions), total=dimensions not in _NODES)
+
+
+def _scattered(count: int, dimensions: int) -> Tensor:
+    """Return points with the density in which Chebyshev polynomials are orthogonal, (count, d)."""
+    engine = torch.quasirandom.SobolEngine(dimensions, scramble=True, seed=0)  # type: ignore[no-untyped-call]
+    return (torch.pi * engine.draw(count, dtype=torch.float64)).cos()
 
 
 def _log_mean(values: Tensor) -> Tensor:
@@ -89,18 +134,28 @@ def chebyshev_nodes(count: int, dimensions: int, dtype: torch.dtype) -> Tensor:
 
 
 def chebyshev(context: Tensor, degree: int, *, total: bool = True) -> Tensor:
-    """Evaluate products of Chebyshev polynomials, (J, d) to (J, coefficients) float64.
+    r"""Evaluate products of Chebyshev polynomials, (\*B, d) to (\*B, terms) float64.
+
+    Polynomials come from their recurrence, whose derivatives are finite at the bounds, unlike those
+    of the arccosine. Terms are in the order of `itertools.product` of the degrees.
 
     Args:
-        context: scaled to [−1, 1].
+        context: scaled to [−1, 1]; beyond, polynomials continue.
         degree: largest degree.
         total: whether `degree` limits the sum of the degrees in all dimensions, or each of them.
     """
-    angle = context.double().clamp(-1, 1).acos()
-    powers = [
-        p
-        for p in product(range(degree + 1), repeat=context.shape[-1])
-        if not total or sum(p) <= degree
-    ]
-    order = torch.tensor(powers, device=context.device)  # (coefficients, d)
-    return (angle[:, None] * order).cos().prod(-1)
+    x = context.double()
+    single = torch.stack([torch.ones_like(x), x], -1)
+    while single.shape[-1] <= degree:  # T_m+j = 2 T_m T_j − T_m−j
+        doubled = 2 * single[..., -1:] * single[..., 1:] - single[..., :-1].flip(-1)
+        single = torch.cat([single, doubled], -1)
+    *others, basis = single[..., : degree + 1].unbind(-2)
+    powers = torch.arange(degree + 1)
+    spent = powers
+    for values in reversed(others):  # the degree of the first dimension varies slowest
+        basis = (values[..., :, None] * basis[..., None, :]).flatten(-2)
+        spent = (powers[:, None] + spent).flatten()
+        if total:
+            kept = (spent <= degree).nonzero().flatten()
+            basis, spent = basis[..., kept.to(basis.device)], spent[kept]
+    return basis

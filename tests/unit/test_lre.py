@@ -1,10 +1,13 @@
-"""Ratios of lre: corrected for class sizes, normalised per member, in two contexts."""
+"""Ratios of lre: corrected for class sizes, and normalised per member in any number of contexts."""
 
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
+from itertools import product
 from pathlib import Path
 
+import numpy as np
 import pytest
 import torch
 from scipy.special import logsumexp
@@ -12,7 +15,7 @@ from seeded import fit_context, seeds
 from torch import Tensor
 
 from bench.contracts import Features, FitLog, HasLogProb, Parameter, ParameterSpace, Transform
-from bench.nn.normaliser import NODES, Normaliser
+from bench.nn.normaliser import Normaliser, chebyshev, degree_of, number_of_contexts
 from bench.nn.ratio import RatioNetwork
 from bench.nn.ratio_method import Classifier
 from bench.registry.registry import Registry
@@ -126,7 +129,73 @@ def test_a_classifier_in_two_contexts() -> None:
 CPU = torch.device("cpu")
 
 
-@pytest.mark.parametrize("dimensions", sorted(NODES))
+@pytest.mark.parametrize("degree", [0, 1, 4, 16])
+@pytest.mark.parametrize("total", [False, True])
+@pytest.mark.parametrize("dimensions", [1, 2, 3])
+def test_chebyshev_polynomials_are_cosines_of_angles(
+    dimensions: int, total: bool, degree: int
+) -> None:
+    if degree**dimensions > 300:
+        pytest.skip("many terms")
+    rng = torch.Generator().manual_seed(0)
+    x = 2 * torch.rand(50, dimensions, generator=rng, dtype=torch.float64) - 1
+    x = torch.cat([x, x.sign()])
+    every = product(range(degree + 1), repeat=dimensions)
+    powers = torch.tensor([p for p in every if not total or sum(p) <= degree])
+    expected = (x.acos()[:, None] * powers).cos().prod(-1)
+    torch.testing.assert_close(chebyshev(x, degree, total=total), expected, rtol=0, atol=1e-13)
+    stacked = chebyshev(x.view(4, 25, dimensions), degree, total=total)
+    assert torch.equal(stacked.flatten(0, 1), chebyshev(x, degree, total=total))
+
+
+def test_chebyshev_polynomials_have_slopes_at_the_bounds() -> None:
+    """The slope of the n-th is n² at 1 and (−1)ⁿ⁺¹ n² at −1, and there within rounding too."""
+    for end in (1.0, 1.0 + 1e-7, -1.0, -1.0 - 1e-7):
+        x = torch.tensor([[end]], dtype=torch.float64, requires_grad=True)
+        for n, value in enumerate(chebyshev(x, 16)[0]):
+            slope = float(torch.autograd.grad(value, x, retain_graph=True)[0])
+            sign = 1.0 if end > 0 else (-1.0) ** (n + 1)
+            assert slope == pytest.approx(sign * n**2, rel=1e-4)
+
+
+@pytest.mark.parametrize("dimensions", [1, 2, 3, 4, 5, 6, 7, 8, 20])
+def test_the_mean_ratio_of_normal_densities(dimensions: int) -> None:
+    """The ratio of N(η·a, 1) to N(0, 1) has mean 1; with a factor, the factor.
+
+    Its mean over quadrature nodes of N(0, 1) is known. The factor is a polynomial of the degree
+    that the normaliser has, or a smooth function with a known error.
+    """
+    nodes, weights = np.polynomial.hermite_e.hermegauss(40)
+    x, log_weight = torch.from_numpy(nodes), torch.from_numpy(weights / weights.sum()).log()
+    rng = torch.Generator().manual_seed(0)
+    a = torch.rand(dimensions, generator=rng, dtype=torch.float64) / dimensions**0.5
+    b = torch.randn(dimensions, generator=rng, dtype=torch.float64) / dimensions**0.5
+    degree = min(degree_of(dimensions), 4)
+
+    def polynomial(eta: Tensor) -> Tensor:
+        return (0.3 + eta @ b) ** degree
+
+    def smooth(eta: Tensor) -> Tensor:
+        return ((eta @ b).exp() + 1).log()
+
+    at = 2 * torch.rand(2000, dimensions, generator=rng, dtype=torch.float64) - 1
+    known: list[tuple[Callable[[Tensor], Tensor], float]] = [
+        (polynomial, 1e-6),
+        (smooth, 1e-3 if dimensions <= 6 else 1e-2),
+    ]
+    for factor, error in known:
+
+        def log_ratio(eta: Tensor, factor: Callable[[Tensor], Tensor] = factor) -> Tensor:
+            shift = eta @ a
+            ratio = x * shift - 0.5 * shift**2 + factor(eta)
+            return (ratio + log_weight + math.log(len(x)))[None]
+
+        normaliser = Normaliser.estimate(log_ratio, dimensions, CPU)
+        off = normaliser(at)[0] - factor(at)
+        assert float(off.square().mean().sqrt()) < error
+
+
+@pytest.mark.parametrize("dimensions", [1, 2])
 def test_the_mean_ratio_between_the_nodes(dimensions: int) -> None:
     """Ratios are of a normal density with location and slope in η."""
     x = torch.randn(2, 4000, generator=torch.Generator().manual_seed(0), dtype=torch.float64)
@@ -135,7 +204,7 @@ def test_the_mean_ratio_between_the_nodes(dimensions: int) -> None:
         return 0.5 * x * eta[0] - 0.1 * x**2 * (eta[-1] + 0.3 * eta[0] ** 2)
 
     normaliser = Normaliser.estimate(log_ratio, dimensions, CPU)
-    assert normaliser.coefficients.shape == (2, NODES[dimensions] ** dimensions)
+    assert normaliser.coefficients.shape == (2, number_of_contexts(dimensions))
     at = 2 * torch.rand(50, dimensions, generator=torch.Generator().manual_seed(1)) - 1
     expected = [logsumexp(log_ratio(eta.double()).numpy(), axis=1, b=1 / 4000) for eta in at]
     for row, value in zip(normaliser(at).T.tolist(), expected, strict=True):
