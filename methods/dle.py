@@ -12,7 +12,7 @@ is the density's mean over a cell, estimated from a few points.
 """
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any, ClassVar
 
 import torch
@@ -238,11 +238,19 @@ class ConditionalDensity:
         self.log = log
         self._evaluated = 0
 
-    @torch.no_grad()
     def log_ratio(self, x: Tensor, context: Tensor) -> Tensor:
+        return self._over_cells(self._log_density, x, context)
+
+    def log_ratio_paired(self, x: Tensor, context: Tensor) -> Tensor:
+        return self._over_cells(self._log_density_paired, x, context)
+
+    def _over_cells(
+        self, log_density: Callable[[Tensor, Tensor], Tensor], x: Tensor, context: Tensor
+    ) -> Tensor:
+        """Average the density of counts over their cells."""
         if self.noise is None:
-            return self._log_density(x, context)
-        cells = [self._log_density(x + u, context) for u in self.noise.to(x.device)]
+            return log_density(x, context)
+        cells = [log_density(x + u, context) for u in self.noise.to(x.device)]
         return torch.logsumexp(torch.stack(cells), 0) - math.log(len(cells))
 
     def _log_density(self, x: Tensor, context: Tensor) -> Tensor:
@@ -251,8 +259,18 @@ class ConditionalDensity:
         # A few observations in many contexts share little, and would fill no block.
         many = 2 * len(x) >= EVALUATION_BLOCK[x.device.type][0]
         out = self._of_pairs(z, eta) if many else self._of_rows(z, eta)
+        return out + self._log_jacobian(x)
+
+    def _log_density_paired(self, x: Tensor, context: Tensor) -> Tensor:
+        pairs = self.coordinates(self.features(x)[None]), self.features.context(context)
+        self.flow.compile_shape = None  # blocks of other shapes are compiled
+        out = self.flow(*(t.expand(self.flow.members, *t.shape[-2:]) for t in pairs))
+        return out + self._log_jacobian(x)[..., 0]
+
+    def _log_jacobian(self, x: Tensor) -> Tensor:
+        """Return the term that a density of coordinates adds, (members or 1, n, 1)."""
         jacobian = self.features.log_jacobian(x).float()[:, None]
-        return out + (jacobian + self.coordinates.log_jacobian(x.device))
+        return jacobian + self.coordinates.log_jacobian(x.device)
 
     def _compile_for(self, size: int) -> None:
         self.flow.compile_shape = size if self._evaluated > _COMPILE_EVALUATION else None

@@ -35,12 +35,16 @@ from bench.contracts import (
     TrainingCurve,
     equal_draws,
 )
-from bench.errors import BudgetExceeded
+from bench.errors import BudgetExceeded, NotApplicable
 from bench.nn.calibration import Calibration, CalibrationKind, pairwise
 from bench.nn.ratio import seen
 from bench.nn.trees import Leaves, boxes
 
 _LEAVES = ("lower", "upper", "value")
+_STEPS = (
+    "trees are step functions of the context, without a gradient: only gradient-boosting:smooth "
+    "takes more than two parameters"
+)
 
 
 class GradientBoostingConfig(Settings):
@@ -86,6 +90,11 @@ class GradientBoosting(ComponentMethod):
         "smooth": {"degree": 4, "calibration": "platt"},
     }
     config: GradientBoostingConfig
+
+    def check(self, task: Task) -> None:
+        super().check(task)
+        if len(task.space) > 2 and self.config.degree is None:
+            raise NotApplicable(_STEPS)
 
     def reference_kind(self, task: Task) -> ReferenceKind:
         return "evidence"
@@ -253,6 +262,14 @@ class BoostedTrees:
     def log_ratio(self, x: Tensor, context: Tensor) -> Tensor:
         y, eta = seen(self.task, self.features, x), self.features.context(context)
         return self.calibration(torch.stack([trees(y, eta) for trees in self.trees]))
+
+    def log_ratio_paired(self, x: Tensor, context: Tensor) -> Tensor:
+        if self.trees[0].degree is None:
+            raise NotApplicable(_STEPS)
+        y, eta = seen(self.task, self.features, x), self.features.context(context)
+        own = eta.expand(len(self.trees), -1, -1)
+        log_odds = [t.paired(y, at) for t, at in zip(self.trees, own, strict=True)]
+        return self.calibration(torch.stack(log_odds))
 
     def state(self) -> Mapping[str, Tensor]:
         return self._state

@@ -113,7 +113,12 @@ class SbiNLE(ComponentMethod):
 class SbiDensity(SbiNetworks):
     """Trained flows of sbi for one component, one per member."""
 
-    @torch.no_grad()
+    def log_ratio_paired(self, x: Tensor, context: Tensor) -> Tensor:
+        y, eta = flat(self.features(x), self.task.event_shape), self.features.context(context)
+        own = eta.expand(len(self.nets), -1, -1)
+        members = [_log_density(net, y, at) for net, at in zip(self.nets, own, strict=True)]
+        return torch.stack(members) + self.features.log_jacobian(x).float()
+
     def log_ratio(self, x: Tensor, context: Tensor) -> Tensor:
         y, eta = flat(self.features(x), self.task.event_shape), self.features.context(context)
         rows, jacobian = evaluation_rows(y.device), self.features.log_jacobian(x).float()[:, None]

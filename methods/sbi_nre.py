@@ -166,7 +166,16 @@ class SbiRatio(SbiNetworks):
         super().__init__(*arguments)
         self.reference = reference
 
-    @torch.no_grad()
+    def log_ratio_paired(self, x: Tensor, context: Tensor) -> Tensor:
+        y = flat(self.features(x), self.task.event_shape)
+        components, eta = len(self.task.component_names), self.features.context(context)
+        members = []
+        for net, own in zip(self.nets, eta.expand(len(self.nets), -1, -1), strict=True):
+            encoded = net.embedding_net_x(y).expand(components, -1, -1)
+            embedded = net.embedding_net_theta(_labelled(own, components))
+            members.append(_log_odds(net, encoded, embedded))
+        return torch.stack(members)
+
     def log_ratio(self, x: Tensor, context: Tensor) -> Tensor:
         y = flat(self.features(x), self.task.event_shape)
         components = len(self.task.component_names)

@@ -189,7 +189,7 @@ class SbiNetworks:
     ) -> None:
         self.task = task
         self.features = features
-        self.nets = [net.eval() for net in nets]
+        self.nets = [net.eval().requires_grad_(False) for net in nets]
         parameters = sum(p.numel() for p in nets[0].parameters())
         self.log = FitLog(parameters, [{label: curve} for curve in curves])
 

@@ -16,6 +16,7 @@ from bench.contracts.method import (
     TrainingCurve,
 )
 from bench.contracts.metric import Metric, PlanKind
+from bench.contracts.pairs import HasPairs, log_ratio_paired
 from bench.contracts.parameters import Parameter, ParameterSpace
 from bench.contracts.plan import BootstrapPlan, HeldOutPlan, IndependentPlan, Plan
 from bench.contracts.prediction import (
@@ -43,6 +44,7 @@ __all__ = [
     "FitContext",
     "FitLog",
     "HasLogProb",
+    "HasPairs",
     "HasScore",
     "HeldOut",
     "HeldOutPlan",
@@ -71,4 +73,5 @@ __all__ = [
     "Transform",
     "Work",
     "equal_draws",
+    "log_ratio_paired",
 ]

@@ -13,6 +13,7 @@ from torch import Tensor
 from bench.contracts.bank import Bank, Draw
 from bench.contracts.cost import Work
 from bench.contracts.features import Features
+from bench.contracts.pairs import log_ratio_paired
 from bench.contracts.task import ReferenceKind, Task
 from bench.errors import NotApplicable
 
@@ -92,7 +93,10 @@ class FitLog:
 
 
 class Surrogate(Protocol):
-    """Approximate likelihood of a task, with its members as the leading axis."""
+    """Approximate likelihood of a task, with its members as the leading axis.
+
+    It may also evaluate pairs with derivatives in the context, as `HasPairs`.
+    """
 
     @property
     def log(self) -> FitLog:
@@ -199,7 +203,10 @@ class Method(ABC):
 
 
 class ComponentSurrogate(Protocol):
-    """Surrogate of one component, returned by `ComponentMethod.fit_component`."""
+    """Surrogate of one component, returned by `ComponentMethod.fit_component`.
+
+    It may also evaluate pairs, as `HasPairs`, without the axis of components.
+    """
 
     @property
     def log(self) -> FitLog:
@@ -267,6 +274,9 @@ class _Components:
 
     def log_ratio(self, x: Tensor, context: Tensor) -> Tensor:
         return torch.stack([part.log_ratio(x, context) for part in self.parts.values()], 1)
+
+    def log_ratio_paired(self, x: Tensor, context: Tensor) -> Tensor:
+        return torch.stack([log_ratio_paired(p, x, context) for p in self.parts.values()], 1)
 
     def state(self) -> Mapping[str, Tensor]:
         return {

@@ -41,6 +41,11 @@ class ExactLikelihood:
         """Return log-densities, as Surrogate.log_ratio."""
         return torch.stack([c.log_prob(x[:, None], context[None]) for c in self.components])[None]
 
+    def log_ratio_paired(self, x: Tensor, context: Tensor) -> Tensor:
+        """Return log-densities of pairs, as HasPairs."""
+        own = context.view(context.shape[-2:])  # there is one member
+        return torch.stack([c.log_prob(x, own) for c in self.components])[None]
+
     def state(self) -> None:
         """Return None, because there is nothing to save."""
         return None

@@ -69,7 +69,7 @@ class Coordinates:
         r"""Transform features (members or 1, n, \*event) to (members or 1, n, features)."""
         z = y.reshape(*y.shape[:2], prod(self.event_shape))
         if self._rotation is not None:
-            z = z @ self._rotation.T.to(z.device)
+            z = z @ self._rotation.T.to(z)
         return z if self.scale is None else z / self.scale.to(z.device)[:, None]
 
     def log_jacobian(self, device: torch.device) -> Tensor | float:

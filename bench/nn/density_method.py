@@ -133,11 +133,8 @@ class PairedDensity:
         self.contexts = max(1, _ELEMENTS // (observations * numbers))
         self.coordinates = coordinates
 
-    @torch.no_grad()
     def log_ratio(self, x: Tensor, context: Tensor) -> Tensor:
-        rows, eta = x.float()[None], self.features.context(context)
-        if self.coordinates is not None:
-            rows = self.coordinates(self.features(x)[None])
+        rows, eta = self._rows(x), self.features.context(context)
         near = torch.split(eta, self.contexts)
         out = torch.cat(
             [
@@ -146,10 +143,25 @@ class PairedDensity:
             ],
             1,
         )
+        return out + self._log_jacobian(x)
+
+    def log_ratio_paired(self, x: Tensor, context: Tensor) -> Tensor:
+        pairs = self._rows(x), self.features.context(context)
+        out = self.net(*(t.expand(self.net.members, *t.shape[-2:]) for t in pairs))
+        return out + self._log_jacobian(x)[..., 0]
+
+    def _rows(self, x: Tensor) -> Tensor:
+        """Return the network's rows, (members or 1, n, numbers)."""
         if self.coordinates is None:
-            return out
+            return x.float()[None]
+        return self.coordinates(self.features(x)[None])
+
+    def _log_jacobian(self, x: Tensor) -> Tensor:
+        """Return the term that a density of coordinates adds, (members or 1, n, 1)."""
+        if self.coordinates is None:
+            return torch.zeros(1, len(x), 1, device=x.device)
         jacobian = self.features.log_jacobian(x).float()[:, None]
-        return out + (jacobian + self.coordinates.log_jacobian(x.device))
+        return jacobian + self.coordinates.log_jacobian(x.device)
 
     def _of_block(self, rows: Tensor, eta: Tensor) -> Tensor:
         pairs = rows[:, :, None], eta[None, None]

@@ -130,5 +130,7 @@ class NetworkMethod(ComponentMethod, Generic[Net, Data]):
             record=self.recordable,
             label=component,
         )
+        for parameter in net.parameters():  # what is trained is constant: no graph is kept of it
+            parameter.requires_grad_(False)
         log = FitLog(net.count, [{"": curve} for curve in curves])
         return self.surrogate(fit_context, examples, net, log)

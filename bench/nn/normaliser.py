@@ -35,7 +35,7 @@ def degree_of(dimensions: int) -> int:
 def number_of_contexts(dimensions: int) -> int:
     """Return the number of contexts at which a normaliser averages ratios."""
     if dimensions in _NODES:
-        return _NODES[dimensions] ** dimensions
+        return int(_NODES[dimensions] ** dimensions)
     return 2 * comb(dimensions + degree_of(dimensions), dimensions)
 
 

@@ -203,13 +203,20 @@ class Classifier:
         self.log = log
         self.event_shape = event_shape
 
-    @torch.no_grad()
     def log_ratio(self, x: Tensor, context: Tensor) -> Tensor:
         """Return log-ratios, as ComponentSurrogate.log_ratio."""
-        y, eta = flat(self.features(x), self.event_shape), self.features.context(context)
-        members = len(self.normaliser.coefficients)
-        encoded = self.net.encode(y.expand(members, -1, -1))
+        encoded, eta = self._encoded(x), self.features.context(context)
         return self.net.pairwise(encoded, eta) - self.normaliser(eta).float()[:, None]
+
+    def log_ratio_paired(self, x: Tensor, context: Tensor) -> Tensor:
+        """Return log-ratios of pairs, as HasPairs."""
+        encoded, eta = self._encoded(x), self.features.context(context)
+        log_odds = self.net.decide(encoded, eta.expand(len(encoded), -1, -1))
+        return log_odds - self.normaliser(eta).to(log_odds)
+
+    def _encoded(self, x: Tensor) -> Tensor:
+        y = flat(self.features(x), self.event_shape)
+        return self.net.encode(y.expand(len(self.normaliser.coefficients), -1, -1))
 
     def state(self) -> Mapping[str, Tensor]:
         """Return the state, as ComponentSurrogate.state."""

@@ -70,22 +70,35 @@ class Leaves:
 
     def __call__(self, y: Tensor, eta: Tensor) -> Tensor:
         """Return log-odds of all pairs of observations (n, numbers) and contexts (J, d), (n, J)."""
-        within = self._of_contexts(eta) * self.value.float()
-        step = max(1, _CELLS // len(self.value))
-        parts = [self.within(part, first=0) @ within.T for part in torch.split(y, step)]
-        return torch.cat(parts)
-
-    def _of_contexts(self, eta: Tensor) -> Tensor:
-        """Return 1 for leaves holding contexts (J, d), else 0, or polynomial fits, (J, leaves)."""
-        d = eta.shape[1]
-        first = self.lower.shape[1] - d
         if self.degree is None:
-            return self.within(eta, first)
+            within = self.within(eta, self.lower.shape[1] - eta.shape[1])
+        else:
+            within = (chebyshev(eta, self.degree) @ self._polynomials(eta)).float()
+        return self._sums(y, within * self.value.float())
+
+    def paired(self, y: Tensor, eta: Tensor) -> Tensor:
+        """Return log-odds of observations (n, numbers) at their own contexts (n, d), (n,).
+
+        Polynomials replace the steps. For each observation they sum to one, which is evaluated.
+        """
+        assert self.degree is not None
+        terms = self._sums(y, (self._polynomials(eta) * self.value).float())
+        return (terms * chebyshev(eta, self.degree).float()).sum(-1)
+
+    def _sums(self, y: Tensor, leaves: Tensor) -> Tensor:
+        """Sum the rows of leaves (K, leaves) over those that contain each observation, (n, K)."""
+        step = max(1, _CELLS // len(self.value))
+        return torch.cat([self.within(p, first=0) @ leaves.T for p in torch.split(y, step)])
+
+    def _polynomials(self, eta: Tensor) -> Tensor:
+        """Fit a polynomial in the context to the steps of each leaf, (terms, leaves) float64."""
+        assert self.degree is not None
+        d = eta.shape[-1]
         count = max(self.degree + 1, round(_GRID ** (1 / d)))
         nodes = chebyshev_nodes(count, d, torch.float32).to(eta.device)
-        fit = torch.linalg.pinv(chebyshev(nodes, self.degree)) @ self.within(nodes, first).double()
-        smooth: Tensor = (chebyshev(eta, self.degree) @ fit).float()
-        return smooth
+        steps = self.within(nodes, self.lower.shape[1] - d).double()
+        fit: Tensor = torch.linalg.pinv(chebyshev(nodes, self.degree)) @ steps
+        return fit
 
     def within(self, inputs: Tensor, first: int) -> Tensor:
         """Mark the leaves that contain each row of inputs.

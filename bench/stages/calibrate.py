@@ -64,6 +64,7 @@ def calibrate(
             f"{counted(len(names), 'component')}"
         )
 
+    @torch.no_grad()
     def log_ratio(x: Tensor, context: Tensor) -> Tensor:
         return surrogate.log_ratio(x.to(device), context.to(device))[0]
 

@@ -4,7 +4,7 @@ from collections.abc import Mapping
 
 from torch import Tensor
 
-from bench.contracts import FitLog, ReferenceKind, Surrogate
+from bench.contracts import FitLog, ReferenceKind, Surrogate, log_ratio_paired
 from bench.nn.calibration import Calibration
 
 
@@ -31,6 +31,10 @@ class Calibrated:
     def log_ratio(self, x: Tensor, context: Tensor) -> Tensor:
         """Return calibrated log-ratios, as Surrogate.log_ratio."""
         return self.calibration(self.surrogate.log_ratio(x, context))
+
+    def log_ratio_paired(self, x: Tensor, context: Tensor) -> Tensor:
+        """Return calibrated log-ratios of pairs, as HasPairs."""
+        return self.calibration(log_ratio_paired(self.surrogate, x, context))
 
     def state(self) -> Mapping[str, Tensor]:
         """Return the maps."""

@@ -1,10 +1,12 @@
 """Ensembles: averages of the log-ratios of trained members; nothing is trained."""
 
-from collections.abc import Callable, Mapping, Sequence
+import functools
+from collections.abc import Callable, Iterable, Mapping, Sequence
 
+import torch
 from torch import Tensor
 
-from bench.contracts import FitLog, ReferenceKind, Surrogate
+from bench.contracts import FitLog, ReferenceKind, Surrogate, log_ratio_paired
 from bench.storage.entries import JobContext, done, is_done, read_done
 from bench.storage.fit_spec import FitSpec
 from bench.storage.store import Store
@@ -33,10 +35,14 @@ class Ensemble:
 
     def log_ratio(self, x: Tensor, context: Tensor) -> Tensor:
         """Return average log-ratios, as Surrogate.log_ratio."""
-        total = self.surrogates[0].log_ratio(x, context)
-        for surrogate in self.surrogates[1:]:
-            total = total + surrogate.log_ratio(x, context)
-        return total / len(self.surrogates)
+        return self._average(s.log_ratio(x, context) for s in self.surrogates)
+
+    def log_ratio_paired(self, x: Tensor, context: Tensor) -> Tensor:
+        """Return average log-ratios of pairs, as HasPairs."""
+        return self._average(log_ratio_paired(s, x, context) for s in self.surrogates)
+
+    def _average(self, log_ratios: Iterable[Tensor]) -> Tensor:
+        return functools.reduce(torch.add, log_ratios) / len(self.surrogates)
 
     def state(self) -> Mapping[str, Tensor] | None:
         """Return None, because the members are saved by themselves."""

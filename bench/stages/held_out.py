@@ -29,12 +29,13 @@ _STEP = 0.005  # half the finite difference of a score, in unit coordinates
 
 
 def log_ratio_of(task: Task, surrogate: Surrogate, x: Tensor, context: Tensor) -> Tensor:
-    """Evaluate a surrogate, check the shape of the result, and detach it.
+    """Evaluate a surrogate without gradients, and check the shape of the result.
 
     Raises:
         PluginError: if the shape differs from the contract.
     """
-    out = surrogate.log_ratio(x, context)
+    with torch.no_grad():
+        out = surrogate.log_ratio(x, context)
     expected = (len(task.component_names), len(x), len(context))
     if not isinstance(out, Tensor) or out.dim() != 4 or tuple(out.shape[1:]) != expected:
         came = tuple(out.shape) if isinstance(out, Tensor) else type(out).__name__
@@ -42,7 +43,7 @@ def log_ratio_of(task: Task, surrogate: Surrogate, x: Tensor, context: Tensor) -
             f"log_ratio returned {came}; the contract is (members, components, events, contexts) "
             f"= (members, {', '.join(map(str, expected))})"
         )
-    return out.detach()
+    return out.detach()  # a surrogate may enable gradients
 
 
 def predict_held_out(
