@@ -76,16 +76,21 @@ def _ratios(surrogate: _HasRatio, x: Tensor, context: Tensor) -> Tensor:
 
 def _with_slopes(surrogate: _HasRatio, x: Tensor, context: Tensor) -> tuple[Tensor, Tensor]:
     """Evaluate as `_ratios`, and differentiate: (members, [components,] n) and (…, n, d)."""
-    slopes = []
+    name, slopes = f"log_ratio of {type(surrogate).__name__}", []
     for direction in torch.eye(context.shape[-1], dtype=context.dtype, device=context.device):
         with forward_mode.dual_level(), warnings.catch_warnings():
             warnings.simplefilter("ignore", DeprecationWarning)  # PyTorch's own, at its first use
             moving = forward_mode.make_dual(context, direction.expand_as(context))  # type: ignore[no-untyped-call]
-            values, slope = forward_mode.unpack_dual(_ratios(surrogate, x, moving))  # type: ignore[no-untyped-call]
+            try:
+                values, slope = forward_mode.unpack_dual(_ratios(surrogate, x, moving))  # type: ignore[no-untyped-call]
+            except NotImplementedError as error:  # of operations without a forward derivative
+                raise NotApplicable(
+                    f"{name} has no forward derivative, and no log_ratio_paired: "
+                    + str(error).partition("\n")[0]
+                ) from error
         if slope is None:
             raise NotApplicable(
-                f"log_ratio of {type(surrogate).__name__} has no gradient in the context: it has "
-                "steps, detaches, or leaves PyTorch"
+                f"{name} has no gradient in the context: it has steps, detaches or leaves PyTorch"
             )
         slopes.append(torch.where(values.isfinite(), slope, 0.0))
     return values, torch.stack(slopes, -1)

@@ -16,7 +16,7 @@ from bench.registry.validate import one_line
 from bench.seeds import canonical_json
 from bench.testing.fit_harness import note
 from bench.testing.guard import guarded
-from bench.testing.method_under_test import ALONE, MEMBERS, MethodUnderTest, rng
+from bench.testing.method_under_test import ALONE, MEMBERS, MethodUnderTest, log_ratio, rng
 from bench.testing.report import Failed, Skipped, expect
 from bench.testing.toy_tasks import toy_tasks
 
@@ -92,7 +92,7 @@ def kinds(of: MethodUnderTest) -> str:
             node = task.nominal[None]
             parts = task.components("test").values()
             x = torch.cat([c.simulate(node.expand(4, -1), rng("kinds")) for c in parts])
-            out = surrogate.log_ratio(x, node)
+            out = log_ratio(surrogate, x, node)
         except Exception as error:
             raise Failed(expected, one_line(error), f"the method's check, {FIT}") from error
         expect(
@@ -182,7 +182,7 @@ def sources(of: MethodUnderTest) -> None:
 def determinism(of: MethodUnderTest) -> None:
     """Check that the same seed gives the same bits."""
     probe = of.probe()
-    first, second = (of.fit([ALONE], again).surrogate.log_ratio(*probe) for again in (0, 1))
+    first, second = (log_ratio(of.fit([ALONE], again).surrogate, *probe) for again in (0, 1))
     expect(
         torch.equal(first, second),
         "the same bits from the same seed",
@@ -195,8 +195,8 @@ def independent(of: MethodUnderTest) -> str:
     """Check that a member trained alone equals the same member of a block."""
     _no_oracle(of)
     probe = of.probe()
-    block = of.surrogate.log_ratio(*probe).double()
-    alone = of.fit([ALONE]).surrogate.log_ratio(*probe).double()[0]
+    block = log_ratio(of.surrogate, *probe).double()
+    alone = log_ratio(of.fit([ALONE]).surrogate, *probe).double()[0]
     member = block[MEMBERS.index(ALONE)]
     apart, spread = _rms(alone - member), _rms(block - block.mean(0))
     expect(
@@ -211,7 +211,7 @@ def independent(of: MethodUnderTest) -> str:
 def distinct(of: MethodUnderTest) -> None:
     """Check that members differ: each has its own training set."""
     _no_oracle(of)
-    block = of.surrogate.log_ratio(*of.probe())
+    block = log_ratio(of.surrogate, *of.probe())
     for i in range(1, len(block)):
         expect(
             not torch.equal(block[0], block[i]),
@@ -227,7 +227,7 @@ def process(of: MethodUnderTest) -> None:
     fit, probe = of.fit([ALONE], again=1), of.probe()
     found = {"fit": fit.changed}
     with guarded() as found["log_ratio"]:
-        fit.surrogate.log_ratio(*probe)
+        log_ratio(fit.surrogate, *probe)
     state = of.harness.stored(fit.surrogate) or {}
     with guarded() as found["restore"]:
         of.harness.restore(state)

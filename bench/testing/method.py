@@ -29,6 +29,7 @@ _CHECKS: dict[str, tuple[Function, str]] = {
     "device": (surrogate_checks.device, surrogate_checks.RATIO),
     "batching": (surrogate_checks.batching, surrogate_checks.RATIO),
     "order": (surrogate_checks.order, surrogate_checks.RATIO),
+    "pairs": (surrogate_checks.pairs, surrogate_checks.PAIRS),
     "inputs": (surrogate_checks.inputs, surrogate_checks.RATIO),
     "state": (surrogate_checks.state, surrogate_checks.RESTORE),
     "finite": (surrogate_checks.finite, surrogate_checks.RATIO),

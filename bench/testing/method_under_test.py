@@ -26,6 +26,12 @@ rng = partial(generator, "conformance")
 _BUDGET = 1000  # simulator calls of a component in short fits; long fits have four times as many
 
 
+@torch.no_grad()
+def log_ratio(surrogate: Surrogate, x: Tensor, context: Tensor) -> Tensor:
+    """Evaluate a surrogate without gradients, as a run does."""
+    return surrogate.log_ratio(x, context)
+
+
 class MethodUnderTest:
     """Method under test, trained on demand and at most once per fit.
 

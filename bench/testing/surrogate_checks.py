@@ -12,17 +12,21 @@ import torch
 from scipy.optimize import minimize
 from torch import Tensor
 
-from bench.errors import counted
+from bench.contracts import HasPairs, Surrogate, log_ratio_paired
+from bench.errors import NotApplicable, counted
 from bench.registry.validate import one_line
 from bench.testing.asymmetric import asymmetric
-from bench.testing.method_under_test import EVENTS, MethodUnderTest, rng
-from bench.testing.model import at, corners
+from bench.testing.method_under_test import EVENTS, MethodUnderTest, log_ratio, rng
+from bench.testing.model import at, contexts, corners
 from bench.testing.report import Failed, Inaccurate, Skipped, expect
 
 RATIO = "the surrogate's log_ratio"
+PAIRS = "the surrogate's log_ratio_paired"
 RESTORE = "the surrogate's state and the method's restore"
 
 _ROUNDING = 3e-4  # tolerance of a log-ratio, in units of the standard deviation
+_STEP = 2e-3  # of finite differences, unit coordinates: few kinks, little rounding
+_GRADIENT = 0.1  # largest error of most gradients, relative to their root mean square
 _INTERCEPT, _SLOPE = 0.7, (0.6, 1.6)  # limits of calibrated log-odds
 _EXCESS = 0.15  # largest excess of their log-loss over the exact one, in nats
 _LEARNT = 0.15  # largest loss of information on the context, relative to exact
@@ -42,7 +46,7 @@ def shapes(of: MethodUnderTest) -> None:
         (torch.zeros(1, *task.event_shape), task.nominal[None]),  # a run begins with this call
     ):
         wanted = (of.members, len(task.component_names), len(events), len(nodes))
-        out = of.surrogate.log_ratio(events, nodes)
+        out = log_ratio(of.surrogate, events, nodes)
         came = tuple(out.shape) if isinstance(out, Tensor) else type(out).__name__
         expect(
             came == wanted,
@@ -55,7 +59,7 @@ def shapes(of: MethodUnderTest) -> None:
 
 def dtype(of: MethodUnderTest) -> None:
     """Check that log-ratios are float32 or float64 and the state can be saved."""
-    out = of.surrogate.log_ratio(*of.probe())
+    out = log_ratio(of.surrogate, *of.probe())
     expect(
         out.dtype in (torch.float32, torch.float64),
         "log-ratios in float32 or float64",
@@ -92,7 +96,7 @@ def device(of: MethodUnderTest) -> str:
     state = {key: value.to(name) for key, value in (surrogate.state() or {}).items()}
     where = f"{RATIO}: what it makes it must make with device=x.device"
     try:
-        out = harness.restore(state).log_ratio(x.to(name), context.to(name))
+        out = log_ratio(harness.restore(state), x.to(name), context.to(name))
     except Exception as error:
         if name == "meta" and not any(words in str(error) for words in _MIXED):
             raise Skipped("it looks at values, so that only a GPU can tell") from error
@@ -109,9 +113,9 @@ def device(of: MethodUnderTest) -> str:
 def batching(of: MethodUnderTest) -> None:
     """Check that log-ratios do not depend on the batching of events and contexts."""
     surrogate, (x, context) = of.surrogate, of.probe()
-    whole = surrogate.log_ratio(x, context)
-    rows = [surrogate.log_ratio(part, context) for part in torch.split(x, 5)]
-    columns = [surrogate.log_ratio(x, part) for part in torch.split(context, 2)]
+    whole = log_ratio(surrogate, x, context)
+    rows = [log_ratio(surrogate, part, context) for part in torch.split(x, 5)]
+    columns = [log_ratio(surrogate, x, part) for part in torch.split(context, 2)]
     for what, parts in (("events", torch.cat(rows, 2)), ("contexts", torch.cat(columns, 3))):
         _same(
             parts,
@@ -127,11 +131,117 @@ def order(of: MethodUnderTest) -> None:
     rows = torch.randperm(len(x), generator=rng("rows"))
     columns = torch.randperm(len(context), generator=rng("columns"))
     _same(
-        surrogate.log_ratio(x[rows], context[columns]),
-        surrogate.log_ratio(x, context)[:, :, rows][..., columns],
+        log_ratio(surrogate, x[rows], context[columns]),
+        log_ratio(surrogate, x, context)[:, :, rows][..., columns],
         "events and contexts in another order to have their log-ratios in that order",
         f"{RATIO}: sort nothing, or sort it back",
     )
+
+
+def pairs(of: MethodUnderTest) -> str:
+    """Check that log-ratios of pairs agree with those of all, and have the right gradients.
+
+    Gradients are compared to finite differences inside the training range, and at its bounds
+    inwards. Three quarters of them must agree, because networks may have kinks.
+    """
+    surrogate, (x, _) = of.surrogate, of.probe()
+    task, (components, n) = of.harness.task, (len(of.harness.task.component_names), len(x))
+    d = len(task.space.context_index)
+    inside = 0.1 + 0.8 * torch.rand(n, d, generator=rng("pairs"), dtype=torch.float64)
+    node = contexts(task, inside).float()
+    try:
+        log_ratio_paired(surrogate, x[:1], node[:1].requires_grad_())
+    except NotApplicable as reason:
+        raise Skipped(str(reason)) from reason
+    if not _pairs_itself(surrogate):
+        raise Skipped("it has no log_ratio_paired; log_ratio can be differentiated forwards")
+    everything = log_ratio(surrogate, x, node)
+    order = [torch.arange(n).roll(member) for member in range(of.members)]
+    for what, given, rows in (
+        ("contexts", node, order[:1] * of.members),
+        ("contexts of each member", torch.stack([node[own] for own in order]), order),
+    ):
+        came = _paired(surrogate, x, given)
+        shape = (of.members, components, n)
+        expect(
+            came.shape == shape and came.dtype in (torch.float32, torch.float64),
+            f"(members, components, pairs) = {shape} in float32 or float64 of x {tuple(x.shape)} "
+            f"and {what} {tuple(given.shape)}",
+            f"{tuple(came.shape)} in {came.dtype}",
+            PAIRS,
+        )
+        wanted = torch.stack(
+            [v[:, torch.arange(n), r] for v, r in zip(everything, rows, strict=True)]
+        )
+        _same(came, wanted, f"log_ratio_paired with {what} to be the pairs of log_ratio", PAIRS)
+    errors = [_gradient_error(of, x, unit) for unit in (inside, inside.round())]
+    return f"gradients within {max(errors):.1g} of finite differences"
+
+
+def _pairs_itself(surrogate: Surrogate) -> bool:
+    """Return whether a surrogate, or one of its components' surrogates, has log_ratio_paired."""
+    parts = getattr(surrogate, "parts", None)
+    found = parts.values() if isinstance(parts, dict) else [surrogate]
+    return any(isinstance(part, HasPairs) for part in found)
+
+
+@torch.no_grad()
+def _paired(surrogate: Surrogate, x: Tensor, context: Tensor) -> Tensor:
+    return log_ratio_paired(surrogate, x, context)
+
+
+def _gradient_error(of: MethodUnderTest, x: Tensor, unit: Tensor) -> float:
+    """Compare gradients at unit coordinates (n, d), inside or at the bounds, to differences.
+
+    Returns:
+        The upper quartile of their differences, relative to the root mean square of slopes.
+    """
+    task, surrogate = of.harness.task, of.surrogate
+    index = list(task.space.context_index)
+    everything = torch.full((len(unit), len(task.space)), 0.5, dtype=torch.float64)
+    everything[:, index] = unit
+    context = contexts(task, unit).requires_grad_()
+    out = log_ratio_paired(surrogate, x, context)
+    where = f"{PAIRS}: no detach, no no_grad; no operations whose derivative is infinite"
+    expect(out.requires_grad, "log-ratios that are differentiable", "no gradient", where)
+    (gradient,) = torch.autograd.grad(out.sum(), context, allow_unused=True)
+    expect(gradient is not None, "log-ratios that depend on the context", "no gradient", where)
+    bad = int((~gradient.isfinite()).any(-1).sum())
+    expect(
+        not bad,
+        "finite gradients over the whole parameter range",
+        f"{bad} of {len(unit)} that are NaN or infinite, as at {at(task, context[0])}",
+        where,
+    )
+    slopes = gradient * task.space.slope(everything)[:, index]
+
+    def values(place: Tensor) -> Tensor:
+        return _paired(surrogate, x, contexts(task, place)).double().sum((0, 1))
+
+    rounding = (
+        float(out.detach().abs().max()) * torch.finfo(out.dtype).eps * out[:, :, 0].numel() / _STEP
+    )
+    worst = 0.0
+    for j in range(unit.shape[1]):
+        inwards = torch.zeros_like(unit)
+        inwards[:, j] = torch.where(unit[:, j] < 0.5, _STEP, -_STEP)
+        if ((unit == 0) | (unit == 1)).all():
+            first, second, third = (values(unit + i * inwards) for i in range(3))
+            change = 4 * second - 3 * first - third
+        else:
+            change = values(unit + inwards) - values(unit - inwards)
+        expected = change / (2 * inwards[:, j])
+        size = float(expected.square().mean().sqrt())
+        error = float((slopes[:, j] - expected).abs().quantile(0.75))
+        expect(
+            error <= _GRADIENT * size + rounding,
+            f"gradients in {task.space.context[j].name} to agree with finite differences, of "
+            f"root mean square {size:.2g}",
+            f"differences of {error:.2g} for a quarter of them",
+            where,
+        )
+        worst = max(worst, error / size if size else 0.0)
+    return worst
 
 
 def state(of: MethodUnderTest) -> None:
@@ -146,11 +256,11 @@ def state(of: MethodUnderTest) -> None:
             f"{name!r} of shape {tuple(value.shape)}",
             RESTORE,
         )
-    whole = surrogate.log_ratio(*probe)
+    whole = log_ratio(surrogate, *probe)
     for i in range(of.members):
         wanted = whole[i : i + 1]
         restored = harness.restore({k: v[i : i + 1] for k, v in (stored or {}).items()})
-        came = restored.log_ratio(*probe)
+        came = log_ratio(restored, *probe)
         expect(
             came.shape == wanted.shape,
             f"log-ratios {tuple(wanted.shape)} of one member's state",
@@ -171,7 +281,7 @@ def finite(of: MethodUnderTest) -> None:
     for k, (name, component) in enumerate(task.components("test").items()):
         for j, node in enumerate(contexts):
             x = component.simulate(node.expand(50, -1), rng("finite", k, j)).float()
-            out = surrogate.log_ratio(x, contexts)
+            out = log_ratio(surrogate, x, contexts)
             here = at(task, node)
             bad = int((out.isnan() | out.isposinf()).sum())
             expect(
@@ -203,7 +313,7 @@ def shared_term(of: MethodUnderTest) -> str:
     surrogate, contexts, events = of.trained()
     label = torch.cat([torch.full((len(x),), 1.0 - k) for k, x in enumerate(events)])
     x = torch.cat(events)
-    ratio = surrogate.log_ratio(x, contexts)[0].double().nan_to_num()
+    ratio = log_ratio(surrogate, x, contexts)[0].double().nan_to_num()
     own = torch.arange(len(contexts)).repeat_interleave(EVENTS)
     node = own.repeat(len(events))
     odds = (ratio[0] - ratio[1]).gather(1, node[:, None])[:, 0].clamp(-20, 20)
@@ -246,7 +356,7 @@ def density(of: MethodUnderTest) -> str:
     spacing = _FINE * t.cosh() * t.diff()[0]
     y = torch.cartesian_prod(*[_FINE * t.sinh()] * 2)  # x₁ and log x₂
     x = torch.stack([y[:, 0], y[:, 1].exp()], -1)
-    parts = [surrogate.log_ratio(rows, contexts)[0] for rows in torch.split(x.float(), 4096)]
+    parts = [log_ratio(surrogate, rows, contexts)[0] for rows in torch.split(x.float(), 4096)]
     out = torch.cat(parts, 1).double() + y[:, 1, None]
     cell = torch.cartesian_prod(spacing, spacing).prod(1)
     mass = (out.exp() * cell[:, None]).sum(1).flatten()
@@ -266,7 +376,7 @@ def inputs(of: MethodUnderTest) -> None:
     (x, context), stored = of.probe(), of.harness.stored(of.surrogate) or {}
     given = {"x": x, "context": context, **{f"state {k!r}": v for k, v in stored.items()}}
     before = {name: value.clone() for name, value in given.items()}
-    of.harness.restore(stored).log_ratio(x, context)
+    log_ratio(of.harness.restore(stored), x, context)
     for name, value in given.items():
         expect(
             torch.equal(value, before[name]),

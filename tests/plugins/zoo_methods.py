@@ -200,6 +200,82 @@ class SortsContexts(Sound):
         return (out + jacobian)[..., context[:, 0].argsort()]
 
 
+class Pairs:
+    """Mixin of correct pairs; subclasses break one promise."""
+
+    def fit_component(self, component, fit_context):
+        return FittedPairs(
+            self, fit_context.features, super().fit_component(component, fit_context).values
+        )
+
+    def restore_component(self, component, task, features, state):
+        return FittedPairs(self, features, state)
+
+    def scaled(self, features, context):
+        return features.context(context)
+
+    def own(self, out):
+        return out
+
+
+class FittedPairs(Fitted):
+    def log_ratio_paired(self, x, context):
+        weights, whiten = self.values["weights"], self.values["whiten"]
+        mean = powers(self.method.scaled(self.features, context)) @ weights
+        pull = (self.features(x).double() - mean) @ whiten.mT
+        scale = whiten.diagonal(dim1=-2, dim2=-1).log().sum(-1)[:, None]
+        constant = 0.5 * pull.shape[-1] * math.log(2 * math.pi)
+        out = -0.5 * pull.square().sum(-1) + scale - constant
+        return self.method.own(out + self.features.log_jacobian(x))
+
+
+class SoundPairs(Pairs, Sound):
+    name = "sound-pairs"
+
+
+class DetachesPairs(Pairs, Sound):
+    name, caught_by = "detaches-pairs", "pairs"
+
+    def scaled(self, features, context):
+        return features.context(context.detach())
+
+
+class HalfTheGradient(Pairs, Sound):
+    name, caught_by = "half-the-gradient", "pairs"
+
+    def own(self, out):
+        return 0.5 * (out + out.detach())
+
+
+class ReversesPairs(Pairs, Sound):
+    name, caught_by = "reverses-pairs", "pairs"
+
+    def own(self, out):
+        return out.flip(-1)
+
+
+class ForgetsMembers(Pairs, Sound):
+    name, caught_by = "forgets-members", "pairs"
+
+    def scaled(self, features, context):
+        return features.context(context if context.dim() == 2 else context[0])
+
+
+class ArccosOfPairs(Pairs, Sound):
+    name, caught_by = "arccos-of-pairs", "pairs"
+
+    def scaled(self, features, context):
+        return features.context(context).clamp(-1, 1).acos().cos()
+
+
+class ClampsPairs(Pairs, Sound):
+    name, caught_by = "clamps-pairs", "pairs"
+
+    def scaled(self, features, context):
+        unit = features.context(context)
+        return torch.where(unit <= -1, -1.0, torch.where(unit >= 1, 1.0, unit))
+
+
 class ChangesState(Sound):
     name, caught_by = "changes-state", "inputs"
 

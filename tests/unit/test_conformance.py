@@ -116,6 +116,16 @@ def test_a_sound_method_passes_and_the_table_says_so():
     assert [r.check for r in report] == list(METHOD_CHECKS)
     assert "shared-term    passed" in str(report)
     report.raise_for_failures()
+    skipped = {r.check: r.note for r in report if r.status == "skipped"}
+    assert "log_ratio can be differentiated" in skipped["pairs"]
+
+
+def test_sound_pairs_pass():
+    report = check_method(METHODS.SoundPairs)
+    report.raise_for_failures()
+    (pairs,) = [r for r in report if r.check == "pairs"]
+    assert pairs.status == "passed"
+    assert pairs.note.startswith("gradients within")
 
 
 def test_a_sound_task_passes(fewer):
