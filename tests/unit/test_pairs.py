@@ -3,20 +3,23 @@
 from collections.abc import Mapping, Sequence
 from copy import copy
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 import pytest
 import torch
-from seeded import seeds
+from seeded import fit_context, seeds
 from torch import Tensor
 
 from bench.contracts import (
+    Component,
     Features,
     FitLog,
     HasPairs,
     Parameter,
     ParameterSpace,
     ReferenceKind,
+    Split,
     Surrogate,
     Task,
     log_ratio_paired,
@@ -28,6 +31,8 @@ from bench.nn.network_method import NetworkMethod
 from bench.registry.registry import Registry
 from bench.stages.calibrated import Calibrated
 from bench.stages.ensemble import Ensemble
+from bench.stages.simulate import SimulationBank, features_of
+from bench.storage.store import Store
 from bench.testing.asymmetric import asymmetric
 from bench.testing.model import contexts
 from bench.testing.toy_tasks import toy_tasks
@@ -346,3 +351,63 @@ def test_networks_of_sbi(name: str, settings: Mapping[str, Any]) -> None:
     surrogate = method.restore(task, features, state)
     check_pairs(surrogate, task, 1e-4)
     check_gradients(surrogate, task, step=2e-3, tolerance=2e-2)
+
+
+class Shifted:
+    """Normal observations around the context's three means, of which one is a logarithm."""
+
+    size = None
+
+    def simulate(self, context: Tensor, generator: torch.Generator) -> Tensor:
+        return self._mean(context) + torch.randn(context.shape, generator=generator)
+
+    def _mean(self, context: Tensor) -> Tensor:
+        return torch.cat([context[..., :2], context[..., 2:].log()], -1)
+
+
+class ThreeContexts(Task):
+    name = "three-contexts"
+    version = 1
+    observations = 10
+    event_shape = (3,)
+    reference: ReferenceKind = "evidence"
+    nominal = torch.tensor([0.0, 0.0, 1.0])
+    space = ParameterSpace(
+        [
+            Parameter("a", -1.0, 1.0, "interest", (-0.5, 0.5)),
+            Parameter("b", -1.0, 1.0, "nuisance", (-0.5, 0.5)),
+            Parameter("c", 0.5, 2.0, "nuisance", (0.7, 1.4), scale="log"),
+        ],
+        context=["a", "b", "c"],
+    )
+    points = torch.tensor([[0.0, 0.0, 1.0]], dtype=torch.float64)
+
+    def components(self, split: Split) -> Mapping[str, Component]:
+        return {"only": Shifted()}
+
+    def weights(self, theta: Tensor) -> Tensor:
+        return torch.ones_like(theta[..., :1])
+
+
+def test_a_ratio_in_three_contexts(tmp_path: Path) -> None:
+    """It is normalised over its reference between the fitted contexts, and has gradients."""
+    task, store, calls = ThreeContexts(), Store(tmp_path), 2000
+    found = REGISTRY.method("lre")
+    method = found(found.Config(hidden=(8,), training={"epochs": 1, "steps": 0, "batch_size": 64}))
+    method.check(task)
+    features = features_of(task, store)
+    bank = SimulationBank(task, store, calls, list(MEMBERS))
+    surrogate = method.fit(fit_context(task, bank, features))
+    at = contexts(task, places(task, 20))
+    for member, x in enumerate(bank.draw("only", calls).x):
+        means = surrogate.log_ratio(x, at.float())[member, 0].double().exp().mean(0)
+        torch.testing.assert_close(means, torch.ones_like(means), rtol=0, atol=1e-4)
+    state = {name: value.double() for name, value in (surrogate.state() or {}).items()}
+    assert state["only/normaliser"].shape == (len(MEMBERS), 286)
+    own = DoubleFeatures(task.space, task.transform, features.mean, features.scale)
+    restored = method.restore(task, own, state)
+    check_pairs(restored, task)
+    check_gradients(restored, task)
+    work = method.work(task, calls)
+    assert work is not None
+    assert work.pairs == calls * 2 * 286
