@@ -7,7 +7,7 @@ that depend on the length scale alone are computed once per length scale: a Chol
 field has its own length scale, eigenvalues if many fields and nuggets share it.
 """
 
-from dataclasses import astuple, dataclass
+from dataclasses import dataclass
 from functools import cached_property
 
 import numpy as np
@@ -36,7 +36,8 @@ class Forms:
     slope_trace: Tensor
 
     def __add__(self, other: "Forms") -> "Forms":
-        return Forms(*(a + b for a, b in zip(astuple(self), astuple(other), strict=True)))
+        pairs = zip(vars(self).values(), vars(other).values(), strict=True)
+        return Forms(*(a + b for a, b in pairs))
 
 
 _TURNED = 3  # index of the block that is the transposed copy of the one before it

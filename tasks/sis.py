@@ -121,7 +121,7 @@ class Outbreak:
         rates = context.double()
         up, down = rates[:, :1] * self._up, rates[:, 1:] * self._down
         fastest = (up + down).amax(-1)
-        longest = float((fastest * self.interval).max())
+        longest = float((fastest.detach() * self.interval).max())
         squarings = max(_SQUARINGS, math.ceil(math.log2(max(longest, 1e-9) / _STEP)))
         mean = (fastest * self.interval / 2**squarings)[:, None, None]  # mean events per step
         scale = fastest[:, None]

@@ -194,6 +194,13 @@ def test_exact_densities(name: str) -> None:
     check_gradients(surrogate, TASKS[name], tolerance=1e-6)
 
 
+@pytest.mark.parametrize("name", ["gaussians-near", "higgs", "sis", "gp", "student-t"])
+def test_exact_densities_of_the_tasks(name: str) -> None:
+    task = REGISTRY.task(name)
+    check_pairs(ExactLikelihood(task), task, 1e-9)
+    check_gradients(ExactLikelihood(task), task)
+
+
 def templates(task: Task) -> Surrogate:
     """Return templates of random probabilities in two bins per feature, members leading."""
     found = REGISTRY.method("histogram")
