@@ -12,7 +12,7 @@ from functools import cached_property
 import torch
 from torch import Tensor
 
-from bench.contracts import FitLog, HasLogProb, ParameterSpace, Task
+from bench.contracts import FitLog, HasLogProb, HasScore, ParameterSpace, Task
 from bench.errors import NonFiniteError
 from bench.inference.polynomials import RatioTable, Window
 from bench.nn.networks import EVALUATION_BLOCK
@@ -44,11 +44,34 @@ class ExactLikelihood:
     def log_ratio_paired(self, x: Tensor, context: Tensor) -> Tensor:
         """Return log-densities of pairs, as HasPairs."""
         own = context.view(context.shape[-2:])  # there is one member
-        return torch.stack([c.log_prob(x, own) for c in self.components])[None]
+        return torch.stack([_of_pairs(c, x, own) for c in self.components])[None]
 
     def state(self) -> None:
         """Return None, because there is nothing to save."""
         return None
+
+
+def _of_pairs(component: HasLogProb, x: Tensor, context: Tensor) -> Tensor:
+    """Return log-densities of pairs, differentiable by the component's own score if it has one.
+
+    Consecutive observations with equal contexts share what depends on the context alone.
+    """
+    if not isinstance(component, HasScore):
+        return component.log_prob(x, context)
+    with torch.no_grad():
+        new = (context[1:] != context[:-1]).any(-1)
+        runs = 1 + int(new.sum())
+        length = len(context) // runs
+        regular = length * runs == len(context) and bool(new[length - 1 :: length].all())
+        rows, at = (x, context)
+        if regular:
+            rows, at = torch.unflatten(x, 0, (runs, length)), context[::length, None]
+        values = component.log_prob(rows, at).flatten()
+        if not context.requires_grad:
+            return values
+        score = component.score(rows, at).flatten(0, -2)
+        score = torch.where(values.isfinite()[:, None], score, torch.zeros_like(score))
+    return values + (score * (context - context.detach())).sum(-1)
 
 
 class MixtureLikelihood:

@@ -1,0 +1,375 @@
+"""Profile likelihoods of any number of parameters, by gradients.
+
+Maxima, interval ends and statistics of many datasets are found together. Everything depends on the
+data alone: searches never start from the generating parameters.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from functools import partial
+
+import torch
+from scipy.stats import qmc
+from torch import Tensor
+
+from bench.errors import PluginError, counted
+from bench.inference.box import ROOTS
+from bench.inference.ends import Ends, follow
+from bench.inference.events import Evaluation, EventLikelihood
+from bench.inference.maximum import NOISE, Points, maximise
+
+_RESTARTS = 2  # searches from further points of the scan
+_PROBE = 0.2  # half the finite difference of gradients, in standard deviations at fixed others
+_ROUNDS = 3  # most repetitions with a maximum that interval ends have found
+_WEAKEST = 0.05  # least curvature by differences of gradients, in units of the search's
+_NEGATIVE = 0.02  # negative statistic, in nats, that shows that the maximum was missed
+
+
+@dataclass(frozen=True)
+class Profiled:
+    """Profile likelihoods of D datasets within bounds, for each member, in unit coordinates.
+
+    Args:
+        maximum: the maxima.
+        lower: lower ends of I parameters at L thresholds, (members, D, I, L).
+        upper: upper ends.
+        cut_lower: whether the bound cuts them, (members, D, I, L) bool.
+        cut_upper: the same of upper ends.
+        error: estimated errors of both ends, standard deviations, (members, D, I, 2, L).
+        points: points on the profiles, (members, D, I, 2, L, P).
+        missed: whether a higher point than the maximum remained, (members, D) bool.
+    """
+
+    maximum: Points
+    lower: Tensor
+    upper: Tensor
+    cut_lower: Tensor
+    cut_upper: Tensor
+    error: Tensor
+    points: Tensor
+    missed: Tensor
+
+
+@dataclass(frozen=True)
+class GradientProfiles:
+    """Results of `profile` in the whole parameter space and in the box.
+
+    Args:
+        whole: profiles in the parameter space, at the threshold 1.
+        box: profiles in the box, at the thresholds `ROOTS` squared.
+        information: observed information at the maxima in the space, (members, D, P, P).
+        statistic: likelihood-ratio statistics of the generating values of reported parameters,
+            in the box, (members, D, I).
+        at_truth: log-likelihoods at the generating parameters, (members, D).
+        cost: forward passes per event for maxima, ends and statistics; for the scan and restarts;
+            for the information, (D, 3).
+    """
+
+    whole: Profiled
+    box: Profiled
+    information: Tensor
+    statistic: Tensor
+    at_truth: Tensor
+    cost: Tensor
+
+
+def profile(
+    likelihood: EventLikelihood, reported: Sequence[int], truth: Tensor, box: Tensor
+) -> GradientProfiles:
+    """Profile the likelihoods of datasets over all parameters but one.
+
+    Args:
+        likelihood: log-likelihoods of D datasets.
+        reported: indices of the I parameters whose intervals are wanted.
+        truth: generating parameters, (D, P) unit coordinates.
+        box: lower and upper bounds of the box, (2, P) unit coordinates.
+
+    Raises:
+        NonFiniteError: if a log-ratio is NaN or +inf.
+    """
+    members, count = likelihood.members, len(likelihood.x)
+    parameters = truth.shape[-1]
+    everything = torch.arange(count)
+    space = torch.stack([torch.zeros(parameters), torch.ones(parameters)]).double()
+
+    scan = _scan(parameters)
+    scanned = _scanned(likelihood, scan)
+    searching = likelihood.cost.clone()
+    maximum = maximise(partial(_of, likelihood, everything), scan[scanned.argmax(-1)], space)
+    found = likelihood.cost.clone()
+    unused = torch.ones_like(scanned, dtype=torch.bool)
+    for _ in range(_RESTARTS):
+        start = _unexpected(maximum, scan, scanned, unused)
+        other = maximise(partial(_of, likelihood, everything), scan[start], space)
+        better = other.value > maximum.value + NOISE
+        maximum = maximum.replaced(everything, better, other)
+    restarted = likelihood.cost.clone()
+
+    information, maximum = _informed(likelihood, maximum, space)
+    _require_effects(likelihood, information)
+    informed = likelihood.cost.clone()
+
+    outside = ((maximum.unit < box[0]) | (maximum.unit > box[1])).any(-1).any(0)
+    inner = maximum
+    if bool(outside.any()):
+        rows = outside.nonzero().squeeze(-1)
+        inner = _in_box(likelihood, maximum, rows, scan, scanned, box)
+    boxed, inner = _profiled(likelihood, inner, reported, ROOTS, box)
+    # Where nothing touches the box, its profiles are those of the space.
+    level = ROOTS.index(1.0)
+    low, high = box[0] + 1e-9, box[1] - 1e-9
+    reached = boxed.points[..., : level + 1, :]
+    same = ((reached > low) & (reached < high)).flatten(2).all(-1) & (
+        (inner.unit > low) & (inner.unit < high)
+    ).all(-1)
+    same = same.all(0) & ~outside
+    whole = _level(boxed, level)
+    if not bool(same.all()):
+        rows = (~same).nonzero().squeeze(-1)
+        apart, _ = _profiled(
+            likelihood, maximum.of(rows), reported, ROOTS[: level + 1], space, rows
+        )
+        whole = _merged(whole, rows, _level(apart, level))
+
+    statistic = _statistics(likelihood, boxed, reported, truth, box)
+    intervals = likelihood.cost - informed + (found - searching)
+    at_truth = likelihood.values(everything, truth.expand(members, -1, -1))
+    cost = torch.stack([intervals, searching + restarted - found, informed - restarted], -1)
+    return GradientProfiles(whole, boxed, information, statistic, at_truth, cost)
+
+
+def _of(likelihood: EventLikelihood, datasets: Tensor, tracks: Tensor, unit: Tensor) -> Evaluation:
+    """Evaluate tracks, given the dataset of each track."""
+    return likelihood(datasets[tracks], unit)
+
+
+def _scan(parameters: int) -> Tensor:
+    """Return the points of the scan, (points, P) unit coordinates: the centre and Sobol points."""
+    points = 8 + 4 * parameters
+    drawn = qmc.Sobol(parameters, seed=0).random(1 << (points - 2).bit_length())[: points - 1]
+    centre = torch.full((1, parameters), 0.5, dtype=torch.float64)
+    return torch.cat([centre, torch.from_numpy(drawn)])
+
+
+def _scanned(likelihood: EventLikelihood, scan: Tensor) -> Tensor:
+    """Evaluate all datasets at the points of the scan, (members, D, points)."""
+    count = len(likelihood.x)
+    datasets = torch.arange(count).repeat_interleave(len(scan))
+    unit = scan.repeat(count, 1).expand(likelihood.members, -1, -1)
+    return torch.unflatten(likelihood.values(datasets, unit), -1, (count, len(scan)))
+
+
+def _unexpected(maximum: Points, scan: Tensor, scanned: Tensor, unused: Tensor) -> Tensor:
+    """Return the point of the scan that is highest relative to the parabola around the maximum.
+
+    A second mode is higher than the parabola by far. The point is marked as used.
+
+    Returns:
+        Indices of points, (members, D).
+    """
+    offset = scan - maximum.unit[..., None, :]  # (members, D, points, P)
+    fall = 0.5 * ((offset @ maximum.curvature) * offset).sum(-1)
+    relative = (maximum.value[..., None] - scanned) / fall.clamp_min(1e-9)
+    near = fall < 0.5
+    chosen = torch.where(unused & ~near, relative, torch.inf).argmin(-1)
+    unused.scatter_(-1, chosen[..., None], torch.zeros_like(unused[..., :1]))
+    return chosen
+
+
+def _informed(likelihood: EventLikelihood, maximum: Points, space: Tensor) -> tuple[Tensor, Points]:
+    """Measure the observed information by finite differences of gradients.
+
+    Returns:
+        The information, and the maxima with it as their curvature, made positive definite.
+    """
+    members, count, parameters = maximum.unit.shape
+    step = _PROBE / maximum.curvature.diagonal(dim1=-2, dim2=-1).sqrt()
+    probes = []
+    for sign in (1, -1):
+        shift = torch.diag_embed(sign * step)  # (members, D, P, P)
+        probes.append((maximum.unit[..., None, :] + shift).clamp(space[0], space[1]))
+    unit = torch.stack(probes, 2)  # (members, D, 2, P, P)
+    datasets = torch.arange(count).repeat_interleave(2 * parameters)
+    scores = likelihood(datasets, unit.reshape(members, -1, parameters)).score
+    scores = torch.unflatten(scores, 1, (count, 2, parameters))
+    change = scores[:, :, 1] - scores[:, :, 0]
+    length = (unit[:, :, 0] - unit[:, :, 1]).diagonal(dim1=-2, dim2=-1)
+    information = change / length.clamp_min(1e-12)[..., None]
+    information = 0.5 * (information + information.mT)
+    # Limits on eigenvalues, in units of the search's curvature, make it definite.
+    root = torch.linalg.cholesky(maximum.curvature)
+    relative = torch.linalg.solve_triangular(root, information.nan_to_num(), upper=False)
+    relative = torch.linalg.solve_triangular(root, relative.mT, upper=False)
+    values, vectors = torch.linalg.eigh(0.5 * (relative + relative.mT))
+    kept = vectors @ torch.diag_embed(values.clamp(_WEAKEST, 1 / _WEAKEST)) @ vectors.mT
+    curvature = root @ kept @ root.mT
+    return information, replace(maximum, curvature=0.5 * (curvature + curvature.mT))
+
+
+def _require_effects(likelihood: EventLikelihood, information: Tensor) -> None:
+    """Raise PluginError if no log-likelihood depends on one of the parameters."""
+    effects = (information != 0).any(-1).flatten(0, 1).any(0)
+    for name, effect in zip(likelihood.space.names, effects.tolist(), strict=True):
+        if not effect:
+            raise PluginError(
+                f"the likelihood of {counted(len(likelihood.x), 'dataset')} does not depend on "
+                f"parameter {name!r}: neither weights nor log-ratios change with it"
+            )
+
+
+def _in_box(
+    likelihood: EventLikelihood,
+    maximum: Points,
+    rows: Tensor,
+    scan: Tensor,
+    scanned: Tensor,
+    box: Tensor,
+) -> Points:
+    """Return the maxima within the box; those of `rows` may be elsewhere."""
+    evaluate = partial(_of, likelihood, rows)
+    own = maximum.of(rows)
+    inner = maximise(evaluate, own.unit.clamp(box[0], box[1]), box, own.curvature)
+    inside = ((scan >= box[0]) & (scan <= box[1])).all(-1)
+    if bool(inside.any()):
+        best = scanned[:, rows][..., inside].argmax(-1)
+        other = maximise(evaluate, scan[inside][best], box)
+        better = other.value > inner.value + NOISE
+        inner = inner.replaced(torch.arange(len(rows)), better, other)
+    everywhere = torch.ones(inner.value.shape, dtype=torch.bool)
+    return maximum.replaced(rows, everywhere, inner)
+
+
+def _profiled(
+    likelihood: EventLikelihood,
+    maximum: Points,
+    reported: Sequence[int],
+    roots: tuple[float, ...],
+    bounds: Tensor,
+    rows: Tensor | None = None,
+) -> tuple[Profiled, Points]:
+    """Follow the profiles of all reported parameters, again where a higher maximum appears."""
+    datasets = torch.arange(len(likelihood.x)) if rows is None else rows
+    ends = _followed(likelihood, datasets, maximum, reported, roots, bounds)
+    wanted = torch.arange(len(datasets))
+    for _ in range(_ROUNDS):
+        beaten = _by_dataset(ends.beaten, len(reported)).flatten(2).any(-1)  # (members, D)
+        wanted = beaten.any(0).nonzero().squeeze(-1)
+        if not len(wanted):
+            break
+        start = _highest(ends, len(reported))[:, wanted]
+        other = maximise(partial(_of, likelihood, datasets[wanted]), start, bounds)
+        better = other.value > maximum.value[:, wanted] + NOISE
+        maximum = maximum.replaced(wanted, better, other)
+        again = _followed(likelihood, datasets[wanted], maximum.of(wanted), reported, roots, bounds)
+        ends = _placed(ends, wanted, again, len(reported), len(datasets))
+    missed = _by_dataset(ends.beaten, len(reported)).flatten(2).any(-1)
+    points = _by_dataset(ends.unit.movedim(1, 2), len(reported))  # (members, D, I, 2, L, P)
+    cut = _by_dataset(ends.cut.movedim(1, 2), len(reported))
+    error = _by_dataset(ends.error.movedim(1, 2), len(reported))
+    own = torch.stack([points[:, :, i, :, :, p] for i, p in enumerate(reported)], 2)
+    done = Profiled(
+        maximum, own[..., 0, :], own[..., 1, :], cut[..., 0, :], cut[..., 1, :],
+        error, points, missed,
+    )  # fmt: skip
+    return done, maximum
+
+
+def _followed(
+    likelihood: EventLikelihood,
+    datasets: Tensor,
+    maximum: Points,
+    reported: Sequence[int],
+    roots: tuple[float, ...],
+    bounds: Tensor,
+) -> Ends:
+    """Follow both ends of every reported parameter; tracks are (D, I, 2)."""
+    sides = 2 * len(reported)
+    rows = torch.arange(len(datasets)).repeat_interleave(sides)
+    parameter = torch.tensor(reported).repeat_interleave(2).repeat(len(datasets))
+    direction = torch.tensor([-1.0, 1.0]).repeat(len(rows) // 2)
+    evaluate = partial(_of, likelihood, datasets[rows])
+    return follow(evaluate, maximum.of(rows), parameter, direction, roots, bounds)
+
+
+def _by_dataset(tracks: Tensor, reported: int) -> Tensor:
+    """Unflatten tracks (members, D · I · 2, …) to (members, D, I, 2, …)."""
+    return torch.unflatten(tracks, 1, (-1, reported, 2))
+
+
+def _highest(ends: Ends, reported: int) -> Tensor:
+    """Return the highest point found beside the maximum, (members, D, P): of the first such end."""
+    beaten = torch.unflatten(ends.beaten, 1, (-1, 2 * reported))
+    points = torch.unflatten(ends.better, 1, (-1, 2 * reported))
+    first = beaten.to(torch.uint8).argmax(-1)[..., None, None].expand(-1, -1, 1, points.shape[-1])
+    return points.gather(2, first).squeeze(2)
+
+
+def _placed(ends: Ends, rows: Tensor, again: Ends, reported: int, count: int) -> Ends:
+    """Replace the ends of some datasets."""
+    tracks = torch.arange(count * 2 * reported).view(count, -1)[rows].flatten()
+    merged = []
+    for name, axis in (("unit", 2), ("cut", 2), ("error", 2), ("beaten", 1), ("better", 1)):
+        whole = getattr(ends, name).clone()
+        whole.index_copy_(axis, tracks, getattr(again, name))
+        merged.append(whole)
+    return Ends(*merged)
+
+
+def _level(profiled: Profiled, level: int) -> Profiled:
+    """Keep one threshold."""
+    one = slice(level, level + 1)
+    names = ("lower", "upper", "cut_lower", "cut_upper", "error")
+    kept = {name: getattr(profiled, name)[..., one] for name in names}
+    return replace(profiled, **kept, points=profiled.points[..., one, :])
+
+
+def _merged(whole: Profiled, rows: Tensor, other: Profiled) -> Profiled:
+    """Replace the profiles of some datasets."""
+    everywhere = torch.ones(other.maximum.value.shape, dtype=torch.bool)
+    merged = {"maximum": whole.maximum.replaced(rows, everywhere, other.maximum)}
+    for name in ("lower", "upper", "cut_lower", "cut_upper", "error", "points", "missed"):
+        values = getattr(whole, name).clone()
+        values[:, rows] = getattr(other, name)
+        merged[name] = values
+    return Profiled(**merged)
+
+
+def _statistics(
+    likelihood: EventLikelihood,
+    boxed: Profiled,
+    reported: Sequence[int],
+    truth: Tensor,
+    box: Tensor,
+) -> Tensor:
+    """Return the statistics of the generating values in the box, (members, D, I).
+
+    Each is one maximisation at a fixed value, which starts between the nearest points of the
+    profile.
+    """
+    members, count, parameters = boxed.maximum.unit.shape
+    size = len(reported)
+    wanted = truth[:, list(reported)]  # (D, I)
+    maximum = boxed.maximum.unit[:, :, None, None].expand(-1, -1, size, -1, -1)
+    path = torch.cat([boxed.points[:, :, :, 0].flip(-2), maximum, boxed.points[:, :, :, 1]], -2)
+    position = torch.stack([path[:, :, i, :, p] for i, p in enumerate(reported)], 2)
+    position = position.cummax(-1).values.contiguous()
+    right = torch.searchsorted(position, wanted.expand(members, -1, -1)[..., None].contiguous())
+    right = right.clamp(1, path.shape[-2] - 1)
+    left_at, right_at = (position.gather(-1, i) for i in (right - 1, right))
+    share = (wanted[None, ..., None] - left_at) / (right_at - left_at).clamp_min(1e-12)
+    index = right[..., None].expand(-1, -1, -1, 1, parameters)
+    before, after = (path.gather(-2, i).squeeze(-2) for i in (index - 1, index))
+    start = before + share.clamp(0, 1) * (after - before)  # (members, D, I, P)
+    bounds = box[:, None, None].repeat(1, count, size, 1)  # (2, D, I, P)
+    for i, p in enumerate(reported):
+        start[:, :, i, p] = wanted[:, i]
+        bounds[:, :, i, p] = wanted[:, i]
+    rows = torch.arange(count).repeat_interleave(size)
+    found = maximise(
+        partial(_of, likelihood, rows),
+        start.flatten(1, 2),
+        bounds.flatten(1, 2),
+        boxed.maximum.curvature[:, rows],
+    )
+    top = boxed.maximum.value[:, rows]
+    return torch.unflatten(2 * (top - found.value), 1, (count, size))
