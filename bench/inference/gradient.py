@@ -7,6 +7,7 @@ data alone: searches never start from the generating parameters.
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from functools import partial
+from typing import Any
 
 import torch
 from scipy.stats import qmc
@@ -326,7 +327,7 @@ def _level(profiled: Profiled, level: int) -> Profiled:
 def _merged(whole: Profiled, rows: Tensor, other: Profiled) -> Profiled:
     """Replace the profiles of some datasets."""
     everywhere = torch.ones(other.maximum.value.shape, dtype=torch.bool)
-    merged = {"maximum": whole.maximum.replaced(rows, everywhere, other.maximum)}
+    merged: dict[str, Any] = {"maximum": whole.maximum.replaced(rows, everywhere, other.maximum)}
     for name in ("lower", "upper", "cut_lower", "cut_upper", "error", "points", "missed"):
         values = getattr(whole, name).clone()
         values[:, rows] = getattr(other, name)
