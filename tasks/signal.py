@@ -31,6 +31,7 @@ class SignalAndBackground(Task):
 
     def __init__(self, nuisance: Parameter, points: Sequence[float]) -> None:
         self.space = ParameterSpace([SIGNAL_STRENGTH, nuisance], context=[nuisance.name])
+        self.reported = self.space.names
         self.points = torch.tensor(list(product((0.1, 0.2, 0.3), points)), dtype=torch.float64)
 
     def weights(self, theta: Tensor) -> Tensor:

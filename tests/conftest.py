@@ -11,7 +11,7 @@ import pytest
 import torch
 
 from bench.cli import main
-from bench.contracts import Datasets, LikelihoodPrediction, ProfileSummary
+from bench.contracts import Datasets, LatticeWindow, LikelihoodPrediction, ProfileSummary
 from bench.inference.intervals import NODES
 from bench.registry.registry import Registry
 from bench.stages.score import score
@@ -92,12 +92,11 @@ class Made:
         self.store.write("run", record | {"plugins": []} | said)
 
     def truth(self, task):
-        """Return generating parameters and exact estimates in unit coordinates, (D, 2) each."""
+        """Return generating parameters and exact estimates in unit coordinates, (D, P) each."""
         rng = np.random.default_rng(1)
         points = task.space.to_unit(task.points).numpy()
-        theta = np.concatenate(
-            [rng.uniform(0.35, 0.65, (self.uniform, 2)), np.repeat(points, self.per_point, 0)]
-        )
+        uniform = rng.uniform(0.35, 0.65, (self.uniform, len(task.space)))
+        theta = np.concatenate([uniform, np.repeat(points, self.per_point, 0)])
         return theta, theta + self.spread * rng.standard_normal(theta.shape)
 
     def prediction(self, task, width=1.0, shift=0.0, seed=0):
@@ -112,42 +111,50 @@ class Made:
         no = np.zeros(mle.shape, dtype=bool)
         point = [-1] * self.uniform + list(np.repeat(np.arange(len(task.points)), self.per_point))
         number = np.arange(len(mle))
-        curves = ProfileSummary(
-            mle=own(mle),
-            lower=own(mle - sigma),
-            upper=own(mle + sigma),
-            cut_lower=no,
-            cut_upper=no,
-            disconnected=no,
-            log_ratio_truth=-0.5 * (((theta - mle) / sigma) ** 2).sum(-1),
-            area=np.full(len(mle), 5.99 * np.pi * sigma**2),
-            region_cut=no[:, 0],
-            unresolved=no[:, 0],
-            origin=mle - reach,
-            spacing=np.full(mle.shape, 2 * reach / (NODES - 1)),
-            profile=profile.astype(np.float32),
-            marginal=np.exp(profile).astype(np.float32),
-            joint=(profile[:, 0, :, None] + profile[:, 1, None, :]).astype(np.float32),
+        chosen = list(task.reported_index)
+        curves = ProfileSummary.from_arrays(
+            {
+                "mle": own(mle),
+                "lower": own(mle - sigma)[:, chosen],
+                "upper": own(mle + sigma)[:, chosen],
+                "cut_lower": no[:, chosen],
+                "cut_upper": no[:, chosen],
+                "disconnected": no[:, chosen],
+                "log_ratio_truth": -0.5 * (((theta - mle) / sigma) ** 2).sum(-1),
+                "unresolved": no[:, 0],
+            }
         )
+        window = None
+        if len(task.space) == 2:
+            window = LatticeWindow(
+                area=np.full(len(mle), 5.99 * np.pi * sigma**2),
+                region_cut=no[:, 0],
+                origin=mle - reach,
+                spacing=np.full(mle.shape, 2 * reach / (NODES - 1)),
+                profile=profile.astype(np.float32),
+                marginal=np.exp(profile).astype(np.float32),
+                joint=(profile[:, 0, :, None] + profile[:, 1, None, :]).astype(np.float32),
+            )
         bounds = task.space.parameters
         return LikelihoodPrediction(
             task.space.names,
             np.array([p.low for p in bounds]),
             np.array([p.high for p in bounds]),
             np.array([p.scale == "log" for p in bounds]),
+            task.reported_index,
             Datasets(own(theta), np.array(point, dtype=np.int64), number, number),
             curves,
+            window,
         )
 
     def statistics(self, prediction):
         """Return the statistics that scores keep; predictions have no likelihood in the box."""
         data, curves = prediction.datasets, prediction.curves
         sigma = (curves.upper - curves.lower) / 2
-        found = (((data.theta - curves.mle) / sigma) ** 2).T
-        return {
-            f"statistic/{name}": values
-            for name, values in zip(prediction.names, found, strict=True)
-        } | {"statistic/joint": found.sum(0)}
+        pull = (data.theta - curves.mle)[:, list(prediction.reported)] / sigma
+        names = prediction.reported_names
+        found = {f"statistic/{name}": pull[:, i] ** 2 for i, name in enumerate(names)}
+        return found | {"statistic/joint": -2 * curves.log_ratio_truth}
 
     def fit(
         self, task, method, configuration="default", members=3, *, width=1.0, shift=0.0, failed=(),
@@ -184,6 +191,8 @@ class Made:
             if predictions:
                 saved = prediction.datasets.arrays("datasets.")
                 saved |= prediction.curves.arrays("curves.")
+                if prediction.window is not None:
+                    saved |= prediction.window.arrays("curves.")
                 self.store.write(f"predictions/{key}", {"status": "done"}, saved)
 
     def record(self, member, oracle):

@@ -21,9 +21,11 @@ from bench.contracts.parameters import Parameter, ParameterSpace
 from bench.contracts.plan import BootstrapPlan, HeldOutPlan, IndependentPlan, Plan
 from bench.contracts.prediction import (
     BoxSummary,
+    BoxWindow,
     Datasets,
     HeldOut,
     HeldOutPrediction,
+    LatticeWindow,
     LikelihoodPrediction,
     ProfileSummary,
 )
@@ -33,6 +35,7 @@ __all__ = [
     "Bank",
     "BootstrapPlan",
     "BoxSummary",
+    "BoxWindow",
     "Component",
     "ComponentMethod",
     "ComponentSurrogate",
@@ -50,6 +53,7 @@ __all__ = [
     "HeldOutPlan",
     "HeldOutPrediction",
     "IndependentPlan",
+    "LatticeWindow",
     "LikelihoodPrediction",
     "Log",
     "Method",

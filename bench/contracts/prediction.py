@@ -1,6 +1,6 @@
 """Predictions: likelihoods of every dataset of a plan, from which metrics are computed."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, fields
 from typing import Any, Self
 
@@ -8,6 +8,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 Array = NDArray[Any]
+
+_GRADIENT = ("information", "evaluations")  # arrays of profiles that the lattice does not have
 
 
 @dataclass(frozen=True)
@@ -21,31 +23,38 @@ class _Arrays:
         """Rebuild the object from saved arrays."""
         return cls(**{f.name: arrays[prefix + f.name] for f in fields(cls)})
 
+    def split(self, members: int) -> list[Self]:
+        """Split an object with the datasets of all members, member after member."""
+        parts = {f.name: np.split(getattr(self, f.name), members) for f in fields(self)}
+        return [type(self)(**{k: v[m] for k, v in parts.items()}) for m in range(members)]
+
+    @classmethod
+    def concatenate(cls, parts: Sequence[Self]) -> Self:
+        """Join objects of consecutive datasets."""
+        return cls(
+            **{f.name: np.concatenate([getattr(p, f.name) for p in parts]) for f in fields(cls)}
+        )
+
 
 @dataclass(frozen=True)
 class ProfileSummary(_Arrays):
-    """Likelihoods of D datasets in two parameters, around their maxima.
+    """Profile likelihoods of D datasets in P parameters, I of which are reported.
 
-    Differences of log-likelihood are to the dataset's own refined maximum. Windows have W nodes
-    per parameter, evenly spaced in unit coordinates, from where the profile has fallen by 6 nats on
-    one side to where it has on the other, or to a bound. Falls beyond 40 nats are cut.
+    Differences of log-likelihood are to the dataset's own maximum.
 
     Args:
-        mle: maximum-likelihood estimate, (D, 2).
-        lower: lower end of the connected 68.27 % profile-likelihood interval, (D, 2).
-        upper: upper end, (D, 2).
-        cut_lower: whether the interval is cut by the lower bound, (D, 2) bool.
-        cut_upper: whether it is cut by the upper bound, (D, 2) bool.
-        disconnected: whether the profile rises above the threshold again elsewhere, (D, 2) bool.
+        mle: maximum-likelihood estimate, (D, P).
+        lower: lower end of the connected 68.27 % profile-likelihood interval, (D, I).
+        upper: upper end, (D, I).
+        cut_lower: whether the interval is cut by the lower bound, (D, I) bool.
+        cut_upper: whether it is cut by the upper bound, (D, I) bool.
+        disconnected: whether the profile rises above the threshold again elsewhere, (D, I) bool.
         log_ratio_truth: log-likelihood at the generating parameters minus the maximum, (D,).
-        area: area of the 95 % Wilks region, in the parameters' units (log where the scale is).
-        region_cut: whether that region touches a bound of the parameter space, (D,) bool.
-        unresolved: whether the final nodes are coarser than asked, or the window clips, (D,) bool.
-        origin: first node of the window, unit coordinates, (D, 2).
-        spacing: distance between nodes, unit coordinates, (D, 2).
-        profile: profile log-likelihood minus the maximum, (D, 2, W) float32.
-        marginal: normalised marginal likelihood, a density in unit coordinates, (D, 2, W) float32.
-        joint: log-likelihood minus the maximum, (D, W, W) float32.
+        unresolved: whether interval ends are less accurate than required, (D,) bool.
+        information: observed information at the maximum in unit coordinates, (D, P, P); NaN from
+            the lattice.
+        evaluations: evaluations of the surrogate per event, in units of one forward pass, (D,);
+            NaN from the lattice.
     """
 
     mle: Array
@@ -55,9 +64,49 @@ class ProfileSummary(_Arrays):
     cut_upper: Array
     disconnected: Array
     log_ratio_truth: Array
+    unresolved: Array
+    information: Array
+    evaluations: Array
+
+    def arrays(self, prefix: str = "") -> dict[str, Array]:
+        """Return the arrays by name, for saving, without those that the lattice does not have."""
+        found = super().arrays(prefix)
+        unknown = {prefix + n for n in _GRADIENT if np.isnan(getattr(self, n)).all()}
+        return {name: array for name, array in found.items() if name not in unknown}
+
+    @classmethod
+    def from_arrays(cls, arrays: Mapping[str, Array], prefix: str = "") -> Self:
+        """Rebuild the object from saved arrays; NaN for those that the lattice does not have."""
+        rows, parameters = arrays[f"{prefix}mle"].shape
+        shapes = (rows, parameters, parameters), (rows,)
+        unknown = {
+            prefix + name: np.full(shape, np.nan)
+            for name, shape in zip(_GRADIENT, shapes, strict=True)
+        }
+        return super().from_arrays({**unknown, **arrays}, prefix)
+
+
+@dataclass(frozen=True)
+class LatticeWindow(_Arrays):
+    """Likelihoods of D datasets on the lattice, around their maxima; P is 1 or 2.
+
+    Windows have W nodes per parameter, evenly spaced in unit coordinates, from where the profile
+    has fallen by 6 nats on one side to where it has on the other, or to a bound. Falls beyond 40
+    nats are cut.
+
+    Args:
+        area: area of the 95 % Wilks region, in the parameters' units (log where the scale is),
+            (D,).
+        region_cut: whether that region touches a bound of the parameter space, (D,) bool.
+        origin: first node of the window, unit coordinates, (D, P).
+        spacing: distance between nodes, unit coordinates, (D, P).
+        profile: profile log-likelihood minus the maximum, (D, P, W) float32.
+        marginal: normalised marginal likelihood, a density in unit coordinates, (D, P, W) float32.
+        joint: log-likelihood minus the maximum, (D, W) or (D, W, W) float32.
+    """
+
     area: Array
     region_cut: Array
-    unresolved: Array
     origin: Array
     spacing: Array
     profile: Array
@@ -67,21 +116,16 @@ class ProfileSummary(_Arrays):
 
 @dataclass(frozen=True)
 class BoxSummary(_Arrays):
-    """Likelihoods of D datasets in two parameters, restricted to the box of their parameters.
+    """Profile likelihoods of D datasets, restricted to the box of their P parameters.
 
-    Maxima, profiles and intervals are those inside the box. Log-likelihoods are at G evenly spaced
-    nodes per parameter in unit coordinates, from where the profile has fallen by 40 nats on one
-    side to where it has on the other, or to a bound of the box. Falls beyond 40 nats are cut.
+    Maxima, profiles and intervals are those inside the box; I parameters are reported.
 
     Args:
-        mle: maximum-likelihood estimate, (D, 2).
-        lower: lower ends of the connected intervals at T thresholds, (D, 2, T) by parameter.
-        upper: upper ends, (D, 2, T).
-        statistic: likelihood-ratio statistic of the profile at each generating value, (D, 2).
+        mle: maximum-likelihood estimate, (D, P).
+        lower: lower ends of the connected intervals at T thresholds, (D, I, T) by parameter.
+        upper: upper ends, (D, I, T).
+        statistic: likelihood-ratio statistic of the profile at each generating value, (D, I).
         log_ratio_truth: log-likelihood at the generating parameters minus the maximum, (D,).
-        origin: first node, unit coordinates, (D, 2).
-        spacing: distance between nodes, unit coordinates, (D, 2).
-        joint: log-likelihood minus the maximum, (D, G, G) float32.
         unresolved: whether interval ends are less accurate than required, (D,) bool.
     """
 
@@ -90,10 +134,26 @@ class BoxSummary(_Arrays):
     upper: Array
     statistic: Array
     log_ratio_truth: Array
+    unresolved: Array
+
+
+@dataclass(frozen=True)
+class BoxWindow(_Arrays):
+    """Likelihoods of D datasets on the lattice, restricted to the box; P is 1 or 2.
+
+    Log-likelihoods are at G evenly spaced nodes per parameter in unit coordinates, from where the
+    profile has fallen by 40 nats on one side to where it has on the other, or to a bound of the
+    box. Falls beyond 40 nats are cut.
+
+    Args:
+        origin: first node, unit coordinates, (D, P).
+        spacing: distance between nodes, unit coordinates, (D, P).
+        joint: log-likelihood minus the maximum, (D, G) or (D, G, G) float32.
+    """
+
     origin: Array
     spacing: Array
     joint: Array
-    unresolved: Array
 
 
 @dataclass(frozen=True)
@@ -128,25 +188,40 @@ class Datasets(_Arrays):
 class LikelihoodPrediction:
     """Likelihoods by one member, for the datasets of an independent or bootstrap plan.
 
+    Windows are None where the likelihoods are not evaluated on a lattice.
+
     Args:
-        names: the parameters' names.
+        names: the names of the P parameters.
         low, high, log_scale: the parameters' bounds and scales, (P,).
+        reported: positions of the I reported parameters among them, in rising order.
         datasets: the datasets.
         curves: the likelihoods of the datasets.
+        window: their windows.
         full: the likelihoods of all k M events of each set (bootstrap plan), else None.
+        full_window: their windows.
         full_set: index of the set of each row of `full`, (S,).
         box: the likelihoods inside the box (independent plan), else None.
+        box_window: their windows.
     """
 
     names: tuple[str, ...]
     low: Array
     high: Array
     log_scale: Array
+    reported: tuple[int, ...]
     datasets: Datasets
     curves: ProfileSummary
+    window: LatticeWindow | None = None
     full: ProfileSummary | None = None
+    full_window: LatticeWindow | None = None
     full_set: Array | None = None
     box: BoxSummary | None = None
+    box_window: BoxWindow | None = None
+
+    @property
+    def reported_names(self) -> tuple[str, ...]:
+        """Names of the reported parameters."""
+        return tuple(self.names[i] for i in self.reported)
 
 
 @dataclass(frozen=True)

@@ -3,6 +3,7 @@
 from abc import ABC, abstractmethod
 from collections.abc import Mapping
 from dataclasses import dataclass
+from functools import cached_property
 from typing import Any, Literal
 
 import torch
@@ -93,9 +94,6 @@ class Task(ABC):
     evaluation datasets are simulated once for all methods. Recorded observations, which cost no
     call, are not affected.
     """
-    resolution: tuple[Resolution, ...] = (Resolution(spacing=0.25, tolerance=None), Resolution())
-    """Resolution of the likelihood, one entry per parameter."""
-
     observation: Observation = "vector"
     """Type of an observation, by which networks choose their encoder."""
     discrete: bool = False
@@ -109,6 +107,28 @@ class Task(ABC):
 
     plugin_hash: str = ""
     """SHA-256 of the plugin file's bytes; set by the suite for tasks from plugin files."""
+
+    # Cached, so that tasks can also set the two as attributes.
+    @cached_property
+    def reported(self) -> tuple[str, ...]:
+        """Names of the parameters that intervals, ranks and tables are about.
+
+        The likelihood is profiled over the others. By default it is the parameters of interest.
+        """
+        return tuple(p.name for p in self.space.parameters if p.kind == "interest")
+
+    @cached_property
+    def resolution(self) -> tuple[Resolution, ...]:
+        """Resolution of the lattice, one entry per parameter; unused beyond two parameters."""
+        if len(self.space) == 1:
+            return (Resolution(spacing=0.25),)
+        two = len(self.space) == 2
+        return (Resolution(spacing=0.25, tolerance=None), Resolution()) if two else ()
+
+    @property
+    def reported_index(self) -> tuple[int, ...]:
+        """Positions of the reported parameters among all, in rising order."""
+        return tuple(i for i, name in enumerate(self.space.names) if name in self.reported)
 
     @property
     def settings(self) -> Mapping[str, Any]:

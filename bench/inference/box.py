@@ -4,12 +4,21 @@ Every method, the exact likelihood included, gets the same box. A method then ga
 knowing it.
 """
 
+from collections.abc import Sequence
+
 import torch
 from torch import Tensor
 
-from bench.contracts import BoxSummary, ParameterSpace
+from bench.contracts import BoxSummary, BoxWindow, ParameterSpace
 from bench.inference.lattice import BOX_DEPTH, Lattice
-from bench.inference.profile import crossings, cubic, peak, profiles
+from bench.inference.profile import (
+    crossings,
+    cubic,
+    on_product,
+    peak,
+    per_dataset,
+    profiles,
+)
 
 BOX_NODES = 49
 """Nodes G per parameter of a saved likelihood, which spans at most 18 standard deviations."""
@@ -21,14 +30,18 @@ _FINER = 4  # refinement of profiles between nodes
 _MARGIN = 1.5  # depth of interpolated values, in units of that of saved ones
 
 
-def summarise_box(lattice: Lattice, space: ParameterSpace, truth: Tensor) -> BoxSummary:
+def summarise_box(
+    lattice: Lattice, space: ParameterSpace, truth: Tensor, reported: Sequence[int] | None = None
+) -> tuple[BoxSummary, BoxWindow]:
     """Reduce a lattice to the likelihoods inside the box, which are saved of every dataset.
 
     Args:
         lattice: log-likelihoods that end at the bounds of the box, or BOX_DEPTH below their maxima.
         space: the parameter space.
         truth: generating parameters, (P,).
+        reported: positions of the reported parameters; all if None.
     """
+    chosen = list(range(len(space)) if reported is None else reported)
     whole = [torch.stack([a[0], a[-1]]).expand(len(lattice.values), 2) for a in lattice.axes]
     rough, _ = _restricted(lattice, whole)
     windows = [
@@ -53,24 +66,27 @@ def summarise_box(lattice: Lattice, space: ParameterSpace, truth: Tensor) -> Box
     origin = torch.stack([w[:, 0] for w in windows], -1)
     end = torch.stack([w[:, 1] for w in windows], -1)
     falls = (lattice.at_truth - top).clamp(-BOX_DEPTH, 0)
-    return BoxSummary(
+    summary = BoxSummary(
         mle=space.from_unit(torch.stack(mle, -1)).numpy(),
-        lower=space.from_unit(torch.stack(lower, -1)).transpose(1, 2).numpy(),
-        upper=space.from_unit(torch.stack(upper, -1)).transpose(1, 2).numpy(),
-        statistic=torch.stack(statistic, -1).numpy(),
+        lower=space.from_unit(torch.stack(lower, -1)).transpose(1, 2)[:, chosen].numpy(),
+        upper=space.from_unit(torch.stack(upper, -1)).transpose(1, 2)[:, chosen].numpy(),
+        statistic=torch.stack(statistic, -1)[:, chosen].numpy(),
         log_ratio_truth=falls.numpy(),
+        unresolved=lattice.unresolved.numpy(),
+    )
+    window = BoxWindow(
         origin=origin.numpy(),
         spacing=((end - origin) / (BOX_NODES - 1)).numpy(),
         joint=joint.clamp_min(-BOX_DEPTH).float().numpy(),
-        unresolved=lattice.unresolved.numpy(),
     )
+    return summary, window
 
 
 def _restricted(lattice: Lattice, windows: list[Tensor]) -> tuple[Tensor, Tensor]:
     """Interpolate on evenly spaced nodes of each dataset's windows (D, 2).
 
     Returns:
-        Log-likelihoods minus their maxima (D, G, G), and the maxima (D,).
+        Log-likelihoods minus their maxima, (D, G) or (D, G, G), and the maxima (D,).
     """
     share = torch.linspace(0, 1, BOX_NODES, dtype=torch.float64)
     across = []
@@ -79,12 +95,12 @@ def _restricted(lattice: Lattice, windows: list[Tensor]) -> tuple[Tensor, Tensor
         across.append(cubic((at - axis[0]) / (axis[1] - axis[0]), len(axis)))
     # Steep falls far below the maximum would spoil the interpolation beside them.
     top = lattice.values.flatten(1).amax(-1)
-    deepest = across[0] @ lattice.values @ across[1].transpose(1, 2)
+    deepest = on_product(lattice.values, across)
     floor = deepest.flatten(1).amax(-1) - _MARGIN * BOX_DEPTH
-    values = torch.maximum(lattice.values, torch.minimum(floor, top)[:, None, None])
-    joint = across[0] @ values @ across[1].transpose(1, 2)
+    lowest = per_dataset(torch.minimum(floor, top), lattice.values)
+    joint = on_product(torch.maximum(lattice.values, lowest), across)
     best = torch.stack([peak(curve)[0] for curve in profiles(joint)]).amax(0)
-    return joint - best[:, None, None], best
+    return joint - per_dataset(best, joint), best
 
 
 def _within_reach(curve: Tensor, window: Tensor) -> Tensor:

@@ -1,62 +1,97 @@
 """Reduction of a lattice of log-likelihoods to intervals, regions and windows, which are saved."""
 
+from collections.abc import Sequence
+from functools import cache
+
 import numpy as np
 import torch
 from scipy import stats
 from torch import Tensor
 
-from bench.contracts import ParameterSpace, ProfileSummary
+from bench.contracts import LatticeWindow, ParameterSpace, ProfileSummary
 from bench.inference.lattice import DEPTH, Lattice
-from bench.inference.profile import crossings, cubic, peak, profiles, trapezoid
+from bench.inference.likelihood import Axes
+from bench.inference.profile import (
+    crossings,
+    cubic,
+    on_product,
+    peak,
+    per_dataset,
+    profiles,
+    summed,
+    trapezoid,
+)
 
 NODES = 33
 """Nodes W of a saved window per parameter, which spans about seven half-widths."""
-
-REGION = float(stats.chi2.ppf(0.95, 2))
-"""Threshold of the likelihood-ratio statistic of a 95 % region (Wilks 1938)."""
 
 _FAR = 40.0  # the statistic is clipped here, because steep falls spoil interpolation
 _FINER = 4  # refinement of the lattice on which an area is measured
 _BLOCK = 8  # datasets whose finer lattices are made at a time
 
 
+@cache
+def region_threshold(parameters: int) -> float:
+    """Return the threshold of the likelihood-ratio statistic of a 95 % region (Wilks 1938).
+
+    Example:
+        >>> [round(region_threshold(parameters), 3) for parameters in (1, 2, 7)]
+        [3.841, 5.991, 14.067]
+    """
+    return float(stats.chi2.ppf(0.95, parameters))
+
+
 def region(values: Tensor, top: Tensor) -> tuple[Tensor, Tensor]:
-    """Measure the region where 2 (max − log-likelihood) ≤ the 95 % quantile of χ²₂.
+    """Measure the region where 2 (max − log-likelihood) is at most the 95 % quantile of χ²_P.
 
     Args:
-        values: log-likelihoods, (D, n_0, n_1).
+        values: log-likelihoods, (D, n_0) or (D, n_0, n_1).
         top: their refined maxima, (D,).
 
     Returns:
-        The area in lattice cells (D,), and whether the region touches the first or last node of
-        each axis, (D, 2, 2).
+        The length or area in lattice cells (D,), and whether the region touches the first or last
+        node of each axis, (D, P, 2).
     """
-    statistic = (2 * (top[:, None, None] - values)).clamp_max(_FAR)
-    inside = statistic <= REGION
-    touches = torch.stack([inside[:, [0, -1]].any(2), inside[:, :, [0, -1]].any(1)], 1)
+    threshold = region_threshold(values.dim() - 1)
+    statistic = (2 * (per_dataset(top, values) - values)).clamp_max(_FAR)
+    inside = statistic <= threshold
+    touches = [
+        inside.transpose(1, axis)[:, [0, -1]].reshape(len(inside), 2, -1).any(-1)
+        for axis in range(1, values.dim())
+    ]
     fine = [
         cubic(torch.arange((n - 1) * _FINER + 1, dtype=torch.float64) / _FINER, n)
         for n in values.shape[1:]
     ]
-    lengths = []
+    sizes = []
     for part in torch.split(statistic, _BLOCK):  # all finer lattices would not fit a cache
-        curve = fine[0] @ part @ fine[1].T
+        curve = on_product(part, fine)
         low = torch.minimum(curve[..., :-1], curve[..., 1:])
         high = torch.maximum(curve[..., :-1], curve[..., 1:])
-        share = ((REGION - low) / (high - low).clamp_min(1e-12)).clamp(0, 1)
-        lengths.append(torch.where(low > REGION, torch.zeros_like(share), share).sum(-1))
-    length = torch.cat(lengths)  # (D, fine n_0)
-    area = (0.5 * (length[:, 1:] + length[:, :-1])).sum(-1) / _FINER**2
-    return area, touches
+        share = ((threshold - low) / (high - low).clamp_min(1e-12)).clamp(0, 1)
+        sizes.append(torch.where(low > threshold, torch.zeros_like(share), share).sum(-1))
+    size = torch.cat(sizes)  # (D,) or (D, fine n_0)
+    if size.dim() == 2:
+        size = (0.5 * (size[:, 1:] + size[:, :-1])).sum(-1)
+    return size / _FINER ** len(fine), torch.stack(touches, 1)
 
 
-def summarise(lattice: Lattice, space: ParameterSpace) -> ProfileSummary:
-    """Reduce a lattice to the summary that is saved of every dataset."""
+def summarise(
+    lattice: Lattice, space: ParameterSpace, reported: Sequence[int] | None = None
+) -> tuple[ProfileSummary, LatticeWindow]:
+    """Reduce a lattice to the summary and the windows that are saved of every dataset.
+
+    Args:
+        lattice: the log-likelihoods.
+        space: the parameter space.
+        reported: positions of the reported parameters; all if None.
+    """
+    chosen = list(range(len(space)) if reported is None else reported)
     values, axes = lattice.values, lattice.axes
     curves = profiles(values)
     peaks = [peak(c) for c in curves]
-    top = torch.maximum(peaks[0][0], peaks[1][0])
-    at_bound = torch.tensor([[float(a[0]) <= 0.0, float(a[-1]) >= 1.0] for a in axes])  # (2, 2)
+    top = torch.stack([p for p, _ in peaks]).amax(0)
+    at_bound = torch.tensor([[float(a[0]) <= 0.0, float(a[-1]) >= 1.0] for a in axes])  # (P, 2)
     ends = [crossings(c, t, p) for c, (t, p) in zip(curves, peaks, strict=True)]
     open_below, open_above, again = (torch.stack([e[i] for e in ends], -1) for i in (2, 3, 4))
     position, lower, upper = (
@@ -75,19 +110,24 @@ def summarise(lattice: Lattice, space: ParameterSpace) -> ProfileSummary:
         | (open_above & ~at_bound[:, 1])
         | (touches & ~at_bound).any(-1)
     ).any(-1)
-    return ProfileSummary(
-        mle=position,
-        lower=lower,
-        upper=upper,
-        cut_lower=(open_below & at_bound[:, 0]).numpy(),
-        cut_upper=(open_above & at_bound[:, 1]).numpy(),
-        disconnected=again.numpy(),
-        log_ratio_truth=(lattice.at_truth - top).numpy(),
+    summary = ProfileSummary.from_arrays(
+        {
+            "mle": position,
+            "lower": lower[:, chosen],
+            "upper": upper[:, chosen],
+            "cut_lower": (open_below & at_bound[:, 0])[:, chosen].numpy(),
+            "cut_upper": (open_above & at_bound[:, 1])[:, chosen].numpy(),
+            "disconnected": again[:, chosen].numpy(),
+            "log_ratio_truth": (lattice.at_truth - top).numpy(),
+            "unresolved": (clipped | lattice.unresolved).numpy(),
+        }
+    )
+    window = LatticeWindow(
         area=(area * cell).numpy(),
         region_cut=(touches & at_bound).flatten(1).any(-1).numpy(),
-        unresolved=(clipped | lattice.unresolved).numpy(),
         **_windows(values, axes, curves, top),
     )
+    return summary, window
 
 
 def _unit(axis: Tensor, position: Tensor) -> Tensor:
@@ -100,7 +140,7 @@ def _unit(axis: Tensor, position: Tensor) -> Tensor:
 
 
 def _windows(
-    values: Tensor, axes: tuple[Tensor, Tensor], curves: tuple[Tensor, Tensor], top: Tensor
+    values: Tensor, axes: Axes, curves: Sequence[Tensor], top: Tensor
 ) -> dict[str, np.ndarray]:
     """Return each dataset's window: the nodes within DEPTH nats of its maximum, and one more."""
     origins, spacings, matrices, profile = [], [], [], []
@@ -118,10 +158,10 @@ def _windows(
         origins.append(axis[low])
         spacings.append((axis[high] - axis[low]) / (NODES - 1))
     spacing = torch.stack(spacings, -1)
-    fall = (values - top[:, None, None]).clamp_min(-_FAR)
-    joint = matrices[0] @ fall @ matrices[1].transpose(1, 2)
-    density, weights = joint.exp(), trapezoid(NODES)
-    sums = torch.stack([density @ weights, density.transpose(1, 2) @ weights], 1)  # (D, 2, W)
+    fall = (values - per_dataset(top, values)).clamp_min(-_FAR)
+    joint = on_product(fall, matrices)
+    weights = trapezoid(NODES)
+    sums = torch.stack(summed(joint.exp(), weights), 1)  # (D, P, W)
     marginal = sums / ((sums @ weights) * spacing).unsqueeze(-1)
     return {
         "origin": torch.stack(origins, -1).numpy(),

@@ -26,18 +26,18 @@ _MOVEMENT = 2.0  # movement of checked ends at twice the degree, in units of the
 _CUT = 9.0  # threshold at which profiles must not be cut by a window
 _NARROW = 0.6  # nodes are placed anew in a window smaller than this share of the first one
 _LEVELS = 12  # most coarse passes
-_WHOLE = ((0.0, 1.0), (0.0, 1.0))
 
 _Evaluate = Callable[[Axes], tuple[Tensor, Tensor]]
 
 
 @dataclass(frozen=True)
 class Lattice:
-    """Log-likelihoods on the product of two axes.
+    """Log-likelihoods on one axis, or on the product of two.
 
     Args:
         axes: nodes of each parameter in unit coordinates, evenly spaced, float64.
-        values: log-likelihoods up to a constant per dataset, (D, n_0, n_1) float64.
+        values: log-likelihoods up to a constant per dataset, (D, n_0) or (D, n_0, n_1)
+            float64.
         at_truth: log-likelihood at the generating parameters, same constant, (D,) float64.
         unresolved: whether interval ends are less accurate than required, (D,) bool.
         inside: the same on a lattice that ends at the bounds of the box, if there is one.
@@ -54,7 +54,7 @@ def refine(
     events: MixtureLikelihood,
     resolution: Sequence[Resolution],
     *,
-    start: Sequence[Window] = _WHOLE,
+    start: Sequence[Window] | None = None,
     depth: float = DEPTH,
     box: Tensor | None = None,
 ) -> Lattice:
@@ -68,12 +68,12 @@ def refine(
     Args:
         events: the datasets.
         resolution: required resolution of each parameter.
-        start: first window, unit coordinates.
+        start: first window, unit coordinates; the whole space if None.
         depth: depth of the lattice below the maximum, in nats.
-        box: lower and upper bounds (2, 2), unit coordinates, of a second lattice, which reaches
+        box: lower and upper bounds (2, P), unit coordinates, of a second lattice, which reaches
             down to BOX_DEPTH below the maximum inside.
     """
-    targets = [_Target(resolution, depth, start)]
+    targets = [_Target(resolution, depth, start or [(0.0, 1.0)] * len(resolution))]
     if box is not None:
         bounds = [(float(low), float(high)) for low, high in box.T]
         targets.append(_Target(resolution, BOX_DEPTH, bounds))
@@ -100,7 +100,7 @@ class _Target:
             wanted = 3 + 2 * int(0.5 * (high - low) / spacing)  # odd: every other reaches both ends
             fewer |= wanted > r.most
             axes.append(_even((low, high), min(max(wanted, r.coarse), r.most)))
-        return (axes[0], axes[1]), fewer
+        return tuple(axes), fewer
 
     def zoom(self, evaluate: _Evaluate) -> tuple[list[Window], list[float]]:
         """Find the window by coarse passes, as long as the next one saves more than it costs.
@@ -110,10 +110,9 @@ class _Target:
         """
         window = list(self.start)
         for _ in range(_LEVELS):
-            coarse = [
+            axes = tuple(
                 _even(around, r.coarse) for around, r in zip(window, self.resolution, strict=True)
-            ]
-            axes = coarse[0], coarse[1]
+            )
             values, _ = evaluate(axes)
             spacings = []
             for i, (curve, r) in enumerate(zip(profiles(values), self.resolution, strict=True)):
@@ -173,8 +172,7 @@ def _converged(
     Returns:
         The table; None if more than `most` nodes per context parameter would be necessary.
     """
-    every_other = [_even((float(a[0]), float(a[-1])), max(len(a) // 2, 5)) for a in axes]
-    checked = every_other[0], every_other[1]
+    checked = tuple(_even((float(a[0]), float(a[-1])), max(len(a) // 2, 5)) for a in axes)
 
     def ends_of(table: RatioTable) -> Tensor:
         return _ends(events.log_likelihood(checked, table)[0], checked, _CHECKED)
@@ -223,7 +221,7 @@ def _interpolated(
 def _thinning_moves(values: Tensor, axes: Axes, axis: int) -> Tensor:
     """Return how far interval ends move without every other node of an axis, as `_moved`."""
     kept = torch.arange(0, len(axes[axis]), 2)
-    fewer = (axes[0][kept], axes[1]) if axis == 0 else (axes[0], axes[1][kept])
+    fewer = _with(axes, axis, axes[axis][kept])
     return _moved(_ends(values.index_select(axis + 1, kept), fewer), _ends(values, axes))
 
 
@@ -231,7 +229,7 @@ def _clipped(values: Tensor, axes: Axes, window: Sequence[Window], start: Sequen
     """Return whether a profile is cut by a window that is inside the first one."""
     inside = torch.tensor([[w[0] > s[0], w[1] < s[1]] for w, s in zip(window, start, strict=True)])
     ends = [crossings(curve, *peak(curve), _CUT) for curve in profiles(values)]
-    cut = torch.stack([torch.stack(e[2:4], -1) for e in ends], 1)  # (D, 2, 2)
+    cut = torch.stack([torch.stack(e[2:4], -1) for e in ends], 1)  # (D, P, 2)
     return bool((cut & inside).any())
 
 
@@ -268,8 +266,12 @@ def _dense(events: MixtureLikelihood, targets: Sequence[_Target]) -> list[Lattic
 
 def _between(axes: Axes, axis: int) -> Axes:
     """Return the axes with the middles between the nodes of one of them."""
-    middle = 0.5 * (axes[axis][1:] + axes[axis][:-1])
-    return (middle, axes[1]) if axis == 0 else (axes[0], middle)
+    return _with(axes, axis, 0.5 * (axes[axis][1:] + axes[axis][:-1]))
+
+
+def _with(axes: Axes, axis: int, nodes: Tensor) -> Axes:
+    """Return the axes with other nodes on one of them."""
+    return (*axes[:axis], nodes, *axes[axis + 1 :])
 
 
 def _interleave(
@@ -279,12 +281,12 @@ def _interleave(
     place = torch.arange(2 * len(axes[axis]) - 1)
     order = place // 2 + place % 2 * len(axes[axis])  # old and new alternate
     joined = torch.cat([axes[axis], others[axis]])[order]
-    both = (joined, axes[1]) if axis == 0 else (axes[0], joined)
-    return torch.cat([values, extra], axis + 1).index_select(axis + 1, order), both
+    both = torch.cat([values, extra], axis + 1).index_select(axis + 1, order)
+    return both, _with(axes, axis, joined)
 
 
 def _ends(values: Tensor, axes: Axes, thresholds: Tensor = _USUAL) -> Tensor:
-    """Return the ends of every dataset's intervals, unit coordinates, (D, 2, thresholds, 2)."""
+    """Return the ends of every dataset's intervals, unit coordinates, (D, P, thresholds, 2)."""
     ends = []
     for curve, axis in zip(profiles(values), axes, strict=True):
         top, position = peak(curve)

@@ -18,7 +18,8 @@ from bench.inference.polynomials import RatioTable, Window
 from bench.nn.networks import EVALUATION_BLOCK
 
 LogRatio = Callable[[Tensor, Tensor], Tensor]
-Axes = tuple[Tensor, Tensor]
+Axes = tuple[Tensor, ...]
+"""Nodes of one or two parameters in unit coordinates."""
 
 _CHUNK_ELEMENTS = {"cpu": 1 << 20, "cuda": 1 << 25}
 """Surface elements of a chunk, float32: as many as fit a CPU's cache or fill a GPU."""
@@ -81,7 +82,7 @@ class MixtureLikelihood:
         log_ratio: maps events (n, \*event) and contexts (J, d) to (members, K, n, J).
         x: events, (n, \*event).
         counts: how often each dataset holds each event, (B, n) float32.
-        space: the parameter space; likelihoods are evaluated in two parameters.
+        space: the parameter space, of one or two parameters.
         weights: maps parameters (\*B, P) to mixture weights (\*B, K).
         truth: generating parameters of the set, (P,).
         members: number of members of the surrogate; it bounds the size of a chunk.
@@ -97,8 +98,8 @@ class MixtureLikelihood:
         truth: Tensor,
         members: int = 1,
     ) -> None:
-        if len(space) != 2:
-            raise ValueError(f"likelihoods are evaluated in two parameters, not {len(space)}")
+        if len(space) not in (1, 2):
+            raise ValueError(f"a lattice has one or two parameters, not {len(space)}")
         self.log_ratio = log_ratio
         self.x = x
         self.counts = counts
@@ -170,24 +171,27 @@ class MixtureLikelihood:
         return step - step % block if step > block else step
 
     def log_likelihood(self, axes: Axes, table: RatioTable | None = None) -> tuple[Tensor, Tensor]:
-        """Evaluate every dataset on the product of two axes, and at the truth.
+        """Evaluate every dataset on the product of one or two axes, and at the truth.
 
         Args:
             axes: nodes of each parameter, unit coordinates.
             table: log-ratios to interpolate; if None, they are evaluated at every node.
 
         Returns:
-            (members · B, n_0, n_1) and (members · B,), float64, up to a constant per dataset.
+            (members · B, n_0) or (members · B, n_0, n_1), and (members · B,), float64, up to a
+            constant per dataset.
 
         Raises:
             NonFiniteError: if a log-ratio is NaN or +inf.
         """
-        shape = (len(axes[0]), len(axes[1]))
-        theta = self.space.from_unit(torch.cartesian_prod(*axes)).view(*shape, 2)
+        shape, parameters = [len(axis) for axis in axes], len(self.space)
+        theta = self.space.from_unit(torch.cartesian_prod(*axes).view(*shape, parameters))
         swap = self.space.context_index == (1,)  # context nodes lead
         theta = theta.transpose(0, 1) if swap else theta
-        if len(self.space.context_index) != 1:
-            theta = theta.reshape(-1, 1, 2)
+        if not self.space.context_index:
+            theta = theta.reshape(1, -1, parameters)
+        elif len(self.space.context_index) == parameters:
+            theta = theta.reshape(-1, 1, parameters)
         device = self.x.device
         nodes, mixings = theta.shape[:2]
         at = torch.cat([theta[:, 0], self.truth[None]])  # contexts, the last one the truth's

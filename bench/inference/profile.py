@@ -1,5 +1,7 @@
 """Profile likelihoods on evenly spaced nodes: interpolation, maxima, profiles, interval ends."""
 
+from collections.abc import Sequence
+
 import numpy as np
 import torch
 from numpy.typing import ArrayLike, NDArray
@@ -84,9 +86,58 @@ def peak(values: Tensor) -> tuple[Tensor, Tensor]:
     )
 
 
-def profiles(values: Tensor) -> tuple[Tensor, Tensor]:
-    """Profile a lattice (D, n_0, n_1) over the other parameter: (D, n_0) and (D, n_1)."""
+def profiles(values: Tensor) -> tuple[Tensor, ...]:
+    """Profile a lattice over the other parameter.
+
+    Args:
+        values: log-likelihoods of one parameter, (D, n_0), or of two, (D, n_0, n_1).
+
+    Returns:
+        The profile of each parameter, (D, n_0) and, with two, (D, n_1).
+    """
+    if values.dim() == 2:
+        return (values,)
     return peak(values)[0], peak(values.transpose(1, 2))[0]
+
+
+def summed(values: Tensor, weights: Tensor) -> tuple[Tensor, ...]:
+    """Sum densities over the other parameter: the marginals, of the shapes of `profiles`.
+
+    Args:
+        values: (D, n) or (D, n, n).
+        weights: of the nodes, (n,).
+    """
+    if values.dim() == 2:
+        return (values,)
+    return values @ weights, values.transpose(1, 2) @ weights
+
+
+def total(values: Tensor, weights: Tensor) -> Tensor:
+    r"""Sum over all axes but the first, (D, \*n) to (D,), with the same weights (n,) on each."""
+    while values.dim() > 1:
+        values = values @ weights
+    return values
+
+
+def on_product(values: Tensor, across: Sequence[Tensor]) -> Tensor:
+    r"""Interpolate on the product of one or two axes.
+
+    Args:
+        values: at the nodes, (D, n_0) or (D, n_0, n_1).
+        across: a matrix of interpolation for each axis, (T_i, n_i) or (D, T_i, n_i).
+
+    Returns:
+        (D, T_0) or (D, T_0, T_1).
+    """
+    if len(across) == 1:
+        return (across[0] @ values.unsqueeze(-1)).squeeze(-1)
+    first, second = across
+    return first @ values @ second.transpose(-1, -2)
+
+
+def per_dataset(numbers: Tensor, like: Tensor) -> Tensor:
+    r"""Append axes of size one to numbers (D,), so that they broadcast against (D, \*n)."""
+    return numbers.view(-1, *[1] * (like.dim() - 1))
 
 
 def crossings(

@@ -5,7 +5,8 @@ likelihood, normalised in the box, is therefore their distribution given the dat
 expectation of a metric over it has the mean of the plain metric and a smaller variance (Rao 1945;
 Blackwell 1947). The coverage of an interval is its posterior probability instead of 0 or 1.
 
-Contributions are defined for datasets with parameters drawn from the box.
+Contributions are defined for datasets with parameters drawn from the box, and expectations where
+both likelihoods are known on a lattice, of one or two parameters.
 """
 
 from dataclasses import dataclass
@@ -15,13 +16,13 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from bench.contracts import BoxSummary, LikelihoodPrediction, Metric
+from bench.contracts import BoxWindow, LikelihoodPrediction, Metric
 from bench.inference.box import ROOTS
-from bench.inference.intervals import REGION
+from bench.inference.intervals import region_threshold
 from bench.inference.lattice import BOX_DEPTH
-from bench.inference.profile import cubic, trapezoid
-from bench.metrics.intervals import ALPHA, Array
-from bench.metrics.likelihood import windows
+from bench.inference.profile import cubic, on_product, per_dataset, summed, total, trapezoid
+from bench.metrics.intervals import ALPHA, Array, by_name, reported
+from bench.metrics.likelihood import axes, others, windows
 
 _NODES = 193  # nodes per parameter of the grids of integrals
 _BLOCK = 16  # datasets per iteration, which limits memory
@@ -40,8 +41,8 @@ class _Likelihood:
     """Likelihoods of D datasets in the box, normalised in unit coordinates.
 
     Args:
-        low, high: ends of the windows, (D, 2); the likelihood is 0 outside.
-        joint: log-likelihoods at evenly spaced nodes, (D, G, G).
+        low, high: ends of the windows, (D, P); the likelihood is 0 outside.
+        joint: log-likelihoods at evenly spaced nodes, (D, G) or (D, G, G).
     """
 
     low: Tensor
@@ -57,13 +58,21 @@ class _Likelihood:
         outside = (position < -slack) | (position > nodes - 1 + slack)
         return cubic(position, nodes), outside
 
+    def _across(self, grid: Tensor) -> tuple[list[Tensor], Tensor]:
+        """Return matrices to the product of grids (D, P, T), and what is outside, (D, *T)."""
+        found = [self._between(grid[:, axis], axis) for axis in range(grid.shape[1])]
+        outside = found[0][1]
+        for _, beside in found[1:]:
+            outside = outside.unsqueeze(2) | beside.unsqueeze(1)
+        return [matrix for matrix, _ in found], outside
+
     def log_joint(self, grid: Tensor) -> Tensor:
-        """Return log-densities on grids (D, 2, T), (D, T, T); at the floor outside the window."""
-        (first, left), (second, right) = (self._between(grid[:, i], i) for i in (0, 1))
+        """Return log-densities on grids (D, P, T), (D, *T); at the floor outside the window."""
+        across, outside = self._across(grid)
         # Log-likelihoods are interpolated, because the logarithm of a Gaussian is a parabola.
-        values = (first @ self.joint @ second.transpose(1, 2)).clamp_min(-BOX_DEPTH)
-        outside = left.unsqueeze(2) | right.unsqueeze(1)
-        return values.masked_fill(outside, -BOX_DEPTH) - self._log_total[:, None, None]
+        values = on_product(self.joint, across).clamp_min(-BOX_DEPTH)
+        values = values.masked_fill(outside, -BOX_DEPTH)
+        return values - per_dataset(self._log_total, values)
 
     def log_marginal(self, grid: Tensor, axis: int) -> Tensor:
         """Return the log-density of one parameter on grids (D, T), (D, T)."""
@@ -75,37 +84,33 @@ class _Likelihood:
 
     @cached_property
     def grid(self) -> Tensor:
-        """Evenly spaced nodes of the windows, (D, 2, T)."""
+        """Evenly spaced nodes of the windows, (D, P, T)."""
         share = torch.linspace(0, 1, _NODES, dtype=torch.float64)
         return self.low.unsqueeze(-1) + (self.high - self.low).unsqueeze(-1) * share
 
     @cached_property
     def step(self) -> Tensor:
-        """Distances of the grids' nodes, (D, 2)."""
+        """Distances of the grids' nodes, (D, P)."""
         return (self.high - self.low) / (_NODES - 1)
 
     @cached_property
     def _fine(self) -> Tensor:
-        (first, _), (second, _) = (self._between(self.grid[:, i], i) for i in (0, 1))
-        return (first @ self.joint @ second.transpose(1, 2)).exp()
+        return on_product(self.joint, self._across(self.grid)[0]).exp()
 
     @cached_property
     def _log_total(self) -> Tensor:
-        weights = trapezoid(_NODES)
-        return (self._fine @ weights @ weights * self.step.prod(-1)).log()
+        return (total(self._fine, trapezoid(_NODES)) * self.step.prod(-1)).log()
 
     @cached_property
-    def _marginals(self) -> tuple[Tensor, Tensor]:
+    def _marginals(self) -> list[Tensor]:
         """Log-densities of each parameter at the nodes of `joint`, (D, G) each."""
-        weights, every = trapezoid(_NODES), (_NODES - 1) // (self.joint.shape[1] - 1)
-        sums = self._fine @ weights, self._fine.transpose(1, 2) @ weights
+        every = (_NODES - 1) // (self.joint.shape[1] - 1)
         floor = torch.finfo(torch.float64).tiny
-        first, second = (
-            (s[:, ::every] * self.step[:, 1 - i, None]).clamp_min(floor).log()
+        return [
+            (sums[:, ::every] * others(self.step, axis)).clamp_min(floor).log()
             - self._log_total[:, None]
-            for i, s in enumerate(sums)
-        )
-        return first, second
+            for axis, sums in enumerate(summed(self._fine, trapezoid(_NODES)))
+        ]
 
 
 @dataclass(frozen=True)
@@ -172,22 +177,23 @@ def _drawn(own: LikelihoodPrediction, values: Array) -> Array:
 
 def _both(
     own: LikelihoodPrediction, truth: LikelihoodPrediction
-) -> list[tuple[slice, BoxSummary, BoxSummary]]:
-    if own.box is None or truth.box is None:
+) -> list[tuple[slice, BoxWindow, BoxWindow]]:
+    if own.box_window is None or truth.box_window is None:
         return []
-    return [(rows, own.box, truth.box) for rows in _blocks(own)]
+    return [(rows, own.box_window, truth.box_window) for rows in _blocks(own)]
 
 
 def _of_intervals(
     own: LikelihoodPrediction, truth: LikelihoodPrediction, quantity: str
 ) -> dict[str, Array]:
     """Return probabilities of intervals, or expected distances to them, (D, T) by parameter."""
-    parts: dict[str, list[Array]] = {name: [] for name in own.names}
-    for rows, box, reference in _both(own, truth):
+    parts: dict[str, list[Array]] = {name: [] for name in own.reported_names}
+    for rows, _, reference in _both(own, truth):
+        assert own.box is not None
         exact = _Likelihood(*windows(reference, rows))
-        for axis, name in enumerate(own.names):
+        for i, (name, axis) in enumerate(axes(own).items()):
             posterior = _Posterior.of(exact, axis, own)
-            ends = box.lower[rows, axis], box.upper[rows, axis]
+            ends = own.box.lower[rows, i], own.box.upper[rows, i]
             parts[name].append(getattr(posterior, quantity)(*ends))
     return {name: np.concatenate(found) for name, found in parts.items() if found}
 
@@ -208,23 +214,22 @@ def _score(own: LikelihoodPrediction, truth: LikelihoodPrediction) -> Contributi
 def _width(own: LikelihoodPrediction, truth: LikelihoodPrediction | None) -> Contributions:
     if own.box is None:
         return {}
-    length = own.box.upper[..., _WIDTH] - own.box.lower[..., _WIDTH]
-    return {name: length[:, axis] for axis, name in enumerate(own.names)}
+    return by_name(own, own.box.upper[..., _WIDTH] - own.box.lower[..., _WIDTH])
 
 
 def _region(own: LikelihoodPrediction, truth: LikelihoodPrediction) -> Contributions:
     parts = []
-    weights = trapezoid(_NODES)
+    weights, threshold = trapezoid(_NODES), region_threshold(len(own.names))
     for rows, box, reference in _both(own, truth):
         exact, surrogate = _Likelihood(*windows(reference, rows)), _Likelihood(*windows(box, rows))
         density = exact.log_joint(exact.grid).exp()
         logs = surrogate.log_joint(exact.grid)
-        statistic = -2 * (surrogate._log_total[:, None, None] + logs)
+        statistic = -2 * (per_dataset(surrogate._log_total, logs) + logs)
         low = torch.minimum(statistic[..., 1:], statistic[..., :-1])
         high = torch.maximum(statistic[..., 1:], statistic[..., :-1])
-        share = ((REGION - low) / (high - low).clamp_min(1e-12)).clamp(0, 1)
+        share = ((threshold - low) / (high - low).clamp_min(1e-12)).clamp(0, 1)
         cells = 0.5 * (density[..., 1:] + density[..., :-1]) * share
-        parts.append((cells.sum(-1) @ weights * exact.step.prod(-1)).numpy())
+        parts.append((total(cells.sum(-1), weights) * exact.step.prod(-1)).numpy())
     return {"": _drawn(own, np.concatenate(parts))} if parts else {}
 
 
@@ -245,12 +250,11 @@ def _divergences(
     for rows, box, reference in _both(own, truth):
         exact, surrogate = _Likelihood(*windows(reference, rows)), _Likelihood(*windows(box, rows))
         logs = exact.log_joint(exact.grid), surrogate.log_joint(exact.grid)
-        probability = (
-            logs[0].exp() * weights[:, None] * weights * exact.step.prod(-1)[:, None, None]
-        )
+        nodes = weights if len(own.names) == 1 else weights[:, None] * weights
+        probability = logs[0].exp() * nodes * per_dataset(exact.step.prod(-1), logs[0])
         lowest = -BOX_DEPTH - surrogate._log_total
         found.setdefault("joint", []).append(_kl(probability, logs[0], logs[1], lowest))
-        for axis, name in enumerate(own.names):
+        for name, axis in axes(own).items():
             one = [d.log_marginal(exact.grid[:, axis], axis) for d in (exact, surrogate)]
             probability = one[0].exp() * weights
             lowest = surrogate._marginals[axis].amax(-1) - BOX_DEPTH
@@ -293,9 +297,9 @@ def _overlap(own: LikelihoodPrediction, truth: LikelihoodPrediction) -> Contribu
         grid = low.unsqueeze(-1) + length.unsqueeze(-1) * share
         step = length / (_NODES - 1)
         smaller = torch.minimum(*(d.log_joint(grid) for d in both)).exp()
-        joint = smaller @ weights @ weights * step.prod(-1)
+        joint = total(smaller, weights) * step.prod(-1)
         found.setdefault("joint", []).append(joint.numpy())
-        for axis, name in enumerate(own.names):
+        for name, axis in axes(own).items():
             one = torch.minimum(*(d.log_marginal(grid[:, axis], axis) for d in both)).exp()
             found.setdefault(name, []).append((one @ weights * step[:, axis]).numpy())
     return {key: _drawn(own, np.concatenate(parts)) for key, parts in found.items()}
@@ -319,18 +323,19 @@ def _ends(own: LikelihoodPrediction, side: str) -> Contributions:
     if own.box is None:
         return {}
     values = getattr(own.box, side)
-    return _at_thresholds({name: values[:, axis] for axis, name in enumerate(own.names)})
+    return _at_thresholds({name: values[:, i] for i, name in enumerate(own.reported_names)})
 
 
 def _draws(own: LikelihoodPrediction, truth: LikelihoodPrediction) -> Contributions:
     """Return equally probable values of each parameter; nothing unless `own` is the truth."""
-    if own.box is None or truth.box is None or not np.array_equal(own.box.joint, truth.box.joint):
+    both = own.box_window, truth.box_window
+    if both[0] is None or both[1] is None or not np.array_equal(both[0].joint, both[1].joint):
         return {}
     level = (np.arange(DRAWS) + 0.5) / DRAWS
-    found: dict[str, list[Array]] = {name: [] for name in own.names}
+    found: dict[str, list[Array]] = {name: [] for name in own.reported_names}
     for rows, _, reference in _both(own, truth):
         exact = _Likelihood(*windows(reference, rows))
-        for axis, name in enumerate(own.names):
+        for name, axis in axes(own).items():
             posterior = _Posterior.of(exact, axis, own)
             each = zip(posterior.below, posterior.theta, strict=True)
             found[name].append(np.stack([np.interp(level, below, at) for below, at in each]))
@@ -344,20 +349,19 @@ def _draws(own: LikelihoodPrediction, truth: LikelihoodPrediction) -> Contributi
 def _statistic(own: LikelihoodPrediction, truth: LikelihoodPrediction | None) -> Contributions:
     if own.box is None:
         return {}
-    found = {name: own.box.statistic[:, axis] for axis, name in enumerate(own.names)}
-    return found | {"joint": -2 * own.box.log_ratio_truth}
+    return by_name(own, own.box.statistic) | {"joint": -2 * own.box.log_ratio_truth}
 
 
 def _estimate(own: LikelihoodPrediction, truth: LikelihoodPrediction | None) -> Contributions:
     if own.box is None:
         return {}
-    return {name: own.box.mle[:, axis] for axis, name in enumerate(own.names)}
+    return by_name(own, reported(own, own.box.mle))
 
 
 def _generating(own: LikelihoodPrediction, truth: LikelihoodPrediction | None) -> Contributions:
     if own.box is None:
         return {}
-    return {name: own.datasets.theta[:, axis] for axis, name in enumerate(own.names)}
+    return by_name(own, reported(own, own.datasets.theta))
 
 
 expected_coverage = Metric(

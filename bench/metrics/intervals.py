@@ -1,10 +1,13 @@
 """Metrics of intervals, regions and estimates: coverage, width, bias, interval score, edges."""
 
+from typing import Any
+
 import numpy as np
 from numpy.typing import NDArray
 from scipy import stats
 
 from bench.contracts import LikelihoodPrediction, Metric, PlanKind
+from bench.inference.intervals import region_threshold
 
 Array = NDArray[np.float64]
 Contributions = dict[str, Array]
@@ -12,7 +15,6 @@ Contributions = dict[str, Array]
 ALPHA = float(2 * stats.norm.sf(1))
 """Nominal error rate, 1 − 0.6827, of intervals where the profile has fallen by 1/2."""
 
-_REGION = float(stats.chi2.ppf(0.95, 2))
 _BOTH: tuple[PlanKind, ...] = ("independent", "bootstrap")
 
 
@@ -28,11 +30,15 @@ def defined(values: Array) -> Array:
     return np.where(np.isinf(values), np.nan, values)
 
 
-def _by_name(prediction: LikelihoodPrediction, values: NDArray[np.generic]) -> Contributions:
-    """Return values (D, P) by parameter."""
-    return {
-        name: np.asarray(values[:, i], dtype=np.float64) for i, name in enumerate(prediction.names)
-    }
+def by_name(prediction: LikelihoodPrediction, values: NDArray[Any]) -> Contributions:
+    """Return values (D, I) by reported parameter."""
+    names = prediction.reported_names
+    return {name: np.asarray(values[:, i], dtype=np.float64) for i, name in enumerate(names)}
+
+
+def reported(prediction: LikelihoodPrediction, values: NDArray[Any]) -> NDArray[Any]:
+    r"""Return the entries of the reported parameters, (\*B, P) to (\*B, I)."""
+    return values[..., list(prediction.reported)]
 
 
 def _half_width(prediction: LikelihoodPrediction) -> NDArray[np.float64]:
@@ -41,40 +47,59 @@ def _half_width(prediction: LikelihoodPrediction) -> NDArray[np.float64]:
 
 
 def _coverage(own: LikelihoodPrediction, truth: LikelihoodPrediction | None) -> Contributions:
-    theta, curves = own.datasets.theta, own.curves
-    return _by_name(own, (curves.lower <= theta) & (theta <= curves.upper))
+    theta, curves = reported(own, own.datasets.theta), own.curves
+    return by_name(own, (curves.lower <= theta) & (theta <= curves.upper))
 
 
 def _interval_score(own: LikelihoodPrediction, truth: LikelihoodPrediction | None) -> Contributions:
-    theta, curves = own.datasets.theta, own.curves
+    theta, curves = reported(own, own.datasets.theta), own.curves
     outside = np.maximum(curves.lower - theta, 0) + np.maximum(theta - curves.upper, 0)
-    return _by_name(own, curves.upper - curves.lower + (2 / ALPHA) * outside)
+    return by_name(own, curves.upper - curves.lower + (2 / ALPHA) * outside)
 
 
 def _bias(own: LikelihoodPrediction, truth: LikelihoodPrediction) -> Contributions:
-    return _by_name(own, defined((own.curves.mle - own.datasets.theta) / _half_width(truth)))
+    difference = reported(own, own.curves.mle - own.datasets.theta)
+    return by_name(own, defined(difference / _half_width(truth)))
 
 
 def _mle_distance(own: LikelihoodPrediction, truth: LikelihoodPrediction) -> Contributions:
-    distance = np.abs(own.curves.mle - truth.curves.mle)
-    return _by_name(own, defined(distance / _half_width(truth)))
+    distance = reported(own, np.abs(own.curves.mle - truth.curves.mle))
+    return by_name(own, defined(distance / _half_width(truth)))
+
+
+def _mle_edge(own: LikelihoodPrediction, truth: LikelihoodPrediction | None) -> Contributions:
+    mle = own.curves.mle
+    return by_name(own, reported(own, (mle <= own.low) | (mle >= own.high)))
 
 
 def _cut(own: LikelihoodPrediction, truth: LikelihoodPrediction | None) -> Contributions:
-    return _by_name(own, own.curves.cut_lower | own.curves.cut_upper) | {
-        "region": own.curves.region_cut.astype(np.float64)
-    }
+    found = by_name(own, own.curves.cut_lower | own.curves.cut_upper)
+    if own.window is not None:
+        found["region"] = own.window.region_cut.astype(np.float64)
+    return found
 
 
 def _percentile_width(
     own: LikelihoodPrediction, truth: LikelihoodPrediction | None
 ) -> Contributions:
-    out = np.empty_like(own.curves.mle)
+    mle = reported(own, own.curves.mle)
+    out = np.empty_like(mle)
     for number in np.unique(own.datasets.set):
         rows = own.datasets.set == number
-        low, high = np.percentile(own.curves.mle[rows], [16, 84], axis=0)
+        low, high = np.percentile(mle[rows], [16, 84], axis=0)
         out[rows] = high - low
-    return _by_name(own, out)
+    return by_name(own, out)
+
+
+def _region_coverage(
+    own: LikelihoodPrediction, truth: LikelihoodPrediction | None
+) -> Contributions:
+    inside = -2 * own.curves.log_ratio_truth <= region_threshold(len(own.names))
+    return {"": inside.astype(np.float64)}
+
+
+def _region_area(own: LikelihoodPrediction, truth: LikelihoodPrediction | None) -> Contributions:
+    return {} if own.window is None else {"": own.window.area}
 
 
 coverage = Metric(
@@ -91,7 +116,7 @@ width = Metric(
     "width",
     "Length of the 68.27 % profile-likelihood interval.",
     _BOTH,
-    lambda own, _: _by_name(own, own.curves.upper - own.curves.lower),
+    lambda own, _: by_name(own, own.curves.upper - own.curves.lower),
     against="ratio",
 )
 interval_score = Metric(
@@ -125,7 +150,7 @@ mle_edge = Metric(
     "MLE at edge",
     "Share of maximum-likelihood estimates on a bound of the parameter space.",
     _BOTH,
-    lambda own, _: _by_name(own, (own.curves.mle <= own.low) | (own.curves.mle >= own.high)),
+    _mle_edge,
     share=True,
     against="difference",
 )
@@ -143,7 +168,7 @@ disconnected = Metric(
     "disconnected",
     "Share of datasets whose profile rises above the threshold again outside the interval.",
     _BOTH,
-    lambda own, _: _by_name(own, own.curves.disconnected),
+    lambda own, _: by_name(own, own.curves.disconnected),
     share=True,
 )
 unresolved = Metric(
@@ -157,9 +182,9 @@ unresolved = Metric(
 region_coverage = Metric(
     "region_coverage",
     "95 % coverage",
-    "Share of 95 % Wilks regions in both parameters that hold the generating values.",
+    "Share of 95 % Wilks regions in all parameters that hold the generating values.",
     _BOTH,
-    lambda own, _: {"": (-2 * own.curves.log_ratio_truth <= _REGION).astype(np.float64)},
+    _region_coverage,
     share=True,
     against="difference",
 )
@@ -168,7 +193,7 @@ region_area = Metric(
     "95 % area",
     "Area of the 95 % Wilks region.",
     _BOTH,
-    lambda own, _: {"": own.curves.area},
+    _region_area,
     against="ratio",
 )
 percentile_width = Metric(

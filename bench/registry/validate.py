@@ -140,7 +140,6 @@ def _check_task(task: Any) -> None:
         "event_shape": tuple,
         "chunk": int,
         "expensive": bool,
-        "resolution": tuple,
     }
     missing = ", ".join(name for name in types if not hasattr(task, name))
     _require(not missing, f"it lacks {missing}")
@@ -154,8 +153,15 @@ def _check_task(task: Any) -> None:
             f"its parameter name {parameter!r} is not allowed: it must be printable characters "
             "other than /",
         )
-    count = counted(len(task.space), "parameter")
-    _require(len(task.space) == 2, f"it has {count}; the suite profiles two")
+    _require(len(task.space), "it has no parameter")
+    _check_reported(task)
+    what = type(task.resolution).__name__
+    _require(isinstance(task.resolution, tuple), f"its resolution is {what}, not tuple")
+    count, parameters = len(task.resolution), len(task.space)
+    _require(
+        parameters > 2 or count == parameters,
+        f"it has {counted(count, 'resolution')}, and must have one per parameter, {parameters}",
+    )
     for name, wanted_shape in {
         "nominal": (len(task.space.context_index),),
         "points": (len(task.points), len(task.space)),
@@ -166,6 +172,17 @@ def _check_task(task: Any) -> None:
     _require(least >= 1, "its observations and its chunk must be at least 1")
     # Both are parts of identities, which are hashes of JSON.
     canonical_json([dict(task.settings), [asdict(r) for r in task.resolution]])
+
+
+def _check_reported(task: Task) -> None:
+    names = task.reported
+    _require(
+        isinstance(names, tuple) and all(isinstance(name, str) for name in names),
+        f"its reported is {names!r:.80}, and must be a tuple of names of parameters",
+    )
+    _require(names, "it reports no parameter: reported is empty, or no parameter is of interest")
+    unknown = ", ".join(map(repr, sorted({*names} - {*task.space.names})))
+    _require(not unknown, f"it reports {unknown}, not among its parameters")
 
 
 def _check_method(method: Any) -> None:

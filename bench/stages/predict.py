@@ -13,11 +13,13 @@ from torch import Tensor
 from bench.contracts import (
     BootstrapPlan,
     BoxSummary,
+    BoxWindow,
     Datasets,
     HeldOut,
     HeldOutPlan,
     HeldOutPrediction,
     IndependentPlan,
+    LatticeWindow,
     LikelihoodPrediction,
     Plan,
     ProfileSummary,
@@ -41,11 +43,11 @@ from bench.storage.simulations import SimulationStore
 from bench.storage.store import Store
 
 _FULL_SPACING = 0.25  # spacing for all k M events, in their half-widths: under σ/3
-_WHOLE = ((0.0, 1.0), (0.0, 1.0))
 
 Predicted = list[dict[str, NDArray[Any]]]
 Windows = tuple[Window, ...]
-_Summary = TypeVar("_Summary", ProfileSummary, BoxSummary)
+_Part = ProfileSummary | LatticeWindow | BoxSummary | BoxWindow
+_P = TypeVar("_P", ProfileSummary, LatticeWindow, BoxSummary, BoxWindow)
 
 
 def predict(
@@ -78,9 +80,8 @@ def _likelihoods(
     report: Callable[..., None],
 ) -> Predicted:
     seen: list[EventsOfSet] = []
-    curves: list[list[ProfileSummary]] = []  # by set, by member
-    full: list[list[ProfileSummary]] = []
-    box: list[list[BoxSummary]] = []
+    of_sets: list[Evaluated] = []
+    full: list[Evaluated] = []
     total = number_of_sets(task, plan)
     probe = torch.zeros(1, *task.event_shape, device=device), task.nominal[None].to(device)
     members = len(log_ratio_of(task, surrogate, *probe))
@@ -92,24 +93,21 @@ def _likelihoods(
     boxed = isinstance(plan, IndependentPlan)
     for events in sets(task, plan, seed, simulations):
         own = evaluate(task, log_ratio, events, device, members, boxed=boxed)
-        curves.append(own.curves)
-        if own.box:
-            box.append(own.box)
-        else:
+        of_sets.append(own)
+        if not boxed:
             everything = dataclasses.replace(events, counts=torch.ones(1, len(events.x)))
-            found = evaluate(task, log_ratio, everything, device, members, finer, own.window)
-            full.append(found.curves)
+            found = evaluate(task, log_ratio, everything, device, members, finer, own.around)
+            full.append(found)
         seen.append(dataclasses.replace(events, x=events.x[:0]))
         report(stage="evaluate", done=len(seen), total=total)
 
     datasets = describe(seen).arrays("datasets.")
     predicted = []
-    for member in range(len(curves[0])):
-        arrays = datasets | _concatenate([c[member] for c in curves]).arrays("curves.")
-        if box:
-            arrays |= _concatenate([b[member] for b in box]).arrays("box.")
+    for member in range(members):
+        arrays = datasets | _joined([e.curves[member] for e in of_sets], "curves.")
+        arrays |= _joined([e.box[member] for e in of_sets if e.box], "box.")
         if full:
-            arrays |= _concatenate([f[member] for f in full]).arrays("full.")
+            arrays |= _joined([f.curves[member] for f in full], "full.")
             arrays["full_set"] = np.array([s.number for s in seen], dtype=np.int64)
         predicted.append(arrays)
     return predicted
@@ -119,14 +117,14 @@ class Evaluated(NamedTuple):
     """Likelihoods of the datasets of one set.
 
     Args:
-        curves: summaries of the datasets, by member.
+        curves: summaries and windows of the datasets, by member.
         box: the same inside the box, by member; empty unless they are asked for.
-        window: window of the lattice, unit coordinates.
+        around: window of the lattice, unit coordinates.
     """
 
-    curves: list[ProfileSummary]
-    box: list[BoxSummary]
-    window: Windows
+    curves: list[tuple[ProfileSummary, LatticeWindow]]
+    box: list[tuple[BoxSummary, BoxWindow]]
+    around: Windows
 
 
 def evaluate(
@@ -136,7 +134,7 @@ def evaluate(
     device: torch.device,
     members: int = 1,
     resolution: Sequence[Resolution] | None = None,
-    start: Windows = _WHOLE,
+    start: Windows | None = None,
     *,
     boxed: bool = False,
 ) -> Evaluated:
@@ -149,7 +147,7 @@ def evaluate(
         device: device of log_ratio.
         members: number of members of log_ratio.
         resolution: required resolution of each parameter; the task's own if None.
-        start: window that contains the maxima, unit coordinates.
+        start: window that contains the maxima, unit coordinates; the whole space if None.
         boxed: whether to summarise the likelihoods inside the inner box too.
 
     Raises:
@@ -167,24 +165,24 @@ def evaluate(
     box = task.space.box if boxed else None
     lattice = refine(weighed, resolution or task.resolution, start=start, box=box)
     inside = lattice.inside
+    curves, window = summarise(lattice, task.space, task.reported_index)
+    inner: list[tuple[BoxSummary, BoxWindow]] = []
+    if inside is not None:
+        found, cut = summarise_box(inside, task.space, events.theta, task.reported_index)
+        inner = list(zip(found.split(members), cut.split(members), strict=True))
     return Evaluated(
-        _by_member(summarise(lattice, task.space), members),
-        []
-        if inside is None
-        else _by_member(summarise_box(inside, task.space, events.theta), members),
+        list(zip(curves.split(members), window.split(members), strict=True)),
+        inner,
         tuple((float(axis[0]), float(axis[-1])) for axis in lattice.axes),
     )
 
 
-def _by_member(summary: _Summary, members: int) -> list[_Summary]:
-    """Split a summary of all members' datasets."""
-    parts = {name: np.split(array, members) for name, array in summary.arrays().items()}
-    return [type(summary)(**{k: v[m] for k, v in parts.items()}) for m in range(members)]
-
-
-def _concatenate(parts: list[_Summary]) -> _Summary:
-    arrays = [p.arrays() for p in parts]
-    return type(parts[0])(**{k: np.concatenate([a[k] for a in arrays]) for k in arrays[0]})
+def _joined(of_sets: Sequence[Sequence[_Part]], prefix: str) -> dict[str, NDArray[Any]]:
+    """Return the arrays of consecutive sets by name, for saving; none where there are no sets."""
+    found: dict[str, NDArray[Any]] = {}
+    for parts in zip(*of_sets, strict=True):
+        found |= type(parts[0]).concatenate(parts).arrays(prefix)
+    return found
 
 
 def predict_members(
@@ -247,14 +245,22 @@ def load(
         names = tuple(p.name for p in task.space.context)
         return HeldOutPrediction(task.component_names, names, HeldOut.from_arrays(arrays))
     parameters = task.space.parameters
+
+    def of(kind: type[_P], prefix: str, name: str = "mle") -> _P | None:
+        return kind.from_arrays(arrays, prefix) if f"{prefix}{name}" in arrays else None
+
     return LikelihoodPrediction(
         names=task.space.names,
         low=np.array([p.low for p in parameters]),
         high=np.array([p.high for p in parameters]),
         log_scale=np.array([p.scale == "log" for p in parameters]),
+        reported=task.reported_index,
         datasets=Datasets.from_arrays(arrays, "datasets."),
         curves=ProfileSummary.from_arrays(arrays, "curves."),
-        full=ProfileSummary.from_arrays(arrays, "full.") if "full_set" in arrays else None,
+        window=of(LatticeWindow, "curves.", "joint"),
+        full=of(ProfileSummary, "full."),
+        full_window=of(LatticeWindow, "full.", "joint"),
         full_set=arrays.get("full_set"),
-        box=BoxSummary.from_arrays(arrays, "box.") if "box.mle" in arrays else None,
+        box=of(BoxSummary, "box."),
+        box_window=of(BoxWindow, "box.", "joint"),
     )

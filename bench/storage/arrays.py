@@ -5,7 +5,7 @@ written. bench.storage.schema has the schemas of records.
 """
 
 from collections.abc import Mapping
-from dataclasses import dataclass, fields
+from dataclasses import dataclass
 from functools import lru_cache
 from typing import Any
 
@@ -17,7 +17,6 @@ from bench.contracts import (
     BootstrapPlan,
     HeldOutPlan,
     Plan,
-    ProfileSummary,
     Task,
 )
 from bench.contracts.plan import layout, shares
@@ -60,7 +59,7 @@ _SETS_OF_SCORES = {
     "block": _Array(("S",), _INTEGER, optional=True),
 }
 _DATASETS = {
-    "datasets.theta": _Array(("D", 2)),
+    "datasets.theta": _Array(("D", "P")),
     "datasets.point": _Array(("D",), _INTEGER),
     "datasets.set": _Array(("D",), _INTEGER),
     "datasets.block": _Array(("D",), _INTEGER, optional=True),
@@ -77,36 +76,66 @@ _HELD_OUT = {
 
 
 def _curves(prefix: str, rows: str) -> dict[str, _Array]:
-    known = {
+    schema = {
+        "mle": _Array((rows, "P")),
+        "lower": _Array((rows, "I")),
+        "upper": _Array((rows, "I")),
+        "cut_lower": _Array((rows, "I"), _YES),
+        "cut_upper": _Array((rows, "I"), _YES),
+        "disconnected": _Array((rows, "I"), _YES),
         "log_ratio_truth": _Array((rows,)),
+        "unresolved": _Array((rows,), _YES),
+        # Observed information is not defined where the maximum is at a bound.
+        "information": _Array((rows, "P", "P"), finite=False, optional=True),
+        "evaluations": _Array((rows,), finite=False, optional=True),
+    }
+    return {f"{prefix}.{name}": array for name, array in schema.items()}
+
+
+def _window(prefix: str, rows: str, parameters: int) -> dict[str, _Array]:
+    """Return the schema of windows of a lattice, of one or two parameters."""
+    schema = {
         "area": _Array((rows,)),
         "region_cut": _Array((rows,), _YES),
-        "unresolved": _Array((rows,), _YES),
-        "cut_lower": _Array((rows, 2), _YES),
-        "cut_upper": _Array((rows, 2), _YES),
-        "disconnected": _Array((rows, 2), _YES),
-        "profile": _Array((rows, 2, NODES), _SINGLE),
-        "marginal": _Array((rows, 2, NODES), _SINGLE),
-        "joint": _Array((rows, NODES, NODES), _SINGLE),
+        "origin": _Array((rows, "P")),
+        "spacing": _Array((rows, "P")),
+        "profile": _Array((rows, "P", NODES), _SINGLE),
+        "marginal": _Array((rows, "P", NODES), _SINGLE),
+        "joint": _Array((rows, *[NODES] * parameters), _SINGLE),
     }
-    return {
-        f"{prefix}.{f.name}": known.get(f.name, _Array((rows, 2))) for f in fields(ProfileSummary)
-    }
+    return {f"{prefix}.{name}": array for name, array in schema.items()}
 
 
 _BOX = {
-    "box.mle": _Array(("D", 2)),
-    "box.lower": _Array(("D", 2, len(ROOTS))),
-    "box.upper": _Array(("D", 2, len(ROOTS))),
-    "box.statistic": _Array(("D", 2)),
+    "box.mle": _Array(("D", "P")),
+    "box.lower": _Array(("D", "I", len(ROOTS))),
+    "box.upper": _Array(("D", "I", len(ROOTS))),
+    "box.statistic": _Array(("D", "I")),
     "box.log_ratio_truth": _Array(("D",)),
-    "box.origin": _Array(("D", 2)),
-    "box.spacing": _Array(("D", 2)),
-    "box.joint": _Array(("D", BOX_NODES, BOX_NODES), _SINGLE),
     "box.unresolved": _Array(("D",), _YES),
 }
-_LIKELIHOODS = _DATASETS | _curves("curves", "D")
-_FULL = {"full_set": _Array(("S",), _INTEGER)} | _curves("full", "S")
+
+
+def _box_window(parameters: int) -> dict[str, _Array]:
+    return {
+        "box.origin": _Array(("D", "P")),
+        "box.spacing": _Array(("D", "P")),
+        "box.joint": _Array(("D", *[BOX_NODES] * parameters), _SINGLE),
+    }
+
+
+def _likelihoods(parameters: int, *, bootstrap: bool, boxed: bool) -> dict[str, _Array]:
+    """Return the schema of predicted likelihoods; windows are there for one or two parameters."""
+    schema = _DATASETS | _curves("curves", "D")
+    if bootstrap:
+        schema |= {"full_set": _Array(("S",), _INTEGER)} | _curves("full", "S")
+    if boxed:
+        schema |= _BOX
+    if parameters <= 2:
+        schema |= _window("curves", "D", parameters)
+        schema |= _window("full", "S", parameters) if bootstrap else {}
+        schema |= _box_window(parameters) if boxed else {}
+    return schema
 
 
 def problem(
@@ -197,8 +226,8 @@ def _check_prediction(arrays: Arrays, record: Mapping[str, Any] | None, task: Ta
         return
     bootstrap = isinstance(plan, BootstrapPlan) or (plan is None and "full_set" in arrays)
     boxed = any(name.startswith("box.") for name in arrays)  # older predictions lack them
-    more = (_FULL if bootstrap else {}) | (_BOX if boxed else {})
-    _check_schema(arrays, _LIKELIHOODS | more, {})
+    schema = _likelihoods(_parameters(arrays, task), bootstrap=bootstrap, boxed=boxed)
+    _check_schema(arrays, schema, _sizes(task))
     if plan is None or record is None:
         return
     sets = {name: arrays[f"datasets.{name}"] for name in SETS if f"datasets.{name}" in arrays}
@@ -208,6 +237,14 @@ def _check_prediction(arrays: Arrays, record: Mapping[str, Any] | None, task: Ta
         count = len(arrays["datasets.set"]) // repeats
         counts = np.array_equal(arrays["full_set"], np.arange(count))
         _require(counts, f"'full_set' does not count its {count} sets")
+
+
+def _parameters(arrays: Arrays, task: Task | None) -> int:
+    """Return the number of parameters of a task, or of a prediction where it is not known."""
+    if task is not None:
+        return len(task.space)
+    theta = arrays.get("datasets.theta", np.zeros(0))
+    return theta.shape[1] if theta.ndim == 2 else 2
 
 
 def _check_scores(
@@ -280,7 +317,12 @@ def _layout(plan: Plan, points: int, blocks: int | None) -> dict[str, NDArray[np
 def _sizes(task: Task | None) -> dict[str, int]:
     if task is None:
         return {}
-    return {"K": len(task.component_names), "d": len(task.space.context_index)}
+    return {
+        "K": len(task.component_names),
+        "d": len(task.space.context_index),
+        "P": len(task.space),
+        "I": len(task.reported_index),
+    }
 
 
 def _check_schema(arrays: Arrays, schema: Mapping[str, _Array], known: Mapping[str, int]) -> None:

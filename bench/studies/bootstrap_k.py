@@ -198,8 +198,9 @@ def measure(
         for events in sets(task, plan, sample.seed):
             if events.point < 0:  # every plan of independent datasets has some with θ uniform
                 continue
-            curves = evaluate(task, log_ratio, events, cpu).curves[0]
-            arrays = describe([events]).arrays("datasets.") | curves.arrays("curves.")
+            arrays = describe([events]).arrays("datasets.")
+            for part in evaluate(task, log_ratio, events, cpu).curves[0]:
+                arrays |= part.arrays("curves.")
             rows.append(score(_METRICS, load(task, plan, arrays), None)[0])
             report(stage="evaluate", done=len(rows))
         shares = stratified_shares(task) if sample.stratified else [MULTINOMIAL]

@@ -20,7 +20,7 @@ import torch
 from torch import Tensor
 
 from bench.contracts import Task
-from bench.inference.intervals import REGION
+from bench.inference.intervals import region_threshold
 from bench.inference.likelihood import ExactLikelihood
 from bench.leaderboard.build import expected_coverage
 from bench.seeds import generator
@@ -80,7 +80,7 @@ def region_coverage(multiple: float, shares: tuple[float, ...] = MULTINOMIAL.axe
     angle = torch.arange(_ANGLES, dtype=torch.float64) * (torch.pi / _ANGLES)
     first, second = (1 + share / multiple for share in shares)
     scale = first * angle.cos() ** 2 + second * angle.sin() ** 2
-    return float(1 - (-0.5 * REGION / scale).exp().mean())
+    return float(1 - (-0.5 * region_threshold(2) / scale).exp().mean())
 
 
 def expected(task: Task, multiple: float, shares: list[Shares]) -> dict[str, float]:

@@ -105,6 +105,7 @@ class AsymmetricGaussians(Task):
     event_shape = (2,)
     transform = LogSecond()
     nominal = torch.tensor([1.0])
+    reported = ("mu", "z")
     space = ParameterSpace(
         [
             Parameter("mu", 0.0, 0.7, "interest", (0.08, 0.35), symbol="μ"),

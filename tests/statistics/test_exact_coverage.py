@@ -11,7 +11,7 @@ from scipy import stats
 
 from bench.contracts import BootstrapPlan, IndependentPlan, Task
 from bench.contracts.plan import number_of_sets
-from bench.inference.intervals import REGION, summarise
+from bench.inference.intervals import region_threshold, summarise
 from bench.inference.lattice import refine
 from bench.inference.likelihood import ExactLikelihood, MixtureLikelihood
 from bench.registry.registry import Registry
@@ -39,10 +39,10 @@ def covered(
         weighed = MixtureLikelihood(
             log_ratio, one.x, one.counts, task.space, task.weights, one.theta
         )
-        curves = summarise(refine(weighed, task.resolution), task.space)
+        curves, _ = summarise(refine(weighed, task.resolution), task.space)
         theta = one.theta.numpy()
         inside = (curves.lower <= theta) & (theta <= curves.upper)
-        region = -2 * curves.log_ratio_truth <= REGION
+        region = -2 * curves.log_ratio_truth <= region_threshold(2)
         rows.append([*inside.mean(0), region.mean()])
         points.append(one.point)
         cuts.append((curves.cut_lower | curves.cut_upper).mean())
@@ -87,7 +87,7 @@ def test_exact_intervals_cover_less_on_bootstraps(multiple: int) -> None:
     spread = 1 + 1 / multiple
     expected = 2 * stats.norm.cdf(1 / math.sqrt(spread)) - 1
     assert expected == pytest.approx({1: 0.5205, 9: 0.6572}[multiple], abs=1e-4)
-    region = stats.chi2.cdf(REGION / spread, 2)
+    region = stats.chi2.cdf(region_threshold(2) / spread, 2)
     assert cut < 0.05
     for column, share in enumerate((expected, expected, region)):
         estimate = mean(found[None, :, column], points)

@@ -8,7 +8,13 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from bench.contracts import Datasets, LikelihoodPrediction, Metric, ProfileSummary
+from bench.contracts import (
+    Datasets,
+    LatticeWindow,
+    LikelihoodPrediction,
+    Metric,
+    ProfileSummary,
+)
 from bench.registry.registry import Registry
 from bench.testing import asymmetric
 
@@ -29,15 +35,17 @@ def compute(name: str, own: Any, truth: Any = None) -> Mapping[str, NDArray[Any]
 
 def prediction(
     curves: ProfileSummary,
+    window: LatticeWindow | None = None,
     theta: tuple[float, float] = THETA,
     sets: NDArray[np.int64] | None = None,
 ) -> LikelihoodPrediction:
-    count = len(curves.area)
+    count = len(curves.mle)
     return LikelihoodPrediction(
         names=("mu", "z"),
         low=np.zeros(2),
         high=np.ones(2),
         log_scale=np.zeros(2, dtype=bool),
+        reported=(0, 1),
         datasets=Datasets(
             theta=np.tile(theta, (count, 1)),
             point=np.zeros(count, dtype=np.int64),
@@ -45,6 +53,7 @@ def prediction(
             block=np.arange(count) if sets is None else sets,
         ),
         curves=curves,
+        window=window,
     )
 
 

@@ -2,7 +2,7 @@
 
 TASK = """
 import torch
-from bench.contracts import Parameter, ParameterSpace, Task
+from bench.contracts import Parameter, ParameterSpace, Resolution, Task
 
 class Toy(Task):
     name = "toy"

@@ -13,7 +13,7 @@ from bench.tasks.gaussians import RotatedGaussians
 from scipy import stats
 
 from bench.errors import UsageError
-from bench.inference.intervals import REGION
+from bench.inference.intervals import region_threshold
 from bench.leaderboard.build import expected_coverage
 from bench.registry.registry import Registry
 from bench.stats.clustering import Estimate
@@ -44,7 +44,7 @@ def test_formulas_at_known_values(multiple, interval, region):
     assert interval_coverage(multiple) == pytest.approx(interval, abs=5e-5)
     assert region_coverage(multiple) == pytest.approx(region, abs=5e-5)
     assert region_coverage(multiple) == pytest.approx(
-        stats.chi2.cdf(REGION / (1 + 1 / multiple), 2), abs=1e-12
+        stats.chi2.cdf(region_threshold(2) / (1 + 1 / multiple), 2), abs=1e-12
     )
     plan = {"kind": "bootstrap", "multiple": multiple}
     assert interval_coverage(multiple) == expected_coverage(plan)
@@ -57,7 +57,9 @@ def test_regions_with_two_shares_agree_with_simulation():
     z = rng.normal(size=(400_000, 2))
     statistic = (z**2 * [1 + 0.1 / 2, 1 + 0.9 / 2]).sum(1)
     error = 0.5 / math.sqrt(len(z))
-    assert region_coverage(2, (0.1, 0.9)) == pytest.approx((statistic <= REGION).mean(), abs=error)
+    assert region_coverage(2, (0.1, 0.9)) == pytest.approx(
+        (statistic <= region_threshold(2)).mean(), abs=error
+    )
 
 
 def test_fixed_counts_matter_as_far_as_components_are_told_apart():

@@ -54,14 +54,19 @@ def prediction(log_ratio: LogRatio, estimates: Array, theta: Array) -> Likelihoo
     lattice = refine(events, DEFAULT, box=space.box)
     indices = np.arange(count)
     assert lattice.inside is not None
+    curves, window = summarise(lattice, space)
+    box, box_window = summarise_box(lattice.inside, space, events.truth)
     return LikelihoodPrediction(
         names=space.names,
         low=np.zeros(2),
         high=np.ones(2),
         log_scale=np.zeros(2, bool),
+        reported=(0, 1),
         datasets=Datasets(theta, np.full(count, -1), indices, indices),
-        curves=summarise(lattice, space),
-        box=summarise_box(lattice.inside, space, events.truth),
+        curves=curves,
+        window=window,
+        box=box,
+        box_window=box_window,
     )
 
 
@@ -271,11 +276,11 @@ def test_tricks_do_not_lead(name: str, tmp_path: Path) -> None:
 def test_stored_posteriors_against_a_finer_grid(name: str, tmp_path: Path) -> None:
     task, plan = REGISTRY.task(name), IndependentPlan(uniform=4, per_point=0)
     own = of_task(task, unchanged, tmp_path, 4)
-    assert own.box is not None
+    assert own.box_window is not None
     low, high = task.space.box
     share = torch.linspace(0, 1, 4 * (BOX_NODES - 1) + 1, dtype=torch.float64)
     axes = [a + (b - a) * share for a, b in zip(low, high, strict=True)]
-    stored = expected._Likelihood(*windows(own.box, slice(None)))
+    stored = expected._Likelihood(*windows(own.box_window, slice(None)))
     density = stored.log_joint(torch.stack(axes).expand(4, 2, -1)).exp()
     distances = []
     for row, events in enumerate(sets(task, plan, 0)):
@@ -307,5 +312,6 @@ def test_datasets_at_points_have_no_expectation() -> None:
 
 def test_predictions_of_older_versions_have_none() -> None:
     own, truth = central(0.0, 1.0)
-    assert expected.expected_coverage.compute(replace(own, box=None), truth) == {}
-    assert expected.box_width.compute(replace(own, box=None), None) == {}
+    older = replace(own, box=None, box_window=None)
+    assert expected.expected_coverage.compute(older, truth) == {}
+    assert expected.box_width.compute(older, None) == {}

@@ -182,14 +182,14 @@ def test_impossible_events_are_never_nan() -> None:
     assert (values[2][:, axis > 0.6001] < -1e20).all()
     assert (values[3, :, axis < 0.5499] < -1e20).all()
     assert at_truth[3] < -1e20
-    curves = summarise(Lattice((axis, axis), values, at_truth, False), square(("b",)))
+    curves, _ = summarise(Lattice((axis, axis), values, at_truth, False), square(("b",)))
     for name, array in curves.arrays().items():
         assert not np.isnan(array).any(), name
 
 
-def test_likelihoods_in_other_than_two_parameters_are_refused() -> None:
-    a = Parameter("a", 0.0, 1.0, "interest", (0.0, 1.0))
-    space = ParameterSpace([a], context=["a"])
+def test_lattices_of_more_than_two_parameters_are_refused() -> None:
+    three = [Parameter(name, 0.0, 1.0, "interest", (0.0, 1.0)) for name in "abc"]
+    space = ParameterSpace(three, context=["a"])
     zeros = torch.zeros(1, 1)
-    with pytest.raises(ValueError, match="two parameters"):
+    with pytest.raises(ValueError, match="one or two parameters, not 3"):
         MixtureLikelihood(lambda x, c: x, zeros, zeros, space, alone, zeros[0])

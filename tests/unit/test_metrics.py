@@ -16,6 +16,7 @@ from torch import Tensor
 
 from bench.contracts import (
     Datasets,
+    LatticeWindow,
     LikelihoodPrediction,
     Parameter,
     ParameterSpace,
@@ -25,6 +26,7 @@ from bench.inference.intervals import summarise
 from bench.inference.lattice import Lattice
 from bench.stages.score import score
 
+Likelihoods = tuple[ProfileSummary, LatticeWindow]
 SPACE = ParameterSpace(
     [
         Parameter("mu", 0.0, 1.0, "interest", (0.1, 0.9)),
@@ -42,7 +44,7 @@ def likelihoods(
     theta: tuple[float, float] = THETA,
     nodes: int = 65,
     reach: float = 8.0,
-) -> ProfileSummary:
+) -> Likelihoods:
     """Return Gaussian likelihoods around estimates (D, 2), covariance width² Σ, on one lattice."""
     axes = tuple(
         torch.linspace(max(t - reach * s, 0), min(t + reach * s, 1), nodes, dtype=torch.float64)
@@ -61,10 +63,12 @@ def likelihoods(
 
 def first(whole: LikelihoodPrediction, count: int = 50) -> LikelihoodPrediction:
     """Return the first datasets of a prediction."""
+    assert whole.window is not None
     return replace(
         whole,
         datasets=Datasets(**{k: v[:count] for k, v in whole.datasets.arrays().items()}),
-        curves=ProfileSummary(**{k: v[:count] for k, v in whole.curves.arrays().items()}),
+        curves=ProfileSummary.from_arrays({k: v[:count] for k, v in whole.curves.arrays().items()}),
+        window=LatticeWindow(**{k: v[:count] for k, v in whole.window.arrays().items()}),
     )
 
 
@@ -78,7 +82,7 @@ def exact(request: pytest.FixtureRequest) -> tuple[float, Array, LikelihoodPredi
     """Return correlation, estimates and prediction of the exact likelihood."""
     rho = float(request.param)
     estimates = scatter(rho)
-    return rho, estimates, prediction(likelihoods(estimates, rho))
+    return rho, estimates, prediction(*likelihoods(estimates, rho))
 
 
 Exact = tuple[float, Array, LikelihoodPrediction]
@@ -111,7 +115,7 @@ def test_a_biased_surrogate(exact: Exact, delta: float) -> None:
     """The surrogate is the exact likelihood shifted in z by δ half-widths."""
     rho, estimates, truth = exact
     shift = np.array([0.0, delta * SIGMA[1]])
-    own = prediction(likelihoods(estimates + shift, rho))
+    own = prediction(*likelihoods(estimates + shift, rho))
     bias, exact_bias = compute("bias", own, truth), compute("bias", truth, truth)
     np.testing.assert_allclose(bias["z"] - exact_bias["z"], delta, atol=5e-3)
     np.testing.assert_allclose(bias["mu"], exact_bias["mu"], atol=5e-3)
@@ -138,7 +142,7 @@ def test_a_biased_surrogate(exact: Exact, delta: float) -> None:
 def test_an_overconfident_surrogate(exact: Exact) -> None:
     """Twice the log-likelihood makes widths smaller by √2, without bias."""
     rho, estimates, truth = exact
-    own = prediction(likelihoods(estimates, rho, width=1 / math.sqrt(2), nodes=81))
+    own = prediction(*likelihoods(estimates, rho, width=1 / math.sqrt(2), nodes=81))
     for i, parameter in enumerate(("mu", "z")):
         width = compute("width", own)[parameter]
         np.testing.assert_allclose(width, math.sqrt(2) * SIGMA[i], rtol=2e-3)
@@ -167,7 +171,7 @@ def test_overlap_of_very_different_widths(ratio: float) -> None:
     """Each likelihood has its own lattice, and the narrower one is resolved at any width."""
     wide = likelihoods(np.array([THETA]))
     lattice = likelihoods(np.array([THETA]), width=1 / ratio, nodes=61, reach=8 / ratio)
-    own, truth = prediction(lattice), prediction(wide)
+    own, truth = prediction(*lattice), prediction(*wide)
     cross = optimize.brentq(
         lambda t: stats.norm.logpdf(t) - stats.norm.logpdf(t, scale=1 / ratio), 1 / ratio, 5
     )
@@ -185,13 +189,13 @@ def test_overlap_of_very_different_widths(ratio: float) -> None:
 def test_windows_that_do_not_meet_share_nothing() -> None:
     near = likelihoods(np.array([[0.4, 0.3], [0.4, 0.3], [0.4, 0.3]]), reach=20, nodes=161)
     far = likelihoods(np.array([[0.6, 0.7], [0.6, 0.3], [0.4, 0.3]]), reach=20, nodes=161)
-    overlap = compute("overlap_M", prediction(near), prediction(far))
+    overlap = compute("overlap_M", prediction(*near), prediction(*far))
     np.testing.assert_allclose(overlap["joint"], [0, 0, 1], atol=2e-3)
     np.testing.assert_allclose(overlap["mu"], [0, 0, 1], atol=2e-3)
     np.testing.assert_allclose(overlap["z"], [0, 1, 1], atol=2e-3)
 
 
-def half_gaussian(sigma: float, nodes: int) -> ProfileSummary:
+def half_gaussian(sigma: float, nodes: int) -> Likelihoods:
     """Return a likelihood cut in its middle by μ ≥ 0, with `nodes` nodes down to DEPTH."""
     first = torch.arange(int(1.4 * nodes), dtype=torch.float64) * (math.sqrt(12) * sigma / nodes)
     second = torch.linspace(0, 1, 65, dtype=torch.float64)
@@ -204,11 +208,11 @@ def half_gaussian(sigma: float, nodes: int) -> ProfileSummary:
 def test_overlap_of_cut_likelihoods_does_not_depend_on_the_lattice() -> None:
     """Overlaps are of the same likelihood on other nodes, and of one 10 % wider."""
     found = {
-        (nodes, sigma): prediction(half_gaussian(sigma, nodes))
+        (nodes, sigma): prediction(*half_gaussian(sigma, nodes))
         for nodes in range(30, 70, 4)
         for sigma in (0.05, 0.055)
     }
-    truth = prediction(half_gaussian(0.05, 32))
+    truth = prediction(*half_gaussian(0.05, 32))
 
     def smaller(t: float) -> float:
         return 2 * min(float(stats.norm.pdf(t)), float(stats.norm.pdf(t, scale=1.1)))
@@ -226,12 +230,12 @@ def test_overlap_of_cut_likelihoods_does_not_depend_on_the_lattice() -> None:
 def test_overlap_of_all_events_is_given_to_the_datasets_of_its_set() -> None:
     sets = np.repeat([0, 1, 2], 4)
     curves = likelihoods(np.tile(THETA, (12, 1)))
-    truth_full = likelihoods(np.tile(THETA, (3, 1)))
+    _, truth_full = likelihoods(np.tile(THETA, (3, 1)))
     shifts = np.array([[0, 0], [0, 0.5 * SIGMA[1]], [0, 1.5 * SIGMA[1]]])
-    own_full = likelihoods(np.array(THETA) + shifts)
+    _, own_full = likelihoods(np.array(THETA) + shifts)
     full_set = np.arange(3)
-    truth = replace(prediction(curves, sets=sets), full=truth_full, full_set=full_set)
-    own = replace(prediction(curves, sets=sets), full=own_full, full_set=full_set)
+    truth = replace(prediction(*curves, sets=sets), full_window=truth_full, full_set=full_set)
+    own = replace(prediction(*curves, sets=sets), full_window=own_full, full_set=full_set)
     overlap = compute("overlap_kM", own, truth)
     expected = np.repeat(2 * stats.norm.cdf(-np.array([0, 0.5, 1.5]) / 2), 4)
     np.testing.assert_allclose(overlap["z"], expected, atol=4e-3)
@@ -239,5 +243,5 @@ def test_overlap_of_all_events_is_given_to_the_datasets_of_its_set() -> None:
     arrays, undefined = score([METRICS["overlap_kM"]], own, truth)
     np.testing.assert_allclose(arrays["overlap_kM/z"], expected[::4], atol=4e-3)
     assert not undefined
-    arrays, undefined = score([METRICS["overlap_kM"]], prediction(curves), prediction(curves))
+    arrays, undefined = score([METRICS["overlap_kM"]], prediction(*curves), prediction(*curves))
     assert list(undefined) == ["overlap_kM"]

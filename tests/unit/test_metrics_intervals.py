@@ -8,8 +8,10 @@ from typing import Any
 import numpy as np
 from metric_predictions import DATASETS, METRICS, SIGMA, Array, compute, prediction, scatter
 
-from bench.contracts import LikelihoodPrediction, ProfileSummary
+from bench.contracts import LatticeWindow, LikelihoodPrediction, ProfileSummary
 from bench.stages.score import score
+
+WINDOW = {"area", "region_cut"}
 
 
 def hand(count: int, **arrays: Any) -> LikelihoodPrediction:
@@ -23,21 +25,18 @@ def hand(count: int, **arrays: Any) -> LikelihoodPrediction:
         "cut_upper": nothing,
         "disconnected": nothing,
         "log_ratio_truth": np.zeros(count),
+        "unresolved": np.zeros(count, dtype=bool),
+    } | {name: array for name, array in arrays.items() if name not in WINDOW}
+    window: dict[str, Any] = {
         "area": np.ones(count),
         "region_cut": np.zeros(count, dtype=bool),
-        "unresolved": np.zeros(count, dtype=bool),
-    } | arrays
-    rest = {
-        name: np.zeros(shape)
-        for name, shape in {
-            "origin": (count, 2),
-            "spacing": (count, 2),
-            "profile": (count, 2, 33),
-            "marginal": (count, 2, 33),
-            "joint": (count, 33, 33),
-        }.items()
-    }
-    return prediction(ProfileSummary(**fields, **rest))
+        "origin": np.zeros((count, 2)),
+        "spacing": np.zeros((count, 2)),
+        "profile": np.zeros((count, 2, 33)),
+        "marginal": np.zeros((count, 2, 33)),
+        "joint": np.zeros((count, 33, 33)),
+    } | {name: array for name, array in arrays.items() if name in WINDOW}
+    return prediction(ProfileSummary.from_arrays(fields), LatticeWindow(**window))
 
 
 def test_interval_score_by_hand() -> None:

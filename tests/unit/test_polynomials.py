@@ -80,7 +80,7 @@ def kinked(strength: float) -> LogRatio:
 def test_smooth_surrogates_take_few_contexts() -> None:
     calls: list[int] = []
     events = of_one_set(counted(kinked(0.0), calls))
-    curves = summarise(refine(events, DEFAULT), square())
+    curves, _ = summarise(refine(events, DEFAULT), square())
     assert not curves.unresolved.any()
     assert sum(calls) <= 50 * (2 * 49 + 2)
     estimate = events.x.mean(0).numpy()
@@ -96,8 +96,8 @@ def test_surrogates_with_jumps_are_evaluated_densely() -> None:
         return base(x, context).masked_fill((context[:, 0] > 0.9)[None, None, None], -torch.inf)
 
     calls: list[int] = []
-    curves = summarise(refine(of_one_set(counted(jumping, calls)), DEFAULT), square())
-    smooth = summarise(refine(of_one_set(base), DEFAULT), square())
+    curves, _ = summarise(refine(of_one_set(counted(jumping, calls)), DEFAULT), square())
+    smooth, _ = summarise(refine(of_one_set(base), DEFAULT), square())
     half = 0.3 / 50**0.5
     np.testing.assert_allclose((curves.lower - smooth.lower) / half, 0, atol=0.01)
     np.testing.assert_allclose((curves.upper - smooth.upper) / half, 0, atol=0.01)
@@ -108,7 +108,7 @@ def test_surrogates_with_jumps_are_evaluated_densely() -> None:
 def test_rough_surrogates_have_the_ends_of_a_dense_scan() -> None:
     events = of_one_set(kinked(1.0))
     lattice = refine(events, DEFAULT)
-    curves = summarise(lattice, square())
+    curves, _ = summarise(lattice, square())
     fine = torch.linspace(0.2, 0.8, 601, dtype=torch.float64)
     values, _ = events.log_likelihood((fine, fine))
     half = 0.3 / 50**0.5
@@ -128,7 +128,7 @@ def test_ends_do_not_depend_on_the_other_datasets() -> None:
 
     def ends(counts: Tensor) -> np.ndarray:
         events = MixtureLikelihood(ratio, x, counts, square(), alone, truth)
-        curves = summarise(refine(events, DEFAULT), square())
+        curves, _ = summarise(refine(events, DEFAULT), square())
         return np.stack([curves.lower, curves.upper])
 
     together = ends(torch.eye(3))

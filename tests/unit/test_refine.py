@@ -22,7 +22,7 @@ from surfaces import (
 )
 from torch import Tensor
 
-from bench.contracts import ProfileSummary, Task
+from bench.contracts import LatticeWindow, Task
 from bench.inference.intervals import DEPTH, NODES, summarise
 from bench.inference.lattice import Lattice, refine
 from bench.inference.likelihood import MixtureLikelihood
@@ -113,7 +113,7 @@ def compare(
     x = simulate_events(task, truth, n, torch.Generator().manual_seed(seed), stratified=False)
     counts = torch.ones(1, n) if datasets == 1 else bootstraps(n, n, datasets, seed)
     events = MixtureLikelihood(log_ratio, x, counts, task.space, task.weights, truth)
-    curves = summarise(refine(events, task.resolution), task.space)
+    curves, _ = summarise(refine(events, task.resolution), task.space)
     assert not curves.unresolved.any()
     half = 0.5 * (curves.upper - curves.lower)
     uncut = ~(curves.cut_lower | curves.cut_upper).any(1)
@@ -219,14 +219,14 @@ def test_members_do_not_touch_each_other() -> None:
         torch.linspace(0.3, 0.7, 40, dtype=torch.float64),
     )
     values, at_truth = together.log_likelihood(axes)
-    curves = summarise(refine(together, task.resolution), task.space)
+    curves, window = summarise(refine(together, task.resolution), task.space)
     for m, member in enumerate(members):
         alone = MixtureLikelihood(member, *arguments)
         rows = slice(3 * m, 3 * m + 3)
         own, own_truth = alone.log_likelihood(axes)
         torch.testing.assert_close(values[rows], own, rtol=1e-6, atol=1e-4)
         torch.testing.assert_close(at_truth[rows], own_truth, rtol=1e-6, atol=1e-6)
-        expected = summarise(refine(alone, task.resolution), task.space)
+        expected, expected_window = summarise(refine(alone, task.resolution), task.space)
         half = 0.5 * (expected.upper - expected.lower)
         assert not (expected.cut_lower | expected.cut_upper).any()
         for end in ("lower", "upper"):
@@ -235,25 +235,29 @@ def test_members_do_not_touch_each_other() -> None:
         np.testing.assert_allclose(
             curves.log_ratio_truth[rows], expected.log_ratio_truth, atol=0.01
         )
-        np.testing.assert_allclose(curves.area[rows], expected.area, rtol=0.01)
+        np.testing.assert_allclose(window.area[rows], expected_window.area, rtol=0.01)
 
 
 def test_datasets_do_not_touch_each_other() -> None:
     """A dataset's interval does not depend on other datasets of its set."""
     sigma = (0.05, 0.03)
     estimates = [(0.5, 0.5), (0.2, 0.8), (0.8, 0.3), (0.47, 0.52)]
-    together = summarise(refine(normal_set(sigma, 0.7, estimates), DEFAULT), square())
+    together, together_window = summarise(
+        refine(normal_set(sigma, 0.7, estimates), DEFAULT), square()
+    )
     for d, estimate in enumerate(estimates):
-        alone = summarise(refine(normal_set(sigma, 0.7, [estimate]), DEFAULT), square())
+        alone, alone_window = summarise(
+            refine(normal_set(sigma, 0.7, [estimate]), DEFAULT), square()
+        )
         for name in ("mle", "lower", "upper"):
             moved = getattr(together, name)[d] - getattr(alone, name)[0]
             assert (np.abs(moved) < 0.01 * np.array(sigma)).all(), name
-        assert together.area[d] == pytest.approx(alone.area[0], rel=0.01)
+        assert together_window.area[d] == pytest.approx(alone_window.area[0], rel=0.01)
 
 
-def window(curves: ProfileSummary) -> Array:
+def nodes_of(window: LatticeWindow) -> Array:
     """Return unit coordinates of the windows' nodes, (D, 2, W)."""
-    nodes: Array = curves.origin[..., None] + curves.spacing[..., None] * np.arange(NODES)
+    nodes: Array = window.origin[..., None] + window.spacing[..., None] * np.arange(NODES)
     return nodes
 
 
@@ -262,12 +266,12 @@ def test_windows_hold_the_likelihood(rho: float) -> None:
     sigma = (0.05, 0.03)
     estimates = [(0.5, 0.5), (0.45, 0.52), (0.9, 0.5), (0.5, 0.97), (1.05, 0.5)]
     events = normal_set(sigma, rho, estimates)
-    curves = summarise(refine(events, DEFAULT), square())
-    nodes = window(curves)
+    _, window = summarise(refine(events, DEFAULT), square())
+    nodes = nodes_of(window)
     assert (nodes > -1e-9).all()
     assert (nodes < 1 + 1e-9).all()
-    assert curves.joint.max() < 1e-3
-    assert curves.profile.max() < 1e-3
+    assert window.joint.max() < 1e-3
+    assert window.profile.max() < 1e-3
     # The maximum of the last, cut, dataset is at μ = 1.
     tops = [0.0, 0.0, 0.0, 0.0, -0.5]
     for d, (estimate, top) in enumerate(zip(estimates, tops, strict=True)):
@@ -275,24 +279,24 @@ def test_windows_hold_the_likelihood(rho: float) -> None:
         statistic = (u[:, None] ** 2 - 2 * rho * u[:, None] * v + v**2) / (1 - rho**2)
         expected = -0.5 * statistic - top
         near = expected > -8
-        np.testing.assert_allclose(curves.joint[d][near], expected[near], atol=0.02)
-        assert (curves.joint[d][~near] < -7.5).all()
+        np.testing.assert_allclose(window.joint[d][near], expected[near], atol=0.02)
+        assert (window.joint[d][~near] < -7.5).all()
         # The window extends down to DEPTH nats, or to the parameter space's bound.
         for a in range(2):
             for end, bound in ((0, 0.0), (-1, 1.0)):
                 at_bound = abs(nodes[d, a, end] - bound) < 1e-9
-                assert at_bound or curves.profile[d, a, end] <= -DEPTH + 1e-6
+                assert at_bound or window.profile[d, a, end] <= -DEPTH + 1e-6
 
 
 def test_marginals_are_densities() -> None:
     sigma = (0.05, 0.03)
     events = normal_set(sigma, 0.6, [(0.5, 0.5), (0.45, 0.52)])
-    curves = summarise(refine(events, DEFAULT), square())
-    nodes = window(curves)
+    _, window = summarise(refine(events, DEFAULT), square())
+    nodes = nodes_of(window)
     for d, estimate in enumerate([(0.5, 0.5), (0.45, 0.52)]):
         for a in range(2):
             density = stats.norm(estimate[a], sigma[a]).pdf(nodes[d, a])
-            np.testing.assert_allclose(curves.marginal[d, a], density, atol=0.01 * density.max())
+            np.testing.assert_allclose(window.marginal[d, a], density, atol=0.01 * density.max())
 
 
 @pytest.mark.parametrize("axis", [0, 1])
@@ -302,9 +306,9 @@ def test_marginals_of_cut_likelihoods_are_densities(axis: int) -> None:
     estimate = [0.5, 0.5]
     estimate[axis] = 0.0
     events = normal_set((sigma, sigma), 0.0, [(estimate[0], estimate[1])])
-    curves = summarise(refine(events, DEFAULT), square())
-    density = 2 * stats.norm(0, sigma).pdf(window(curves)[0, axis])
-    np.testing.assert_allclose(curves.marginal[0, axis], density, atol=0.02 * density.max())
+    _, window = summarise(refine(events, DEFAULT), square())
+    density = 2 * stats.norm(0, sigma).pdf(nodes_of(window)[0, axis])
+    np.testing.assert_allclose(window.marginal[0, axis], density, atol=0.02 * density.max())
 
 
 @pytest.mark.parametrize("nodes", range(34, 66, 3))
@@ -317,12 +321,12 @@ def test_windows_of_cut_likelihoods_reach_the_bound(nodes: int, end: int) -> Non
     other = torch.linspace(0, 1, 33, dtype=torch.float64)
     values = -0.5 * ((axis - end) / sigma) ** 2
     lattice = values[:, None] - 0.5 * ((other - 0.5) / 0.12) ** 2
-    curves = summarise(
+    curves, window = summarise(
         Lattice((axis, other), lattice[None], torch.zeros(1, dtype=torch.float64), False), square()
     )
     assert curves.cut_lower[0, 0] == (end == 0)
     assert curves.cut_upper[0, 0] == (end == 1)
-    assert window(curves)[0, 0, -end] == pytest.approx(end, abs=1e-9)
+    assert nodes_of(window)[0, 0, -end] == pytest.approx(end, abs=1e-9)
 
 
 @pytest.mark.parametrize("nodes", [33, 40, 64, 65, 100])
@@ -335,5 +339,5 @@ def test_windows_of_wide_likelihoods_reach_both_bounds(nodes: int) -> None:
         torch.zeros(1, dtype=torch.float64),
         False,
     )
-    curves = summarise(lattice, square())
-    np.testing.assert_allclose(window(curves)[0, :, [0, -1]], [[0, 0], [1, 1]], atol=1e-9)
+    _, window = summarise(lattice, square())
+    np.testing.assert_allclose(nodes_of(window)[0, :, [0, -1]], [[0, 0], [1, 1]], atol=1e-9)

@@ -230,8 +230,22 @@ def test_unknown_names(plugin):
         (("version = 1", "version = 1\n    resolution = (1, 2)"), "TypeError: asdict() should be"),
         (
             ('Parameter("mu", 0, 1, "interest", (0, 1)), ', ""),
-            "it has 1 parameter; the suite profiles two",
+            "it reports no parameter: reported is empty, or no parameter is of interest",
         ),
+        (("version = 1", "version = 1\n    reported = ()"), "it reports no parameter: "),
+        (
+            ("version = 1", "version = 1\n    reported = ('mu', 'nu')"),
+            "it reports 'nu', not among its parameters",
+        ),
+        (
+            ("version = 1", "version = 1\n    reported = 'mu'"),
+            "its reported is 'mu', and must",
+        ),
+        (
+            ("version = 1", "version = 1\n    resolution = (Resolution(),)"),
+            "it has 1 resolution, and must have one per parameter, 2",
+        ),
+        (("version = 1", "version = 1\n    resolution = Resolution()"), "its resolution is Resol"),
     ],
 )
 def test_a_task_that_breaks_its_contract(plugin, change, message):
@@ -243,6 +257,22 @@ def test_a_task_that_breaks_its_contract(plugin, change, message):
     assert str(caught.value).startswith(f"task 'toy' from {path} (toy): {message}")
     assert list(registry.failures) == [f"task 'toy' from {path} (toy)"]
     assert registry.failures[f"task 'toy' from {path} (toy)"].startswith(message)
+
+
+def test_a_task_may_have_any_number_of_parameters(plugin):
+    more = ", ".join(f'Parameter("n{i}", 0, 1, "nuisance", (0, 1))' for i in range(18))
+    source = TASK.replace('"nuisance", (1, 2))]', f'"nuisance", (1, 2)), {more}]')
+    source = source.replace("[[0.5, 2.0]]", f"[[0.5, 2.0, {', '.join(['0.5'] * 18)}]]")
+    task = Registry([plugin(source)]).task("toy")
+    assert len(task.space) == 20
+    assert (task.reported, task.reported_index, task.resolution) == (("mu",), (0,), ())
+
+
+def test_reported_parameters_and_resolution_may_be_set_on_the_object(plugin):
+    source = TASK.replace("toy = Toy()", "toy = Toy()\ntoy.reported = ('z', 'mu')")
+    task = Registry([plugin(source)]).task("toy")
+    assert task.reported_index == (0, 1)
+    assert len(task.resolution) == 2
 
 
 @pytest.mark.parametrize("name", ["a/b", "../up", "", "a b", "a:b", "*", "-x", "x" * 65, "a\\nb"])

@@ -12,7 +12,7 @@ from surfaces import DEFAULT, alone, normal_set, square
 from torch import Tensor
 
 from bench.contracts import Parameter, ParameterSpace, Resolution
-from bench.inference.intervals import REGION, summarise
+from bench.inference.intervals import region_threshold, summarise
 from bench.inference.lattice import refine
 from bench.inference.likelihood import MixtureLikelihood
 
@@ -23,7 +23,7 @@ def test_gaussian_likelihood(sigma: tuple[float, float], rho: float) -> None:
     """Estimates, ends and the truth's log-ratio of a Gaussian have closed forms."""
     middle = [(0.5 + 0.7 * sigma[0] * i, 0.5 - 0.4 * sigma[1] * i) for i in range(4)]
     events = normal_set(sigma, rho, middle)
-    curves = summarise(refine(events, DEFAULT), square())
+    curves, window = summarise(refine(events, DEFAULT), square())
     # Contexts are float32, with a precision of 6e-8 of the axis.
     half = np.array(sigma)
     np.testing.assert_allclose((curves.mle - np.array(middle)) / half, 0, atol=5e-4)
@@ -33,17 +33,18 @@ def test_gaussian_likelihood(sigma: tuple[float, float], rho: float) -> None:
     square_pull = (pull**2).sum(1) - 2 * rho * pull.prod(1)
     expected = -0.5 * square_pull / (1 - rho**2)
     np.testing.assert_allclose(curves.log_ratio_truth, expected, rtol=1e-3, atol=1e-3)
-    for flag in ("cut_lower", "cut_upper", "disconnected", "region_cut", "unresolved"):
+    for flag in ("cut_lower", "cut_upper", "disconnected", "unresolved"):
         assert not getattr(curves, flag).any(), flag
+    assert not window.region_cut.any()
 
 
 @pytest.mark.parametrize("rho", [0.0, 0.5, -0.7, 0.9, 0.97])
 @pytest.mark.parametrize("sigma", [(0.07, 0.05), (0.011, 0.08), (0.004, 0.003)])
 def test_area_of_the_region(sigma: tuple[float, float], rho: float) -> None:
     middle = [(0.5 + 0.7 * sigma[0] * i, 0.5 - 0.4 * sigma[1] * i) for i in range(4)]
-    curves = summarise(refine(normal_set(sigma, rho, middle), DEFAULT), square())
-    area = math.pi * REGION * sigma[0] * sigma[1] * math.sqrt(1 - rho**2)
-    np.testing.assert_allclose(curves.area, area, rtol=0.01)
+    _, window = summarise(refine(normal_set(sigma, rho, middle), DEFAULT), square())
+    area = math.pi * region_threshold(2) * sigma[0] * sigma[1] * math.sqrt(1 - rho**2)
+    np.testing.assert_allclose(window.area, area, rtol=0.01)
 
 
 def test_area_is_in_the_logarithm_where_the_scale_is() -> None:
@@ -56,15 +57,15 @@ def test_area_is_in_the_logarithm_where_the_scale_is() -> None:
     )
     events = normal_set((0.05, 0.04), 0.0, [(0.5, 0.5)])
     lattice = refine(events, DEFAULT)
-    area = math.pi * REGION * 0.05 * 0.04 * math.log(100) * 8
-    curves = summarise(lattice, space)
-    assert curves.area[0] == pytest.approx(area, rel=0.01)
+    area = math.pi * region_threshold(2) * 0.05 * 0.04 * math.log(100) * 8
+    curves, window = summarise(lattice, space)
+    assert window.area[0] == pytest.approx(area, rel=0.01)
     np.testing.assert_allclose(curves.mle[0], [1.0, 1.0], atol=1e-4)
     np.testing.assert_allclose(curves.upper[0], [100**0.05, 1.32], atol=1e-4)
 
 
 def test_region_of_chi_square() -> None:
-    assert pytest.approx(stats.chi2.ppf(0.95, 2)) == REGION
+    assert pytest.approx(stats.chi2.ppf(0.95, 2)) == region_threshold(2)
 
 
 @pytest.mark.parametrize("axis", [0, 1])
@@ -79,12 +80,14 @@ def test_cuts_at_bounds(axis: int, end: int) -> None:
         estimate = [0.5, 0.5]
         estimate[axis] = end + sign * offset * sigma
         estimates.append((estimate[0], estimate[1]))
-    curves = summarise(refine(normal_set((sigma, sigma), 0.0, estimates), DEFAULT), square())
+    curves, window = summarise(
+        refine(normal_set((sigma, sigma), 0.0, estimates), DEFAULT), square()
+    )
     cut, other = (curves.cut_lower, curves.cut_upper)[:: 1 if end == 0 else -1]
     assert cut[:, axis].tolist() == [True, True, False, False]
     assert not cut[:, 1 - axis].any()
     assert not other.any()
-    assert curves.region_cut.tolist() == [True, True, True, False]
+    assert window.region_cut.tolist() == [True, True, True, False]
     assert not curves.unresolved.any()
     at_bound, inner = (curves.lower, curves.upper) if end == 0 else (curves.upper, curves.lower)
     assert (at_bound[:2, axis] == end).all()  # exactly, because edge metrics compare with it
@@ -102,7 +105,7 @@ def test_an_estimate_at_the_upper_bound_is_the_bound() -> None:
     for i in range(40):
         sigma = 0.013 + 0.0017 * i
         events = normal_set((sigma, 0.8 * sigma), 0.0, [(1.0 + sigma, 0.5), (0.5, 1.0 + sigma)])
-        curves = summarise(refine(events, DEFAULT), square())
+        curves, _ = summarise(refine(events, DEFAULT), square())
         assert curves.cut_upper[[0, 1], [0, 1]].all()
         wrong += int((curves.mle[[0, 1], [0, 1]] != 1).sum())
         wrong += int((curves.upper[[0, 1], [0, 1]] != 1).sum())
@@ -130,7 +133,7 @@ def bimodal(second: float, axis: int) -> MixtureLikelihood:
     ("second", "again"), [(0.1, True), (0.4, True), (0.6, False), (8.0, False)]
 )
 def test_disconnected_intervals_are_flagged(axis: int, second: float, again: bool) -> None:
-    curves = summarise(refine(bimodal(second, axis), DEFAULT), square())
+    curves, _ = summarise(refine(bimodal(second, axis), DEFAULT), square())
     flags = [False, False]
     flags[axis] = again
     assert curves.disconnected.tolist() == [flags]
@@ -143,9 +146,9 @@ def test_disconnected_intervals_are_flagged(axis: int, second: float, again: boo
 @pytest.mark.parametrize("axis", [0, 1])
 @pytest.mark.parametrize("second", [0.1, 1.5, 8.0])
 def test_both_modes_count_in_the_area(axis: int, second: float) -> None:
-    curves = summarise(refine(bimodal(second, axis), DEFAULT), square())
-    modes = [math.pi * max(REGION - 2 * fall, 0) * 0.03**2 for fall in (0.0, second)]
-    assert curves.area[0] == pytest.approx(sum(modes), rel=0.02)
+    _, window = summarise(refine(bimodal(second, axis), DEFAULT), square())
+    modes = [math.pi * max(region_threshold(2) - 2 * fall, 0) * 0.03**2 for fall in (0.0, second)]
+    assert window.area[0] == pytest.approx(sum(modes), rel=0.02)
 
 
 def ridge(across: float, along: float, top: tuple[float, float]) -> MixtureLikelihood:
@@ -171,7 +174,7 @@ def test_curved_ridges_are_found() -> None:
         across = 10 ** rng.uniform(-3.5, -2.5) if narrow else 10 ** rng.uniform(-2.3, -1.3)
         top = (rng.uniform(0.15, 0.85), rng.uniform(0.15, 0.85))
         events = ridge(across, 10 ** rng.uniform(-1.2, -0.3), top)
-        curves = summarise(refine(events, DEFAULT), square())
+        curves, _ = summarise(refine(events, DEFAULT), square())
         half = 0.5 * (curves.upper - curves.lower)
         found = bool((np.abs(curves.mle - top) < 0.05 * half).all())
         # Ridges far from all nodes of the first pass may be lost, but must be marked unresolved.
@@ -194,7 +197,7 @@ def test_bounds_of_support_do_not_break_the_maximum() -> None:
         return value[None, None]
 
     events = MixtureLikelihood(log_ratio, x, torch.ones(1, n), square(), alone, truth)
-    curves = summarise(refine(events, (Resolution(), Resolution())), square())
+    curves, _ = summarise(refine(events, (Resolution(), Resolution())), square())
     smallest = x.min(0).values.numpy()
     width = 0.5 / (n * rate.double().numpy())
     np.testing.assert_allclose((curves.mle[0] - smallest) / width, 0, atol=0.1)
@@ -207,13 +210,13 @@ def test_bounds_of_support_do_not_break_the_maximum() -> None:
 def test_too_few_nodes_are_reported() -> None:
     coarse = (Resolution(spacing=0.25, tolerance=None, most=17), Resolution())
     events = normal_set((0.05, 0.03), 0.0, [(0.5, 0.5)])
-    assert summarise(refine(events, coarse), square()).unresolved.all()
+    assert summarise(refine(events, coarse), square())[0].unresolved.all()
     precise = (DEFAULT[0], Resolution(tolerance=1e-12, most=65))
-    assert summarise(refine(bimodal(2.0, 1), precise), square()).unresolved.all()
-    assert not summarise(refine(events, DEFAULT), square()).unresolved.any()
+    assert summarise(refine(bimodal(2.0, 1), precise), square())[0].unresolved.all()
+    assert not summarise(refine(events, DEFAULT), square())[0].unresolved.any()
 
 
 def test_a_window_that_clips_is_reported() -> None:
     events = normal_set((0.05, 0.03), 0.0, [(0.5, 0.5)])
     for start in (((0.0, 1.0), (0.48, 1.0)), ((0.45, 0.56), (0.0, 1.0))):
-        assert summarise(refine(events, DEFAULT, start=start), square()).unresolved.all()
+        assert summarise(refine(events, DEFAULT, start=start), square())[0].unresolved.all()
