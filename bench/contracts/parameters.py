@@ -69,7 +69,7 @@ class ParameterSpace:
         if unknown:
             raise ValueError(f"context names {sorted(unknown)} are not among {self.names}")
         self.context_index = tuple(self.names.index(name) for name in context)
-        self._log = torch.tensor([p.scale == "log" for p in self.parameters])
+        self._log = torch.tensor([p.scale == "log" for p in self.parameters], dtype=torch.bool)
         self._low = torch.tensor([p.low for p in self.parameters], dtype=torch.float64)
         self._high = torch.tensor([p.high for p in self.parameters], dtype=torch.float64)
 

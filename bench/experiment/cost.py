@@ -21,7 +21,7 @@ from bench.registry.registry import Registry
 from bench.storage.fit_spec import FitSpec
 from bench.storage.store import Store
 
-NODES = {1: (30.0, 140.0), 2: (600.0, 2000.0)}
+NODES = {0: (30, 30), 1: (30.0, 140.0), 2: (600.0, 2000.0)}
 """Contexts per event of an independent and of a bootstrap set, by the context's dimensions."""
 _SUMS = (90e-6, 4.5e-7)
 """Core-seconds per event for mixing, sums and profiles, and per event and dataset of its set.

@@ -74,12 +74,12 @@ def summarise_box(
         log_ratio_truth=falls.numpy(),
         unresolved=lattice.unresolved.numpy(),
     )
-    window = BoxWindow(
+    inside = BoxWindow(
         origin=origin.numpy(),
         spacing=((end - origin) / (BOX_NODES - 1)).numpy(),
         joint=joint.clamp_min(-BOX_DEPTH).float().numpy(),
     )
-    return summary, window
+    return summary, inside
 
 
 def _restricted(lattice: Lattice, windows: list[Tensor]) -> tuple[Tensor, Tensor]:

@@ -1,0 +1,84 @@
+"""Tasks of one parameter: a context of one component, and a weight of two without context."""
+
+import torch
+
+from bench.contracts import Parameter, ParameterSpace, Task
+
+
+class Lifetimes:
+    """Exponential lifetimes; the context is the rate."""
+
+    size = None
+
+    def simulate(self, context, generator):
+        uniform = torch.rand(context.shape, generator=generator, dtype=torch.float64)
+        return (-uniform.clamp_min(1e-12).log() / context.double()).float()
+
+    def log_prob(self, x, context):
+        rate = context[..., 0].double()
+        return rate.log() - rate * x[..., 0].double()
+
+    def score(self, x, context):
+        return 1 / context.double() - x.double()
+
+
+class Bell:
+    """Gaussian of width 1 around a constant, whatever the context."""
+
+    size = None
+
+    def __init__(self, centre):
+        self.centre = centre
+
+    def simulate(self, context, generator):
+        shape = (*context.shape[:-1], 1)
+        return self.centre + torch.randn(shape, generator=generator)
+
+    def log_prob(self, x, context):
+        density = -0.5 * (x[..., 0].double() - self.centre).square()
+        return density.expand(torch.broadcast_shapes(density.shape, context.shape[:-1]))
+
+    def score(self, x, context):
+        return context.double().expand(*x.shape[:-1], 0)
+
+
+class Exponential(Task):
+    """Lifetimes with an unknown rate."""
+
+    name = "lifetimes"
+    version = 1
+    observations = 100
+    event_shape = (1,)
+    space = ParameterSpace(
+        [Parameter("rate", 0.1, 10.0, "interest", (0.3, 3.0), "log")], context=["rate"]
+    )
+    nominal = torch.tensor([1.0])
+    points = torch.tensor([[0.5], [1.0], [2.0]], dtype=torch.float64)
+
+    def components(self, split):
+        return {"decay": Lifetimes()}
+
+    def weights(self, theta):
+        return torch.ones_like(theta)
+
+
+class Share(Task):
+    """Share of one of two known densities."""
+
+    name = "share"
+    version = 1
+    observations = 200
+    event_shape = (1,)
+    space = ParameterSpace([Parameter("share", 0.0, 1.0, "interest", (0.1, 0.9))], context=[])
+    nominal = torch.zeros(0)
+    points = torch.tensor([[0.3], [0.6]], dtype=torch.float64)
+
+    def components(self, split):
+        return {"first": Bell(0.0), "second": Bell(2.0)}
+
+    def weights(self, theta):
+        return torch.cat([theta, 1 - theta], -1)
+
+
+lifetimes = Exponential()
+share = Share()
