@@ -154,6 +154,7 @@ class Made:
         pull = (data.theta - curves.mle)[:, list(prediction.reported)] / sigma
         names = prediction.reported_names
         found = {f"statistic/{name}": pull[:, i] ** 2 for i, name in enumerate(names)}
+        found |= {f"generating/{n}": data.theta[:, i] for i, n in enumerate(prediction.names)}
         return found | {"statistic/joint": -2 * curves.log_ratio_truth}
 
     def fit(

@@ -37,6 +37,7 @@ class Description:
         place: where it comes from.
         parameters: names of a task's parameters.
         symbols: their symbols.
+        reported: names of those that tables are about.
         observations: size M of a task's datasets.
         configurations: names of a method's configurations.
         citation: the source of a method.
@@ -50,6 +51,7 @@ class Description:
     place: str
     parameters: tuple[str, ...] = ()
     symbols: tuple[str, ...] = ()
+    reported: tuple[str, ...] = ()
     observations: int = 0
     configurations: tuple[str, ...] = ()
     citation: str = ""
@@ -78,8 +80,17 @@ def _described(registry: "Registry", kind: "Kind", name: str) -> Description:
     if kind == "tasks":
         parameters = loaded.space.parameters
         symbols = tuple(parameter.symbol or parameter.name for parameter in parameters)
-        names, size = tuple(loaded.space.names), loaded.observations
-        return Description(kind, name, loaded.title or name, place, names, symbols, size)
+        names = tuple(loaded.space.names)
+        return Description(
+            kind,
+            name,
+            loaded.title or name,
+            place,
+            parameters=names,
+            symbols=symbols,
+            reported=tuple(names[i] for i in loaded.reported_index),
+            observations=loaded.observations,
+        )
     if kind == "methods":
         return Description(
             kind,

@@ -7,9 +7,10 @@ from rich.table import Table
 from rich.text import Text
 
 from bench.cli.descriptions import Description
-from bench.errors import printable
+from bench.errors import counted, printable
 
 _WIDTH = 80  # columns of a table
+_PARAMETERS = 4  # of a task that are listed one by one
 _OWN = ("nlbench ", "bench.presets/")  # beginnings of the places of what the suite brings
 _HEADS = {
     "tasks": ("task", "model", "parameters", "M"),
@@ -50,6 +51,8 @@ def _cells(entry: Description, long: bool) -> tuple[str, ...]:
     text = entry.title
     if long and entry.citation:
         text += f"; {entry.citation}"
+    if long and 0 < len(entry.reported) < len(entry.parameters):
+        text += f"; reports {', '.join(entry.reported)}"
     if entry.missing:
         text += f"; not available: {entry.missing}"
     if long:
@@ -58,10 +61,20 @@ def _cells(entry: Description, long: bool) -> tuple[str, ...]:
         text += f" [{entry.place.rpartition('/')[2]}]"
     if entry.kind == "tasks":
         size = str(entry.observations) if entry.loads else ""
-        return entry.name, text, ", ".join(entry.parameters), size
+        return entry.name, text, _parameters(entry, entry.parameters), size
     if entry.kind == "methods":
         return entry.name, text, ", ".join(entry.configurations)
     return entry.name, text
+
+
+def _parameters(entry: Description, names: Sequence[str]) -> str:
+    """Return the parameters of a task; of many, the reported ones and the number of others."""
+    if len(names) <= _PARAMETERS:
+        return ", ".join(names)
+    every = zip(names, entry.parameters, strict=True)
+    reported = [name for name, own in every if own in entry.reported]
+    others = len(names) - len(reported)
+    return ", ".join(reported) + (f" and {counted(others, 'other')}" if others else "")
 
 
 def markdown(descriptions: Sequence[Description], kinds: Sequence[str]) -> str:
@@ -80,7 +93,7 @@ def markdown(descriptions: Sequence[Description], kinds: Sequence[str]) -> str:
                 continue
             cells = [entry.title]
             if kind == "tasks":
-                cells += [", ".join(entry.symbols), str(entry.observations)]
+                cells += [_parameters(entry, entry.symbols), str(entry.observations)]
             elif kind == "methods":
                 cells += [", ".join(f"`{name}`" for name in entry.configurations), entry.citation]
             rows.append([f"`{entry.name}`", *cells])

@@ -361,7 +361,7 @@ def _estimate(own: LikelihoodPrediction, truth: LikelihoodPrediction | None) -> 
 def _generating(own: LikelihoodPrediction, truth: LikelihoodPrediction | None) -> Contributions:
     if own.box is None:
         return {}
-    return by_name(own, reported(own, own.datasets.theta))
+    return {name: own.datasets.theta[:, i] for i, name in enumerate(own.names)}
 
 
 expected_coverage = Metric(
@@ -484,7 +484,7 @@ estimate = Metric(
 generating = Metric(
     "generating",
     "generating value",
-    "Parameters from which the dataset was simulated.",
+    "All parameters from which the dataset was simulated.",
     ("independent",),
     _generating,
     kept=True,

@@ -249,8 +249,9 @@ def calibration(
 
 def _coverages(board: Leaderboard, scores: Scores | None) -> Iterable[dict[str, Any]]:
     """Yield coverages of a fit; none if a statistic is missing, as in scores of older versions."""
-    degrees = {**dict.fromkeys(board.parameters, 1), "joint": len(board.parameters)}
     values = {} if scores is None else scores.current(board.metrics).values
+    every = sum(name.startswith("generating/") for name in values)  # older scores have none
+    degrees = {**dict.fromkeys(board.parameters, 1), "joint": every or len(board.parameters)}
     statistics = [values.get(f"statistic/{name}", np.array(nan)) for name in degrees]
     if scores is None or not all(np.isfinite(statistic).all() for statistic in statistics):
         return

@@ -187,8 +187,9 @@ class Loaded:
 
         Columns: `parameter (or "joint"), level, coverage, error, low, high, datasets`. Coverage is
         from the statistics of scores, inside the box: of the profile at the generating parameter
-        against χ²₁, of the likelihood ratio against χ²₂. `low` and `high` are the simultaneous
-        95 % band of intervals with nominal coverage. Scores of older versions lack the statistics.
+        against χ²₁, of the likelihood ratio against χ²_P of all P parameters. `low` and `high` are
+        the simultaneous 95 % band of intervals with nominal coverage. Scores of older versions lack
+        the statistics.
         """
         return frames.calibration(self.results, self.boards, self.families)
 

@@ -14,7 +14,7 @@ from bench.leaderboard.results import SavedFit
 from bench.registry.registry import Registry
 from bench.report.frames import KEYS, Families, framed, of_board, of_method
 from bench.stats.clustering import Array
-from bench.storage.windows import Windows
+from bench.storage.windows import Windows, has_windows
 
 _NODE = ("x", "y", "fall")
 _NAMES = ("x_name", "y_name")
@@ -68,7 +68,7 @@ def _grid(windows: Windows, space: ParameterSpace, which: int) -> dict[str, Arra
 
 
 def _space(registry: Registry, fit: SavedFit) -> ParameterSpace | None:
-    """Return the two parameters of a fit's task; None if the task is unknown or has changed."""
+    """Return the space of a fit's task of two parameters; None if unknown, changed or other."""
     try:
         task = registry.task(fit.task)
     except BenchError:
@@ -81,7 +81,8 @@ def _of_members(results: Results, fit: SavedFit, plan: str) -> Iterator[tuple[in
     """Yield the windows of a fit's members by number: of saved predictions, else packed ones."""
     for number in sorted(fit.members):
         member = f"{fit.folder}/{plan}/member-{number:03d}"
-        if (predicted := results.entry(f"predictions/{member}")) is not None:
+        predicted = results.entry(f"predictions/{member}")
+        if predicted is not None and has_windows(predicted.arrays):
             yield number, Windows.of(predicted.arrays)
         elif (packed := results.entry(f"windows/{member}")) is not None:
             yield number, Windows.from_record(packed.record)

@@ -97,8 +97,10 @@ def written(names: Mapping[str, str] | None, parameter: str) -> str:
 
 
 def bare(names: Mapping[str, str] | None, parameter: str) -> str:
-    """Return the symbol of a parameter without its unit."""
-    return "both" if parameter == "joint" else written(names, parameter).partition(" (")[0]
+    """Return the symbol of a parameter without its unit, and of "joint" a word for all."""
+    if parameter == "joint":
+        return "both" if len(names or "ab") == 2 else "all"
+    return written(names, parameter).partition(" (")[0]
 
 
 def valued(text: str, value: float) -> str:

@@ -1,4 +1,4 @@
-"""Windows: likelihoods around the maxima of a few datasets, small enough for packs.
+"""Windows: likelihoods of two parameters around the maxima of a few datasets, for packs.
 
 They are a part of a prediction. A fall of the log-likelihood is kept as the square root of twice
 the fall, in one byte: a Gaussian's number of standard deviations, in steps of 0.02 up to 5.1.
@@ -83,6 +83,11 @@ class Windows:
         return fall
 
 
+def has_windows(arrays: Mapping[str, NDArray[Any]]) -> bool:
+    """Return whether a prediction has likelihoods of two parameters on a lattice."""
+    return "curves.joint" in arrays and arrays["curves.joint"].ndim == 3
+
+
 def of_predictions(store: Store) -> Iterator[tuple[str, dict[str, Any]]]:
     """Yield keys and records of the windows of a folder's saved predictions that have scores."""
     for key in store.keys("predictions"):
@@ -90,7 +95,7 @@ def of_predictions(store: Store) -> Iterator[tuple[str, dict[str, Any]]]:
         if not store.holds(f"scores/{member}.json"):
             continue
         entry = entries.read(store, key)
-        if entry is not None and "curves.joint" in entry.arrays:
+        if entry is not None and has_windows(entry.arrays):
             yield f"windows/{member}", Windows.of(entry.arrays).record()
 
 

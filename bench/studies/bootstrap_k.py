@@ -16,7 +16,7 @@ import numpy as np
 import torch
 
 from bench.contracts import BootstrapPlan, IndependentPlan, Task
-from bench.errors import PluginError, UsageError
+from bench.errors import PluginError, UsageError, counted
 from bench.execution.executor import Call, Outcome
 from bench.execution.pool import Workers
 from bench.inference.likelihood import ExactLikelihood
@@ -86,14 +86,23 @@ class Sample:
 
 
 def choose(registry: Registry, patterns: Sequence[str]) -> tuple[list[Task], dict[str, str]]:
-    """Return the matching tasks with an exact likelihood, and the reasons to skip the others.
+    """Return the matching tasks that can be studied, and the reasons to skip the others.
+
+    They have two parameters and an exact likelihood.
 
     Raises:
         UsageError: if a pattern matches nothing, or no task is left.
     """
     able, skipped = registry.runnable(registry.select("tasks", patterns))
-    tasks = [task for task in able if task.has_exact]
-    skipped |= {task.name: "it has no exact likelihood" for task in able if not task.has_exact}
+    tasks = []
+    for task in able:
+        if not task.has_exact:
+            skipped[task.name] = "it has no exact likelihood"
+        elif len(task.space) != 2:
+            count = counted(len(task.space), "parameter")
+            skipped[task.name] = f"it has {count}, and the study is of two"
+        else:
+            tasks.append(task)
     if not tasks:
         reasons = "; ".join(f"{name}: {reason}" for name, reason in skipped.items())
         raise UsageError(f"no task to study: {reasons}")

@@ -16,6 +16,7 @@ from bench.studies.drawing import drawn, logarithmic
 
 NAME = "examples"
 _MOST = 3  # evaluation points
+_VALUES = 4  # parameters of a title; of more, only the reported ones
 _PANEL = (3.0, 2.7)  # inches
 _SHARE = 0.995  # of a field's values inside the colour scale
 
@@ -98,7 +99,8 @@ def _row(figure: Any, row: Sequence[Any], task: Task, points: Sequence[Tensor], 
             axes.set(xticks=[], yticks=[])
         else:
             _vectors(axes, task, x)
-        values = zip(task.space.parameters, theta.tolist(), strict=True)
+        every = list(zip(task.space.parameters, theta.tolist(), strict=True))
+        values = every if len(every) <= _VALUES else [every[i] for i in task.reported_index]
         title = ", ".join(f"{p.symbol or p.name} = {v:.3g}" for p, v in values)
         axes.set_title(printable(title), fontsize="medium")
     if kind != "field":

@@ -86,8 +86,10 @@ def region_coverage(multiple: float, shares: tuple[float, ...] = MULTINOMIAL.axe
 def expected(task: Task, multiple: float, shares: list[Shares]) -> dict[str, float]:
     """Return coverages by quantity, such as "coverage/mu", averaged over points."""
     values = {
-        f"coverage/{name}": fmean(interval_coverage(multiple, s.parameters[i]) for s in shares)
-        for i, name in enumerate(task.space.names)
+        f"coverage/{task.space.names[i]}": fmean(
+            interval_coverage(multiple, s.parameters[i]) for s in shares
+        )
+        for i in task.reported_index
     }
     return values | {"region_coverage/": fmean(region_coverage(multiple, s.axes) for s in shares)}
 

@@ -58,6 +58,8 @@ def check(observed: Task, model: Task) -> None:
         task.check()
         if task.event_shape != (2,):
             raise UsageError(f"task {task.name!r} has no two features to compare")
+        if len(task.space.context) != 1:
+            raise UsageError(f"task {task.name!r} has no context of one parameter to draw")
     if observed.component_names != model.component_names:
         raise UsageError(f"tasks {observed.name!r} and {model.name!r} have other components")
     if not torch.equal(observed.points, model.points):

@@ -23,6 +23,7 @@ from bench.report.words import literal, slug, symbols, valued, written
 from bench.studies.features import contours
 
 _SIMULATED = 8000  # for marginals and the levels of contours
+_VALUES = 3  # context parameters of a title
 _MARGINAL = 0.2  # height of a marginal, relative to the axes
 _COLOURS = (PALETTE[6], INK, PALETTE[7], PALETTE[4])  # of components
 _CAPTIONS = {
@@ -117,7 +118,8 @@ def figures(loaded: Loaded, looks: Looks) -> Iterator[Figure]:
         panels = []
         for i, context in enumerate(settings(task)):
             options, told = {"task": task, "panel": i}, means[means["panel"] == i]
-            title = "\n".join(map(valued, parameters, map(float, context)))
+            values = list(map(valued, parameters, map(float, context)))
+            title = "\n".join(values[:_VALUES] + ["…"] * (len(values) > _VALUES))
             draw = draw_features if features else draw_example
             panels.append(Panel(draw, frame, title, options, told))
         name = slug("features" if features else "data", task.name)
