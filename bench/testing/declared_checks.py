@@ -10,6 +10,7 @@ import torch
 from torch import Tensor
 
 from bench.contracts import (
+    Component,
     Features,
     FiniteComponent,
     HasLogProb,
@@ -21,7 +22,7 @@ from bench.contracts import (
 from bench.errors import PluginError, counted
 from bench.registry.validate import check as check_contract
 from bench.testing.guard import guarded
-from bench.testing.model import at, corners, parts, rng
+from bench.testing.model import at, corners, grid, parts, rng, sides
 from bench.testing.report import Failed, expect
 
 CONTRACT = "bench.contracts.Task"
@@ -34,7 +35,8 @@ SEEDED = {False: 50, True: 5}
 TRANSFORMED = {False: 200, True: 10}
 REFERENCE = {False: 4000, True: 500}
 _OUTSIDE = 0.2  # largest share of a component's simulations outside the range of the reference
-_NATS = 20.0  # limit on the mean log-ratio of a component's density to the reference's
+# Limit on the mean log-ratio of a component's density to the reference's, up to three dimensions.
+_NATS = 20.0
 _EVIDENCE = 300  # contexts that estimate the density of the evidence
 
 
@@ -69,7 +71,6 @@ def contract(task: Task) -> None:
     for what, value, known in (
         ("observation", task.observation, get_args(Observation)),
         ("reference", task.reference, get_args(ReferenceKind)),
-        ("number of resolutions", len(task.resolution), (len(task.space),)),
     ):
         expect(value in known, f"{what} {' or '.join(map(repr, known))}", repr(value), CONTRACT)
 
@@ -102,8 +103,7 @@ def bounds(task: Task) -> str:
 def weights(task: Task) -> None:
     """Check that weights are (*B, K), not negative, and sum to one in the parameter space."""
     unit = torch.rand(64, len(task.space), generator=rng(task, "weights"), dtype=torch.float64)
-    sides = torch.cartesian_prod(*[torch.linspace(0, 1, 3, dtype=torch.float64)] * len(task.space))
-    theta = task.space.from_unit(torch.cat([unit, sides]))
+    theta = task.space.from_unit(torch.cat([unit, grid(len(task.space))]))
     where = f"{CONTRACT}.weights"
     for given in (theta, theta[:6].view(2, 3, -1), theta[0]):
         out = task.weights(given)
@@ -114,6 +114,36 @@ def weights(task: Task) -> None:
         if bad.any():
             came = f"{[round(v, 6) for v in out[bad][0].tolist()]} at {given[bad][0].tolist()}"
             raise Failed("weights that are at least 0 and sum to 1", came, where)
+
+
+def parameters(task: Task) -> str:
+    """Check that every parameter changes the weights, or the density of a component."""
+    space, n = task.space, SEEDED[task.expensive]
+    unit = torch.rand(n, len(space), generator=rng(task, "parameters"), dtype=torch.float64)
+    for j, parameter in enumerate(space.parameters):
+        low, high = (space.from_unit(unit.index_fill(1, torch.tensor(j), u)) for u in (0.0, 1.0))
+        depends = [_depends(task, name, part, low, high) for name, part in parts(task)]
+        if not any(depends) and torch.allclose(task.weights(low), task.weights(high), rtol=1e-9):
+            raise Failed(
+                "a likelihood that depends on every parameter",
+                f"parameter {parameter.name!r} changes neither the weights nor the density of any "
+                "component",
+                f"{SPACE}: remove the parameter, or let weights or components depend on it",
+            )
+    return counted(len(space), "parameter")
+
+
+def _depends(task: Task, name: str, part: Component, low: Tensor, high: Tensor) -> bool:
+    """Return whether simulations or densities of a component differ between parameters."""
+    one, other = (task.space.context_of(theta).float() for theta in (low, high))
+    if torch.equal(one, other):
+        return False
+    x = part.simulate(one, rng(task, name)).float()
+    if not torch.allclose(x, part.simulate(other, rng(task, name)).float(), rtol=1e-6):
+        return True
+    return isinstance(part, HasLogProb) and not torch.allclose(
+        part.log_prob(x, one), part.log_prob(x, other), rtol=1e-9
+    )
 
 
 def simulations(task: Task) -> str:
@@ -214,8 +244,9 @@ def references(task: Task) -> str:
     known = len(parts(task, HasLogProb)) == len(shown)
     where = f"{CONTRACT}.reference: 'evidence' follows the components over the training range"
     worst = 0.0
+    limit = _NATS * max(1.0, len(task.space.context_index) / 3)  # information on d parameters
     for name, part in shown:
-        for node in corners(task):
+        for node in sides(task):
             own = part.simulate(node.expand(AT_CORNERS[task.expensive], -1), random).float()
             flat = own.double().flatten(1)
             outside = float(((flat < low) | (flat > high)).double().mean(0).max())
@@ -230,8 +261,8 @@ def references(task: Task) -> str:
                 nats = _divergence(task, part, own[:50], node, context[:_EVIDENCE])
                 worst = max(worst, nats)
                 expect(
-                    nats < _NATS,
-                    f"a {task.reference} reference within {_NATS:g} nats of {here}",
+                    nats < limit,
+                    f"a {task.reference} reference within {limit:.3g} nats of {here}",
                     f"{nats:.3g} nats",
                     where,
                 )

@@ -5,18 +5,20 @@ of a whole check, corrected for the number of comparisons.
 """
 
 import math
+from collections.abc import Callable, Sequence
+from functools import partial
 from typing import Any
 
 import torch
 from scipy import stats
 from torch import Tensor
 
-from bench.contracts import HasLogProb, HasScore, Task
+from bench.contracts import HasLogProb, HasScore, Parameter, Task
 from bench.errors import counted
 from bench.registry.validate import one_line
 from bench.testing.declared_checks import AT_CORNERS, REFERENCE, SEEDED, TRANSFORMED
 from bench.testing.invariance import drifts
-from bench.testing.model import at, corners, inside, parts, parts_with, rng
+from bench.testing.model import at, corners, grid, inside, parts, parts_with, place, rng
 from bench.testing.report import Failed, Skipped, expect
 
 DENSITY = "the component's log_prob"
@@ -24,12 +26,16 @@ SCORE = "the component's score"
 
 LEVEL = 1e-3
 """Probability that a statistical check fails for a correct task."""
+SCATTERED = {False: 1000, True: 10}
+"""Number of random contexts with finite log-densities, by whether calls are expensive."""
 SIMULATIONS = {True: 40_000, False: 1000}
 """Number of simulations compared with a density, by whether observations have few numbers."""
 EXPENSIVE = {"simulator": 100, "normalisation": 50, "slopes": 8, "mean-score": 25}
 """Limits on simulations per check for expensive simulators; the checks are then less sensitive."""
+_Function = Callable[[Tensor], Tensor]
 _FEW = 4  # largest size of an observation with few numbers
 _INTEGRATED = 3  # largest size of an observation for integration of the density
+_LATTICE = 2  # largest number of parameters whose likelihood needs no gradients
 _NODES = 8  # contexts at which the mean score is computed
 _SLOPES = 24  # pairs of observations and contexts with compared scores
 _SCORES = {True: 4000, False: 250}  # scores per mean, by whether numbers are few
@@ -59,6 +65,14 @@ def finite(task: Task) -> None:
                 expected = f"numbers or −inf as log-densities of {what}, of {name} at {where}"
                 for came, found in (("NaN", value.isnan()), ("+inf", value.isposinf())):
                     expect(not found.any(), expected, came, f"{DENSITY}: impossible x have −inf")
+        drawn = task.space.draw_context(SCATTERED[task.expensive], rng(task, "finite"))
+        bad_at = ~part.log_prob(part.simulate(drawn, rng(task, name)).float(), drawn).isfinite()
+        if bad_at.any():
+            raise Failed(
+                f"finite log-densities of {name} simulated at {at(task, drawn[bad_at][0])}",
+                f"not finite there and at {int(bad_at.sum())} of {len(drawn)} random contexts",
+                DENSITY,
+            )
 
 
 def broadcasting(task: Task) -> str:
@@ -197,32 +211,110 @@ def slopes(task: Task) -> str:
             tuple(score.shape),
             SCORE,
         )
-        for j, parameter in enumerate(task.space.context):
-            wanted, error = _slope(part, x, context, j, 1e-3 * (parameter.high - parameter.low))
-            scale = wanted.square().mean().sqrt()
-            allowed = 1e-4 * scale + 1e-4 * wanted.abs() + 10 * error + 1e-9
-            apart = (score[:, j] - wanted).abs()
-            worst = max(worst, float((apart / (scale + 1e-12)).max()))
-            i = int((apart - allowed).nan_to_num(torch.inf).argmax())
-            expect(
-                apart.isfinite().all() and (apart <= allowed).all(),
-                f"∂ log_prob / ∂ {parameter.name} = {float(wanted[i]):.6g} of {name} at "
-                f"{at(task, context[i])}, by finite differences",
-                f"{float(score[i, j]):.6g}",
-                SCORE,
-            )
+        density, what = partial(part.log_prob, x), f"log_prob of {name}"
+        worst = max(worst, _agree(density, context, score, task.space.context, what, SCORE))
     return f"within {worst:.0e} of their size"
 
 
-def _slope(
-    part: HasLogProb, x: Tensor, context: Tensor, j: int, step: float
-) -> tuple[Tensor, Tensor]:
-    """Return slopes in the j-th context parameter by fourth-order differences, and their errors."""
+def gradients(task: Task) -> str:
+    """Check that PyTorch differentiates weights and log-densities, also at the bounds."""
+    space, worst = task.space, 0.0
+    if len(space) <= _LATTICE:
+        raise Skipped(f"likelihoods of up to {_LATTICE} parameters need none")
+    unit = torch.rand(_SLOPES, len(space), generator=rng(task, "gradients"), dtype=torch.float64)
+    theta, bounds = space.from_unit(0.1 + 0.8 * unit), space.from_unit(grid(len(space)))
+    for k, name in enumerate(task.component_names):
+        weight = partial(_weight, task, k)
+        what = (space.parameters, f"the weight of {name}", "bench.contracts.Task.weights")
+        _gradient(weight, bounds, *what)
+        worst = max(worst, _agree(weight, theta, _gradient(weight, theta, *what), *what))
+    for name, part in parts(task, HasLogProb):
+        what = (space.context, f"log_prob of {name}", f"{DENSITY}: PyTorch alone, and no detach")
+        context, bounds = inside(task, _number(task, "slopes", _SLOPES)), corners(task).double()
+        x = part.simulate(bounds.float(), rng(task, "bounds", name)).float()
+        _gradient(partial(part.log_prob, x), bounds, *what)
+        x = part.simulate(context.float(), rng(task, "slopes", name)).float()
+        density = partial(part.log_prob, x)
+        worst = max(worst, _agree(density, context, _gradient(density, context, *what), *what))
+    return f"within {worst:.0e} of their size"
+
+
+def _weight(task: Task, k: int, theta: Tensor) -> Tensor:
+    return task.weights(theta)[..., k]
+
+
+def _gradient(
+    function: _Function, values: Tensor, parameters: Sequence[Parameter], what: str, where: str
+) -> Tensor:
+    """Return the gradient (n, k) of a function of parameters (n, k) by automatic differentiation.
+
+    It is zero where the function does not depend on its argument.
+
+    Raises:
+        Failed: if the gradient is not finite somewhere.
+    """
+    leaf = values.clone().requires_grad_()
+    value = function(leaf)
+    if not value.requires_grad:
+        return torch.zeros_like(values)
+    (gradient,) = torch.autograd.grad(value.sum(), leaf, materialize_grads=True)
+    bad = ~gradient.isfinite().all(1)
+    if bad.any():
+        came = [round(g, 4) for g in gradient[bad][0].tolist()]
+        at_place = place(parameters, values[bad][0])
+        raise Failed(f"a finite gradient of {what} at {at_place}", str(came), where)
+    return gradient
+
+
+def _agree(
+    function: _Function,
+    values: Tensor,
+    slopes: Tensor,
+    parameters: Sequence[Parameter],
+    what: str,
+    where: str,
+) -> float:
+    """Compare slopes of a function with central differences.
+
+    Args:
+        function: of parameters (n, k), to (n,).
+        values: the parameters, (n, k) float64.
+        slopes: the slopes, (n, k) float64.
+        parameters: the k parameters.
+        what: the function, for messages.
+        where: where to look.
+
+    Returns:
+        The largest difference, in units of the root mean square of the slopes in a parameter.
+
+    Raises:
+        Failed: if a difference exceeds its tolerance.
+    """
+    worst = 0.0
+    for j, parameter in enumerate(parameters):
+        wanted, error = _slope(function, values, j, 1e-3 * (parameter.high - parameter.low))
+        scale = wanted.square().mean().sqrt()
+        allowed = 1e-4 * scale + 1e-4 * wanted.abs() + 10 * error + 1e-9
+        apart = (slopes[:, j] - wanted).abs()
+        worst = max(worst, float((apart / (scale + 1e-12)).max()))
+        i = int((apart - allowed).nan_to_num(torch.inf).argmax())
+        expect(
+            apart.isfinite().all() and (apart <= allowed).all(),
+            f"∂ {what} / ∂ {parameter.name} = {float(wanted[i]):.6g} at "
+            f"{place(parameters, values[i])}, by finite differences",
+            f"{float(slopes[i, j]):.6g}",
+            where,
+        )
+    return worst
+
+
+def _slope(function: _Function, values: Tensor, j: int, step: float) -> tuple[Tensor, Tensor]:
+    """Return slopes in the j-th parameter by fourth-order differences, and their errors."""
 
     def value(by: float) -> Tensor:
-        moved = context.clone()
+        moved = values.clone()
         moved[:, j] += by
-        return part.log_prob(x, moved).double()
+        return function(moved).double()
 
     def difference(h: float) -> Tensor:
         return (8 * (value(h) - value(-h)) - (value(2 * h) - value(-2 * h))) / (12 * h)
@@ -234,6 +326,8 @@ def _slope(
 def mean_score(task: Task) -> str:
     """Check that scores have mean zero at every context, which compares them with the simulator."""
     scored = parts_with(task, "a score", HasScore)
+    if not task.space.context_index:
+        raise Skipped("no parameter changes the components")
     n = _number(task, "mean-score", _SCORES[math.prod(task.event_shape) <= _FEW])
     found = []
     for name, part in scored:
@@ -258,9 +352,10 @@ def mean_score(task: Task) -> str:
 
 def most_calls(task: Task) -> int:
     """Return an upper bound on the simulator calls of all checks of an expensive task."""
-    nodes, few = len(corners(task)), AT_CORNERS[True]
-    each = 10 + 2 * few * nodes + 3 * SEEDED[True] + TRANSFORMED[True]
+    nodes, few, d = len(corners(task)), AT_CORNERS[True], len(task.space.context_index)
+    each = 10 + 2 * few * nodes + (3 + 2 * d) * SEEDED[True] + TRANSFORMED[True]
     known = few * nodes + 10 + 3 * EXPENSIVE["simulator"] + _PLACES * EXPENSIVE["normalisation"]
+    known += SCATTERED[True] + (nodes + EXPENSIVE["slopes"]) * (len(task.space) > _LATTICE)
     scored = EXPENSIVE["slopes"] + _NODES * EXPENSIVE["mean-score"]
     counts = len(parts(task)), len(parts(task, HasLogProb)), len(parts(task, HasScore))
     return REFERENCE[True] + counts[0] * each + counts[1] * known + counts[2] * scored

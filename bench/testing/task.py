@@ -20,6 +20,7 @@ _CHECKS: dict[str, tuple[Function, str]] = {
     "contract": (declared_checks.contract, declared_checks.CONTRACT),
     "bounds": (declared_checks.bounds, declared_checks.SPACE),
     "weights": (declared_checks.weights, declared_checks.CONTRACT),
+    "parameters": (declared_checks.parameters, declared_checks.SPACE),
     "simulations": (declared_checks.simulations, declared_checks.SIMULATE),
     "seeds": (declared_checks.seeds, declared_checks.SIMULATE),
     "transform": (declared_checks.transform, declared_checks.CONTRACT),
@@ -29,6 +30,7 @@ _CHECKS: dict[str, tuple[Function, str]] = {
     "simulator": (density_checks.simulator, density_checks.DENSITY),
     "normalisation": (density_checks.normalisation, density_checks.DENSITY),
     "slopes": (density_checks.slopes, density_checks.SCORE),
+    "gradients": (density_checks.gradients, density_checks.DENSITY),
     "mean-score": (density_checks.mean_score, density_checks.SCORE),
 }
 TASK_CHECKS = tuple(_CHECKS)

@@ -72,6 +72,29 @@ class HeavyWeights(Sound):
         return torch.stack([theta[..., 0], torch.ones_like(theta[..., 0])], -1)
 
 
+class Idle(Sound):
+    """Task with a parameter that changes nothing."""
+
+    name, caught_by = "idle", "parameters"
+    space = ParameterSpace(
+        [*Sound.space.parameters, Parameter("x7", 0.0, 1.0, "nuisance", (0.2, 0.8))],
+        context=["z", "x7"],
+    )
+    nominal = torch.tensor([1.5, 0.5])
+    points = torch.tensor([[0.3, 1.3, 0.4]], dtype=torch.float64)
+
+    class part(Bell):
+        def simulate(self, context, generator):
+            return super().simulate(context[..., :1], generator)
+
+        def log_prob(self, x, context):
+            return super().log_prob(x, context[..., :1])
+
+        def score(self, x, context):
+            by_z = super().score(x, context[..., :1])
+            return torch.cat([by_z, torch.zeros_like(by_z)], -1)
+
+
 class Flattens(Sound):
     name, caught_by = "flattens", "simulations"
 
@@ -203,6 +226,20 @@ class TwiceTheScore(Sound):
     class part(Bell):
         def score(self, x, context):
             return 2 * super().score(x, context)
+
+
+class Detached(Idle):
+    """Task of three parameters whose density has no gradient."""
+
+    name, caught_by = "detached", "gradients"
+
+    class part(Idle.part):
+        def log_prob(self, x, context):
+            return super().log_prob(x, context.detach())
+
+    def weights(self, theta):
+        share = theta[..., 0] * theta[..., 2]
+        return torch.stack([share, 1 - share], -1)
 
 
 class BiasedScore(Sound):

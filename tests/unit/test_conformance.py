@@ -1,6 +1,7 @@
 """Conformance kit: each check finds its broken plugin, and sound plugins pass."""
 
 import importlib.util
+import math
 import os
 import re
 import sys
@@ -9,6 +10,7 @@ from pathlib import Path
 import pytest
 import torch
 
+from bench.contracts import Parameter, ParameterSpace
 from bench.registry.registry import Registry
 from bench.testing import (
     METHOD_CHECKS,
@@ -21,6 +23,9 @@ from bench.testing import (
     task_checks,
 )
 from bench.testing.asymmetric import asymmetric
+from bench.testing.four_components import four_components
+from bench.testing.linear_gaussian import linear_gaussian
+from bench.testing.model import grid
 
 PLUGINS = Path(__file__).parents[1] / "plugins"
 
@@ -36,7 +41,7 @@ def plugin(name):
 METHODS, TASKS = plugin("zoo_methods"), plugin("zoo_tasks")
 BROKEN_METHODS = tuple(m for m in METHODS.Sound.__subclasses__() if m.caught_by)
 INACCURATE_METHODS = tuple(m for m in METHODS.Sound.__subclasses__() if m.warned_by)
-BROKEN_TASKS = tuple(TASKS.Sound.__subclasses__())
+BROKEN_TASKS = (*TASKS.Sound.__subclasses__(), *TASKS.Idle.__subclasses__())
 REGISTRY = Registry()
 CHEAP_TASKS = ("gaussians-far", "gaussians-near", "higgs")
 CHEAP_METHODS = ("exact", "histogram")
@@ -208,3 +213,72 @@ def test_tasks_pass(name):
 
 def test_checks_of_a_task_are_named_after_it():
     assert {c.subject for c in task_checks(asymmetric)} == {"task asymmetric"}
+
+
+@pytest.mark.parametrize("parameters", [1, 3, 7, 20])
+def test_tasks_of_any_number_of_parameters_pass(parameters, fewer):
+    report = check_task(linear_gaussian(parameters))
+    report.raise_for_failures()
+    skipped = {r.check for r in report if r.status == "skipped"}
+    assert ("gradients" in skipped) == (parameters == 1)
+
+
+def test_four_components_pass():
+    check_task(four_components()).raise_for_failures()
+
+
+@pytest.mark.parametrize("dimensions", [0, 1, 2, 3, 4, 7, 20])
+def test_a_grid_has_the_middle_and_the_bounds_of_every_coordinate(dimensions):
+    unit = grid(dimensions)
+    assert unit.shape[1] == dimensions
+    assert len(unit) <= max(27, 11 + 2 * dimensions)
+    assert {*unit.flatten().tolist()} <= {0.0, 0.5, 1.0}
+    rows = {tuple(row) for row in unit.tolist()}
+    assert {(value,) * dimensions for value in (0.0, 0.5, 1.0)} <= rows
+    for j in range(dimensions):
+        for bound in (0.0, 1.0):
+            assert tuple(bound if i == j else 0.5 for i in range(dimensions)) in rows
+
+
+def test_a_task_whose_parameters_only_mix_components_passes(fewer):
+    class Mixed(TASKS.Sound):
+        name = "mixed"
+        space = ParameterSpace([Parameter("mu", 0.0, 1.0, "interest", (0.2, 0.8))], context=[])
+        nominal = torch.zeros(0)
+        points = torch.tensor([[0.3], [0.6]], dtype=torch.float64)
+
+        class part:
+            size = None
+
+            def __init__(self, factor):
+                self.factor = factor
+
+            def simulate(self, context, generator):
+                return self.factor + torch.randn(*context.shape[:-1], 1, generator=generator)
+
+            def log_prob(self, x, context):
+                pull = (x.double() - self.factor)[..., 0] + 0 * context.sum(-1)
+                return -0.5 * pull.square() - 0.5 * math.log(2 * math.pi)
+
+    check_task(Mixed()).raise_for_failures()
+
+
+def test_an_idle_parameter_is_named():
+    (failed,) = [r for r in check_task(TASKS.Idle()) if r.check == "parameters"]
+    assert failed.came == (
+        "parameter 'x7' changes neither the weights nor the density of any component"
+    )
+
+
+def test_a_density_that_is_nan_in_between_is_named_with_its_context(fewer):
+    class Holed(TASKS.Sound):
+        name = "holed"
+
+        class part(TASKS.Bell):
+            def log_prob(self, x, context):
+                hole = (context[..., 0] > 1.6) & (context[..., 0] < 1.7)
+                return super().log_prob(x, context).masked_fill(hole, torch.nan)
+
+    (failed,) = [r for r in check_task(Holed()) if r.check == "finite"]
+    assert re.fullmatch(r"finite log-densities of up simulated at z = 1\.6\d+", failed.expected)
+    assert re.fullmatch(r"not finite there and at \d+ of 1000 random contexts", failed.came)
