@@ -2,6 +2,7 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from math import inf
 from typing import Literal
 
 import torch
@@ -33,6 +34,11 @@ class Parameter:
     unit: str = ""
 
     def __post_init__(self) -> None:
+        if not -inf < self.low < self.high < inf:
+            raise ValueError(
+                f"parameter {self.name!r}: the bounds [{self.low}, {self.high}] must be finite, "
+                "the lower below the upper"
+            )
         if not self.low <= self.inner[0] < self.inner[1] <= self.high:
             raise ValueError(
                 f"parameter {self.name!r}: inner box {self.inner} must lie within "

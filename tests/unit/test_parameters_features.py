@@ -289,3 +289,26 @@ def test_contexts_are_differentiable_at_the_bounds() -> None:
         torch.testing.assert_close(
             slope.double() * space.slope(unit), torch.full_like(unit, 2.0), rtol=1e-6, atol=0
         )
+
+
+@pytest.mark.parametrize(
+    ("low", "high", "inner", "why"),
+    [
+        (
+            1.0,
+            0.0,
+            (0.2, 0.8),
+            r"the bounds \[1.0, 0.0\] must be finite, the lower below the upper",
+        ),
+        (0.5, 0.5, (0.5, 0.5), "the lower below the upper"),
+        (math.nan, 1.0, (0.2, 0.8), r"the bounds \[nan, 1.0\] must be finite"),
+        (0.0, math.inf, (0.2, 0.8), "must be finite"),
+        (0.0, 1.0, (0.8, 0.2), r"inner box \(0.8, 0.2\) must lie within \[0.0, 1.0\]"),
+        (0.0, 1.0, (0.2, math.nan), "inner box"),
+    ],
+)
+def test_bounds_that_cross_are_named(
+    low: float, high: float, inner: tuple[float, float], why: str
+) -> None:
+    with pytest.raises(ValueError, match=f"^parameter 'z': .*{why}"):
+        Parameter("z", low, high, "nuisance", inner)
