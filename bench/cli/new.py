@@ -8,7 +8,7 @@ from pathlib import Path
 import click
 
 from bench.cli.echo import echo, tell
-from bench.cli.options import FOLDER
+from bench.cli.options import FOLDER, with_default
 from bench.errors import UsageError
 
 
@@ -17,7 +17,7 @@ def new() -> None:
     """Write a starting file for a method or a task of your own."""
 
 
-def _add(kind: str) -> None:
+def _add(kind: str) -> click.Command:
     @new.command(kind, help=f"Write a working {kind} called NAME, which you change into yours.")
     @click.argument("name")
     @click.option(
@@ -31,15 +31,17 @@ def _add(kind: str) -> None:
         default=".",
         help="Write to this folder.  [default: the current folder]",
     )
-    def command(name: str, package: bool, out: str) -> None:
-        _write(kind, name, package, Path(out))
+    def command(name: str, package: bool, out: str, parameters: int = 2) -> None:
+        _write(kind, name, package, Path(out), parameters)
+
+    return command
 
 
 _add("method")
-_add("task")
+with_default("--parameters", click.IntRange(1, 100), 2, "Number of parameters.")(_add("task"))
 
 
-def _write(kind: str, name: str, package: bool, out: Path) -> None:
+def _write(kind: str, name: str, package: bool, out: Path, parameters: int) -> None:
     from bench.registry.registry import Registry
 
     if not re.fullmatch(r"[a-z][a-z0-9]*([-_][a-z0-9]+)*", name) or len(name) > 40:
@@ -54,7 +56,8 @@ def _write(kind: str, name: str, package: bool, out: Path) -> None:
     if keyword.iskeyword(module) or module in ("bench", "torch", kind):
         raise UsageError(f"a file must not be called {module}.py; choose another name")
     folder = out / name if package else out
-    wanted = {folder / f"{module}.py": f"{kind}.py"}
+    source = f"{kind}.py" if parameters == 2 else f"{kind}_parameters.py"
+    wanted = {folder / f"{module}.py": source}
     if package:
         wanted[folder / "pyproject.toml"] = "package.toml"
         wanted[folder / f"test_{module}.py"] = f"test_{kind}.txt"
@@ -63,7 +66,7 @@ def _write(kind: str, name: str, package: bool, out: Path) -> None:
             raise UsageError(f"{path} exists; move it away or choose another name")
     folder.mkdir(parents=True, exist_ok=True)
     for path, template in wanted.items():
-        path.write_text(_filled(template, kind, name, module), encoding="utf-8")
+        path.write_text(_filled(template, kind, name, module, parameters), encoding="utf-8")
         tell(f"wrote {path}")
     preset = "quick" if kind == "method" else "smoke"
     if package:
@@ -75,10 +78,11 @@ def _write(kind: str, name: str, package: bool, out: Path) -> None:
         echo(f"bench check {shown}\nbench run {preset} --plugin {shown} --{kind} {name}")
 
 
-def _filled(template: str, kind: str, name: str, module: str) -> str:
+def _filled(template: str, kind: str, name: str, module: str, parameters: int) -> str:
     text = files("bench.templates").joinpath(template).read_text(encoding="utf-8")
     words = "".join(word.capitalize() for word in re.split("[-_]", name))
     for old, filled in (
+        ("range(1, 7)", f"range(1, {parameters})"),
         ("my-kind", f"my-{kind}"),
         ("my_kind", f"my_{kind}"),
         ("MyKind", f"My{kind.capitalize()}"),

@@ -45,6 +45,36 @@ def test_what_is_written_passes_its_checks_and_runs(bench, kind):
     assert status == 0, err
 
 
+@pytest.mark.parametrize("parameters", [1, 3, 7, 20])
+def test_a_task_has_as_many_parameters_as_asked(bench, parameters):
+    status, out, err = bench("new", "task", "many", "--parameters", parameters)
+    assert (status, err) == (0, "wrote many.py\n")
+    task = Registry(["./many.py"]).task("many")
+    assert len(task.space) == parameters
+    assert task.space.names[0] == "mu"
+    assert [p.kind for p in task.space.parameters] == ["interest"] + ["nuisance"] * (parameters - 1)
+    assert task.reported == ("mu",)
+    status, out, _ = bench("check", "./many.py")
+    assert status == 0, out
+    assert " 0 failed" in out
+
+
+def test_two_parameters_are_the_default(bench):
+    assert bench("new", "task", "plain", "--out", "one")[0] == 0
+    assert bench("new", "task", "plain", "--out", "two", "--parameters", 2)[0] == 0
+    assert Path("one/plain.py").read_text() == Path("two/plain.py").read_text()
+    assert len(Registry(["one/plain.py"]).task("plain").space) == 2
+
+
+@pytest.mark.parametrize("parameters", [0, -1, 101, "seven"])
+def test_an_impossible_number_of_parameters_is_refused(bench, parameters):
+    status, out, err = bench("new", "task", "many", f"--parameters={parameters}")
+    assert (status, out) == (2, "")
+    assert err.startswith("bench: Invalid value for '--parameters'")
+    assert err.count("\n") == 1
+    assert not Path("many.py").exists()
+
+
 @pytest.mark.parametrize("kind", ["method", "task"])
 def test_a_package_has_an_entry_point_and_a_test(bench, kind):
     status, out, _ = bench("new", kind, "wide-net", "--package")

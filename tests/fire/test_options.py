@@ -126,7 +126,10 @@ COMMANDS = {  # how it begins, what else is allowed, and whether then it makes s
         {"": a_configuration, "--task": one_of(*REGISTRY.names("tasks")), "--plugin": never},
     ),
     "new method": (["new", "method"], {"": a_new("method"), "--out": a_folder}),
-    "new task": (["new", "task"], {"": a_new("task"), "--out": a_folder}),
+    "new task": (
+        ["new", "task"],
+        {"": a_new("task"), "--parameters": an_integer(1, 100), "--out": a_folder},
+    ),
     "report": (
         ["report", "made"],
         {"": never, "--out": never, "--task": never, "--method": never, "--plugin": never},
