@@ -307,3 +307,9 @@ def test_bounds_that_cross_are_named(
 ) -> None:
     with pytest.raises(ValueError, match=f"^parameter 'z': .*{why}"):
         Parameter("z", low, high, "nuisance", inner)
+
+
+def test_a_context_may_be_empty() -> None:
+    empty = torch.zeros(3, 0, dtype=torch.float64)
+    space = ParameterSpace([], ())
+    assert space.to_unit(empty).shape == space.from_unit(empty).shape == (3, 0)
