@@ -33,7 +33,7 @@ SIMULATIONS = {True: 40_000, False: 1000}
 EXPENSIVE = {"simulator": 100, "normalisation": 50, "slopes": 8, "mean-score": 25}
 """Limits on simulations per check for expensive simulators; the checks are then less sensitive."""
 _Function = Callable[[Tensor], Tensor]
-_FEW = 4  # largest size of an observation with few numbers
+_FEW = {"vector": 32, "series": 4, "field": 4}  # largest size of one with few numbers
 _INTEGRATED = 3  # largest size of an observation for integration of the density
 _LATTICE = 2  # largest number of parameters whose likelihood needs no gradients
 _NODES = 8  # contexts at which the mean score is computed
@@ -125,7 +125,7 @@ def broadcasting(task: Task) -> str:
 
 def simulator(task: Task) -> str:
     """Check that simulations follow log_prob, with the test of `bench.testing.invariance`."""
-    n = _number(task, "simulator", SIMULATIONS[math.prod(task.event_shape) <= _FEW])
+    n = _number(task, "simulator", SIMULATIONS[_has_few_numbers(task)])
     found = []
     for name, part in _known(task):
         moved, accepted = drifts(task, part, n, rng(task, "simulator", name))
@@ -328,7 +328,7 @@ def mean_score(task: Task) -> str:
     scored = parts_with(task, "a score", HasScore)
     if not task.space.context_index:
         raise Skipped("no parameter changes the components")
-    n = _number(task, "mean-score", _SCORES[math.prod(task.event_shape) <= _FEW])
+    n = _number(task, "mean-score", _SCORES[_has_few_numbers(task)])
     found = []
     for name, part in scored:
         for context in inside(task, _NODES).float():
@@ -359,6 +359,10 @@ def most_calls(task: Task) -> int:
     scored = EXPENSIVE["slopes"] + _NODES * EXPENSIVE["mean-score"]
     counts = len(parts(task)), len(parts(task, HasLogProb)), len(parts(task, HasScore))
     return REFERENCE[True] + counts[0] * each + counts[1] * known + counts[2] * scored
+
+
+def _has_few_numbers(task: Task) -> bool:
+    return math.prod(task.event_shape) <= _FEW[task.observation]
 
 
 def _number(task: Task, check: str, usual: int) -> int:
