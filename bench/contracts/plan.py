@@ -14,6 +14,9 @@ from pydantic import BaseModel, ConfigDict, Field
 from bench.contracts.task import Split, Task
 from bench.errors import NotApplicable, counted
 
+EvaluatorName = Literal["lattice", "gradient"]
+
+_LATTICE = 2  # most parameters of a lattice
 _MOST = 10**6  # upper limit of any number in a plan: larger ones are probably typing errors
 
 
@@ -37,15 +40,18 @@ class IndependentPlan(_Plan):
         observations: M; the task's own where None.
         multiple: size of a dataset in units of M. Equal seeds give equal parameters at all sizes.
         theta: whether uniform parameters are random or a scrambled Sobol sequence.
+        evaluator: how likelihoods are evaluated: on a lattice, for at most two parameters, or by
+            gradients. None for a lattice where it is possible.
     """
 
-    later = {"multiple": 1, "theta": "random"}
+    later = {"multiple": 1, "theta": "random", "evaluator": None}
     kind: Literal["independent"] = "independent"
     uniform: int = Field(default=900, ge=2, le=_MOST)
     per_point: int = Field(default=100, ge=0, le=_MOST)
     observations: int | None = Field(default=None, ge=1, le=_MOST)
     multiple: int = Field(default=1, ge=1, le=1000)
     theta: Literal["random", "sobol"] = "random"
+    evaluator: EvaluatorName | None = None
 
 
 class BootstrapPlan(_Plan):
@@ -100,8 +106,20 @@ def fit_to(task: Task, plan: Plan) -> Plan:
     at the evaluation points; a held-out plan fewer events at each context.
 
     Raises:
-        NotApplicable: if there is not one dataset.
+        NotApplicable: if there is not one dataset, or too many parameters for the plan.
     """
+    parameters = len(task.space)
+    if not isinstance(plan, HeldOutPlan) and parameters > _LATTICE:
+        if isinstance(plan, BootstrapPlan):
+            raise NotApplicable(
+                f"bootstraps are evaluated on a lattice of at most {_LATTICE} parameters, and "
+                f"{task.name} has {parameters}"
+            )
+        if plan.evaluator == "lattice":
+            raise NotApplicable(
+                f"a lattice has at most {_LATTICE} parameters, and {task.name} has {parameters}; "
+                "the gradient evaluator takes any number"
+            )
     size = observations_of(task, "heldout" if isinstance(plan, HeldOutPlan) else "test")
     if size is None:
         return plan
@@ -125,6 +143,12 @@ def fit_to(task: Task, plan: Plan) -> Plan:
     multiple = min(plan.multiple, available)
     sets = min(plan.sets, available // multiple)
     return plan.model_copy(update={"multiple": multiple, "sets": sets})
+
+
+def evaluator_of(task: Task, plan: IndependentPlan | BootstrapPlan) -> EvaluatorName:
+    """Return the evaluator of a plan's likelihoods: by default the lattice where it is possible."""
+    chosen = plan.evaluator if isinstance(plan, IndependentPlan) else None
+    return chosen or ("lattice" if len(task.space) <= _LATTICE else "gradient")
 
 
 def number_of_blocks(task: Task, plan: Plan) -> int | None:

@@ -53,8 +53,9 @@ class ProfileSummary(_Arrays):
         unresolved: whether interval ends are less accurate than required, (D,) bool.
         information: observed information at the maximum in unit coordinates, (D, P, P); NaN from
             the lattice.
-        evaluations: evaluations of the surrogate per event, in units of one forward pass, (D,);
-            NaN from the lattice.
+        evaluations: cost of each dataset in forward passes per event, of its maximum, ends and
+            statistics, of the search for other maxima, and of the information, (D, 3); NaN from
+            the lattice.
     """
 
     mle: Array
@@ -78,7 +79,7 @@ class ProfileSummary(_Arrays):
     def from_arrays(cls, arrays: Mapping[str, Array], prefix: str = "") -> Self:
         """Rebuild the object from saved arrays; NaN for those that the lattice does not have."""
         rows, parameters = arrays[f"{prefix}mle"].shape
-        shapes = (rows, parameters, parameters), (rows,)
+        shapes = (rows, parameters, parameters), (rows, 3)
         unknown = {
             prefix + name: np.full(shape, np.nan)
             for name, shape in zip(_GRADIENT, shapes, strict=True)

@@ -2,13 +2,12 @@
 
 import dataclasses
 import time
-from collections.abc import Callable, Mapping, Sequence
-from typing import Any, NamedTuple, TypeVar
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from typing import Any, TypeVar
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from torch import Tensor
 
 from bench.contracts import (
     BootstrapPlan,
@@ -23,18 +22,13 @@ from bench.contracts import (
     LikelihoodPrediction,
     Plan,
     ProfileSummary,
-    Resolution,
     Surrogate,
     Task,
 )
-from bench.contracts.plan import number_of_sets
+from bench.contracts.plan import evaluator_of, number_of_sets
 from bench.errors import NonFiniteError, StoreError
-from bench.inference.box import summarise_box
-from bench.inference.intervals import summarise
-from bench.inference.lattice import refine
-from bench.inference.likelihood import LogRatio, MixtureLikelihood
-from bench.inference.polynomials import Window
 from bench.stages.datasets import EventsOfSet, describe, sets
+from bench.stages.evaluators import EVALUATORS, Evaluated, Saved
 from bench.stages.held_out import log_ratio_of, predict_held_out
 from bench.stages.members import open_fit, restore, simulated
 from bench.storage.entries import JobContext, done, is_done
@@ -42,11 +36,7 @@ from bench.storage.fit_spec import FitSpec
 from bench.storage.simulations import SimulationStore
 from bench.storage.store import Store
 
-_FULL_SPACING = 0.25  # spacing for all k M events, in their half-widths: under σ/3
-
 Predicted = list[dict[str, NDArray[Any]]]
-Windows = tuple[Window, ...]
-_Part = ProfileSummary | LatticeWindow | BoxSummary | BoxWindow
 _P = TypeVar("_P", ProfileSummary, LatticeWindow, BoxSummary, BoxWindow)
 
 
@@ -63,7 +53,8 @@ def predict(
 
     Raises:
         NonFiniteError: if a log-ratio is NaN or +inf.
-        PluginError: if log_ratio returns a wrong shape.
+        NotApplicable: if the plan needs gradients in the context, and there are none.
+        PluginError: if log_ratio returns a wrong shape, or nothing depends on a parameter.
     """
     if isinstance(plan, HeldOutPlan):
         return predict_held_out(task, surrogate, plan, seed, SimulationStore.of(store), device)
@@ -79,109 +70,38 @@ def _likelihoods(
     device: torch.device,
     report: Callable[..., None],
 ) -> Predicted:
-    seen: list[EventsOfSet] = []
-    of_sets: list[Evaluated] = []
-    full: list[Evaluated] = []
-    total = number_of_sets(task, plan)
     probe = torch.zeros(1, *task.event_shape, device=device), task.nominal[None].to(device)
     members = len(log_ratio_of(task, surrogate, *probe))
-    finer = [dataclasses.replace(r, spacing=_FULL_SPACING, tolerance=None) for r in task.resolution]
+    seen: list[EventsOfSet] = []
 
-    def log_ratio(x: Tensor, context: Tensor) -> Tensor:
-        return log_ratio_of(task, surrogate, x, context)
+    def noted() -> Iterator[EventsOfSet]:
+        for events in sets(task, plan, seed, simulations):
+            seen.append(dataclasses.replace(events, x=events.x[:0]))
+            yield events
 
-    boxed = isinstance(plan, IndependentPlan)
-    for events in sets(task, plan, seed, simulations):
-        own = evaluate(task, log_ratio, events, device, members, boxed=boxed)
-        of_sets.append(own)
-        if not boxed:
-            everything = dataclasses.replace(events, counts=torch.ones(1, len(events.x)))
-            found = evaluate(task, log_ratio, everything, device, members, finer, own.around)
-            full.append(found)
-        seen.append(dataclasses.replace(events, x=events.x[:0]))
-        report(stage="evaluate", done=len(seen), total=total)
+    parts: list[Evaluated] = []
+    evaluator = EVALUATORS[evaluator_of(task, plan)]
+    for part in evaluator(task, surrogate, plan, noted(), device, members):
+        parts.append(part)
+        report(stage="evaluate", done=len(seen), total=number_of_sets(task, plan))
 
     datasets = describe(seen).arrays("datasets.")
     predicted = []
     for member in range(members):
-        arrays = datasets | _joined([e.curves[member] for e in of_sets], "curves.")
-        arrays |= _joined([e.box[member] for e in of_sets if e.box], "box.")
-        if full:
-            arrays |= _joined([f.curves[member] for f in full], "full.")
+        arrays = datasets | _joined([p.curves[member] for p in parts], "curves.")
+        arrays |= _joined([p.box[member] for p in parts if p.box], "box.")
+        arrays |= _joined([p.full[member] for p in parts if p.full], "full.")
+        if any(p.full for p in parts):
             arrays["full_set"] = np.array([s.number for s in seen], dtype=np.int64)
         predicted.append(arrays)
     return predicted
 
 
-class Evaluated(NamedTuple):
-    """Likelihoods of the datasets of one set.
-
-    Args:
-        curves: summaries and windows of the datasets, by member.
-        box: the same inside the box, by member; empty unless they are asked for.
-        around: window of the lattice, unit coordinates.
-    """
-
-    curves: list[tuple[ProfileSummary, LatticeWindow]]
-    box: list[tuple[BoxSummary, BoxWindow]]
-    around: Windows
-
-
-def evaluate(
-    task: Task,
-    log_ratio: LogRatio,
-    events: EventsOfSet,
-    device: torch.device,
-    members: int = 1,
-    resolution: Sequence[Resolution] | None = None,
-    start: Windows | None = None,
-    *,
-    boxed: bool = False,
-) -> Evaluated:
-    r"""Evaluate the datasets of one set of events.
-
-    Args:
-        task: the task.
-        log_ratio: maps events (n, \*event) and contexts (J, d) to (members, K, n, J).
-        events: the set and its datasets.
-        device: device of log_ratio.
-        members: number of members of log_ratio.
-        resolution: required resolution of each parameter; the task's own if None.
-        start: window that contains the maxima, unit coordinates; the whole space if None.
-        boxed: whether to summarise the likelihoods inside the inner box too.
-
-    Raises:
-        NonFiniteError: if a log-ratio is NaN or +inf.
-    """
-    weighed = MixtureLikelihood(
-        log_ratio,
-        events.x.to(device),
-        events.counts.to(device),
-        task.space,
-        task.weights,
-        events.theta,
-        members,
-    )
-    box = task.space.box if boxed else None
-    lattice = refine(weighed, resolution or task.resolution, start=start, box=box)
-    inside = lattice.inside
-    curves, window = summarise(lattice, task.space, task.reported_index)
-    inner: list[tuple[BoxSummary, BoxWindow]] = []
-    if inside is not None:
-        found, cut = summarise_box(inside, task.space, events.theta, task.reported_index)
-        inner = list(zip(found.split(members), cut.split(members), strict=True))
-    return Evaluated(
-        list(zip(curves.split(members), window.split(members), strict=True)),
-        inner,
-        tuple((float(axis[0]), float(axis[-1])) for axis in lattice.axes),
-    )
-
-
-def _joined(of_sets: Sequence[Sequence[_Part]], prefix: str) -> dict[str, NDArray[Any]]:
-    """Return the arrays of consecutive sets by name, for saving; none where there are no sets."""
+def _joined(parts: Sequence[Sequence[Saved]], prefix: str) -> dict[str, NDArray[Any]]:
+    """Return the arrays of consecutive datasets by name, for saving; none where there are none."""
     found: dict[str, NDArray[Any]] = {}
-    for parts in zip(*of_sets, strict=True):
-        found |= type(parts[0]).concatenate(parts).arrays(prefix)
+    for same in zip(*parts, strict=True):
+        found |= type(same[0]).concatenate(same).arrays(prefix)
     return found
 
 

@@ -16,6 +16,7 @@ from pydantic import TypeAdapter
 from bench.contracts import (
     BootstrapPlan,
     HeldOutPlan,
+    IndependentPlan,
     Plan,
     Task,
 )
@@ -87,7 +88,7 @@ def _curves(prefix: str, rows: str) -> dict[str, _Array]:
         "unresolved": _Array((rows,), _YES),
         # Observed information is not defined where the maximum is at a bound.
         "information": _Array((rows, "P", "P"), finite=False, optional=True),
-        "evaluations": _Array((rows,), finite=False, optional=True),
+        "evaluations": _Array((rows, 3), optional=True),
     }
     return {f"{prefix}.{name}": array for name, array in schema.items()}
 
@@ -124,14 +125,16 @@ def _box_window(parameters: int) -> dict[str, _Array]:
     }
 
 
-def _likelihoods(parameters: int, *, bootstrap: bool, boxed: bool) -> dict[str, _Array]:
-    """Return the schema of predicted likelihoods; windows are there for one or two parameters."""
+def _likelihoods(
+    parameters: int, *, bootstrap: bool, boxed: bool, lattice: bool
+) -> dict[str, _Array]:
+    """Return the schema of predicted likelihoods; windows are those of a lattice."""
     schema = _DATASETS | _curves("curves", "D")
     if bootstrap:
         schema |= {"full_set": _Array(("S",), _INTEGER)} | _curves("full", "S")
     if boxed:
         schema |= _BOX
-    if parameters <= 2:
+    if lattice:
         schema |= _window("curves", "D", parameters)
         schema |= _window("full", "S", parameters) if bootstrap else {}
         schema |= _box_window(parameters) if boxed else {}
@@ -226,7 +229,12 @@ def _check_prediction(arrays: Arrays, record: Mapping[str, Any] | None, task: Ta
         return
     bootstrap = isinstance(plan, BootstrapPlan) or (plan is None and "full_set" in arrays)
     boxed = any(name.startswith("box.") for name in arrays)  # older predictions lack them
-    schema = _likelihoods(_parameters(arrays, task), bootstrap=bootstrap, boxed=boxed)
+    parameters = _parameters(arrays, task)
+    gradient = "curves.evaluations" in arrays
+    if isinstance(plan, IndependentPlan) and plan.evaluator is not None:
+        gradient = plan.evaluator == "gradient"
+    lattice = parameters <= 2 and not gradient
+    schema = _likelihoods(parameters, bootstrap=bootstrap, boxed=boxed, lattice=lattice)
     _check_schema(arrays, schema, _sizes(task))
     if plan is None or record is None:
         return

@@ -24,7 +24,8 @@ from bench.metrics.intervals import coverage, cut, region_coverage, unresolved
 from bench.registry.registry import Registry
 from bench.seeds import digest
 from bench.stages.datasets import describe, sets
-from bench.stages.predict import evaluate, load
+from bench.stages.evaluators import evaluate
+from bench.stages.predict import load
 from bench.stages.score import score
 from bench.storage.fit_spec import EVALUATION
 from bench.storage.store import SCHEMA, Store
@@ -208,7 +209,7 @@ def measure(
             if events.point < 0:  # every plan of independent datasets has some with θ uniform
                 continue
             arrays = describe([events]).arrays("datasets.")
-            for part in evaluate(task, log_ratio, events, cpu).curves[0]:
+            for part in evaluate(task, log_ratio, events, cpu)[0].curves[0]:
                 arrays |= part.arrays("curves.")
             rows.append(score(_METRICS, load(task, plan, arrays), None)[0])
             report(stage="evaluate", done=len(rows))

@@ -67,7 +67,7 @@ def gaussian(
                 "information": np.broadcast_to(
                     np.eye(parameters) / SIGMA**2, (COUNT, parameters, parameters)
                 ),
-                "evaluations": np.full(COUNT, 100.0),
+                "evaluations": np.full((COUNT, 3), 100.0),
             }
         ),
         box=BoxSummary(

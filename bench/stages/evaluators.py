@@ -1,0 +1,230 @@
+"""Evaluators of likelihoods: what is saved of every dataset of a plan, by member.
+
+There are two behind one contract. The lattice evaluates likelihoods of one or two parameters on a
+product of axes. The gradient evaluator follows their profiles, in any number of parameters.
+"""
+
+import dataclasses
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from itertools import islice
+from typing import NamedTuple
+
+import torch
+from torch import Tensor
+
+from bench.contracts import (
+    BootstrapPlan,
+    BoxSummary,
+    BoxWindow,
+    IndependentPlan,
+    LatticeWindow,
+    ProfileSummary,
+    Resolution,
+    Surrogate,
+    Task,
+)
+from bench.contracts.plan import EvaluatorName
+from bench.inference.box import summarise_box
+from bench.inference.ends import SLACK
+from bench.inference.events import EventLikelihood
+from bench.inference.gradient import GradientProfiles, Profiled, profile
+from bench.inference.intervals import summarise
+from bench.inference.lattice import BOX_DEPTH, refine
+from bench.inference.likelihood import LogRatio, MixtureLikelihood
+from bench.inference.polynomials import Window
+from bench.stages.datasets import EventsOfSet
+from bench.stages.held_out import log_ratio_of
+
+_FULL_SPACING = 0.25  # spacing for all k M events, in their half-widths: under σ/3
+_AT_ONCE = 32  # datasets whose profiles are followed together
+_NEGATIVE = 0.02  # statistic below zero, in nats, that shows that a maximum was missed
+
+Windows = tuple[Window, ...]
+Saved = ProfileSummary | LatticeWindow | BoxSummary | BoxWindow
+
+
+class Evaluated(NamedTuple):
+    """Likelihoods of the datasets of some sets; each list is by member.
+
+    Args:
+        curves: summaries of the datasets and, on a lattice, their windows.
+        box: the same inside the box; empty unless the plan is independent.
+        full: the same of all events of each set; empty unless the plan is of bootstraps.
+    """
+
+    curves: list[tuple[Saved, ...]]
+    box: list[tuple[Saved, ...]]
+    full: list[tuple[Saved, ...]]
+
+
+Evaluator = Callable[
+    [Task, Surrogate, IndependentPlan | BootstrapPlan, Iterable[EventsOfSet], torch.device, int],
+    Iterator[Evaluated],
+]
+"""Maps a task, a surrogate, a plan, its sets, a device and the number of members to likelihoods.
+
+Raises:
+    NonFiniteError: if a log-ratio is NaN or +inf.
+    PluginError: if log_ratio returns a wrong shape.
+"""
+
+
+def on_lattice(
+    task: Task,
+    surrogate: Surrogate,
+    plan: IndependentPlan | BootstrapPlan,
+    sets: Iterable[EventsOfSet],
+    device: torch.device,
+    members: int,
+) -> Iterator[Evaluated]:
+    """Evaluate one set after another on lattices, as Evaluator."""
+    finer = [dataclasses.replace(r, spacing=_FULL_SPACING, tolerance=None) for r in task.resolution]
+
+    def log_ratio(x: Tensor, context: Tensor) -> Tensor:
+        return log_ratio_of(task, surrogate, x, context)
+
+    boxed = isinstance(plan, IndependentPlan)
+    for events in sets:
+        own, around = evaluate(task, log_ratio, events, device, members, boxed=boxed)
+        if not boxed:
+            everything = dataclasses.replace(events, counts=torch.ones(1, len(events.x)))
+            found, _ = evaluate(task, log_ratio, everything, device, members, finer, around)
+            own = own._replace(full=found.curves)
+        yield own
+
+
+def evaluate(
+    task: Task,
+    log_ratio: LogRatio,
+    events: EventsOfSet,
+    device: torch.device,
+    members: int = 1,
+    resolution: Sequence[Resolution] | None = None,
+    start: Windows | None = None,
+    *,
+    boxed: bool = False,
+) -> tuple[Evaluated, Windows]:
+    r"""Evaluate the datasets of one set of events on a lattice.
+
+    Args:
+        task: the task.
+        log_ratio: maps events (n, \*event) and contexts (J, d) to (members, K, n, J).
+        events: the set and its datasets.
+        device: device of log_ratio.
+        members: number of members of log_ratio.
+        resolution: required resolution of each parameter; the task's own if None.
+        start: window that contains the maxima, unit coordinates; the whole space if None.
+        boxed: whether to summarise the likelihoods inside the inner box too.
+
+    Returns:
+        The likelihoods, and the window of the lattice, unit coordinates.
+
+    Raises:
+        NonFiniteError: if a log-ratio is NaN or +inf.
+    """
+    weighed = MixtureLikelihood(
+        log_ratio,
+        events.x.to(device),
+        events.counts.to(device),
+        task.space,
+        task.weights,
+        events.theta,
+        members,
+    )
+    box = task.space.box if boxed else None
+    lattice = refine(weighed, resolution or task.resolution, start=start, box=box)
+    inner: tuple[Saved, ...] = ()
+    if lattice.inside is not None:
+        inner = summarise_box(lattice.inside, task.space, events.theta, task.reported_index)
+    found = Evaluated(
+        _by_member(summarise(lattice, task.space, task.reported_index), members),
+        _by_member(inner, members),
+        [],
+    )
+    return found, tuple((float(axis[0]), float(axis[-1])) for axis in lattice.axes)
+
+
+def _by_member(saved: Sequence[Saved], members: int) -> list[tuple[Saved, ...]]:
+    """Split what holds the datasets of all members, member after member."""
+    return list(zip(*(part.split(members) for part in saved), strict=True))
+
+
+def by_gradient(
+    task: Task,
+    surrogate: Surrogate,
+    plan: IndependentPlan | BootstrapPlan,
+    sets: Iterable[EventsOfSet],
+    device: torch.device,
+    members: int,
+) -> Iterator[Evaluated]:
+    """Follow the profiles of many sets together, as Evaluator; every set is one dataset.
+
+    Raises:
+        NotApplicable: if log-ratios have no gradient in the context.
+    """
+    ordered = iter(sets)
+    while some := list(islice(ordered, _AT_ONCE)):
+        x = torch.stack([events.x for events in some]).to(device)
+        truth = task.space.to_unit(torch.stack([events.theta for events in some]))
+        likelihood = EventLikelihood(surrogate, x, task.space, task.weights, members)
+        found = profile(likelihood, task.reported_index, truth, task.space.box)
+        every = range(members)
+        yield Evaluated(
+            [(_curves(task, found, member),) for member in every],
+            [(_box(task, found, member),) for member in every],
+            [],
+        )
+
+
+def _curves(task: Task, found: GradientProfiles, member: int) -> ProfileSummary:
+    """Summarise a member's profiles in the parameter space."""
+    whole = found.whole
+    lower, upper = _ends(task, whole, member)
+    return ProfileSummary(
+        mle=task.space.from_unit(whole.maximum.unit[member]).numpy(),
+        lower=lower[..., 0].numpy(),
+        upper=upper[..., 0].numpy(),
+        cut_lower=whole.cut_lower[member, ..., 0].numpy(),
+        cut_upper=whole.cut_upper[member, ..., 0].numpy(),
+        disconnected=torch.zeros_like(whole.cut_lower[member, ..., 0]).numpy(),
+        log_ratio_truth=(found.at_truth - whole.maximum.value)[member].numpy(),
+        unresolved=_unresolved(whole, member).numpy(),
+        information=found.information[member].numpy(),
+        evaluations=found.cost.numpy(),
+    )
+
+
+def _box(task: Task, found: GradientProfiles, member: int) -> BoxSummary:
+    """Summarise a member's profiles in the box."""
+    box = found.box
+    lower, upper = _ends(task, box, member)
+    negative = (found.statistic[member] < -2 * _NEGATIVE).any(-1)
+    return BoxSummary(
+        mle=task.space.from_unit(box.maximum.unit[member]).numpy(),
+        lower=lower.numpy(),
+        upper=upper.numpy(),
+        statistic=found.statistic[member].clamp(0, 2 * BOX_DEPTH).numpy(),
+        log_ratio_truth=(found.at_truth - box.maximum.value)[member].clamp(-BOX_DEPTH, 0).numpy(),
+        unresolved=(_unresolved(box, member) | negative).numpy(),
+    )
+
+
+def _ends(task: Task, profiled: Profiled, member: int) -> tuple[Tensor, Tensor]:
+    """Return lower and upper ends of the reported parameters, (D, I, L) each."""
+    index = list(task.reported_index)
+    found = []
+    for ends in (profiled.lower[member], profiled.upper[member]):
+        unit = ends.new_full((*ends.shape[:1], ends.shape[2], len(task.space)), 0.5)
+        unit[..., index] = ends.transpose(1, 2)
+        found.append(task.space.from_unit(unit)[..., index].transpose(1, 2))
+    return found[0], found[1]
+
+
+def _unresolved(profiled: Profiled, member: int) -> Tensor:
+    """Return whether a maximum or an end failed its own check, (D,) bool."""
+    error = profiled.error[member].flatten(1).amax(-1)
+    return (error > SLACK) | (profiled.maximum.distance[member] > SLACK) | profiled.missed[member]
+
+
+EVALUATORS: Mapping[EvaluatorName, Evaluator] = {"lattice": on_lattice, "gradient": by_gradient}
+"""Evaluators by name; `bench.contracts.plan.evaluator_of` chooses one."""
