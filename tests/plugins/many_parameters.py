@@ -1,5 +1,7 @@
 """Gaussians in as many dimensions as parameters, a few of which are reported."""
 
+import math
+
 import torch
 
 from bench.contracts import Parameter, ParameterSpace, Task
@@ -14,7 +16,8 @@ class Cloud:
         return context.float() + torch.randn(context.shape, generator=generator)
 
     def log_prob(self, x, context):
-        return -0.5 * (x.double() - context.double()).square().sum(-1)
+        pull = x.double() - context.double()
+        return -0.5 * (pull.square() + math.log(2 * math.pi)).sum(-1)
 
     def score(self, x, context):
         return x.double() - context.double()
@@ -25,6 +28,7 @@ class Many(Task):
 
     version = 1
     observations = 50
+    reference = "evidence"
 
     def __init__(self, parameters, reported):
         self.name = f"cloud-{parameters}-{reported}"

@@ -1,5 +1,7 @@
 """Tasks of one parameter: a context of one component, and a weight of two without context."""
 
+import math
+
 import torch
 
 from bench.contracts import Parameter, ParameterSpace, Task
@@ -15,8 +17,8 @@ class Lifetimes:
         return (-uniform.clamp_min(1e-12).log() / context.double()).float()
 
     def log_prob(self, x, context):
-        rate = context[..., 0].double()
-        return rate.log() - rate * x[..., 0].double()
+        rate, time = context[..., 0].double(), x[..., 0].double()
+        return torch.where(time < 0, -torch.inf, rate.log() - rate * time)
 
     def score(self, x, context):
         return 1 / context.double() - x.double()
@@ -35,11 +37,12 @@ class Bell:
         return self.centre + torch.randn(shape, generator=generator)
 
     def log_prob(self, x, context):
-        density = -0.5 * (x[..., 0].double() - self.centre).square()
+        density = -0.5 * (x[..., 0].double() - self.centre).square() - 0.5 * math.log(2 * math.pi)
         return density.expand(torch.broadcast_shapes(density.shape, context.shape[:-1]))
 
     def score(self, x, context):
-        return context.double().expand(*x.shape[:-1], 0)
+        shape = torch.broadcast_shapes(x.shape[:-1], context.shape[:-1])
+        return x.new_zeros(*shape, 0, dtype=torch.float64)
 
 
 class Exponential(Task):
@@ -49,6 +52,7 @@ class Exponential(Task):
     version = 1
     observations = 100
     event_shape = (1,)
+    reference = "evidence"
     space = ParameterSpace(
         [Parameter("rate", 0.1, 10.0, "interest", (0.3, 3.0), "log")], context=["rate"]
     )

@@ -2,22 +2,37 @@
 
 from __future__ import annotations
 
+from copy import copy
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
+import torch
 from metric_predictions import METRICS
 from numpy.typing import NDArray
 from scipy import stats
 
 import bench
-from bench.contracts import BoxSummary, Datasets, LikelihoodPrediction, ProfileSummary
+from bench.contracts import (
+    BootstrapPlan,
+    BoxSummary,
+    Datasets,
+    IndependentPlan,
+    LikelihoodPrediction,
+    ProfileSummary,
+    Task,
+)
 from bench.inference.box import ROOTS
+from bench.inference.likelihood import ExactLikelihood
 from bench.leaderboard.render import markdown
 from bench.registry.registry import Registry
 from bench.report.write import contents
+from bench.stages.predict import load, predict
 from bench.stages.score import score
+from bench.storage.arrays import problem
+from bench.storage.store import Store
+from bench.storage.windows import has_windows
 
 PLUGIN = Path(__file__).parents[1] / "plugins" / "many_parameters.py"
 CASES = [(1, (0,)), (3, (0, 2)), (7, (4,)), (7, (0, 3, 6)), (7, tuple(range(7)))]
@@ -205,3 +220,69 @@ def test_a_report_has_a_page_for_any_number_of_reported_parameters(
     assert "coverage of t0" in page
     assert any(name.startswith("figures/gaps-") for name in files)
     assert not any("contours" in name for name in files)
+
+
+def predicted(task: Task, plan: IndependentPlan | BootstrapPlan, folder: Path) -> dict[str, Any]:
+    exact, cpu = ExactLikelihood(task), torch.device("cpu")
+    (arrays,) = predict(task, exact, plan, 0, Store(folder), cpu, lambda **_: None)
+    return arrays
+
+
+def damage(task: Task, plan: IndependentPlan | BootstrapPlan, arrays: dict[str, Any]) -> str:
+    record = {"plan": plan.model_dump(), "seed": 0}
+    return problem("predictions/t/m/p/member-000", {}, arrays, record, task)
+
+
+def test_a_lattice_of_two_parameters_may_report_one(tmp_path: Path) -> None:
+    both = Registry().task("gaussians-near")
+    one = copy(both)
+    one.reported = ("z",)
+    plan = IndependentPlan(uniform=2, per_point=0, observations=100)
+    whole, part = predicted(both, plan, tmp_path / "a"), predicted(one, plan, tmp_path / "b")
+    assert whole.keys() == part.keys()
+    by_reported = {"lower", "upper", "cut_lower", "cut_upper", "disconnected", "statistic"}
+    for key, array in whole.items():
+        chosen = array[:, 1:] if key.partition(".")[2] in by_reported else array
+        np.testing.assert_array_equal(part[key], chosen, err_msg=key)
+    assert damage(both, plan, whole) == damage(one, plan, part) == ""
+    assert damage(one, plan, whole) == "'curves.lower' has shape (2, 2), not (2, 1)"
+    # Without the task, the number of reported parameters is unknown.
+    record = {"plan": plan.model_dump(), "seed": 0}
+    assert problem("predictions/t/m/p/member-000", {}, part, record) == ""
+    found = load(one, plan, part)
+    assert isinstance(found, LikelihoodPrediction)
+    assert found.reported_names == ("z",)
+    assert found.names == ("mu", "z")
+    assert list(METRICS["overlap_M"].compute(found, found)) == ["z", "joint"]
+    assert list(METRICS["divergence"].compute(found, found)) == ["joint", "z"]
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("name", ["lifetimes", "share"])
+def test_predictions_of_one_parameter_are_sound(name: str, tmp_path: Path) -> None:
+    task = Registry([PLUGIN.with_name("one_parameter.py")]).task(name)
+    for plan in (
+        IndependentPlan(uniform=3, per_point=1),
+        BootstrapPlan(sets=1, multiple=2, bootstraps=3),
+    ):
+        arrays = predicted(task, plan, tmp_path / plan.kind)
+        assert damage(task, plan, arrays) == ""
+        assert not has_windows(arrays)
+        truth = load(task, plan, arrays)
+        used = [m for m in METRICS.values() if plan.kind in m.plans]
+        found, undefined = score(used, truth, truth)
+        assert not {"overlap_M", "region_area", "likelihood_ratio_error"} & undefined.keys()
+        np.testing.assert_allclose(found["overlap_M/joint"], 1, atol=1e-3)
+    without = {key: array for key, array in arrays.items() if key != "curves.joint"}
+    assert damage(task, plan, without) == "it lacks 'curves.joint'"
+
+
+def test_saved_arrays_of_two_parameters_keep_their_names(tmp_path: Path) -> None:
+    """Results of earlier versions have these names."""
+    task = Registry().task("gaussians-near")
+    plan = BootstrapPlan(sets=1, multiple=1, bootstraps=2, observations=50)
+    curves = "area cut_lower cut_upper disconnected joint log_ratio_truth lower marginal mle"
+    names = {*curves.split(), "origin", "profile", "region_cut", "spacing", "unresolved", "upper"}
+    wanted = {f"{part}.{name}" for part in ("curves", "full") for name in names} | {"full_set"}
+    wanted |= {f"datasets.{name}" for name in ("theta", "point", "set", "block")}
+    assert predicted(task, plan, tmp_path).keys() == wanted
