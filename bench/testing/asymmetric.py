@@ -15,6 +15,7 @@ The file is a plugin: `Registry([path]).task("asymmetric")`, or `--plugin` on th
 import math
 from collections.abc import Mapping
 from dataclasses import dataclass
+from functools import cached_property
 from itertools import product
 
 import torch
@@ -105,7 +106,6 @@ class AsymmetricGaussians(Task):
     event_shape = (2,)
     transform = LogSecond()
     nominal = torch.tensor([1.0])
-    reported = ("mu", "z")
     space = ParameterSpace(
         [
             Parameter("mu", 0.0, 0.7, "interest", (0.08, 0.35), symbol="μ"),
@@ -114,6 +114,10 @@ class AsymmetricGaussians(Task):
         context=["z"],
     )
     points = torch.tensor(list(product((0.1, 0.2, 0.3), (0.75, 1.0, 1.3))), dtype=torch.float64)
+
+    @cached_property
+    def reported(self) -> tuple[str, ...]:
+        return self.space.names
 
     def components(self, split: Split) -> Mapping[str, LogGaussian]:
         return {
