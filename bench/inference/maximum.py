@@ -25,6 +25,7 @@ NOISE = 1e-3
 _STEPS = 60  # most steps of a search
 _RIDGE = 12.0  # curvature of a uniform distribution over the whole range, added to the first one
 _NEAR = 1.0  # standard deviations from the maximum within which updates replace outer products
+_ROUNDING = 1e-10  # least eigenvalue of a definite matrix whose diagonal is 1
 _SHORTEST = 1e-9  # steps that are shorter, in unit coordinates, end a search
 
 
@@ -229,11 +230,22 @@ def update(curvature: Tensor, step: Tensor, change: Tensor) -> Tensor:
         / torch.where(usable, rise, torch.ones_like(rise))[..., None, None]
     )
     new = 0.5 * (new + new.mT)
-    return torch.where(
-        usable[..., None, None] & new.isfinite().all(-1).all(-1)[..., None, None], new, curvature
-    )
+    kept = usable & is_definite(new)
+    return torch.where(kept[..., None, None], new, curvature)
+
+
+def is_definite(matrix: Tensor) -> Tensor:
+    """Return whether matrices (…, P, P) are positive definite within rounding, (…) bool."""
+    finite = matrix.isfinite().flatten(-2).all(-1)
+    scale = matrix.diagonal(dim1=-2, dim2=-1).clamp_min(1e-300).rsqrt()
+    scaled = (scale[..., :, None] * matrix * scale[..., None, :]).nan_to_num(0.0, 0.0, 0.0)
+    eye = torch.eye(matrix.shape[-1], dtype=matrix.dtype)
+    _, failed = torch.linalg.cholesky_ex(scaled - _ROUNDING * eye)
+    return finite & (failed == 0)
 
 
 def _first(outer: Tensor) -> Tensor:
     """Return outer products of scores, made positive definite."""
-    return outer.nan_to_num(0.0, 0.0, 0.0) + _RIDGE * torch.eye(outer.shape[-1], dtype=outer.dtype)
+    outer = outer.nan_to_num(0.0, 0.0, 0.0)
+    ridge = _RIDGE + _ROUNDING * outer.diagonal(dim1=-2, dim2=-1)
+    return outer + torch.diag_embed(ridge)
