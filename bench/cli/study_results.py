@@ -104,6 +104,26 @@ def calibration(
 @RESULTS
 @TASK
 @METHOD
+@STUDIES
+def evaluators(results: str, tasks: tuple[str, ...], methods: tuple[str, ...], out: str) -> None:
+    """Compare the gradient evaluator with the lattice.
+
+    RESULTS is a folder of `bench run` with predictions of two plans that differ only by
+    `evaluator = "gradient"`, such as those of results/evaluators.toml.
+    """
+    from bench.storage.store import Store
+    from bench.studies import evaluators as subject
+
+    read = _read(results)
+    rows = subject.agreements(read, _groups(read, tasks, methods))
+    Store(Path(out)).write_bytes(f"{subject.NAME}.csv", subject.csv(rows).encode())
+    _print(read, subject.markdown(rows))
+
+
+@click.command()
+@RESULTS
+@TASK
+@METHOD
 def averaging(results: str, tasks: tuple[str, ...], methods: tuple[str, ...]) -> None:
     """Measure the error that averaging networks can remove.
 
@@ -223,6 +243,7 @@ COMMANDS = (
     differences,
     calibration,
     averaging,
+    evaluators,
     networks,
     points,
     expectations,

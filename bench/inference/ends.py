@@ -17,7 +17,7 @@ from bench.inference.maximum import Evaluate, Points, free_of, newton, update
 
 SLACK = 0.01
 """Error of an end, in standard deviations, above which it is unresolved."""
-BEATEN = 0.01
+BEATEN = 0.005
 """Rise above the maximum, in nats, that shows that it was not the maximum."""
 
 _STEPS = 25  # most evaluations of an end

@@ -17,13 +17,23 @@ from bench.errors import PluginError, counted
 from bench.inference.box import ROOTS
 from bench.inference.ends import Ends, follow
 from bench.inference.events import Evaluation, EventLikelihood
-from bench.inference.maximum import NOISE, Points, maximise
+from bench.inference.maximum import (
+    NOISE,
+    TOLERANCE,
+    Points,
+    definite,
+    free_of,
+    is_definite,
+    maximise,
+    newton,
+    restricted,
+)
 
 _RESTARTS = 2  # searches from further points of the scan
 _PROBE = 0.2  # half the finite difference of gradients, in standard deviations at fixed others
 _ROUNDS = 3  # most repetitions with a maximum that interval ends have found
-_WEAKEST = 0.05  # least curvature by differences of gradients, in units of the search's
-_NEGATIVE = 0.02  # negative statistic, in nats, that shows that the maximum was missed
+_WIDEST = 0.25  # largest standard deviation of these differences, in unit coordinates
+_WEAKEST = 0.02  # least curvature by differences of gradients, in units of outer products
 
 
 @dataclass(frozen=True)
@@ -38,7 +48,7 @@ class Profiled:
         cut_upper: the same of upper ends.
         error: estimated errors of both ends, standard deviations, (members, D, I, 2, L).
         points: points on the profiles, (members, D, I, 2, L, P).
-        missed: whether a higher point than the maximum remained, (members, D) bool.
+        missed: whether the maximum is not the highest point, or no maximum, (members, D) bool.
     """
 
     maximum: Points
@@ -106,7 +116,7 @@ def profile(
         maximum = maximum.replaced(everything, better, other)
     restarted = likelihood.cost.clone()
 
-    information, maximum = _informed(likelihood, maximum, space)
+    information, maximum, rising = _informed(likelihood, maximum, space)
     _require_effects(likelihood, information)
     informed = likelihood.cost.clone()
 
@@ -132,6 +142,7 @@ def profile(
         )
         whole = _merged(whole, rows, _level(apart, level))
 
+    whole, boxed = (replace(p, missed=p.missed | rising) for p in (whole, boxed))
     statistic = _statistics(likelihood, boxed, reported, truth, box)
     intervals = likelihood.cost - informed + (found - searching)
     at_truth = likelihood.values(everything, truth.expand(members, -1, -1))
@@ -177,34 +188,54 @@ def _unexpected(maximum: Points, scan: Tensor, scanned: Tensor, unused: Tensor) 
     return chosen
 
 
-def _informed(likelihood: EventLikelihood, maximum: Points, space: Tensor) -> tuple[Tensor, Points]:
+def _informed(
+    likelihood: EventLikelihood, maximum: Points, space: Tensor
+) -> tuple[Tensor, Points, Tensor]:
     """Measure the observed information by finite differences of gradients.
 
     Returns:
-        The information, and the maxima with it as their curvature, made positive definite.
+        The information, (members, D, P, P); the maxima with it as their curvature, made positive
+        definite, and searched again where it shows that they were not reached; and whether the
+        information has a direction in which the likelihood rises, (members, D) bool.
     """
     members, count, parameters = maximum.unit.shape
-    step = _PROBE / maximum.curvature.diagonal(dim1=-2, dim2=-1).sqrt()
+    width = maximum.curvature.diagonal(dim1=-2, dim2=-1).rsqrt()
+    step = _PROBE * width.clamp_max(_WIDEST)
     probes = []
     for sign in (1, -1):
         shift = torch.diag_embed(sign * step)  # (members, D, P, P)
         probes.append((maximum.unit[..., None, :] + shift).clamp(space[0], space[1]))
     unit = torch.stack(probes, 2)  # (members, D, 2, P, P)
-    datasets = torch.arange(count).repeat_interleave(2 * parameters)
-    scores = likelihood(datasets, unit.reshape(members, -1, parameters)).score
-    scores = torch.unflatten(scores, 1, (count, 2, parameters))
+    everything = torch.arange(count)
+    datasets = everything.repeat_interleave(2 * parameters)
+    there = likelihood(datasets, unit.reshape(members, -1, parameters))
+    scores = torch.unflatten(there.score, 1, (count, 2, parameters))
     change = scores[:, :, 1] - scores[:, :, 0]
     length = (unit[:, :, 0] - unit[:, :, 1]).diagonal(dim1=-2, dim2=-1)
     information = change / length.clamp_min(1e-12)[..., None]
     information = 0.5 * (information + information.mT)
-    # Limits on eigenvalues, in units of the search's curvature, make it definite.
-    root = torch.linalg.cholesky(maximum.curvature)
-    relative = torch.linalg.solve_triangular(root, information.nan_to_num(), upper=False)
-    relative = torch.linalg.solve_triangular(root, relative.mT, upper=False)
+
+    # In units of the outer products nearby, limits on eigenvalues make it definite.
+    outer = definite(torch.unflatten(there.outer, 1, (count, 2 * parameters)).mean(2))
+    free = free_of(maximum.unit, maximum.score, *space)
+    root = torch.linalg.cholesky(restricted(outer, free))
+    inverse = torch.linalg.inv(root)
+    relative = inverse @ restricted(information.nan_to_num(), free) @ inverse.mT
     values, vectors = torch.linalg.eigh(0.5 * (relative + relative.mT))
     kept = vectors @ torch.diag_embed(values.clamp(_WEAKEST, 1 / _WEAKEST)) @ vectors.mT
     curvature = root @ kept @ root.mT
-    return information, replace(maximum, curvature=0.5 * (curvature + curvature.mT))
+    both = free[..., :, None] & free[..., None, :]
+    curvature = torch.where(both, 0.5 * (curvature + curvature.mT), outer)
+    curvature = torch.where(is_definite(curvature)[..., None, None], curvature, outer)
+
+    _, distance = newton(curvature, maximum.score, free, torch.zeros_like(maximum.value))
+    maximum = replace(maximum, curvature=curvature)
+    if len(rows := (distance > TOLERANCE).any(0).nonzero().squeeze(-1)):
+        own = maximum.of(rows)
+        other = maximise(partial(_of, likelihood, rows), own.unit, space, own.curvature)
+        better = other.value > own.value - NOISE
+        maximum = maximum.replaced(rows, better, other)
+    return information, maximum, values[..., 0] <= 0
 
 
 def _require_effects(likelihood: EventLikelihood, information: Tensor) -> None:

@@ -25,8 +25,8 @@ NOISE = 1e-3
 _STEPS = 60  # most steps of a search
 _RIDGE = 12.0  # curvature of a uniform distribution over the whole range, added to the first one
 _NEAR = 1.0  # standard deviations from the maximum within which updates replace outer products
+_LEAST, _MOST = 0.2, 10.0  # factors by which an update changes the curvature along its step
 _ROUNDING = 1e-10  # least eigenvalue of a definite matrix whose diagonal is 1
-_SHORTEST = 1e-9  # steps that are shorter, in unit coordinates, end a search
 
 
 @dataclass(frozen=True)
@@ -38,7 +38,8 @@ class Points:
         value: log-likelihoods there, (members, T).
         score: gradients there, (members, T, P).
         curvature: negative second derivatives, approximately, (members, T, P, P).
-        distance: estimated distance to the maximum, in standard deviations, (members, T).
+        distance: estimated distance to the maximum, in standard deviations, (members, T). Where a
+            search ended because no step climbs, as at a kink, it is the length of the last one.
     """
 
     unit: Tensor
@@ -89,14 +90,16 @@ def maximise(
     lower, upper = (b.expand_as(start) for b in bounds)
     unit = start.clamp(lower, upper)
     value, score, outer = evaluate(torch.arange(start.shape[1]), unit)
-    curvature = _first(outer) if curvature is None else curvature.clone()
+    curvature = definite(outer) if curvature is None else curvature.clone()
     damping, distance = torch.zeros_like(value), torch.full_like(value, torch.inf)
     for _ in range(_STEPS):
         free = free_of(unit, score, lower, upper)
         step, distance = newton(curvature, score, free, damping)
         trial = (unit + step).clamp(lower, upper)
-        moved = (trial - unit).abs().amax(-1)
-        going = (distance > TOLERANCE) & (moved > _SHORTEST)
+        moved = trial - unit
+        length = (moved * (curvature @ moved[..., None]).squeeze(-1)).sum(-1).clamp_min(0).sqrt()
+        reached = torch.minimum(distance, length)
+        going = reached > TOLERANCE
         active = going.any(0).nonzero().squeeze(-1)
         if not len(active):
             break
@@ -117,8 +120,8 @@ def maximise(
             target[:, active] = torch.where(kept, target[:, active], taken)
     else:
         free = free_of(unit, score, lower, upper)
-        _, distance = newton(curvature, score, free, torch.zeros_like(damping))
-    return Points(unit, value, score, curvature, distance)
+        _, reached = newton(curvature, score, free, torch.zeros_like(damping))
+    return Points(unit, value, score, curvature, reached)
 
 
 def _stepped(
@@ -148,7 +151,7 @@ def _stepped(
     # Far away outer products follow the likelihood; near the maximum updates are more accurate.
     far = good & (left > _NEAR)
     updated = torch.where(finite[..., None, None], updated, curvature)
-    updated = torch.where(far[..., None, None], _first(there.outer), updated)
+    updated = torch.where(far[..., None, None], definite(there.outer), updated)
     ratio = gained / predicted.clamp_min(1e-12)
     softer = torch.where((ratio > 0.5) | (predicted < NOISE), 0.2 * damping, damping)
     softer = torch.where(softer < 1e-3, torch.zeros_like(softer), softer)
@@ -208,7 +211,8 @@ def restricted(curvature: Tensor, free: Tensor) -> Tensor:
 def update(curvature: Tensor, step: Tensor, change: Tensor) -> Tensor:
     """Update curvatures by a step and the fall of the gradient along it (BFGS).
 
-    Changes that would make a curvature indefinite are damped (Powell 1978).
+    Changes that would make a curvature indefinite are damped (Powell 1978), and so are those by
+    more than a factor, as beside a kink.
 
     Args:
         curvature: positive definite, (…, P, P).
@@ -219,7 +223,10 @@ def update(curvature: Tensor, step: Tensor, change: Tensor) -> Tensor:
     bend, seen = (step * along).sum(-1), (step * change).sum(-1)
     usable = (bend > 0) & change.isfinite().all(-1)
     bend = torch.where(usable, bend, torch.ones_like(bend))
-    share = torch.where(seen < 0.2 * bend, 0.8 * bend / (bend - seen), torch.ones_like(bend))
+    share = torch.ones_like(bend)
+    for low, limit in ((True, _LEAST), (False, _MOST)):
+        beyond = seen < limit * bend if low else seen > limit * bend
+        share = torch.where(beyond, (limit - 1) * bend / (seen - bend), share)
     damped = share[..., None] * change + (1 - share[..., None]) * along
     rise = (step * damped).sum(-1)
     new = (
@@ -236,7 +243,7 @@ def update(curvature: Tensor, step: Tensor, change: Tensor) -> Tensor:
 
 def is_definite(matrix: Tensor) -> Tensor:
     """Return whether matrices (…, P, P) are positive definite within rounding, (…) bool."""
-    finite = matrix.isfinite().flatten(-2).all(-1)
+    finite: Tensor = matrix.isfinite().flatten(-2).all(-1)
     scale = matrix.diagonal(dim1=-2, dim2=-1).clamp_min(1e-300).rsqrt()
     scaled = (scale[..., :, None] * matrix * scale[..., None, :]).nan_to_num(0.0, 0.0, 0.0)
     eye = torch.eye(matrix.shape[-1], dtype=matrix.dtype)
@@ -244,7 +251,7 @@ def is_definite(matrix: Tensor) -> Tensor:
     return finite & (failed == 0)
 
 
-def _first(outer: Tensor) -> Tensor:
+def definite(outer: Tensor) -> Tensor:
     """Return outer products of scores, made positive definite."""
     outer = outer.nan_to_num(0.0, 0.0, 0.0)
     ridge = _RIDGE + _ROUNDING * outer.diagonal(dim1=-2, dim2=-1)
