@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 import click
 
 from bench.cli.echo import echo, tell_each
-from bench.cli.options import PLUGIN, STUDIES, TASK, Decorator
+from bench.cli.options import MOST, PLUGIN, STUDIES, TASK, Decorator, with_default
 
 if TYPE_CHECKING:  # they import torch, which takes its time
     from bench.leaderboard.results import Results
@@ -104,20 +104,35 @@ def calibration(
 @RESULTS
 @TASK
 @METHOD
+@with_default(
+    "--scans", click.IntRange(0, MOST), 3, "Scan so many datasets of each method densely."
+)
 @STUDIES
-def evaluators(results: str, tasks: tuple[str, ...], methods: tuple[str, ...], out: str) -> None:
+@PLUGIN
+def evaluators(
+    results: str,
+    tasks: tuple[str, ...],
+    methods: tuple[str, ...],
+    scans: int,
+    out: str,
+    plugins: tuple[str, ...],
+) -> None:
     """Compare the gradient evaluator with the lattice.
 
     RESULTS is a folder of `bench run` with predictions of two plans that differ only by
-    `evaluator = "gradient"`, such as those of results/evaluators.toml.
+    `evaluator = "gradient"`, such as those of results/evaluators.toml. Where the two differ most, a
+    dense lattice decides.
     """
+    from bench.registry.registry import Registry
     from bench.storage.store import Store
     from bench.studies import evaluators as subject
 
-    read = _read(results)
-    rows = subject.agreements(read, _groups(read, tasks, methods))
+    registry, read = Registry(plugins), _read(results)
+    rows = subject.agreements(read, _groups(read, tasks, methods), registry, scans)
     Store(Path(out)).write_bytes(f"{subject.NAME}.csv", subject.csv(rows).encode())
     _print(read, subject.markdown(rows))
+    if tell_each("not loaded", registry.failures):
+        raise SystemExit(1)
 
 
 @click.command()

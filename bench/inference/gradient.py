@@ -15,7 +15,7 @@ from torch import Tensor
 
 from bench.errors import PluginError, counted
 from bench.inference.box import ROOTS
-from bench.inference.ends import Ends, follow
+from bench.inference.ends import SLACK, Ends, follow
 from bench.inference.events import Evaluation, EventLikelihood
 from bench.inference.maximum import (
     NOISE,
@@ -33,6 +33,7 @@ _RESTARTS = 2  # searches from further points of the scan
 _PROBE = 0.2  # half the finite difference of gradients, in standard deviations at fixed others
 _ROUNDS = 3  # most repetitions with a maximum that interval ends have found
 _WIDEST = 0.25  # largest standard deviation of these differences, in unit coordinates
+_BESIDE = 0.3  # distance of points beside an end, in standard deviations at fixed others
 _WEAKEST = 0.02  # least curvature by differences of gradients, in units of outer products
 
 
@@ -116,7 +117,7 @@ def profile(
         maximum = maximum.replaced(everything, better, other)
     restarted = likelihood.cost.clone()
 
-    information, maximum, rising = _informed(likelihood, maximum, space)
+    information, maximum, width, rising = _informed(likelihood, maximum, space)
     _require_effects(likelihood, information)
     informed = likelihood.cost.clone()
 
@@ -135,14 +136,19 @@ def profile(
     ).all(-1)
     same = same.all(0) & ~outside
     whole = _level(boxed, level)
+    off_box = torch.zeros_like(rising)
     if not bool(same.all()):
         rows = (~same).nonzero().squeeze(-1)
+        cut_off = _level(boxed, level)
+        off_box[:, rows] = _off_profile(likelihood, cut_off, rows, reported, width, box)
         apart, _ = _profiled(
             likelihood, maximum.of(rows), reported, ROOTS[: level + 1], space, rows
         )
         whole = _merged(whole, rows, _level(apart, level))
 
-    whole, boxed = (replace(p, missed=p.missed | rising) for p in (whole, boxed))
+    off = _off_profile(likelihood, whole, everything, reported, width, space)
+    whole = replace(whole, missed=whole.missed | rising | off)
+    boxed = replace(boxed, missed=boxed.missed | rising | off_box | (off & same))
     statistic = _statistics(likelihood, boxed, reported, truth, box)
     intervals = likelihood.cost - informed + (found - searching)
     at_truth = likelihood.values(everything, truth.expand(members, -1, -1))
@@ -190,13 +196,15 @@ def _unexpected(maximum: Points, scan: Tensor, scanned: Tensor, unused: Tensor) 
 
 def _informed(
     likelihood: EventLikelihood, maximum: Points, space: Tensor
-) -> tuple[Tensor, Points, Tensor]:
+) -> tuple[Tensor, Points, Tensor, Tensor]:
     """Measure the observed information by finite differences of gradients.
 
     Returns:
         The information, (members, D, P, P); the maxima with it as their curvature, made positive
-        definite, and searched again where it shows that they were not reached; and whether the
-        information has a direction in which the likelihood rises, (members, D) bool.
+        definite, and searched again where it shows that they were not reached; standard deviations
+        of each parameter at fixed others by the outer products nearby, (members, D, P); and
+        whether the maximum is none: a probe is higher, or the information says that the likelihood
+        rises in a direction, (members, D) bool.
     """
     members, count, parameters = maximum.unit.shape
     width = maximum.curvature.diagonal(dim1=-2, dim2=-1).rsqrt()
@@ -235,7 +243,50 @@ def _informed(
         other = maximise(partial(_of, likelihood, rows), own.unit, space, own.curvature)
         better = other.value > own.value - NOISE
         maximum = maximum.replaced(rows, better, other)
-    return information, maximum, values[..., 0] <= 0
+    width = outer.diagonal(dim1=-2, dim2=-1).rsqrt()
+    probed = torch.unflatten(there.value, 1, (count, 2 * parameters)).amax(-1)
+    rising = (values[..., 0] <= 0) | (probed > maximum.value + SLACK)
+    return information, maximum, width, rising
+
+
+def _off_profile(
+    likelihood: EventLikelihood,
+    profiled: Profiled,
+    rows: Tensor,
+    reported: Sequence[int],
+    width: Tensor,
+    bounds: Tensor,
+) -> Tensor:
+    """Check that the ends of one threshold are maxima in all parameters but the reported one.
+
+    A search can end beside a kink, where no gradient vanishes.
+
+    Args:
+        likelihood: the likelihoods.
+        profiled: profiles at one threshold.
+        rows: the datasets to check, (n,).
+        reported: indices of the reported parameters.
+        width: standard deviations of each parameter at fixed others, (members, D, P).
+        bounds: lower and upper bounds, (2, P).
+
+    Returns:
+        Whether a point beside an end is higher by more than `SLACK`, (members, n) bool.
+    """
+    parameters = width.shape[-1]
+    probes = []
+    for place, own in enumerate(reported):
+        others = [p for p in range(parameters) if p != own]
+        shift = torch.diag_embed(_BESIDE * width[:, rows])[:, :, None, others]
+        points = profiled.points[:, rows, place, :, 0][..., None, :]  # (members, n, 2, 1, P)
+        probes += [points, points + shift, points - shift]
+    unit = torch.cat(probes, -2) if parameters > 1 else probes[0]
+    unit = unit.clamp(bounds[0], bounds[1])
+    members, count = unit.shape[:2]
+    datasets = rows.repeat_interleave(unit[0, 0, ..., 0].numel())
+    values = likelihood.values(datasets, unit.reshape(members, -1, parameters))
+    values = values.view(members, count, 2, len(reported), -1)
+    rise = values.amax(-1) - values[..., 0]
+    return (rise > SLACK).flatten(2).any(-1)
 
 
 def _require_effects(likelihood: EventLikelihood, information: Tensor) -> None:

@@ -248,7 +248,8 @@ def is_definite(matrix: Tensor) -> Tensor:
     scaled = (scale[..., :, None] * matrix * scale[..., None, :]).nan_to_num(0.0, 0.0, 0.0)
     eye = torch.eye(matrix.shape[-1], dtype=matrix.dtype)
     _, failed = torch.linalg.cholesky_ex(scaled - _ROUNDING * eye)
-    return finite & (failed == 0)
+    definite: Tensor = finite & (failed == 0)
+    return definite
 
 
 def definite(outer: Tensor) -> Tensor:
