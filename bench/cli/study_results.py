@@ -5,8 +5,8 @@ from typing import TYPE_CHECKING
 
 import click
 
-from bench.cli.echo import echo, tell_each
-from bench.cli.options import MOST, PLUGIN, STUDIES, TASK, Decorator, with_default
+from bench.cli.echo import echo, tell, tell_each
+from bench.cli.options import COUNT, MOST, PLUGIN, STUDIES, TASK, Decorator, with_default
 
 if TYPE_CHECKING:  # they import torch, which takes its time
     from bench.leaderboard.results import Results
@@ -154,6 +154,43 @@ def averaging(results: str, tasks: tuple[str, ...], methods: tuple[str, ...]) ->
 @RESULTS
 @TASK
 @METHOD
+@with_default("--datasets", click.IntRange(2, MOST), 60, "Evaluate on so many datasets.")
+@with_default(
+    "--simulations", COUNT, 1_000_000, "Normalise averages by so many simulations of the reference."
+)
+@STUDIES
+@PLUGIN
+def decomposition(
+    results: str,
+    tasks: tuple[str, ...],
+    methods: tuple[str, ...],
+    datasets: int,
+    simulations: int,
+    out: str,
+    plugins: tuple[str, ...],
+) -> None:
+    """Split the divergence from the exact likelihood into its causes.
+
+    RESULTS is a folder of `bench run` with `exact`, with three networks of a method or more, and
+    with their weights. The parts are the training, the normalisation and the approximation.
+    """
+    from bench.registry.registry import Registry
+    from bench.storage.store import Store
+    from bench.studies import decomposition as subject
+
+    registry, read = Registry(plugins), _read(results)
+    found = _groups(read, tasks, methods)
+    rows = subject.decomposed(read, found, registry, datasets, simulations, tell)
+    Store(Path(out)).write_bytes(f"{subject.NAME}.csv", subject.csv(rows).encode())
+    _print(read, subject.markdown(rows))
+    if tell_each("not loaded", registry.failures):
+        raise SystemExit(1)
+
+
+@click.command()
+@RESULTS
+@TASK
+@METHOD
 @STUDIES
 def expectations(results: str, tasks: tuple[str, ...], methods: tuple[str, ...], out: str) -> None:
     """Compare errors of plain means and of expectations.
@@ -259,6 +296,7 @@ COMMANDS = (
     calibration,
     averaging,
     evaluators,
+    decomposition,
     networks,
     points,
     expectations,

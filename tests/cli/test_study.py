@@ -19,7 +19,7 @@ from bench.studies.scaling_laws import laws
 FIGURE = {"bootstrap-k.svg", "bootstrap-k.png"}  # only where matplotlib is installed
 
 RESULTS = Path(__file__).parents[2] / "results"
-OF_RESULTS = ("differences", "calibration", "averaging", "points", "networks")
+OF_RESULTS = ("differences", "calibration", "averaging", "decomposition", "points", "networks")
 
 
 @pytest.fixture
@@ -166,6 +166,7 @@ def test_studies_of_results_print_what_pages_quote(bench, arguments, rows):
         ("differences higgs --method lre:tuned", "nothing to compare: it takes two methods"),
         ("calibration higgs", "nothing to compare: it takes calibrated methods"),
         ("averaging points", "nothing to average: it takes a method with at least two networks"),
+        ("decomposition points", "nothing to decompose: it takes three networks of a method"),
         ("points points --task sis-1", "unknown task 'sis-1'; did you mean sis?"),
         ("points higgs --by zz", "unknown parameter 'zz'; did you mean z?"),
         ("networks higgs --metric nothing", "unknown metric 'nothing'; known: bce, bias, "),

@@ -185,6 +185,18 @@ COMMANDS = {  # how it begins, what else is allowed, and whether then it makes s
         ["study", "averaging", "made"],
         {"": never, "--task": never, "--method": never},
     ),
+    "study decomposition": (
+        ["study", "decomposition", "made"],
+        {
+            "": never,
+            "--task": never,
+            "--method": never,
+            "--datasets": never,
+            "--simulations": never,
+            "--out": None,
+            "--plugin": never,
+        },
+    ),
     "study expectations": (
         ["study", "expectations", "made"],
         {"": never, "--task": never, "--method": never, "--out": None},
