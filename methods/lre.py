@@ -20,7 +20,7 @@ from torch.nn import functional
 
 from bench.contracts import Bank, Draw, FitContext, FitLog, ReferenceKind, Task, Work, equal_draws
 from bench.errors import NotApplicable
-from bench.nn.encoders import Encoder
+from bench.nn.encoders import Encoder, VariogramEncoder, encoder_of
 from bench.nn.network_method import Examples, NetworkSettings
 from bench.nn.networks import Activation, evaluation_rows
 from bench.nn.normaliser import Normaliser, number_of_contexts
@@ -47,6 +47,7 @@ class LREConfig(NetworkSettings):
             most 262,144 simulations, held-out ones first.
         training: settings of the training on vectors.
         encoded: settings of the training with an encoder of series or fields; None to refuse these.
+        variogram: whether this encoder also reads the variogram; see `VariogramEncoder`.
     """
 
     hidden: tuple[int, ...] = (120, 120, 120)
@@ -57,6 +58,7 @@ class LREConfig(NetworkSettings):
     normalise: bool = True
     training: Training = Training(learning_rate=1e-2, batch_size=1024, epochs=9)
     encoded: Training | None = Training(learning_rate=3e-3, batch_size=256, epochs=10, steps=4000)
+    variogram: bool = True
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -114,6 +116,8 @@ class LRE(RatioMethod[ReferenceExamples]):
     def settings(self, task: Task) -> dict[str, Any]:
         settings = super().settings(task)
         del settings["encoded" if task.observation == "vector" else "training"]
+        if task.observation == "vector" or not self.config.variogram:
+            del settings["variogram"]
         return settings
 
     def reference_kind(self, task: Task) -> ReferenceKind:
@@ -141,7 +145,9 @@ class LRE(RatioMethod[ReferenceExamples]):
         return [*own, Draw(None, spent, reference=self.reference_kind(task))] if spent else own
 
     def encoder(self, task: Task) -> Encoder | None:
-        return None if task.observation == "vector" else super().encoder(task)
+        if task.observation == "vector":
+            return None
+        return VariogramEncoder.of(task) if self.config.variogram else encoder_of(task)
 
     def head(self) -> tuple[tuple[int, ...], Activation]:
         return self.config.hidden, self.config.activation

@@ -2,15 +2,28 @@
 
 from __future__ import annotations
 
+from itertools import product
 from types import SimpleNamespace
 from typing import Any
 
+import numpy as np
 import pytest
 import torch
 
 from bench.errors import NotApplicable
-from bench.nn.encoders import Encoder, FieldEncoder, SeriesEncoder, VectorEncoder, encoder_of
+from bench.nn.encoders import (
+    Encoder,
+    FieldEncoder,
+    SeriesEncoder,
+    VariogramEncoder,
+    VectorEncoder,
+    encoder_of,
+)
+from bench.nn.encoders import _Variogram as Variogram
 from bench.nn.ratio import RatioNetwork, flat
+from bench.registry.registry import Registry
+
+REGISTRY = Registry()
 
 ENCODERS = [
     None,
@@ -18,6 +31,8 @@ ENCODERS = [
     SeriesEncoder((10,)),
     SeriesEncoder((41,)),
     FieldEncoder((12, 16), 8),
+    VariogramEncoder((10,), narrow=SeriesEncoder((10,), 2)),
+    VariogramEncoder((9, 12), 8, narrow=FieldEncoder((9, 12), 2)),
 ]
 
 
@@ -63,6 +78,46 @@ def test_a_field_s_encoder_does_not_mind_where_things_are() -> None:
     moved = x.roll((4, 8), (1, 2))
     torch.testing.assert_close(net(x.flatten(1)), net(moved.flatten(1)))
     assert net(x.flatten(1)).shape == (1, 32)
+
+
+def test_the_variogram_of_a_series_and_of_a_field() -> None:
+    """Against sums over positions; a constant observation has finite numbers."""
+    series, field = torch.randn(3, 13).double(), torch.randn(3, 9, 11).double()
+
+    def log_mean(squares: list[float]) -> float:
+        return float(np.log(np.mean(squares) + 1e-3))
+
+    found = Variogram((13,))(series)
+    quarters = [range(4), range(4, 7), range(7, 10), range(10, 13)]
+    assert found.shape == (3, 4 * 5)
+    for row, y in zip(found.tolist(), series.tolist(), strict=True):
+        assert row[:4] == pytest.approx([log_mean([y[i] ** 2 for i in q]) for q in quarters])
+        # Twelve differences at distance 1, in quarters of three.
+        steps = [[(y[i + 1] - y[i]) ** 2 for i in range(j, j + 3)] for j in (0, 3, 6, 9)]
+        assert row[4:8] == pytest.approx([log_mean(part) for part in steps])
+        # Five at distance 8: two, and one in each of the others.
+        far = [(y[i + 8] - y[i]) ** 2 for i in range(5)]
+        assert row[16:] == pytest.approx([log_mean(p) for p in (far[:2], *([v] for v in far[2:]))])
+    found = Variogram((9, 11))(field.flatten(1))
+    assert found.shape == (3, 4 * 4)
+    for row, y in zip(found.tolist(), field.tolist(), strict=True):
+        corner = [y[i][j] ** 2 for i in range(5) for j in range(6)]
+        assert row[0] == pytest.approx(log_mean(corner))
+        for lag, values in ((1, row[4:8]), (2, row[8:12]), (4, row[12:])):
+            pairs = {(lag, 0): [], (0, lag): [], (lag, lag): [], (lag, -lag): []}
+            for (down, right), squares in pairs.items():
+                for i, j in product(range(9), range(11)):
+                    if i + down < 9 and 0 <= j + right < 11:
+                        squares.append((y[i + down][j + right] - y[i][j]) ** 2)
+            assert values == pytest.approx([log_mean(squares) for squares in pairs.values()])
+    assert Variogram((13,))(torch.zeros(1, 13)).isfinite().all()
+
+
+def test_a_narrow_network_beside_the_variogram() -> None:
+    encoder = VariogramEncoder.of(REGISTRY.task("gp"), 8)
+    assert encoder == VariogramEncoder((16, 16), 8, narrow=FieldEncoder((16, 16), 2))
+    assert encoder.outputs == 16
+    assert VariogramEncoder.of(REGISTRY.task("sis")).narrow == SeriesEncoder((40,), 4)
 
 
 def test_kinds_and_shapes_that_fit_no_encoder() -> None:

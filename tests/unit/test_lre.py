@@ -15,6 +15,7 @@ from seeded import fit_context, seeds
 from torch import Tensor
 
 from bench.contracts import Features, FitLog, HasLogProb, Parameter, ParameterSpace, Transform
+from bench.nn.encoders import SeriesEncoder, VariogramEncoder
 from bench.nn.normaliser import Normaliser, chebyshev, degree_of, number_of_contexts
 from bench.nn.ratio import RatioNetwork
 from bench.nn.ratio_method import Classifier
@@ -215,3 +216,20 @@ def test_a_constant_is_one_coefficient() -> None:
     """An unnormalised ratio is corrected by the class sizes alone."""
     constant = Normaliser(torch.tensor([[0.5], [2.0]], dtype=torch.float64), 2)
     assert constant(torch.zeros(3, 2)).tolist() == [[0.5] * 3, [2.0] * 3]
+
+
+def test_the_variogram_belongs_to_the_identity_of_series_and_fields_only() -> None:
+    """Fits without it have the identity that they had before there was a choice."""
+    method = REGISTRY.method("lre")
+    found = {
+        (task, variogram): method(method.Config(variogram=variogram)).settings(REGISTRY.task(task))
+        for task in ("gaussians-near", "sis", "gp")
+        for variogram in (True, False)
+    }
+    assert found["gaussians-near", True] == found["gaussians-near", False]
+    assert "variogram" not in found["gaussians-near", True]
+    for task in ("sis", "gp"):
+        assert found[task, True] == found[task, False] | {"variogram": True}
+    sis = REGISTRY.task("sis")
+    assert method(method.Config()).encoder(sis) == VariogramEncoder.of(sis)
+    assert method(method.Config(variogram=False)).encoder(sis) == SeriesEncoder((40,))
