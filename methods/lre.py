@@ -103,6 +103,9 @@ class LRE(RatioMethod[ReferenceExamples]):
     search: ClassVar[Mapping[str, Sequence[Any]]] = {
         "activation": ("relu", "silu"),
         **SEARCH,
+        "variogram": (False, True),
+        "encoded.learning_rate": (1e-3, 3e-3, 1e-2),
+        "encoded.batch_size": (64, 256),
     }
     config: LREConfig
 

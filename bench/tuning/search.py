@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 from pydantic import ValidationError
 
-from bench.contracts import Method, Settings
+from bench.contracts import Method, Settings, Task
 from bench.errors import NotApplicable, PluginError, UsageError
 from bench.experiment.preset import explain
 from bench.registry.registry import Registry
@@ -123,33 +123,52 @@ def make_search(
     for name in tasks:
         if problem := untunable(registry, method, name):
             raise UsageError(f"method {method!r} cannot be tuned on {name}: {problem}")
-    values = _restricted(found, only)
+    several = [with_effect(found, registry.task(name)) for name in tasks]
+    if any(one != several[0] for one in several):
+        raise UsageError(
+            f"method {method!r} tries other settings on some of {', '.join(tasks)} than on others; "
+            "tune it for them in turn, with --task"
+        )
+    values = _restricted(method, several[0], only)
     return Search(method, base, values, tuple(tasks), budget, members, epochs, rungs, seed, device)
 
 
-def _restricted(method: type[Method], only: Sequence[str]) -> dict[str, Sequence[Any]]:
-    """Return the values that a method declares, restricted to the ones in `only`."""
+def with_effect(method: type[Method], task: Task) -> dict[str, Sequence[Any]]:
+    """Return the values to try of those settings that have an effect on a task."""
+    base = dict(next(iter(method.configurations.values())))
+
+    def identity(name: str, value: Any) -> str:
+        return digest(method(configured(method, base, {name: value}, 1)).settings(task))
+
+    return {
+        name: values
+        for name, values in method.search.items()
+        if len({identity(name, value) for value in values}) > 1
+    }
+
+
+def _restricted(
+    method: str, search: Mapping[str, Sequence[Any]], only: Sequence[str]
+) -> dict[str, Sequence[Any]]:
+    """Return the values that a method tries, restricted to the ones in `only`."""
     chosen: dict[str, list[Any]] = {}
     for text in only:
         setting, _, wanted = text.partition("=")
-        names = [n for n in method.search if setting in (n, n.rpartition(".")[2])]
+        names = [n for n in search if setting in (n, n.rpartition(".")[2])]
         if not names:
             raise UsageError(
-                f"{text!r} is no SETTING=VALUE of what {method.name!r} tries: "
-                f"{', '.join(n.rpartition('.')[2] for n in method.search)}"
+                f"{text!r} is no SETTING=VALUE of what {method!r} tries: "
+                f"{', '.join(n.rpartition('.')[2] for n in search)}"
             )
-        declared = method.search[names[0]]
+        declared = search[names[0]]
         found = [v for v in declared if wanted == str(v) or _number(wanted) == v]
         if not found:
             raise UsageError(
-                f"{method.name!r} does not try {wanted!r} as {setting}; it tries "
+                f"{method!r} does not try {wanted!r} as {setting}; it tries "
                 f"{', '.join(map(str, declared))}"
             )
         chosen.setdefault(names[0], []).extend(found)
-    return {
-        name: list(dict.fromkeys(chosen.get(name, values)))
-        for name, values in method.search.items()
-    }
+    return {name: list(dict.fromkeys(chosen.get(name, values))) for name, values in search.items()}
 
 
 def _number(text: str) -> float | None:
@@ -174,6 +193,8 @@ def untunable(registry: Registry, method: str, task: str) -> str:
             found(config).check(where)
     except NotApplicable as error:
         return str(error)
+    searched = combinations(with_effect(found, where))
+    configs = [configured(found, base, values, 1) for values in searched]
     if len({digest(found(config).settings(where)) for config in configs}) < len(configs):
         return "some of the values that it declares have no effect there"
     return ""
@@ -189,16 +210,17 @@ def combinations(values: Mapping[str, Sequence[Any]]) -> list[Values]:
 def configured(method: type[Method], base: Values, values: Values, epochs: int) -> Settings:
     """Return settings with some values replaced, by dotted name, and a number of epochs.
 
-    A minimum number of gradient steps is set to 0: it would give large batches more epochs than
-    small ones.
+    The number is that of `training` and of every other training among the settings. A minimum
+    number of gradient steps is set to 0: it would give large batches more epochs than small ones.
 
     Raises:
         PluginError: if they are not valid.
     """
     settings = method.Config.model_validate(base).model_dump()
     fixed = {"training.epochs": epochs}
-    if "steps" in settings.get("training", {}):
-        fixed["training.steps"] = 0
+    for part, own in settings.items():
+        if isinstance(own, dict) and "epochs" in own:
+            fixed |= {f"{part}.epochs": epochs} | ({f"{part}.steps": 0} if "steps" in own else {})
     for name, value in {**values, **fixed}.items():
         *path, last = name.split(".")
         place = settings

@@ -30,7 +30,7 @@ def search(**changes: Any):
 
 
 def test_every_combination_of_declared_values() -> None:
-    assert len(combinations(LRE.search)) == 32
+    assert len(combinations(search().values)) == 32
     assert combinations(Few.search)[0] == {"training.learning_rate": 1e-9, "activation": "relu"}
     config = configured(LRE, LRE.configurations["published"], combinations(Few.search)[1], 7)
     assert config.training.learning_rate == 1e-9
@@ -51,6 +51,20 @@ def test_what_cannot_be_searched() -> None:
         make_search(Registry(), "exact", FAR, 1000, 1, 9, 3, 0)
     with pytest.raises(UsageError, match="3 rungs need at least 9 epochs"):
         search(rungs=3)
+
+
+def test_settings_without_effect_on_the_tasks_are_not_tried() -> None:
+    """Classifiers have other settings for vectors than for series and fields."""
+    vectors = {"activation", *(name for name in LRE.search if name.startswith("training."))}
+    processes = {"activation", "variogram", "encoded.learning_rate", "encoded.batch_size"}
+    assert set(search().values) == vectors
+    arguments = (1200, 2, 3, 2, 0)
+    found = make_search(Registry(), "lre", ("sis", "gp"), *arguments)
+    assert set(found.values) == processes
+    config = configured(LRE, {}, {"encoded.batch_size": 64, "variogram": False}, 5)
+    assert (config.encoded.epochs, config.encoded.steps, config.encoded.batch_size) == (5, 0, 64)
+    with pytest.raises(UsageError, match="other settings on some of sis, gaussians-far than on"):
+        make_search(Registry(), "lre", ("sis", *FAR), *arguments)
 
 
 def test_a_part_of_the_search() -> None:
