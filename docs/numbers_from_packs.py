@@ -14,6 +14,8 @@ from bench.leaderboard.columns import parenthesised
 from bench.leaderboard.glossary import TERMS
 from bench.leaderboard.render import markdown_table
 from bench.report.load import Loaded
+from bench.studies.decomposition import Part
+from bench.studies.decomposition import table as decomposition_table
 from bench.studies.equivalence import EquivalenceFactor, Point, shown
 from bench.studies.equivalence_tables import Count, counts
 
@@ -168,6 +170,12 @@ def score_time(task: str, calls: int, quantity: str) -> str:
     row = _only(study("score-times"), "studies", task=task, calls=calls)
     error = row.get(f"{quantity}_error")
     return f"{row[quantity]:.2g}" if error is None else parenthesised(row[quantity], error)
+
+
+def decomposition() -> str:
+    """Return a Markdown table of `results/studies/decomposition.csv`, a row for each fit."""
+    rows = [Part(**row) for row in study("decomposition").to_dict("records")]
+    return decomposition_table(rows)
 
 
 def growth() -> str:

@@ -44,6 +44,7 @@ NAME = "decomposition"
 
 _ROWS = 1 << 16  # simulations of the reference that are evaluated at once
 _CPU = torch.device("cpu")
+_PARTS = ("training", "normalisation", "approximation")
 
 
 @dataclass(frozen=True)
@@ -209,7 +210,7 @@ def decomposed(
             "nothing to decompose: it takes three networks of a method or more, and the exact "
             "likelihood"
         )
-    rows = []
+    rows: list[Part] = []
     for fit in chosen:
         on_fit(f"{fit.task}, {fit.label}")
         rows += _parts_of(results, fit, registry, datasets, simulations)
@@ -241,9 +242,9 @@ def _parts_of(
 
     (truth,) = predictions(ExactLikelihood(task))
     own = [divergence.compute(p, truth)["joint"] for p in predictions(surrogate)]
-    table, normalised = np.stack(own[: len(sizes)]), own[len(sizes) :]
+    plain, normalised = np.stack(own[: len(sizes)]), own[len(sizes) :]
     strata = Strata(np.zeros(datasets, int), truth.datasets.theta)
-    found = parts(sizes, table, np.stack(normalised) if normalised else None, strata)
+    found = parts(sizes, plain, np.stack(normalised) if normalised else None, strata)
     for part, estimate in found.items():
         value, error = round(estimate.value, 6), round(estimate.error, 6)
         yield Part(fit.task, fit.budget, fit.label, len(members), part, value, error)
@@ -254,18 +255,26 @@ def csv(rows: Sequence[Part]) -> str:
     return csv_of([asdict(row) for row in rows])
 
 
-def markdown(rows: Sequence[Part]) -> str:
-    """Render a table: methods down, parts across."""
-    names = list(dict.fromkeys(row.part for row in rows))
-    names.sort(key=lambda name: not name.startswith("average"))
+def _place(part: str) -> tuple[int, int]:
+    """Return a key that sorts averages by their networks, and other parts after them."""
+    return (1, _PARTS.index(part)) if part in _PARTS else (0, int(part.split()[-1]))
+
+
+def table(rows: Sequence[Part]) -> str:
+    """Render a Markdown table: methods down, parts across."""
+    names = sorted({row.part for row in rows}, key=_place)
     fits: dict[tuple[str, str, str, str], dict[str, str]] = {}
     for row in rows:
         key = row.task, f"{row.budget:,}", code(row.method), str(row.networks)
         estimate = Estimate(row.value, row.error, nan, nan, nan)
         fits.setdefault(key, {})[row.part] = number(estimate)
     lines = [[*key, *(found.get(name, "–") for name in names)] for key, found in fits.items()]
-    note = (
-        "Divergence from the exact likelihood, nats per dataset, of averages of k networks; and "
-        "its parts.\n"
+    return markdown_table(["task", "calls", "method", "networks", *names], lines)
+
+
+def markdown(rows: Sequence[Part]) -> str:
+    """Render the table with a note."""
+    return (
+        f"{table(rows)}\nDivergence from the exact likelihood, nats per dataset, of averages of k "
+        "networks, and the parts of that of one network.\n"
     )
-    return f"{markdown_table(['task', 'calls', 'method', 'networks', *names], lines)}\n{note}"
