@@ -282,7 +282,7 @@ def markdown(rows: Sequence[Agreement]) -> str:
         f"{markdown_table(head, lines)}\n"
         "Ends: distance of 68.27 % interval ends from the lattice's, in half-widths, where both "
         "resolve them. Unresolved: flagged by the gradient evaluator's own checks. Silent: off "
-        "by more than 10 % without a flag. Off: largest distance from a dense lattice, of the datasets "
-        "whose ends differ most. Passes: forward passes per event for maximum, ends and "
+        "by more than 10 % without a flag. Off: largest distance from a dense lattice, of the "
+        "datasets whose ends differ most. Passes: forward passes per event for maximum, ends and "
         "statistics; restarts and information apart. Time: relative to the lattice.\n"
     )
