@@ -58,7 +58,7 @@ class LREConfig(NetworkSettings):
     normalise: bool = True
     training: Training = Training(learning_rate=1e-2, batch_size=1024, epochs=9)
     encoded: Training | None = Training(learning_rate=3e-3, batch_size=256, epochs=10, steps=4000)
-    variogram: bool = True
+    variogram: bool = False
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -96,6 +96,7 @@ class LRE(RatioMethod[ReferenceExamples]):
                 "epochs": 10,
             },
         },
+        "variogram": {"variogram": True},
         "unnormalised": {"normalise": False},
         "scores": {"scores": {}},
         "scores-light": {"scores": LIGHT},
@@ -112,6 +113,8 @@ class LRE(RatioMethod[ReferenceExamples]):
     def check(self, task: Task) -> None:
         if task.observation != "vector" and self.config.encoded is None:
             raise NotApplicable("this configuration is for vectors")
+        if task.observation == "vector" and self.config.variogram:
+            raise NotApplicable("this configuration is for series and fields")
         super().check(task)
         if self.config.reference == "fixed" and self.config.reference_share == 0:
             raise NotApplicable("lre needs a reference_share for its fixed reference")

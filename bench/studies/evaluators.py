@@ -172,7 +172,7 @@ def _agreement(
         round(float(information), 1),
         round(seconds[1] / seconds[0], 2),
         len(chosen),
-        *(round(float(_distance(ends, dense, half[worst]).max(initial=0)), 4) for ends in rows),
+        *(round(_furthest(ends, dense, half[worst]), 4) for ends in rows),
     )
 
 
@@ -180,6 +180,11 @@ def _distance(own: Mapping[str, Array], other: Mapping[str, Array], half: Array)
     """Return distances of interval ends in half-widths, (datasets, ends)."""
     ends = [np.abs(own[name] - other[name]) / half for name in ("lower", "upper")]
     return np.stack(ends, -1).reshape(len(half), -1)
+
+
+def _furthest(own: Mapping[str, Array], other: Mapping[str, Array], half: Array) -> float:
+    """Return the largest distance of interval ends in half-widths; 0 without datasets."""
+    return float(_distance(own, other, half).max()) if len(half) else 0.0
 
 
 def _scanned(
