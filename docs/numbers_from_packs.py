@@ -178,6 +178,20 @@ def decomposition() -> str:
     return decomposition_table(rows)
 
 
+def evaluators() -> str:
+    """Return a Markdown table of `results/studies/evaluators.csv`, a row for each method."""
+    heads = ["task", "method", "datasets", "ends within 1 %", "unresolved", "lattice off"]
+    heads += ["gradient off", "passes"]
+    rows = []
+    for row in study("evaluators").itertuples():
+        off = (f"{100 * v:.1f} %" for v in (row.lattice_off, row.gradient_off))
+        shares = (f"{100 * v:.1f} %" for v in (row.within_1, row.unresolved))
+        passes = f"{row.passes:.0f}"
+        off = off if row.scanned else ("–", "–")
+        rows.append([f"`{row.task}`", f"`{row.method}`", str(row.datasets), *shares, *off, passes])
+    return markdown_table(heads, rows)
+
+
 def growth() -> str:
     """Return a Markdown table of `results/scaling/exponents.csv`."""
     heads = ["cost of", "grows with", "from", "to", "seconds at the largest", "exponent"]

@@ -113,8 +113,6 @@ class LRE(RatioMethod[ReferenceExamples]):
     def check(self, task: Task) -> None:
         if task.observation != "vector" and self.config.encoded is None:
             raise NotApplicable("this configuration is for vectors")
-        if task.observation == "vector" and self.config.variogram:
-            raise NotApplicable("this configuration is for series and fields")
         super().check(task)
         if self.config.reference == "fixed" and self.config.reference_share == 0:
             raise NotApplicable("lre needs a reference_share for its fixed reference")

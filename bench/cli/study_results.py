@@ -169,7 +169,7 @@ def decomposition(
     out: str,
     plugins: tuple[str, ...],
 ) -> None:
-    """Split the divergence from the exact likelihood into its causes.
+    """Split the divergence from exact into causes.
 
     RESULTS is a folder of `bench run` with `exact`, with three networks of a method or more, and
     with their weights. The parts are the training, the normalisation and the approximation.

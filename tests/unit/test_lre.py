@@ -15,7 +15,6 @@ from seeded import fit_context, seeds
 from torch import Tensor
 
 from bench.contracts import Features, FitLog, HasLogProb, Parameter, ParameterSpace, Transform
-from bench.errors import NotApplicable
 from bench.nn.encoders import SeriesEncoder, VariogramEncoder
 from bench.nn.normaliser import Normaliser, chebyshev, degree_of, number_of_contexts
 from bench.nn.ratio import RatioNetwork
@@ -234,5 +233,3 @@ def test_the_variogram_belongs_to_the_identity_of_series_and_fields_only() -> No
     sis = REGISTRY.task("sis")
     assert method(method.Config(variogram=True)).encoder(sis) == VariogramEncoder.of(sis)
     assert method(method.Config()).encoder(sis) == SeriesEncoder((40,))
-    with pytest.raises(NotApplicable, match="for series and fields"):
-        method(method.Config(variogram=True)).check(REGISTRY.task("gaussians-near"))
