@@ -109,7 +109,7 @@ def verdict(folder, task, budget, label, parameter, plan="independent"):
 
 
 def test_the_first_table_has_the_recommended_methods():
-    """It has the recommended methods, and the one with exact scores whose intervals are shortest."""
+    """It has the recommended methods, and the shortest with exact scores."""
     frames = [bench.load(ROOT / "results" / f).leaderboard() for f in ("known", "gaussians-scores")]
     table = PAGE.partition("## ")[0]
     for task in PARAMETERS:
