@@ -65,7 +65,7 @@ html_theme_options = {
 
 def fill_in_numbers(app: Sphinx, page: str, source: list[str]) -> None:
     """Replace `{{ … }}` on a page with results by numbers and tables of the packs."""
-    others = ("index", "explanation/scaling", "reference/glossary")
+    others = ("index", "explanation/likelihood", "explanation/scaling", "reference/glossary")
     if page.startswith("results/") or page in others:
         names = ("number", "table", "verdict", "equivalence", "comparisons", "score_time")
         names += ("decomposition", "evaluators", "growth", "definitions")
