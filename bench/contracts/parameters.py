@@ -44,6 +44,12 @@ class Parameter:
                 f"parameter {self.name!r}: inner box {self.inner} must lie within "
                 f"[{self.low}, {self.high}]"
             )
+        for name, allowed in (("kind", ("interest", "nuisance")), ("scale", ("linear", "log"))):
+            if (value := getattr(self, name)) not in allowed:
+                raise ValueError(
+                    f"parameter {self.name!r}: its {name} is {value!r}, and must be "
+                    f"{' or '.join(allowed)}"
+                )
         if self.scale == "log" and self.low <= 0:
             raise ValueError(f"parameter {self.name!r}: a log scale needs a positive lower bound")
 

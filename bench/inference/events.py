@@ -13,7 +13,7 @@ import torch
 from torch import Tensor
 
 from bench.contracts import HasPairs, ParameterSpace, Surrogate, log_ratio_paired
-from bench.errors import NonFiniteError
+from bench.errors import NonFiniteError, PluginError
 
 FORWARD, BACKWARD = 1.0, 2.0
 """Cost of a pass through a surrogate, in forward passes."""
@@ -75,6 +75,7 @@ class EventLikelihood:
 
         Raises:
             NonFiniteError: if a log-ratio is NaN or +inf.
+        PluginError: if weights are no weights, or log-ratios have a wrong shape.
         """
         self._count(datasets, FORWARD)
         parts = []
@@ -106,10 +107,10 @@ class EventLikelihood:
         theta = self.space.from_unit(unit)
         context = self.space.context_of(theta).to(device)
         if not slopes:
-            return context, self.weights(theta).to(device, torch.float64), theta
+            return context, self._weights(theta).to(device), theta
         with torch.enable_grad():
             leaf = theta.detach().requires_grad_()
-            weights = self.weights(leaf).double()
+            weights = self._weights(leaf)
             each = [
                 torch.autograd.grad(w.sum(), leaf, retain_graph=True, allow_unused=True)[0]
                 if w.requires_grad
@@ -120,11 +121,36 @@ class EventLikelihood:
         gradient = gradient * self.space.slope(unit)[..., None]
         return context, weights.detach().to(device), gradient.to(device)
 
+    def _weights(self, theta: Tensor) -> Tensor:
+        """Return checked mixture weights (members, T, K), float64."""
+        weights = self.weights(theta)
+        if not isinstance(weights, Tensor) or weights.shape[:-1] != theta.shape[:-1]:
+            came = tuple(weights.shape) if isinstance(weights, Tensor) else type(weights).__name__
+            raise PluginError(
+                f"weights returned {came} for parameters {tuple(theta.shape)}; the contract is a "
+                "tensor with the components in place of the parameters"
+            )
+        if bool((bad := ~(weights.detach() >= 0).all(-1)).any()):
+            pairs = zip(self.space.names, theta.detach()[bad][0].tolist(), strict=True)
+            where = ", ".join(f"{name} = {value:.4g}" for name, value in pairs)
+            raise PluginError(f"weights are negative or NaN at {where}; they must be at least 0")
+        return weights.double()
+
     def _pairs(self, datasets: Tensor, context: Tensor) -> Tensor:
         """Return log-ratios (members, K, T, M) at contexts (members, T · M, d), float64."""
         x = self.x[datasets.to(self.x.device)].flatten(0, 1)
-        log_ratio = log_ratio_paired(self.surrogate, x, context).double()
-        log_ratio = torch.unflatten(log_ratio, -1, (len(datasets), -1))
+        found = log_ratio_paired(self.surrogate, x, context)
+        if not isinstance(found, Tensor) or (found.dim(), len(found), found.shape[-1]) != (
+            3,
+            self.members,
+            len(x),
+        ):
+            came = tuple(found.shape) if isinstance(found, Tensor) else type(found).__name__
+            raise PluginError(
+                f"log_ratio_paired returned {came}; the contract is (members, components, pairs) = "
+                f"({self.members}, components, {len(x)})"
+            )
+        log_ratio = torch.unflatten(found.double(), -1, (len(datasets), -1))
         if bool((log_ratio.isnan() | (log_ratio == torch.inf)).any()):
             self._refuse(log_ratio.detach(), context.detach())
         return log_ratio

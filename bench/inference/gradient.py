@@ -296,7 +296,8 @@ def _require_effects(likelihood: EventLikelihood, information: Tensor) -> None:
         if not effect:
             raise PluginError(
                 f"the likelihood of {counted(len(likelihood.x), 'dataset')} does not depend on "
-                f"parameter {name!r}: neither weights nor log-ratios change with it"
+                f"parameter {name!r}: neither weights nor log-ratios change with it, or their "
+                "gradient is lost (detach, or another library)"
             )
 
 
@@ -350,8 +351,12 @@ def _profiled(
     cut = _by_dataset(ends.cut.movedim(1, 2), len(reported))
     error = _by_dataset(ends.error.movedim(1, 2), len(reported))
     own = torch.stack([points[:, :, i, :, :, p] for i, p in enumerate(reported)], 2)
+    # An interval holds its estimate, also where the search for an end has failed.
+    estimate = maximum.unit[..., list(reported), None]  # (members, D, I, 1)
+    below, above = (torch.where(side.isnan(), estimate, side) for side in own.unbind(3))
+    below, above = torch.minimum(below, estimate), torch.maximum(above, estimate)
     done = Profiled(
-        maximum, own[..., 0, :], own[..., 1, :], cut[..., 0, :], cut[..., 1, :],
+        maximum, below, above, cut[..., 0, :], cut[..., 1, :],
         error, points, missed,
     )  # fmt: skip
     return done, maximum

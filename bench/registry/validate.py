@@ -180,6 +180,7 @@ def _check_reported(task: Task) -> None:
         isinstance(names, tuple) and all(isinstance(name, str) for name in names),
         f"its reported is {names!r:.80}, and must be a tuple of names of parameters",
     )
+    _require(len(set(names)) == len(names), f"it reports a parameter twice: {names!r:.80}")
     _require(names, "it reports no parameter: reported is empty, or no parameter is of interest")
     unknown = ", ".join(map(repr, sorted({*names} - {*task.space.names})))
     _require(not unknown, f"it reports {unknown}, not among its parameters")

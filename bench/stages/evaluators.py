@@ -223,7 +223,8 @@ def _ends(task: Task, profiled: Profiled, member: int) -> tuple[Tensor, Tensor]:
 def _unresolved(profiled: Profiled, member: int) -> Tensor:
     """Return whether a maximum or an end failed its own check, (D,) bool."""
     error = profiled.error[member].flatten(1).amax(-1)
-    return (error > SLACK) | (profiled.maximum.distance[member] > SLACK) | profiled.missed[member]
+    accurate = (error <= SLACK) & (profiled.maximum.distance[member] <= SLACK)  # not where NaN
+    return ~accurate | profiled.missed[member]
 
 
 EVALUATORS: Mapping[EvaluatorName, Evaluator] = {"lattice": on_lattice, "gradient": by_gradient}

@@ -269,6 +269,60 @@ def test_bad_log_ratios() -> None:
         profile(likelihood, [0], torch.full((2, 2), 0.5).double(), whole)
 
 
+@pytest.mark.parametrize(
+    ("weights", "message"),
+    [
+        (lambda theta: -torch.ones_like(theta[..., :1]), "negative or NaN at a = 0.5, b = 0.5"),
+        (lambda theta: theta[..., :1] * torch.nan, "negative or NaN at a = 0.5, b = 0.5"),
+        (lambda theta: theta.detach().numpy(), "weights returned ndarray for parameters"),
+        (lambda theta: torch.ones(3), r"weights returned \(3,\) for parameters"),
+    ],
+)
+def test_bad_weights(weights: Callable[[Tensor], Any], message: str) -> None:
+    """Weights that are none are refused where they are."""
+    space = ParameterSpace(
+        [Parameter(name, 0.0, 1.0, "interest", (0.2, 0.8)) for name in "ab"], ["a", "b"]
+    )
+    surrogate = Pairs(lambda x, c: -(x[:, 0] - c.sum(-1)).square())
+    likelihood = EventLikelihood(surrogate, torch.rand(2, 10, 1).double(), space, weights)
+    with pytest.raises(PluginError, match=message):
+        likelihood(torch.arange(2), torch.full((1, 2, 2), 0.5).double())
+
+
+@pytest.mark.parametrize("came", [None, torch.zeros(1, 20), torch.zeros(1, 1, 3)])
+def test_bad_shapes(came: Any) -> None:
+    """Log-ratios of another shape are refused with the contract."""
+    space = ParameterSpace([Parameter("a", 0.0, 1.0, "interest", (0.2, 0.8))], ["a"])
+
+    class Wrong:
+        def log_ratio_paired(self, x: Tensor, context: Tensor) -> Any:
+            return came
+
+    likelihood = EventLikelihood(Wrong(), torch.rand(2, 10, 1).double(), space, ones)
+    with pytest.raises(PluginError, match=r"log_ratio_paired returned .* = \(1, components, 20\)"):
+        likelihood.values(torch.arange(2), torch.full((1, 2, 1), 0.5).double())
+
+
+def test_wrong_scores_are_flagged() -> None:
+    """An interval holds its estimate even where gradients have the wrong sign."""
+    task = linear_gaussian(3)
+    x, theta = datasets(task, 4)
+    exact = ExactLikelihood(task)
+
+    class Flipped:
+        def log_ratio_paired(self, x: Tensor, context: Tensor) -> Tensor:
+            with torch.no_grad():
+                value = exact.log_ratio_paired(x, context)
+            wrong = exact.log_ratio_paired(x, context)
+            return value - (wrong - wrong.detach())
+
+    likelihood = EventLikelihood(Flipped(), x, task.space, task.weights)
+    found = profile(likelihood, [0], task.space.to_unit(theta), task.space.box)
+    assert bool((found.box.lower <= found.box.upper).all())
+    accurate = (found.whole.error.flatten(2).amax(-1) <= SLACK) & ~found.whole.missed
+    assert not bool((accurate & (found.whole.maximum.distance <= SLACK)).any())
+
+
 def test_parameter_without_effect() -> None:
     """A parameter on which nothing depends is named."""
     space = ParameterSpace(
