@@ -6,7 +6,7 @@ products :math:`\sum_i s_i s_i^T` are a first estimate of the curvature (Berndt,
 Hausman 1974, Annals of Economic and Social Measurement 3).
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import NamedTuple
 
 import torch
@@ -75,7 +75,7 @@ class EventLikelihood:
 
         Raises:
             NonFiniteError: if a log-ratio is NaN or +inf.
-        PluginError: if weights are no weights, or log-ratios have a wrong shape.
+            PluginError: if weights or log-ratios break their contract.
         """
         self._count(datasets, FORWARD)
         parts = []
@@ -93,6 +93,10 @@ class EventLikelihood:
             self._with_scores(datasets[rows], unit[:, rows]) for rows in self._chunks(len(datasets))
         ]
         return Evaluation(*(torch.cat(each, 1) for each in zip(*parts, strict=True)))
+
+    def of(self, datasets: Tensor) -> Callable[[Tensor, Tensor], Evaluation]:
+        """Return the evaluation of tracks, given the dataset of each track, (T,) int64."""
+        return lambda tracks, unit: self(datasets[tracks], unit)
 
     def _count(self, datasets: Tensor, passes: float) -> None:
         self.cost += passes * torch.bincount(datasets, minlength=len(self.x))
@@ -131,8 +135,7 @@ class EventLikelihood:
                 "tensor with the components in place of the parameters"
             )
         if bool((bad := ~(weights.detach() >= 0).all(-1)).any()):
-            pairs = zip(self.space.names, theta.detach()[bad][0].tolist(), strict=True)
-            where = ", ".join(f"{name} = {value:.4g}" for name, value in pairs)
+            where = _written(self.space.names, theta.detach()[bad][0])
             raise PluginError(f"weights are negative or NaN at {where}; they must be at least 0")
         return weights.double()
 
@@ -140,11 +143,8 @@ class EventLikelihood:
         """Return log-ratios (members, K, T, M) at contexts (members, T · M, d), float64."""
         x = self.x[datasets.to(self.x.device)].flatten(0, 1)
         found = log_ratio_paired(self.surrogate, x, context)
-        if not isinstance(found, Tensor) or (found.dim(), len(found), found.shape[-1]) != (
-            3,
-            self.members,
-            len(x),
-        ):
+        allowed = isinstance(found, Tensor) and found.dim() == 3
+        if not allowed or (len(found), found.shape[-1]) != (self.members, len(x)):
             came = tuple(found.shape) if isinstance(found, Tensor) else type(found).__name__
             raise PluginError(
                 f"log_ratio_paired returned {came}; the contract is (members, components, pairs) = "
@@ -163,8 +163,7 @@ class EventLikelihood:
     def _refuse(self, log_ratio: Tensor, context: Tensor) -> None:
         bad = log_ratio.isnan() | (log_ratio == torch.inf)
         member, _, row = bad.flatten(2).nonzero()[0].tolist()
-        pairs = zip(self.space.context, context[member, row].tolist(), strict=True)
-        where = ", ".join(f"{p.name} = {value:.4g}" for p, value in pairs)
+        where = _written([p.name for p in self.space.context], context[member, row])
         raise NonFiniteError(
             f"log_ratio_paired returned NaN or +inf for {int(bad.sum())} of {bad.numel()} pairs of "
             f"events and contexts, first at {where}; it must be finite or −inf"
@@ -190,6 +189,12 @@ class EventLikelihood:
             scores[..., index] += torch.where(possible[..., None], own, torch.zeros_like(own))
         outer = scores.mT @ scores
         return value.sum(-1).cpu(), scores.sum(-2).cpu(), outer.cpu()
+
+
+def _written(names: Sequence[str], values: Tensor) -> str:
+    """Format parameters for messages."""
+    pairs = zip(names, values.tolist(), strict=True)
+    return ", ".join(f"{name} = {value:.4g}" for name, value in pairs)
 
 
 def _mixed(log_ratio: Tensor, weights: Tensor) -> tuple[Tensor, Tensor]:

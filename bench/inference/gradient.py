@@ -6,8 +6,6 @@ data alone: searches never start from the generating parameters.
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
-from functools import partial
-from typing import Any
 
 import torch
 from scipy.stats import qmc
@@ -15,8 +13,8 @@ from torch import Tensor
 
 from bench.errors import PluginError, counted
 from bench.inference.box import ROOTS
-from bench.inference.ends import SLACK, Ends, follow
-from bench.inference.events import Evaluation, EventLikelihood
+from bench.inference.ends import SLACK
+from bench.inference.events import EventLikelihood
 from bench.inference.maximum import (
     NOISE,
     TOLERANCE,
@@ -28,38 +26,12 @@ from bench.inference.maximum import (
     newton,
     restricted,
 )
+from bench.inference.profiling import Profiled, off_profile, profiled
 
 _RESTARTS = 2  # searches from further points of the scan
 _PROBE = 0.2  # half the finite difference of gradients, in standard deviations at fixed others
-_ROUNDS = 3  # most repetitions with a maximum that interval ends have found
 _WIDEST = 0.25  # largest standard deviation of these differences, in unit coordinates
-_BESIDE = 0.3  # distance of points beside an end, in standard deviations at fixed others
 _WEAKEST = 0.02  # least curvature by differences of gradients, in units of outer products
-
-
-@dataclass(frozen=True)
-class Profiled:
-    """Profile likelihoods of D datasets within bounds, for each member, in unit coordinates.
-
-    Args:
-        maximum: the maxima.
-        lower: lower ends of I parameters at L thresholds, (members, D, I, L).
-        upper: upper ends.
-        cut_lower: whether the bound cuts them, (members, D, I, L) bool.
-        cut_upper: the same of upper ends.
-        error: estimated errors of both ends, standard deviations, (members, D, I, 2, L).
-        points: points on the profiles, (members, D, I, 2, L, P).
-        missed: whether the maximum is not the highest point, or no maximum, (members, D) bool.
-    """
-
-    maximum: Points
-    lower: Tensor
-    upper: Tensor
-    cut_lower: Tensor
-    cut_upper: Tensor
-    error: Tensor
-    points: Tensor
-    missed: Tensor
 
 
 @dataclass(frozen=True)
@@ -98,6 +70,7 @@ def profile(
 
     Raises:
         NonFiniteError: if a log-ratio is NaN or +inf.
+        PluginError: if nothing depends on a parameter, or as `EventLikelihood.values`.
     """
     members, count = likelihood.members, len(likelihood.x)
     parameters = truth.shape[-1]
@@ -107,12 +80,12 @@ def profile(
     scan = _scan(parameters)
     scanned = _scanned(likelihood, scan)
     searching = likelihood.cost.clone()
-    maximum = maximise(partial(_of, likelihood, everything), scan[scanned.argmax(-1)], space)
+    maximum = maximise(likelihood.of(everything), scan[scanned.argmax(-1)], space)
     found = likelihood.cost.clone()
     unused = torch.ones_like(scanned, dtype=torch.bool)
     for _ in range(_RESTARTS):
         start = _unexpected(maximum, scan, scanned, unused)
-        other = maximise(partial(_of, likelihood, everything), scan[start], space)
+        other = maximise(likelihood.of(everything), scan[start], space)
         better = other.value > maximum.value + NOISE
         maximum = maximum.replaced(everything, better, other)
     restarted = likelihood.cost.clone()
@@ -126,27 +99,24 @@ def profile(
     if bool(outside.any()):
         rows = outside.nonzero().squeeze(-1)
         inner = _in_box(likelihood, maximum, rows, scan, scanned, box)
-    boxed, inner = _profiled(likelihood, inner, reported, ROOTS, box)
+    boxed = profiled(likelihood, inner, reported, ROOTS, box)
     # Where nothing touches the box, its profiles are those of the space.
     level = ROOTS.index(1.0)
     low, high = box[0] + 1e-9, box[1] - 1e-9
     reached = boxed.points[..., : level + 1, :]
     same = ((reached > low) & (reached < high)).flatten(2).all(-1) & (
-        (inner.unit > low) & (inner.unit < high)
+        (boxed.maximum.unit > low) & (boxed.maximum.unit < high)
     ).all(-1)
     same = same.all(0) & ~outside
-    whole = _level(boxed, level)
+    whole = boxed.at(level)
     off_box = torch.zeros_like(rising)
     if not bool(same.all()):
         rows = (~same).nonzero().squeeze(-1)
-        cut_off = _level(boxed, level)
-        off_box[:, rows] = _off_profile(likelihood, cut_off, rows, reported, width, box)
-        apart, _ = _profiled(
-            likelihood, maximum.of(rows), reported, ROOTS[: level + 1], space, rows
-        )
-        whole = _merged(whole, rows, _level(apart, level))
+        off_box[:, rows] = off_profile(likelihood, boxed.at(level), rows, reported, width, box)
+        apart = profiled(likelihood, maximum.of(rows), reported, ROOTS[: level + 1], space, rows)
+        whole = whole.replaced(rows, apart.at(level))
 
-    off = _off_profile(likelihood, whole, everything, reported, width, space)
+    off = off_profile(likelihood, whole, everything, reported, width, space)
     whole = replace(whole, missed=whole.missed | rising | off)
     boxed = replace(boxed, missed=boxed.missed | rising | off_box | (off & same))
     statistic = _statistics(likelihood, boxed, reported, truth, box)
@@ -154,11 +124,6 @@ def profile(
     at_truth = likelihood.values(everything, truth.expand(members, -1, -1))
     cost = torch.stack([intervals, searching + restarted - found, informed - restarted], -1)
     return GradientProfiles(whole, boxed, information, statistic, at_truth, cost)
-
-
-def _of(likelihood: EventLikelihood, datasets: Tensor, tracks: Tensor, unit: Tensor) -> Evaluation:
-    """Evaluate tracks, given the dataset of each track."""
-    return likelihood(datasets[tracks], unit)
 
 
 def _scan(parameters: int) -> Tensor:
@@ -240,53 +205,13 @@ def _informed(
     maximum = replace(maximum, curvature=curvature)
     if len(rows := (distance > TOLERANCE).any(0).nonzero().squeeze(-1)):
         own = maximum.of(rows)
-        other = maximise(partial(_of, likelihood, rows), own.unit, space, own.curvature)
+        other = maximise(likelihood.of(rows), own.unit, space, own.curvature)
         better = other.value > own.value - NOISE
         maximum = maximum.replaced(rows, better, other)
     width = outer.diagonal(dim1=-2, dim2=-1).rsqrt()
     probed = torch.unflatten(there.value, 1, (count, 2 * parameters)).amax(-1)
     rising = (values[..., 0] <= 0) | (probed > maximum.value + SLACK)
     return information, maximum, width, rising
-
-
-def _off_profile(
-    likelihood: EventLikelihood,
-    profiled: Profiled,
-    rows: Tensor,
-    reported: Sequence[int],
-    width: Tensor,
-    bounds: Tensor,
-) -> Tensor:
-    """Check that the ends of one threshold are maxima in all parameters but the reported one.
-
-    A search can end beside a kink, where no gradient vanishes.
-
-    Args:
-        likelihood: the likelihoods.
-        profiled: profiles at one threshold.
-        rows: the datasets to check, (n,).
-        reported: indices of the reported parameters.
-        width: standard deviations of each parameter at fixed others, (members, D, P).
-        bounds: lower and upper bounds, (2, P).
-
-    Returns:
-        Whether a point beside an end is higher by more than `SLACK`, (members, n) bool.
-    """
-    parameters = width.shape[-1]
-    probes = []
-    for place, own in enumerate(reported):
-        others = [p for p in range(parameters) if p != own]
-        shift = torch.diag_embed(_BESIDE * width[:, rows])[:, :, None, others]
-        points = profiled.points[:, rows, place, :, 0][..., None, :]  # (members, n, 2, 1, P)
-        probes += [points, points + shift, points - shift]
-    unit = torch.cat(probes, -2) if parameters > 1 else probes[0]
-    unit = unit.clamp(bounds[0], bounds[1])
-    members, count = unit.shape[:2]
-    datasets = rows.repeat_interleave(unit[0, 0, ..., 0].numel())
-    values = likelihood.values(datasets, unit.reshape(members, -1, parameters))
-    values = values.view(members, count, 2, len(reported), -1)
-    rise = values.amax(-1) - values[..., 0]
-    return (rise > SLACK).flatten(2).any(-1)
 
 
 def _require_effects(likelihood: EventLikelihood, information: Tensor) -> None:
@@ -310,7 +235,7 @@ def _in_box(
     box: Tensor,
 ) -> Points:
     """Return the maxima within the box; those of `rows` may be elsewhere."""
-    evaluate = partial(_of, likelihood, rows)
+    evaluate = likelihood.of(rows)
     own = maximum.of(rows)
     inner = maximise(evaluate, own.unit.clamp(box[0], box[1]), box, own.curvature)
     inside = ((scan >= box[0]) & (scan <= box[1])).all(-1)
@@ -321,105 +246,6 @@ def _in_box(
         inner = inner.replaced(torch.arange(len(rows)), better, other)
     everywhere = torch.ones(inner.value.shape, dtype=torch.bool)
     return maximum.replaced(rows, everywhere, inner)
-
-
-def _profiled(
-    likelihood: EventLikelihood,
-    maximum: Points,
-    reported: Sequence[int],
-    roots: tuple[float, ...],
-    bounds: Tensor,
-    rows: Tensor | None = None,
-) -> tuple[Profiled, Points]:
-    """Follow the profiles of all reported parameters, again where a higher maximum appears."""
-    datasets = torch.arange(len(likelihood.x)) if rows is None else rows
-    ends = _followed(likelihood, datasets, maximum, reported, roots, bounds)
-    wanted = torch.arange(len(datasets))
-    for _ in range(_ROUNDS):
-        beaten = _by_dataset(ends.beaten, len(reported)).flatten(2).any(-1)  # (members, D)
-        wanted = beaten.any(0).nonzero().squeeze(-1)
-        if not len(wanted):
-            break
-        start = _highest(ends, len(reported))[:, wanted]
-        other = maximise(partial(_of, likelihood, datasets[wanted]), start, bounds)
-        better = other.value > maximum.value[:, wanted] + NOISE
-        maximum = maximum.replaced(wanted, better, other)
-        again = _followed(likelihood, datasets[wanted], maximum.of(wanted), reported, roots, bounds)
-        ends = _placed(ends, wanted, again, len(reported), len(datasets))
-    missed = _by_dataset(ends.beaten, len(reported)).flatten(2).any(-1)
-    points = _by_dataset(ends.unit.movedim(1, 2), len(reported))  # (members, D, I, 2, L, P)
-    cut = _by_dataset(ends.cut.movedim(1, 2), len(reported))
-    error = _by_dataset(ends.error.movedim(1, 2), len(reported))
-    own = torch.stack([points[:, :, i, :, :, p] for i, p in enumerate(reported)], 2)
-    # An interval holds its estimate, also where the search for an end has failed.
-    estimate = maximum.unit[..., list(reported), None]  # (members, D, I, 1)
-    below, above = (torch.where(side.isnan(), estimate, side) for side in own.unbind(3))
-    below, above = torch.minimum(below, estimate), torch.maximum(above, estimate)
-    done = Profiled(
-        maximum, below, above, cut[..., 0, :], cut[..., 1, :],
-        error, points, missed,
-    )  # fmt: skip
-    return done, maximum
-
-
-def _followed(
-    likelihood: EventLikelihood,
-    datasets: Tensor,
-    maximum: Points,
-    reported: Sequence[int],
-    roots: tuple[float, ...],
-    bounds: Tensor,
-) -> Ends:
-    """Follow both ends of every reported parameter; tracks are (D, I, 2)."""
-    sides = 2 * len(reported)
-    rows = torch.arange(len(datasets)).repeat_interleave(sides)
-    parameter = torch.tensor(reported).repeat_interleave(2).repeat(len(datasets))
-    direction = torch.tensor([-1.0, 1.0]).repeat(len(rows) // 2)
-    evaluate = partial(_of, likelihood, datasets[rows])
-    return follow(evaluate, maximum.of(rows), parameter, direction, roots, bounds)
-
-
-def _by_dataset(tracks: Tensor, reported: int) -> Tensor:
-    """Unflatten tracks (members, D · I · 2, …) to (members, D, I, 2, …)."""
-    return torch.unflatten(tracks, 1, (-1, reported, 2))
-
-
-def _highest(ends: Ends, reported: int) -> Tensor:
-    """Return the highest point found beside the maximum, (members, D, P): of the first such end."""
-    beaten = torch.unflatten(ends.beaten, 1, (-1, 2 * reported))
-    points = torch.unflatten(ends.better, 1, (-1, 2 * reported))
-    first = beaten.to(torch.uint8).argmax(-1)[..., None, None].expand(-1, -1, 1, points.shape[-1])
-    return points.gather(2, first).squeeze(2)
-
-
-def _placed(ends: Ends, rows: Tensor, again: Ends, reported: int, count: int) -> Ends:
-    """Replace the ends of some datasets."""
-    tracks = torch.arange(count * 2 * reported).view(count, -1)[rows].flatten()
-    merged = []
-    for name, axis in (("unit", 2), ("cut", 2), ("error", 2), ("beaten", 1), ("better", 1)):
-        whole = getattr(ends, name).clone()
-        whole.index_copy_(axis, tracks, getattr(again, name))
-        merged.append(whole)
-    return Ends(*merged)
-
-
-def _level(profiled: Profiled, level: int) -> Profiled:
-    """Keep one threshold."""
-    one = slice(level, level + 1)
-    names = ("lower", "upper", "cut_lower", "cut_upper", "error")
-    kept = {name: getattr(profiled, name)[..., one] for name in names}
-    return replace(profiled, **kept, points=profiled.points[..., one, :])
-
-
-def _merged(whole: Profiled, rows: Tensor, other: Profiled) -> Profiled:
-    """Replace the profiles of some datasets."""
-    everywhere = torch.ones(other.maximum.value.shape, dtype=torch.bool)
-    merged: dict[str, Any] = {"maximum": whole.maximum.replaced(rows, everywhere, other.maximum)}
-    for name in ("lower", "upper", "cut_lower", "cut_upper", "error", "points", "missed"):
-        values = getattr(whole, name).clone()
-        values[:, rows] = getattr(other, name)
-        merged[name] = values
-    return Profiled(**merged)
 
 
 def _statistics(
@@ -454,7 +280,7 @@ def _statistics(
         bounds[:, :, i, p] = wanted[:, i]
     rows = torch.arange(count).repeat_interleave(size)
     found = maximise(
-        partial(_of, likelihood, rows),
+        likelihood.of(rows),
         start.flatten(1, 2),
         bounds.flatten(1, 2),
         boxed.maximum.curvature[:, rows],

@@ -27,11 +27,12 @@ from bench.contracts.plan import EvaluatorName
 from bench.inference.box import summarise_box
 from bench.inference.ends import SLACK
 from bench.inference.events import EventLikelihood
-from bench.inference.gradient import GradientProfiles, Profiled, profile
+from bench.inference.gradient import GradientProfiles, profile
 from bench.inference.intervals import summarise
 from bench.inference.lattice import BOX_DEPTH, refine
 from bench.inference.likelihood import LogRatio, MixtureLikelihood
 from bench.inference.polynomials import Window
+from bench.inference.profiling import Profiled
 from bench.stages.datasets import EventsOfSet
 from bench.stages.held_out import log_ratio_of
 

@@ -130,14 +130,13 @@ def test_a_classifier_in_two_contexts() -> None:
 CPU = torch.device("cpu")
 
 
-@pytest.mark.parametrize("degree", [0, 1, 4, 16])
 @pytest.mark.parametrize("total", [False, True])
-@pytest.mark.parametrize("dimensions", [1, 2, 3])
+@pytest.mark.parametrize(
+    ("dimensions", "degree"), [(d, g) for d in (1, 2, 3) for g in (0, 1, 4, 16) if g**d <= 300]
+)
 def test_chebyshev_polynomials_are_cosines_of_angles(
     dimensions: int, total: bool, degree: int
 ) -> None:
-    if degree**dimensions > 300:
-        pytest.skip("many terms")
     rng = torch.Generator().manual_seed(0)
     x = 2 * torch.rand(50, dimensions, generator=rng, dtype=torch.float64) - 1
     x = torch.cat([x, x.sign()])
