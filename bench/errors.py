@@ -5,6 +5,7 @@ A message is one line: the problem, its place, and what is allowed.
 
 import linecache
 import os
+from collections.abc import Iterable
 from contextlib import suppress
 from importlib.metadata import entry_points
 from traceback import walk_tb
@@ -120,3 +121,13 @@ class StoreError(BenchError):
 
 class LimitExceeded(BenchError):
     """Job beyond its time or memory limit, or death of its worker process."""
+
+
+def assigned(names: Iterable[str], values: Iterable[float]) -> str:
+    """Format values by name.
+
+    Example:
+        >>> assigned(["mu", "z"], [0.25, 1.0])
+        'mu = 0.25, z = 1'
+    """
+    return ", ".join(f"{name} = {value:.4g}" for name, value in zip(names, values, strict=True))

@@ -19,6 +19,7 @@ import bench
 from bench.errors import PluginError, UsageError
 
 if TYPE_CHECKING:
+    from bench.contracts import Task
     from bench.registry.registry import Kind, Registry
 
 KINDS: tuple["Kind", ...] = ("tasks", "methods", "metrics", "presets")
@@ -38,6 +39,7 @@ class Description:
         parameters: names of a task's parameters.
         symbols: their symbols.
         reported: names of those that tables are about.
+        factors: constraints of a task, and the random size of its datasets, in words.
         observations: size M of a task's datasets.
         configurations: names of a method's configurations.
         citation: the source of a method.
@@ -52,6 +54,7 @@ class Description:
     parameters: tuple[str, ...] = ()
     symbols: tuple[str, ...] = ()
     reported: tuple[str, ...] = ()
+    factors: tuple[str, ...] = ()
     observations: int = 0
     configurations: tuple[str, ...] = ()
     citation: str = ""
@@ -89,6 +92,7 @@ def _described(registry: "Registry", kind: "Kind", name: str) -> Description:
             parameters=names,
             symbols=symbols,
             reported=tuple(names[i] for i in loaded.reported_index),
+            factors=_factors(loaded),
             observations=loaded.observations,
         )
     if kind == "methods":
@@ -102,6 +106,16 @@ def _described(registry: "Registry", kind: "Kind", name: str) -> Description:
             missing=loaded.unavailable(),
         )
     return Description(kind, name, loaded.description, place)
+
+
+def _factors(task: "Task") -> tuple[str, ...]:
+    """Describe the factors of a task's likelihood beside those of observations."""
+    found = [
+        f"{c.parameter} ~ {'N' if c.kind == 'normal' else 'log-N'}({c.centre:g}, {c.width:g})"
+        for c in task.constraints
+    ]
+    random = task.is_extended and task.rate(task.points[:1].double()) is not None
+    return (*found, *(["a Poisson number of observations"] if random else []))
 
 
 def cached() -> list[Description] | None:

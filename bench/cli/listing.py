@@ -53,6 +53,8 @@ def _cells(entry: Description, long: bool) -> tuple[str, ...]:
         text += f"; {entry.citation}"
     if long and 0 < len(entry.reported) < len(entry.parameters):
         text += f"; reports {', '.join(entry.reported)}"
+    if long and entry.factors:
+        text += f"; with {', '.join(entry.factors)}"
     if entry.missing:
         text += f"; not available: {entry.missing}"
     if long:

@@ -2,6 +2,7 @@
 
 from bench.contracts.bank import Bank, Draw, Simulations, TrainingData, equal_draws
 from bench.contracts.component import Component, FiniteComponent, HasLogProb, HasScore
+from bench.contracts.constraint import Constraint
 from bench.contracts.cost import Speed, Work
 from bench.contracts.data import Data
 from bench.contracts.features import Features
@@ -39,6 +40,7 @@ __all__ = [
     "Component",
     "ComponentMethod",
     "ComponentSurrogate",
+    "Constraint",
     "Data",
     "Datasets",
     "Draw",

@@ -108,18 +108,11 @@ def fit_to(task: Task, plan: Plan) -> Plan:
     Raises:
         NotApplicable: if there is not one dataset, or too many parameters for the plan.
     """
-    parameters = len(task.space)
-    if not isinstance(plan, HeldOutPlan) and parameters > _LATTICE:
+    if not isinstance(plan, HeldOutPlan) and (reason := _off_lattice(task)):
         if isinstance(plan, BootstrapPlan):
-            raise NotApplicable(
-                f"bootstraps are evaluated on a lattice of at most {_LATTICE} parameters, and "
-                f"{task.name} has {parameters}"
-            )
+            raise NotApplicable(f"bootstraps are evaluated on a lattice, and {reason}")
         if plan.evaluator == "lattice":
-            raise NotApplicable(
-                f"a lattice has at most {_LATTICE} parameters, and {task.name} has {parameters}; "
-                "the gradient evaluator takes any number"
-            )
+            raise NotApplicable(f"{reason}; the gradient evaluator takes all tasks")
     size = observations_of(task, "heldout" if isinstance(plan, HeldOutPlan) else "test")
     if size is None:
         return plan
@@ -145,10 +138,20 @@ def fit_to(task: Task, plan: Plan) -> Plan:
     return plan.model_copy(update={"multiple": multiple, "sets": sets})
 
 
+def _off_lattice(task: Task) -> str:
+    """Return why a task's likelihoods cannot be evaluated on a lattice; empty if they can."""
+    if (parameters := len(task.space)) > _LATTICE:
+        return f"a lattice has at most {_LATTICE} parameters, and {task.name} has {parameters}"
+    if task.is_extended:
+        what = "constraints" if task.constraints else "a rate"
+        return f"a lattice takes no constraints and no rate, and {task.name} has {what}"
+    return ""
+
+
 def evaluator_of(task: Task, plan: IndependentPlan | BootstrapPlan) -> EvaluatorName:
     """Return the evaluator of a plan's likelihoods: by default the lattice where it is possible."""
     chosen = plan.evaluator if isinstance(plan, IndependentPlan) else None
-    return chosen or ("lattice" if len(task.space) <= _LATTICE else "gradient")
+    return chosen or ("gradient" if _off_lattice(task) else "lattice")
 
 
 def number_of_blocks(task: Task, plan: Plan) -> int | None:

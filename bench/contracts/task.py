@@ -10,6 +10,7 @@ import torch
 from torch import Tensor
 
 from bench.contracts.component import Component, HasLogProb
+from bench.contracts.constraint import Constraint
 from bench.contracts.data import Data
 from bench.contracts.parameters import ParameterSpace
 
@@ -65,6 +66,9 @@ class Task(ABC):
 
     .. math:: \log L(\theta) = \sum_{i=1}^M \log \sum_k w_k(\theta)\, p_k(x_i | \eta(\theta)).
 
+    The likelihood has further factors if parameters have `constraints`, or if M is itself random,
+    with a :meth:`rate`. They are exact, and the same for all methods.
+
     Subclasses set the attributes below and define :meth:`components` and :meth:`weights`.
     Whatever changes the task's numbers must change `version` or `settings`, which enter the
     identity of every fit.
@@ -81,7 +85,9 @@ class Task(ABC):
     points: Tensor
     """Evaluation points, (n_points, P) float64."""
     observations: int
-    """Number M of observations in a dataset."""
+    """Number M of observations in a dataset; a typical one if the task has a rate."""
+    constraints: tuple[Constraint, ...] = ()
+    """Auxiliary measurements of parameters; at most one of each."""
     event_shape: tuple[int, ...]
     reference: ReferenceKind = "fixed"
     """Reference of ratio methods, unless their configuration sets another."""
@@ -160,6 +166,46 @@ class Task(ABC):
     @abstractmethod
     def weights(self, theta: Tensor) -> Tensor:
         r"""Return the mixture weights, (\*B, P) to (\*B, K); they sum to one."""
+
+    def rate(self, theta: Tensor) -> Tensor | None:
+        r"""Return the expected number ν(θ) of observations in a dataset, (\*B, P) to (\*B).
+
+        The number in a dataset is then a Poisson number. None, the default, if it is fixed.
+        """
+        return None
+
+    @cached_property
+    def is_extended(self) -> bool:
+        """Return whether the likelihood has factors beside those of the observations."""
+        middle = torch.full((len(self.space),), 0.5, dtype=torch.float64)
+        return bool(self.constraints) or self.rate(self.space.from_unit(middle)) is not None
+
+    def true_parameters(self, uniform: Tensor) -> Tensor:
+        r"""Map uniform numbers to true parameters in the inner box, (\*B, P) in [0, 1] to (\*B, P).
+
+        Parameters are uniform, each on its scale, and constrained ones follow their constraints.
+        """
+        low, high = self.space.box
+        theta = self.space.from_unit(low + (high - low) * uniform)
+        columns = list(theta.unbind(-1))
+        for constraint in self.constraints:
+            at = self.space.names.index(constraint.parameter)
+            inner = self.space.parameters[at].inner
+            columns[at] = constraint.true_value(uniform[..., at], *inner)
+        return torch.stack(columns, -1)
+
+    def log_prior(self, unit: Tensor) -> Tensor:
+        r"""Return the log-density of true parameters up to a constant, (\*B, P) to (\*B) float64.
+
+        The argument and the density are in unit coordinates.
+        """
+        theta = self.space.from_unit(unit)
+        found = torch.zeros(unit.shape[:-1], dtype=torch.float64)
+        for constraint in self.constraints:
+            found = found + constraint.log_prior(
+                theta[..., self.space.names.index(constraint.parameter)]
+            )
+        return found
 
     @property
     def component_names(self) -> tuple[str, ...]:

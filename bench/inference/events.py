@@ -6,14 +6,15 @@ products :math:`\sum_i s_i s_i^T` are a first estimate of the curvature (Berndt,
 Hausman 1974, Annals of Economic and Social Measurement 3).
 """
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from typing import NamedTuple
 
 import torch
 from torch import Tensor
 
 from bench.contracts import HasPairs, ParameterSpace, Surrogate, log_ratio_paired
-from bench.errors import NonFiniteError, PluginError
+from bench.errors import NonFiniteError, PluginError, assigned
+from bench.inference.auxiliary import Auxiliary
 
 FORWARD, BACKWARD = 1.0, 2.0
 """Cost of a pass through a surrogate, in forward passes."""
@@ -28,7 +29,8 @@ class Evaluation(NamedTuple):
     Args:
         value: log-likelihood, (members, T).
         score: its gradient, (members, T, P).
-        outer: sum over events of outer products of their scores, (members, T, P, P).
+        outer: sum over events of outer products of their scores, and the expected information of
+            auxiliary factors, (members, T, P, P).
     """
 
     value: Tensor
@@ -37,7 +39,7 @@ class Evaluation(NamedTuple):
 
 
 class EventLikelihood:
-    r"""Mixture log-likelihoods of D datasets of M events each.
+    r"""Mixture log-likelihoods of D datasets of M events each, or of fewer.
 
     Args:
         surrogate: log-ratios of pairs of events and contexts.
@@ -45,6 +47,8 @@ class EventLikelihood:
         space: the parameter space.
         weights: maps parameters (\*B, P) to mixture weights (\*B, K).
         members: number of members.
+        sizes: number of events of each dataset, (D,) int64; the others are padding. M if None.
+        auxiliary: further factors of the likelihoods, where there are any.
     """
 
     def __init__(
@@ -54,12 +58,18 @@ class EventLikelihood:
         space: ParameterSpace,
         weights: Callable[[Tensor], Tensor],
         members: int = 1,
+        sizes: Tensor | None = None,
+        auxiliary: Auxiliary | None = None,
     ) -> None:
         self.surrogate = surrogate
         self.x = x
         self.space = space
         self.weights = weights
         self.members = members
+        self.auxiliary = auxiliary
+        self._padding = None  # (D, M) bool, where sizes differ
+        if sizes is not None and bool((sizes < x.shape[1]).any()):
+            self._padding = (torch.arange(x.shape[1]) >= sizes.cpu()[:, None]).to(x.device)
         self.cost = torch.zeros(len(x), dtype=torch.float64)
         """Cost of each dataset so far, in forward passes per event."""
 
@@ -83,8 +93,12 @@ class EventLikelihood:
             for rows in self._chunks(len(datasets)):
                 context, weights, _ = self._at(unit[:, rows], slopes=False)
                 log_ratio = self._pairs(datasets[rows], self._of_events(context))
-                parts.append(_mixed(log_ratio, weights)[0].sum(-1))
-        return torch.cat(parts, 1)
+                each, _ = _mixed(log_ratio, weights, self._padded(datasets[rows]))
+                parts.append(each.sum(-1))
+        found = torch.cat(parts, 1)
+        if self.auxiliary is not None:
+            found = found + self.auxiliary.values(datasets, unit).to(found.device)
+        return found
 
     def __call__(self, datasets: Tensor, unit: Tensor) -> Evaluation:
         """Evaluate log-likelihoods and the scores of their events; arguments as in `values`."""
@@ -92,11 +106,19 @@ class EventLikelihood:
         parts = [
             self._with_scores(datasets[rows], unit[:, rows]) for rows in self._chunks(len(datasets))
         ]
-        return Evaluation(*(torch.cat(each, 1) for each in zip(*parts, strict=True)))
+        found = [torch.cat(each, 1) for each in zip(*parts, strict=True)]
+        if self.auxiliary is not None:
+            further = self.auxiliary(datasets, unit)
+            found = [own + more for own, more in zip(found, further, strict=True)]
+        return Evaluation(*found)
 
     def of(self, datasets: Tensor) -> Callable[[Tensor, Tensor], Evaluation]:
         """Return the evaluation of tracks, given the dataset of each track, (T,) int64."""
         return lambda tracks, unit: self(datasets[tracks], unit)
+
+    def _padded(self, datasets: Tensor) -> Tensor | None:
+        """Return where the events of tracks are padding, (T, M) bool; None if nowhere."""
+        return None if self._padding is None else self._padding[datasets.to(self._padding.device)]
 
     def _count(self, datasets: Tensor, passes: float) -> None:
         self.cost += passes * torch.bincount(datasets, minlength=len(self.x))
@@ -135,7 +157,7 @@ class EventLikelihood:
                 "tensor with the components in place of the parameters"
             )
         if bool((bad := ~(weights.detach() >= 0).all(-1)).any()):
-            where = _written(self.space.names, theta.detach()[bad][0])
+            where = assigned(self.space.names, theta.detach()[bad][0].tolist())
             raise PluginError(f"weights are negative or NaN at {where}; they must be at least 0")
         return weights.double()
 
@@ -163,7 +185,8 @@ class EventLikelihood:
     def _refuse(self, log_ratio: Tensor, context: Tensor) -> None:
         bad = log_ratio.isnan() | (log_ratio == torch.inf)
         member, _, row = bad.flatten(2).nonzero()[0].tolist()
-        where = _written([p.name for p in self.space.context], context[member, row])
+        names = [p.name for p in self.space.context]
+        where = assigned(names, context[member, row].tolist())
         raise NonFiniteError(
             f"log_ratio_paired returned NaN or +inf for {int(bad.sum())} of {bad.numel()} pairs of "
             f"events and contexts, first at {where}; it must be finite or −inf"
@@ -175,7 +198,7 @@ class EventLikelihood:
         with torch.enable_grad():
             leaf = self._of_events(context).requires_grad_()
             log_ratio = self._pairs(datasets, leaf)
-            value, shares = _mixed(log_ratio, weights)
+            value, shares = _mixed(log_ratio, weights, self._padded(datasets))
             possible = value > -torch.inf
             pull = None
             if index and log_ratio.requires_grad:
@@ -191,22 +214,23 @@ class EventLikelihood:
         return value.sum(-1).cpu(), scores.sum(-2).cpu(), outer.cpu()
 
 
-def _written(names: Sequence[str], values: Tensor) -> str:
-    """Format parameters for messages."""
-    pairs = zip(names, values.tolist(), strict=True)
-    return ", ".join(f"{name} = {value:.4g}" for name, value in pairs)
-
-
-def _mixed(log_ratio: Tensor, weights: Tensor) -> tuple[Tensor, Tensor]:
+def _mixed(
+    log_ratio: Tensor, weights: Tensor, padding: Tensor | None = None
+) -> tuple[Tensor, Tensor]:
     """Mix components of log-ratios (members, K, T, M) with weights (members, T, K).
 
     Returns:
         log Σ_k w_k exp(log_ratio_k), (members, T, M), and its slope in each weight, detached,
-        (members, K, T, M).
+        (members, K, T, M). Both are 0 where `padding`, (T, M) bool, is true.
     """
+    if padding is not None:
+        log_ratio = log_ratio.masked_fill(padding, 0.0)
     top = log_ratio.detach().amax(1, keepdim=True)
     top = torch.where(top == -torch.inf, torch.zeros_like(top), top)
     ratio = (log_ratio - top).exp()
     total = (ratio * weights.movedim(-1, 1)[..., None]).sum(1, keepdim=True)
     shares = torch.where(total > 0, ratio / total, torch.zeros_like(ratio))
-    return (total.log() + top).squeeze(1), shares.detach()
+    value = (total.log() + top).squeeze(1)
+    if padding is not None:
+        value, shares = value.masked_fill(padding, 0.0), shares.masked_fill(padding, 0.0)
+    return value, shares.detach()

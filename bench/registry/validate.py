@@ -11,7 +11,7 @@ from typing import Any, get_args
 
 from torch import Tensor
 
-from bench.contracts import Method, Metric, ParameterSpace, PlanKind, Task
+from bench.contracts import Constraint, Method, Metric, ParameterSpace, PlanKind, Task
 from bench.errors import NotApplicable, PluginError, UsageError, counted, message_of, raised_at
 from bench.seeds import canonical_json
 
@@ -155,6 +155,7 @@ def _check_task(task: Any) -> None:
         )
     _require(len(task.space), "it has no parameter")
     _check_reported(task)
+    _check_constraints(task)
     what = type(task.resolution).__name__
     _require(isinstance(task.resolution, tuple), f"its resolution is {what}, not tuple")
     count, parameters = len(task.resolution), len(task.space)
@@ -184,6 +185,32 @@ def _check_reported(task: Task) -> None:
     _require(names, "it reports no parameter: reported is empty, or no parameter is of interest")
     unknown = ", ".join(map(repr, sorted({*names} - {*task.space.names})))
     _require(not unknown, f"it reports {unknown}, not among its parameters")
+
+
+def _check_constraints(task: Task) -> None:
+    constraints = task.constraints
+    _require(
+        isinstance(constraints, tuple) and all(isinstance(c, Constraint) for c in constraints),
+        f"its constraints are {constraints!r:.80}, and must be a tuple of "
+        "bench.contracts.Constraint",
+    )
+    named = [constraint.parameter for constraint in constraints]
+    _require(len({*named}) == len(named), f"it constrains a parameter twice: {named}")
+    for constraint in constraints:
+        what = f"its constraint of {constraint.parameter!r}"
+        _require(constraint.parameter in task.space.names, f"{what} is not of a parameter")
+        parameter = task.space.parameters[task.space.names.index(constraint.parameter)]
+        scale = "log" if constraint.kind == "log-normal" else "linear"
+        _require(
+            parameter.scale == scale,
+            f"{what} is {constraint.kind}, and the parameter's scale {parameter.scale!r}; it must "
+            f"be {scale!r}",
+        )
+        low, high = parameter.inner
+        _require(
+            low <= constraint.centre <= high,
+            f"{what} is centred at {constraint.centre:g}, outside the inner box [{low}, {high}]",
+        )
 
 
 def _check_method(method: Any) -> None:

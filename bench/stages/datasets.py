@@ -24,6 +24,7 @@ from bench.contracts import (
 )
 from bench.contracts.plan import layout, number_of_blocks, observations_of
 from bench.errors import NonFiniteError, PluginError
+from bench.inference.auxiliary import expected_number
 from bench.seeds import generator
 from bench.storage.simulations import Arrays, Chunk, SimulationStore, simulations_key
 
@@ -39,6 +40,7 @@ class EventsOfSet:
         theta: generating parameters, (P,) float64.
         x: events, (n, \*event).
         counts: how often each of B datasets holds each event, (B, n) float32.
+        measured: auxiliary measurements of the task's C constraints, (C,) float64.
     """
 
     number: int
@@ -47,6 +49,7 @@ class EventsOfSet:
     theta: Tensor
     x: Tensor
     counts: Tensor
+    measured: Tensor
 
 
 def sets(
@@ -81,7 +84,7 @@ def sets(
         if point >= 0:
             theta = task.points[point].to(torch.float64)
         else:
-            theta = task.space.draw_inner(1, rng)[0] if spread is None else spread[i]
+            theta = _random(task, rng) if spread is None else spread[i]
         size = observations * plan.multiple
 
         def make(
@@ -91,34 +94,60 @@ def sets(
             components: Mapping[str, Component] = components,
         ) -> Arrays:
             stratified = isinstance(plan, BootstrapPlan) and plan.stratified
+            size = _number(task, theta, size, rng)
             x = events(task, theta, size, rng, stratified=stratified, components=components)
+            if task.constraints:
+                return {"x": x, "measured": _measured(task, theta, rng)}
             if isinstance(plan, IndependentPlan):
                 return {"x": x}
             shape = plan.bootstraps, observations
             return {"x": x, "drawn": torch.randint(size, shape, generator=rng)}
 
         names = {"x"} if isinstance(plan, IndependentPlan) else {"x", "drawn"}
+        names |= {"measured"} if task.constraints else set()
         arrays = make() if simulations is None else simulations.get(task, chunk, names, make)
         if isinstance(plan, IndependentPlan):
-            counts = torch.ones(1, size)
+            counts = torch.ones(1, len(arrays["x"]))
         else:
             drawn = arrays["drawn"]
             counts = torch.zeros(plan.bootstraps, size)
             counts.scatter_add_(1, drawn, torch.ones(()).expand(drawn.shape))
-        x = arrays["x"]
-        yield EventsOfSet(number, block, point, theta, x, counts)
+        measured = arrays.get("measured", torch.zeros(0, dtype=torch.float64))
+        yield EventsOfSet(number, block, point, theta, arrays["x"], counts, measured)
+
+
+def _random(task: Task, rng: torch.Generator) -> Tensor:
+    """Draw true parameters in the inner box, (P,) float64."""
+    uniform = torch.rand(1, len(task.space), generator=rng, dtype=torch.float64)
+    return task.true_parameters(uniform)[0]
+
+
+def _number(task: Task, theta: Tensor, size: int, rng: torch.Generator) -> int:
+    """Return the number of events of a dataset at θ, given its size without a rate.
+
+    Raises:
+        PluginError: if the rate is not positive and finite.
+    """
+    rate = expected_number(task, theta)
+    if rate is None:
+        return size
+    return int(torch.poisson(rate * size / task.observations, generator=rng))
+
+
+def _measured(task: Task, theta: Tensor, rng: torch.Generator) -> Tensor:
+    """Draw the auxiliary measurements of the constraints at θ, (C,) float64."""
+    values = dict(zip(task.space.names, theta, strict=True))
+    return torch.stack([c.measure(values[c.parameter], rng) for c in task.constraints])
 
 
 def sobol(task: Task, n: int, seed: int) -> Tensor:
-    """Return the first n parameters of a scrambled Sobol sequence in the inner box, (n, P) float64.
+    """Return true parameters at n points of a scrambled Sobol sequence, (n, P) float64.
 
     The sequence fills the box more evenly than random parameters do (Owen 1998, J. Complexity 14).
     """
     rng = generator("sobol", task.name, task.version, dict(task.settings), seed)
     scrambled = qmc.Sobol(len(task.space), seed=int(torch.randint(2**31, (), generator=rng)))
-    unit = torch.from_numpy(scrambled.random(1 << (n - 1).bit_length())[:n])
-    low, high = task.space.box
-    return task.space.from_unit(low + (high - low) * unit)
+    return task.true_parameters(torch.from_numpy(scrambled.random(1 << (n - 1).bit_length())[:n]))
 
 
 def set_chunks(
@@ -139,7 +168,8 @@ def set_chunks(
         if task.expensive and not recorded:
             identity = [task.name, task.version, dict(task.settings), what, seed, point, i]
             key = simulations_key(task, identity)
-        yield point, i, block, Chunk(key, 0 if recorded else size, "evaluation")
+        calls = 0 if recorded else size
+        yield point, i, block, Chunk(key, calls, "evaluation", random=task.is_extended)
 
 
 def _finite(name: str, component: Component) -> FiniteComponent:
@@ -167,6 +197,8 @@ def events(
     if stratified:
         counts = (n * weights[:-1]).round().long().tolist()
         counts.append(n - sum(counts))
+    elif n == 0:
+        return torch.zeros(0, *task.event_shape)
     else:
         labels = torch.multinomial(weights, n, replacement=True, generator=rng)
         counts = torch.bincount(labels, minlength=len(sources)).tolist()

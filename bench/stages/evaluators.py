@@ -16,6 +16,7 @@ from bench.contracts import (
     BootstrapPlan,
     BoxSummary,
     BoxWindow,
+    HasPairs,
     IndependentPlan,
     LatticeWindow,
     ProfileSummary,
@@ -24,6 +25,8 @@ from bench.contracts import (
     Task,
 )
 from bench.contracts.plan import EvaluatorName
+from bench.errors import PluginError
+from bench.inference.auxiliary import Auxiliary
 from bench.inference.box import summarise_box
 from bench.inference.ends import SLACK
 from bench.inference.events import EventLikelihood
@@ -165,9 +168,8 @@ def by_gradient(
     """
     ordered = iter(sets)
     while some := list(islice(ordered, _AT_ONCE)):
-        x = torch.stack([events.x for events in some]).to(device)
+        likelihood = likelihood_of(task, surrogate, plan, some, device, members)
         truth = task.space.to_unit(torch.stack([events.theta for events in some]))
-        likelihood = EventLikelihood(surrogate, x, task.space, task.weights, members)
         found = profile(likelihood, task.reported_index, truth, task.space.box)
         every = range(members)
         yield Evaluated(
@@ -175,6 +177,40 @@ def by_gradient(
             [(_box(task, found, member),) for member in every],
             [],
         )
+
+
+def likelihood_of(
+    task: Task,
+    surrogate: Surrogate | HasPairs,
+    plan: IndependentPlan | BootstrapPlan,
+    sets: Sequence[EventsOfSet],
+    device: torch.device,
+    members: int = 1,
+) -> EventLikelihood:
+    """Return the log-likelihoods of sets that are one dataset each, padded to the largest.
+
+    Raises:
+        PluginError: if no set has an event.
+    """
+    sizes = torch.tensor([len(events.x) for events in sets])
+    most = int(sizes.max())
+    if most == 0:
+        raise PluginError(f"no dataset of {task.name} has an event; its rate must be larger")
+    filler = sets[int(sizes.argmax())].x
+    x = torch.stack(
+        [
+            torch.cat([events.x, filler[: most - size]])
+            for events, size in zip(sets, sizes.tolist(), strict=True)
+        ]
+    )
+    auxiliary = None
+    if task.is_extended:
+        exposure = plan.multiple * (plan.observations or task.observations) / task.observations
+        measured = torch.stack([events.measured for events in sets])
+        auxiliary = Auxiliary(task, measured, sizes, exposure)
+    return EventLikelihood(
+        surrogate, x.to(device), task.space, task.weights, members, sizes, auxiliary
+    )
 
 
 def _curves(task: Task, found: GradientProfiles, member: int) -> ProfileSummary:

@@ -63,11 +63,13 @@ class Chunk:
         key: key in the store; None if they are not stored, and made whenever they are needed.
         calls: simulator calls that they take.
         purpose: purpose of the calls.
+        random: whether the number of simulations is random; `calls` is then a typical one.
     """
 
     key: str | None
     calls: int
     purpose: Purpose
+    random: bool = False
 
 
 def simulations_key(task: Task, identity: Sequence[Any]) -> str:
@@ -148,6 +150,6 @@ class SimulationStore(Store):
         """Read a chunk's arrays; return an empty dictionary if they are missing or damaged."""
         entry = None if chunk.key is None else read(self, chunk.key, task)
         arrays = {} if entry is None else entry.arrays
-        if arrays and len(arrays["x"]) != chunk.calls:
+        if arrays and not chunk.random and len(arrays["x"]) != chunk.calls:
             return {}
         return {name: torch.from_numpy(array.copy()) for name, array in arrays.items()}

@@ -20,12 +20,14 @@ from bench.contracts import (
     Task,
 )
 from bench.errors import PluginError, counted
+from bench.inference.auxiliary import expected_number
 from bench.registry.validate import check as check_contract
 from bench.testing.guard import guarded
 from bench.testing.model import at, corners, grid, parts, rng, sides
 from bench.testing.report import Failed, expect
 
 CONTRACT = "bench.contracts.Task"
+RATE = f"{CONTRACT}.rate"
 SIMULATE = "the component's simulate"
 SPACE = "the task's space, points and nominal"
 
@@ -116,18 +118,39 @@ def weights(task: Task) -> None:
             raise Failed("weights that are at least 0 and sum to 1", came, where)
 
 
+def rate(task: Task) -> str:
+    """Check that the expected number of observations is (*B), positive and finite."""
+    unit = torch.rand(64, len(task.space), generator=rng(task, "rate"), dtype=torch.float64)
+    theta = task.space.from_unit(torch.cat([unit, grid(len(task.space))]))
+    for given in (theta, theta[:6].view(2, 3, -1), theta[0]):
+        try:
+            found = expected_number(task, given)
+        except PluginError as error:
+            raise Failed("a rate that is positive and finite", str(error), RATE) from error
+        if found is None:
+            return "M observations in every dataset"
+    found = expected_number(task, task.points.double())
+    assert found is not None
+    low, high = found.aminmax()
+    return f"{low:.0f} to {high:.0f} observations at the evaluation points"
+
+
 def parameters(task: Task) -> str:
-    """Check that every parameter changes the weights, or the density of a component."""
+    """Check that every parameter changes the weights, the rate or the density of a component."""
     space, n = task.space, SEEDED[task.expensive]
     unit = torch.rand(n, len(space), generator=rng(task, "parameters"), dtype=torch.float64)
     for j, parameter in enumerate(space.parameters):
         low, high = (space.from_unit(unit.index_fill(1, torch.tensor(j), u)) for u in (0.0, 1.0))
         depends = [_depends(task, name, part, low, high) for name, part in parts(task)]
-        if not any(depends) and torch.allclose(task.weights(low), task.weights(high), rtol=1e-9):
+        depends.append(not torch.allclose(task.weights(low), task.weights(high), rtol=1e-9))
+        fewer, more = task.rate(low), task.rate(high)
+        if fewer is not None and more is not None:
+            depends.append(not torch.allclose(fewer, more, rtol=1e-9))
+        if not any(depends):
             raise Failed(
                 "a likelihood that depends on every parameter",
-                f"parameter {parameter.name!r} changes neither the weights nor the density of any "
-                "component",
+                f"parameter {parameter.name!r} changes neither the weights, nor the rate, nor the "
+                "density of any component",
                 f"{SPACE}: remove the parameter, or let weights or components depend on it",
             )
     return counted(len(space), "parameter")

@@ -217,17 +217,23 @@ def slopes(task: Task) -> str:
 
 
 def gradients(task: Task) -> str:
-    """Check that PyTorch differentiates weights and log-densities, also at the bounds."""
+    """Check that PyTorch differentiates weights, rate and log-densities, also at the bounds."""
     space, worst = task.space, 0.0
-    if len(space) <= _LATTICE:
+    if len(space) <= _LATTICE and not task.is_extended:
         raise Skipped(f"likelihoods of up to {_LATTICE} parameters need none")
     unit = torch.rand(_SLOPES, len(space), generator=rng(task, "gradients"), dtype=torch.float64)
     theta, bounds = space.from_unit(0.1 + 0.8 * unit), space.from_unit(grid(len(space)))
-    for k, name in enumerate(task.component_names):
-        weight = partial(_weight, task, k)
-        what = (space.parameters, f"the weight of {name}", "bench.contracts.Task.weights")
-        _gradient(weight, bounds, *what)
-        worst = max(worst, _agree(weight, theta, _gradient(weight, theta, *what), *what))
+    functions: dict[str, _Function] = {
+        f"the weight of {name}": partial(_weight, task, k)
+        for k, name in enumerate(task.component_names)
+    }
+    if task.rate(theta) is not None:
+        functions["the rate"] = partial(_rate, task)
+    for called, function in functions.items():
+        owner = "rate" if called == "the rate" else "weights"
+        what = (space.parameters, called, f"bench.contracts.Task.{owner}")
+        _gradient(function, bounds, *what)
+        worst = max(worst, _agree(function, theta, _gradient(function, theta, *what), *what))
     for name, part in parts(task, HasLogProb):
         what = (space.context, f"log_prob of {name}", f"{DENSITY}: PyTorch alone, and no detach")
         context, bounds = inside(task, _number(task, "slopes", _SLOPES)), corners(task).double()
@@ -241,6 +247,12 @@ def gradients(task: Task) -> str:
 
 def _weight(task: Task, k: int, theta: Tensor) -> Tensor:
     return task.weights(theta)[..., k]
+
+
+def _rate(task: Task, theta: Tensor) -> Tensor:
+    rate = task.rate(theta)
+    assert rate is not None
+    return rate
 
 
 def _gradient(

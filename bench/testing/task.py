@@ -20,6 +20,7 @@ _CHECKS: dict[str, tuple[Function, str]] = {
     "contract": (declared_checks.contract, declared_checks.CONTRACT),
     "bounds": (declared_checks.bounds, declared_checks.SPACE),
     "weights": (declared_checks.weights, declared_checks.CONTRACT),
+    "rate": (declared_checks.rate, declared_checks.RATE),
     "parameters": (declared_checks.parameters, declared_checks.SPACE),
     "simulations": (declared_checks.simulations, declared_checks.SIMULATE),
     "seeds": (declared_checks.seeds, declared_checks.SIMULATE),

@@ -72,6 +72,15 @@ class HeavyWeights(Sound):
         return torch.stack([theta[..., 0], torch.ones_like(theta[..., 0])], -1)
 
 
+class NegativeRate(Sound):
+    """Task with a number of expected observations that is negative somewhere."""
+
+    name, caught_by = "negative-rate", "rate"
+
+    def rate(self, theta):
+        return 100 * (theta[..., 0] - 0.3)
+
+
 class Idle(Sound):
     """Task with a parameter that changes nothing."""
 

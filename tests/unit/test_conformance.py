@@ -266,7 +266,7 @@ def test_a_task_whose_parameters_only_mix_components_passes(fewer):
 def test_an_idle_parameter_is_named():
     (failed,) = [r for r in check_task(TASKS.Idle()) if r.check == "parameters"]
     assert failed.came == (
-        "parameter 'x7' changes neither the weights nor the density of any component"
+        "parameter 'x7' changes neither the weights, nor the rate, nor the density of any component"
     )
 
 
