@@ -28,6 +28,7 @@ from bench.contracts.prediction import (
     HeldOutPrediction,
     LatticeWindow,
     LikelihoodPrediction,
+    PosteriorDraws,
     ProfileSummary,
 )
 from bench.contracts.task import Log, Observation, ReferenceKind, Resolution, Split, Task, Transform
@@ -65,6 +66,7 @@ __all__ = [
     "ParameterSpace",
     "Plan",
     "PlanKind",
+    "PosteriorDraws",
     "ProfileSummary",
     "ReferenceKind",
     "Resolution",

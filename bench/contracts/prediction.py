@@ -158,6 +158,37 @@ class BoxWindow(_Arrays):
 
 
 @dataclass(frozen=True)
+class PosteriorDraws(_Arrays):
+    """Draws from the exact posteriors of U datasets, and likelihoods at some of them.
+
+    These are the datasets whose parameters are drawn from the box, in order. Both likelihoods are
+    relative to their maxima in the box; falls beyond 40 nats are cut.
+
+    Args:
+        theta: draws, (U, S, P) float32.
+        exact: exact log-likelihoods at the first n of them, (U, n).
+        own: the surrogate's log-likelihoods there, (U, n).
+        log_ratio: logarithm of the ratio of the surrogate's integral over the box to the exact
+            one, prior included, (U,).
+        log_ratio_size: effective sample size of this estimate, (U,).
+        size: effective sample size of the draws, (U,).
+        source: how they were made: 0 by importance sampling, 1 by sequential Monte Carlo, 2 by
+            repetition of the generating parameters, (U,) int64.
+        evaluations: cost in forward passes per event, of the draws, which all methods share, and of
+            the surrogate, (U, 2).
+    """
+
+    theta: Array
+    exact: Array
+    own: Array
+    log_ratio: Array
+    log_ratio_size: Array
+    size: Array
+    source: Array
+    evaluations: Array
+
+
+@dataclass(frozen=True)
 class Datasets(_Arrays):
     """Datasets of a plan.
 
@@ -203,6 +234,7 @@ class LikelihoodPrediction:
         full_set: index of the set of each row of `full`, (S,).
         box: the likelihoods inside the box (independent plan), else None.
         box_window: their windows.
+        draws: draws from the exact posteriors, where the evaluator made them.
     """
 
     names: tuple[str, ...]
@@ -218,6 +250,7 @@ class LikelihoodPrediction:
     full_set: Array | None = None
     box: BoxSummary | None = None
     box_window: BoxWindow | None = None
+    draws: PosteriorDraws | None = None
 
     @property
     def reported_names(self) -> tuple[str, ...]:

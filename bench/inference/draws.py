@@ -10,7 +10,7 @@ sequential Monte Carlo (Neal 2001; Del Moral, Doucet & Jasra 2006).
 
 import math
 from collections.abc import Callable
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import numpy as np
 import torch
@@ -40,6 +40,7 @@ _STARTS = 16  # searches for modes
 _SCALES = {1.0: 0.4, 1.3: 0.3, 1.8: 0.2, 3.0: 0.1}  # shares of widths: they imitate a t
 _PROBE = 0.2  # half the finite difference of gradients, in standard deviations at fixed others
 _DEEP = 12.0  # nats by which a mode may have less probability than the first
+_ROUNDING = 1e-8  # least eigenvalue of a precision whose diagonal is 1
 _PILOT = 64  # draws that measure how much of a normal distribution is within the box
 _PARTICLES = 1024
 _KEPT = 0.8  # share of particles that stays effective in a step of the temperature
@@ -75,12 +76,18 @@ class Posterior(NamedTuple):
         size: effective sample size; of sequential Monte Carlo, the effective number of proposals
             from which the draws descend.
         source: how they were made: IMPORTANCE, TEMPERED or TRUTH.
+        evidence: estimated logarithm of the integral of prior and likelihood over the box.
+        evidence_size: effective sample size of this estimate.
+        top: highest log-likelihood among modes and proposals.
     """
 
     unit: Array
     value: Array
     size: float
     source: int
+    evidence: float
+    evidence_size: float
+    top: float
 
 
 def draw(
@@ -104,45 +111,44 @@ def draw(
         draws: number S of draws.
     """
     proposal = Mixture(modes, box, rng)
-    unit, value, log_weight = np.empty((0, box.shape[1])), np.empty(0), np.empty(0)
-    log_proposed = np.empty(0)
-    size = 0.0
+    prior = _uniform if log_prior is None else log_prior
+    unit, value, log_weight, size = np.empty((0, box.shape[1])), np.empty(0), np.empty(0), 0.0
     for _ in range(_ROUNDS):
         new = proposal.draw(_ROUND, rng)
-        found, proposed = log_likelihood(new), proposal.log_density(new)
-        target = found if log_prior is None else found + log_prior(new)
+        found = log_likelihood(new)
+        weight = found + prior(new) - proposal.log_density(new)
         unit, value = np.concatenate([unit, new]), np.concatenate([value, found])
-        log_proposed = np.concatenate([log_proposed, proposed])
-        log_weight = np.concatenate([log_weight, target - proposed])
+        log_weight = np.append(log_weight, weight)
         size = effective_size(log_weight)
         if size >= _ENOUGH:
             break
+    top = max(float(value.max()), float(log_likelihood(modes.start).max()))
+    known = log_mean(log_weight), size, top
     if size >= _LEAST:
         rows = resample(log_weight, draws, rng)
-        return Posterior(unit[rows], value[rows], size, IMPORTANCE)
-    log_target = log_likelihood if log_prior is None else _sum(log_likelihood, log_prior)
+        return Posterior(unit[rows], value[rows], size, IMPORTANCE, *known)
+
+    def log_target(unit: Array) -> Array:
+        return log_likelihood(unit) + prior(unit)
+
     found_by_steps = _tempered(log_target, proposal, unit, log_weight, rng)
     if found_by_steps is not None:
         particles, size = found_by_steps
         chosen = particles[rng.permutation(len(particles))[:draws]]
-        return Posterior(chosen, log_likelihood(chosen), size, TEMPERED)
+        return Posterior(chosen, log_likelihood(chosen), size, TEMPERED, *known)
     repeated = np.repeat(truth[None], draws, 0)
-    return Posterior(repeated, np.repeat(log_likelihood(truth[None]), draws), 1.0, TRUTH)
+    value = np.repeat(log_likelihood(truth[None]), draws)
+    return Posterior(repeated, value, 1.0, TRUTH, *known)
 
 
-def evidence(log_likelihood: Array, log_proposal: Array) -> tuple[float, float]:
-    """Estimate the logarithm of the integral of a likelihood from weighted proposals.
+def log_mean(logs: Array) -> float:
+    """Return the logarithm of the mean of numbers that are given by their logarithms."""
+    return float(special.logsumexp(logs)) - math.log(len(logs))
 
-    Args:
-        log_likelihood: at the proposals, prior included, (n,).
-        log_proposal: log-density of the proposals, (n,).
 
-    Returns:
-        The estimate and the effective sample size.
-    """
-    log_weight = log_likelihood - log_proposal
-    total = float(special.logsumexp(log_weight)) - math.log(len(log_weight))
-    return total, effective_size(log_weight)
+def _uniform(unit: Array) -> Array:
+    """Return the log-density of a uniform prior, up to a constant, (n,)."""
+    return np.zeros(len(unit))
 
 
 def effective_size(log_weight: Array) -> float:
@@ -189,7 +195,7 @@ def find_modes(
         sobol = torch.from_numpy(qmc.Sobol(box.shape[1], seed=0).random(_STARTS))
         starts = box[0] + (box[1] - box[0]) * sobol
     maxima = maximise(likelihood.of(torch.full((len(starts),), dataset)), starts[None], box)
-    kept = _distinct(maxima)
+    kept = distinct(maxima, 0)
     points, precision, score, height = (
         t[0, kept] for t in (maxima.unit, maxima.curvature, maxima.score, maxima.value)
     )
@@ -217,11 +223,11 @@ def modes_at(points: Tensor, height: Tensor, score: Tensor, precision: Tensor) -
     return Modes(*(t.numpy() for t in (points + pull, precision, top, points)))
 
 
-def _distinct(maxima: Points) -> list[int]:
-    """Return the tracks of one member whose maxima differ, the highest first."""
-    unit, curvature = maxima.unit[0], maxima.curvature[0]
+def distinct(maxima: Points, member: int) -> list[int]:
+    """Return the tracks whose maxima differ, the highest first."""
+    unit, curvature = maxima.unit[member], maxima.curvature[member]
     kept: list[int] = []
-    for track in maxima.value[0].argsort(descending=True).tolist():
+    for track in maxima.value[member].argsort(descending=True).tolist():
         offset = unit[kept] - unit[track]
         if bool((((offset @ curvature[track]) * offset).sum(-1) > 1).all()):
             kept.append(track)
@@ -304,7 +310,7 @@ class Truncated:
     def __init__(self, centre: Array, precision: Array, box: Array) -> None:
         self.centre = centre
         self.bounds = box - centre
-        self.root: Array = np.linalg.cholesky(np.linalg.inv(precision))
+        self.root: Array = np.linalg.cholesky(_inverse(precision))
         self.log_root = -float(np.log(self.root.diagonal()).sum())
         """Logarithm of the density's factor, minus the determinant of the root."""
 
@@ -337,6 +343,14 @@ class Truncated:
         one = -0.5 * np.square(z) - 0.5 * math.log(2 * math.pi) - math.log(scale) - log_mass
         total: Array = one.sum(-1) + self.log_root
         return total
+
+
+def _inverse(precision: Array) -> Array:
+    """Return the covariance of a precision, made positive definite within rounding."""
+    scale = np.sqrt(np.maximum(precision.diagonal(), 1e-12))
+    values, vectors = np.linalg.eigh(precision / np.outer(scale, scale))
+    covariance = (vectors / np.maximum(values, _ROUNDING)) @ vectors.T
+    return 0.5 * (covariance + covariance.T) / np.outer(scale, scale)
 
 
 def _truncated(low: Array, high: Array, share: Array | None) -> tuple[Array, Array]:
@@ -402,11 +416,3 @@ def _next(log_ratio: Array, rest: float) -> float:
         enough = effective_size(middle * log_ratio) >= _KEPT * _PARTICLES
         low, high = (middle, high) if enough else (low, middle)
     return max(low, 1e-6)
-
-
-def _sum(*parts: Log) -> Log:
-    def total(unit: Array) -> Array:
-        found: Any = sum(part(unit) for part in parts)
-        return np.asarray(found)
-
-    return total

@@ -68,6 +68,10 @@ class Points:
             merged.append(own)
         return Points(*merged)
 
+    def joined(self, other: "Points") -> "Points":
+        """Return the tracks of both."""
+        return Points(*(torch.cat(b, 1) for b in zip(self._all(), other._all(), strict=True)))
+
     def _all(self) -> tuple[Tensor, ...]:
         return self.unit, self.value, self.score, self.curvature, self.distance
 

@@ -19,6 +19,7 @@ from bench.contracts import (
     HasPairs,
     IndependentPlan,
     LatticeWindow,
+    PosteriorDraws,
     ProfileSummary,
     Resolution,
     Surrogate,
@@ -38,13 +39,15 @@ from bench.inference.polynomials import Window
 from bench.inference.profiling import Profiled
 from bench.stages.datasets import EventsOfSet
 from bench.stages.held_out import log_ratio_of
+from bench.stages.posterior import at_draws, drawn
+from bench.storage.simulations import SimulationStore
 
 _FULL_SPACING = 0.25  # spacing for all k M events, in their half-widths: under σ/3
 _AT_ONCE = 32  # datasets whose profiles are followed together
 _NEGATIVE = 0.02  # statistic below zero, in nats, that shows that a maximum was missed
 
 Windows = tuple[Window, ...]
-Saved = ProfileSummary | LatticeWindow | BoxSummary | BoxWindow
+Saved = ProfileSummary | LatticeWindow | BoxSummary | BoxWindow | PosteriorDraws
 
 
 class Evaluated(NamedTuple):
@@ -54,18 +57,30 @@ class Evaluated(NamedTuple):
         curves: summaries of the datasets and, on a lattice, their windows.
         box: the same inside the box; empty unless the plan is independent.
         full: the same of all events of each set; empty unless the plan is of bootstraps.
+        draws: likelihoods at draws from the exact posteriors; empty from the lattice, and where
+            there are none.
     """
 
     curves: list[tuple[Saved, ...]]
     box: list[tuple[Saved, ...]]
     full: list[tuple[Saved, ...]]
+    draws: Sequence[tuple[Saved, ...]] = ()
 
 
 Evaluator = Callable[
-    [Task, Surrogate, IndependentPlan | BootstrapPlan, Iterable[EventsOfSet], torch.device, int],
+    [
+        Task,
+        Surrogate,
+        IndependentPlan | BootstrapPlan,
+        Iterable[EventsOfSet],
+        torch.device,
+        int,
+        SimulationStore,
+    ],
     Iterator[Evaluated],
 ]
-"""Maps a task, a surrogate, a plan, its sets, a device and the number of members to likelihoods.
+"""Maps a task, a surrogate, a plan, its sets, a device, the number of members, and the store of
+draws from exact posteriors to likelihoods.
 
 Raises:
     NonFiniteError: if a log-ratio is NaN or +inf.
@@ -80,6 +95,7 @@ def on_lattice(
     sets: Iterable[EventsOfSet],
     device: torch.device,
     members: int,
+    simulations: SimulationStore,
 ) -> Iterator[Evaluated]:
     """Evaluate one set after another on lattices, as Evaluator."""
     finer = [dataclasses.replace(r, spacing=_FULL_SPACING, tolerance=None) for r in task.resolution]
@@ -160,6 +176,7 @@ def by_gradient(
     sets: Iterable[EventsOfSet],
     device: torch.device,
     members: int,
+    simulations: SimulationStore,
 ) -> Iterator[Evaluated]:
     """Follow the profiles of many sets together, as Evaluator; every set is one dataset.
 
@@ -172,10 +189,16 @@ def by_gradient(
         truth = task.space.to_unit(torch.stack([events.theta for events in some]))
         found = profile(likelihood, task.reported_index, truth, task.space.box)
         every = range(members)
+        uniform = [row for row, events in enumerate(some) if events.point < 0]
+        draws: list[PosteriorDraws] = []
+        if task.has_exact and uniform:
+            posteriors = [drawn(task, some[row], simulations) for row in uniform]
+            draws = at_draws(task, likelihood, found.box.maximum, uniform, posteriors)
         yield Evaluated(
             [(_curves(task, found, member),) for member in every],
             [(_box(task, found, member),) for member in every],
             [],
+            [(own,) for own in draws],
         )
 
 

@@ -21,6 +21,7 @@ from bench.contracts import (
     LatticeWindow,
     LikelihoodPrediction,
     Plan,
+    PosteriorDraws,
     ProfileSummary,
     Surrogate,
     Task,
@@ -37,7 +38,7 @@ from bench.storage.simulations import SimulationStore
 from bench.storage.store import Store
 
 Predicted = list[dict[str, NDArray[Any]]]
-_P = TypeVar("_P", ProfileSummary, LatticeWindow, BoxSummary, BoxWindow)
+_P = TypeVar("_P", ProfileSummary, LatticeWindow, BoxSummary, BoxWindow, PosteriorDraws)
 
 
 def predict(
@@ -81,7 +82,7 @@ def _likelihoods(
 
     parts: list[Evaluated] = []
     evaluator = EVALUATORS[evaluator_of(task, plan)]
-    for part in evaluator(task, surrogate, plan, noted(), device, members):
+    for part in evaluator(task, surrogate, plan, noted(), device, members, simulations):
         parts.append(part)
         report(stage="evaluate", done=len(seen), total=number_of_sets(task, plan))
 
@@ -91,6 +92,7 @@ def _likelihoods(
         arrays = datasets | _joined([p.curves[member] for p in parts], "curves.")
         arrays |= _joined([p.box[member] for p in parts if p.box], "box.")
         arrays |= _joined([p.full[member] for p in parts if p.full], "full.")
+        arrays |= _joined([p.draws[member] for p in parts if p.draws], "draws.")
         if any(p.full for p in parts):
             arrays["full_set"] = np.array([s.number for s in seen], dtype=np.int64)
         predicted.append(arrays)
@@ -183,4 +185,5 @@ def load(
         full_set=arrays.get("full_set"),
         box=of(BoxSummary, "box."),
         box_window=of(BoxWindow, "box.", "joint"),
+        draws=of(PosteriorDraws, "draws.", "theta"),
     )

@@ -76,6 +76,28 @@ _HELD_OUT = {
 }
 
 
+_POSTERIOR = {
+    "unit": _Array(("S", "P")),
+    "value": _Array(("S",)),
+    "modes": _Array(("K", "P")),
+    "evidence": _Array((1,)),
+    "evidence_size": _Array((1,)),
+    "size": _Array((1,)),
+    "source": _Array((1,), _INTEGER),
+    "evaluations": _Array((1,)),
+}
+_DRAWS = {
+    "draws.theta": _Array(("U", "S", "P"), _SINGLE),
+    "draws.exact": _Array(("U", "n")),
+    "draws.own": _Array(("U", "n")),
+    "draws.log_ratio": _Array(("U",)),
+    "draws.log_ratio_size": _Array(("U",)),
+    "draws.size": _Array(("U",)),
+    "draws.source": _Array(("U",), _INTEGER),
+    "draws.evaluations": _Array(("U", 2)),
+}
+
+
 def _curves(prefix: str, rows: str) -> dict[str, _Array]:
     schema = {
         "mle": _Array((rows, "P")),
@@ -194,6 +216,9 @@ def _require(holds: object, otherwise: str) -> None:
 
 
 def _check_simulations(arrays: Arrays, task: Task | None) -> None:
+    if "unit" in arrays:  # draws from the posterior of a dataset
+        _check_schema(arrays, _POSTERIOR, {} if task is None else {"P": len(task.space)})
+        return
     event = ("...",) if task is None else task.event_shape
     schema = {
         "x": _Array(("n", *event), _SINGLE),
@@ -235,6 +260,8 @@ def _check_prediction(arrays: Arrays, record: Mapping[str, Any] | None, task: Ta
         gradient = plan.evaluator == "gradient"
     lattice = parameters <= 2 and not gradient
     schema = _likelihoods(parameters, bootstrap=bootstrap, boxed=boxed, lattice=lattice)
+    if any(name.startswith("draws.") for name in arrays):  # older predictions lack them
+        schema |= _DRAWS
     _check_schema(arrays, schema, _sizes(task))
     if plan is None or record is None:
         return

@@ -150,6 +150,6 @@ class SimulationStore(Store):
         """Read a chunk's arrays; return an empty dictionary if they are missing or damaged."""
         entry = None if chunk.key is None else read(self, chunk.key, task)
         arrays = {} if entry is None else entry.arrays
-        if arrays and not chunk.random and len(arrays["x"]) != chunk.calls:
+        if "x" in arrays and not chunk.random and len(arrays["x"]) != chunk.calls:
             return {}
         return {name: torch.from_numpy(array.copy()) for name, array in arrays.items()}

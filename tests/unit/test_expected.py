@@ -19,7 +19,7 @@ from bench.inference.box import BOX_NODES, ROOTS, summarise_box
 from bench.inference.intervals import summarise
 from bench.inference.lattice import refine
 from bench.inference.likelihood import ExactLikelihood, MixtureLikelihood
-from bench.metrics import expected, intervals
+from bench.metrics import expected, intervals, posterior_lattice
 from bench.metrics.likelihood import windows
 from bench.stages.datasets import sets
 from bench.stages.predict import load, predict
@@ -280,7 +280,7 @@ def test_stored_posteriors_against_a_finer_grid(name: str, tmp_path: Path) -> No
     low, high = task.space.box
     share = torch.linspace(0, 1, 4 * (BOX_NODES - 1) + 1, dtype=torch.float64)
     axes = [a + (b - a) * share for a, b in zip(low, high, strict=True)]
-    stored = expected._Likelihood(*windows(own.box_window, slice(None)))
+    stored = posterior_lattice.Likelihood(*windows(own.box_window, slice(None)))
     density = stored.log_joint(torch.stack(axes).expand(4, 2, -1)).exp()
     distances = []
     for row, events in enumerate(sets(task, plan, 0)):
