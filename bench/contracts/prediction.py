@@ -235,6 +235,8 @@ class LikelihoodPrediction:
         box: the likelihoods inside the box (independent plan), else None.
         box_window: their windows.
         draws: draws from the exact posteriors, where the evaluator made them.
+        constraint_width: standard deviations of the constraints in unit coordinates, (P,); NaN for
+            parameters without one.
     """
 
     names: tuple[str, ...]
@@ -251,6 +253,7 @@ class LikelihoodPrediction:
     box: BoxSummary | None = None
     box_window: BoxWindow | None = None
     draws: PosteriorDraws | None = None
+    constraint_width: Array | None = None
 
     @property
     def reported_names(self) -> tuple[str, ...]:

@@ -180,6 +180,19 @@ class Task(ABC):
         middle = torch.full((len(self.space),), 0.5, dtype=torch.float64)
         return bool(self.constraints) or self.rate(self.space.from_unit(middle)) is not None
 
+    def constraint_widths(self) -> Tensor:
+        """Return standard deviations of constraints in unit coordinates, (P,) float64; NaN without.
+
+        Constraints are normal on the scale of their parameter, so that these are constants.
+        """
+        found = torch.full((len(self.space),), torch.nan, dtype=torch.float64)
+        for constraint in self.constraints:
+            at = self.space.names.index(constraint.parameter)
+            parameter = self.space.parameters[at]
+            low, high = constraint.location(torch.tensor([parameter.low, parameter.high]))
+            found[at] = constraint.width / (high - low)
+        return found
+
     def true_parameters(self, uniform: Tensor) -> Tensor:
         r"""Map uniform numbers to true parameters in the inner box, (\*B, P) in [0, 1] to (\*B, P).
 

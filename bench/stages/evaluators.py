@@ -16,7 +16,6 @@ from bench.contracts import (
     BootstrapPlan,
     BoxSummary,
     BoxWindow,
-    HasPairs,
     IndependentPlan,
     LatticeWindow,
     PosteriorDraws,
@@ -26,11 +25,8 @@ from bench.contracts import (
     Task,
 )
 from bench.contracts.plan import EvaluatorName
-from bench.errors import PluginError
-from bench.inference.auxiliary import Auxiliary
 from bench.inference.box import summarise_box
 from bench.inference.ends import SLACK
-from bench.inference.events import EventLikelihood
 from bench.inference.gradient import GradientProfiles, profile
 from bench.inference.intervals import summarise
 from bench.inference.lattice import BOX_DEPTH, refine
@@ -39,6 +35,7 @@ from bench.inference.polynomials import Window
 from bench.inference.profiling import Profiled
 from bench.stages.datasets import EventsOfSet
 from bench.stages.held_out import log_ratio_of
+from bench.stages.likelihoods import likelihood_of
 from bench.stages.posterior import at_draws, drawn
 from bench.storage.simulations import SimulationStore
 
@@ -192,7 +189,7 @@ def by_gradient(
         uniform = [row for row, events in enumerate(some) if events.point < 0]
         draws: list[PosteriorDraws] = []
         if task.has_exact and uniform:
-            posteriors = [drawn(task, some[row], simulations) for row in uniform]
+            posteriors = [drawn(task, plan, some[row], simulations) for row in uniform]
             draws = at_draws(task, likelihood, found.box.maximum, uniform, posteriors)
         yield Evaluated(
             [(_curves(task, found, member),) for member in every],
@@ -200,40 +197,6 @@ def by_gradient(
             [],
             [(own,) for own in draws],
         )
-
-
-def likelihood_of(
-    task: Task,
-    surrogate: Surrogate | HasPairs,
-    plan: IndependentPlan | BootstrapPlan,
-    sets: Sequence[EventsOfSet],
-    device: torch.device,
-    members: int = 1,
-) -> EventLikelihood:
-    """Return the log-likelihoods of sets that are one dataset each, padded to the largest.
-
-    Raises:
-        PluginError: if no set has an event.
-    """
-    sizes = torch.tensor([len(events.x) for events in sets])
-    most = int(sizes.max())
-    if most == 0:
-        raise PluginError(f"no dataset of {task.name} has an event; its rate must be larger")
-    filler = sets[int(sizes.argmax())].x
-    x = torch.stack(
-        [
-            torch.cat([events.x, filler[: most - size]])
-            for events, size in zip(sets, sizes.tolist(), strict=True)
-        ]
-    )
-    auxiliary = None
-    if task.is_extended:
-        exposure = plan.multiple * (plan.observations or task.observations) / task.observations
-        measured = torch.stack([events.measured for events in sets])
-        auxiliary = Auxiliary(task, measured, sizes, exposure)
-    return EventLikelihood(
-        surrogate, x.to(device), task.space, task.weights, members, sizes, auxiliary
-    )
 
 
 def _curves(task: Task, found: GradientProfiles, member: int) -> ProfileSummary:

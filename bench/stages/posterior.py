@@ -9,7 +9,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from bench.contracts import PosteriorDraws, Task
+from bench.contracts import BootstrapPlan, IndependentPlan, PosteriorDraws, Task
 from bench.inference.draws import (
     TRUTH,
     Mixture,
@@ -27,6 +27,7 @@ from bench.inference.likelihood import ExactLikelihood
 from bench.inference.maximum import Points, maximise
 from bench.seeds import digest
 from bench.stages.datasets import EventsOfSet
+from bench.stages.likelihoods import likelihood_of
 from bench.storage.simulations import Arrays, Chunk, SimulationStore, simulations_key
 
 AT_DRAWS = 64
@@ -53,28 +54,43 @@ class Drawn(NamedTuple):
     seed: int
 
 
-def drawn(task: Task, events: EventsOfSet, simulations: SimulationStore) -> Drawn:
+def drawn(
+    task: Task,
+    plan: IndependentPlan | BootstrapPlan,
+    events: EventsOfSet,
+    simulations: SimulationStore,
+) -> Drawn:
     """Draw from the exact posterior of a dataset, or read what an earlier job has drawn."""
     events_digest = hashlib.sha256(np.ascontiguousarray(events.x.numpy()).tobytes()).hexdigest()
     identity = ["posterior", _VERSION, task.name, task.version, dict(task.settings)]
     identity += [events_digest, events.theta.tolist()]
+    if task.is_extended:
+        identity += [events.measured.tolist(), plan.observations, plan.multiple]
     chunk = Chunk(simulations_key(task, identity), 0, "evaluation")
     seed = int(digest(identity), 16)
-    return Drawn(simulations.get(task, chunk, _NAMES, lambda: _draw(task, events, seed)), seed)
+    return Drawn(
+        simulations.get(task, chunk, _NAMES, lambda: _draw(task, plan, events, seed)), seed
+    )
 
 
-def _draw(task: Task, events: EventsOfSet, seed: int) -> Arrays:
-    exact = EventLikelihood(ExactLikelihood(task), events.x[None], task.space, task.weights)
+def _draw(
+    task: Task, plan: IndependentPlan | BootstrapPlan, events: EventsOfSet, seed: int
+) -> Arrays:
+    exact = likelihood_of(task, ExactLikelihood(task), plan, [events], torch.device("cpu"))
 
     def log_likelihood(unit: NDArray[np.float64]) -> NDArray[np.float64]:
         rows = torch.zeros(len(unit), dtype=torch.int64)
         found: NDArray[np.float64] = exact.values(rows, torch.from_numpy(unit)[None])[0].numpy()
         return found
 
-    modes = find_modes(exact, task.space.box)
+    def log_prior(unit: NDArray[np.float64]) -> NDArray[np.float64]:
+        found: NDArray[np.float64] = task.log_prior(torch.from_numpy(unit)).numpy()
+        return found
+
+    modes = find_modes(exact, task.space.box, log_prior=task.log_prior)
     truth = task.space.to_unit(events.theta).numpy()
     rng = np.random.default_rng(seed)
-    found = draw(log_likelihood, modes, task.space.box.numpy(), rng, truth)
+    found = draw(log_likelihood, modes, task.space.box.numpy(), rng, truth, log_prior)
     numbers = {
         "evidence": found.evidence - found.top,
         "evidence_size": found.evidence_size,
@@ -184,6 +200,7 @@ def _integrals(
     index = torch.tensor(rows)
     values = likelihood.values(index.repeat_interleave(_PROPOSALS), unit)
     values = torch.unflatten(values, 1, (len(rows), -1)) - maximum.value[:, index, None]
+    values = values + torch.unflatten(task.log_prior(unit), 1, (len(rows), -1))
     log_weight = values.numpy() - np.stack(densities).reshape(shape).swapaxes(0, 1)
     return (
         np.apply_along_axis(log_mean, -1, log_weight),

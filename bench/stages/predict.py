@@ -185,5 +185,6 @@ def load(
         full_set=arrays.get("full_set"),
         box=of(BoxSummary, "box."),
         box_window=of(BoxWindow, "box.", "joint"),
+        constraint_width=task.constraint_widths().numpy(),
         draws=of(PosteriorDraws, "draws.", "theta"),
     )

@@ -22,11 +22,12 @@ from bench.contracts.plan import evaluator_of, fit_to
 from bench.errors import NotApplicable, PluginError
 from bench.inference.auxiliary import Auxiliary
 from bench.inference.events import EventLikelihood
+from bench.inference.gradient import profile
 from bench.inference.likelihood import ExactLikelihood
 from bench.registry.validate import check
 from bench.seeds import generator
-from bench.stages.datasets import sets
-from bench.stages.evaluators import by_gradient, likelihood_of
+from bench.stages.datasets import EventsOfSet, sets
+from bench.stages.likelihoods import likelihood_of
 from bench.testing import check_task
 
 CPU = torch.device("cpu")
@@ -95,6 +96,18 @@ def log_likelihood(x: np.ndarray, measured: np.ndarray, theta: np.ndarray) -> fl
     return float(extended + auxiliary + stats.norm.logpdf(measured[1], shift, 0.5))
 
 
+def profiled(found: list[EventsOfSet]) -> tuple[np.ndarray, np.ndarray]:
+    """Return estimates (D,) and interval ends (2, D) of mu by the exact likelihood."""
+    likelihood = likelihood_of(PEAK, ExactLikelihood(PEAK), PLAN, found, CPU)
+    truth = PEAK.space.to_unit(torch.stack([events.theta for events in found]))
+    whole = profile(likelihood, [0], truth, PEAK.space.box).whole
+    unit = torch.stack(
+        [whole.maximum.unit[0, :, 0], whole.lower[0, :, 0, 0], whole.upper[0, :, 0, 0]]
+    )
+    mu = 4 * unit.numpy()  # its bounds are 0 and 4
+    return mu[0], mu[1:]
+
+
 def test_the_likelihood_is_that_of_scipy() -> None:
     """Padded datasets of different sizes have the same likelihoods as each by itself."""
     found = list(sets(PEAK, PLAN, 0))
@@ -147,8 +160,7 @@ def test_expected_information_is_the_covariance_of_scores() -> None:
 def test_profiles_are_those_of_scipy() -> None:
     """Maxima and interval ends agree with a constrained optimisation of the extended likelihood."""
     found = list(sets(PEAK, PLAN, 3))[:6]
-    (made,) = by_gradient(PEAK, ExactLikelihood(PEAK), PLAN, found, CPU, 1)
-    (curves,) = made.curves[0]
+    maximum, ends = profiled(found)
     bounds = [(p.low, p.high) for p in PEAK.space.parameters]
     for row, events in enumerate(found):
         x, measured = events.x[:, 0].double().numpy(), events.measured.numpy()
@@ -159,9 +171,9 @@ def test_profiles_are_those_of_scipy() -> None:
         best = optimize.minimize(
             lost, events.theta.numpy(), (None,), bounds=bounds, options={"ftol": 1e-13}
         )
-        half = 0.5 * float(curves.upper[row, 0] - curves.lower[row, 0])
-        assert abs(best.x[0] - curves.mle[row, 0]) < 2e-3 * half
-        for end in (curves.lower[row, 0], curves.upper[row, 0]):
+        half = 0.5 * float(ends[1, row] - ends[0, row])
+        assert abs(best.x[0] - maximum[row]) < 2e-3 * half
+        for end in ends[:, row]:
             if end in bounds[0]:
                 continue
             there = optimize.minimize(
@@ -173,14 +185,8 @@ def test_profiles_are_those_of_scipy() -> None:
 def test_exact_intervals_cover() -> None:
     """Intervals with nuisances, constraints and a Poisson total cover in 68.27 % of datasets."""
     found = list(sets(PEAK, IndependentPlan(uniform=400, per_point=0), 1))
-    exact = ExactLikelihood(PEAK)
     theta = np.array([float(events.theta[0]) for events in found])
-    ends = [
-        (part.lower[:, 0], part.upper[:, 0])
-        for made in by_gradient(PEAK, exact, PLAN, found, CPU, 1)
-        for part in made.curves[0]
-    ]
-    lower, upper = (np.concatenate(side) for side in zip(*ends, strict=True))
+    _, (lower, upper) = profiled(found)
     covered = ((lower <= theta) & (theta <= upper)).mean()
     assert abs(covered - 0.6827) < 4 * math.sqrt(0.6827 * 0.3173 / 400)
 
@@ -293,7 +299,7 @@ def test_a_rate_without_events_gives_one_line() -> None:
     task = Peak()
     task.rate = lambda theta: torch.full_like(theta[..., 0], 1e-9)
     with pytest.raises(PluginError, match="no dataset of peak has an event"):
-        list(by_gradient(task, ExactLikelihood(task), PLAN, sets(task, PLAN, 0), CPU, 1))
+        likelihood_of(task, ExactLikelihood(task), PLAN, list(sets(task, PLAN, 0)), CPU)
 
 
 def test_the_kit_accepts_the_task() -> None:

@@ -10,10 +10,12 @@ from bench.tasks.higgs_systematics import DIBOSON, TTBAR, YIELDS, HiggsSystemati
 from scipy import special, stats
 
 from bench.contracts import IndependentPlan
+from bench.inference.ends import SLACK
+from bench.inference.gradient import profile
 from bench.inference.likelihood import ExactLikelihood
 from bench.seeds import generator
 from bench.stages.datasets import sets
-from bench.stages.evaluators import by_gradient
+from bench.stages.likelihoods import likelihood_of
 
 TASK = HiggsSystematics()
 SHARED = Path(__file__).parents[3] / "shared" / "data" / "fair_universe_events.parquet"
@@ -75,13 +77,14 @@ def test_yields():
 
 def test_the_signal_strength_is_measured():
     """The half-width of μ is under 0.3; no interval is cut or unresolved."""
-    plan = IndependentPlan(uniform=8, per_point=0)
-    exact, cpu = ExactLikelihood(TASK), torch.device("cpu")
-    (made,) = by_gradient(TASK, exact, plan, sets(TASK, plan, 0), cpu, 1)
-    (curves,) = made.curves[0]
-    assert np.median(curves.upper - curves.lower) / 2 < 0.3
-    assert not (curves.cut_lower | curves.cut_upper).any()
-    assert not curves.unresolved.any()
+    plan = IndependentPlan(uniform=3, per_point=0)
+    found = list(sets(TASK, plan, 0))
+    likelihood = likelihood_of(TASK, ExactLikelihood(TASK), plan, found, torch.device("cpu"))
+    truth = TASK.space.to_unit(torch.stack([events.theta for events in found]))
+    whole = profile(likelihood, [0], truth, TASK.space.box).whole
+    assert float((whole.upper - whole.lower).median()) * 3 / 2 < 0.3  # its bounds are 0 and 3
+    assert not bool((whole.cut_lower | whole.cut_upper | whole.missed[..., None, None]).any())
+    assert float(whole.error.max()) < SLACK
 
 
 def test_the_mixtures_approximate_the_shared_events():

@@ -1,0 +1,45 @@
+"""Log-likelihoods of the datasets of a plan, with the auxiliary factors of its task."""
+
+from collections.abc import Sequence
+
+import torch
+
+from bench.contracts import BootstrapPlan, HasPairs, IndependentPlan, Surrogate, Task
+from bench.errors import PluginError
+from bench.inference.auxiliary import Auxiliary
+from bench.inference.events import EventLikelihood
+from bench.stages.datasets import EventsOfSet
+
+
+def likelihood_of(
+    task: Task,
+    surrogate: Surrogate | HasPairs,
+    plan: IndependentPlan | BootstrapPlan,
+    sets: Sequence[EventsOfSet],
+    device: torch.device,
+    members: int = 1,
+) -> EventLikelihood:
+    """Return the log-likelihoods of sets that are one dataset each, padded to the largest.
+
+    Raises:
+        PluginError: if no set has an event.
+    """
+    sizes = torch.tensor([len(events.x) for events in sets])
+    most = int(sizes.max())
+    if most == 0:
+        raise PluginError(f"no dataset of {task.name} has an event; its rate must be larger")
+    filler = sets[int(sizes.argmax())].x
+    x = torch.stack(
+        [
+            torch.cat([events.x, filler[: most - size]])
+            for events, size in zip(sets, sizes.tolist(), strict=True)
+        ]
+    )
+    auxiliary = None
+    if task.is_extended:
+        exposure = plan.multiple * (plan.observations or task.observations) / task.observations
+        measured = torch.stack([events.measured for events in sets])
+        auxiliary = Auxiliary(task, measured, sizes, exposure)
+    return EventLikelihood(
+        surrogate, x.to(device), task.space, task.weights, members, sizes, auxiliary
+    )
