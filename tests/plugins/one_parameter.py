@@ -1,27 +1,10 @@
-"""Tasks of one parameter: a context of one component, and a weight of two without context."""
+"""Task of one parameter: the weight of two components without context."""
 
 import math
 
 import torch
 
 from bench.contracts import Parameter, ParameterSpace, Task
-
-
-class Lifetimes:
-    """Exponential lifetimes; the context is the rate."""
-
-    size = None
-
-    def simulate(self, context, generator):
-        uniform = torch.rand(context.shape, generator=generator, dtype=torch.float64)
-        return (-uniform.clamp_min(1e-12).log() / context.double()).float()
-
-    def log_prob(self, x, context):
-        rate, time = context[..., 0].double(), x[..., 0].double()
-        return torch.where(time < 0, -torch.inf, rate.log() - rate * time)
-
-    def score(self, x, context):
-        return 1 / context.double() - x.double()
 
 
 class Bell:
@@ -45,27 +28,6 @@ class Bell:
         return x.new_zeros(*shape, 0, dtype=torch.float64)
 
 
-class Exponential(Task):
-    """Lifetimes with an unknown rate."""
-
-    name = "lifetimes"
-    version = 1
-    observations = 100
-    event_shape = (1,)
-    reference = "evidence"
-    space = ParameterSpace(
-        [Parameter("rate", 0.1, 10.0, "interest", (0.3, 3.0), "log")], context=["rate"]
-    )
-    nominal = torch.tensor([1.0])
-    points = torch.tensor([[0.5], [1.0], [2.0]], dtype=torch.float64)
-
-    def components(self, split):
-        return {"decay": Lifetimes()}
-
-    def weights(self, theta):
-        return torch.ones_like(theta)
-
-
 class Share(Task):
     """Share of one of two known densities."""
 
@@ -84,5 +46,4 @@ class Share(Task):
         return torch.cat([theta, 1 - theta], -1)
 
 
-lifetimes = Exponential()
 share = Share()

@@ -3,20 +3,22 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Iterator, Sequence
 
 import numpy as np
 import pytest
 import torch
-from scipy import stats
+from scipy import optimize, stats
 
-from bench.contracts import BootstrapPlan, IndependentPlan, Task
-from bench.contracts.plan import number_of_sets
+from bench.contracts import BootstrapPlan, IndependentPlan, ProfileSummary, Task
+from bench.contracts.plan import evaluator_of, number_of_sets
 from bench.inference.intervals import region_threshold, summarise
 from bench.inference.lattice import refine
 from bench.inference.likelihood import ExactLikelihood, MixtureLikelihood
 from bench.registry.registry import Registry
 from bench.seeds import canonical_json, digest, generator
-from bench.stages.datasets import describe, events, sets
+from bench.stages.datasets import EventsOfSet, describe, events, sets
+from bench.stages.evaluators import EVALUATORS
 from bench.stats.clustering import mean
 from bench.testing import asymmetric
 
@@ -95,6 +97,50 @@ def test_exact_intervals_cover_less_on_bootstraps(multiple: int) -> None:
         assert abs(estimate.value - share) < 3 * estimate.error
         if multiple == 1:  # far enough from nominal for a test
             assert abs(estimate.value - (NOMINAL, NOMINAL, 0.95)[column]) > 4 * estimate.error
+
+
+def delivered(name: str, datasets: int = 2000) -> tuple[ProfileSummary, np.ndarray]:
+    """Return exact intervals in the whole parameter space, by the evaluator of the task's plans.
+
+    Returns:
+        The intervals, and the true values of the reported parameters, (D, I).
+    """
+    task, plan = REGISTRY.task(name), IndependentPlan(uniform=datasets, per_point=0)
+    truth = []
+
+    def noted() -> Iterator[EventsOfSet]:
+        for one in sets(task, plan, 0):
+            truth.append(one.theta[list(task.reported_index)].numpy())
+            yield one
+
+    evaluate, device = EVALUATORS[evaluator_of(task, plan)], torch.device("cpu")
+    found = evaluate(task, ExactLikelihood(task), plan, noted(), device, 1)
+    curves = ProfileSummary.concatenate([part.curves[0][0] for part in found])
+    return curves, np.array(truth)
+
+
+def assert_covers(curves: ProfileSummary, truth: np.ndarray, shares: Sequence[float]) -> None:
+    """Assert that intervals cover known shares of true values, within three binomial errors."""
+    assert curves.unresolved.mean() <= 0.01
+    cut = (curves.cut_lower | curves.cut_upper).mean(0)
+    inside = ((curves.lower <= truth) & (truth <= curves.upper)).mean(0)
+    for column, share in enumerate(shares):
+        assert cut[column] < 0.05
+        error = math.sqrt(share * (1 - share) / len(truth))
+        assert abs(inside[column] - share) < 3 * error, (column, inside, share)
+
+
+def test_exact_intervals_of_lifetimes() -> None:
+    """The statistic of M lifetimes is a function of a gamma variable, λ times their sum."""
+    m = REGISTRY.task("exponential").observations
+
+    def excess(ratio: float) -> float:
+        return 2 * m * (ratio - 1 - math.log(ratio)) - 1
+
+    low, high = optimize.brentq(excess, 0.1, 1), optimize.brentq(excess, 1, 9)
+    share = stats.gamma.cdf(high * m, m) - stats.gamma.cdf(low * m, m)
+    assert abs(share - NOMINAL) < 0.001
+    assert_covers(*delivered("exponential"), [share])
 
 
 # --- datasets ----------------------------------------------------------------------------------

@@ -43,7 +43,7 @@ BROKEN_METHODS = tuple(m for m in METHODS.Sound.__subclasses__() if m.caught_by)
 INACCURATE_METHODS = tuple(m for m in METHODS.Sound.__subclasses__() if m.warned_by)
 BROKEN_TASKS = (*TASKS.Sound.__subclasses__(), *TASKS.Idle.__subclasses__())
 REGISTRY = Registry()
-CHEAP_TASKS = ("gaussians-far", "gaussians-near", "higgs")
+CHEAP_TASKS = ("exponential", "gaussians-far", "gaussians-near", "higgs")
 CHEAP_METHODS = ("exact", "histogram")
 DEAR_METHODS = ("dle-nflows", "sbi-nle", "sbi-nre")  # take a minute or more each
 

@@ -258,7 +258,7 @@ def test_a_lattice_of_two_parameters_may_report_one(tmp_path: Path) -> None:
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("name", ["lifetimes", "share"])
+@pytest.mark.parametrize("name", ["exponential", "share"])
 def test_predictions_of_one_parameter_are_sound(name: str, tmp_path: Path) -> None:
     task = Registry([PLUGIN.with_name("one_parameter.py")]).task(name)
     for plan in (
