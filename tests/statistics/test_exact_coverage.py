@@ -143,6 +143,11 @@ def test_exact_intervals_of_lifetimes() -> None:
     assert_covers(*delivered("exponential"), [share])
 
 
+@pytest.mark.parametrize("parameters", [2, 5, 10, 20])
+def test_exact_intervals_of_linear_gaussians(parameters: int) -> None:
+    assert_covers(*delivered(f"linear-gaussian-{parameters}"), [NOMINAL])
+
+
 # --- datasets ----------------------------------------------------------------------------------
 
 

@@ -9,6 +9,7 @@ from pathlib import Path
 
 import pytest
 import torch
+from bench.tasks.linear_gaussian import linear_gaussian
 
 from bench.contracts import Parameter, ParameterSpace
 from bench.registry.registry import Registry
@@ -24,7 +25,6 @@ from bench.testing import (
 )
 from bench.testing.asymmetric import asymmetric
 from bench.testing.four_components import four_components
-from bench.testing.linear_gaussian import linear_gaussian
 from bench.testing.model import grid
 
 PLUGINS = Path(__file__).parents[1] / "plugins"

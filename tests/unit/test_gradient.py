@@ -7,6 +7,7 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+from bench.tasks.linear_gaussian import linear_gaussian
 from scipy.optimize import brentq, minimize
 from torch import Tensor
 
@@ -20,7 +21,6 @@ from bench.inference.likelihood import ExactLikelihood
 from bench.inference.maximum import newton, restricted, update
 from bench.stages.datasets import sets
 from bench.testing.four_components import four_components
-from bench.testing.linear_gaussian import linear_gaussian
 
 WHOLE = ((0.0,), (1.0,))
 

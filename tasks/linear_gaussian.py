@@ -13,6 +13,7 @@ are ten standard deviations of the estimates from the centre.
 
 import math
 from collections.abc import Mapping, Sequence
+from functools import partial
 from typing import Any
 
 import torch
@@ -22,6 +23,7 @@ from bench.contracts import Parameter, ParameterSpace, ReferenceKind, Split, Tas
 
 _BOUND = 10.0  # bounds of the parameters, in standard deviations of the estimates
 _INNER = 5.0  # bounds of the inner box
+_SUBSCRIPTS = str.maketrans("0123456789", "₀₁₂₃₄₅₆₇₈₉")
 
 
 def mixing(parameters: int) -> Tensor:
@@ -98,6 +100,7 @@ class LinearGaussian(Task):
                     bound,
                     "interest" if name in self.reported else "nuisance",
                     (-inner, inner),
+                    symbol=name.replace("theta", "θ").translate(_SUBSCRIPTS),
                 )
                 for name in names
             ],
@@ -181,3 +184,7 @@ def linear_gaussian(
         ('theta7', ('theta1',))
     """
     return LinearGaussian(parameters, observations, reported)
+
+
+two, five, ten, twenty = (partial(linear_gaussian, parameters) for parameters in (2, 5, 10, 20))
+"""The registered tasks, by their number of parameters."""
