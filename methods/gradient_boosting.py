@@ -60,8 +60,10 @@ class GradientBoostingConfig(Settings):
         validation_share: share of the simulations held out to choose the number of trees.
         calibration_share: share of the simulations held out for the calibration.
         calibration: kind of the map.
-        degree: total degree of the polynomials in the context that replace steps, fitted to them
-            on a grid of about 300 contexts; None keeps steps.
+        degree: total degree of the polynomials in the context that replace steps; None keeps
+            steps. They are fitted to the steps on a grid of about 300 contexts. In more than two
+            dimensions it is 1024 scattered contexts, and the number of terms limits the degree to
+            4 up to six dimensions, 3 up to ten, 2 beyond.
     """
 
     learning_rate: float = Field(default=0.1, gt=0)
@@ -93,7 +95,7 @@ class GradientBoosting(ComponentMethod):
 
     def check(self, task: Task) -> None:
         super().check(task)
-        if len(task.space) > 2 and self.config.degree is None:
+        if len(task.space) > 2 and task.space.context_index and self.config.degree is None:
             raise NotApplicable(_STEPS)
 
     def reference_kind(self, task: Task) -> ReferenceKind:
@@ -264,7 +266,7 @@ class BoostedTrees:
         return self.calibration(torch.stack([trees(y, eta) for trees in self.trees]))
 
     def log_ratio_paired(self, x: Tensor, context: Tensor) -> Tensor:
-        if self.trees[0].degree is None:
+        if self.trees[0].degree is None and context.shape[-1]:
             raise NotApplicable(_STEPS)
         y, eta = seen(self.task, self.features, x), self.features.context(context)
         own = eta.expand(len(self.trees), -1, -1)

@@ -207,7 +207,7 @@ class LRE(RatioMethod[ReferenceExamples]):
         return ReferenceExamples(
             [t.to(device) for t in training],
             [t.to(device) for t in validation],
-            redraw if config.redraw else None,
+            redraw if config.redraw and task.space.context_index else None,
             reference=reference,
             own=first,
         )

@@ -53,7 +53,7 @@ def log_ratio_paired(surrogate: HasPairs | _HasRatio, x: Tensor, context: Tensor
         rows = context.view(-1, *context.shape[-2:]).transpose(0, 1)  # (n, 1 or members, d)
         starts = ((rows[1:] != rows[:-1]).flatten(1).any(1).nonzero().flatten() + 1).tolist()
         runs = list(zip(x.tensor_split(starts), (rows[i] for i in (0, *starts)), strict=True))
-        if not context.requires_grad:
+        if not context.requires_grad or not context.shape[-1]:
             return torch.cat([_ratios(surrogate, some, own) for some, own in runs], -1)
         parts = [_with_slopes(surrogate, some, own) for some, own in runs]
         values = torch.cat([part[0] for part in parts], -1)

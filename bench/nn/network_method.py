@@ -100,6 +100,11 @@ class NetworkMethod(ComponentMethod, Generic[Net, Data]):
 
     def check(self, task: Task) -> None:
         super().check(task)
+        if self.config.scores is not None and not task.space.context_index:
+            raise NotApplicable(
+                f"{task.name} has no context, and so no scores: choose a method or configuration "
+                "that does not match them"
+            )
         components = {} if self.config.scores is None else task.components("train")
         for name, component in components.items():
             if not isinstance(component, HasScore):

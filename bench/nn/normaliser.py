@@ -10,19 +10,20 @@ arXiv:1805.00020).
 """
 
 from collections.abc import Callable
+from itertools import product
 from math import comb
 
 import torch
 from torch import Tensor
 
-_NODES = {1: 17, 2: 9}  # nodes per dimension of a context of one or two dimensions
+_NODES = {0: 1, 1: 17, 2: 9}  # nodes per dimension of a context of at most two dimensions
 _MOST_TERMS = 300  # polynomials in more dimensions
 
 
 def degree_of(dimensions: int) -> int:
     """Return the largest degree of a normaliser's polynomials.
 
-    In one and two dimensions it limits the degree in each of them; in more, the sum of all degrees.
+    In at most two dimensions it limits the degree in each of them; in more, the sum of all degrees.
     """
     if dimensions in _NODES:
         return _NODES[dimensions] - 1
@@ -67,7 +68,7 @@ class Normaliser:
     ) -> "Normaliser":
         """Average ratios at some contexts and fit the logarithms.
 
-        In one and two dimensions the contexts are Chebyshev nodes, between which the polynomials
+        In at most two dimensions the contexts are Chebyshev nodes, between which the polynomials
         interpolate. In more they are scrambled Sobol points in angle, twice as many as polynomials,
         which are fitted by least squares (Adcock, Brugiapaglia & Webster 2022, Sparse Polynomial
         Approximation of High-Dimensional Functions, chapter 5). The same simulations are used at
@@ -89,7 +90,7 @@ class Normaliser:
         if dimensions in _NODES:
             nodes = chebyshev_nodes(_NODES[dimensions], dimensions, torch.float64).to(device)
         else:
-            nodes = _scattered(number_of_contexts(dimensions), dimensions).to(device)
+            nodes = scattered_nodes(number_of_contexts(dimensions), dimensions).to(device)
         values = torch.stack([_log_mean(log_ratio(node).double()) for node in nodes])
         basis = _basis(nodes, dimensions)
         if dimensions in _NODES:
@@ -117,8 +118,11 @@ def _basis(eta: Tensor, dimensions: int) -> Tensor:
     return chebyshev(eta, degree_of(dimensions), total=dimensions not in _NODES)
 
 
-def _scattered(count: int, dimensions: int) -> Tensor:
-    """Return points with the density in which Chebyshev polynomials are orthogonal, (count, d)."""
+def scattered_nodes(count: int, dimensions: int) -> Tensor:
+    """Return points with the density in which Chebyshev polynomials are orthogonal.
+
+    They are scrambled Sobol points in angle, the same in every call, (count, dimensions) float64.
+    """
     engine = torch.quasirandom.SobolEngine(dimensions, scramble=True, seed=0)  # type: ignore[no-untyped-call]
     return (torch.pi * engine.draw(count, dtype=torch.float64)).cos()
 
@@ -130,7 +134,7 @@ def _log_mean(values: Tensor) -> Tensor:
 def chebyshev_nodes(count: int, dimensions: int, dtype: torch.dtype) -> Tensor:
     """Return products of the zeros of a Chebyshev polynomial, (count^dimensions, dimensions)."""
     angles = torch.pi * (torch.arange(count, dtype=dtype) + 0.5) / count
-    return torch.cartesian_prod(*[angles.cos()] * dimensions).view(-1, dimensions)
+    return torch.tensor(list(product(angles.cos().tolist(), repeat=dimensions)), dtype=dtype)
 
 
 def chebyshev(context: Tensor, degree: int, *, total: bool = True) -> Tensor:
@@ -149,10 +153,11 @@ def chebyshev(context: Tensor, degree: int, *, total: bool = True) -> Tensor:
     while single.shape[-1] <= degree:  # T_m+j = 2 T_m T_j − T_m−j
         doubled = 2 * single[..., -1:] * single[..., 1:] - single[..., :-1].flip(-1)
         single = torch.cat([single, doubled], -1)
-    *others, basis = single[..., : degree + 1].unbind(-2)
     powers = torch.arange(degree + 1)
-    spent = powers
-    for values in reversed(others):  # the degree of the first dimension varies slowest
+    basis, spent = x.new_ones(*x.shape[:-1], 1), torch.zeros(1, dtype=torch.long)
+    for values in reversed(
+        single[..., : degree + 1].unbind(-2)
+    ):  # the degree of the first dimension varies slowest
         basis = (values[..., :, None] * basis[..., None, :]).flatten(-2)
         spent = (powers[:, None] + spent).flatten()
         if total:

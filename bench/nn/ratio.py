@@ -105,7 +105,7 @@ class RatioNetwork:
 
     def __call__(self, inputs: Tensor) -> Tensor:
         """Return log-odds (members, n) of concatenated features and contexts, (members, n, …)."""
-        y, eta = inputs[..., : -self.contexts], inputs[..., -self.contexts :]
+        y, eta = inputs.tensor_split([inputs.shape[-1] - self.contexts], -1)
         return self.decide(self.encoding(y), eta)
 
     def decide(self, encoded: Tensor, eta: Tensor) -> Tensor:

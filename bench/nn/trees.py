@@ -12,11 +12,18 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from bench.nn.normaliser import chebyshev, chebyshev_nodes
+from bench.nn.normaliser import (
+    chebyshev,
+    chebyshev_nodes,
+    degree_of,
+    number_of_contexts,
+    scattered_nodes,
+)
 
 _FARTHEST = torch.finfo(torch.float32).max  # bound of an open box: states hold finite numbers
 _CELLS = 1 << 22  # observations times leaves at a time
-_GRID = 300  # approximate number of contexts at which polynomials are fitted
+_GRID = 300  # approximate number of contexts of a grid at which polynomials are fitted
+_SCATTERED = 1024  # least number of contexts in more than two dimensions
 
 
 def boxes(forest: Sequence[Any], constant: float, numbers: int) -> tuple[Tensor, Tensor, Tensor]:
@@ -57,7 +64,8 @@ class Leaves:
 
     Args:
         lower, upper, value: the boxes.
-        degree: degree of polynomials in the context that replace the steps; None keeps steps.
+        degree: total degree of polynomials in the context that replace the steps; None keeps
+            steps. In more than two dimensions it is at most `degree_of` these.
     """
 
     def __init__(
@@ -67,38 +75,51 @@ class Leaves:
         self.upper = upper
         self.value = value
         self.degree = degree
+        self._fitted: Tensor | None = None
 
     def __call__(self, y: Tensor, eta: Tensor) -> Tensor:
         """Return log-odds of all pairs of observations (n, numbers) and contexts (J, d), (n, J)."""
         if self.degree is None:
             within = self.within(eta, self.lower.shape[1] - eta.shape[1])
         else:
-            within = (chebyshev(eta, self.degree) @ self._polynomials(eta)).float()
+            within = (self._basis(eta) @ self._polynomials(eta)).float()
         return self._sums(y, within * self.value.float())
 
     def paired(self, y: Tensor, eta: Tensor) -> Tensor:
         """Return log-odds of observations (n, numbers) at their own contexts (n, d), (n,).
 
         Polynomials replace the steps. For each observation they sum to one, which is evaluated.
+        Without a degree they are constant, which is exact where there is no context.
         """
-        assert self.degree is not None
         terms = self._sums(y, (self._polynomials(eta) * self.value).float())
-        return (terms * chebyshev(eta, self.degree).float()).sum(-1)
+        return (terms * self._basis(eta).float()).sum(-1)
 
     def _sums(self, y: Tensor, leaves: Tensor) -> Tensor:
         """Sum the rows of leaves (K, leaves) over those that contain each observation, (n, K)."""
         step = max(1, _CELLS // len(self.value))
         return torch.cat([self.within(p, first=0) @ leaves.T for p in torch.split(y, step)])
 
-    def _polynomials(self, eta: Tensor) -> Tensor:
-        """Fit a polynomial in the context to the steps of each leaf, (terms, leaves) float64."""
-        assert self.degree is not None
+    def _basis(self, eta: Tensor) -> Tensor:
+        """Return the polynomials in the context, (J, terms) float64."""
         d = eta.shape[-1]
-        count = max(self.degree + 1, round(_GRID ** (1 / d)))
-        nodes = chebyshev_nodes(count, d, torch.float32).to(eta.device)
-        steps = self.within(nodes, self.lower.shape[1] - d).double()
-        fit: Tensor = torch.linalg.pinv(chebyshev(nodes, self.degree)) @ steps
-        return fit
+        degree = 0 if self.degree is None else self.degree
+        return chebyshev(eta, min(degree, degree_of(d)) if d > 2 else degree)
+
+    def _polynomials(self, eta: Tensor) -> Tensor:
+        """Return each leaf's coefficients, fitted to its steps, (terms, leaves) float64."""
+        if self._fitted is None:
+            nodes = self._nodes(eta.shape[-1]).to(eta.device)
+            steps = self.within(nodes, self.lower.shape[1] - eta.shape[-1]).double()
+            self._fitted = torch.linalg.pinv(self._basis(nodes)) @ steps
+        return self._fitted
+
+    def _nodes(self, dimensions: int) -> Tensor:
+        """Return contexts at which polynomials are fitted, (nodes, dimensions) float32."""
+        if dimensions > 2:
+            count = max(_SCATTERED, number_of_contexts(dimensions))
+            return scattered_nodes(count, dimensions).float()
+        count = max((self.degree or 0) + 1, round(_GRID ** (1 / max(dimensions, 1))))
+        return chebyshev_nodes(count, dimensions, torch.float32)
 
     def within(self, inputs: Tensor, first: int) -> Tensor:
         """Mark the leaves that contain each row of inputs.

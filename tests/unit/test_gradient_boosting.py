@@ -93,6 +93,24 @@ def test_polynomials_stand_in_for_steps(forest):
     assert float((even - rough).abs().mean()) < 0.3
 
 
+@pytest.mark.parametrize(
+    ("dimensions", "degree", "error"), [(3, 4, 0.02), (7, 3, 0.1), (20, 2, 0.2)]
+)
+def test_a_step_in_many_contexts_becomes_its_projection(dimensions, degree, error):
+    """The Chebyshev series of the sign of x is 4/π (T₁ − T₃/3 + …)."""
+    lower = torch.full((2, 1 + dimensions), -torch.inf)
+    upper = torch.full((2, 1 + dimensions), torch.inf)
+    upper[0, 3] = lower[1, 3] = 0.0  # the third context
+    leaves = Leaves(lower, upper, torch.tensor([-1.0, 1.0], dtype=torch.float64), degree=4)
+    rng = torch.Generator().manual_seed(0)
+    eta = 2 * torch.rand(500, dimensions, generator=rng) - 1
+    x = eta[:, 2].double()
+    expected = 4 / math.pi * (x - ((4 * x**3 - 3 * x) / 3 if degree > 2 else 0))
+    paired = leaves.paired(torch.zeros(500, 1), eta)
+    assert float((paired - expected).square().mean().sqrt()) < error
+    torch.testing.assert_close(leaves(torch.zeros(1, 1), eta)[0], paired, atol=1e-5, rtol=0)
+
+
 @pytest.mark.slow
 @pytest.mark.parametrize("configuration", ["default", "smooth"])
 def test_ratios_share_their_denominator(tmp_path, configuration):

@@ -195,6 +195,18 @@ def test_the_mean_ratio_of_normal_densities(dimensions: int) -> None:
         assert float(off.square().mean().sqrt()) < error
 
 
+def test_the_mean_ratio_without_a_context() -> None:
+    """It is one number; contexts have no columns."""
+    ratio = torch.tensor([[1.0, 2.0, 6.0], [0.5, 0.5, 0.5]], dtype=torch.float64)
+    normaliser = Normaliser.estimate(lambda eta: ratio.log(), 0, CPU)
+    assert normaliser(torch.zeros(2, 0)).exp().tolist() == [
+        pytest.approx([3.0, 3.0]),
+        pytest.approx([0.5, 0.5]),
+    ]
+    assert (degree_of(0), number_of_contexts(0)) == (0, 1)
+    assert chebyshev(torch.zeros(2, 0), 4).tolist() == [[1.0], [1.0]]
+
+
 @pytest.mark.parametrize("dimensions", [1, 2])
 def test_the_mean_ratio_between_the_nodes(dimensions: int) -> None:
     """Ratios are of a normal density with location and slope in η."""
