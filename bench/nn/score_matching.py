@@ -17,7 +17,8 @@ from torch import Tensor
 
 from bench.contracts import Features, Settings, Simulations
 
-_ENOUGH = 30  # scores needed to estimate how their standard deviation depends on η
+_ENOUGH = 30  # scores needed to estimate how their standard deviation depends on η, and
+_PER_TERM = 5  # scores for each of its coefficients
 _REFRESH = 50  # steps between two evaluations of gradient lengths
 _KEPT = 0.9  # share of the old average kept in an update
 
@@ -47,10 +48,10 @@ LIGHT = {"weight": 0.03}
 def score_scale(score: Tensor, eta: Tensor, held_out: int = 0) -> Tensor:
     r"""Estimate the standard deviation of scores as a smooth function of the context.
 
-    :math:`\log \sigma_j(\eta)` is a polynomial of second degree. It is fitted to logarithms of
-    squared scores and shifted so that standardised scores have a mean square of one. Scores vary
-    thirty-fold over the training ranges of the processes: without scaling, one corner of the range
-    would dominate the loss.
+    :math:`\log \sigma_j(\eta)` is a polynomial of second degree, without products of parameters in
+    more than two dimensions. It is fitted to logarithms of squared scores and shifted so that
+    standardised scores have a mean square of one. Scores vary thirty-fold over the training ranges
+    of the processes: without scaling, one corner of the range would dominate the loss.
 
     Args:
         score: (members, n, d), finite.
@@ -63,7 +64,7 @@ def score_scale(score: Tensor, eta: Tensor, held_out: int = 0) -> Tensor:
     terms = _monomials(eta.double())
     seen, known = terms[:, held_out:].clone(), score[:, held_out:].double()
     square = known.square().clamp_min(1e-12 * known.square().mean(1, keepdim=True) + 1e-300)
-    if known.shape[1] < _ENOUGH:
+    if known.shape[1] < max(_ENOUGH, _PER_TERM * terms.shape[-1]):
         seen[..., 1:] = 0  # fit a constant
     fitted = torch.linalg.pinv(seen) @ (0.5 * square.log())
     fitted[:, 0] += (square / (2 * (seen @ fitted)).exp()).mean(1).log() / 2
@@ -72,10 +73,11 @@ def score_scale(score: Tensor, eta: Tensor, held_out: int = 0) -> Tensor:
 
 
 def _monomials(eta: Tensor) -> Tensor:
-    """Return the quadratic monomials of the last axis, (…, 1 + d + d (d + 1) / 2)."""
-    parts = [torch.ones_like(eta[..., 0]), *eta.unbind(-1)]
-    parts += [a * b for a, b in combinations_with_replacement(eta.unbind(-1), 2)]
-    return torch.stack(parts, -1)
+    """Return the monomials of the last axis: 1, each element, and products or squares of them."""
+    each = eta.unbind(-1)
+    pairs = combinations_with_replacement(range(len(each)), 2)
+    second = [each[i] * each[j] for i, j in pairs if i == j or len(each) <= 2]
+    return torch.stack([torch.ones_like(each[0]), *each, *second], -1)
 
 
 def standard_scores(

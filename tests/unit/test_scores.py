@@ -41,6 +41,21 @@ def test_scale_of_scores() -> None:
     torch.testing.assert_close(few, few[:, :1].expand_as(few))
 
 
+def test_scale_of_scores_in_many_dimensions() -> None:
+    """Quadratic polynomials of few scores would follow their noise."""
+    rng = torch.Generator().manual_seed(0)
+    eta = 2 * torch.rand(1, 5000, 20, generator=rng) - 1
+    true = (eta + 0.5 * eta.roll(1, -1) ** 2).exp()
+    score = true * torch.randn(true.shape, generator=rng)
+    off = (score_scale(score, eta) / true).log()
+    assert float(off.square().mean().sqrt()) < 0.15  # 41 coefficients of scatter 1.1 / √5000
+    few = score_scale(score[:, :200], eta[:, :200])
+    torch.testing.assert_close(few, few[:, :1].expand_as(few))
+    torch.testing.assert_close(
+        (score[:, :200] / few).square().mean(1), torch.ones(1, 20), rtol=1e-4, atol=0
+    )
+
+
 def test_weights_balance_gradients() -> None:
     """Each member and term has its own weight; later updates change the average by a tenth."""
     x = torch.tensor([[1.0, 2.0], [3.0, 4.0]], requires_grad=True)
