@@ -212,7 +212,7 @@ class Classifier:
         """Return log-ratios of pairs, as HasPairs."""
         encoded, eta = self._encoded(x), self.features.context(context)
         log_odds = self.net.decide(encoded, eta.expand(len(encoded), -1, -1))
-        return log_odds - self.normaliser(eta).to(log_odds)
+        return log_odds - self.normaliser.of_runs(eta).to(log_odds)
 
     def _encoded(self, x: Tensor) -> Tensor:
         y = flat(self.features(x), self.event_shape)

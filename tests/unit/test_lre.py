@@ -207,6 +207,23 @@ def test_the_mean_ratio_without_a_context() -> None:
     assert chebyshev(torch.zeros(2, 0), 4).tolist() == [[1.0], [1.0]]
 
 
+@pytest.mark.parametrize("shared", [False, True])
+def test_runs_of_equal_contexts_are_evaluated_once(shared: bool) -> None:
+    """Values and gradients are those of every context by itself, with runs of several lengths."""
+    rng = torch.Generator().manual_seed(0)
+    normaliser = Normaliser(torch.randn(2, 286, generator=rng).double(), 3)
+    distinct = 2 * torch.rand(1 if shared else 2, 4, 3, generator=rng) - 1
+    contexts = distinct.double().repeat_interleave(torch.tensor([1, 5, 2, 3]), 1)
+    found = []
+    for function in (normaliser, normaliser.of_runs):
+        leaf = (contexts[0] if shared else contexts).clone().requires_grad_()
+        values = function(leaf)
+        pull = torch.arange(values.numel()).view_as(values).double()
+        found.append((values.detach(), torch.autograd.grad((values * pull).sum(), leaf)[0]))
+    for own, alone in zip(*found, strict=True):
+        torch.testing.assert_close(own, alone, rtol=1e-12, atol=1e-12)
+
+
 @pytest.mark.parametrize("dimensions", [1, 2])
 def test_the_mean_ratio_between_the_nodes(dimensions: int) -> None:
     """Ratios are of a normal density with location and slope in η."""
