@@ -14,7 +14,7 @@ from torch import Tensor
 from bench.errors import PluginError, counted
 from bench.inference.box import ROOTS
 from bench.inference.ends import SLACK
-from bench.inference.events import EventLikelihood
+from bench.inference.events import Evaluation, EventLikelihood
 from bench.inference.maximum import (
     NOISE,
     TOLERANCE,
@@ -95,10 +95,13 @@ def profile(
     informed = likelihood.cost.clone()
 
     outside = ((maximum.unit < box[0]) | (maximum.unit > box[1])).any(-1).any(0)
-    inner = maximum
-    if bool(outside.any()):
-        rows = outside.nonzero().squeeze(-1)
-        inner = _in_box(likelihood, maximum, rows, scan, scanned, box)
+    rows = outside.nonzero().squeeze(-1)
+    inner, again = maximum, torch.zeros_like(informed)
+    if len(rows):
+        inner = _in_box(likelihood, maximum, rows, box)
+        entered = likelihood.cost.clone()
+        inner = _restarted_in_box(likelihood, inner, rows, scan, scanned, box)
+        again = likelihood.cost - entered
     boxed = profiled(likelihood, inner, reported, ROOTS, box)
     # Where nothing touches the box, its profiles are those of the space.
     level = ROOTS.index(1.0)
@@ -120,9 +123,10 @@ def profile(
     whole = replace(whole, missed=whole.missed | rising | off)
     boxed = replace(boxed, missed=boxed.missed | rising | off_box | (off & same))
     statistic = _statistics(likelihood, boxed, reported, truth, box)
-    intervals = likelihood.cost - informed + (found - searching)
+    intervals = likelihood.cost - informed - again + (found - searching)
     at_truth = likelihood.values(everything, truth.expand(members, -1, -1))
-    cost = torch.stack([intervals, searching + restarted - found, informed - restarted], -1)
+    restarts = searching + restarted - found + again
+    cost = torch.stack([intervals, restarts, informed - restarted], -1)
     return GradientProfiles(whole, boxed, information, statistic, at_truth, cost)
 
 
@@ -226,26 +230,36 @@ def _require_effects(likelihood: EventLikelihood, information: Tensor) -> None:
             )
 
 
-def _in_box(
+def _in_box(likelihood: EventLikelihood, maximum: Points, rows: Tensor, box: Tensor) -> Points:
+    """Move the maxima of some datasets into the box, from those of their parabolas in it."""
+    own = maximum.of(rows)
+
+    def parabola(tracks: Tensor, unit: Tensor) -> Evaluation:
+        away = unit - own.unit[:, tracks]
+        curvature = own.curvature[:, tracks]
+        score = -(curvature @ away[..., None]).squeeze(-1)
+        return Evaluation(0.5 * (away * score).sum(-1), score, curvature)
+
+    start = maximise(parabola, own.unit, box, own.curvature)
+    inner = maximise(likelihood.of(rows), start.unit, box, own.curvature)
+    return maximum.replaced(rows, torch.ones_like(inner.value, dtype=torch.bool), inner)
+
+
+def _restarted_in_box(
     likelihood: EventLikelihood,
-    maximum: Points,
+    inner: Points,
     rows: Tensor,
     scan: Tensor,
     scanned: Tensor,
     box: Tensor,
 ) -> Points:
-    """Return the maxima within the box; those of `rows` may be elsewhere."""
-    evaluate = likelihood.of(rows)
-    own = maximum.of(rows)
-    inner = maximise(evaluate, own.unit.clamp(box[0], box[1]), box, own.curvature)
+    """Search some datasets again from the highest point of the scan in the box."""
     inside = ((scan >= box[0]) & (scan <= box[1])).all(-1)
-    if bool(inside.any()):
-        best = scanned[:, rows][..., inside].argmax(-1)
-        other = maximise(evaluate, scan[inside][best], box)
-        better = other.value > inner.value + NOISE
-        inner = inner.replaced(torch.arange(len(rows)), better, other)
-    everywhere = torch.ones(inner.value.shape, dtype=torch.bool)
-    return maximum.replaced(rows, everywhere, inner)
+    if not bool(inside.any()):
+        return inner
+    best = scanned[:, rows][..., inside].argmax(-1)
+    other = maximise(likelihood.of(rows), scan[inside][best], box)
+    return inner.replaced(rows, other.value > inner.value[:, rows] + NOISE, other)
 
 
 def _statistics(

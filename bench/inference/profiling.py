@@ -167,7 +167,8 @@ def off_profile(
 ) -> Tensor:
     """Check that the ends of one threshold are maxima in all parameters but the reported one.
 
-    A search can end beside a kink, where no gradient vanishes.
+    A search can end beside a kink, where no gradient vanishes. Each parameter is tried on the side
+    where its gradient points upwards.
 
     Args:
         likelihood: the likelihoods.
@@ -181,17 +182,16 @@ def off_profile(
         Whether a point beside an end is higher by more than `SLACK`, (members, n) bool.
     """
     parameters = width.shape[-1]
-    probes = []
-    for place, own in enumerate(reported):
-        others = [p for p in range(parameters) if p != own]
-        shift = torch.diag_embed(_BESIDE * width[:, rows])[:, :, None, others]
-        points = profiled.points[:, rows, place, :, 0][..., None, :]  # (members, n, 2, 1, P)
-        probes += [points, points + shift, points - shift]
-    unit = torch.cat(probes, -2) if parameters > 1 else probes[0]
-    unit = unit.clamp(bounds[0], bounds[1])
-    members, count = unit.shape[:2]
-    datasets = rows.repeat_interleave(unit[0, 0, ..., 0].numel())
-    values = likelihood.values(datasets, unit.reshape(members, -1, parameters))
-    values = values.view(members, count, 2, len(reported), -1)
-    rise = values.amax(-1) - values[..., 0]
-    return (rise > SLACK).flatten(2).any(-1)
+    if parameters == 1:
+        return torch.zeros(len(width), len(rows), dtype=torch.bool)
+    ends = profiled.points[:, rows, :, :, 0].flatten(1, 3)  # (members, n · I · 2, P)
+    datasets = rows.repeat_interleave(2 * len(reported))
+    there = likelihood(datasets, ends)
+    uphill = there.score.sign() * _BESIDE * width[:, datasets]
+    others = torch.tensor([[p for p in range(parameters) if p != own] for own in reported])
+    others = others.repeat_interleave(2, 0).repeat(len(rows), 1)  # (n · I · 2, P − 1)
+    shift = torch.nn.functional.one_hot(others, parameters) * uphill[:, :, None]
+    probes = (ends[:, :, None] + shift).clamp(bounds[0], bounds[1]).flatten(1, 2)
+    values = likelihood.values(datasets.repeat_interleave(parameters - 1), probes)
+    rise = values.view(*there.value.shape, -1) - there.value[..., None]
+    return (rise > SLACK).view(len(values), len(rows), -1).any(-1)
