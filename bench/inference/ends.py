@@ -152,7 +152,7 @@ class _Tracks:
         direction: −1 or +1, (T,).
         lower, upper: bounds, (members, T, P).
         top: log-likelihoods at the maxima, (members, T).
-        width: standard deviations of the parameters there, (members, T).
+        start: the maxima, (members, T, P).
     """
 
     parameter: Tensor
@@ -160,18 +160,16 @@ class _Tracks:
     lower: Tensor
     upper: Tensor
     top: Tensor
-    width: Tensor
+    start: Tensor
 
     @classmethod
     def of(cls, maximum: Points, parameter: Tensor, direction: Tensor, bounds: Tensor) -> "_Tracks":
         lower, upper = (b.expand_as(maximum.unit) for b in bounds)
-        tracks = cls(parameter, direction, lower, upper, maximum.value, maximum.value)
-        width = tracks.measure(maximum).width
-        return cls(parameter, direction, lower, upper, maximum.value, width)
+        return cls(parameter, direction, lower, upper, maximum.value, maximum.unit.clone())
 
     def some(self, active: Tensor) -> "_Tracks":
         """Return some tracks."""
-        others = (t[:, active] for t in (self.lower, self.upper, self.top, self.width))
+        others = (t[:, active] for t in (self.lower, self.upper, self.top, self.start))
         return _Tracks(self.parameter[active], self.direction[active], *others)
 
     def own(self, points: Tensor) -> Tensor:
@@ -211,18 +209,21 @@ class _Tracks:
         rate = torch.where(root < _SMALL, 1 / width, slope / root.clamp_min(1e-12))
         return _Profile(root, rate, width, distance, correction, tangent)
 
-    def _off(self, profile: _Profile, root: float) -> tuple[Tensor, Tensor]:
+    def _off(self, points: Points, profile: _Profile, root: float) -> tuple[Tensor, Tensor]:
         """Return the distance to the end along the profile, and the model's share of the root.
 
-        Both are in standard deviations of the parameter, (members, T).
+        Both are in standard deviations of the parameter, (members, T). Away from the maximum these
+        are distances from it per unit of the root, because its curvature may be that of a kink.
         """
-        steepness = (profile.rate * self.width).clamp_min(1e-6)  # 1 for a Gaussian likelihood
+        moved = self.outwards(points.unit) - self.outwards(self.start)
+        width = torch.where(profile.root < _SMALL, profile.width, moved / profile.root)
+        steepness = (profile.rate * width).clamp_min(1e-6)  # 1 for a Gaussian likelihood
         model = profile.distance.square() / (2 * root)
         return (root - profile.root).abs() / steepness, model / steepness
 
     def arrived(self, points: Points, profile: _Profile, root: float) -> tuple[Tensor, Tensor]:
         """Return whether the end is near, and whether the bound cuts the interval before it."""
-        off, model = self._off(profile, root)
+        off, model = self._off(points, profile, root)
         near = (model <= _MODEL) & (off <= _CLOSE) & (profile.rate > 0)
         on_profile = profile.distance.square() <= 2 * root * _MODEL
         at_bound = self.outwards(points.unit) >= self.bound
@@ -230,7 +231,7 @@ class _Tracks:
 
     def error(self, points: Points, profile: _Profile, root: float) -> Tensor:
         """Return estimated errors of ends, in standard deviations, (members, T)."""
-        off, model = self._off(profile, root)
+        off, model = self._off(points, profile, root)
         near, at_bound = self.arrived(points, profile, root)
         error = torch.where(near, 0.1 * off + 0.3 * model, off + model)
         return torch.where(at_bound, torch.zeros_like(error), error)
