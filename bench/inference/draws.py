@@ -123,22 +123,22 @@ def draw(
         if size >= _ENOUGH:
             break
     top = max(float(value.max()), float(log_likelihood(modes.start).max()))
-    known = log_mean(log_weight), size, top
+    known = log_mean(log_weight), size
     if size >= _LEAST:
         rows = resample(log_weight, draws, rng)
-        return Posterior(unit[rows], value[rows], size, IMPORTANCE, *known)
+        return Posterior(unit[rows], value[rows], size, IMPORTANCE, *known, top)
 
     def log_target(unit: Array) -> Array:
         return log_likelihood(unit) + prior(unit)
 
-    found_by_steps = _tempered(log_target, proposal, unit, log_weight, rng)
-    if found_by_steps is not None:
-        particles, size = found_by_steps
+    by_steps = _tempered(log_target, proposal, unit, log_weight, rng) if size else None
+    if by_steps is not None:
+        particles, size = by_steps
         chosen = particles[rng.permutation(len(particles))[:draws]]
-        return Posterior(chosen, log_likelihood(chosen), size, TEMPERED, *known)
+        return Posterior(chosen, log_likelihood(chosen), size, TEMPERED, *known, top)
     repeated = np.repeat(truth[None], draws, 0)
     value = np.repeat(log_likelihood(truth[None]), draws)
-    return Posterior(repeated, value, 1.0, TRUTH, *known)
+    return Posterior(repeated, value, 1.0, TRUTH, *known, max(top, float(value[0])))
 
 
 def log_mean(logs: Array) -> float:
@@ -196,6 +196,8 @@ def find_modes(
         starts = box[0] + (box[1] - box[0]) * sobol
     maxima = maximise(likelihood.of(torch.full((len(starts),), dataset)), starts[None], box)
     kept = distinct(maxima, 0)
+    if not kept:
+        return whole(box)
     points, precision, score, height = (
         t[0, kept] for t in (maxima.unit, maxima.curvature, maxima.score, maxima.value)
     )
@@ -203,8 +205,12 @@ def find_modes(
     precision = torch.where(is_definite(measured)[:, None, None], measured, precision)
     if log_prior is not None:
         height = height + torch.stack([log_prior(u) for u in points])
-        score = score + torch.stack([jacobian(log_prior, u) for u in points])
-        precision = precision - torch.stack([hessian(log_prior, u) for u in points])
+        score = score + torch.stack(
+            [jacobian(log_prior, u) for u in points]  # type: ignore[no-untyped-call]
+        )
+        precision = precision - torch.stack(
+            [hessian(log_prior, u) for u in points]  # type: ignore[no-untyped-call]
+        )
     return modes_at(points, height, score, precision)
 
 
@@ -223,11 +229,20 @@ def modes_at(points: Tensor, height: Tensor, score: Tensor, precision: Tensor) -
     return Modes(*(t.numpy() for t in (points + pull, precision, top, points)))
 
 
+def whole(box: Tensor) -> Modes:
+    """Return a normal distribution as wide as the box, where no maximum is finite."""
+    centre = box.mean(0, keepdim=True)
+    precision = torch.diag_embed(12 / (box[1:] - box[:1]).square())
+    return modes_at(centre, torch.zeros(1).double(), torch.zeros_like(centre), precision)
+
+
 def distinct(maxima: Points, member: int) -> list[int]:
-    """Return the tracks whose maxima differ, the highest first."""
-    unit, curvature = maxima.unit[member], maxima.curvature[member]
+    """Return the tracks whose maxima are finite and differ, the highest first."""
+    unit, curvature, value = maxima.unit[member], maxima.curvature[member], maxima.value[member]
     kept: list[int] = []
-    for track in maxima.value[member].argsort(descending=True).tolist():
+    for track in value.argsort(descending=True).tolist():
+        if not bool(value[track].isfinite()):
+            continue
         offset = unit[kept] - unit[track]
         if bool((((offset @ curvature[track]) * offset).sum(-1) > 1).all()):
             kept.append(track)
@@ -293,10 +308,6 @@ class Mixture:
         total: Array = special.logsumexp(parts, axis=0)
         return total
 
-    def nearest(self, unit: Array) -> NDArray[np.int64]:
-        """Return the mode with the highest density at points (n, P), (n,)."""
-        return np.argmax([mode.log_density(unit, 1.0) for mode in self.modes], axis=0)
-
 
 class Truncated:
     """Normal distribution within a box.
@@ -310,7 +321,7 @@ class Truncated:
     def __init__(self, centre: Array, precision: Array, box: Array) -> None:
         self.centre = centre
         self.bounds = box - centre
-        self.root: Array = np.linalg.cholesky(_inverse(precision))
+        self.root: Array = np.linalg.cholesky(_inverse(precision)).astype(np.float64)
         self.log_root = -float(np.log(self.root.diagonal()).sum())
         """Logarithm of the density's factor, minus the determinant of the root."""
 
@@ -350,7 +361,7 @@ def _inverse(precision: Array) -> Array:
     scale = np.sqrt(np.maximum(precision.diagonal(), 1e-12))
     values, vectors = np.linalg.eigh(precision / np.outer(scale, scale))
     covariance = (vectors / np.maximum(values, _ROUNDING)) @ vectors.T
-    return 0.5 * (covariance + covariance.T) / np.outer(scale, scale)
+    return np.asarray(0.5 * (covariance + covariance.T) / np.outer(scale, scale))
 
 
 def _truncated(low: Array, high: Array, share: Array | None) -> tuple[Array, Array]:
@@ -375,17 +386,18 @@ def _tempered(
     """
     log_ratio, family, power = log_weight, np.arange(len(unit)), 0.0
     scale, accepted = 1.0, 0.0
+    roots = np.stack([mode.root for mode in proposal.modes])
     for _ in range(_STEPS):
         step = _next(log_ratio, 1 - power)
         power = min(power + step, 1.0)
         chosen = resample(step * log_ratio, _PARTICLES, rng)
         unit, log_ratio, family = unit[chosen], log_ratio[chosen], family[chosen]
-        root = np.stack([mode.root for mode in proposal.modes])[proposal.nearest(unit)]
         value = proposal.log_density(unit)
         for _ in range(_MOVES):
-            # A particle keeps its mode's covariance, so that moves are symmetric.
+            # The mode is chosen independently of the particle, so that moves are symmetric.
+            mode = rng.choice(len(roots), size=len(unit), p=proposal.share)
             noise = rng.standard_normal(unit.shape) * 2.4 * scale / math.sqrt(unit.shape[1])
-            trial = unit + np.einsum("npq,nq->np", root, noise)
+            trial = unit + np.einsum("npq,nq->np", roots[mode], noise)
             low, high = proposal.modes[0].centre + proposal.modes[0].bounds
             inside = ((trial >= low) & (trial <= high)).all(-1)
             new, ratio = np.full(len(unit), -np.inf), np.full(len(unit), -np.inf)

@@ -1,11 +1,14 @@
 """Expectations over exact posteriors of any number of parameters, by means over draws."""
 
+from typing import Any
+
 import numpy as np
+from numpy.typing import NDArray
 
 from bench.contracts import LikelihoodPrediction, PosteriorDraws
 from bench.inference.intervals import region_threshold
 from bench.inference.lattice import BOX_DEPTH
-from bench.metrics.intervals import Array
+from bench.metrics.intervals import Array, defined
 
 _FEWEST = 10  # least effective sample size that measures a ratio of integrals
 
@@ -40,7 +43,7 @@ def divergences(
 ) -> dict[str, tuple[Array, Array]]:
     """Return joint divergences, and whether they are lower limits, (D,) each."""
     draws, _ = _saved(own)
-    divergence = (draws.exact - draws.own).mean(-1) + draws.log_ratio
+    divergence = defined((draws.exact - draws.own).mean(-1) + draws.log_ratio)
     floored = (draws.own <= -BOX_DEPTH).any(-1) | (draws.log_ratio_size < _FEWEST)
     return {"joint": (_placed(own, divergence), _placed(own, floored))}
 
@@ -49,7 +52,8 @@ def overlaps(own: LikelihoodPrediction, truth: LikelihoodPrediction) -> dict[str
     """Return joint overlaps, (D,)."""
     draws, _ = _saved(own)
     log_share = draws.own - draws.exact - draws.log_ratio[:, None]
-    return {"joint": _placed(own, np.exp(np.minimum(log_share, 0)).mean(-1))}
+    overlap = np.exp(np.minimum(log_share, 0)).mean(-1)
+    return {"joint": _placed(own, np.where(np.isfinite(draws.log_ratio), overlap, np.nan))}
 
 
 def quantiles(
@@ -69,13 +73,13 @@ def is_truth(own: LikelihoodPrediction, truth: LikelihoodPrediction) -> bool:
     return np.allclose(draws.own, draws.exact, rtol=0, atol=1e-5)
 
 
-def _saved(own: LikelihoodPrediction) -> tuple[PosteriorDraws, Array]:
+def _saved(own: LikelihoodPrediction) -> tuple[PosteriorDraws, NDArray[np.bool_]]:
     """Return the draws, and the mask of their datasets."""
     assert own.draws is not None
     return own.draws, own.datasets.point < 0
 
 
-def _placed(own: LikelihoodPrediction, values: Array) -> Array:
+def _placed(own: LikelihoodPrediction, values: NDArray[Any]) -> Array:
     """Return values of the datasets with draws (U, …) among all datasets, (D, …)."""
     placed = np.full((len(own.datasets), *values.shape[1:]), np.nan)
     placed[own.datasets.point < 0] = values

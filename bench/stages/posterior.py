@@ -20,6 +20,7 @@ from bench.inference.draws import (
     find_modes,
     log_mean,
     modes_at,
+    whole,
 )
 from bench.inference.events import EventLikelihood
 from bench.inference.lattice import BOX_DEPTH
@@ -140,7 +141,7 @@ def at_draws(
     points = unit[:, :AT_DRAWS].flatten(0, 1).expand(members, -1, -1)
     values = likelihood.values(index.repeat_interleave(AT_DRAWS), points)
     own = torch.unflatten(values, 1, (count, AT_DRAWS)) - maximum.value[:, index, None]
-    own = own.clamp_min(-BOX_DEPTH)
+    own = own.nan_to_num(-BOX_DEPTH).clamp_min(-BOX_DEPTH)  # NaN where all is impossible
 
     difference = (own - exact).numpy()
     size = np.apply_along_axis(effective_size, -1, difference)
@@ -232,11 +233,13 @@ def _own_modes(
         points = maximum.of(torch.tensor([row]))
         if row in searched:
             points = points.joined(searched[row])
-        modes.append([_modes(points, member) for member in range(likelihood.members)])
+        modes.append([_modes(points, member, box) for member in range(likelihood.members)])
     return modes
 
 
-def _modes(points: Points, member: int) -> Modes:
+def _modes(points: Points, member: int, box: Tensor) -> Modes:
     kept = distinct(points, member)
+    if not kept:
+        return whole(box)
     at = (points.unit, points.value, points.score, points.curvature)
     return modes_at(*(t[member, kept] for t in at))

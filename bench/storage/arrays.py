@@ -80,7 +80,7 @@ _POSTERIOR = {
     "unit": _Array(("S", "P")),
     "value": _Array(("S",)),
     "modes": _Array(("K", "P")),
-    "evidence": _Array((1,)),
+    "evidence": _Array((1,), finite=False),  # −inf where no proposal is possible
     "evidence_size": _Array((1,)),
     "size": _Array((1,)),
     "source": _Array((1,), _INTEGER),
@@ -90,7 +90,7 @@ _DRAWS = {
     "draws.theta": _Array(("U", "S", "P"), _SINGLE),
     "draws.exact": _Array(("U", "n")),
     "draws.own": _Array(("U", "n")),
-    "draws.log_ratio": _Array(("U",)),
+    "draws.log_ratio": _Array(("U",), finite=False),
     "draws.log_ratio_size": _Array(("U",)),
     "draws.size": _Array(("U",)),
     "draws.source": _Array(("U",), _INTEGER),

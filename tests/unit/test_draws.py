@@ -22,6 +22,7 @@ from bench.inference.draws import (
     log_mean,
     modes_at,
     resample,
+    whole,
 )
 from bench.inference.events import EventLikelihood
 from bench.inference.likelihood import ExactLikelihood
@@ -243,3 +244,18 @@ def test_weights_and_resampling() -> None:
     assert effective_size(np.full(3, -np.inf)) == 0
     rows = resample(weight, 1000, rng)
     assert np.bincount(rows, minlength=4).tolist() == [500, 0, 250, 250]
+
+
+def test_a_likelihood_that_is_zero_at_all_proposals() -> None:
+    """The generating parameters are possible."""
+    truth, box = np.array([0.4, 0.6]), np.array([[0.0, 0.0], [1.0, 1.0]])
+
+    def needle(unit: Array) -> Array:
+        return np.where((unit == truth).all(-1), 3.0, -np.inf)
+
+    modes = whole(torch.from_numpy(box))
+    found = draw(needle, modes, box, np.random.default_rng(0), truth)
+    assert found.source == TRUTH
+    assert found.evidence == -np.inf
+    assert found.top == 3
+    np.testing.assert_array_equal(found.value, 3.0)
