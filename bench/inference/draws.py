@@ -36,7 +36,8 @@ IMPORTANCE, TEMPERED, TRUTH = range(3)
 _ENOUGH = 2 * DRAWS  # effective sample size at which no more proposals are made
 _LEAST = 400  # effective sample size that suffices after the last of them
 _ROUND, _ROUNDS = 1024, 10  # proposals at a time, and how often
-_STARTS = 16  # searches for modes
+_SCAN, _NEIGHBOURS = 512, 10  # points among which searches for modes start
+_STARTS = 24  # most searches
 _SCALES = {1.0: 0.4, 1.3: 0.3, 1.8: 0.2, 3.0: 0.1}  # shares of widths: they imitate a t
 _PROBE = 0.2  # half the finite difference of gradients, in standard deviations at fixed others
 _DEEP = 12.0  # nats by which a mode may have less probability than the first
@@ -185,15 +186,14 @@ def find_modes(
     Args:
         likelihood: the log-likelihoods.
         box: lower and upper bounds, (2, P) unit coordinates.
-        starts: starts of the searches, (n, P) unit coordinates; points of a Sobol sequence in the
-            box if None.
+        starts: starts of the searches, (n, P) unit coordinates; if None, points of a Sobol sequence
+            in the box that are higher than their neighbours (Rinnooy Kan & Timmer 1987).
         log_prior: maps points (P,) to the log-density of the prior, twice differentiable; uniform
             if None.
         dataset: index of the dataset.
     """
     if starts is None:
-        sobol = torch.from_numpy(qmc.Sobol(box.shape[1], seed=0).random(_STARTS))
-        starts = box[0] + (box[1] - box[0]) * sobol
+        starts = _starts(likelihood, box, dataset)
     maxima = maximise(likelihood.of(torch.full((len(starts),), dataset)), starts[None], box)
     kept = distinct(maxima, 0)
     if not kept:
@@ -212,6 +212,16 @@ def find_modes(
             [hessian(log_prior, u) for u in points]  # type: ignore[no-untyped-call]
         )
     return modes_at(points, height, score, precision)
+
+
+def _starts(likelihood: EventLikelihood, box: Tensor, dataset: int) -> Tensor:
+    """Return points of a scan that are higher than their neighbours, (n, P): the highest ones."""
+    scan = torch.from_numpy(qmc.Sobol(box.shape[1], seed=0).random(_SCAN))
+    points = box[0] + (box[1] - box[0]) * scan
+    value = likelihood.values(torch.full((_SCAN,), dataset), points[None])[0]
+    nearest = torch.cdist(scan, scan).topk(_NEIGHBOURS + 1, largest=False).indices  # and itself
+    peaks = (value[:, None] >= value[nearest]).all(-1).nonzero().squeeze(-1)
+    return points[peaks[value[peaks].argsort(descending=True)[:_STARTS]]]
 
 
 def modes_at(points: Tensor, height: Tensor, score: Tensor, precision: Tensor) -> Modes:

@@ -259,3 +259,36 @@ def test_a_likelihood_that_is_zero_at_all_proposals() -> None:
     assert found.evidence == -np.inf
     assert found.top == 3
     np.testing.assert_array_equal(found.value, 3.0)
+
+
+class FourModes:
+    """Gaussian with means t1, t2, widths t3² and t4², correlation tanh t5 (Papamakarios 2019)."""
+
+    def log_ratio_paired(self, x: Any, context: Any) -> Any:
+        first, second, a, b, c = context.view(context.shape[-2:]).double().unbind(-1)
+        rho = torch.tanh(c)
+        pulls = (x[:, 0] - first) / a.square(), (x[:, 1] - second) / b.square()
+        square = pulls[0].square() - 2 * rho * pulls[0] * pulls[1] + pulls[1].square()
+        log_width = a.square().log() + b.square().log() + 0.5 * (1 - rho.square()).log()
+        return (-0.5 * square / (1 - rho.square()) - log_width)[None, None]
+
+
+@pytest.mark.parametrize("observations", [20, 1000])
+def test_four_equal_modes_have_equal_shares(observations: int) -> None:
+    """Most searches for them start where the likelihood is far too narrow."""
+    names = tuple(f"t{i}" for i in range(1, 6))
+    space = ParameterSpace([Parameter(n, -3, 3, "interest", (-2.9, 2.9)) for n in names], names)
+    rng = np.random.default_rng(0)
+    for _ in range(6):
+        theta = rng.uniform(-2.9, 2.9, 5)
+        rho, z = np.tanh(theta[4]), rng.standard_normal((observations, 2))
+        z[:, 1] = rho * z[:, 0] + (1 - rho**2) ** 0.5 * z[:, 1]
+        x = torch.from_numpy(theta[:2] + theta[2:4] ** 2 * z)[None]
+        likelihood = EventLikelihood(FourModes(), x, space, lambda t: torch.ones_like(t[..., :1]))
+        truth = space.to_unit(torch.from_numpy(theta)).numpy()
+        modes = find_modes(likelihood, space.box)
+        found = draw(of_dataset(likelihood), modes, space.box.numpy(), rng, truth, draws=4096)
+        assert found.source == IMPORTANCE
+        signs = 2 * (found.unit[:, 2] > 0.5) + (found.unit[:, 3] > 0.5)
+        shares = np.bincount(signs, minlength=4) / 4096
+        assert (np.abs(shares - 0.25) < 4.5 * (0.1875 / found.size) ** 0.5).all()
