@@ -1,13 +1,25 @@
 r"""Histogram templates, interpolated in the context: the standard before neural networks.
 
-Every component is simulated at a grid of anchor contexts and binned. Each bin's probability is a
-polynomial in the context, fitted to the anchors by least squares ("template morphing", as in
-HistFactory, Cranmer et al. 2012, CERN-OPEN-2012-016). The constant is one of the polynomials, so
-the probabilities still sum to one. All components share the bins, so the bin's volume is one term
-in x alone.
+Every component is simulated at anchor contexts and binned ("template morphing", as in HistFactory,
+Cranmer et al. 2012, CERN-OPEN-2012-016). All components share the bins, so the bin's volume is one
+term in x alone.
+
+In at most two context parameters the anchors are a grid. Each bin's probability is a polynomial in
+the context, fitted to the anchors by least squares. The constant is one of the polynomials, so the
+probabilities still sum to one.
+
+In more, each parameter is varied alone, as in HistFactory. The anchors are the nominal context and
+others that differ from it in one parameter. The logarithm of a bin's probability is a sum of
+polynomials in one parameter each,
+
+.. math:: \log p_b(\eta) = c_b + \sum_j \delta_{bj}(\eta_j) - \log Z(\eta),
+
+so that effects multiply. An effect of one parameter that depends on another is not described.
 """
 
+import warnings
 from collections.abc import Mapping
+from itertools import product
 from math import comb, prod
 
 import torch
@@ -30,16 +42,19 @@ from bench.nn.flops import TEMPLATES
 from bench.nn.normaliser import chebyshev
 from bench.nn.ratio import seen
 
-_ANCHORS = {1: 17, 2: 7}
+_ANCHORS = {0: 1, 1: 17, 2: 7}
+_ALONG = 6  # anchors along each of more context parameters
 
 
 class HistogramConfig(Settings):
     """Configuration of the histogram.
 
     Args:
-        anchors: anchor contexts per dimension; None for 17 in one dimension and 7 in two.
+        anchors: anchor contexts per dimension; None for 17 in one dimension, 7 in two and 6 in
+            more, where half of the simulations are at the nominal context besides.
         bins: bins per feature; None for as many as leave `per_bin` simulations in each.
-        per_bin: simulations per bin at each anchor.
+        per_bin: simulations per bin at each anchor; with fewer, more than two context parameters
+            are refused.
         degree: total degree of the polynomials; at most anchors − 1. Interpolating between
             anchors instead would make the score mostly noise (docs/explanation/architecture.md).
         floor: smallest probability of a bin, as a share of its average over anchors; it keeps
@@ -64,15 +79,11 @@ class Histogram(Method):
     config: HistogramConfig
 
     def check(self, task: Task) -> None:
-        numbers = prod(task.event_shape)
-        if numbers > 3 and task.summaries(torch.ones(1, *task.event_shape)) is None:
+        numbers, summaries = prod(task.event_shape), _summaries(task)
+        if numbers > 3 and not summaries:
             raise NotApplicable(
-                f"histogram bins up to 3 features, {task.name} has {numbers} and no summaries"
-            )
-        if len(task.space.context_index) not in _ANCHORS:
-            raise NotApplicable(
-                f"histogram interpolates in 1 or 2 context parameters, and {task.name} has "
-                f"{len(task.space.context_index)}"
+                f"histogram bins up to 3 features, {task.name} has {numbers} and no summaries: "
+                "use lre"
             )
 
     def work(self, task: Task, budget: int) -> Work:
@@ -82,59 +93,108 @@ class Histogram(Method):
 
     def _nodes(self, task: Task) -> int:
         """Return the number of anchors along each context parameter."""
-        return self.config.anchors or _ANCHORS[len(task.space.context_index)]
+        return self.config.anchors or _ANCHORS.get(len(task.space.context_index), _ALONG)
 
     def _anchors(self, task: Task) -> Tensor:
-        """Return the contexts of the templates, (anchors, d) float32."""
+        """Return the contexts of the templates, (anchors, d) float32; the nominal one first."""
         d = len(task.space.context_index)
         nodes = torch.linspace(0, 1, self._nodes(task), dtype=torch.float64)
+        if d > 2:
+            along = nodes[:, None].expand(-1, len(task.space))
+            varied = task.nominal.double().repeat(d, len(nodes), 1)
+            varied.diagonal(dim1=0, dim2=2).copy_(
+                task.space.context_of(task.space.from_unit(along))
+            )
+            return torch.cat([task.nominal[None].double(), varied.flatten(0, 1)]).float()
         unit = torch.full((len(nodes) ** d, len(task.space)), 0.5, dtype=torch.float64)
-        unit[:, list(task.space.context_index)] = torch.cartesian_prod(*[nodes] * d).view(-1, d)
+        grid = list(product(nodes.tolist(), repeat=d))
+        unit[:, list(task.space.context_index)] = torch.tensor(grid, dtype=torch.float64)
         return task.space.context_of(task.space.from_unit(unit)).float()
 
+    def _sizes(self, task: Task, budget: int, anchors: int) -> list[int]:
+        """Return the simulations of a component at each anchor.
+
+        The statistical error of the nominal template enters the effects of all parameters, so half
+        of the simulations are there if each parameter is varied alone.
+        """
+        own = budget // len(task.component_names)
+        if len(task.space.context_index) <= 2:
+            return [own // anchors] * anchors
+        each = own // (2 * (anchors - 1))
+        return [own - each * (anchors - 1), *[each] * (anchors - 1)]
+
     def draws(self, task: Task, budget: int) -> list[Draw]:
-        names, anchors = task.component_names, self._anchors(task)
-        n = budget // (len(names) * len(anchors))
-        return [Draw(name, n, anchor) for name in names for anchor in anchors]
+        anchors = self._anchors(task)
+        sizes = self._sizes(task, budget, len(anchors))
+        return [
+            Draw(name, n, anchor)
+            for name in task.component_names
+            for n, anchor in zip(sizes, anchors, strict=True)
+        ]
 
     def fit(self, fit_context: FitContext) -> Surrogate:
         task, bank, features = fit_context.task, fit_context.bank, fit_context.features
         names, anchors = task.component_names, self._anchors(task)
-        n = bank.budget // (len(names) * len(anchors))
+        sizes = self._sizes(task, bank.budget, len(anchors))
+        n = sizes[-1]
         if n < 1:
             raise NotApplicable(
                 f"histogram needs a simulation at each of {len(anchors)} anchors of "
                 f"{len(names)} components, more than the budget of {bank.budget}"
             )
+        dimension = _summaries(task) or prod(task.event_shape)
+        auto = (n / self.config.per_bin) ** (1 / dimension)
+        bins = self.config.bins or int(min(max(auto, 4), 64))
+        total = bins**dimension
+        if anchors.shape[1] > 2 and n < self.config.per_bin * total:
+            raise NotApplicable(
+                f"histogram has {n} simulations for {total} bins at each of {len(anchors)} "
+                f"contexts, under {self.config.per_bin:g} per bin with a budget of {bank.budget}: "
+                "use lre"
+            )
         y = torch.stack(
             [
-                torch.stack([seen(task, features, bank.draw(name, n, at=a).x) for a in anchors], 1)
+                torch.cat(
+                    [
+                        seen(task, features, bank.draw(name, size, at=anchor).x)
+                        for size, anchor in zip(sizes, anchors, strict=True)
+                    ],
+                    1,
+                )
                 for name in names
             ],
             1,
-        )  # (members, K, anchors, n, features)
-        dimension = y.shape[-1]
-        auto = (n / self.config.per_bin) ** (1 / dimension)
-        bins = self.config.bins or int(min(max(auto, 4), 64))
+        )  # (members, K, simulations of all anchors, features)
         levels = torch.linspace(0, 1, bins + 1)[1:-1]
         edges = torch.stack(
             [
-                torch.stack([_quantiles(column, levels) for column in member.flatten(0, 2).T])
+                torch.stack([_quantiles(column, levels) for column in member.flatten(0, 1).T])
                 for member in y
             ]
         )  # (members, features, bins - 1)
-        index = _bin(y.flatten(1, 3), edges).view(y.shape[:-1])
-        total = bins**dimension
-        counts = torch.zeros(*y.shape[:3], total, dtype=torch.float64)
-        counts.scatter_add_(3, index, torch.ones((), dtype=torch.float64).expand(index.shape))
-        average = 0.99 * counts.mean(2) / n + 0.01 / total
-        basis = chebyshev(features.context(anchors), min(self.config.degree, self._nodes(task) - 1))
-        coefficients = torch.einsum("ca,mkab->mkcb", torch.linalg.pinv(basis), counts / n)
+        index = _bin(y.flatten(1, 2), edges).view(y.shape[:-1])
+        one = torch.ones((), dtype=torch.float64)
+        counts = torch.stack(
+            [
+                one.new_zeros(*part.shape[:2], total).scatter_add_(2, part, one.expand(part.shape))
+                for part in torch.split(index, sizes, 2)
+            ],
+            2,
+        )  # (members, K, anchors, bins^features)
+        degree, eta = min(self.config.degree, self._nodes(task) - 1), features.context(anchors)
+        if anchors.shape[1] > 2:
+            coefficients = effects(counts, additive(eta, degree), self.config.floor)
+            floor = torch.zeros_like(counts[:, :, 0])
+        else:
+            average = 0.99 * counts.mean(2) / n + 0.01 / total
+            fit = torch.linalg.pinv(chebyshev(eta, degree))
+            coefficients = torch.einsum("ca,mkab->mkcb", fit, counts / n)
+            floor = self.config.floor * average
         log = FitLog(coefficients[0].numel(), [{} for _ in fit_context.members])
         state = {
             "edges": edges,
             "coefficients": coefficients.float(),
-            "floor": (self.config.floor * average).float(),
+            "floor": floor.float(),
         }
         moved = {name: value.to(fit_context.device) for name, value in state.items()}
         return Templates(task, features, moved, log)
@@ -142,6 +202,12 @@ class Histogram(Method):
     def restore(self, task: Task, features: Features, state: Mapping[str, Tensor]) -> Surrogate:
         log = FitLog(state["coefficients"][0].numel())
         return Templates(task, features, state, log)
+
+
+def _summaries(task: Task) -> int:
+    """Return the number of summaries that the task declares."""
+    summaries = task.summaries(torch.ones(1, *task.event_shape))
+    return 0 if summaries is None else summaries.shape[-1]
 
 
 def _quantiles(column: Tensor, levels: Tensor) -> Tensor:
@@ -160,6 +226,40 @@ def _bin(y: Tensor, edges: Tensor) -> Tensor:
     return index
 
 
+def additive(eta: Tensor, degree: int) -> Tensor:
+    r"""Return 1 and the polynomials of each parameter, (\*B, d) to (\*B, 1 + d · degree) float64.
+
+    Args:
+        eta: contexts, scaled to [−1, 1].
+        degree: largest degree of the Chebyshev polynomials.
+    """
+    each = chebyshev(eta[..., None], degree)  # of one dimension, for every parameter
+    return torch.cat([each[..., 0, :1], each[..., 1:].flatten(-2)], -1)
+
+
+def effects(counts: Tensor, basis: Tensor, floor: float) -> Tensor:
+    """Fit the logarithms of probabilities by least squares, weighted by the counts.
+
+    Args:
+        counts: simulations in each bin, (members, K, anchors, bins) float64.
+        basis: polynomials at the anchors, (anchors, terms) float64.
+        floor: smallest probability of a bin, as a share of its average over anchors.
+
+    Returns:
+        Coefficients of the polynomials, (members, K, terms, bins) float64.
+    """
+    size = counts.sum(3, keepdim=True)
+    share = counts / size
+    probability = torch.maximum(share, floor * share.mean(2, keepdim=True))
+    root = (size * probability).sqrt()  # the inverse error of a logarithm
+    roots, values = (t.flatten(0, 1).mT for t in (root, root * probability.log()))
+    fits = [
+        torch.linalg.lstsq(r[..., None] * basis, v[..., None]).solution[..., 0].T
+        for r, v in zip(roots, values, strict=True)
+    ]
+    return torch.stack(fits).view(*counts.shape[:2], *fits[0].shape)
+
+
 class Templates:
     """Bin probabilities as polynomials in the context.
 
@@ -167,7 +267,8 @@ class Templates:
         task: the task.
         features: binned variables, unless the task declares summaries.
         state: `edges` (members, features, bins − 1), `coefficients` (members, K, coefficients,
-            bins^features) and `floor` (members, K, bins^features).
+            bins^features) and `floor` (members, K, bins^features). In more than two dimensions of
+            the context coefficients are of logarithms, which need no floor.
         log: losses and size of the fit.
     """
 
@@ -185,15 +286,53 @@ class Templates:
         self.log = log
 
     def log_ratio(self, x: Tensor, context: Tensor) -> Tensor:
-        y = seen(self.task, self.features, x).expand(len(self.edges), -1, -1)
-        index = _bin(y, self.edges)  # (members, n)
-        d = context.shape[-1]
-        degree = next(g for g in range(64) if comb(g + d, d) == self.coefficients.shape[2])
-        basis = chebyshev(self.features.context(context), degree).to(self.coefficients)
-        table = torch.einsum("jc,mkcb->mkbj", basis, self.coefficients)
-        table = torch.maximum(table, self.floor[..., None])
-        table = (table / table.sum(2, keepdim=True)).log()
+        table, index = self._table(context, "jc,mkcb->mkbj"), self._bins(x)
         return torch.stack([t[:, i] for t, i in zip(table, index, strict=True)])
+
+    def log_ratio_paired(self, x: Tensor, context: Tensor) -> Tensor:
+        every = context.expand(len(self.edges), *context.shape[-2:])
+        new = torch.ones(len(x), dtype=torch.bool, device=x.device)
+        new[1:] = (every[:, 1:] != every[:, :-1]).any(-1).any(0)  # a run of equal contexts begins
+        at, run, index = every[:, new].detach(), new.cumsum(0) - 1, self._bins(x)
+
+        def table(context: Tensor) -> Tensor:
+            return self._table(context, "mjc,mkcb->mkbj")
+
+        def of_pairs(table: Tensor) -> Tensor:
+            return torch.stack([t[:, i, run] for t, i in zip(table, index, strict=True)])
+
+        out = of_pairs(table(at))
+        if context.requires_grad:
+            change = (every - every.detach())[:, None]  # zero, with the derivative of the context
+            for j, direction in enumerate(torch.eye(context.shape[-1]).to(at)):
+                with warnings.catch_warnings():
+                    warnings.simplefilter("ignore", DeprecationWarning)  # PyTorch's own
+                    slope = torch.func.jvp(table, (at,), (direction.expand_as(at),))[1]
+                out = out + of_pairs(slope) * change[..., j]
+        return out
+
+    def _bins(self, x: Tensor) -> Tensor:
+        """Return the bin of every observation, (members, n)."""
+        y = seen(self.task, self.features, x).expand(len(self.edges), -1, -1)
+        return _bin(y, self.edges)
+
+    def _table(self, context: Tensor, product: str) -> Tensor:
+        """Return logarithms of probabilities, (members, K, bins^features, contexts).
+
+        Args:
+            context: raw contexts, (J, d), or (members, J, d).
+            product: how `torch.einsum` multiplies their polynomials with the coefficients.
+        """
+        d, eta = context.shape[-1], self.features.context(context)
+        terms = self.coefficients.shape[2]
+        if d > 2:
+            basis = additive(eta, (terms - 1) // d).to(self.coefficients)
+            return torch.einsum(product, basis, self.coefficients).log_softmax(2)
+        degree = next(g for g in range(64) if comb(g + d, d) == terms)
+        basis = chebyshev(eta, degree).to(self.coefficients)
+        table = torch.einsum(product, basis, self.coefficients)
+        table = torch.maximum(table, self.floor[..., None])
+        return (table / table.sum(2, keepdim=True)).log()
 
     def state(self) -> Mapping[str, Tensor]:
         return {"edges": self.edges, "coefficients": self.coefficients, "floor": self.floor}

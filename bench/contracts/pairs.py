@@ -50,7 +50,8 @@ def log_ratio_paired(surrogate: HasPairs | _HasRatio, x: Tensor, context: Tensor
     if isinstance(surrogate, HasPairs):
         return surrogate.log_ratio_paired(x, context)
     with torch.no_grad():
-        rows = context.view(-1, *context.shape[-2:]).transpose(0, 1)  # (n, 1 or members, d)
+        contexts = context if context.dim() == 3 else context[None]
+        rows = contexts.transpose(0, 1)  # (n, 1 or members, d)
         starts = ((rows[1:] != rows[:-1]).flatten(1).any(1).nonzero().flatten() + 1).tolist()
         runs = list(zip(x.tensor_split(starts), (rows[i] for i in (0, *starts)), strict=True))
         if not context.requires_grad or not context.shape[-1]:

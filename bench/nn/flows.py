@@ -1,5 +1,6 @@
 """Conditional normalising flows: their architecture, and its implementation on zuko."""
 
+import warnings
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
@@ -45,9 +46,10 @@ class FlowShape(ABC):
 
     def embed(self) -> nn.Module:
         """Create the network that embeds the context."""
-        return nn.Sequential(
-            nn.Linear(self.contexts, self.embedding), ACTIVATIONS[self.activation]()
-        )
+        with warnings.catch_warnings():
+            warnings.filterwarnings("ignore", "Initializing zero-element")  # without a context
+            linear = nn.Linear(self.contexts, self.embedding)
+        return nn.Sequential(linear, ACTIVATIONS[self.activation]())
 
 
 class ZukoFlow(FlowShape):
