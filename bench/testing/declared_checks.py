@@ -140,10 +140,11 @@ def parameters(task: Task) -> str:
     space, n = task.space, SEEDED[task.expensive]
     unit = torch.rand(n, len(space), generator=rng(task, "parameters"), dtype=torch.float64)
     for j, parameter in enumerate(space.parameters):
-        low, high = (space.from_unit(unit.index_fill(1, torch.tensor(j), u)) for u in (0.0, 1.0))
-        depends = [_depends(task, name, part, low, high) for name, part in parts(task)]
-        depends.append(not torch.allclose(task.weights(low), task.weights(high), rtol=1e-9))
-        fewer, more = task.rate(low), task.rate(high)
+        # The likelihood may be the same at both bounds, as in a parameter whose sign has no effect.
+        low, other = (space.from_unit(unit.index_fill(1, torch.tensor(j), u)) for u in (0.0, 0.7))
+        depends = [_depends(task, name, part, low, other) for name, part in parts(task)]
+        depends.append(not torch.allclose(task.weights(low), task.weights(other), rtol=1e-9))
+        fewer, more = task.rate(low), task.rate(other)
         if fewer is not None and more is not None:
             depends.append(not torch.allclose(fewer, more, rtol=1e-9))
         if not any(depends):
