@@ -168,6 +168,10 @@ def test_exact_intervals_of_slcp() -> None:
     assert_covers(curves, truth, [first, third])
 
 
+def test_exact_intervals_of_noisy_paths() -> None:
+    assert_covers(*delivered("ornstein-uhlenbeck"), [NOMINAL, NOMINAL])
+
+
 # --- datasets ----------------------------------------------------------------------------------
 
 
