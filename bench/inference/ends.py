@@ -251,7 +251,9 @@ class _Tracks:
         beyond = (target >= bracket.outside) | ((target <= bracket.inside) & (move < 0))
         middle = 0.5 * (bracket.inside + bracket.outside)
         target = torch.where(beyond & middle.isfinite(), middle, target)
-        target = torch.maximum(torch.minimum(target, self.bound), bracket.inside)
+        # A refused step may have shown that a position ahead is inside, yet must be shortened.
+        least = torch.minimum(bracket.inside, torch.maximum(here, target))
+        target = torch.maximum(torch.minimum(target, self.bound), least)
         along = profile.tangent * (self.direction * (target - here))[..., None]
         trial = points.unit + bracket.share[..., None] * profile.correction + along
         placed = (self.direction * target)[..., None].expand_as(trial)
