@@ -15,7 +15,7 @@ from graphlib import TopologicalSorter
 import torch
 
 from bench.contracts import BootstrapPlan, HeldOutPlan, Plan, Task, Work
-from bench.contracts.plan import number_of_sets
+from bench.contracts.plan import evaluator_of, number_of_sets
 from bench.experiment.jobs import FitJob, MemberJob, PlanJob, ScoreJob
 from bench.registry.registry import Registry
 from bench.storage.fit_spec import FitSpec
@@ -29,6 +29,14 @@ _SUMS = (90e-6, 4.5e-7)
 Measured on `gaussians-near` and `higgs` with exact likelihoods: 90 µs for independent datasets of
 1000 events, the box included; 55 to 66 µs for a hundred bootstraps.
 """
+_PASSES = ((40.0, 17.0), (85.0, 6.0))
+"""Forward passes per event of the gradient evaluator: of a dataset, and of each reported parameter.
+
+Both are a constant and a slope in the number of parameters. They lie between passes of `exact` and
+of trained networks, which differ by a factor of 1.7 (`bench study parameters`).
+"""
+_PASS = 2e-7
+"""Core-seconds per event and forward pass of the gradient evaluator outside the networks."""
 _SCORE = (0.1, 5e-3)
 """Core-seconds to score a prediction, and further ones for each of its datasets.
 
@@ -179,7 +187,7 @@ class CostModel:
     def _timed_oracle(self, name: str, method: str) -> float:
         """Measure the core-seconds of an oracle for one event at one context."""
         task, rng = self._task(name), torch.Generator().manual_seed(0)
-        context = task.space.draw_context(17 ** len(task.space.context_index), rng)
+        context = task.space.draw_context(17 ** min(len(task.space.context_index), 2), rng)
         found = self._registry.method(method)
         surrogate = found(found.Config()).restore(task, None, {})  # type: ignore[arg-type]
         component = next(iter(task.components("test").values()))
@@ -233,6 +241,10 @@ def evaluated(task: Task, plan: Plan) -> tuple[float, float, float]:
     bootstrap = isinstance(plan, BootstrapPlan)
     size = plan.observations or task.observations
     events = number_of_sets(task, plan) * size * plan.multiple
+    if evaluator_of(task, plan) == "gradient":
+        fixed, reported = (first + slope * len(task.space) for first, slope in _PASSES)
+        passes = events * (fixed + reported * len(task.reported_index))
+        return events, passes, passes * _PASS
     each = plan.bootstraps if isinstance(plan, BootstrapPlan) else 1
     nodes = NODES[min(dimensions, 2)][bootstrap]
     return events, events * nodes, events * (_SUMS[0] + _SUMS[1] * each)

@@ -18,6 +18,7 @@ from bench.nn.flops import operations
 from bench.registry.registry import Registry
 from bench.storage.simulations import PURPOSES
 from bench.storage.store import Store
+from bench.testing.linear_gaussian import linear_gaussian
 
 PLUGINS = Path(__file__).parents[1] / "plugins"
 
@@ -133,6 +134,19 @@ def test_plans_that_are_larger_cost_more():
         )
     ]
     assert events == [2 * 10 * 3, 19 * 1000, 9 * 9 * 1000]
+
+
+@pytest.mark.parametrize(
+    ("parameters", "exact", "trained"), [(2, 136, 238), (7, 240, 400), (20, 440, 760)]
+)
+def test_passes_of_the_gradient_evaluator(parameters, exact, trained):
+    """They are within a factor of two of those that were measured, rounded."""
+    task = linear_gaussian(parameters, 1000)
+    plan = IndependentPlan(uniform=3, per_point=0, evaluator="gradient")
+    events, pairs, seconds = cost.evaluated(task, plan)
+    assert events == 3000
+    assert max(exact, trained) / 2 < pairs / events < 2 * min(exact, trained)
+    assert seconds == pytest.approx(pairs * 2e-7)
 
 
 def test_operations_of_a_product():
