@@ -24,7 +24,7 @@ from bench.inference.auxiliary import expected_number
 from bench.registry.validate import check as check_contract
 from bench.testing.guard import guarded
 from bench.testing.model import at, corners, grid, parts, rng, sides
-from bench.testing.report import Failed, expect
+from bench.testing.report import Failed, expect, expect_tensor
 
 CONTRACT = "bench.contracts.Task"
 RATE = f"{CONTRACT}.rate"
@@ -110,8 +110,7 @@ def weights(task: Task) -> None:
     for given in (theta, theta[:6].view(2, 3, -1), theta[0]):
         out = task.weights(given)
         wanted = (*given.shape[:-1], len(task.component_names))
-        shapes = f"{wanted} at θ of shape {tuple(given.shape)}"
-        expect(out.shape == wanted, f"weights of shape {shapes}", tuple(out.shape), where)
+        expect_tensor(out, wanted, f"weights at θ of shape {tuple(given.shape)}", where)
         bad = ~((out >= 0).all(-1) & ((out.sum(-1) - 1).abs() < 1e-6))
         if bad.any():
             came = f"{[round(v, 6) for v in out[bad][0].tolist()]} at {given[bad][0].tolist()}"

@@ -19,10 +19,11 @@ from bench.registry.validate import one_line
 from bench.testing.declared_checks import AT_CORNERS, REFERENCE, SEEDED, TRANSFORMED
 from bench.testing.invariance import drifts
 from bench.testing.model import at, corners, grid, inside, parts, parts_with, place, rng
-from bench.testing.report import Failed, Skipped, expect
+from bench.testing.report import Failed, Skipped, expect, expect_tensor
 
 DENSITY = "the component's log_prob"
 SCORE = "the component's score"
+_WEIGHTS = "bench.contracts.Task.weights"
 
 LEVEL = 1e-3
 """Probability that a statistical check fails for a correct task."""
@@ -230,8 +231,8 @@ def gradients(task: Task) -> str:
     if task.rate(theta) is not None:
         functions["the rate"] = partial(_rate, task)
     for called, function in functions.items():
-        owner = "rate" if called == "the rate" else "weights"
-        what = (space.parameters, called, f"bench.contracts.Task.{owner}")
+        where = "bench.contracts.Task.rate" if called == "the rate" else _WEIGHTS
+        what = (space.parameters, called, where)
         _gradient(function, bounds, *what)
         worst = max(worst, _agree(function, theta, _gradient(function, theta, *what), *what))
     for name, part in parts(task, HasLogProb):
@@ -246,7 +247,9 @@ def gradients(task: Task) -> str:
 
 
 def _weight(task: Task, k: int, theta: Tensor) -> Tensor:
-    return task.weights(theta)[..., k]
+    found, shape = task.weights(theta), (len(theta), len(task.component_names))
+    expect_tensor(found, shape, f"weights at θ {tuple(theta.shape)} that requires grad", _WEIGHTS)
+    return found[..., k]
 
 
 def _rate(task: Task, theta: Tensor) -> Tensor:
@@ -267,6 +270,7 @@ def _gradient(
     """
     leaf = values.clone().requires_grad_()
     value = function(leaf)
+    expect_tensor(value, (len(values),), f"{what} at values that require grad", where)
     if not value.requires_grad:
         return torch.zeros_like(values)
     (gradient,) = torch.autograd.grad(value.sum(), leaf, materialize_grads=True)

@@ -8,6 +8,8 @@ from dataclasses import dataclass, replace
 from functools import partial
 from typing import Any, Literal, get_args
 
+from torch import Tensor
+
 from bench.errors import BenchError, printable, raised_at
 from bench.registry.validate import one_line
 
@@ -38,6 +40,13 @@ def expect(holds: object, expected: str, came: object, where: str) -> None:
     """Raise :class:`Failed` unless the condition holds."""
     if not holds:
         raise Failed(expected, str(came), where)
+
+
+def expect_tensor(value: object, shape: tuple[int, ...], what: str, where: str) -> None:
+    """Raise :class:`Failed` unless a value is a tensor of a shape; `what` says of what."""
+    tensor = isinstance(value, Tensor)
+    came = tuple(value.shape) if isinstance(value, Tensor) else type(value).__name__
+    expect(tensor and came == shape, f"{what}: a torch.Tensor of shape {shape}", came, where)
 
 
 class Inaccurate(_Finding, UserWarning):

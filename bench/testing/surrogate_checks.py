@@ -18,7 +18,7 @@ from bench.registry.validate import one_line
 from bench.testing.asymmetric import asymmetric
 from bench.testing.method_under_test import EVENTS, MethodUnderTest, log_ratio, rng
 from bench.testing.model import at, contexts, corners
-from bench.testing.report import Failed, Inaccurate, Skipped, expect
+from bench.testing.report import Failed, Inaccurate, Skipped, expect, expect_tensor
 
 RATIO = "the surrogate's log_ratio"
 PAIRS = "the surrogate's log_ratio_paired"
@@ -163,11 +163,12 @@ def pairs(of: MethodUnderTest) -> str:
     ):
         came = _paired(surrogate, x, given)
         shape = (of.members, components, n)
+        expect_tensor(came, shape, "log-ratios (members, components, pairs)", PAIRS)
         expect(
-            came.shape == shape and came.dtype in (torch.float32, torch.float64),
-            f"(members, components, pairs) = {shape} in float32 or float64 of x {tuple(x.shape)} "
-            f"and {what} {tuple(given.shape)}",
-            f"{tuple(came.shape)} in {came.dtype}",
+            came.dtype in (torch.float32, torch.float64),
+            f"log-ratios in float32 or float64 of x {tuple(x.shape)} and {what} "
+            f"{tuple(given.shape)}",
+            str(came.dtype),
             PAIRS,
         )
         wanted = torch.stack(
