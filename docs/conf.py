@@ -68,7 +68,7 @@ def fill_in_numbers(app: Sphinx, page: str, source: list[str]) -> None:
     others = ("index", "explanation/likelihood", "explanation/scaling", "reference/glossary")
     if page.startswith("results/") or page in others:
         names = ("number", "table", "verdict", "equivalence", "comparisons", "score_time")
-        names += ("decomposition", "evaluators", "growth", "definitions")
+        names += ("decomposition", "evaluators", "parameters", "growth", "definitions")
         functions = {name: getattr(numbers_from_packs, name) for name in names}
         template = Environment(undefined=StrictUndefined).from_string(source[0])
         source[0] = template.render(**functions)

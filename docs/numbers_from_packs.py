@@ -18,6 +18,8 @@ from bench.studies.decomposition import Part
 from bench.studies.decomposition import table as decomposition_table
 from bench.studies.equivalence import EquivalenceFactor, Point, shown
 from bench.studies.equivalence_tables import Count, counts
+from bench.studies.parameters import EvaluationCost
+from bench.studies.parameters import markdown as parameters_table
 
 RESULTS = Path(__file__).parents[1] / "results"
 
@@ -190,6 +192,11 @@ def evaluators() -> str:
         off = off if row.scanned else ("–", "–")
         rows.append([f"`{row.task}`", f"`{row.method}`", str(row.datasets), *shares, *off, passes])
     return markdown_table(heads, rows)
+
+
+def parameters() -> str:
+    """Return a Markdown table of `results/studies/parameters.csv`, a row for each method."""
+    return parameters_table([EvaluationCost(**r) for r in study("parameters").to_dict("records")])
 
 
 def growth() -> str:

@@ -1,4 +1,4 @@
-"""Studies of speed: `bench study score-times`, `scaling` and `device`."""
+"""Studies of speed: `bench study score-times`, `scaling`, `device` and `parameters`."""
 
 from pathlib import Path
 
@@ -174,4 +174,60 @@ def device(
     echo(text, nl=False)
 
 
-COMMANDS = (score_times, scaling, device)
+@click.command()
+@click.option(
+    "--size",
+    "sizes",
+    type=click.IntRange(1, 50),
+    multiple=True,
+    help="Take tasks of so many parameters; repeatable.  [default: 1 2 5 7 10 20]",
+)
+@click.option(
+    "--method",
+    "methods",
+    multiple=True,
+    metavar="GLOB",
+    help="Evaluate these methods; repeatable.  [default: exact lre nler]",
+)
+@with_default("--budget", click.IntRange(100, MOST), 20_000, "Train on so many simulator calls.")
+@with_default("--epochs", COUNT, 3, "Pass over the training data so many times.")
+@with_default("--observations", COUNT, 1000, "Take datasets of so many observations.")
+@with_default("--datasets", COUNT, 6, "Evaluate so many datasets of each task.")
+@STUDIES
+def parameters(
+    sizes: tuple[int, ...],
+    methods: tuple[str, ...],
+    budget: int,
+    epochs: int,
+    observations: int,
+    datasets: int,
+    out: str,
+) -> None:
+    """Measure the growth of the gradient evaluator's cost with parameters.
+
+    Tasks are linear and Gaussian, so intervals of `exact` are compared with closed forms. One
+    parameter is reported. It takes about five minutes; run it on an idle core.
+    """
+    import torch
+
+    from bench.registry.registry import Registry
+    from bench.storage.store import Store
+    from bench.studies import parameters as subject
+    from bench.testing.linear_gaussian import linear_gaussian
+
+    registry = Registry()
+    names = registry.select("methods", methods) if methods else subject.METHODS
+    store = Store(Path(out))
+    torch.set_num_threads(1)
+    rows: list[subject.EvaluationCost] = []
+    for size in sizes or subject.PARAMETERS:
+        task = linear_gaussian(size, observations)
+        of = registry, task, task.profile_interval
+        for name in names:
+            rows.append(subject.measure(*of, name, budget, epochs, datasets))
+            tell(f"{size} parameters, {name}: done")
+    store.write_bytes(f"{subject.NAME}.csv", subject.csv(rows).encode())
+    echo(subject.markdown(rows), nl=False)
+
+
+COMMANDS = (score_times, scaling, device, parameters)
