@@ -1,6 +1,7 @@
 """Studies of speed: `bench study score-times`, `scaling`, `device` and `parameters`."""
 
 from pathlib import Path
+from typing import Any
 
 import click
 
@@ -213,15 +214,15 @@ def parameters(
     from bench.registry.registry import Registry
     from bench.storage.store import Store
     from bench.studies import parameters as subject
-    from bench.testing.linear_gaussian import linear_gaussian
 
     registry = Registry()
+    kind: Any = type(registry.task("linear-gaussian-2"))
     names = registry.select("methods", methods) if methods else subject.METHODS
     store = Store(Path(out))
     torch.set_num_threads(1)
     rows: list[subject.EvaluationCost] = []
     for size in sizes or subject.PARAMETERS:
-        task = linear_gaussian(size, observations)
+        task = kind(size, observations, ("theta1",))
         of = registry, task, task.profile_interval
         for name in names:
             rows.append(subject.measure(*of, name, budget, epochs, datasets))

@@ -8,7 +8,7 @@ import math
 import tempfile
 import time
 from collections.abc import Callable, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -24,6 +24,7 @@ from bench.seeds import generator
 from bench.stages.datasets import sets
 from bench.stages.evaluators import by_gradient
 from bench.stages.simulate import SimulationBank, features_of
+from bench.storage.simulations import SimulationStore
 from bench.storage.store import Store
 from bench.studies.numbers import code
 
@@ -88,10 +89,15 @@ def measure(
         datasets: number of datasets.
     """
     plan = IndependentPlan(kind="independent", uniform=datasets, per_point=0)
-    drawn = list(sets(task, plan, 0))
+    # As datasets of a point they need no draws from posteriors.
+    drawn = [replace(events, point=0) for events in sets(task, plan, 0)]
     surrogate = _fitted(registry, task, name, calls, epochs)
     begin = time.process_time()
-    found = [e.curves[0][0] for e in by_gradient(task, surrogate, plan, drawn, _CPU, 1)]
+    with tempfile.TemporaryDirectory() as folder:
+        evaluated = by_gradient(
+            task, surrogate, plan, drawn, _CPU, 1, SimulationStore(Store(Path(folder)))
+        )
+        found = [part.curves[0][0] for part in evaluated]
     seconds = time.process_time() - begin
     curves = ProfileSummary.concatenate([c for c in found if isinstance(c, ProfileSummary)])
     passes, restarts, information = curves.evaluations.mean(0)

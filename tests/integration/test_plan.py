@@ -5,6 +5,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from bench.tasks.linear_gaussian import linear_gaussian
 from click.testing import CliRunner
 
 from bench.cli.main import cli
@@ -18,7 +19,6 @@ from bench.nn.flops import operations
 from bench.registry.registry import Registry
 from bench.storage.simulations import PURPOSES
 from bench.storage.store import Store
-from bench.testing.linear_gaussian import linear_gaussian
 
 PLUGINS = Path(__file__).parents[1] / "plugins"
 

@@ -5,6 +5,7 @@ from functools import cache
 
 import pytest
 import torch
+from bench.tasks.linear_gaussian import linear_gaussian
 from torch import Tensor
 
 from bench.contracts import (
@@ -23,7 +24,6 @@ from bench.registry.registry import Registry
 from bench.stages.calibrated import Calibrated
 from bench.stages.ensemble import Ensemble
 from bench.testing.fit_harness import FitHarness
-from bench.testing.linear_gaussian import linear_gaussian
 
 REGISTRY = Registry()
 BUDGET = 1000  # simulator calls of a component

@@ -6,6 +6,7 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+from bench.tasks.linear_gaussian import linear_gaussian
 from numpy.typing import NDArray
 from scipy import stats
 
@@ -27,7 +28,6 @@ from bench.inference.draws import (
 from bench.inference.events import EventLikelihood
 from bench.inference.likelihood import ExactLikelihood
 from bench.stages.datasets import sets
-from bench.testing.linear_gaussian import linear_gaussian
 
 Array = NDArray[np.float64]
 

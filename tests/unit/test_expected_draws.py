@@ -8,6 +8,7 @@ from typing import Any, cast
 import numpy as np
 import pytest
 import torch
+from bench.tasks.linear_gaussian import LinearGaussian, linear_gaussian
 from numpy.typing import NDArray
 from scipy import stats
 from torch import Tensor
@@ -35,7 +36,6 @@ from bench.stages.predict import load, predict
 from bench.storage.arrays import problem
 from bench.storage.simulations import SimulationStore
 from bench.storage.store import Store
-from bench.testing.linear_gaussian import LinearGaussian, linear_gaussian
 
 Array = NDArray[np.float64]
 CPU = torch.device("cpu")

@@ -5,12 +5,12 @@ from pathlib import Path
 import pytest
 import torch
 from bench.methods.histogram import Histogram, Templates, additive, effects
+from bench.tasks.linear_gaussian import linear_gaussian
 from seeded import fit_context
 
 from bench.errors import NotApplicable
 from bench.stages.simulate import SimulationBank, features_of
 from bench.storage.store import Store
-from bench.testing.linear_gaussian import linear_gaussian
 
 TASK = linear_gaussian(3)
 
