@@ -58,7 +58,7 @@ class LREConfig(NetworkSettings):
     normalise: bool = True
     training: Training = Training(learning_rate=1e-2, batch_size=1024, epochs=9)
     encoded: Training | None = Training(learning_rate=3e-3, batch_size=256, epochs=10, steps=4000)
-    variogram: bool = False
+    variogram: bool = True
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -96,7 +96,6 @@ class LRE(RatioMethod[ReferenceExamples]):
                 "epochs": 10,
             },
         },
-        "variogram": {"variogram": True},
         "unnormalised": {"normalise": False},
         "scores": {"scores": {}},
         "scores-light": {"scores": LIGHT},

@@ -259,5 +259,5 @@ def test_the_variogram_belongs_to_the_identity_of_series_and_fields_only() -> No
     for task in ("sis", "gp"):
         assert found[task, True] == found[task, False] | {"variogram": True}
     sis = REGISTRY.task("sis")
-    assert method(method.Config(variogram=True)).encoder(sis) == VariogramEncoder.of(sis)
-    assert method(method.Config()).encoder(sis) == SeriesEncoder((40,))
+    assert method(method.Config()).encoder(sis) == VariogramEncoder.of(sis)
+    assert method(method.Config(variogram=False)).encoder(sis) == SeriesEncoder((40,))
