@@ -146,9 +146,3 @@ class ParameterSpace:
         """Lower and upper bounds of the inner box in unit coordinates, (2, P) float64."""
         inner = torch.tensor([p.inner for p in self.parameters], dtype=torch.float64)
         return self.to_unit(inner.T)
-
-    def draw_inner(self, n: int, generator: torch.Generator) -> Tensor:
-        """Draw n parameters uniformly (on each scale) from the inner box, (n, P) float64."""
-        low, high = self.box
-        unit = torch.rand(n, len(self), generator=generator, dtype=torch.float64)
-        return self.from_unit(low + (high - low) * unit)

@@ -193,6 +193,11 @@ class Task(ABC):
             found[at] = constraint.width / (high - low)
         return found
 
+    def draw_parameters(self, n: int, generator: torch.Generator) -> Tensor:
+        """Draw n true parameters in the inner box, (n, P) float64; see `true_parameters`."""
+        shape = n, len(self.space)
+        return self.true_parameters(torch.rand(shape, generator=generator, dtype=torch.float64))
+
     def true_parameters(self, uniform: Tensor) -> Tensor:
         r"""Map uniform numbers to true parameters in the inner box, (\*B, P) in [0, 1] to (\*B, P).
 

@@ -84,7 +84,7 @@ def sets(
         if point >= 0:
             theta = task.points[point].to(torch.float64)
         else:
-            theta = _random(task, rng) if spread is None else spread[i]
+            theta = task.draw_parameters(1, rng)[0] if spread is None else spread[i]
         size = observations * plan.multiple
 
         def make(
@@ -114,12 +114,6 @@ def sets(
             counts.scatter_add_(1, drawn, torch.ones(()).expand(drawn.shape))
         measured = arrays.get("measured", torch.zeros(0, dtype=torch.float64))
         yield EventsOfSet(number, block, point, theta, arrays["x"], counts, measured)
-
-
-def _random(task: Task, rng: torch.Generator) -> Tensor:
-    """Draw true parameters in the inner box, (P,) float64."""
-    uniform = torch.rand(1, len(task.space), generator=rng, dtype=torch.float64)
-    return task.true_parameters(uniform)[0]
 
 
 def _number(task: Task, theta: Tensor, size: int, rng: torch.Generator) -> int:

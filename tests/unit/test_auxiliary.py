@@ -2,6 +2,7 @@
 
 import math
 from collections.abc import Mapping
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -28,6 +29,9 @@ from bench.registry.validate import check
 from bench.seeds import generator
 from bench.stages.datasets import EventsOfSet, sets
 from bench.stages.likelihoods import likelihood_of
+from bench.stages.posterior import drawn
+from bench.storage.simulations import SimulationStore
+from bench.storage.store import Store
 from bench.testing import check_task
 
 CPU = torch.device("cpu")
@@ -228,6 +232,23 @@ def test_sizes_and_measurements_are_random() -> None:
     measured = torch.stack([events.measured for events in found]).numpy()
     assert stats.kstest(np.log(measured[:, 0] / 30) / 0.2, "norm").pvalue > 1e-3
     assert stats.kstest((measured[:, 1] - 0.2) / 0.5, "norm").pvalue > 1e-3
+
+
+def test_draws_follow_the_posterior_with_constraints(tmp_path: Path) -> None:
+    """Means of draws are those of a grid, with priors, measurements and the Poisson total."""
+    (events, *_) = sets(PEAK, PLAN, 5)
+    unit = drawn(PEAK, PLAN, events, SimulationStore(Store(tmp_path))).arrays["unit"]
+    likelihood = likelihood_of(PEAK, ExactLikelihood(PEAK), PLAN, [events], CPU)
+    low, high = PEAK.space.box
+    share = (torch.arange(25).double() + 0.5) / 25
+    nodes = low + (high - low) * torch.cartesian_prod(share, share, share)
+    values = likelihood.values(torch.zeros(len(nodes), dtype=torch.long), nodes[None])[0]
+    weight = (values + PEAK.log_prior(nodes)).softmax(0)
+    mean = weight @ nodes
+    deviation = (weight @ (nodes - mean).square()).sqrt()
+    pull = (unit.mean(0) - mean) / (deviation / math.sqrt(len(unit)))
+    assert float(pull.abs().max()) < 4
+    assert torch.allclose(unit.std(0), deviation, rtol=0.2)
 
 
 def test_the_evaluator_is_that_of_gradients() -> None:

@@ -39,7 +39,7 @@ def test_closed_forms_are_those_of_a_numerical_maximisation(parameters):
     names = tuple(f"theta{j + 1}" for j in range(parameters))
     task = linear_gaussian(parameters, reported=names)
     assert task.reported == names
-    truth = task.space.draw_inner(1, generator("closed", parameters))[0]
+    truth = task.draw_parameters(1, generator("closed", parameters))[0]
     (part,) = task.components("test").values()
     x = part.simulate(truth.expand(task.observations, -1), generator("x", parameters))
     top, at = profile(task, x, None, 0.0)
@@ -91,7 +91,7 @@ def test_registered_tasks(parameters):
     assert task.reported == ("theta1",)
     assert task.space.parameters[-1].symbol == {2: "θ₂", 5: "θ₅", 10: "θ₁₀", 20: "θ₂₀"}[parameters]
     (part,) = task.components("test").values()
-    theta = task.space.draw_inner(3, generator("density", parameters))
+    theta = task.draw_parameters(3, generator("density", parameters))
     x = part.simulate(theta, generator("event", parameters))
     for event, row, density in zip(x, theta, part.log_prob(x, theta), strict=True):
         known = stats.multivariate_normal(task.matrix @ row, np.eye(parameters))

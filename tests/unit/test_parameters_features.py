@@ -105,14 +105,14 @@ def test_middle_of_each_scale() -> None:
 
 
 def test_draws_are_uniform_on_each_scale() -> None:
-    space = REGISTRY.task("asymmetric").space
+    task = REGISTRY.task("asymmetric")
     rng = torch.Generator().manual_seed(0)
-    context = space.draw_context(4000, rng)
+    context = task.space.draw_context(4000, rng)
     assert context.shape == (4000, 1)
     assert context.dtype == torch.float32
     uniform = np.log(context[:, 0].double().numpy() / 0.5) / np.log(4)
     assert stats.kstest(uniform, "uniform").pvalue > 1e-3
-    theta = space.draw_inner(4000, rng)
+    theta = task.draw_parameters(4000, rng)
     assert theta.dtype == torch.float64
     mu = (theta[:, 0].numpy() - 0.08) / (0.35 - 0.08)
     z = np.log(theta[:, 1].numpy() / 0.7) / np.log(2)
