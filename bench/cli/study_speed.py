@@ -204,7 +204,7 @@ def parameters(
     datasets: int,
     out: str,
 ) -> None:
-    """Measure the growth of the gradient evaluator's cost with parameters.
+    """Measure the gradient evaluator up to 20 parameters.
 
     Tasks are linear and Gaussian, so intervals of `exact` are compared with closed forms. One
     parameter is reported. It takes about five minutes; run it on an idle core.

@@ -8,11 +8,11 @@ from bench.contracts import Metric
 from bench.leaderboard.board import Leaderboard, Row
 from bench.leaderboard.quantities import parts
 from bench.leaderboard.verdict import SIGNS, decides
-from bench.metrics import expected, heldout, intervals, likelihood
+from bench.metrics import expected, heldout, intervals, likelihood, nuisances
 
 _OWN = {
     value.name
-    for module in (expected, heldout, intervals, likelihood)
+    for module in (expected, heldout, intervals, likelihood, nuisances)
     for value in vars(module).values()
     if isinstance(value, Metric)
 }
@@ -212,7 +212,7 @@ _Sections = Iterator[tuple[str, list[Column]]]
 def _own_sections(board: Leaderboard, method: Column) -> list[tuple[str, list[Column]]]:
     groups: tuple[Callable[[Leaderboard], _Sections], ...] = (
         *(_answer, _as_delivered, _honest_lengths, _components_of_gaps, _worst_places, _sizes),
-        *(_gaps, _likelihoods, _regions, _cuts, _challenge, _costs),
+        *(_gaps, _likelihoods, _regions, _nuisances, _cuts, _challenge, _costs),
     )
     if board.plan["kind"] == "heldout":
         groups = (_held_out,)
@@ -324,7 +324,8 @@ def _likelihoods(board: Leaderboard) -> _Sections:
         ("overlap_kM", "Overlap with the exact likelihood of all k M events"),
     ):
         if (board.plain or metric != "overlap_M") and _any(board, f"{metric}/joint"):
-            yield title, [_column(n, f"{metric}/{n}") for n in (*board.parameters, "joint")]
+            names = {n: f"{metric}/{n}" for n in (*board.parameters, "joint")}
+            yield title, [_column(n, name) for n, name in names.items() if _any(board, name)]
 
 
 def _regions(board: Leaderboard) -> _Sections:
@@ -332,15 +333,28 @@ def _regions(board: Leaderboard) -> _Sections:
     if board.reference != "exact":
         yield "95 % regions", [coverage, _column("95 % area", "region_area/")]
         return
-    yield (
-        "Likelihood ratios and 95 % regions",
-        [
-            _column("LR error mean", "likelihood_ratio_error/"),
-            _column("LR error median", "likelihood_ratio_error//median"),
-            coverage,
-            _column("95 % area /exact", "region_area//ratio"),
-        ],
-    )
+    columns = [
+        _column("LR error mean", "likelihood_ratio_error/"),
+        _column("LR error median", "likelihood_ratio_error//median"),
+        coverage,
+    ]
+    for heading, name in (
+        ("95 % area /exact", "region_area//ratio"),
+        ("information", "information/joint"),
+    ):
+        columns += [_column(heading, name)] if _any(board, name) else []
+    yield "Likelihood ratios and 95 % regions", columns
+
+
+def _nuisances(board: Leaderboard) -> _Sections:
+    method = Column("method", lambda r: r.label, left=True)
+    for metric, title in (
+        ("pull", "Pulls of nuisance parameters, in widths of their constraints"),
+        ("post_fit", "Widths of nuisance parameters after the fit, in those of their constraints"),
+        ("impact", "Impacts of nuisance parameters on estimates"),
+    ):
+        for _, *columns in _fitting(board, method, _found(board, {metric: ""})):
+            yield title, columns
 
 
 def _cuts(board: Leaderboard) -> _Sections:
@@ -401,7 +415,7 @@ def _found(board: Leaderboard, titles: dict[str, str]) -> list[Column]:
     """Return the columns of the metrics' keys that any row has."""
     names = {n for row in board.rows for n in row.quantities if n.count("/") == 1}
     return [
-        _column(f"{title} {name.partition('/')[2]}", name)
+        _column(f"{title} {name.partition('/')[2]}".strip(), name)
         for metric, title in titles.items()
         for name in sorted(names)
         if name.partition("/")[0] == metric

@@ -119,7 +119,7 @@ def test_mistakes_are_one_line_and_leave_no_folder(bench, tmp_path, arguments, m
         ),
         (
             "averaging processes --task gp --method lre:tuned",
-            ["| `lre:tuned` | 5 | 4.35 | 0.912(30) | 2.20 | 0.723(38) |"],
+            ["| `lre:tuned` | 5 | 0.80 | 0.361(55) | 0.63 | 0.253(42) |"],
         ),
         (
             "points points --task student-t",

@@ -120,7 +120,7 @@ def test_a_new_metric_needs_no_training(tmp_path, simple):
 
 def test_wrong_names_are_found_before_anything_is_made(tmp_path):
     for wrong, message in {
-        "tasks": "unknown task 'x'; known: gaussians-far, gaussians-near, gp, ",
+        "tasks": "unknown task 'x'; known: exponential, gaussians-far, gaussians-near, gp, ",
         "methods": "unknown method 'x'; known: dle, dle-counts, dle-fields, ",
     }.items():
         with pytest.raises(UsageError, match=message):
