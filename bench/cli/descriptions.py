@@ -114,7 +114,7 @@ def _factors(task: "Task") -> tuple[str, ...]:
         f"{c.parameter} ~ {'N' if c.kind == 'normal' else 'log-N'}({c.centre:g}, {c.width:g})"
         for c in task.constraints
     ]
-    random = task.is_extended and task.rate(task.points[:1].double()) is not None
+    random = task.has_auxiliary and task.rate(task.points[:1].double()) is not None
     return (*found, *(["a Poisson number of observations"] if random else []))
 
 

@@ -142,7 +142,7 @@ def _off_lattice(task: Task) -> str:
     """Return why a task's likelihoods cannot be evaluated on a lattice; empty if they can."""
     if (parameters := len(task.space)) > _LATTICE:
         return f"a lattice has at most {_LATTICE} parameters, and {task.name} has {parameters}"
-    if task.is_extended:
+    if task.has_auxiliary:
         what = "constraints" if task.constraints else "a rate"
         return f"a lattice takes no constraints and no rate, and {task.name} has {what}"
     return ""

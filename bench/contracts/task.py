@@ -175,7 +175,7 @@ class Task(ABC):
         return None
 
     @cached_property
-    def is_extended(self) -> bool:
+    def has_auxiliary(self) -> bool:
         """Return whether the likelihood has factors beside those of the observations."""
         middle = torch.full((len(self.space),), 0.5, dtype=torch.float64)
         return bool(self.constraints) or self.rate(self.space.from_unit(middle)) is not None

@@ -94,10 +94,10 @@ class EventLikelihood:
                 context, weights, _ = self._at(unit[:, rows], slopes=False)
                 log_ratio = self._pairs(datasets[rows], self._of_events(context))
                 each, _ = _mixed(log_ratio, weights, self._padded(datasets[rows]))
-                parts.append(each.sum(-1))
+                parts.append(each.sum(-1).cpu())
         found = torch.cat(parts, 1)
         if self.auxiliary is not None:
-            found = found + self.auxiliary.values(datasets, unit).to(found.device)
+            found = found + self.auxiliary.values(datasets, unit)
         return found
 
     def __call__(self, datasets: Tensor, unit: Tensor) -> Evaluation:

@@ -47,12 +47,12 @@ class Profiled:
 
     @property
     def cut_lower(self) -> Tensor:
-        """Whether a bound cuts the lower ends, (members, D, I, L) bool."""
+        """Lower ends that a bound cuts, (members, D, I, L) bool."""
         return self.cut[..., 0, :]
 
     @property
     def cut_upper(self) -> Tensor:
-        """Whether a bound cuts the upper ends, (members, D, I, L) bool."""
+        """Upper ends that a bound cuts, (members, D, I, L) bool."""
         return self.cut[..., 1, :]
 
     def at(self, level: int) -> "Profiled":

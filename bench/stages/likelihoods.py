@@ -36,7 +36,7 @@ def likelihood_of(
         ]
     )
     auxiliary = None
-    if task.is_extended:
+    if task.has_auxiliary:
         exposure = plan.multiple * (plan.observations or task.observations) / task.observations
         measured = torch.stack([events.measured for events in sets])
         auxiliary = Auxiliary(task, measured, sizes, exposure)

@@ -65,7 +65,7 @@ def drawn(
     events_digest = hashlib.sha256(np.ascontiguousarray(events.x.numpy()).tobytes()).hexdigest()
     identity = ["posterior", _VERSION, task.name, task.version, dict(task.settings)]
     identity += [events_digest, events.theta.tolist()]
-    if task.is_extended:
+    if task.has_auxiliary:
         identity += [events.measured.tolist(), plan.observations, plan.multiple]
     chunk = Chunk(simulations_key(task, identity), 0, "evaluation")
     seed = int(digest(identity), 16)

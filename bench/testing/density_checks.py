@@ -220,7 +220,7 @@ def slopes(task: Task) -> str:
 def gradients(task: Task) -> str:
     """Check that PyTorch differentiates weights, rate and log-densities, also at the bounds."""
     space, worst = task.space, 0.0
-    if len(space) <= _LATTICE and not task.is_extended:
+    if len(space) <= _LATTICE and not task.has_auxiliary:
         raise Skipped(f"likelihoods of up to {_LATTICE} parameters need none")
     unit = torch.rand(_SLOPES, len(space), generator=rng(task, "gradients"), dtype=torch.float64)
     theta, bounds = space.from_unit(0.1 + 0.8 * unit), space.from_unit(grid(len(space)))
