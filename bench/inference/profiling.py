@@ -13,6 +13,7 @@ from bench.inference.maximum import NOISE, Points, maximise
 
 _ROUNDS = 3  # most repetitions with a maximum that interval ends have found
 _BESIDE = 0.3  # distance of points beside an end, in standard deviations at fixed others
+_WITHIN = 5.0  # the same distance within which a bound is tried
 
 
 @dataclass(frozen=True)
@@ -167,8 +168,9 @@ def off_profile(
 ) -> Tensor:
     """Check that the ends of one threshold are maxima in all parameters but the reported one.
 
-    A search can end beside a kink, where no gradient vanishes. Each parameter is tried on the side
-    where its gradient points upwards.
+    A search can end beside a kink, where no gradient vanishes, or at a second maximum. Each
+    parameter is tried beside the end, on the side where its gradient points upwards, and at those
+    of its bounds that are near: a maximum there needs no rise around it.
 
     Args:
         likelihood: the likelihoods.
@@ -179,7 +181,7 @@ def off_profile(
         bounds: lower and upper bounds, (2, P).
 
     Returns:
-        Whether a point beside an end is higher by more than `SLACK`, (members, n) bool.
+        Whether one of these points is higher than its end by more than `SLACK`, (members, n) bool.
     """
     parameters = width.shape[-1]
     if parameters == 1:
@@ -190,8 +192,18 @@ def off_profile(
     uphill = there.score.sign() * _BESIDE * width[:, datasets]
     others = torch.tensor([[p for p in range(parameters) if p != own] for own in reported])
     others = others.repeat_interleave(2, 0).repeat(len(rows), 1)  # (n · I · 2, P − 1)
-    shift = torch.nn.functional.one_hot(others, parameters) * uphill[:, :, None]
-    probes = (ends[:, :, None] + shift).clamp(bounds[0], bounds[1]).flatten(1, 2)
-    values = likelihood.values(datasets.repeat_interleave(parameters - 1), probes)
-    rise = values.view(*there.value.shape, -1) - there.value[..., None]
-    return (rise > SLACK).view(len(values), len(rows), -1).any(-1)
+    moved = torch.nn.functional.one_hot(others, parameters).bool()  # one per point
+    ends, uphill = (t[:, :, None].expand(-1, *moved.shape) for t in (ends, uphill))
+    tracks = datasets.repeat_interleave(parameters - 1)
+    beside = (ends + torch.where(moved, uphill, 0)).clamp(bounds[0], bounds[1])
+    highest = likelihood.values(tracks, beside.flatten(1, 2))
+    within = _WITHIN * width[:, datasets, None]
+    for bound in bounds:
+        near = ~(moved & ((bound - ends).abs() > within)).any(-1).flatten(1)  # a member's own
+        if len(some := near.any(0).nonzero().squeeze(-1)):
+            probes = torch.where(moved, bound, ends).flatten(1, 2)
+            found = likelihood.values(tracks[some], probes[:, some])
+            found = torch.where(near[:, some], found, -torch.inf)
+            highest[:, some] = torch.maximum(highest[:, some], found)
+    rise = highest.view(*there.value.shape, -1) - there.value[..., None]
+    return (rise > SLACK).view(len(highest), len(rows), -1).any(-1)

@@ -191,6 +191,28 @@ def test_planted(mean: Callable[[Tensor], Tensor], theta: float) -> None:
                 assert abs(end - exact) < 0.01 * half + 1.5 * spacing, (row, end, exact)
 
 
+@pytest.mark.parametrize(("height", "missed"), [(0.9, True), (0.3, False)])
+def test_second_maximum_at_a_bound_is_flagged(height: float, missed: bool) -> None:
+    """A profile that jumps to a nuisance's bound before an interval ends is flagged."""
+    parameters = [
+        Parameter("t", -1.0, 1.0, "interest", (-0.9, 0.9)),
+        Parameter("n", -1.0, 1.0, "nuisance", (-0.9, 0.9)),
+    ]
+    space = ParameterSpace(parameters, ["t", "n"])
+
+    def log_ratio(x: Tensor, c: Tensor) -> Tensor:
+        t, n = c.unbind(-1)
+        first = -0.5 * ((t / 0.1) ** 2 + (n / 0.3) ** 2)
+        # Falls towards n = 1 − 0.3, and is there height − 1.125 at t = 0.1.
+        second = height - 0.5 * (((t - 0.1) / 0.3) ** 2 + ((n - 1.3) / 0.2) ** 2)
+        return torch.logaddexp(first, second) + 0 * x[..., 0]
+
+    likelihood = EventLikelihood(Pairs(log_ratio), torch.zeros(1, 1, 1).double(), space, ones)
+    whole = torch.tensor(WHOLE).double().expand(2, 2)
+    found = profile(likelihood, [0], torch.full((1, 2), 0.5).double(), whole)
+    assert bool(found.whole.missed) is missed
+
+
 def test_members_are_independent() -> None:
     """Members that are searched together have the results that each has alone."""
     task = linear_gaussian(3)
