@@ -101,7 +101,8 @@ def agreements(
     if not rows:
         raise UsageError(
             "nothing to compare: it takes predictions of two independent plans that differ only by "
-            'evaluator = "gradient"'
+            'evaluator = "gradient", on tasks that the lattice can evaluate: at most two '
+            "parameters, no constraints, no rate"
         )
     return sorted(rows, key=lambda row: (row.task, row.budget, row.method))
 
@@ -128,7 +129,8 @@ def _of_fit(results: Results, fit: SavedFit, registry: Registry, scans: int) -> 
             ]
             for member in sorted(fit.members)
         }
-        both = {member: (a, b) for member, (a, b) in found.items() if a and b}
+        # Without a window the first plan, too, was evaluated by gradients.
+        both = {m: (a, b) for m, (a, b) in found.items() if a and b and "curves.joint" in a.arrays}
         if both:
             yield _agreement(results, fit, plans[0], both, registry, scans)
 

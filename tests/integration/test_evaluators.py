@@ -46,11 +46,15 @@ def test_both_evaluators_find_the_same_ends(tmp_path, command):
     assert "| gaussians-near | 2,000 | `lre:tuned` | 8 | 100.0 % |" in printed
 
 
-def test_without_the_gradient_evaluator_there_is_nothing_to_compare(tmp_path, command):
+@pytest.mark.parametrize("missing", ["gradient", "lattice"])
+def test_without_both_evaluators_there_is_nothing_to_compare(tmp_path, command, missing):
     preset, made = tmp_path / "one.toml", tmp_path / "made"
-    preset.write_text(PRESET.partition("\n[[plans]]\n")[0].replace('"lre:tuned"', "") + (
-        '\n[[plans]]\nkind = "independent"\nuniform = 4\nper_point = 0\n'
-    ))  # fmt: skip
+    text = PRESET.replace('"lre:tuned"', "").replace("uniform = 4", "uniform = 2")
+    if missing == "lattice":
+        text = text.replace("gaussians-near", "linear-gaussian-5")
+    else:
+        text = text.rpartition("\n[[plans]]\n")[0]
+    preset.write_text(text)
     assert command("run", preset, "--out", made, "--workers", 1, "--quiet")[0] == 0
     status, _, said = command("study", "evaluators", made, "--out", tmp_path / "out")
     assert status != 0
