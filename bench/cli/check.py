@@ -1,4 +1,4 @@
-"""Check methods and tasks against their contracts, and warn of inaccuracy: `bench check`."""
+"""Check methods, tasks and metrics against their contracts: `bench check`."""
 
 from contextlib import suppress
 from pathlib import Path
@@ -25,12 +25,12 @@ if TYPE_CHECKING:  # they import torch, which is slow
 )
 @PLUGIN
 def check(what: str | None, task: str | None, plugins: tuple[str, ...]) -> None:
-    """Check methods and tasks against their contracts.
+    """Check methods, tasks and metrics against their contracts.
 
-    NAME is a method, METHOD:CONFIGURATION or a task. FILE is a plugin, whose methods and tasks are
-    all checked. Without either, every registered method and task is checked, which takes a while.
+    NAME is a method, METHOD:CONFIGURATION, a task or a metric. FILE is a plugin, everything in
+    which is checked. Without either, all that is registered is checked, which takes a while.
 
-    The exit status is 1 if a check fails. Inaccurate numbers of a method that keeps its contract
+    The exit status is 1 if a check fails. Doubtful numbers of a plugin that keeps its contract
     are warnings, which leave it at 0.
     """
     import torch
@@ -53,7 +53,7 @@ def check(what: str | None, task: str | None, plugins: tuple[str, ...]) -> None:
 
 
 def _items(registry: "Registry") -> "list[Item]":
-    kinds: tuple[Kind, ...] = ("tasks", "methods")
+    kinds: tuple[Kind, ...] = ("tasks", "methods", "metrics")
     return [registry.item(kind, name) for kind in kinds for name in registry.names(kind)]
 
 
@@ -65,11 +65,12 @@ def _named(registry: "Registry", what: str) -> "list[Item]":
     name, colon, configuration = what.partition(":")
     found = [item for item in _items(registry) if item.name == name]
     if not found:
-        known = [*registry.names("methods"), *registry.names("tasks")]
-        raise UsageError(unknown("method or task", what, known, registry.labels()))
+        known = [item.name for item in _items(registry)]
+        raise UsageError(unknown("method, task or metric", what, known, registry.labels()))
     for item in found if colon else []:
-        if item.kind == "tasks":
-            raise UsageError(f"{name} is a task, and has no configuration {configuration!r}")
+        if item.kind != "methods":
+            kind = item.kind[:-1]
+            raise UsageError(f"{name} is a {kind}, and has no configuration {configuration!r}")
         with suppress(PluginError):  # reported as a failed check
             configure(registry.method(name), configuration)
     return found
@@ -78,9 +79,9 @@ def _named(registry: "Registry", what: str) -> "list[Item]":
 def _checked(
     registry: "Registry", item: "Item", configuration: str, task: "Task | None"
 ) -> "ConformanceReport | bool":
-    """Check one method or task and print results as they come; return False if it does not load."""
+    """Check one object and print results as they come; return False if it does not load."""
     from bench.errors import PluginError
-    from bench.testing import check_method, check_task
+    from bench.testing import check_method, check_metric, check_task
     from bench.testing.density_checks import most_calls
     from bench.testing.method_under_test import calls_of_checks
 
@@ -95,6 +96,8 @@ def _checked(
             if checked.expensive:
                 echo(f"  takes up to {most_calls(checked):,} simulator calls")
             report = check_task(checked, report=show)
+        elif item.kind == "metrics":
+            report = check_metric(registry.get("metrics", item.name), report=show)
         else:
             method = registry.method(item.name)
             if task is not None and task.expensive:

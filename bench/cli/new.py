@@ -1,9 +1,10 @@
-"""Write a working starting file for a method or a task: `bench new`."""
+"""Write a working starting file for a method, a task or a metric: `bench new`."""
 
 import keyword
 import re
 from importlib.resources import files
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import click
 
@@ -11,10 +12,16 @@ from bench.cli.echo import echo, tell
 from bench.cli.options import FOLDER, with_default
 from bench.errors import UsageError
 
+if TYPE_CHECKING:  # it imports torch, which is slow
+    from bench.registry.registry import Kind
+
+
+_KINDS: "dict[str, Kind]" = {"method": "methods", "metric": "metrics", "task": "tasks"}
+
 
 @click.group()
 def new() -> None:
-    """Write a starting file for a method or a task of your own."""
+    """Write a starting file for your own method, task or metric."""
 
 
 def _add(kind: str) -> click.Command:
@@ -38,6 +45,7 @@ def _add(kind: str) -> click.Command:
 
 
 _add("method")
+_add("metric")
 with_default("--parameters", click.IntRange(1, 100), 2, "Number of parameters.")(_add("task"))
 
 
@@ -51,7 +59,7 @@ def _write(kind: str, name: str, package: bool, out: Path, parameters: int) -> N
         )
     module = name.replace("-", "_")
     registry = Registry()
-    if name in registry.names("methods" if kind == "method" else "tasks"):
+    if name in registry.names(_KINDS[kind]):
         raise UsageError(f"there is a {kind} {name!r} already; choose another name")
     if keyword.iskeyword(module) or module in ("bench", "torch", kind):
         raise UsageError(f"a file must not be called {module}.py; choose another name")
@@ -69,13 +77,13 @@ def _write(kind: str, name: str, package: bool, out: Path, parameters: int) -> N
         path.write_text(_filled(template, kind, name, module, parameters), encoding="utf-8")
         tell(f"wrote {path}")
     preset = "quick" if kind == "method" else "smoke"
+    only = "" if kind == "metric" else f" --{kind} {name}"  # a metric runs with all others
     if package:
-        echo(f"pip install -e {folder}\nbench check {name}")
-        echo(f"bench run {preset} --{kind} {name}")
+        echo(f"pip install -e {folder}\nbench check {name}\nbench run {preset}{only}")
     else:
         file = folder / f"{module}.py"
         shown = file if file.is_absolute() else f"./{file}"
-        echo(f"bench check {shown}\nbench run {preset} --plugin {shown} --{kind} {name}")
+        echo(f"bench check {shown}\nbench run {preset} --plugin {shown}{only}")
 
 
 def _filled(template: str, kind: str, name: str, module: str, parameters: int) -> str:
@@ -83,6 +91,7 @@ def _filled(template: str, kind: str, name: str, module: str, parameters: int) -
     words = "".join(word.capitalize() for word in re.split("[-_]", name))
     for old, filled in (
         ("range(1, 7)", f"range(1, {parameters})"),
+        ("my_kind:MyKind", "my_metric:my_metric" if kind == "metric" else "my_kind:MyKind"),
         ("my-kind", f"my-{kind}"),
         ("my_kind", f"my_{kind}"),
         ("MyKind", f"My{kind.capitalize()}"),

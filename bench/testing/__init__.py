@@ -1,4 +1,4 @@
-"""Conformance kit: checks of the contract and of the accuracy of methods and tasks.
+"""Conformance kit: checks of the contract and of the accuracy of methods, tasks and metrics.
 
 It is for authors of plugins. `bench check` runs the same checks.
 
@@ -11,11 +11,13 @@ Example:
 """
 
 from bench.testing.method import METHOD_CHECKS, check_method, method_checks
+from bench.testing.metric import METRIC_CHECKS, check_metric, metric_checks
 from bench.testing.report import Check, ConformanceReport, Failed, Inaccurate, Result, Skipped
 from bench.testing.task import TASK_CHECKS, check_task, task_checks
 
 __all__ = [
     "METHOD_CHECKS",
+    "METRIC_CHECKS",
     "TASK_CHECKS",
     "Check",
     "ConformanceReport",
@@ -24,7 +26,9 @@ __all__ = [
     "Result",
     "Skipped",
     "check_method",
+    "check_metric",
     "check_task",
     "method_checks",
+    "metric_checks",
     "task_checks",
 ]

@@ -14,7 +14,7 @@ from bench.errors import BenchError, printable, raised_at
 from bench.registry.validate import one_line
 
 Function = Callable[[Any], str | None]
-"""Function of a check; takes a method or task and returns a note."""
+"""Function of a check; takes a method, task or metric and returns a note."""
 Status = Literal["passed", "failed", "warned", "skipped"]
 
 
@@ -62,7 +62,7 @@ class Result:
     """Result of one check.
 
     Args:
-        subject: the checked method or task, such as "method my-method".
+        subject: the checked method, task or metric, such as "method my-method".
         check: name of the check.
         status: outcome; "warned" is inaccurate without a breach of the contract.
         expected, came, where: see :class:`Failed`; empty unless it failed or warned.
@@ -101,7 +101,7 @@ class Check:
     task share trained surrogates and simulations; any check can run alone.
 
     Args:
-        subject: the method or task.
+        subject: the method, task or metric.
         name: name of the check.
         function: runs the check and returns a note.
         where: where to look if the plugin's code raises.
@@ -154,7 +154,7 @@ class Check:
 
 @dataclass(frozen=True)
 class ConformanceReport:
-    """Results of all checks of one method or task; true if none failed.
+    """Results of all checks of one method, task or metric; true if none failed.
 
     `print(report)` shows a table.
     """
@@ -204,7 +204,7 @@ class ConformanceReport:
 def checks_of(
     subject: Any, what: str, module: str, functions: Mapping[str, tuple[Function, str]]
 ) -> list[Check]:
-    """Return the checks of a method or task.
+    """Return the checks of a method, task or metric.
 
     Args:
         subject: argument of the functions.

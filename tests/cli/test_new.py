@@ -28,20 +28,21 @@ def bench(command, monkeypatch, tmp_path):
     return command
 
 
-@pytest.mark.parametrize("kind", ["method", "task"])
+@pytest.mark.parametrize("kind", ["method", "metric", "task"])
 def test_what_is_written_passes_its_checks_and_runs(bench, kind):
     name = f"my-own-{kind}"
     status, out, err = bench("new", kind, name)
     file = f"my_own_{kind}.py"
     assert (status, err) == (0, f"wrote {file}\n")
     assert out.splitlines()[0] == f"bench check ./{file}"
-    status, out, err = bench(*out.splitlines()[0].split()[1:])
-    assert status == 0, out
-    assert f"{kind} {name}: " in out
-    assert "0 failed" in out
+    status, checked, err = bench(*out.splitlines()[0].split()[1:])
+    assert status == 0, checked
+    assert f"{kind} {name}: " in checked
+    assert "0 failed" in checked
     Path("tiny.toml").write_text(TINY)
-    command = ("run", "tiny.toml", "--plugin", f"./{file}", f"--{kind}", name, "--workers", 1)
-    status, out, err = bench(*command, "--quiet")
+    shown = out.splitlines()[1].split()[3:]  # the second command that it prints
+    assert shown == ["--plugin", f"./{file}", *(() if kind == "metric" else (f"--{kind}", name))]
+    status, _, err = bench("run", "tiny.toml", *shown, "--workers", 1, "--quiet")
     assert status == 0, err
 
 
@@ -75,7 +76,7 @@ def test_an_impossible_number_of_parameters_is_refused(bench, parameters):
     assert not Path("many.py").exists()
 
 
-@pytest.mark.parametrize("kind", ["method", "task"])
+@pytest.mark.parametrize("kind", ["method", "metric", "task"])
 def test_a_package_has_an_entry_point_and_a_test(bench, kind):
     status, out, _ = bench("new", kind, "wide-net", "--package")
     assert status == 0
@@ -83,13 +84,14 @@ def test_a_package_has_an_entry_point_and_a_test(bench, kind):
     project = tomllib.loads(Path("wide-net/pyproject.toml").read_text())
     assert project["project"]["name"] == "wide-net"
     (point,) = project["project"]["entry-points"][f"nlbench.{kind}s"].items()
-    assert point == ("wide-net", "wide_net:WideNet")
+    variable = "wide_net" if kind == "metric" else "WideNet"
+    assert point == ("wide-net", f"wide_net:{variable}")
     assert project["tool"]["setuptools"]["py-modules"] == ["wide_net"]
     registry = Registry(["wide-net/wide_net.py"])
     assert registry.get(f"{kind}s", "wide-net").name == "wide-net"
     test = Path("wide-net/test_wide_net.py").read_text()
     ast.parse(test)
-    assert f"{kind}_checks(WideNet" in test
+    assert f"{kind}_checks({variable}" in test
     for file in filter(Path.is_file, Path("wide-net").iterdir()):
         text = file.read_text()
         assert f"my-{kind}" not in text
@@ -154,7 +156,7 @@ def test_an_inaccurate_method_is_a_warning_and_the_exit_status_is_0(bench):
 def test_names_that_are_none_and_files_that_do_not_load(bench):
     status, _, err = bench("check", "lree")
     assert status == 2
-    assert "unknown method or task 'lree'; did you mean lre" in err
+    assert "unknown method, task or metric 'lree'; did you mean lre" in err
     assert bench("check", "no_such.py")[0] == 2
     Path("broken.py").write_text("import no_such_module")
     status, out, err = bench("check", "broken.py")

@@ -1,4 +1,4 @@
-"""Examples on the pages about adding methods and tasks run as written, and all checks are there."""
+"""Examples on the pages about plugins run as written, and all checks are described."""
 
 import re
 from pathlib import Path
@@ -7,11 +7,12 @@ import pytest
 from click.testing import CliRunner
 
 from bench.cli.main import cli
-from bench.testing import METHOD_CHECKS, TASK_CHECKS
+from bench.testing import METHOD_CHECKS, METRIC_CHECKS, TASK_CHECKS
 
 ROOT = Path(__file__).parents[2]
 PAGES = {
-    kind: (ROOT / "docs" / "tutorials" / f"my-{kind}.md").read_text() for kind in ("method", "task")
+    kind: (ROOT / "docs" / "tutorials" / f"my-{kind}.md").read_text()
+    for kind in ("method", "metric", "task")
 }
 TINY = """
 tasks = ["gaussians-far"]
@@ -22,7 +23,10 @@ plans = [{kind = "independent", uniform = 3, per_point = 0, observations = 20}]
 """
 
 
-@pytest.fixture(params=[("method", "kernel_density"), ("task", "line")], ids=lambda p: p[0])
+@pytest.fixture(
+    params=[("method", "kernel_density"), ("metric", "shared_interval"), ("task", "line")],
+    ids=lambda p: p[0],
+)
 def example(request, tmp_path, monkeypatch):
     """Return kind and file of an example, in an empty folder."""
     kind, module = request.param
@@ -38,16 +42,20 @@ def example(request, tmp_path, monkeypatch):
 @pytest.mark.slow
 def test_the_example_runs(example):
     kind, file = example
-    name = {"method": "kernel-density", "task": "line"}[kind]
-    command = ["run", "tiny.toml", "--plugin", file.name, f"--{kind}", name, "--workers", "1"]
-    if kind == "task":
-        command += ["--method", "exact"]
+    name = {"method": "kernel-density", "metric": "shared with exact", "task": "line"}[kind]
+    command = ["run", "tiny.toml", "--plugin", file.name, "--workers", "1"]
+    command += {
+        "method": ["--method", name],
+        "metric": ["--method", "exact", "--method", "histogram"],
+        "task": ["--task", name, "--method", "exact"],
+    }[kind]
     result = CliRunner().invoke(cli, [*command, "--quiet"])
     assert result.exit_code == 0, result.output
     assert name in Path("results/tiny/leaderboard.md").read_text()
 
 
 def test_every_check_is_described():
-    for kind, checks in (("method", METHOD_CHECKS), ("task", TASK_CHECKS)):
+    every = {"method": METHOD_CHECKS, "metric": METRIC_CHECKS, "task": TASK_CHECKS}
+    for kind, checks in every.items():
         table = re.findall(r"(?m)^\| (`.*?) \|", PAGES[kind])
         assert {name for row in table for name in re.findall(r"`([\w-]+)`", row)} == set(checks)
