@@ -38,18 +38,27 @@ def _add(kind: str) -> click.Command:
         default=".",
         help="Write to this folder.  [default: the current folder]",
     )
-    def command(name: str, package: bool, out: str, parameters: int = 2) -> None:
-        _write(kind, name, package, Path(out), parameters)
+    def command(
+        name: str, package: bool, out: str, parameters: int = 2, form: str = "density"
+    ) -> None:
+        _write(kind, name, package, Path(out), parameters, form)
 
     return command
 
 
-_add("method")
+click.option(
+    "--kind",
+    "form",
+    type=click.Choice(["density", "ratio", "torch"]),
+    default="density",
+    show_default=True,
+    help="Learn a density, a ratio with scikit-learn, or a ratio with PyTorch.",
+)(_add("method"))
 _add("metric")
 with_default("--parameters", click.IntRange(1, 100), 2, "Number of parameters.")(_add("task"))
 
 
-def _write(kind: str, name: str, package: bool, out: Path, parameters: int) -> None:
+def _write(kind: str, name: str, package: bool, out: Path, parameters: int, form: str) -> None:
     from bench.registry.registry import Registry
 
     if not re.fullmatch(r"[a-z][a-z0-9]*([-_][a-z0-9]+)*", name) or len(name) > 40:
@@ -64,7 +73,9 @@ def _write(kind: str, name: str, package: bool, out: Path, parameters: int) -> N
     if keyword.iskeyword(module) or module in ("bench", "torch", kind):
         raise UsageError(f"a file must not be called {module}.py; choose another name")
     folder = out / name if package else out
-    source = f"{kind}.py" if parameters == 2 else f"{kind}_parameters.py"
+    variant = "" if form == "density" else f"_{form}"
+    variant += "" if parameters == 2 else "_parameters"
+    source = f"{kind}{variant}.py"
     wanted = {folder / f"{module}.py": source}
     if package:
         wanted[folder / "pyproject.toml"] = "package.toml"

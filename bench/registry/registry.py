@@ -7,8 +7,6 @@ does not affect the others.
 
 import difflib
 import fnmatch
-import hashlib
-import importlib.util
 import inspect
 import logging
 import os
@@ -19,13 +17,13 @@ from contextlib import redirect_stdout, suppress
 from dataclasses import dataclass
 from functools import lru_cache, partial
 from importlib.metadata import EntryPoint, entry_points
-from importlib.resources import files
+from importlib.resources import files as package_files
 from pathlib import Path
-from types import ModuleType
 from typing import Any, Literal, NoReturn, cast, get_args
 
 from bench.contracts import Method, Metric, Task
 from bench.errors import NotApplicable, PluginError, UsageError
+from bench.registry.plugins import import_plugin, plugin_files, plugin_version
 from bench.registry.validate import blamed, check, plugin_errors
 
 Kind = Literal["tasks", "methods", "metrics", "presets"]
@@ -43,7 +41,8 @@ class Item:
         name: its name.
         place: description of the package or file that defines it.
         load: function that imports and returns the object.
-        plugin_hash: SHA-256 of a plugin file's bytes, used as its version; empty for packages.
+        plugin_hash: SHA-256 of a plugin file and of what it imports from its folder, used as its
+            version; empty for packages.
     """
 
     kind: Kind
@@ -208,12 +207,14 @@ def registry_of(plugins: Sequence[str]) -> Registry:
     Raises:
         PluginError, UsageError: as Registry.
     """
-    files = (Path(path) for path in plugins)
-    return _built(tuple(plugins), tuple(f.read_bytes() if f.is_file() else b"" for f in files))
+    files = [Path(path) for path in plugins]
+    return _built(
+        tuple(plugins), tuple(plugin_version(plugin_files(f)) if f.is_file() else "" for f in files)
+    )
 
 
 @lru_cache(maxsize=1)
-def _built(plugins: tuple[str, ...], contents: tuple[bytes, ...]) -> Registry:
+def _built(plugins: tuple[str, ...], versions: tuple[str, ...]) -> Registry:
     return Registry(plugins)
 
 
@@ -269,7 +270,7 @@ def _entry_item(kind: Kind, point: EntryPoint) -> Item:
 def _preset_items(point: EntryPoint, failures: dict[str, str]) -> list[Item]:
     """Return an item for every TOML file in the package that a preset entry point names."""
     try:
-        package = files(point.value)
+        package = package_files(point.value)
         found = [f for f in package.iterdir() if f.name.endswith(".toml")]
     except KeyboardInterrupt:
         raise
@@ -292,24 +293,24 @@ def _plugin_items(path: Path, failures: dict[str, str]) -> list[Item]:
         problem = "is not a file" if os.path.exists(path) else "does not exist"
         raise UsageError(f"plugin {path} {problem}")
     try:
-        content = path.read_bytes()
+        files = plugin_files(path)
     except OSError as error:
-        raise UsageError(f"cannot read plugin {path}: {error.strerror}") from error
-    version = hashlib.sha256(content).hexdigest()
-    unique = hashlib.sha256(os.fsencode(path) + content).hexdigest()[:12]
-    module_name = "nlbench_plugin_" + re.sub(r"\W", "_", path.stem) + "_" + unique
+        raise UsageError(
+            f"cannot read plugin {error.filename or path}: {error.strerror}"
+        ) from error
+    version = plugin_version(files)
     try:
         with redirect_stdout(sys.stderr):  # standard output is reserved for results
-            module = sys.modules.get(module_name) or _import(module_name, path)
+            module = import_plugin(path, files)
     except KeyboardInterrupt:
         raise
     except BaseException as error:
         _log.debug("plugin %s", path, exc_info=True)
-        failures[f"plugin {path}"] = blamed(error)
+        failures[f"plugin {path}"] = str(error) if isinstance(error, PluginError) else blamed(error)
         return []
     items: list[Item] = []
     for variable, value in vars(module).items():
-        kind = _kind(value, module_name)
+        kind = _kind(value, module.__name__)
         place, name = f"{path} ({variable})", getattr(value, "name", None)
         if kind is not None and isinstance(name, str):
             items.append(Item(kind, name, place, partial(getattr, module, variable), version))
@@ -338,17 +339,3 @@ def _same(known: Item, item: Item) -> bool:
     with suppress(Exception):
         return bool(item.plugin_hash) and known.load() is item.load()
     return False
-
-
-def _import(name: str, path: Path) -> ModuleType:
-    spec = importlib.util.spec_from_file_location(name, path)
-    if spec is None or spec.loader is None:
-        raise PluginError(f"{path} is not a Python file")
-    module = importlib.util.module_from_spec(spec)
-    sys.modules[name] = module
-    try:
-        spec.loader.exec_module(module)
-    except BaseException:
-        del sys.modules[name]
-        raise
-    return module

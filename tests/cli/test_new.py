@@ -46,6 +46,19 @@ def test_what_is_written_passes_its_checks_and_runs(bench, kind):
     assert status == 0, err
 
 
+@pytest.mark.parametrize("form", ["ratio", "torch"])
+def test_templates_of_ratios_pass_their_checks_and_run(bench, form):
+    status, out, err = bench("new", "method", "odds", "--kind", form)
+    assert (status, err) == (0, "wrote odds.py\n")
+    status, out, err = bench("check", "./odds.py")
+    assert status == 0, out
+    assert " 0 failed" in out
+    Path("tiny.toml").write_text(TINY)
+    command = ("run", "tiny.toml", "--plugin", "./odds.py", "--method", "odds", "--workers", 1)
+    status, _, err = bench(*command, "--quiet")
+    assert status == 0, err
+
+
 @pytest.mark.parametrize("parameters", [1, 3, 7, 20])
 def test_a_task_has_as_many_parameters_as_asked(bench, parameters):
     status, out, err = bench("new", "task", "many", "--parameters", parameters)

@@ -368,6 +368,6 @@ def test_a_cluster_that_ends_is_told_in_one_line(dask, jobs, tmp_path):
 
 
 def test_a_plugin_that_changed_on_the_way_is_refused(tmp_path):
-    parcel = RemoteJob("job", b"", {}, (), {"0" * 64: ("simple.py", b"x = 1")}, None, None, "", "")
+    parcel = RemoteJob("job", b"", {}, (), {"0" * 64: {"simple.py": b"x = 1"}}, None, None, "", "")
     with pytest.raises(PluginError, match=r"simple\.py was changed on the way"):
         unpack(report=dict, job=None, parcel=parcel, scratch=str(tmp_path))

@@ -10,7 +10,6 @@ worker again on another one.
 from __future__ import annotations
 
 import asyncio
-import hashlib
 import pickle
 import queue
 import time
@@ -29,6 +28,7 @@ from bench.execution.dask.slot import RemoteJob, Returned, perform
 from bench.execution.executor import Event, Executor, Job, Outcome
 from bench.execution.pool import Workers
 from bench.execution.worker import failure
+from bench.registry.plugins import plugin_files, plugin_version
 from bench.storage.store import Store
 
 if TYPE_CHECKING:
@@ -57,7 +57,7 @@ class Cluster(Executor):
         self._sent: dict[str, _Sent] = {}
         self._news: queue.SimpleQueue[Event | _Arrival] = queue.SimpleQueue()
         self._topic = f"nlbench-{uuid.uuid4().hex}"
-        self._plugins: dict[str, tuple[str, bytes]] = {}  # by path
+        self._plugins: dict[str, dict[str, bytes]] = {}  # by path
         self._waiting_here = False
         self._slots: dict[str | None, dict[str, int]] = {}
         self._counted = 0.0
@@ -138,11 +138,11 @@ class Cluster(Executor):
         loop = self._client.loop.asyncio_loop
         asyncio.run_coroutine_threadsafe(self._await(job.key, future), loop)
 
-    def _plugin(self, path: str) -> tuple[str, tuple[str, bytes]]:
-        """Return the SHA-256 of a plugin file, and its name and bytes; each file is read once."""
+    def _plugin(self, path: str) -> tuple[str, dict[str, bytes]]:
+        """Return the version and the files of a plugin; each file is read once."""
         if path not in self._plugins:
-            self._plugins[path] = Path(path).name, Path(path).read_bytes()
-        return hashlib.sha256(self._plugins[path][1]).hexdigest(), self._plugins[path]
+            self._plugins[path] = plugin_files(Path(path))
+        return plugin_version(self._plugins[path]), self._plugins[path]
 
     async def _await(self, key: str, future: Future) -> None:
         """Wait for a job's outcome on the client's own thread, and put it into the queue."""

@@ -9,7 +9,6 @@ after 60 s without a job.
 from __future__ import annotations
 
 import dataclasses
-import hashlib
 import multiprocessing
 import os
 import pickle
@@ -45,7 +44,8 @@ class RemoteJob:
         job: the pickled job.
         files: files of the store that it reads, by name.
         brings: keys of the entries that it writes.
-        plugins: plugin files, by the SHA-256 of their bytes: name and bytes.
+        plugins: plugin files by version, each with what it imports from its folder: contents by
+            relative path, the plugin file first.
         time_limit: seconds that it may take.
         memory_limit: bytes that it may use.
         topic: Dask topic of its progress messages.
@@ -56,7 +56,7 @@ class RemoteJob:
     job: bytes
     files: dict[str, bytes]
     brings: tuple[str, ...]
-    plugins: dict[str, tuple[str, bytes]]
+    plugins: dict[str, dict[str, bytes]]
     time_limit: float | None
     memory_limit: int | None
     topic: str
@@ -172,15 +172,19 @@ def unpack(*, report: Callable[..., None], job: Any, parcel: RemoteJob, scratch:
     Raises:
         PluginError: if a plugin file's bytes do not match their hash.
     """
+    from bench.registry.plugins import plugin_version
     from bench.storage.simulations import SHARED
     from bench.storage.store import Store
 
     plugins = []
-    for version, (name, content) in parcel.plugins.items():
-        if hashlib.sha256(content).hexdigest() != version:
-            raise PluginError(f"plugin {name} was changed on the way; run again")
-        Store.open(scratch).write_bytes(f"plugins/{version[:16]}/{name}", content)
-        plugins.append(os.path.join(scratch, "plugins", version[:16], name))
+    for version, files in parcel.plugins.items():
+        plugin, *_ = files
+        if plugin_version(files) != version:
+            raise PluginError(f"plugin {plugin} was changed on the way; run again")
+        folder = f"plugins/{version[:16]}"
+        for name, content in files.items():
+            Store.open(scratch).write_bytes(f"{folder}/{name}", content)
+        plugins.append(os.path.join(scratch, folder, plugin))
     os.makedirs(scratch, exist_ok=True)
     root = tempfile.mkdtemp(dir=scratch, prefix="job-")
     shared = os.environ.get(SHARED)
