@@ -177,12 +177,12 @@ def unpack(*, report: Callable[..., None], job: Any, parcel: RemoteJob, scratch:
     from bench.storage.store import Store
 
     plugins = []
-    for version, files in parcel.plugins.items():
-        plugin, *_ = files
-        if plugin_version(files) != version:
+    for version, contents in parcel.plugins.items():
+        plugin, *_ = contents
+        if plugin_version(contents) != version:
             raise PluginError(f"plugin {plugin} was changed on the way; run again")
         folder = f"plugins/{version[:16]}"
-        for name, content in files.items():
+        for name, content in contents.items():
             Store.open(scratch).write_bytes(f"{folder}/{name}", content)
         plugins.append(os.path.join(scratch, folder, plugin))
     os.makedirs(scratch, exist_ok=True)
