@@ -6,8 +6,8 @@ from typing import TYPE_CHECKING
 
 import click
 
-from bench.cli.echo import echo, tell_each
 from bench.cli.options import PLUGIN
+from bench.echo import echo, tell_each
 from bench.errors import UsageError, printable
 
 if TYPE_CHECKING:  # they import torch, which is slow

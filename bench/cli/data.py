@@ -5,8 +5,8 @@ from typing import TYPE_CHECKING
 
 import click
 
-from bench.cli.echo import echo, tell
 from bench.cli.options import PLUGIN
+from bench.echo import echo, tell
 from bench.errors import BenchError, PluginError, UsageError, printable
 
 if TYPE_CHECKING:  # they import torch, which is slow
@@ -39,7 +39,7 @@ def fetch(task: str, source: str | None, skip_unreadable: bool, plugins: tuple[s
     Downloads are verified, and resume where they broke off. The address of a mirror may end in
     #sha256=… or #md5=…, the checksum of its file. Files that cannot be read are named.
     """
-    from bench.cli.progress import FetchProgress
+    from bench.library.progress import FetchProgress
     from bench.registry.registry import Registry
 
     registry = Registry(plugins)

@@ -6,12 +6,11 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from bench.cli.echo import tell
+from bench.echo import tell
 from bench.errors import UsageError, printable
 
 if TYPE_CHECKING:  # they import torch, which is slow
-    from bench.leaderboard import Leaderboard, Results
-    from bench.registry.registry import Registry
+    from bench.leaderboard import Results
     from bench.storage.store import Store
 
 
@@ -83,20 +82,3 @@ def tell_outdated(store: "Store") -> None:
     if fingerprint(store) not in known:
         renews = shlex.join(["bench", "report", str(store.root)])
         tell(f"{folder} was made from older results; `{renews}` renews it")
-
-
-def write_leaderboards(
-    store: "Store", registry: "Registry"
-) -> tuple["Results", list["Leaderboard"]]:
-    """Write the leaderboards into the results folder, readable without this package.
-
-    Returns:
-        The results that were read, and the leaderboards.
-    """
-    from bench.leaderboard import FORMATS, Results, build
-
-    results = Results(store)
-    everything = build(results, registry.metrics())
-    for form in ("md", "csv", "json"):
-        store.write_bytes(f"leaderboard.{form}", FORMATS[form](everything).encode())
-    return results, everything

@@ -16,13 +16,11 @@ import click
 import bench
 from bench.cli.check import check
 from bench.cli.data import data
-from bench.cli.echo import Formatter, echo, tell, tell_each
 from bench.cli.folder import (
     damaged,
     damaged_entries,
     open_results,
     tell_outdated,
-    write_leaderboards,
 )
 from bench.cli.new import new
 from bench.cli.options import PLUGIN, TASK, WORKERS, FiniteRange, Selection, selection
@@ -31,6 +29,7 @@ from bench.cli.report import report
 from bench.cli.results import results
 from bench.cli.study import study
 from bench.cli.tune import tune
+from bench.echo import Formatter, echo, tell, tell_each
 from bench.errors import BenchError, UsageError, printable
 
 if TYPE_CHECKING:
@@ -63,17 +62,14 @@ def run(selected: Selection, quiet: bool) -> None:
 
     PRESET is a name (see `bench list presets`) or a TOML file.
     """
-    from bench.cli.progress import Progress
-    from bench.execution.open import open_executor
     from bench.experiment.calls import count_calls
-    from bench.experiment.run import run as run_jobs
     from bench.experiment.selection import uninstalled
+    from bench.library.runs import perform
     from bench.storage.store import Store
 
     planned = selected.schedule()
     registry, preset, count = planned.registry, planned.preset, selected.worker_count
     store = Store(selected.root)  # not earlier: a wrong name must not create a folder
-    planned.record(_command())
     _echo_broken(planned.absent)
     for missing in uninstalled(registry, preset.methods).values():
         tell(f"n/a: {missing}")
@@ -89,18 +85,8 @@ def run(selected: Selection, quiet: bool) -> None:
         calls = [c for c in count_calls(planned.jobs, registry, planned.store) if c.expensive]
         for line in lines_of_calls(calls, selected.scheduler is not None) if calls else ():
             echo(line, err=True)
-    limits = preset.time_limit, preset.memory_limit
-    with (
-        Progress(planned.jobs, quiet, None if quiet else planned.cost.own) as progress,
-        open_executor(
-            store, count, limits, progress.on_event, selected.scheduler if planned.jobs else None
-        ) as executor,
-    ):
-        summary = run_jobs(planned.jobs, store, executor, progress.on_outcome)
-    summary.reused += planned.reused
-    planned.record(_command(), summary.absent)
+    summary, results, boards = perform(planned, _command(), count, selected.scheduler, quiet)
     _echo_broken(summary.absent)
-    results, boards = write_leaderboards(store, registry)
     tell_each("damaged", damaged_entries(results))
     if not quiet:
         from bench.leaderboard.render import table
@@ -138,11 +124,12 @@ def status(folder: str | None) -> None:
 @PLUGIN
 def score(folder: str | None, workers: int | None, plugins: tuple[str, ...]) -> None:
     """Compute metrics again from saved predictions."""
-    from bench.cli.progress import Progress
     from bench.execution.open import open_executor
     from bench.experiment.preset import Preset
     from bench.experiment.rescore import damaged_predictions, plan_scores
     from bench.experiment.run import run as run_jobs
+    from bench.library.progress import Progress
+    from bench.library.runs import write_leaderboards
     from bench.registry.registry import Registry
     from bench.storage import schema
 

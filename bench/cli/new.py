@@ -8,8 +8,8 @@ from typing import TYPE_CHECKING
 
 import click
 
-from bench.cli.echo import echo, tell
 from bench.cli.options import FOLDER, with_default
+from bench.echo import echo, tell
 from bench.errors import UsageError
 
 if TYPE_CHECKING:  # it imports torch, which is slow

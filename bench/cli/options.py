@@ -129,7 +129,9 @@ class Selection:
     @property
     def root(self) -> Path:
         """Results folder."""
-        return Path(self.out) if self.out else Path("results") / Path(self.preset).stem
+        from bench.library.runs import default_folder
+
+        return Path(self.out) if self.out else default_folder(self.preset)
 
     @property
     def worker_count(self) -> int:
@@ -142,14 +144,9 @@ class Selection:
         Raises:
             UsageError: if a name, a value or an address is wrong, or a method is not installed.
         """
-        from bench.experiment.preset import read_preset
-        from bench.experiment.schedule import schedule
-        from bench.experiment.selection import refuse_uninstalled
-        from bench.registry.registry import Registry
-        from bench.storage.store import Store
+        from bench.library.runs import plan_run
 
-        registry = Registry(self.plugins)
-        given = {
+        overrides = {
             "tasks": self.tasks or None,
             "methods": self.methods or None,
             "members": self.members,
@@ -157,9 +154,9 @@ class Selection:
             "seed": self.seed,
             "device": self.device,
         }
-        preset = read_preset(registry, self.preset, given)
-        refuse_uninstalled(registry, self.methods)
-        return schedule(registry, preset, Store.open(self.root), self.overwrite, self.scheduler)
+        return plan_run(
+            self.preset, self.root, overrides, self.plugins, self.overwrite, self.scheduler
+        )
 
 
 def selection(command: Callable[..., Any]) -> Callable[..., Any]:

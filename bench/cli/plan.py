@@ -5,8 +5,8 @@ from typing import TYPE_CHECKING
 
 import click
 
-from bench.cli.echo import echo, tell
 from bench.cli.options import Selection, selection
+from bench.echo import echo, tell
 from bench.errors import counted
 
 if TYPE_CHECKING:  # they import torch, which is slow

@@ -4,8 +4,8 @@ from pathlib import Path
 
 import click
 
-from bench.cli.echo import echo, tell, tell_each
 from bench.cli.options import FOLDER, PLUGIN, TASK
+from bench.echo import echo, tell, tell_each
 
 
 @click.command()
@@ -40,8 +40,8 @@ def report(
     link or a file that no report wrote.
     """
     from bench.cli.folder import damaged, damaged_entries, open_results, report_folder
-    from bench.cli.progress import stages
     from bench.errors import BenchError
+    from bench.library.progress import stages
     from bench.report.figures import figures
     from bench.report.load import load
     from bench.report.write import PAGE, write

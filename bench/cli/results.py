@@ -4,8 +4,8 @@ from pathlib import Path
 
 import click
 
-from bench.cli.echo import echo
 from bench.cli.options import FOLDER
+from bench.echo import echo
 from bench.errors import counted
 
 

@@ -7,11 +7,11 @@ from typing import TYPE_CHECKING
 
 import click
 
-from bench.cli.echo import tell, tell_each
 from bench.cli.options import COUNT, MOST, PLUGIN, SEED, STUDIES, WORKERS, with_default
 from bench.cli.study_results import COMMANDS as OF_RESULTS
 from bench.cli.study_speed import COMMANDS as OF_SPEED
 from bench.cli.study_tasks import COMMANDS as OF_TASKS
+from bench.echo import tell, tell_each
 from bench.errors import BenchError
 
 if TYPE_CHECKING:  # they import torch, which takes its time

@@ -5,8 +5,8 @@ from typing import TYPE_CHECKING
 
 import click
 
-from bench.cli.echo import echo, tell, tell_each
 from bench.cli.options import COUNT, MOST, PLUGIN, STUDIES, TASK, Decorator, with_default
+from bench.echo import echo, tell, tell_each
 
 if TYPE_CHECKING:  # they import torch, which takes its time
     from bench.leaderboard.results import Results

@@ -5,8 +5,8 @@ from typing import Any
 
 import click
 
-from bench.cli.echo import echo, tell, tell_each
 from bench.cli.options import COUNT, FOLDER, MOST, STUDIES, with_default
+from bench.echo import echo, tell, tell_each
 
 _REPEATS = click.IntRange(2, MOST)
 

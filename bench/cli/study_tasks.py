@@ -4,8 +4,8 @@ from pathlib import Path
 
 import click
 
-from bench.cli.echo import echo, tell_each
 from bench.cli.options import MOST, PLUGIN, SEED, STUDIES, with_default
+from bench.echo import echo, tell_each
 from bench.errors import BenchError
 
 

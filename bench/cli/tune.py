@@ -8,8 +8,8 @@ from typing import TYPE_CHECKING
 
 import click
 
-from bench.cli.echo import echo, tell, tell_each
 from bench.cli.options import CALLS, COUNT, FOLDER, PLUGIN, SEED, WORKERS, with_default
+from bench.echo import echo, tell, tell_each
 from bench.errors import BenchError, counted
 
 if TYPE_CHECKING:

@@ -100,6 +100,18 @@ def read_preset(registry: Registry, name: str, overrides: dict[str, Any]) -> Pre
         raise UsageError(f"preset {where}: {problem}") from error
 
 
+def make_preset(**values: Any) -> Preset:
+    """Make a preset of a program's values.
+
+    Raises:
+        UsageError: if one of them is not allowed.
+    """
+    try:
+        return Preset.model_validate(values, strict=True)
+    except ValidationError as error:
+        raise UsageError(explain(error, Preset)) from error
+
+
 def _read(registry: Registry, name: str) -> tuple[str, str]:
     """Find a preset; return its location and its text."""
     if name in registry.names("presets"):

@@ -174,7 +174,8 @@ def schedule(
     calibrated = [c.uncalibrated for c in specs if c.calibration and c.size == 1]
     bases = {base.folder: base for base in calibrated if base.folder not in shown}
     since = time.time() if overwrite else 0.0
-    context = JobContext(str(store.root.absolute()), registry.plugins, device, since)
+    root = str(store.root.absolute())
+    context = JobContext(root, registry.plugins, device, since, registry.objects)
     found = Schedule(
         registry, preset, store, context, tasks, specs, [*bases.values()], plans, absent
     )

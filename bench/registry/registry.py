@@ -12,14 +12,16 @@ import logging
 import os
 import re
 import sys
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, MutableMapping, Sequence
 from contextlib import redirect_stdout, suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import lru_cache, partial
 from importlib.metadata import EntryPoint, entry_points
 from importlib.resources import files as package_files
 from pathlib import Path
 from typing import Any, Literal, NoReturn, cast, get_args
+from uuid import uuid4
+from weakref import WeakKeyDictionary
 
 from bench.contracts import Method, Metric, Task
 from bench.errors import NotApplicable, PluginError, UsageError
@@ -28,6 +30,11 @@ from bench.registry.validate import blamed, check, plugin_errors
 
 Kind = Literal["tasks", "methods", "metrics", "presets"]
 KINDS: tuple[Kind, ...] = get_args(Kind)
+_VERSIONS: MutableMapping[Any, str] = WeakKeyDictionary()
+"""Versions of the objects that registries of this process have loaded."""
+
+Defined = Task | Metric | type[Method]
+"""Object that a plugin file, or a program, may define."""
 
 _log = logging.getLogger(__name__)
 
@@ -58,6 +65,7 @@ class Registry:
     Args:
         plugins: plugin files: each defines tasks (instances of Task), methods (subclasses of
             Method) or metrics (instances of Metric) at its top level.
+        objects: such objects of this process, which other processes cannot know.
 
     Raises:
         PluginError: if two places define the same name, or names that differ by case alone.
@@ -67,7 +75,8 @@ class Registry:
         failures: reason for each object that does not load, one line each.
     """
 
-    def __init__(self, plugins: Sequence[str | Path] = ()) -> None:
+    def __init__(self, plugins: Sequence[str | Path] = (), objects: Sequence[Defined] = ()) -> None:
+        self.objects = tuple(objects)
         self.plugins = tuple(dict.fromkeys(os.path.realpath(p) for p in plugins))
         self.failures: dict[str, str] = {}
         self._items: dict[Kind, dict[str, Item]] = {kind: {} for kind in KINDS}
@@ -79,6 +88,28 @@ class Registry:
                     self._add_all([_entry_item(kind, point)])
         for path in self.plugins:
             self._add_all(_plugin_items(Path(path), self.failures))
+        for value in self.objects:
+            self._add_object(value)
+
+    def _add_object(self, value: Defined) -> None:
+        kind = _kind(value, getattr(value, "__module__", ""))
+        if kind is None or not isinstance(value.name, str):
+            raise UsageError(f"{value!r:.80} is neither a Task, a Metric nor a Method subclass")
+        load = partial(_identity, value)
+        if self._is_known(kind, value):
+            self._items[kind][value.name] = replace(self._items[kind][value.name], load=load)
+            return
+        # A version of its own: results of an edited object are never taken for its own.
+        version = _VERSIONS.setdefault(value, uuid4().hex)
+        self._add_all([Item(kind, value.name, "this process", load, version)])
+
+    def _is_known(self, kind: Kind, value: Defined) -> bool:
+        """Return whether an object is one of this registry's, or a task made as one of them."""
+        known = self._items[kind].get(value.name)
+        if known is None or known.plugin_hash != _VERSIONS.get(value, ""):
+            return False
+        loaded = self.get(kind, value.name)
+        return loaded is value or (kind == "tasks" and type(loaded) is type(value))
 
     def _add_all(self, items: Iterable[Item]) -> None:
         for item in items:
@@ -166,6 +197,8 @@ class Registry:
             _log.debug("%s", where, exc_info=True)
             self.failures[where] = str(error).removeprefix(f"{where}: ")
             raise
+        if kind != "presets":
+            _VERSIONS[loaded] = item.plugin_hash
         if kind == "tasks":
             # The identity of stored simulations contains it; see SimulationBank.
             vars(loaded)["plugin_hash"] = item.plugin_hash
@@ -201,21 +234,22 @@ class Registry:
         return loaded
 
 
-def registry_of(plugins: Sequence[str]) -> Registry:
-    """Return the registry of a worker process, rebuilt only when a plugin file changes.
+def registry_of(plugins: Sequence[str], objects: Sequence[Defined] = ()) -> Registry:
+    """Return the registry of a job's process, rebuilt only when a plugin file changes.
 
     Raises:
         PluginError, UsageError: as Registry.
     """
     files = [Path(path) for path in plugins]
-    return _built(
-        tuple(plugins), tuple(plugin_version(plugin_files(f)) if f.is_file() else "" for f in files)
-    )
+    versions = (plugin_version(plugin_files(f)) if f.is_file() else "" for f in files)
+    return _built(tuple(plugins), tuple(versions), tuple(objects))
 
 
 @lru_cache(maxsize=1)
-def _built(plugins: tuple[str, ...], versions: tuple[str, ...]) -> Registry:
-    return Registry(plugins)
+def _built(
+    plugins: tuple[str, ...], versions: tuple[str, ...], objects: tuple[Defined, ...]
+) -> Registry:
+    return Registry(plugins, objects)
 
 
 def unknown(what: str, name: str, known: Sequence[str], more: Sequence[str] = ()) -> str:
@@ -322,6 +356,10 @@ def _plugin_items(path: Path, failures: dict[str, str]) -> list[Item]:
             "defines no Task instance, no Metric instance and no Method subclass with a name",
         )
     return items
+
+
+def _identity(value: Any) -> Any:
+    return value
 
 
 def _kind(value: Any, module: str) -> Kind | None:

@@ -24,7 +24,7 @@ from bench.contracts import (
     Surrogate,
     Task,
 )
-from bench.contracts.plan import EvaluatorName
+from bench.contracts.plan import EvaluatorName, evaluator_of
 from bench.inference.box import summarise_box
 from bench.inference.ends import SLACK
 from bench.inference.gradient import GradientProfiles, profile
@@ -252,3 +252,38 @@ def _unresolved(profiled: Profiled, member: int) -> Tensor:
 
 EVALUATORS: Mapping[EvaluatorName, Evaluator] = {"lattice": on_lattice, "gradient": by_gradient}
 """Evaluators by name; `bench.contracts.plan.evaluator_of` chooses one."""
+
+
+def observed(
+    task: Task,
+    surrogate: Surrogate,
+    x: Tensor,
+    measured: Tensor,
+    device: torch.device,
+    simulations: SimulationStore,
+) -> list[ProfileSummary]:
+    r"""Evaluate one dataset whose generating parameters are unknown.
+
+    Args:
+        task: the task.
+        surrogate: the surrogate.
+        x: observations, (n, \*event).
+        measured: auxiliary measurements of the task's C constraints, (C,) float64.
+        device: device of the surrogate.
+        simulations: store of simulations, as of Evaluator.
+
+    Returns:
+        The profiles of each member.
+    """
+    plan = IndependentPlan(uniform=2, observations=len(x))
+    evaluator = EVALUATORS[evaluator_of(task, plan)]
+    members = len(log_ratio_of(task, surrogate, x[:1].to(device), task.nominal[None].to(device)))
+    theta = task.space.from_unit(torch.full((len(task.space),), 0.5, dtype=torch.float64))
+    found: list[ProfileSummary] = []
+    # Sums are most accurate relative to a point near the maximum, which the first pass finds.
+    for _ in range(2):
+        dataset = EventsOfSet(0, 0, 0, theta, x, torch.ones(1, len(x)), measured)
+        (evaluated,) = evaluator(task, surrogate, plan, [dataset], device, members, simulations)
+        found = [own for part in evaluated.curves for own in part if type(own) is ProfileSummary]
+        theta = torch.from_numpy(found[0].mle[0])
+    return found

@@ -10,7 +10,7 @@ import torch
 from bench.contracts import Method, Surrogate, Task
 from bench.errors import PluginError
 from bench.nn.calibration import Calibration
-from bench.registry.registry import Kind, registry_of
+from bench.registry.registry import Kind
 from bench.seeds import digest
 from bench.stages.calibrated import Calibrated
 from bench.stages.ensemble import Ensemble
@@ -30,7 +30,7 @@ def open_fit(context: JobContext, spec: FitSpec) -> tuple[Store, Task, Method]:
     Raises:
         PluginError: if a plugin file has been edited since, because its identity would be wrong.
     """
-    registry = registry_of(context.plugins)
+    registry = context.registry
     kinds: tuple[tuple[Kind, str], ...] = (("tasks", "task"), ("methods", "method"))
     for kind, part in kinds:
         item = registry.item(kind, spec.identity[part]["name"])

@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 
 from bench.contracts import HeldOutPrediction, LikelihoodPrediction, Metric, Plan
 from bench.errors import PluginError, message_of
-from bench.registry.registry import Registry, registry_of
+from bench.registry.registry import Registry
 from bench.registry.validate import blamed, is_key
 from bench.stages.predict import load
 from bench.storage.arrays import SETS
@@ -137,7 +137,7 @@ def score_member(
     A metric that fails does not affect the others: their scores are saved. The function then
     returns error messages by failed metric, and the next run tries these again.
     """
-    store, registry = Store.open(context.root), registry_of(context.plugins)
+    store, registry = Store.open(context.root), context.registry
     key = spec.score_key(folder, member)
     with store.lock(key):
         inputs = score_inputs(store, registry, spec, truth, member, plan.kind, folder)

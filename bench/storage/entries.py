@@ -11,6 +11,7 @@ from pydantic import TypeAdapter
 
 from bench.contracts import Plan, Task
 from bench.errors import StoreError
+from bench.registry.registry import Defined, Registry, registry_of
 from bench.storage import arrays, schema
 from bench.storage.store import Entry, Store
 
@@ -19,13 +20,26 @@ _ENTRY = re.compile(r"^simulations/|/member-\d+$")  # other files are ignored
 
 @dataclass(frozen=True)
 class JobContext:
-    """Context of a job: the store's folder, the plugins and the device, as plain values."""
+    """Context of a job.
+
+    Args:
+        root: the store's folder.
+        plugins: plugin files.
+        device: where networks run.
+        overwrite_before: entries made before this time are made again; 0 keeps all.
+        objects: tasks, methods and metrics of this process; jobs with such stay in it.
+    """
 
     root: str
     plugins: tuple[str, ...]
     device: str
     overwrite_before: float
-    """Entries made before this time are made again; 0 keeps all."""
+    objects: tuple[Defined, ...] = ()
+
+    @property
+    def registry(self) -> Registry:
+        """Names that a job knows."""
+        return registry_of(self.plugins, self.objects)
 
 
 def is_done(

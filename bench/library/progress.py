@@ -19,7 +19,7 @@ from rich.progress import (
 )
 from rich.progress import Progress as Bars
 
-from bench.cli.echo import tell
+from bench.echo import tell
 from bench.errors import counted, printable
 from bench.execution.executor import Event, Outcome
 from bench.experiment.jobs import MemberJob

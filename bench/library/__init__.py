@@ -1,0 +1,16 @@
+"""Functions of `import bench`: fit, evaluate and run; the command line is built on them."""
+
+from bench.library.evaluation import Evaluation, evaluate
+from bench.library.fitting import FittedSurrogate, fit, load_surrogate, task
+from bench.library.runs import leaderboard, run
+
+__all__ = [
+    "Evaluation",
+    "FittedSurrogate",
+    "evaluate",
+    "fit",
+    "leaderboard",
+    "load_surrogate",
+    "run",
+    "task",
+]

@@ -1,0 +1,296 @@
+"""Training of one method on one task: `bench.task`, `bench.fit` and `bench.load_surrogate`."""
+
+import os
+import shutil
+import tempfile
+import weakref
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
+from functools import cached_property
+from pathlib import Path
+
+import torch
+from torch import Tensor
+
+from bench.contracts import IndependentPlan, Method, Surrogate, Task
+from bench.contracts.pairs import log_ratio_paired
+from bench.errors import NotApplicable, PluginError, UsageError
+from bench.experiment.jobs import FitJob, MemberJob
+from bench.experiment.preset import Preset, make_preset
+from bench.experiment.schedule import Schedule, choose_device, schedule
+from bench.experiment.selection import MethodPattern
+from bench.library.runs import Paths, perform, raise_failures
+from bench.registry.registry import Defined, Registry
+from bench.stages.members import open_fit, restore
+from bench.storage import schema
+from bench.storage.entries import JobContext
+from bench.storage.fit_spec import FitSpec
+from bench.storage.simulations import SimulationStore
+from bench.storage.store import Store
+
+_UNUSED = IndependentPlan(uniform=2, per_point=0)  # a preset has a plan; fits do not use it
+
+
+def task(name: str, *, plugins: Paths = ()) -> Task:
+    """Return a registered task.
+
+    Args:
+        name: its name, see `bench list tasks`.
+        plugins: files that define tasks.
+
+    Raises:
+        UsageError: if there is none of this name; the message has similar names.
+
+    Example:
+        >>> import bench
+        >>> bench.task("gaussians-near").space.names
+        ('mu', 'z')
+    """
+    return Registry([os.fspath(path) for path in plugins]).task(name)
+
+
+class FittedSurrogate:
+    """Trained members of a method on a task.
+
+    It has the contract of `bench.contracts.Surrogate`.
+
+    Attributes:
+        task: the task.
+        label: the method, as in leaderboards.
+        members: number of members.
+        budget: simulator calls that each member could spend.
+        folder: results folder with the fit.
+        spec, context, preset, pattern: how it was trained.
+    """
+
+    def __init__(self, context: JobContext, spec: FitSpec, preset: Preset, wanted: str) -> None:
+        self.folder = Path(context.root)
+        self.label = spec.label
+        self.members = 1 if spec.oracle else preset.members // spec.size
+        self.budget = int(spec.identity["budget"])
+        self.preset, self.pattern = preset, wanted
+        self.spec, self.context = spec, context
+        _, self.task, self._method = open_fit(context, spec)
+
+    @cached_property
+    def _restored(self) -> Surrogate:
+        store = Store.open(self.folder)
+        device = torch.device(self.context.device)
+        every = range(self.members)
+        simulations = SimulationStore(store)
+        return restore(store, self.task, self._method, self.spec, every, device, simulations)
+
+    def log_ratio(self, x: Tensor, context: Tensor) -> Tensor:
+        r"""Return the log-ratio of every observation at every context.
+
+        Args:
+            x: observations, (n, \*event).
+            context: contexts, the parameters on which components depend, (m, d).
+
+        Returns:
+            log p_k(x|η) up to a term in x alone, (members, components, n, m).
+        """
+        return self._restored.log_ratio(x, context)
+
+    def log_ratio_paired(self, x: Tensor, context: Tensor) -> Tensor:
+        r"""Return the log-ratio of observation i at context i, with gradients in the context.
+
+        Args:
+            x: observations, (n, \*event).
+            context: contexts, (n, d), or (members, n, d).
+
+        Returns:
+            (members, components, n).
+        """
+        return log_ratio_paired(self._restored, x, context)
+
+    @property
+    def log(self) -> object:
+        """Size and training curves."""
+        return self._restored.log
+
+    @property
+    def reference(self) -> str | None:
+        """Reference whose density is the denominator, or None."""
+        return self._restored.reference
+
+    @property
+    def has_density(self) -> bool:
+        """Whether log-ratios are normalised log-densities."""
+        return self._restored.has_density
+
+    def state(self) -> Mapping[str, Tensor] | None:
+        """Return the trained tensors, which lead with the members."""
+        return self._restored.state()
+
+    def save(self, folder: str | os.PathLike[str]) -> None:
+        """Save to a new folder, which `bench.load_surrogate` reads.
+
+        Raises:
+            UsageError: if the folder exists and is not empty.
+        """
+        target = Path(folder)
+        if target.exists() and (not target.is_dir() or any(target.iterdir())):
+            raise UsageError(f"{target} exists; choose a new folder")
+        source, copy = Store.open(self.folder), Store(target)
+        every = [key for m in range(self.members) for key in self.spec.state_keys(m)]
+        own = [self.spec.fit_key(m) for m in range(self.members)]
+        for key in dict.fromkeys(["run", self.spec.fit_record, *own, *every]):
+            for name, content in source.files(key).items():
+                copy.write_bytes(name, content)
+
+    def __repr__(self) -> str:
+        return f"FittedSurrogate({self.label!r} on {self.task.name!r}, members={self.members})"
+
+
+def fit(
+    on: Task | str,
+    method: str | type[Method] = "lre",
+    *,
+    budget: int = 100_000,
+    members: int = 1,
+    seed: int = 0,
+    device: str = "auto",
+    folder: str | os.PathLike[str] | None = None,
+    plugins: Paths = (),
+    quiet: bool = False,
+) -> FittedSurrogate:
+    """Train members of a method on a task, in this process.
+
+    The numbers are those of `bench run` with the same task, method, budget and seed.
+
+    Args:
+        on: the task, or its name.
+        method: METHOD, METHOD:CONFIGURATION, `calibrated(…)` or `ensemble(…,N)` of them, or a
+            subclass of `bench.contracts.Method`. Without a configuration its first one is used.
+        budget: simulator calls that each member may spend.
+        members: number of independently trained members.
+        seed: seed of simulations and training.
+        device: "auto", "cpu" or "cuda".
+        folder: results folder to keep and reuse fits in; a temporary one where None.
+        plugins: files that define the task or the method.
+        quiet: whether to show no progress.
+
+    Raises:
+        UsageError: if a name or a value is wrong.
+        NotApplicable: if the method cannot learn the task.
+        BenchError: if training fails.
+
+    Example:
+        >>> surrogate = bench.fit("higgs", "lre", budget=20_000, members=2)  # doctest: +SKIP
+    """
+    registry, name = registry_for(on, method, plugins)
+    wanted = _completed(registry, method if isinstance(method, str) else method.name)
+    preset = make_preset(
+        tasks=(name,),
+        methods=(wanted,),
+        members=members * MethodPattern.parse(wanted).ensemble,
+        budgets=(budget,),
+        seed=seed,
+        device=device,
+        plans=(_UNUSED,),
+    )
+    root = Path(tempfile.mkdtemp(prefix="nlbench-") if folder is None else folder)
+    planned = schedule(registry, preset, Store.open(root))
+    spec = _spec_of(planned, wanted)
+    own = [job for job in planned.jobs if isinstance(job, FitJob)]
+    planned = replace(planned, specs=[spec], jobs=needed(own, [spec]))
+    summary, *_ = perform(planned, ["bench.fit"], quiet=quiet, here=True)
+    raise_failures(planned, summary)
+    for absent in summary.absent:
+        raise NotApplicable(absent.reason)
+    surrogate = FittedSurrogate(planned.context, spec, preset, wanted)
+    if folder is None:
+        remove_with(surrogate, root)
+    return surrogate
+
+
+def load_surrogate(
+    folder: str | os.PathLike[str], *, plugins: Paths = (), device: str = "auto"
+) -> FittedSurrogate:
+    """Read a surrogate that `FittedSurrogate.save` wrote.
+
+    Args:
+        folder: the folder.
+        plugins: files that define its task or method.
+        device: "auto", "cpu" or "cuda".
+
+    Raises:
+        UsageError: if the folder holds no surrogate.
+        PluginError: if the task or method has changed since.
+    """
+    store, registry = Store.open(Path(folder)), Registry([os.fspath(path) for path in plugins])
+    run = schema.read(store, "run")
+    records = [schema.read(store, key) for key in store.keys("fits") if key.endswith("/fit")]
+    shown = [record for record in records if record is not None and record["shown"]]
+    if run is None or len(shown) != 1:
+        raise UsageError(f"{folder} does not hold one surrogate; `FittedSurrogate.save` writes it")
+    fields = {name: shown[0][name] for name in ("task", "method", "configuration", "identity")}
+    spec = FitSpec(**fields, oracle=shown[0]["oracle"])
+    every = registry.item("tasks", spec.task), registry.item("methods", spec.method)
+    for known in every:
+        if known.plugin_hash != spec.identity[known.kind[:-1]]["plugin"]:
+            raise PluginError(f"{known.place} has changed since the surrogate was saved")
+    preset = Preset.model_validate({**run["preset"], "device": device})
+    chosen = choose_device(device)
+    context = JobContext(str(store.root.absolute()), registry.plugins, chosen, 0.0)
+    return FittedSurrogate(context, spec, preset, preset.methods[0])
+
+
+def remove_with(owner: object, folder: Path) -> None:
+    """Remove a temporary folder once its owner is gone."""
+    weakref.finalize(owner, shutil.rmtree, folder, ignore_errors=True)
+
+
+def registry_for(
+    on: Task | str, method: str | type[Method], plugins: Paths
+) -> tuple[Registry, str]:
+    """Return the registry that knows a task and a method, and the task's name."""
+    objects: list[Defined] = [one for one in (on, method) if not isinstance(one, str)]
+    registry = Registry([os.fspath(path) for path in plugins], objects)
+    return registry, on if isinstance(on, str) else on.name
+
+
+def needed(jobs: Sequence[MemberJob], specs: Sequence[FitSpec]) -> list[MemberJob]:
+    """Return the jobs of some fits, and those that they wait for."""
+    folders = {spec.folder for spec in specs}
+    by_key = {job.key: job for job in jobs}
+    waiting = [job.key for job in jobs if job.spec.folder in folders]
+    kept: set[str] = set()
+    while waiting:
+        key = waiting.pop()
+        if key not in kept:
+            kept.add(key)
+            waiting += by_key[key].after
+    return [job for job in jobs if job.key in kept]
+
+
+def _completed(registry: Registry, wanted: str) -> str:
+    """Return the pattern of a method, with its first configuration if it names none."""
+    pattern = MethodPattern.parse(wanted)
+    configurations = registry.method(pattern.method).configurations
+    found = f"{pattern.method}:{pattern.configuration or next(iter(configurations))}"
+    if pattern.calibration:
+        found = f"calibrated({found},{pattern.calibration})"
+    return f"ensemble({found},{pattern.ensemble})" if pattern.ensemble > 1 else found
+
+
+def _spec_of(planned: Schedule, wanted: str) -> FitSpec:
+    """Return the fit that a pattern names.
+
+    Raises:
+        NotApplicable: if the method cannot learn the task.
+        PluginError: if the task or the method is broken.
+    """
+    pattern = MethodPattern.parse(wanted)
+    for spec in planned.specs:
+        kind = spec.calibration["kind"] if spec.calibration else None
+        if pattern.matches(spec.method, spec.configuration) and (spec.size, kind) == (
+            pattern.ensemble,
+            pattern.calibration,
+        ):
+            return spec
+    for absent in planned.absent:
+        kind_of = PluginError if absent.broken else NotApplicable
+        raise kind_of(f"{absent.label} on {absent.task}: {absent.reason}")
+    raise NotApplicable(f"{wanted} cannot learn {planned.preset.tasks[0]}")
