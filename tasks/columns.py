@@ -21,7 +21,7 @@ _LARGEST = {"eta": 10.0, "phi": 3.2}
 
 @dataclass(frozen=True)
 class _Schema:
-    """Columns of a file format, and the meaning of its labels: signal, background, or left out."""
+    """Columns of a file format, and the process that each of its labels means."""
 
     name: str
     hadron: tuple[str, str, str]
@@ -38,7 +38,7 @@ _SCHEMAS = (
         "FAIR Universe",
         ("PRI_had_pt", "PRI_had_eta", "PRI_had_phi"),
         "detailed_labels",
-        {"htautau": "signal", "ztautau": "background", "ttbar": "", "diboson": ""},
+        {"htautau": "signal", "ztautau": "background", "ttbar": "ttbar", "diboson": "diboson"},
     ),
     _Schema(
         "HiggsML 2014",
@@ -57,16 +57,14 @@ class Batch:
         lepton: pT in GeV, η and φ, (n, 3) float32.
         hadron: the same of the hadronic tau.
         opening: cosh Δη − cos Δφ of the two, (n,) float32.
-        signal: whether they are signal, (n,) bool.
-        background: whether they are background; events that are neither are left out.
+        process: signal, background, ttbar or diboson, (n,) str.
         schema: name of the schema that the file follows.
     """
 
     lepton: NDArray[np.float32]
     hadron: NDArray[np.float32]
     opening: NDArray[np.float32]
-    signal: NDArray[np.bool_]
-    background: NDArray[np.bool_]
+    process: NDArray[np.str_]
     schema: str
 
 
@@ -202,11 +200,11 @@ def _checked(table: Any, schema: _Schema, name: str, first: int) -> Batch:
             said = f"{schema.label} is {str(labels[i])[:40]!r}"
             refuse(index == i, said, f"; allowed are {', '.join(schema.labels)}")
     meaning = np.array([schema.labels.get(label, "") for label in labels] or [""])
-    kind = meaning[index] if len(labels) else np.empty(0, dtype="<U1")
+    process = meaning[index] if len(labels) else np.empty(0, dtype="<U1")
     lepton, hadron = (np.stack([columns[c] for c in part], -1) for part in (_LEPTON, schema.hadron))
     apart = lepton.astype(np.float64) - hadron
     with np.errstate(over="ignore"):  # infinite values are refused below
         opening = (np.cosh(apart[:, 1]) - np.cos(apart[:, 2])).astype(np.float32)
     said = f"{_LEPTON[1]}, {schema.hadron[1]} and the angles give no visible mass"
     refuse(~(np.isfinite(opening) & (opening > 0)), said)
-    return Batch(lepton, hadron, opening, kind == "signal", kind == "background", schema.name)
+    return Batch(lepton, hadron, opening, process, schema.name)

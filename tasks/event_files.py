@@ -19,14 +19,17 @@ from typing import Annotated, BinaryIO
 
 import numpy as np
 from numpy.typing import NDArray
-from pydantic import BaseModel, Field, NonNegativeInt, model_validator
+from pydantic import BaseModel, Field, NonNegativeInt, field_validator, model_validator
 
 from bench.errors import DataError
 
 from .columns import READABLE as _UNPACKED
 from .columns import Batch, batches
 
-PROCESSES = ("signal", "background")
+MAIN = ("signal", "background")
+FURTHER = ("ttbar", "diboson")
+"""Processes that a file may lack."""
+PROCESSES = (*MAIN, *FURTHER)
 SPLITS = {"train": 0.35, "validation": 0.10, "test": 0.55}
 """Shares of the events.
 
@@ -40,9 +43,9 @@ class Manifest(BaseModel):
     """List of the stored events.
 
     Args:
-        digest: hash of the events, and the folder that holds them.
+        digest: hash of the signal and background events, and the folder that holds all.
+        further: hash of the other events; empty if an earlier version, which left them out, wrote.
         counts: events of each process and split.
-        left_out: events of other processes.
         repeated: number of removed duplicates of events.
         sources: files, and their rows.
         schemas: name of each source's schema; empty if an earlier version wrote none.
@@ -50,12 +53,21 @@ class Manifest(BaseModel):
     """
 
     digest: Annotated[str, Field(pattern="^[0-9a-f]{64}$")]
-    counts: Annotated[list[NonNegativeInt], Field(min_length=len(PARTS), max_length=len(PARTS))]
-    left_out: NonNegativeInt
+    further: Annotated[str, Field(pattern="^([0-9a-f]{64})?$")] = ""
+    counts: list[NonNegativeInt]
     repeated: NonNegativeInt = 0
     sources: list[tuple[str, NonNegativeInt]]
     schemas: list[str] = []
     unreadable: list[str] = []
+
+    @field_validator("counts")
+    @classmethod
+    def _one_for_each_part(cls, counts: list[int]) -> list[int]:
+        if len(counts) == len(MAIN) * len(SPLITS):
+            counts = [*counts, *[0] * (len(FURTHER) * len(SPLITS))]
+        if len(counts) != len(PARTS):
+            raise ValueError("counts and parts differ in number")
+        return counts
 
     @model_validator(mode="after")
     def _a_schema_for_each_source(self) -> "Manifest":
@@ -66,11 +78,10 @@ class Manifest(BaseModel):
 
 @dataclass(frozen=True)
 class _Source:
-    """File that was read: name, rows, rows of other processes, name of its schema."""
+    """File that was read: name, rows, name of its schema."""
 
     name: str
     rows: int
-    left_out: int
     schema: str
 
 
@@ -140,23 +151,25 @@ def prepare(
             f"{len(unreadable)} of {len(files)} files cannot be read: {reasons}; "
             "--skip-unreadable goes on without them"
         )
-    repeated, counts, whole = 0, [], hashlib.sha256()
+    repeated, counts = 0, []
+    main, further = hashlib.sha256(), hashlib.sha256()
     for process, split in PARTS:
         path = folder / f"{process}-{split}.f32"
         repeated += _keep_once(path, working / f"{process}-{split}.u64")
         counts.append(path.stat().st_size // 12)
         with path.open("rb") as file:
+            whole = main if process in MAIN else further
             whole.update(hashlib.file_digest(file, "sha256").digest())
     manifest = Manifest(
-        digest=whole.hexdigest(),
+        digest=main.hexdigest(),
+        further=further.hexdigest(),
         counts=counts,
-        left_out=sum(source.left_out for source in sources),
         repeated=repeated,
         sources=[(source.name, source.rows) for source in sources],
         schemas=[source.schema for source in sources],
         unreadable=list(unreadable.values()),
     )
-    for process in PROCESSES:
+    for process in MAIN:
         if not all(n for (of, _), n in zip(PARTS, counts, strict=True) if of == process):
             raise DataError(
                 f"{', '.join(source.name for source in sources)}: too few {process} events, "
@@ -179,22 +192,19 @@ def _append(
     report: Callable[..., None],
 ) -> _Source:
     """Write a file's events and their keys to the files of the parts."""
-    rows = left_out = 0
-    schema = ""
+    rows, schema = 0, ""
     for batch, total in batches(path, name):
         schema = batch.schema
-        rows += len(batch.signal)
-        left_out += int(np.sum(~(batch.signal | batch.background)))
+        rows += len(batch.process)
         key = _keys(batch)
         part = np.digitize(_uniform(key), np.cumsum(list(SPLITS.values()))[:-1])
         kept = np.stack([batch.lepton[:, 0], batch.hadron[:, 0], batch.opening], -1)
         for i, (process, _) in enumerate(PARTS):
-            of_process = batch.signal if process == "signal" else batch.background
-            chosen = of_process & (part == i % len(SPLITS))
+            chosen = (batch.process == process) & (part == i % len(SPLITS))
             events[i].write(kept[chosen].astype("<f4").tobytes())
             keys[i].write(key[chosen].tobytes())
         report(stage=f"read {name}", done=rows, total=total)
-    return _Source(name, rows, left_out, schema)
+    return _Source(name, rows, schema)
 
 
 def _unpacked(path: Path, working: Path) -> Iterator[tuple[Path, str]]:

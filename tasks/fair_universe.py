@@ -11,8 +11,7 @@ what                 FAIR Universe                             HiggsML 2014
 lepton               PRI_lep_pt, PRI_lep_eta, PRI_lep_phi      the same
 hadronic tau         PRI_had_pt, PRI_had_eta, PRI_had_phi      PRI_tau_pt, …
 process              detailed_labels: htautau is signal,       Label: s is signal,
-                     ztautau background; ttbar and diboson     b is background
-                     are left out
+                     ztautau background; ttbar, diboson        b is background
 ===================  ========================================  ==============================
 """
 
@@ -34,7 +33,17 @@ from bench.contracts.data import refuse
 from bench.errors import DataError, counted, printable
 
 from .download import download, release
-from .event_files import PARTS, PROCESSES, READABLE, Manifest, counts_of, files_of, prepare
+from .event_files import (
+    FURTHER,
+    MAIN,
+    PARTS,
+    PROCESSES,
+    READABLE,
+    Manifest,
+    counts_of,
+    files_of,
+    prepare,
+)
 
 RECORD = "15131565"
 _WORKING = ".reading-"
@@ -60,7 +69,7 @@ class FairUniverse(Data):
             found = Manifest.model_validate_json((self.folder / "events.json").read_bytes())
             for (process, split), n in zip(PARTS, found.counts, strict=True):
                 path = self.folder / found.digest / f"{process}-{split}.f32"
-                if path.stat().st_size != 12 * n:
+                if n and path.stat().st_size != 12 * n:
                     return None
         except (OSError, ValueError):
             return None
@@ -68,8 +77,13 @@ class FairUniverse(Data):
 
     @property
     def digest(self) -> str | None:
-        """Hash of the stored events, or None."""
+        """Hash of the stored signal and background events, or None."""
         return None if self._manifest is None else self._manifest.digest
+
+    @property
+    def further_digest(self) -> str | None:
+        """Hash of the stored events of ttbar and dibosons; empty if they were left out, or None."""
+        return None if self._manifest is None else self._manifest.further
 
     def read(self, process: str, split: str) -> NDArray[np.float32]:
         """Return events (n, 3), float32 and memory-mapped: pT of lepton and tau, cosh Δη − cos Δφ.
@@ -101,9 +115,10 @@ class FairUniverse(Data):
             schema = f", {manifest.schemas[number]} schema" if manifest.schemas else ""
             lines.append(f"from {printable(name)}: {counted(rows, 'row')}{schema}")
         lines += [f"unreadable, left out: {printable(reason)}" for reason in manifest.unreadable]
-        lines += [f"{process}: {counts_of(manifest, process)}" for process in PROCESSES]
-        if manifest.left_out:
-            lines.append(f"other processes, left out: {manifest.left_out:,}")
+        held = PROCESSES if manifest.further else MAIN
+        lines += [f"{process}: {counts_of(manifest, process)}" for process in held]
+        if not manifest.further:
+            lines.append(f"{', '.join(FURTHER)}: left out by an earlier version; fetch again")
         if manifest.repeated:
             lines.append(f"recorded again, counted once: {manifest.repeated:,}")
         return lines

@@ -19,20 +19,21 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from bench.contracts import Component, Log, Split
+from bench.contracts import Component, Log, Split, Task
 from bench.errors import DataError, NotApplicable
 
 from .fair_universe import FairUniverse
 from .higgs import ENERGY_SCALE, ENERGY_SCALES, FEATURES
 from .signal import SignalAndBackground
 
-_PARTS: Mapping[Split, str] = {
+PART_OF: Mapping[Split, str] = {
     "train": "train",
     "features": "train",
     "heldout": "validation",
     "calibration": "validation",
     "test": "test",
 }
+"""Part of the stored events that each split takes."""
 
 
 class TauEvents:
@@ -122,19 +123,23 @@ class HiggsFair(SignalAndBackground):
         return {"events": self.events.digest, "had_pt_min": self.had_pt_min}
 
     def check(self) -> None:
-        if self.events.digest is None:
-            raise NotApplicable(
-                "the events of higgs-fair are not here: `bench data fetch higgs-fair` downloads "
-                "them, `bench data fetch higgs-fair --from PATH` takes a file or folder"
-            )
-        for split, part in _PARTS.items():
-            for name, component in self.components(split).items():
-                if not component.size:
-                    raise NotApplicable(f"{self.name} has no {name} event in its {part} split")
+        require_events(self, self.events)
 
     def components(self, split: Split) -> Mapping[str, Component]:
-        part = _PARTS[split]
         return {
-            name: TauEvents(self.events.read(name, part), self.had_pt_min)
+            name: TauEvents(self.events.read(name, PART_OF[split]), self.had_pt_min)
             for name in ("signal", "background")
         }
+
+
+def require_events(task: Task, events: FairUniverse) -> None:
+    """Raise NotApplicable unless every component of a task has events in every part."""
+    if events.digest is None:
+        raise NotApplicable(
+            "the events of higgs-fair are not here: `bench data fetch higgs-fair` downloads "
+            "them, `bench data fetch higgs-fair --from PATH` takes a file or folder"
+        )
+    for split, part in PART_OF.items():
+        for name, component in task.components(split).items():
+            if not component.size:
+                raise NotApplicable(f"{task.name} has no {name} event in its {part} split")

@@ -26,7 +26,16 @@ from collections.abc import Mapping, Sequence
 import torch
 from torch import Tensor
 
-from bench.contracts import Constraint, Log, Parameter, ParameterSpace, ReferenceKind, Split, Task
+from bench.contracts import (
+    Component,
+    Constraint,
+    Log,
+    Parameter,
+    ParameterSpace,
+    ReferenceKind,
+    Split,
+    Task,
+)
 
 from . import higgs_processes as fitted
 
@@ -142,7 +151,12 @@ class HiggsSystematics(Task):
     citation = "Bhimji et al. (2024), arXiv:2410.02867"
     observations = 2000
     event_shape = (4,)
-    feature_names = ("m_vis [GeV]", "pT_lep / pT_had", "MET [GeV]", "sum of pT [GeV]")
+    feature_names: tuple[str, ...] = (
+        "m_vis [GeV]",
+        "pT_lep / pT_had",
+        "MET [GeV]",
+        "sum of pT [GeV]",
+    )
     transform = Log()
     reference: ReferenceKind = "evidence"
     space = ParameterSpace(
@@ -157,7 +171,7 @@ class HiggsSystematics(Task):
         ],
         context=SCALES,
     )
-    constraints = (
+    constraints: tuple[Constraint, ...] = (
         Constraint("tau_scale", 1.0, 0.01),
         Constraint("jet_scale", 1.0, 0.01),
         Constraint("soft_met", 1.0, 1.0, "log-normal"),
@@ -180,13 +194,15 @@ class HiggsSystematics(Task):
             "diboson": Process(DIBOSON, tau, fitted.Z_JET, fitted.Z_SOFT),
         }
 
-    def components(self, split: Split) -> Mapping[str, Process]:
+    def components(self, split: Split) -> Mapping[str, Component]:
         return self._components
 
     def yields(self, theta: Tensor) -> Tensor:
         r"""Return the expected numbers of events of each process, (\*B, P) to (\*B, 4)."""
-        mu, _, _, _, ttbar, diboson, background = theta.unbind(-1)
-        scales = torch.stack([mu, background, background * ttbar, background * diboson], -1)
+        value = dict(zip(self.space.names, theta.unbind(-1), strict=True))
+        background = value["background_scale"]
+        ttbar, diboson = background * value["ttbar_scale"], background * value["diboson_scale"]
+        scales = torch.stack([value["mu"], background, ttbar, diboson], -1)
         return scales * torch.tensor(YIELDS).to(theta)
 
     def rate(self, theta: Tensor) -> Tensor:

@@ -45,7 +45,8 @@ def fetch(task: str, source: str | None, skip_unreadable: bool, plugins: tuple[s
     registry = Registry(plugins)
     wanted = registry.task(task).data
     if wanted is None:
-        raise UsageError(f"task {task!r} needs no data; {', '.join(_with_data(registry))} does")
+        needed = ", ".join(_with_data(registry))
+        raise UsageError(f"task {task!r} needs no data; those with data are {needed}")
     tell(wanted.title)
     tell(f"licence: {wanted.licence}")
     tell(f"cite: {wanted.citation}")
@@ -61,13 +62,17 @@ def fetch(task: str, source: str | None, skip_unreadable: bool, plugins: tuple[s
 @data.command()
 @PLUGIN
 def status(plugins: tuple[str, ...]) -> None:
-    """List the data on this machine, task by task."""
+    """List the data on this machine, and the tasks that need them."""
     from bench.registry.registry import Registry
 
     registry = Registry(plugins)
-    for name, wanted in _with_data(registry).items():
-        echo(name)
-        for line in wanted.status() or [f"nothing here; bench data fetch {name}"]:
+    by_title: dict[str, list[str]] = {}
+    every = _with_data(registry)
+    for name, wanted in every.items():
+        by_title.setdefault(wanted.title, []).append(name)
+    for first, *others in by_title.values():
+        echo(", ".join([first, *others]))
+        for line in every[first].status() or [f"nothing here; bench data fetch {first}"]:
             echo(f"  {printable(line)}")
 
 

@@ -68,7 +68,7 @@ def bench(*arguments: str) -> Result:
 
 def test_without_data_a_run_says_how_to_get_them_and_does_the_rest(folder: Path) -> None:
     assert bench("data", "status").stdout == (
-        "higgs-fair\n  nothing here; bench data fetch higgs-fair\n"
+        "higgs-fair, higgs-fair-systematics\n  nothing here; bench data fetch higgs-fair\n"
     )
     one = PRESET.replace("uniform = 12", "uniform = 3").replace("per_point = 9", "per_point = 0")
     (folder / "tiny.toml").write_text(one.partition('[[plans]]\nkind = "bootstrap"')[0])
@@ -90,9 +90,9 @@ def test_fetch_status_and_a_run(folder: Path) -> None:
     assert "licence: CC BY 4.0" in got.stderr
     assert "arXiv:2410.02867" in got.stderr
     assert got.stdout.splitlines()[2] == "from events.parquet: 3,000 rows, FAIR Universe schema"
-    assert bench("data", "status").stdout.count("\n") == 6
+    assert bench("data", "status").stdout.count("\n") == 8
     refused = bench("data", "fetch", "higgs", "--from", "events.parquet")
-    assert "task 'higgs' needs no data; higgs-fair does" in str(refused.exception)
+    assert str(refused.exception).endswith("those with data are higgs-fair, higgs-fair-systematics")
 
     ran = bench("run", "tiny.toml", "--task", "higgs-fair", "--workers", "1")
     assert ran.exit_code == 0, ran.output

@@ -15,44 +15,11 @@ from bench.tasks.event_files import SPLITS
 from bench.tasks.fair_universe import FairUniverse
 from bench.tasks.higgs import BACKGROUND, SIGNAL
 from bench.tasks.higgs_fair import HiggsFair
+from planted_events import SHARED, fair_universe, higgs_ml, silent
 from pyarrow import csv, parquet
 from scipy import stats
 
 from bench.errors import BenchError, DataError, NotApplicable
-
-SHARED = Path(__file__).parents[3] / "shared" / "data"
-SIGNAL_SHARE = 0.6
-
-
-def silent(**_: object) -> None:
-    """Show no progress."""
-
-
-def fair_universe(n: int, seed: int = 0) -> pa.Table:
-    """Generate events of the public schema: two used processes and one unused."""
-    rng = np.random.default_rng(seed)
-    label = rng.choice(["htautau", "ztautau", "ttbar"], n, p=[SIGNAL_SHARE - 0.05, 0.4, 0.05])
-    columns = {
-        "PRI_lep_pt": 20 + rng.exponential(15, n),
-        "PRI_lep_eta": rng.normal(0, 1.2, n),
-        "PRI_lep_phi": rng.uniform(-np.pi, np.pi, n),
-        "PRI_had_pt": 26 + rng.exponential(15, n),
-        "PRI_had_eta": rng.normal(0, 1.2, n),
-        "PRI_had_phi": rng.uniform(-np.pi, np.pi, n),
-        "PRI_met": rng.exponential(20, n),
-        "weights": np.ones(n),
-    }
-    rounded = {name: np.round(values, 3).astype(np.float32) for name, values in columns.items()}
-    return pa.table({**rounded, "detailed_labels": label})
-
-
-def higgs_ml(table: pa.Table) -> pa.Table:
-    """Return the same events in the schema of 2014, without further backgrounds."""
-    kept = table.filter(pa.compute.not_equal(table["detailed_labels"], "ttbar"))
-    label = ["s" if v == "htautau" else "b" for v in kept["detailed_labels"].to_pylist()]
-    names = [n.replace("PRI_had", "PRI_tau") for n in kept.column_names]
-    renamed = kept.rename_columns(names).drop_columns(["detailed_labels"])
-    return renamed.append_column("Label", pa.array(label))
 
 
 @pytest.fixture
@@ -433,7 +400,7 @@ def test_an_event_that_is_recorded_again_counts_once(
         assert used > sum(map(len, once.values()))
     else:
         assert both == once
-    copies = (2 if also == "b.parquet" else 1) * sum(map(len, once.values()))
+    copies = (2 if also == "b.parquet" else 1) * len(table)
     assert data.status()[-1] == f"recorded again, counted once: {copies:,}"
 
 
@@ -444,7 +411,7 @@ def test_an_event_that_is_recorded_again_counts_once(
         {"counts": [-1] * 6},
         {"digest": "../elsewhere"},
         {"sources": None},
-        {"left_out": "many"},
+        {"further": "many"},
         {"schemas": ["one", "another"]},
     ],
 )
