@@ -114,8 +114,7 @@ def _factors(task: "Task") -> tuple[str, ...]:
         f"{c.parameter} ~ {'N' if c.kind == 'normal' else 'log-N'}({c.centre:g}, {c.width:g})"
         for c in task.constraints
     ]
-    random = task.has_auxiliary and task.rate(task.points[:1].double()) is not None
-    return (*found, *(["a Poisson number of observations"] if random else []))
+    return (*found, *(["a Poisson number of observations"] if task.has_rate else []))
 
 
 def cached() -> list[Description] | None:

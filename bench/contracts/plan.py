@@ -106,7 +106,7 @@ def fit_to(task: Task, plan: Plan) -> Plan:
     at the evaluation points; a held-out plan fewer events at each context.
 
     Raises:
-        NotApplicable: if there is not one dataset, or too many parameters for the plan.
+        NotApplicable: if there is not one dataset, too many parameters for the plan, or a rate.
     """
     if not isinstance(plan, HeldOutPlan) and (reason := _off_lattice(task)):
         if isinstance(plan, BootstrapPlan):
@@ -123,6 +123,11 @@ def fit_to(task: Task, plan: Plan) -> Plan:
                 f"plan takes 2 at each of {counted(plan.contexts, 'context')}"
             )
         return plan.model_copy(update={"events": min(plan.events, size // plan.contexts)})
+    if task.has_rate:
+        raise NotApplicable(
+            f"{task.name} has a rate and recorded observations, and a dataset could take more of "
+            "them than there are"
+        )
     each = plan.observations or task.observations
     each *= plan.multiple if isinstance(plan, IndependentPlan) else 1
     available = size // each

@@ -171,14 +171,21 @@ class Task(ABC):
         r"""Return the expected number ν(θ) of observations in a dataset, (\*B, P) to (\*B).
 
         The number in a dataset is then a Poisson number. None, the default, if it is fixed.
+        Components must then be simulators: a dataset could take more recorded observations than
+        there are.
         """
         return None
 
     @cached_property
+    def has_rate(self) -> bool:
+        """Return whether the number of observations in a dataset is random."""
+        middle = torch.full((len(self.space),), 0.5, dtype=torch.float64)
+        return self.rate(self.space.from_unit(middle)) is not None
+
+    @property
     def has_auxiliary(self) -> bool:
         """Return whether the likelihood has factors beside those of the observations."""
-        middle = torch.full((len(self.space),), 0.5, dtype=torch.float64)
-        return bool(self.constraints) or self.rate(self.space.from_unit(middle)) is not None
+        return bool(self.constraints) or self.has_rate
 
     def constraint_widths(self) -> Tensor:
         """Return standard deviations of constraints in unit coordinates, (P,) float64; NaN without.

@@ -163,7 +163,7 @@ def set_chunks(
             identity = [task.name, task.version, dict(task.settings), what, seed, point, i]
             key = simulations_key(task, identity)
         calls = 0 if recorded else size
-        yield point, i, block, Chunk(key, calls, "evaluation", random=task.has_auxiliary)
+        yield point, i, block, Chunk(key, calls, "evaluation", random=task.has_rate)
 
 
 def _finite(name: str, component: Component) -> FiniteComponent:

@@ -337,3 +337,15 @@ def test_padding_changes_nothing() -> None:
     padded = whole(torch.tensor([1]), unit)
     for found, expected in zip(padded, alone(torch.tensor([0]), unit), strict=True):
         assert torch.allclose(found, expected)
+
+
+def test_recorded_observations_take_no_rate() -> None:
+    """A large Poisson number would repeat them."""
+    task = Peak()
+    recorded = Bell(0.0, 0.3)
+    recorded.size = 500  # type: ignore[assignment]
+    task.components = lambda split: {"signal": recorded, "background": recorded}  # type: ignore[method-assign]
+    with pytest.raises(NotApplicable, match="peak has a rate and recorded observations"):
+        fit_to(task, PLAN)
+    (failed,) = [r for r in check_task(task) if r.check == "rate"]
+    assert (failed.status, failed.came) == ("failed", "500 recorded observations of a component")
