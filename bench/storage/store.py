@@ -34,7 +34,7 @@ from bench.storage.pack import PACK, PARTS, Pack, pack_of, packed
 SCHEMA = 1
 """Version of stored data, part of every identity; raise it when their meaning changes."""
 
-_LARGEST = {"json": 2**23, "safetensors": 2**32}  # largest size of a file in bytes
+_LARGEST = {"json": 2**23, "safetensors": 2**32}  # largest size of an entry's files in bytes
 _PART, _WRITABLE = ".nlbench-part-", ".nlbench-writable-"  # names that no other program uses
 _STALE = 3600.0  # seconds after which an unfinished file is abandoned
 
@@ -100,16 +100,13 @@ class Store:
         if arrays:
             payload = save_arrays({k: np.ascontiguousarray(v) for k, v in arrays.items()})
             body["arrays_sha256"] = hashlib.sha256(payload).hexdigest()
-            self.write_bytes(f"{key}.safetensors", payload)
+            self._write_part(f"{key}.safetensors", payload)
         body["record_sha256"] = digest(body)
-        self.write_bytes(f"{key}.json", (canonical_json(body) + "\n").encode())
+        self._write_part(f"{key}.json", (canonical_json(body) + "\n").encode())
 
     def write_bytes(self, name: str, content: bytes) -> None:
         """Write a file atomically: readers see the old content or the new, never a part."""
         path = self.root / name
-        largest = _LARGEST.get(path.suffix[1:])
-        if largest is not None and len(content) > largest:
-            raise StoreError(f"cannot write {path}: it would be larger than {largest:,} bytes")
         self._refuse_outside(path.parent)
         temporary = None
         try:
@@ -266,6 +263,14 @@ class Store:
             return None
         pack = pack_of(self.root)
         return pack if pack is not None and key in pack else None
+
+    def _write_part(self, name: str, content: bytes) -> None:
+        """Write a file of an entry, which must be small enough to be read again."""
+        path = self.root / name
+        largest = _LARGEST[path.suffix[1:]]
+        if len(content) > largest:
+            raise StoreError(f"cannot write {path}: it would be larger than {largest:,} bytes")
+        self.write_bytes(name, content)
 
     def _content(self, name: str) -> bytes:
         """Read a file.

@@ -180,6 +180,8 @@ def test_what_could_not_be_read_is_not_written(store, monkeypatch):
         store.write("a", {}, {"w": np.ones(1000)})
     with pytest.raises(StoreError, match=r"cannot write .*a\.json: it would be larger than 100 by"):
         store.write("a", {"text": "x" * 100})
+    store.write_bytes("leaderboard.json", b"x" * 101)  # tables are not read again
+    assert (store.root / "leaderboard.json").stat().st_size == 101
 
 
 @pytest.mark.parametrize(
