@@ -4,7 +4,16 @@ import math
 
 import torch
 
-from bench.contracts import Parameter, ParameterSpace, Task
+from bench.contracts import (
+    Constraint,
+    FitLog,
+    Method,
+    Parameter,
+    ParameterSpace,
+    Settings,
+    Task,
+    equal_draws,
+)
 
 
 class Cloud:
@@ -51,6 +60,62 @@ class Many(Task):
         return torch.ones_like(theta[..., :1])
 
 
+class Counted(Many):
+    """Cloud of a random number of events; its last two coordinates are measured elsewhere, too."""
+
+    constraints = (Constraint("t3", 0.0, 0.1), Constraint("t4", 0.2, 0.3))
+
+    def __init__(self):
+        super().__init__(5, 1)
+        self.name = "counted-5-1"
+
+    def rate(self, theta):
+        return 50 * torch.exp(0.3 * theta[..., 0])
+
+
+class Stretched(Method):
+    """Ratio to the evidence, log r̂ = 2 log r + 0.7, of clouds around the mean of its training."""
+
+    name = "stretched"
+    Config = Settings
+
+    def draws(self, task, budget):
+        return equal_draws(task, budget)
+
+    def fit(self, fit_context):
+        drawn = fit_context.bank.draw("cloud", fit_context.calls_per_component)
+        return StretchedRatio((drawn.x - drawn.context).double().mean(1))
+
+    def restore(self, task, features, state):
+        return StretchedRatio(state["shift"])
+
+
+class StretchedRatio:
+    reference = "evidence"
+    has_density = False
+
+    def __init__(self, shift):
+        self.shift = shift  # (members, d)
+        self.log = FitLog(shift.shape[1], [{} for _ in shift])
+
+    def log_ratio(self, x, context):
+        return self._of(x[:, None], len(self.shift) * [context])
+
+    def log_ratio_paired(self, x, context):
+        return self._of(x, context if context.dim() == 3 else len(self.shift) * [context])
+
+    def _of(self, x, contexts):
+        below, above = (torch.special.ndtr(x.double() + bound) for bound in (-3.0, 3.0))
+        evidence = ((above - below) / 6).log().sum(-1)
+        moved = [c + shift for c, shift in zip(contexts, self.shift, strict=True)]
+        exact = torch.stack([Cloud().log_prob(x, context) for context in moved]) - evidence
+        return 2 * exact[:, None] + 0.7
+
+    def state(self):
+        return {"shift": self.shift}
+
+
+five = Counted()
 seven = Many(7, 1)
 seven_three = Many(7, 3)
 three = Many(3, 2)
