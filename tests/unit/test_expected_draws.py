@@ -14,13 +14,10 @@ from scipy import stats
 from torch import Tensor
 
 from bench.contracts import (
-    BoxSummary,
     IndependentPlan,
     LikelihoodPrediction,
     Parameter,
     ParameterSpace,
-    PosteriorDraws,
-    ProfileSummary,
     Task,
 )
 from bench.inference.box import ROOTS
@@ -86,18 +83,10 @@ def evaluated(
         )
     plan, store = IndependentPlan(uniform=len(theta)), SimulationStore(Store(folder))
     (found,) = by_gradient(task, surrogate, plan, made, CPU, 1, store)
-    parameters = task.space.parameters
-    return LikelihoodPrediction(
-        names=task.space.names,
-        low=np.array([p.low for p in parameters]),
-        high=np.array([p.high for p in parameters]),
-        log_scale=np.array([p.scale == "log" for p in parameters]),
-        reported=task.reported_index,
-        datasets=describe(made),
-        curves=cast(ProfileSummary, found.curves[0][0]),
-        box=cast(BoxSummary, found.box[0][0]),
-        draws=cast(PosteriorDraws, found.draws[0][0]) if found.draws else None,
-    )
+    arrays = describe(made).arrays("datasets.") | found.curves[0][0].arrays("curves.")
+    arrays |= found.box[0][0].arrays("box.")
+    arrays |= found.draws[0][0].arrays("draws.") if found.draws else {}
+    return cast(LikelihoodPrediction, load(task, plan, arrays))
 
 
 def agrees(values: Array, wanted: float, least: float = 0.0) -> None:
