@@ -27,7 +27,7 @@ from bench.inference.gradient import profile
 from bench.inference.likelihood import ExactLikelihood
 from bench.registry.validate import check
 from bench.seeds import generator
-from bench.stages.datasets import EventsOfSet, sets
+from bench.stages.datasets import EventsOfSet, set_chunks, sets
 from bench.stages.likelihoods import likelihood_of
 from bench.stages.posterior import drawn
 from bench.storage.simulations import SimulationStore
@@ -232,6 +232,35 @@ def test_sizes_and_measurements_are_random() -> None:
     measured = torch.stack([events.measured for events in found]).numpy()
     assert stats.kstest(np.log(measured[:, 0] / 30) / 0.2, "norm").pvalue > 1e-3
     assert stats.kstest((measured[:, 1] - 0.2) / 0.5, "norm").pvalue > 1e-3
+
+
+def test_measurements_are_the_same_in_every_run(tmp_path: Path) -> None:
+    """Also in longer plans and from stored datasets, which have M events if there is no rate."""
+
+    class Alone(Peak):
+        expensive = True
+
+        def rate(self, theta: Tensor) -> None:
+            return None
+
+    task, plan = Alone(), IndependentPlan(uniform=3, per_point=1)
+    store = SimulationStore(Store(tmp_path))
+    found = [list(sets(task, plan, 0, s)) for s in (None, store, store)]
+    (_, _, _, chunk), *_ = set_chunks(task, plan, 0)
+    assert chunk.key is not None
+    entry = store.read(chunk.key)
+    assert entry is not None
+    short = entry.arrays | {"x": entry.arrays["x"][:-1]}
+    store.write(chunk.key, entry.record, short)  # it has another number of events: made again
+    found.append(list(sets(task, plan, 0, store)))
+    longer = list(sets(task, plan.model_copy(update={"uniform": 5}), 0))
+    found.append([*longer[:3], longer[-1]])
+    for same in zip(*found, strict=True):
+        for events in same:
+            assert events.x.shape == (60, 1)
+            assert torch.equal(events.x, same[0].x)
+            assert torch.equal(events.measured, same[0].measured)
+    assert len({float(events.measured[0]) for events in longer}) == 6
 
 
 def test_draws_follow_the_posterior_with_constraints(tmp_path: Path) -> None:
