@@ -14,10 +14,12 @@ from graphlib import TopologicalSorter
 
 import torch
 
-from bench.contracts import BootstrapPlan, HeldOutPlan, Plan, Task, Work
+from bench.contracts import BootstrapPlan, HeldOutPlan, IndependentPlan, Plan, Task, Work
 from bench.contracts.plan import evaluator_of, number_of_sets
 from bench.experiment.jobs import FitJob, MemberJob, PlanJob, ScoreJob
 from bench.registry.registry import Registry
+from bench.stages.evaluators import AT_ONCE
+from bench.stages.posterior import AT_DRAWS
 from bench.storage.fit_spec import FitSpec
 from bench.storage.store import Store
 
@@ -35,8 +37,15 @@ _PASSES = ((40.0, 17.0), (85.0, 6.0))
 Both are a constant and a slope in the number of parameters. They lie between passes of `exact` and
 of trained networks, which differ by a factor of 1.7 (`bench study parameters`).
 """
+_DRAWS = 2000.0
+"""Forward passes per event of the exact likelihood that draw from its posterior; done once.
+
+Measured: 1600 to 2800 for most datasets, and up to 5000 where there are several modes.
+"""
 _PASS = 2e-7
 """Core-seconds per event and forward pass of the gradient evaluator outside the networks."""
+_CALLS = (0.45, 0.05)
+"""Core-seconds of small calls: of profiles followed together, and of draws from one posterior."""
 _SCORE = (0.1, 5e-3)
 """Core-seconds to score a prediction, and further ones for each of its datasets.
 
@@ -128,6 +137,10 @@ class CostModel:
         if spec.oracle and self._untimed(spec.task, spec.method):
             return None
         if spec.oracle:
+            # The exact likelihood comes first, and makes the draws that all methods share.
+            drawn, size = _drawn(task, plan)
+            drawing = drawn * size * _DRAWS
+            pairs, sums = pairs + drawing, sums + drawing * _PASS + drawn * _CALLS[1]
             seconds = pairs * self._oracle(spec.task, spec.method)
             return Cost(pairs, 0.0, seconds + sums + simulating)
         if work is None:
@@ -230,6 +243,15 @@ def _datasets(task: Task, plan: Plan) -> int:
     return each * number_of_sets(task, plan)
 
 
+def _drawn(task: Task, plan: Plan) -> tuple[int, int]:
+    """Return the number of datasets with draws from their posteriors, and of events in each."""
+    if not isinstance(plan, IndependentPlan) or not task.has_exact:
+        return 0, 0
+    if evaluator_of(task, plan) == "lattice":
+        return 0, 0
+    return plan.uniform, (plan.observations or task.observations) * plan.multiple
+
+
 def evaluated(task: Task, plan: Plan) -> tuple[float, float, float]:
     """Return events of a plan, events times contexts, and core-seconds outside the networks."""
     dimensions = len(task.space.context_index)
@@ -244,7 +266,9 @@ def evaluated(task: Task, plan: Plan) -> tuple[float, float, float]:
     if evaluator_of(task, plan) == "gradient":
         fixed, reported = (first + slope * len(task.space) for first, slope in _PASSES)
         passes = events * (fixed + reported * len(task.reported_index))
-        return events, passes, passes * _PASS
+        passes += math.prod(_drawn(task, plan)) * AT_DRAWS
+        together = math.ceil(number_of_sets(task, plan) / AT_ONCE)
+        return events, passes, passes * _PASS + together * _CALLS[0]
     each = plan.bootstraps if isinstance(plan, BootstrapPlan) else 1
     nodes = NODES[min(dimensions, 2)][bootstrap]
     return events, events * nodes, events * (_SUMS[0] + _SUMS[1] * each)

@@ -39,8 +39,10 @@ from bench.stages.likelihoods import likelihood_of
 from bench.stages.posterior import at_draws, drawn
 from bench.storage.simulations import SimulationStore
 
+AT_ONCE = 32
+"""Datasets whose profiles are followed together."""
+
 _FULL_SPACING = 0.25  # spacing for all k M events, in their half-widths: under σ/3
-_AT_ONCE = 32  # datasets whose profiles are followed together
 _NEGATIVE = 0.02  # statistic below zero, in nats, that shows that a maximum was missed
 
 Windows = tuple[Window, ...]
@@ -181,7 +183,7 @@ def by_gradient(
         NotApplicable: if log-ratios have no gradient in the context.
     """
     ordered = iter(sets)
-    while some := list(islice(ordered, _AT_ONCE)):
+    while some := list(islice(ordered, AT_ONCE)):
         likelihood = likelihood_of(task, surrogate, plan, some, device, members)
         truth = task.space.to_unit(torch.stack([events.theta for events in some]))
         found = profile(likelihood, task.reported_index, truth, task.space.box)

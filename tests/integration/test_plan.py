@@ -17,6 +17,7 @@ from bench.experiment.preset import read_preset
 from bench.experiment.schedule import schedule
 from bench.nn.flops import operations
 from bench.registry.registry import Registry
+from bench.stages.posterior import AT_DRAWS
 from bench.storage.simulations import PURPOSES
 from bench.storage.store import Store
 
@@ -145,8 +146,21 @@ def test_passes_of_the_gradient_evaluator(parameters, exact, trained):
     plan = IndependentPlan(uniform=3, per_point=0, evaluator="gradient")
     events, pairs, seconds = cost.evaluated(task, plan)
     assert events == 3000
-    assert max(exact, trained) / 2 < pairs / events < 2 * min(exact, trained)
-    assert seconds == pytest.approx(pairs * 2e-7)
+    passes = pairs / events - AT_DRAWS
+    assert max(exact, trained) / 2 < passes < 2 * min(exact, trained)
+    assert seconds == pytest.approx(pairs * 2e-7 + cost._CALLS[0])
+
+
+def test_the_exact_likelihood_makes_the_draws(tmp_path):
+    """Draws are counted once for all methods, for uniform datasets of the gradient evaluator."""
+    run = planned("smoke", tmp_path, tasks=("linear-gaussian-5",), methods=("lre:tuned",))
+    model = cost.CostModel(run.registry, run.store, "cpu")
+    events = {
+        job.spec.method: model(job).events
+        for job in run.jobs
+        if job.stage == "predict" and job.plan.kind == "independent"
+    }
+    assert events["exact"] - events["lre"] == 6 * 100 * cost._DRAWS
 
 
 def test_operations_of_a_product():
