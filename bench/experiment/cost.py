@@ -44,7 +44,7 @@ Measured: 1600 to 2800 for most datasets, and up to 5000 where there are several
 """
 _PASS = 2e-7
 """Core-seconds per event and forward pass of the gradient evaluator outside the networks."""
-_CALLS = (0.45, 0.05)
+_CALLS = (0.65, 0.05)
 """Core-seconds of small calls: of profiles followed together, and of draws from one posterior."""
 _SCORE = (0.1, 5e-3)
 """Core-seconds to score a prediction, and further ones for each of its datasets.
