@@ -352,6 +352,7 @@ def _nuisances(board: Leaderboard) -> _Sections:
         ("pull", "Pulls of nuisance parameters, in widths of their constraints"),
         ("post_fit", "Widths of nuisance parameters after the fit, in those of their constraints"),
         ("impact", "Impacts of nuisance parameters on estimates"),
+        ("nuisance_cost", "Widths in units of those with a nuisance parameter fixed, or all"),
     ):
         for _, *columns in _fitting(board, method, _found(board, {metric: ""})):
             yield title, columns

@@ -1,4 +1,4 @@
-"""Metrics of nuisance parameters: pulls, post-fit widths, and impacts on reported parameters.
+"""Metrics of nuisance parameters: pulls, post-fit widths, impacts and costs.
 
 They come from maxima and observed information, which the gradient evaluator provides. Deviations
 are those of the inverse information, so that impacts are linear.
@@ -9,6 +9,9 @@ from numpy.typing import NDArray
 
 from bench.contracts import LikelihoodPrediction, Metric
 from bench.metrics.intervals import Contributions
+
+ALL = "all"
+"""Key of the cost of all nuisance parameters together."""
 
 
 def _unit(own: LikelihoodPrediction, theta: NDArray[np.float64]) -> NDArray[np.float64]:
@@ -77,6 +80,25 @@ def _impact(own: LikelihoodPrediction, truth: LikelihoodPrediction | None) -> Co
     }
 
 
+def _cost(own: LikelihoodPrediction, truth: LikelihoodPrediction | None) -> Contributions:
+    covariance = _covariance(own)
+    nuisances = [j for j in range(len(own.names)) if j not in own.reported]
+    if covariance is None or not nuisances:
+        return {}
+    known = ~np.isnan(covariance).any((-2, -1))
+    fixed = {own.names[j]: [j] for j in nuisances} | {ALL: nuisances}
+    costs = {}
+    for name, columns in fixed.items():
+        free = [j for j in range(len(own.names)) if j not in columns]
+        remaining = np.linalg.inv(own.curves.information[known][:, free][:, :, free])
+        for i in own.reported:
+            place = free.index(i)
+            cost = np.full(len(covariance), np.nan)
+            cost[known] = np.sqrt(covariance[known, i, i] / remaining[:, place, place])
+            costs[f"{own.names[i]} by {name}"] = cost
+    return costs
+
+
 pull = Metric(
     "pull",
     "pull",
@@ -100,4 +122,12 @@ impact = Metric(
     "standard deviation, from the inverse observed information.",
     ("independent",),
     _impact,
+)
+nuisance_cost = Metric(
+    "nuisance_cost",
+    "cost",
+    "Standard deviation of a reported parameter, in units of that with a nuisance parameter fixed, "
+    "or with all of them fixed, from the observed information; 1 if they cost nothing.",
+    ("independent",),
+    _cost,
 )

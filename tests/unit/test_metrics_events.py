@@ -77,7 +77,8 @@ def evaluate(task: Task, surrogate: Surrogate, plan: Any, store: Store, seed: in
 def all_scores(own: Any, truth: Any, kind: str) -> Scores:
     metrics = [m for m in METRICS.values() if kind in m.plans]
     arrays, undefined = score(metrics, own, truth)
-    assert undefined.keys() <= {"information", "pull", "post_fit", "impact"}  # of gradients
+    of_gradients = {"information", "pull", "post_fit", "impact", "nuisance_cost"}
+    assert undefined.keys() <= of_gradients
     return arrays
 
 

@@ -1,11 +1,11 @@
-"""Pulls, post-fit widths and impacts against closed forms and refits."""
+"""Pulls, post-fit widths, impacts and costs against closed forms and refits."""
 
 import numpy as np
 import pytest
 import torch
 
 from bench.contracts import Constraint, Datasets, LikelihoodPrediction, ProfileSummary, Task
-from bench.metrics.nuisances import impact, post_fit, pull
+from bench.metrics.nuisances import impact, nuisance_cost, post_fit, pull
 
 
 def prediction(theta: np.ndarray, mle: np.ndarray, information: np.ndarray) -> LikelihoodPrediction:
@@ -60,6 +60,22 @@ def test_post_fit_widths_and_impacts_are_those_of_the_covariance() -> None:
         assert found[f"mu by {name}"][0] == pytest.approx(4 * refit[others.index(0)])
 
 
+def test_costs_are_those_of_conditional_gaussians() -> None:
+    """Their variances are Schur complements of the covariance, not inverses of the information."""
+    root = np.array([[3.0, 0.0, 0.0], [1.0, 2.0, 0.0], [-0.5, 0.7, 4.0]])
+    information = np.stack([np.diag([1.0, -1.0, 1.0]), root @ root.T])
+    mle = np.array([[1.0, 2.0, 0.3], [1.0, 2.0, 0.3]])
+    found = nuisance_cost.compute(prediction(mle, mle, information), None)
+    assert set(found) == {"mu by scale", "mu by free", "mu by all"}
+    covariance = np.linalg.inv(information[1])
+    for name, fixed in (("scale", [1]), ("free", [2]), ("all", [1, 2])):
+        across = covariance[0, fixed]
+        explained = across @ np.linalg.solve(covariance[np.ix_(fixed, fixed)], across)
+        expected = (covariance[0, 0] / (covariance[0, 0] - explained)) ** 0.5
+        assert np.isnan(found[f"mu by {name}"][0])  # indefinite
+        assert found[f"mu by {name}"][1] == pytest.approx(expected)
+
+
 def test_an_indefinite_information_has_no_impact() -> None:
     mle = np.array([[1.0, 2.0, 0.3], [1.0, 2.0, 0.3]])
     information = np.stack([np.diag([1.0, -1.0, 1.0]), np.eye(3)])
@@ -71,7 +87,8 @@ def test_an_indefinite_information_has_no_impact() -> None:
 def test_the_lattice_has_no_information() -> None:
     mle = np.array([[1.0, 2.0, 0.3]])
     own = prediction(mle, mle, np.full((1, 3, 3), np.nan))
-    assert impact.compute(own, None) == post_fit.compute(own, None) == {}
+    for metric in (impact, post_fit, nuisance_cost):
+        assert metric.compute(own, None) == {}
 
 
 def test_widths_of_constraints_are_in_unit_coordinates() -> None:
