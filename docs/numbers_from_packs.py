@@ -37,9 +37,9 @@ def leaderboard(folder: str) -> pd.DataFrame:
 
 
 @cache
-def study(name: str) -> pd.DataFrame:
-    """Return a committed table of `results/studies/`."""
-    return pd.read_csv(RESULTS / "studies" / f"{name}.csv").fillna({"beyond": ""})
+def study(name: str, folder: str = "studies") -> pd.DataFrame:
+    """Return a committed table of a folder in `results/`."""
+    return pd.read_csv(RESULTS / folder / f"{name}.csv").fillna({"beyond": ""})
 
 
 def _only(found: pd.DataFrame, folder: str, **key: object) -> pd.Series:
@@ -132,16 +132,23 @@ def verdict(
     return str(_only(leaderboard(folder), folder, **key)[f"verdict {parameter}"])
 
 
-def equivalence(task: str, metric: str, *budgets: int, method: str = "nler-sa:tuned") -> str:
+def equivalence(
+    task: str,
+    metric: str,
+    *budgets: int,
+    method: str = "nler-sa:tuned",
+    folder: str = "studies",
+) -> str:
     """Return data-equivalence factors with their 95 % intervals, a cell for each budget.
 
     Args:
-        task, metric, method: as in `results/studies/equivalence.csv`.
+        task, metric, method: as in `equivalence.csv` of the folder.
         budgets: simulator calls of the method with scores.
+        folder: folder in `results/`.
     """
-    found = study("equivalence")
+    found = study("equivalence", folder)
     key = {"task": task, "metric": metric, "other": method}
-    rows = [_only(found, "studies", **key, budget=budget) for budget in budgets]
+    rows = [_only(found, folder, **key, budget=budget) for budget in budgets]
     return " | ".join(shown(EquivalenceFactor(**row)) for row in rows)
 
 
