@@ -4,10 +4,12 @@ Datasets and their parameters are drawn from seeds that depend only on the task,
 seed, the point and the set. All methods are therefore evaluated on the same datasets.
 """
 
+import math
 from collections.abc import Mapping
 from typing import Annotated, Any, ClassVar, Literal
 
 import numpy as np
+import torch
 from numpy.typing import NDArray
 from pydantic import BaseModel, ConfigDict, Field
 
@@ -106,7 +108,7 @@ def fit_to(task: Task, plan: Plan) -> Plan:
     at the evaluation points; a held-out plan fewer events at each context.
 
     Raises:
-        NotApplicable: if there is not one dataset, too many parameters for the plan, or a rate.
+        NotApplicable: if there is not one dataset, or too many parameters for the plan.
     """
     if not isinstance(plan, HeldOutPlan) and (reason := _off_lattice(task)):
         if isinstance(plan, BootstrapPlan):
@@ -123,13 +125,7 @@ def fit_to(task: Task, plan: Plan) -> Plan:
                 f"plan takes 2 at each of {counted(plan.contexts, 'context')}"
             )
         return plan.model_copy(update={"events": min(plan.events, size // plan.contexts)})
-    if task.has_rate:
-        raise NotApplicable(
-            f"{task.name} has a rate and recorded observations, and a dataset could take more of "
-            "them than there are"
-        )
-    each = plan.observations or task.observations
-    each *= plan.multiple if isinstance(plan, IndependentPlan) else 1
+    each = _largest(task, plan)
     available = size // each
     if available == 0:
         raise NotApplicable(
@@ -168,8 +164,30 @@ def number_of_blocks(task: Task, plan: Plan) -> int | None:
         return plan.contexts
     if isinstance(plan, BootstrapPlan):
         return plan.sets
-    available = size // (plan.multiple * (plan.observations or task.observations))
+    available = size // _largest(task, plan)
     return max(min(plan.uniform, available), plan.per_point)
+
+
+def _largest(task: Task, plan: IndependentPlan | BootstrapPlan) -> int:
+    """Return the largest number of observations of a dataset, or of a bootstrap's M.
+
+    A Poisson number is larger with a probability of 10⁻⁸ at most. Its expectation is taken at
+    corners of the box, where that of a sum of yields is largest.
+    """
+    size = plan.observations or task.observations
+    if isinstance(plan, BootstrapPlan):
+        return size
+    size *= plan.multiple
+    if not task.has_rate:
+        return size
+    parameters = len(task.space)
+    count = min(2**parameters, 1024)
+    corner = np.random.default_rng(0).choice(2**parameters, count, replace=False)
+    high = torch.from_numpy((corner[:, None] >> np.arange(parameters)) & 1).bool()
+    rate = task.rate(task.space.from_unit(torch.where(high, task.space.box[1], task.space.box[0])))
+    assert rate is not None
+    expected = float(rate.max()) * size / task.observations
+    return math.ceil(expected + 6 * math.sqrt(expected))
 
 
 def number_of_sets(task: Task, plan: IndependentPlan | BootstrapPlan) -> int:

@@ -171,8 +171,6 @@ class Task(ABC):
         r"""Return the expected number ν(θ) of observations in a dataset, (\*B, P) to (\*B).
 
         The number in a dataset is then a Poisson number. None, the default, if it is fixed.
-        Components must then be simulators: a dataset could take more recorded observations than
-        there are.
         """
         return None
 

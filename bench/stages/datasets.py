@@ -23,7 +23,7 @@ from bench.contracts import (
     Task,
 )
 from bench.contracts.plan import layout, number_of_blocks, observations_of
-from bench.errors import NonFiniteError, PluginError
+from bench.errors import NonFiniteError, PluginError, counted
 from bench.inference.auxiliary import expected_number
 from bench.seeds import generator
 from bench.storage.simulations import Arrays, Chunk, SimulationStore, simulations_key
@@ -185,9 +185,12 @@ def events(
 
     Stratified sets hold exactly round(n w) events of each component, and the remaining ones of the
     last. `components` are by default the task's for the test split.
+
+    Raises:
+        PluginError: if there are too few recorded observations, or as `simulate`.
     """
     weights = task.weights(theta).double()
-    sources = (components or task.components("test")).values()
+    sources = components or task.components("test")
     if stratified:
         counts = (n * weights[:-1]).round().long().tolist()
         counts.append(n - sum(counts))
@@ -197,13 +200,16 @@ def events(
         labels = torch.multinomial(weights, n, replacement=True, generator=rng)
         counts = torch.bincount(labels, minlength=len(sources)).tolist()
     context = task.space.context_of(theta).float()
-    return torch.cat(
-        [
-            simulate(task, component, context.expand(count, -1), rng)
-            for component, count in zip(sources, counts, strict=True)
-            if count
-        ]
-    )
+    parts = []
+    for (name, component), count in zip(sources.items(), counts, strict=True):
+        if component.size is not None and count > component.size:
+            raise PluginError(
+                f"a dataset takes {counted(count, 'observation')} of {name}, and its block of "
+                f"recorded ones has {component.size:,}; ask for fewer observations or datasets"
+            )
+        if count:
+            parts.append(simulate(task, component, context.expand(count, -1), rng))
+    return torch.cat(parts)
 
 
 def simulate(task: Task, component: Component, context: Tensor, rng: torch.Generator) -> Tensor:

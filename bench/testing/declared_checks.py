@@ -19,7 +19,6 @@ from bench.contracts import (
     Split,
     Task,
 )
-from bench.contracts.plan import observations_of
 from bench.errors import PluginError, counted
 from bench.inference.auxiliary import expected_number
 from bench.registry.validate import check as check_contract
@@ -119,7 +118,7 @@ def weights(task: Task) -> None:
 
 
 def rate(task: Task) -> str:
-    """Check that the expected number of simulated observations is (*B), positive and finite."""
+    """Check that the expected number of observations is (*B), positive and finite."""
     unit = torch.rand(64, len(task.space), generator=rng(task, "rate"), dtype=torch.float64)
     theta = task.space.from_unit(torch.cat([unit, grid(len(task.space))]))
     for given in (theta, theta[:6].view(2, 3, -1), theta[0]):
@@ -129,13 +128,6 @@ def rate(task: Task) -> str:
             raise Failed("a rate that is positive and finite", str(error), RATE) from error
         if found is None:
             return "M observations in every dataset"
-    recorded = observations_of(task, "test")
-    expect(
-        recorded is None,
-        "simulators, of which a dataset takes any number",
-        f"{recorded} recorded observations of a component",
-        f"{CONTRACT}.components: leave out the rate, or simulate",
-    )
     found = expected_number(task, task.points.double())
     assert found is not None
     low, high = found.aminmax()

@@ -19,7 +19,7 @@ from bench.contracts import (
     ParameterSpace,
     Task,
 )
-from bench.contracts.plan import evaluator_of, fit_to
+from bench.contracts.plan import evaluator_of, fit_to, number_of_blocks
 from bench.errors import NotApplicable, PluginError
 from bench.inference.auxiliary import Auxiliary
 from bench.inference.events import EventLikelihood
@@ -28,6 +28,7 @@ from bench.inference.likelihood import ExactLikelihood
 from bench.registry.validate import check
 from bench.seeds import generator
 from bench.stages.datasets import EventsOfSet, set_chunks, sets
+from bench.stages.datasets import events as mixture
 from bench.stages.likelihoods import likelihood_of
 from bench.stages.posterior import drawn
 from bench.storage.simulations import SimulationStore
@@ -52,6 +53,20 @@ class Bell:
     def log_prob(self, x: Tensor, context: Tensor) -> Tensor:
         pull = (x.double() - self.centre - self.sensitivity * context.double())[..., 0]
         return -0.5 * pull.square() - 0.5 * math.log(2 * math.pi)
+
+
+class Recorded:
+    """Different numbers, each of which is drawn once."""
+
+    def __init__(self, size: int, first: int = 0) -> None:
+        self.size, self.first = size, first
+
+    def simulate(self, context: Tensor, generator: torch.Generator) -> Tensor:
+        order = torch.randperm(self.size, generator=generator)
+        return (self.first + order[torch.arange(len(context)) % self.size])[:, None].float()
+
+    def block(self, number: int, of: int) -> "Recorded":
+        return Recorded(self.size // of, self.first + number * (self.size // of))
 
 
 class Peak(Task):
@@ -368,13 +383,19 @@ def test_padding_changes_nothing() -> None:
         assert torch.allclose(found, expected)
 
 
-def test_recorded_observations_take_no_rate() -> None:
-    """A large Poisson number would repeat them."""
+def test_blocks_hold_the_largest_poisson_number() -> None:
+    """Recorded observations are never repeated within a dataset."""
     task = Peak()
-    recorded = Bell(0.0, 0.3)
-    recorded.size = 500  # type: ignore[assignment]
-    task.components = lambda split: {"signal": recorded, "background": recorded}  # type: ignore[method-assign]
-    with pytest.raises(NotApplicable, match="peak has a rate and recorded observations"):
-        fit_to(task, PLAN)
-    (failed,) = [r for r in check_task(task) if r.check == "rate"]
-    assert (failed.status, failed.came) == ("failed", "500 recorded observations of a component")
+    recorded, other = Recorded(2000), Recorded(2000, 2000)
+    task.components = lambda split: {"signal": recorded, "background": other}  # type: ignore
+    largest = float(task.rate(task.space.from_unit(task.space.box[1])))  # 30 · 1.5 + 45
+    blocks = number_of_blocks(task, PLAN)
+    assert blocks is not None
+    assert largest + 6 * largest**0.5 <= 2000 / blocks < 2 * largest
+    for one in sets(task, PLAN, 0):
+        assert len(one.x.unique(dim=0)) == len(one.x)
+    with pytest.raises(NotApplicable, match="and a dataset takes up to"):
+        fit_to(task, PLAN.model_copy(update={"observations": 1900}))
+    few = {"signal": recorded.block(0, 2000), "background": recorded}
+    with pytest.raises(PluginError, match=r"takes \d+ observations of signal, and its block"):
+        mixture(task, task.points[0], 500, torch.Generator(), stratified=False, components=few)

@@ -145,7 +145,7 @@ def test_features_are_recomputed_at_the_energy_scale(fetch):
 
 
 def test_no_dataset_repeats_an_event(fetch):
-    fetch(planted(3000))
+    fetch(planted(5000))
     task = HiggsFairSystematics()
     plan = IndependentPlan(uniform=12, per_point=0, observations=150)
     assert number_of_blocks(task, plan) == 2
