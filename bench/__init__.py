@@ -13,6 +13,7 @@ if TYPE_CHECKING:
     from bench.library import FittedSurrogate as FittedSurrogate
     from bench.library import evaluate as evaluate
     from bench.library import fit as fit
+    from bench.library import leaderboard as leaderboard
     from bench.library import load_surrogate as load_surrogate
     from bench.library import run as run
     from bench.library import task as task
@@ -25,7 +26,16 @@ if not (Path(__file__).parent / "tasks").is_dir():
 __version__ = "0.1.0"
 
 _HOMES = {"load": "bench.report.load"} | dict.fromkeys(
-    ("Evaluation", "FittedSurrogate", "evaluate", "fit", "load_surrogate", "run", "task"),
+    (
+        "Evaluation",
+        "FittedSurrogate",
+        "evaluate",
+        "fit",
+        "leaderboard",
+        "load_surrogate",
+        "run",
+        "task",
+    ),
     "bench.library",
 )
 

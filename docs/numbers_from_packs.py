@@ -10,9 +10,9 @@ from pathlib import Path
 import pandas as pd
 
 import bench
-from bench.leaderboard.columns import parenthesised
-from bench.leaderboard.glossary import TERMS
-from bench.leaderboard.render import markdown_table
+from bench.boards.columns import parenthesised
+from bench.boards.glossary import TERMS
+from bench.boards.render import markdown_table
 from bench.report.load import Loaded
 from bench.studies.decomposition import Part
 from bench.studies.decomposition import table as decomposition_table

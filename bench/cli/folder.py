@@ -10,7 +10,7 @@ from bench.echo import tell
 from bench.errors import UsageError, printable
 
 if TYPE_CHECKING:  # they import torch, which is slow
-    from bench.leaderboard import Results
+    from bench.boards import Results
     from bench.storage.store import Store
 
 
@@ -38,7 +38,7 @@ def _existing(folder: str | None) -> Path:
             raise UsageError("there are no results under results/; name a folder or `bench run`")
         return runs[-1].parent
     if not os.path.isfile(Path(folder) / "run.json"):
-        from bench.leaderboard.results import not_results
+        from bench.boards.results import not_results
 
         raise not_results(Path(folder))
     return Path(folder)

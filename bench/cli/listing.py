@@ -81,7 +81,7 @@ def _parameters(entry: Description, names: Sequence[str]) -> str:
 
 def markdown(descriptions: Sequence[Description], kinds: Sequence[str]) -> str:
     """Return a Markdown table for each kind, as in docs/reference/registry.md."""
-    from bench.leaderboard.render import markdown_table
+    from bench.boards.render import markdown_table
 
     heads = {
         "tasks": ["task", "model", "parameters", "M"],

@@ -89,7 +89,7 @@ def run(selected: Selection, quiet: bool) -> None:
     _echo_broken(summary.absent)
     tell_each("damaged", damaged_entries(results))
     if not quiet:
-        from bench.leaderboard.render import table
+        from bench.boards.render import table
 
         echo()
         names = {task.name for task in planned.tasks}
@@ -106,8 +106,8 @@ def run(selected: Selection, quiet: bool) -> None:
 @_FOLDER
 def status(folder: str | None) -> None:
     """Show what a results folder holds, misses and failed to make."""
-    from bench.leaderboard.results import Results
-    from bench.leaderboard.status import status_lines
+    from bench.boards.results import Results
+    from bench.boards.status import status_lines
 
     store = open_results(folder)
     results = Results(store)
@@ -191,7 +191,7 @@ def leaderboard(
 
     Verdicts and ranks are computed anew from the scores.
     """
-    from bench.leaderboard import FORMATS, Results, build, table
+    from bench.boards import FORMATS, Results, build, table
     from bench.registry.registry import Registry, select, unknown
 
     if form not in FORMATS:

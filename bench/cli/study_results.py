@@ -9,7 +9,7 @@ from bench.cli.options import COUNT, MOST, PLUGIN, STUDIES, TASK, Decorator, wit
 from bench.echo import echo, tell, tell_each
 
 if TYPE_CHECKING:  # they import torch, which takes its time
-    from bench.leaderboard.results import Results
+    from bench.boards.results import Results
     from bench.studies.scored import Group
 
 RESULTS = click.argument("results", type=click.Path())
@@ -29,8 +29,8 @@ def _metrics(default: str) -> Decorator:
 
 
 def _read(results: str) -> "Results":
+    from bench.boards.results import Results
     from bench.cli.folder import open_results
-    from bench.leaderboard.results import Results
 
     return Results(open_results(results))
 

@@ -40,9 +40,9 @@ def score_times(
     """
     import torch
 
+    from bench.boards.results import Results
     from bench.cli.folder import damaged, open_results
     from bench.errors import UsageError
-    from bench.leaderboard.results import Results
     from bench.registry.registry import Registry
     from bench.storage.store import Store
     from bench.studies import score_times as subject

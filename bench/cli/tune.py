@@ -65,9 +65,9 @@ def tune(
     activations. It looks at the validation loss only, on simulations that no leaderboard sees. It
     writes OUT/METHOD.csv and OUT/METHOD.md. An interrupted search resumes.
     """
+    from bench.boards.render import csv_of
     from bench.experiment.schedule import choose_device
     from bench.experiment.selection import refuse_uninstalled
-    from bench.leaderboard.render import csv_of
     from bench.registry.registry import Registry
     from bench.storage.store import Store
     from bench.tuning.search import make_search, untunable
@@ -143,7 +143,7 @@ def _number(value: float) -> str:
 
 def as_markdown(search: "Search", rows: Sequence[dict[str, str]]) -> str:
     """Return the rows as a Markdown table, with a description of the search."""
-    from bench.leaderboard.render import markdown_table
+    from bench.boards.render import markdown_table
 
     members = counted(search.members, "member")
     members += " in the last rung and one before" if search.rungs > 1 else ""

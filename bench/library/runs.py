@@ -5,6 +5,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from bench.boards import FORMATS, Leaderboard, Results, build
 from bench.errors import BenchError, PluginError
 from bench.execution.inline import Inline
 from bench.execution.open import open_executor
@@ -13,7 +14,6 @@ from bench.experiment.run import RunSummary, reason
 from bench.experiment.run import run as run_jobs
 from bench.experiment.schedule import Schedule, schedule
 from bench.experiment.selection import refuse_uninstalled
-from bench.leaderboard import FORMATS, Leaderboard, Results, build
 from bench.library.progress import Progress
 from bench.registry.registry import Registry
 from bench.report.load import Loaded, load
@@ -106,7 +106,7 @@ def leaderboard(
         UsageError: if the folder holds no results.
 
     Example:
-        >>> print(bench.leaderboard("results/higgs")[0])  # doctest: +SKIP
+        >>> [row.label for row in bench.leaderboard("results/higgs")[0].rows]  # doctest: +SKIP
     """
     loaded = load(folder, plugins=plugins)
     return build(

@@ -4,10 +4,10 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from math import isfinite
 
-from bench.leaderboard import Leaderboard, Quantity, Row
-from bench.leaderboard.columns import Column, sections
-from bench.leaderboard.glossary import definition
-from bench.leaderboard.notes import heading
+from bench.boards import Leaderboard, Quantity, Row
+from bench.boards.columns import Column, sections
+from bench.boards.glossary import definition
+from bench.boards.notes import heading
 from bench.report.tables import Cell, Table
 from bench.report.words import unique_slug
 

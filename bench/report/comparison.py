@@ -6,8 +6,8 @@ from math import isfinite
 
 import pandas as pd
 
+from bench.boards.columns import parenthesised
 from bench.errors import counted
-from bench.leaderboard.columns import parenthesised
 from bench.report.papers import Comparison
 from bench.report.tables import Cell, Table
 

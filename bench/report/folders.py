@@ -5,7 +5,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from bench.leaderboard.results import not_results
+from bench.boards.results import not_results
 from bench.storage import schema
 from bench.storage.store import Entry, Store
 

@@ -9,11 +9,11 @@ import pandas as pd
 from numpy.typing import NDArray
 from scipy import stats
 
-from bench.leaderboard import Leaderboard, Results, Row
-from bench.leaderboard.columns import ranks_of
-from bench.leaderboard.quantities import STATISTICS, not_certain, parts
-from bench.leaderboard.results import SavedFit, Scores, of_training
-from bench.leaderboard.units import ResamplingUnits
+from bench.boards import Leaderboard, Results, Row
+from bench.boards.columns import ranks_of
+from bench.boards.quantities import STATISTICS, not_certain, parts
+from bench.boards.results import SavedFit, Scores, of_training
+from bench.boards.units import ResamplingUnits
 from bench.stats.clustering import Array, Estimate, two_way_variance
 from bench.stats.reliability import simultaneous_band
 

@@ -11,10 +11,10 @@ from typing import Any, get_type_hints
 import pandas as pd
 from pandas.api.types import is_numeric_dtype
 
+from bench.boards import Leaderboard, Results, build
+from bench.boards.results import SavedFit
 from bench.errors import BenchError, UsageError, printable
 from bench.experiment.selection import MethodPattern
-from bench.leaderboard import Leaderboard, Results, build
-from bench.leaderboard.results import SavedFit
 from bench.registry.registry import Registry, select, unknown
 from bench.report import frames, windows
 from bench.report.folders import Folders, open_folders

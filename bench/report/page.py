@@ -11,11 +11,11 @@ import jinja2
 from markupsafe import Markup
 
 import bench
+from bench.boards import Row
+from bench.boards.columns import parenthesised, ranks_of
+from bench.boards.notes import heading, notes
+from bench.boards.verdict import SIGNS, verdict
 from bench.errors import printable
-from bench.leaderboard import Row
-from bench.leaderboard.columns import parenthesised, ranks_of
-from bench.leaderboard.notes import heading, notes
-from bench.leaderboard.verdict import SIGNS, verdict
 from bench.report.boards import name_of
 from bench.report.drawings import Drawing
 from bench.report.words import calls

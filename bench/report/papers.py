@@ -23,10 +23,10 @@ import numpy as np
 from numpy.typing import ArrayLike
 from scipy import stats
 
+from bench.boards import Leaderboard, Quantity, Row
+from bench.boards.columns import parenthesised
+from bench.boards.results import SavedFit, of_training
 from bench.errors import UsageError, counted
-from bench.leaderboard import Leaderboard, Quantity, Row
-from bench.leaderboard.columns import parenthesised
-from bench.leaderboard.results import SavedFit, of_training
 from bench.report.load import Loaded
 from bench.stats.clustering import Array, Estimate, effective_dof
 from bench.studies import equivalence

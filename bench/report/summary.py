@@ -3,10 +3,10 @@
 from collections.abc import Sequence
 from dataclasses import dataclass
 
+from bench.boards import Leaderboard, Row
+from bench.boards.build import PLANS
+from bench.boards.verdict import verdict
 from bench.errors import counted
-from bench.leaderboard import Leaderboard, Row
-from bench.leaderboard.build import PLANS
-from bench.leaderboard.verdict import verdict
 
 
 @dataclass(frozen=True)

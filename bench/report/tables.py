@@ -3,8 +3,8 @@
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 
+from bench.boards.render import escape, markdown_table
 from bench.errors import printable
-from bench.leaderboard.render import escape, markdown_table
 
 
 @dataclass(frozen=True)

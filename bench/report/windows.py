@@ -7,10 +7,10 @@ import numpy as np
 import pandas as pd
 import torch
 
+from bench.boards import Leaderboard, Results
+from bench.boards.results import SavedFit
 from bench.contracts import ParameterSpace
 from bench.errors import BenchError
-from bench.leaderboard import Leaderboard, Results
-from bench.leaderboard.results import SavedFit
 from bench.registry.registry import Registry
 from bench.report.frames import KEYS, Families, framed, of_board, of_method
 from bench.stats.clustering import Array

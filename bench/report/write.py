@@ -7,8 +7,8 @@ from pathlib import Path
 
 import pandas as pd
 
+from bench.boards.render import as_csv
 from bench.errors import BenchError, counted
-from bench.leaderboard.render import as_csv
 from bench.report import comparison, output, provenance
 from bench.report.bibliography import bibtex
 from bench.report.boards import grid, name_of, tables_of

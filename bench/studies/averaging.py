@@ -9,9 +9,9 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from bench.boards.quantities import estimated
+from bench.boards.render import markdown_table
 from bench.errors import UsageError
-from bench.leaderboard.quantities import estimated
-from bench.leaderboard.render import markdown_table
 from bench.stats.clustering import Estimate
 from bench.studies.numbers import code, number
 from bench.studies.scored import Group

@@ -4,11 +4,11 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from bench.boards.quantities import estimated
+from bench.boards.render import markdown_table
+from bench.boards.results import Results, SavedFit
 from bench.contracts import Metric
 from bench.errors import UsageError
-from bench.leaderboard.quantities import estimated
-from bench.leaderboard.render import markdown_table
-from bench.leaderboard.results import Results, SavedFit
 from bench.stats.clustering import Estimate
 from bench.studies.numbers import code, number
 from bench.studies.scored import (

@@ -8,8 +8,8 @@ from math import inf, isfinite
 import numpy as np
 from scipy import stats
 
-from bench.leaderboard.columns import parenthesised
-from bench.leaderboard.quantities import not_certain
+from bench.boards.columns import parenthesised
+from bench.boards.quantities import not_certain
 from bench.stats.clustering import Estimate, mean
 from bench.storage.store import Store
 from bench.studies.bootstrap_k import Sample, is_done

@@ -15,6 +15,8 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from bench.boards.render import csv_of, markdown_table
+from bench.boards.results import Results, SavedFit
 from bench.contracts import (
     FitLog,
     IndependentPlan,
@@ -25,8 +27,6 @@ from bench.contracts import (
 )
 from bench.errors import UsageError
 from bench.inference.likelihood import ExactLikelihood
-from bench.leaderboard.render import csv_of, markdown_table
-from bench.leaderboard.results import Results, SavedFit
 from bench.metrics.expected import divergence
 from bench.nn.normaliser import Normaliser
 from bench.registry.registry import Registry

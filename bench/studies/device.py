@@ -17,7 +17,7 @@ import torch
 from torch import Tensor
 from torch.utils.flop_counter import FlopCounterMode
 
-from bench.leaderboard.render import csv_of, markdown_table
+from bench.boards.render import csv_of, markdown_table
 from bench.nn.steps import GradientSteps
 from bench.seeds import generator
 from bench.studies.device_networks import NETWORKS

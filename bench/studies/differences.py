@@ -4,10 +4,10 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import combinations
 
+from bench.boards.quantities import estimated
+from bench.boards.render import markdown_table
 from bench.contracts import Metric
 from bench.errors import UsageError
-from bench.leaderboard.quantities import estimated
-from bench.leaderboard.render import markdown_table
 from bench.registry.registry import unknown
 from bench.stats.clustering import Estimate
 from bench.studies.numbers import code, marked, p_value

@@ -13,8 +13,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from bench.boards.results import Results, SavedFit
 from bench.errors import UsageError
-from bench.leaderboard.results import Results, SavedFit
 from bench.stats.equivalence import factor
 from bench.storage.fit_spec import truth_among
 

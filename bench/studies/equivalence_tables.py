@@ -8,8 +8,8 @@ from operator import attrgetter
 
 from scipy import stats
 
-from bench.leaderboard.columns import parenthesised
-from bench.leaderboard.render import csv_of, markdown_table
+from bench.boards.columns import parenthesised
+from bench.boards.render import csv_of, markdown_table
 from bench.studies.equivalence import EquivalenceFactor, Point, shown
 from bench.studies.numbers import code
 

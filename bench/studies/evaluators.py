@@ -12,13 +12,13 @@ from typing import Any
 import numpy as np
 import torch
 
+from bench.boards.render import csv_of, markdown_table
+from bench.boards.results import Results, SavedFit
 from bench.contracts import IndependentPlan
 from bench.errors import UsageError
 from bench.inference.intervals import summarise
 from bench.inference.lattice import Lattice
 from bench.inference.likelihood import MixtureLikelihood
-from bench.leaderboard.render import csv_of, markdown_table
-from bench.leaderboard.results import Results, SavedFit
 from bench.registry.registry import Registry
 from bench.stages.datasets import sets
 from bench.stages.held_out import log_ratio_of

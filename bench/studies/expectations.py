@@ -4,10 +4,10 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from bench.boards.columns import parenthesised
+from bench.boards.quantities import estimated
+from bench.boards.render import markdown_table
 from bench.errors import UsageError
-from bench.leaderboard.columns import parenthesised
-from bench.leaderboard.quantities import estimated
-from bench.leaderboard.render import markdown_table
 from bench.stats.clustering import Estimate
 from bench.studies.drawing import drawn
 from bench.studies.numbers import code

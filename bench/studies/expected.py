@@ -19,10 +19,10 @@ from statistics import fmean
 import torch
 from torch import Tensor
 
+from bench.boards.build import expected_coverage
 from bench.contracts import Task
 from bench.inference.intervals import region_threshold
 from bench.inference.likelihood import ExactLikelihood
-from bench.leaderboard.build import expected_coverage
 from bench.seeds import generator
 
 _EVENTS = 20_000  # of each component, for covariances of the score: coverage is good to 5e-4

@@ -13,9 +13,9 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from bench.boards.render import csv_of
 from bench.contracts import HasLogProb, Log, Task
 from bench.errors import UsageError, printable
-from bench.leaderboard.render import csv_of
 from bench.seeds import generator
 from bench.stats.clustering import Array
 from bench.stats.energy import energy_test

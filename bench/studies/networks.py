@@ -6,8 +6,8 @@ from math import floor, isfinite, log10
 import numpy as np
 from numpy.typing import NDArray
 
+from bench.boards.render import markdown_table
 from bench.errors import UsageError
-from bench.leaderboard.render import markdown_table
 from bench.studies.numbers import code
 from bench.studies.scored import Group, Scored, metrics_of
 

@@ -4,7 +4,7 @@ from math import isfinite, nan
 
 from scipy import stats
 
-from bench.leaderboard.columns import parenthesised
+from bench.boards.columns import parenthesised
 from bench.stats.clustering import Estimate
 
 LEVEL = 0.05

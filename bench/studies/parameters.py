@@ -17,8 +17,8 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from bench.boards.render import csv_of, markdown_table
 from bench.contracts import FitContext, IndependentPlan, ProfileSummary, Surrogate, Task
-from bench.leaderboard.render import csv_of, markdown_table
 from bench.registry.registry import Registry
 from bench.seeds import generator
 from bench.stages.datasets import sets

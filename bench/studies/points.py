@@ -7,10 +7,10 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy import stats
 
+from bench.boards.quantities import estimated
+from bench.boards.render import markdown_table
 from bench.contracts import Metric, Task
 from bench.errors import UsageError
-from bench.leaderboard.quantities import estimated
-from bench.leaderboard.render import markdown_table
 from bench.registry.registry import Registry, unknown
 from bench.stats.clustering import Array, Estimate
 from bench.studies.numbers import code, marked, number

@@ -10,10 +10,8 @@ from typing import Any
 
 import numpy as np
 
-from bench.contracts import BootstrapPlan
-from bench.errors import counted
-from bench.leaderboard.columns import parenthesised
-from bench.leaderboard.render import (
+from bench.boards.columns import parenthesised
+from bench.boards.render import (
     csv_of,
     escape,
     finite,
@@ -22,6 +20,8 @@ from bench.leaderboard.render import (
     printed,
     terminal_table,
 )
+from bench.contracts import BootstrapPlan
+from bench.errors import counted
 from bench.studies.comparison import CoverageCheck, SampleCoverage, by_size, verdict
 from bench.studies.drawing import drawn
 from bench.studies.expected import interval_coverage, region_coverage

@@ -13,7 +13,7 @@ from time import perf_counter
 import torch
 from scipy.stats import linregress
 
-from bench.leaderboard.render import csv_of, markdown_table
+from bench.boards.render import csv_of, markdown_table
 from bench.studies.scaling_laws import Law
 
 NAME = "scaling"

@@ -17,11 +17,11 @@ from typing import Any
 
 import torch
 
+from bench.boards.columns import parenthesised
+from bench.boards.render import csv_of, markdown_table
+from bench.boards.results import Results
 from bench.contracts import FitContext, Task
 from bench.errors import UsageError
-from bench.leaderboard.columns import parenthesised
-from bench.leaderboard.render import csv_of, markdown_table
-from bench.leaderboard.results import Results
 from bench.registry.registry import Registry
 from bench.seeds import generator
 from bench.stages.simulate import SimulationBank, features_of

@@ -6,10 +6,10 @@ from dataclasses import dataclass
 from fnmatch import fnmatchcase
 from functools import cache
 
+from bench.boards.results import Results, SavedFit, Scores
+from bench.boards.units import ResamplingUnits
 from bench.contracts import Metric
 from bench.errors import UsageError
-from bench.leaderboard.results import Results, SavedFit, Scores
-from bench.leaderboard.units import ResamplingUnits
 from bench.registry.registry import Registry, select, unknown
 from bench.stats.clustering import Array
 from bench.storage.fit_spec import truth_among

@@ -9,11 +9,11 @@ import torch
 from click.testing import CliRunner
 from whole_runs import PLUGINS, benchmark, inline
 
+from bench.boards import FORMATS, Results, build
 from bench.cli.main import cli
 from bench.contracts import Draw
 from bench.experiment.calls import count_calls
 from bench.experiment.selection import configure
-from bench.leaderboard import FORMATS, Results, build
 from bench.registry.registry import Registry
 from bench.stages.simulate import SimulationBank, features_of
 from bench.storage.simulations import SimulationStore, chunk_sizes

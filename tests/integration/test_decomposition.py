@@ -5,7 +5,7 @@ import csv
 import numpy as np
 import pytest
 
-from bench.leaderboard import Results
+from bench.boards import Results
 from bench.storage.store import Store
 from bench.studies import decomposition
 from bench.studies.scored import groups

@@ -7,12 +7,12 @@ import numpy as np
 import pytest
 import torch
 
+from bench.boards import FORMATS, Results, build
+from bench.boards.status import status_lines
 from bench.errors import UsageError
 from bench.experiment.preset import Preset
 from bench.experiment.schedule import schedule
 from bench.experiment.selection import MethodPattern
-from bench.leaderboard import FORMATS, Results, build
-from bench.leaderboard.status import status_lines
 from bench.registry.registry import Registry
 from bench.stages.members import open_fit, restore
 from bench.storage.entries import JobContext

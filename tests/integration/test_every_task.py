@@ -8,9 +8,9 @@ import math
 import pytest
 from whole_runs import benchmark, inline
 
+from bench.boards import Results, build
+from bench.boards.render import table
 from bench.errors import NotApplicable
-from bench.leaderboard import Results, build
-from bench.leaderboard.render import table
 from bench.registry.registry import Registry
 
 REGISTRY = Registry()

@@ -56,6 +56,9 @@ def test_a_run_is_that_of_the_command(tmp_path, evaluation):
     assert (tmp_path / "made" / "leaderboard.md").is_file()
     again = bench.run(tmp_path / "same.toml", folder=tmp_path / "made", seed=3, quiet=True)
     assert len(again.fits) == 3
+    (board,) = bench.leaderboard(tmp_path / "made", tasks=["gaussians-*"], tolerance=0.3)
+    assert [row.label for row in board.rows] == ["exact", "lre:tuned"]
+    assert board.tolerance == 0.3
 
 
 def test_a_surrogate_has_its_contract(surrogate, events):
@@ -193,6 +196,8 @@ def test_bad_input_is_one_line(arguments, error, message):
 
 
 def test_names_of_the_library_are_listed():
-    assert {"task", "fit", "evaluate", "load", "load_surrogate", "run"} <= set(dir(bench))
+    assert {"task", "fit", "evaluate", "leaderboard", "load", "load_surrogate", "run"} <= set(
+        dir(bench)
+    )
     with pytest.raises(AttributeError, match="no attribute 'nothing'"):
         bench.nothing  # noqa: B018

@@ -8,9 +8,9 @@ import pytest
 from whole_runs import PLUGINS, TINY, benchmark, digests, fitted, inline
 
 import bench.testing.asymmetric
+from bench.boards import FORMATS, Results, build
 from bench.errors import BudgetExceeded, NonFiniteError, PluginError, StoreError, UsageError
 from bench.experiment.rescore import plan_scores
-from bench.leaderboard import FORMATS, Results, build
 from bench.registry.registry import Registry
 from bench.storage.store import Store
 

@@ -20,11 +20,11 @@ import torch
 from click.testing import CliRunner
 from whole_runs import NETWORK, PLUGINS, TINY, benchmark, contents, digests, finished, fitted
 
+from bench.boards import FORMATS, Results, build
+from bench.boards.status import status_lines
 from bench.cli.main import cli
 from bench.execution.open import open_executor
 from bench.experiment.run import run as run_jobs
-from bench.leaderboard import FORMATS, Results, build
-from bench.leaderboard.status import status_lines
 from bench.registry.registry import Registry
 from bench.storage.store import Store
 

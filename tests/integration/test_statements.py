@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 
 import bench
-from bench.leaderboard import FORMATS, Results, build
+from bench.boards import FORMATS, Results, build
 from bench.registry.registry import Registry
 from bench.stats.clustering import Estimate
 from bench.stats.ranking import rank

@@ -7,9 +7,9 @@ import numpy as np
 from planted_scores import MEMBER
 from scipy.special import erf, erfinv
 
+from bench.boards import Leaderboard, build
+from bench.boards.results import SavedFit, Scores
 from bench.inference.box import ROOTS
-from bench.leaderboard import Leaderboard, build
-from bench.leaderboard.results import SavedFit, Scores
 from bench.registry.registry import Registry
 
 NOMINAL = float(erf(np.sqrt(0.5)))

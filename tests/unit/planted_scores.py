@@ -5,9 +5,9 @@ from typing import Any
 
 import numpy as np
 
+from bench.boards.results import Results
 from bench.contracts import IndependentPlan
 from bench.contracts.plan import layout
-from bench.leaderboard.results import Results
 from bench.storage.store import Store
 
 PLAN = "independent-1"

@@ -12,9 +12,9 @@ import torch
 from bench.tasks.gaussians import RotatedGaussians
 from scipy import stats
 
+from bench.boards.build import expected_coverage
 from bench.errors import UsageError
 from bench.inference.intervals import region_threshold
-from bench.leaderboard.build import expected_coverage
 from bench.registry.registry import Registry
 from bench.stats.clustering import Estimate
 from bench.storage.store import Store

@@ -7,12 +7,12 @@ import pytest
 import torch
 from bench.tasks.gaussians import near
 
+from bench.boards import FORMATS, Results, build
+from bench.boards.status import status_lines
 from bench.errors import NotApplicable, UsageError
 from bench.experiment.preset import Preset
 from bench.experiment.schedule import schedule
 from bench.experiment.selection import MethodPattern
-from bench.leaderboard import FORMATS, Results, build
-from bench.leaderboard.status import status_lines
 from bench.nn.calibration import Calibration, pairwise
 from bench.registry.registry import Registry
 from bench.stages.calibrate import calibrate

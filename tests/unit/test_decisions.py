@@ -7,14 +7,14 @@ import pytest
 from planted_boards import NAMES, Planted, planted_board
 from scipy.stats import norm
 
+from bench.boards import FORMATS, table
+from bench.boards.columns import sections
+from bench.boards.notes import notes
+from bench.boards.quantities import fair_universe
+from bench.boards.results import Scores
+from bench.boards.units import ResamplingUnits
+from bench.boards.verdict import verdict
 from bench.inference.box import ROOTS
-from bench.leaderboard import FORMATS, table
-from bench.leaderboard.columns import sections
-from bench.leaderboard.notes import notes
-from bench.leaderboard.quantities import fair_universe
-from bench.leaderboard.results import Scores
-from bench.leaderboard.units import ResamplingUnits
-from bench.leaderboard.verdict import verdict
 from bench.report.frames import leaderboard
 from bench.stats.clustering import Estimate
 from bench.stats.decision import CoverageVerdict, judge_coverage

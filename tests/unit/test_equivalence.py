@@ -10,8 +10,8 @@ import pytest
 from known_factors import BUDGETS, covered
 from planted_scores import MEMBER
 
+from bench.boards.results import Results
 from bench.errors import UsageError
-from bench.leaderboard.results import Results
 from bench.stats.equivalence import equivalent_budget, factor
 from bench.storage.store import Store
 from bench.studies import equivalence as study

@@ -11,12 +11,12 @@ import torch
 from bench.tasks.fair_universe import FairUniverse
 from bench.tasks.higgs_fair import HiggsFair, TauEvents
 
+from bench.boards.units import FEWEST_BLOCKS, ResamplingUnits
 from bench.contracts import BootstrapPlan, HeldOutPlan, IndependentPlan
 from bench.contracts.plan import fit_to, number_of_blocks
 from bench.errors import BudgetExceeded, NotApplicable, PluginError
 from bench.experiment.preset import Preset
 from bench.experiment.selection import make_spec
-from bench.leaderboard.units import FEWEST_BLOCKS, ResamplingUnits
 from bench.registry.registry import Registry
 from bench.stages.datasets import sets
 from bench.stages.members import open_fit

@@ -5,9 +5,9 @@ from pathlib import Path
 
 import pytest
 
-from bench.leaderboard import Results, build
-from bench.leaderboard.columns import sections
-from bench.leaderboard.glossary import TERMS, definition, term
+from bench.boards import Results, build
+from bench.boards.columns import sections
+from bench.boards.glossary import TERMS, definition, term
 from bench.registry.registry import Registry
 from bench.storage.store import Store
 

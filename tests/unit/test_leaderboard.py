@@ -10,12 +10,12 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from bench.boards import FORMATS, Results, build, table
+from bench.boards.build import expected_coverage
+from bench.boards.columns import parenthesised, sections
+from bench.boards.notes import heading, notes
+from bench.boards.verdict import verdict
 from bench.contracts import Metric
-from bench.leaderboard import FORMATS, Results, build, table
-from bench.leaderboard.build import expected_coverage
-from bench.leaderboard.columns import parenthesised, sections
-from bench.leaderboard.notes import heading, notes
-from bench.leaderboard.verdict import verdict
 from bench.registry.registry import Registry
 from bench.storage.store import Store
 

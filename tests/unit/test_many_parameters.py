@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 from scipy import stats
 
 import bench
+from bench.boards.render import markdown
 from bench.contracts import (
     BootstrapPlan,
     BoxSummary,
@@ -25,7 +26,6 @@ from bench.contracts import (
 )
 from bench.inference.box import ROOTS
 from bench.inference.likelihood import ExactLikelihood
-from bench.leaderboard.render import markdown
 from bench.registry.registry import Registry
 from bench.report.write import contents
 from bench.stages.predict import load, predict

@@ -9,7 +9,7 @@ import pytest
 from bench.tasks.gaussians import RotatedGaussians
 
 import bench
-from bench.leaderboard.columns import parenthesised
+from bench.boards.columns import parenthesised
 from bench.registry.registry import Registry
 from bench.report import boards
 from bench.report.bibliography import bibtex, entries

@@ -6,8 +6,8 @@ from pathlib import Path
 
 import pytest
 
-from bench.leaderboard import Leaderboard, Quantity, Row
-from bench.leaderboard.results import SavedFit
+from bench.boards import Leaderboard, Quantity, Row
+from bench.boards.results import SavedFit
 from bench.report.papers import Published, beside, comparisons, expected_interval, judge, published
 from bench.stats.clustering import Estimate
 

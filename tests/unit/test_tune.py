@@ -8,10 +8,10 @@ import pytest
 from bench.methods.lre import LRE
 from click.testing import CliRunner
 
+from bench.boards.render import csv_of
 from bench.cli.tune import as_markdown, table
 from bench.cli.tune import tune as command
 from bench.errors import PluginError, UsageError
-from bench.leaderboard.render import csv_of
 from bench.registry.registry import Registry
 from bench.storage.store import Store
 from bench.tuning.search import Trial, combinations, configured, make_search

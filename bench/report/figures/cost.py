@@ -12,7 +12,7 @@ from matplotlib.axes import Axes
 from matplotlib.lines import Line2D
 from matplotlib.ticker import MaxNLocator
 
-from bench.leaderboard.quantities import parts
+from bench.boards.quantities import parts
 from bench.report import tidy
 from bench.report.colours import INK
 from bench.report.figures import marks

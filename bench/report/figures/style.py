@@ -10,7 +10,7 @@ import matplotlib as mpl
 import pandas as pd
 from matplotlib.axes import Axes
 
-from bench.leaderboard.columns import parenthesised
+from bench.boards.columns import parenthesised
 from bench.report.colours import Style, looks
 from bench.report.tidy import each
 

@@ -10,8 +10,8 @@ from matplotlib.axes import Axes
 from matplotlib.patches import Rectangle
 from matplotlib.ticker import MaxNLocator
 
-from bench.leaderboard.columns import parenthesised
-from bench.leaderboard.verdict import SIGNS
+from bench.boards.columns import parenthesised
+from bench.boards.verdict import SIGNS
 from bench.report import tidy
 from bench.report.colours import INK
 from bench.report.figures.marks import ROW, SOLID, log_axis, method_rows, narrow, off_scale, typical

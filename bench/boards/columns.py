@@ -4,10 +4,10 @@ from collections.abc import Callable, Iterator, Sequence
 from math import floor, isfinite, log10, nan
 from typing import NamedTuple
 
+from bench.boards.board import Leaderboard, Row
+from bench.boards.quantities import parts
+from bench.boards.verdict import SIGNS, decides
 from bench.contracts import Metric
-from bench.leaderboard.board import Leaderboard, Row
-from bench.leaderboard.quantities import parts
-from bench.leaderboard.verdict import SIGNS, decides
 from bench.metrics import expected, heldout, intervals, likelihood, nuisances
 
 _OWN = {

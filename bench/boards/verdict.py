@@ -2,8 +2,8 @@
 
 from collections.abc import Iterator
 
+from bench.boards.board import Leaderboard, Row
 from bench.errors import counted
-from bench.leaderboard.board import Leaderboard, Row
 from bench.stats.decision import CoverageVerdict
 
 SIGNS = {"holds": "✓", "fails": "✗", "undetermined": "?", "n/a": "–"}

@@ -7,12 +7,12 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
+from bench.boards.board import EXPECTED, Leaderboard, Row
+from bench.boards.compare import Comparison
+from bench.boards.quantities import Quantity, fair_universe, quantities_of
+from bench.boards.results import Results, SavedFit, Scores, of_training
+from bench.boards.units import ResamplingUnits
 from bench.contracts import Metric
-from bench.leaderboard.board import EXPECTED, Leaderboard, Row
-from bench.leaderboard.compare import Comparison
-from bench.leaderboard.quantities import Quantity, fair_universe, quantities_of
-from bench.leaderboard.results import Results, SavedFit, Scores, of_training
-from bench.leaderboard.units import ResamplingUnits
 from bench.storage.fit_spec import truth_among
 
 _Key = tuple[str, int, str, int]  # task, budget, training data, seed

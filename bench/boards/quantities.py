@@ -7,9 +7,9 @@ from math import nan, sqrt
 import numpy as np
 from numpy.typing import NDArray
 
+from bench.boards.results import Scores
+from bench.boards.units import ResamplingUnits
 from bench.contracts import Metric
-from bench.leaderboard.results import Scores
-from bench.leaderboard.units import ResamplingUnits
 from bench.stats.clustering import Array, Estimate, mean, median, ratio, resampled
 
 _FEWEST = 100  # datasets for a score of the FAIR Universe challenge

@@ -6,11 +6,11 @@ from math import exp, nan
 
 import numpy as np
 
-from bench.leaderboard.board import Row
-from bench.leaderboard.price import Price, price, quantities_of_price
-from bench.leaderboard.quantities import Quantity
-from bench.leaderboard.results import SavedFit, Scores
-from bench.leaderboard.units import ResamplingUnits
+from bench.boards.board import Row
+from bench.boards.price import Price, price, quantities_of_price
+from bench.boards.quantities import Quantity
+from bench.boards.results import SavedFit, Scores
+from bench.boards.units import ResamplingUnits
 from bench.stats.clustering import Array, Estimate
 from bench.stats.decision import CoverageVerdict, judge_coverage
 from bench.stats.local import local_coverage

@@ -12,12 +12,12 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
+from bench.boards.board import Leaderboard
+from bench.boards.columns import sections, two_lines
+from bench.boards.notes import heading, notes
+from bench.boards.quantities import Quantity
+from bench.boards.verdict import verdict
 from bench.errors import printable
-from bench.leaderboard.board import Leaderboard
-from bench.leaderboard.columns import sections, two_lines
-from bench.leaderboard.notes import heading, notes
-from bench.leaderboard.quantities import Quantity
-from bench.leaderboard.verdict import verdict
 from bench.stats.clustering import Estimate
 from bench.stats.decision import CoverageVerdict
 

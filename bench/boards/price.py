@@ -6,9 +6,9 @@ from math import isfinite, nan, sqrt
 
 import numpy as np
 
-from bench.leaderboard.quantities import Quantity, estimated
-from bench.leaderboard.results import Scores
-from bench.leaderboard.units import ResamplingUnits
+from bench.boards.quantities import Quantity, estimated
+from bench.boards.results import Scores
+from bench.boards.units import ResamplingUnits
 from bench.stats.clustering import Array, Estimate
 from bench.stats.honest import HonestLengths, fold_of, honest_lengths
 

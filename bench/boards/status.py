@@ -2,7 +2,7 @@
 
 from collections.abc import Iterator
 
-from bench.leaderboard.results import Results
+from bench.boards.results import Results
 
 
 def status_lines(results: Results) -> Iterator[str]:

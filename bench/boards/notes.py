@@ -3,10 +3,10 @@
 from collections.abc import Mapping
 from typing import Any
 
+from bench.boards.board import Leaderboard
+from bench.boards.columns import direction, others
+from bench.boards.units import FEWEST_BLOCKS
 from bench.errors import counted
-from bench.leaderboard.board import Leaderboard
-from bench.leaderboard.columns import direction, others
-from bench.leaderboard.units import FEWEST_BLOCKS
 from bench.storage.simulations import PURPOSES
 
 

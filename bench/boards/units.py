@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from bench.leaderboard.results import Scores
+from bench.boards.results import Scores
 from bench.stats.clustering import Array, Strata
 
 FEWEST_BLOCKS = 5

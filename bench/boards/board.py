@@ -3,9 +3,9 @@
 from dataclasses import dataclass, field
 from typing import Any
 
+from bench.boards.quantities import Quantity
+from bench.boards.results import SavedFit
 from bench.contracts import Metric
-from bench.leaderboard.quantities import Quantity
-from bench.leaderboard.results import SavedFit
 from bench.stats.clustering import Estimate
 from bench.stats.decision import WORDS, CoverageVerdict, Word
 
