@@ -59,3 +59,18 @@ def test_every_check_is_described():
     for kind, checks in every.items():
         table = re.findall(r"(?m)^\| (`.*?) \|", PAGES[kind])
         assert {name for row in table for name in re.findall(r"`([\w-]+)`", row)} == set(checks)
+
+
+@pytest.mark.slow
+def test_the_page_on_notebooks_runs(tmp_path, monkeypatch):
+    text = (ROOT / "docs" / "guides" / "notebooks.md").read_text()
+    code = "\n".join(re.findall(r"```python\n(.*?)```", text, re.DOTALL))
+    for written, small in (("20_000", "500"), ("members=4", "members=1"), ("64", "2")):
+        assert written in code
+        code = code.replace(written, small)
+    monkeypatch.chdir(tmp_path)
+    names = {}
+    exec(code, names)
+    assert len(names["evaluation"].verdicts()) == 2
+    assert names["again"].label == "lre:tuned"
+    assert (tmp_path / "coverage.png").stat().st_size > 5000
