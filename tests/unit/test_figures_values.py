@@ -1,6 +1,7 @@
 """Values in figures agree with the frames."""
 
 import math
+from pathlib import Path
 
 import numpy as np
 import pandas as pd
@@ -33,10 +34,14 @@ from bench.report.figures import (
     draw_features,
     draw_gaps,
     draw_members,
+    draw_nuisances,
     draw_training,
     draw_verdicts,
+    looks_of,
+    nuisances,
     scores,
 )
+from bench.report.load import load
 from bench.report.tidy import by_importance, front, member_means, pairs, times
 
 
@@ -267,3 +272,26 @@ def test_a_cell_holds_only_if_all_parameters_do(axes):
     draw_verdicts(found, axes)
     words = [text.get_text() for text in axes.texts]
     assert words == [f"{word}\n1.030(10)" for word in ("✓ holds", "? undetermined", "✗ fails")]
+
+
+def test_nuisances_are_rows_in_the_order_of_impacts(axes):
+    rows = [
+        {"label": label, "nuisance": name, "value": value, "error": 0.1}
+        for label, values in {"lre": (0.5, -1.0), "exact": (0.0, 0.2)}.items()
+        for name, value in zip(("small", "large"), values, strict=True)
+    ]
+    draw_nuisances(pd.DataFrame(rows), axes, order=["large", "small"], target=1.0)
+    assert [t.get_text() for t in axes.get_yticklabels()] == ["large", "small"]
+    points = [tuple(xy) for line in axes.containers for xy in line.lines[0].get_xydata()]
+    assert points == [(0.5, 0.75), (-1.0, -0.25), (0.0, 1.25), (0.2, 0.25)]
+
+
+def test_committed_nuisances_have_a_figure():
+    loaded = load(Path(__file__).parents[2] / "results" / "nuisances", tasks=["higgs-systematics"])
+    (figure,) = nuisances.figures(loaded, looks_of(loaded))
+    assert [panel.title for panel in figure.panels] == ["pull", "post-fit width", "impact on mu"]
+    order = figure.panels[0].options["order"]
+    impacts = loaded.quantities.query("metric == 'impact' and label == 'exact'")
+    sizes = impacts.set_index(impacts["key"].str.removeprefix("mu by "))["value"].abs()
+    assert {*order} == {*sizes.index}
+    assert "background_scale" in figure.alternative

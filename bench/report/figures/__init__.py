@@ -12,11 +12,21 @@ import pandas as pd
 
 from bench.report.colours import Style, looks
 from bench.report.examples import examples, tasks_with_examples
-from bench.report.figures import contours, cost, coverage, members, samples, scores, verdicts
+from bench.report.figures import (
+    contours,
+    cost,
+    coverage,
+    members,
+    nuisances,
+    samples,
+    scores,
+    verdicts,
+)
 from bench.report.figures.contours import draw_contours
 from bench.report.figures.cost import draw_budgets, draw_cost, draw_training
 from bench.report.figures.coverage import draw_calibration, draw_coverage_against_k
 from bench.report.figures.members import draw_members
+from bench.report.figures.nuisances import draw_nuisances
 from bench.report.figures.samples import draw_example, draw_features
 from bench.report.figures.scores import draw_arrows, draw_equivalence
 from bench.report.figures.style import Figure
@@ -39,6 +49,7 @@ __all__ = [
     "draw_features",
     "draw_gaps",
     "draw_members",
+    "draw_nuisances",
     "draw_training",
     "draw_verdicts",
     "examples",
@@ -51,6 +62,7 @@ _PARTS = (
     ("Coverage gaps and honest lengths", verdicts.gaps, "no gap of coverage has an error"),
     ("Example data", samples.figures, "no task can be simulated here"),
     ("Overlap, coverage and width of members", members.figures, "no member has scores"),
+    ("Pulls and impacts of nuisance parameters", nuisances.figures, ""),  # few tasks have any
     (
         "Contours of the likelihood",
         contours.figures,
@@ -64,7 +76,7 @@ _PARTS = (
     ("Gain from exact scores", scores.arrows, "no method has a score-augmented form"),
     ("Data equivalence of scores", scores.equivalences, "no method is compared at two budgets"),
 )
-"""Titles, functions that yield figures, and reasons why there are none."""
+"""Titles, functions that yield figures, and reasons why there are none; "" if none are missed."""
 
 
 def looks_of(loaded: Loaded) -> dict[str, Style]:
@@ -91,7 +103,7 @@ def absent(loaded: Loaded) -> list[tuple[str, str]]:
     for title, part, why in _PARTS:
         drawn = {figure.task for figure in part(loaded, shown)}
         left = every - drawn if any(drawn) and part is not samples.figures else set()
-        if left or not drawn:
+        if why and (left or not drawn):
             missing.append((", ".join([title, *sorted(left)]), why))
     tasks = tasks_with_examples(loaded).items()
     return missing + [(f"Data of {name}", why) for name, why in tasks if isinstance(why, str)]
