@@ -5,7 +5,7 @@ import shutil
 import tempfile
 import weakref
 from collections.abc import Mapping, Sequence
-from dataclasses import replace
+from dataclasses import fields, replace
 from functools import cached_property
 from pathlib import Path
 
@@ -28,6 +28,7 @@ from bench.storage.fit_spec import FitSpec
 from bench.storage.simulations import SimulationStore
 from bench.storage.store import Store
 
+_SAVED = "surrogate"  # record of a saved surrogate
 _UNUSED = IndependentPlan(uniform=2, per_point=0)  # a preset has a plan; fits do not use it
 
 
@@ -135,9 +136,11 @@ class FittedSurrogate:
         source, copy = Store.open(self.folder), Store(target)
         every = [key for m in range(self.members) for key in self.spec.state_keys(m)]
         own = [self.spec.fit_key(m) for m in range(self.members)]
-        for key in dict.fromkeys(["run", self.spec.fit_record, *own, *every]):
+        for key in dict.fromkeys([self.spec.fit_record, *own, *every]):
             for name, content in source.files(key).items():
                 copy.write_bytes(name, content)
+        preset = self.preset.model_dump(mode="json")
+        copy.write(_SAVED, {"fit": self.spec.fit_record, "preset": preset, "method": self.pattern})
 
     def __repr__(self) -> str:
         return f"FittedSurrogate({self.label!r} on {self.task.name!r}, members={self.members})"
@@ -220,21 +223,20 @@ def load_surrogate(
         PluginError: if the task or method has changed since.
     """
     store, registry = Store.open(Path(folder)), Registry([os.fspath(path) for path in plugins])
-    run = schema.read(store, "run")
-    records = [schema.read(store, key) for key in store.keys("fits") if key.endswith("/fit")]
-    shown = [record for record in records if record is not None and record["shown"]]
-    if run is None or len(shown) != 1:
-        raise UsageError(f"{folder} does not hold one surrogate; `FittedSurrogate.save` writes it")
-    fields = {name: shown[0][name] for name in ("task", "method", "configuration", "identity")}
-    spec = FitSpec(**fields, oracle=shown[0]["oracle"])
+    saved = schema.read(store, _SAVED)
+    fit = None if saved is None else schema.read(store, saved["fit"])
+    if saved is None or fit is None:
+        raise UsageError(f"{folder} holds no surrogate that FittedSurrogate.save wrote")
+    spec = FitSpec(**{f.name: fit[f.name] for f in fields(FitSpec)})
     every = registry.item("tasks", spec.task), registry.item("methods", spec.method)
     for known in every:
         if known.plugin_hash != spec.identity[known.kind[:-1]]["plugin"]:
             raise PluginError(f"{known.place} has changed since the surrogate was saved")
-    preset = Preset.model_validate({**run["preset"], "device": device})
+    lists = {name: tuple(saved["preset"].get(name, ())) for name in ("tasks", "methods", "budgets")}
+    preset = make_preset(**{**saved["preset"], **lists, "device": device, "plans": (_UNUSED,)})
     chosen = choose_device(device)
     context = JobContext(str(store.root.absolute()), registry.plugins, chosen, 0.0)
-    return FittedSurrogate(context, spec, preset, preset.methods[0])
+    return FittedSurrogate(context, spec, preset, saved["method"])
 
 
 def remove_with(owner: object, folder: Path) -> None:

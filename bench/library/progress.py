@@ -1,9 +1,10 @@
-"""Progress of runs, downloads and reports: bars on a terminal, elsewhere a line every 10 s."""
+"""Progress of runs, downloads and reports: bars if possible, elsewhere a line every 10 s."""
 
 import sys
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from importlib.util import find_spec
 from statistics import fmean
 from typing import Any, Self
 
@@ -29,8 +30,9 @@ _LINE_EVERY = 10.0  # seconds between two lines without a terminal
 
 
 def _bars(*columns: ProgressColumn, quiet: bool = False, **options: Any) -> Bars:
-    """Return progress bars on standard error, shown on terminals only."""
-    disable = quiet or not sys.stderr.isatty()
+    """Return progress bars on standard error, shown on terminals and in notebooks only."""
+    jupyter = Console().is_jupyter and find_spec("ipywidgets") is not None  # rich needs both
+    disable = quiet or not (jupyter or sys.stderr.isatty())
     console = Console(stderr=True, quiet=disable)
     return Bars(*columns, console=console, transient=True, disable=disable, **options)
 

@@ -155,6 +155,12 @@ class _Windows(_Record):
         return self
 
 
+class _Surrogate(_Record):
+    fit: Annotated[str, Field(pattern=r"^fits/[\w./+-]+/fit$")]
+    preset: dict[str, Any]
+    method: str
+
+
 class _Unfinished(_Record):
     status: str
     error: str = ""
@@ -163,6 +169,7 @@ class _Unfinished(_Record):
 
 _MODELS: dict[str, type[_Record]] = {
     r"run": _Run,
+    r"surrogate": _Surrogate,
     r"plans/[\w-]+": _Plan,
     r"fits/[\w./+-]+/fit": _Fit,
     r"fits/[\w./+-]+": _Member,

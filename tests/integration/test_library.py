@@ -8,6 +8,7 @@ from bench.tasks.linear_gaussian import linear_gaussian
 import bench
 from bench.contracts import IndependentPlan, Parameter, ParameterSpace, Task
 from bench.errors import NotApplicable, PluginError, UsageError
+from bench.storage.store import Store
 
 PRESET = """
 tasks = ["gaussians-near"]
@@ -80,10 +81,14 @@ def test_a_saved_surrogate_is_the_same(surrogate, events, tmp_path):
     assert (loaded.label, loaded.members) == ("lre:tuned", 2)
     found = bench.evaluate("gaussians-near", loaded, datasets=2, quiet=True)
     assert len(found.coverage()) == 2
+    assert bench.load_surrogate(tmp_path / "kept").label == "lre:tuned"  # also once evaluated
     with pytest.raises(UsageError, match="kept exists; choose a new folder"):
         surrogate.save(tmp_path / "kept")
-    with pytest.raises(UsageError, match="does not hold one surrogate"):
+    with pytest.raises(UsageError, match="holds no surrogate that"):
         bench.load_surrogate(tmp_path)
+    Store(tmp_path / "kept").write("surrogate", {"fit": "../other", "preset": {}, "method": "lre"})
+    with pytest.raises(UsageError, match="holds no surrogate that"):
+        bench.load_surrogate(tmp_path / "kept")
 
 
 def test_an_evaluation_says_coverage_and_verdicts(evaluation):

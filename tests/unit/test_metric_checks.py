@@ -7,6 +7,7 @@ from bench.contracts import Metric
 from bench.registry.registry import Registry
 from bench.testing import METRIC_CHECKS, check_metric
 
+pytestmark = pytest.mark.slow
 REGISTRY = Registry()
 
 
