@@ -137,7 +137,8 @@ class Comparison:
         self._rank_intervals(tables, base, "price")
 
     def _priced(self, row: Row, scores: Scores, truth: Price | None) -> Price:
-        found = price(scores, self.parameters, self.units)
+        exact = None if self.exact is None else self.exact[1]
+        found = price(scores, exact, self.parameters, self.units)
         row.quantities |= dict(quantities_of_price(found, truth, self.units))
         return found
 

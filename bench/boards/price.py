@@ -29,11 +29,19 @@ class Price:
     roots: dict[tuple[str, str], Array]
 
 
-def price(scores: Scores, parameters: Sequence[str], units: ResamplingUnits) -> Price:
+def price(
+    scores: Scores, exact: Scores | None, parameters: Sequence[str], units: ResamplingUnits
+) -> Price:
     """Return lengths at honest coverage; empty where interval ends are not stored.
 
     Coverage is expected over the exact posterior where there is one. Without, it is whether the
     statistic at the generating value is below the threshold.
+
+    Args:
+        scores: scores of the method.
+        exact: scores of the exact likelihood, if there is one.
+        parameters: names of the reported parameters.
+        units: units of resampling.
     """
     found = Price({}, {})
     used = units.headline
@@ -53,7 +61,7 @@ def price(scores: Scores, parameters: Sequence[str], units: ResamplingUnits) -> 
         if not np.isfinite(covers).all():
             continue
         for level, claimed in LEVELS.items():
-            whole = float(upper.max() - lower.min())
+            whole = _range(name, scores, exact)
             honest: HonestLengths = honest_lengths(
                 covers, upper - lower, roots, whole, claimed, fold
             )
@@ -61,6 +69,23 @@ def price(scores: Scores, parameters: Sequence[str], units: ResamplingUnits) -> 
             lengths[:, used] = honest.lengths
             found.lengths[level, name], found.roots[level, name] = lengths, honest.root
     return found
+
+
+def _range(name: str, scores: Scores, exact: Scores | None) -> float:
+    """Return the length of the box, as far as interval ends and generating values reach.
+
+    Short intervals do not reach its bounds, but those of the exact likelihood do.
+    """
+    starts = f"profile_lower/{name} ", f"profile_upper/{name} "
+    values = [
+        v[np.isfinite(v)]
+        for one in (scores, exact)
+        if one is not None
+        for key, v in one.values.items()
+        if key.startswith(starts) or key == f"generating/{name}"
+    ]
+    every = np.concatenate([v.ravel() for v in values])
+    return float(every.max() - every.min())
 
 
 def _at_roots(scores: Scores, start: str) -> dict[float, Array]:

@@ -176,6 +176,17 @@ def test_beyond_the_last_threshold_intervals_are_the_whole_range():
         honest_lengths(covers, length, ROOTS, 20.0, 0.6827, [0] * 400)
 
 
+def test_the_whole_range_is_that_of_exact_intervals():
+    """Intervals that are tiny and wrong pay with the box, not with the range that they reach."""
+    surrogates = {"tiny": Planted(-0.67, 0.001, scatter=0.0)}
+    board = planted_board(np.random.default_rng(0), surrogates, members=3, sets=12)
+    (row,) = (row for row in board.rows if row.label == "tiny")
+    # 0.68 of the longest exact interval, 5 σ on either side, in units of σ on either side.
+    for name in NAMES:
+        assert row.estimate(f"honest_length/{name}/ratio").value > 0.6 * 5
+    assert row.quantities["threshold/mu"].reason == "> 25"
+
+
 def test_local_failures_are_found_and_flat_coverage_is_not_blamed():
     rng = np.random.default_rng(3)
     theta = rng.uniform(size=(300, 16))
