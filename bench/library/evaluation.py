@@ -79,12 +79,17 @@ class Evaluation:
     def verdicts(self) -> pd.DataFrame:
         """Return whether intervals cover, a line for each reported parameter.
 
-        Columns: `parameter, verdict, length, error`. The verdict is "holds" if the gap of the
-        coverage is shown to be within 5 points, "fails" if it is shown to be beyond, or
-        "undetermined". `length` is that of intervals as delivered.
+        Columns: `parameter, verdict, honest_length, error`. The verdict is "holds" if the gap of
+        the coverage is shown to be within 5 points, "fails" if it is shown to be beyond, or
+        "undetermined". The honest length is that of intervals once 68.27 % of them cover, relative
+        to exact ones; NaN where it is unknown.
         """
-        columns = {"verdict": "verdict {}", "length": "length {}", "error": "length {} error"}
-        return self._by_parameter(columns)
+        found = self._by_parameter({"verdict": "verdict {}"})
+        frame = self.results.quantities
+        known = frame[(frame["label"] == self.label) & (frame["metric"] == "honest_length ratio")]
+        values = known.drop_duplicates("key").set_index("key")[["value", "error"]]
+        lengths = values.reindex(found["parameter"]).to_numpy()
+        return found.assign(honest_length=lengths[:, 0], error=lengths[:, 1])
 
     def leaderboard(self) -> pd.DataFrame:
         """Return all that leaderboards say, a line for each method; see `Loaded.leaderboard`."""
@@ -162,6 +167,9 @@ class Evaluation:
                 for name in self.task.reported
             ]
         )
+
+    def __repr__(self) -> str:
+        return f"Evaluation({self.label!r} on {self.task.name!r})\n{self.verdicts().to_string()}"
 
     def _repr_html_(self) -> str:
         """Show the leaderboard in a notebook."""
@@ -266,13 +274,15 @@ def _given(registry: Registry, on: Task | str, surrogate: Any) -> tuple[type[Met
     """
     task = registry.task(on) if isinstance(on, str) else on
     if not callable(getattr(surrogate, "log_ratio", None)):
-        raise PluginError(f"{surrogate!r:.60} has no log_ratio(x, context)")
+        what = type(surrogate).__name__
+        raise PluginError(f"an object of type {what} is no surrogate: it has no log_ratio")
     with torch.no_grad():
         out = surrogate.log_ratio(torch.zeros(1, *task.event_shape), task.nominal[None])
     if not isinstance(out, Tensor) or out.dim() != 4:
         came = tuple(out.shape) if isinstance(out, Tensor) else type(out).__name__
         raise PluginError(
-            f"log_ratio returned {came}; the contract is (members, components, events, contexts)"
+            f"log_ratio returned {came}; the contract is a torch.Tensor (members, components, "
+            "events, contexts)"
         )
 
     class Given(Method):

@@ -19,7 +19,7 @@ from bench.experiment.jobs import FitJob, MemberJob
 from bench.experiment.preset import Preset, make_preset
 from bench.experiment.schedule import Schedule, choose_device, schedule
 from bench.experiment.selection import MethodPattern
-from bench.library.runs import Paths, perform, raise_failures
+from bench.library.runs import Paths, files_of, perform, raise_failures
 from bench.registry.registry import Defined, Registry
 from bench.stages.members import open_fit, restore
 from bench.storage import schema
@@ -47,7 +47,7 @@ def task(name: str, *, plugins: Paths = ()) -> Task:
         >>> bench.task("gaussians-near").space.names
         ('mu', 'z')
     """
-    return Registry([os.fspath(path) for path in plugins]).task(name)
+    return Registry(files_of(plugins)).task(name)
 
 
 class FittedSurrogate:
@@ -182,6 +182,8 @@ def fit(
     Example:
         >>> surrogate = bench.fit("higgs", "lre", budget=20_000, members=2)  # doctest: +SKIP
     """
+    if not isinstance(budget, int) or budget < 1:
+        raise UsageError(f"budget = {budget!r} is not allowed: it must be an integer, at least 1")
     registry, name = registry_for(on, method, plugins)
     wanted = _completed(registry, method if isinstance(method, str) else method.name)
     preset = make_preset(
@@ -222,14 +224,19 @@ def load_surrogate(
         UsageError: if the folder holds no surrogate.
         PluginError: if the task or method has changed since.
     """
-    store, registry = Store.open(Path(folder)), Registry([os.fspath(path) for path in plugins])
+    store, registry = Store.open(Path(folder)), Registry(files_of(plugins))
     saved = schema.read(store, _SAVED)
     fit = None if saved is None else schema.read(store, saved["fit"])
     if saved is None or fit is None:
-        raise UsageError(f"{folder} holds no surrogate that FittedSurrogate.save wrote")
+        problem = "holds no surrogate that FittedSurrogate.save wrote"
+        raise UsageError(f"{folder} {problem if os.path.isdir(folder) else 'does not exist'}")
     spec = FitSpec(**{f.name: fit[f.name] for f in fields(FitSpec)})
-    every = registry.item("tasks", spec.task), registry.item("methods", spec.method)
-    for known in every:
+    for kind, name in (("task", spec.task), ("method", spec.method)):
+        if name not in registry.names("tasks" if kind == "task" else "methods"):
+            raise UsageError(
+                f"{kind} {name!r} of the surrogate is unknown; name its file in plugins"
+            )
+    for known in (registry.item("tasks", spec.task), registry.item("methods", spec.method)):
         if known.plugin_hash != spec.identity[known.kind[:-1]]["plugin"]:
             raise PluginError(f"{known.place} has changed since the surrogate was saved")
     lists = {name: tuple(saved["preset"].get(name, ())) for name in ("tasks", "methods", "budgets")}
@@ -249,7 +256,7 @@ def registry_for(
 ) -> tuple[Registry, str]:
     """Return the registry that knows a task and a method, and the task's name."""
     objects: list[Defined] = [one for one in (on, method) if not isinstance(one, str)]
-    registry = Registry([os.fspath(path) for path in plugins], objects)
+    registry = Registry(files_of(plugins), objects)
     return registry, on if isinstance(on, str) else on.name
 
 

@@ -19,7 +19,18 @@ from bench.registry.registry import Registry
 from bench.report.load import Loaded, load
 from bench.storage.store import Store
 
-Paths = Sequence[str | os.PathLike[str]]
+Paths = Sequence[str | os.PathLike[str]] | str | os.PathLike[str]
+"""Files, or one file."""
+
+
+def files_of(paths: Paths) -> list[str]:
+    """Return the names of files, or of one file.
+
+    Example:
+        >>> files_of("my_task.py"), files_of(["a.py", Path("b.py")])
+        (['my_task.py'], ['a.py', 'b.py'])
+    """
+    return [os.fspath(p) for p in ([paths] if isinstance(paths, str | os.PathLike) else paths)]
 
 
 def run(
@@ -80,7 +91,7 @@ def run(
     planned = plan_run(os.fspath(preset), root, overrides, plugins, overwrite, scheduler)
     summary, *_ = perform(planned, ["bench.run"], workers, scheduler, quiet)
     raise_failures(planned, summary)
-    return load(root, plugins=plugins)
+    return load(root, plugins=files_of(plugins))
 
 
 def leaderboard(
@@ -108,7 +119,7 @@ def leaderboard(
     Example:
         >>> [row.label for row in bench.leaderboard("results/higgs")[0].rows]  # doctest: +SKIP
     """
-    loaded = load(folder, plugins=plugins)
+    loaded = load(folder, plugins=files_of(plugins))
     return build(
         loaded.results,
         loaded.registry.metrics(),
@@ -145,7 +156,7 @@ def plan_run(
     Raises:
         UsageError: if a name, a value or an address is wrong, or a method is not installed.
     """
-    registry = Registry([os.fspath(path) for path in plugins])
+    registry = Registry(files_of(plugins))
     read = read_preset(registry, preset, dict(overrides))
     refuse_uninstalled(registry, overrides.get("methods") or ())
     return schedule(registry, read, Store.open(root), overwrite, scheduler)

@@ -104,7 +104,7 @@ def _open_folder(folder: Path, names: set[str]) -> None:
         return
     for loaded, module in [*sys.modules.items()]:
         file = getattr(module, "__file__", None)
-        if loaded.partition(".")[0] in names and file and Path(file).is_relative_to(folder):
+        if loaded.partition(".")[0] in names and file and _is_in(file, folder):
             del sys.modules[loaded]  # its file may have changed
     if str(folder) not in sys.path:
         sys.path.append(str(folder))
@@ -112,8 +112,13 @@ def _open_folder(folder: Path, names: set[str]) -> None:
     for name in sorted(names):
         spec = importlib.util.find_spec(name)
         origin = "" if spec is None else spec.origin or ""
-        if not Path(origin).is_relative_to(folder):
+        if not _is_in(origin, folder):
             raise PluginError(
                 f"{name} in its folder is hidden by another module of this name, "
                 f"{origin or 'of Python'}; rename it"
             )
+
+
+def _is_in(file: str, folder: Path) -> bool:
+    """Return whether a file is in a folder, whatever links lead there."""
+    return Path(os.path.realpath(file)).is_relative_to(os.path.realpath(folder))

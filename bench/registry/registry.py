@@ -94,7 +94,9 @@ class Registry:
     def _add_object(self, value: Defined) -> None:
         kind = _kind(value, getattr(value, "__module__", ""))
         if kind is None or not isinstance(value.name, str):
-            raise UsageError(f"{value!r:.80} is neither a Task, a Metric nor a Method subclass")
+            raise UsageError(
+                f"{value!r:.80} is neither an instance of Task or Metric nor a subclass of Method"
+            )
         load = partial(_identity, value)
         if self._is_known(kind, value):
             self._items[kind][value.name] = replace(self._items[kind][value.name], load=load)

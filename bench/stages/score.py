@@ -5,8 +5,8 @@ errors.
 """
 
 import reprlib
-from collections.abc import Mapping, Sequence
-from typing import Any
+from collections.abc import Mapping, Sequence, Set
+from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -161,6 +161,10 @@ def score_member(
 
         given = predictions()
         arrays, undefined = score([], *given)
+        kept = _of_others(store, key, inputs, {m.name for m in registry.metrics()})
+        arrays |= kept.arrays
+        inputs["metrics"] = kept.versions | inputs["metrics"]
+        undefined |= kept.undefined
         broken: dict[str, str] = {}
 
         def save() -> None:
@@ -193,6 +197,39 @@ def score_member(
             waiting.pop(0)
         save()
     return broken or "done"
+
+
+class _Kept(NamedTuple):
+    """Scores by metrics that this run does not know.
+
+    Args:
+        arrays: means of each set, by column.
+        versions: version and plugin's hash, by metric.
+        undefined: reasons, by metric that is not defined.
+    """
+
+    arrays: dict[str, NDArray[Any]]
+    versions: dict[str, Any]
+    undefined: dict[str, str]
+
+
+def _of_others(store: Store, key: str, inputs: Mapping[str, Any], known: Set[str]) -> _Kept:
+    """Return the scores of the same predictions by metrics of plugins that are not loaded."""
+    record, kept = store.record(key) or {}, _Kept({}, {}, {})
+    earlier = record.get("inputs")
+    entry = read(store, key) if record.get("status") == "done" else None
+    if entry is None or not isinstance(earlier, Mapping):
+        return kept
+    same = all(earlier.get(name) == inputs[name] for name in ("prediction", "truth"))
+    versions = earlier.get("metrics")
+    if not same or not isinstance(versions, Mapping):
+        return kept
+    for name in versions.keys() - known:
+        kept.versions[name] = versions[name]
+        if reason := record.get("undefined", {}).get(name):
+            kept.undefined[name] = reason
+        kept.arrays.update({c: a for c, a in entry.arrays.items() if c.startswith(f"{name}/")})
+    return kept
 
 
 def score_inputs(

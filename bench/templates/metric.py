@@ -11,9 +11,10 @@ from bench.contracts import Metric
 def missed_above(prediction, truth):
     """Return a contribution of every dataset by key, (datasets,) each; NaN where it has none.
 
-    `truth` is the exact likelihood's prediction of the same datasets, or None. Contributions may
-    come from fields of `prediction`: `datasets.theta` are the generating parameters, `curves` the
-    estimates and 68.27 % intervals.
+    `truth` is the exact likelihood's prediction of the same datasets, or None. Fields of
+    `prediction`: `datasets.theta` and `curves.mle`, generating parameters and estimates of all
+    parameters, (datasets, parameters); `curves.lower` and `curves.upper`, ends of 68.27 %
+    intervals of the reported ones, (datasets, reported).
     """
     theta = prediction.datasets.theta[:, list(prediction.reported)]  # (datasets, reported)
     above = theta > prediction.curves.upper

@@ -97,6 +97,9 @@ def test_an_evaluation_says_coverage_and_verdicts(evaluation):
     assert coverage["coverage"].between(0, 1).all()
     assert (coverage["low"] < coverage["gap"]).all()
     assert set(verdicts["verdict"]) <= {"holds", "fails", "undetermined"}
+    assert list(verdicts.columns) == ["parameter", "verdict", "honest_length", "error"]
+    assert verdicts["honest_length"].between(0.5, 20).all()
+    assert repr(evaluation).startswith("Evaluation('lre:tuned' on 'gaussians-near')\n")
     figure = evaluation.plot()
     assert [axes.get_title() for axes in figure.axes] == ["mu", "z", "joint"]
     assert "lre:tuned" in evaluation._repr_html_()
@@ -128,7 +131,7 @@ def test_any_object_can_be_evaluated(surrogate, evaluation):
     # Datasets differ, because those of an object have the seed 0.
     assert list(found.coverage()["parameter"]) == ["mu", "z"]
     assert found.label == "surrogate"
-    with pytest.raises(PluginError, match="has no log_ratio"):
+    with pytest.raises(PluginError, match="it has no log_ratio"):
         bench.evaluate("gaussians-near", 3, quiet=True)
 
 
@@ -186,7 +189,7 @@ def test_methods_in_words_and_wrapped():
         ({"on": "nowhere"}, UsageError, "unknown task 'nowhere'"),
         ({"method": "lree"}, UsageError, "unknown method 'lree'"),
         ({"method": "lre:no"}, UsageError, "unknown configuration"),
-        ({"budget": 0}, UsageError, "budgets"),
+        ({"budget": 0}, UsageError, "budget = 0"),
         ({"members": 0}, UsageError, "members"),
         ({"device": "tpu"}, UsageError, "device"),
         ({"on": "sis", "method": "histogram", "budget": 10}, NotApplicable, "histogram"),

@@ -55,6 +55,11 @@ def text(own, truth):
     return {"": np.array(["long"] * len(own.datasets))}
 
 
+def misplaced(own, truth):
+    apart = own.curves.mle - own.datasets.theta[:, list(own.reported)]
+    return {name: apart[:, i] for i, name in enumerate(own.reported_names)}
+
+
 def slashed(own, truth):
     return {"mu/gap": length(own, truth)[""]}
 
@@ -90,6 +95,7 @@ DEFECTS = [
     (alone, {}, "contributions", "in 1 of 1 datasets"),
     (raises, {}, "contributions", "no attribute 'no_such_field'"),
     (text, {}, "contributions", "they must be real numbers"),
+    (misplaced, {}, "contributions", "could not be broadcast"),
     (slashed, {}, "contributions", "the key 'mu/gap'"),
     (noisy, {}, "deterministic", "np.random.default_rng(a fixed seed)"),
     (folded, {}, "order", "a hash of datasets.set"),

@@ -87,6 +87,13 @@ def test_a_hidden_file_is_named(folder, hidden):
     assert reason.endswith("; rename it")
 
 
+def test_a_file_that_the_program_has_imported_is_not_hidden(folder, monkeypatch):
+    plugin = METRIC.format(imports="from helper_one import TITLE")
+    where = folder(toy=plugin, helper_one="TITLE = 'same'")
+    monkeypatch.syspath_prepend(str(where / ".." / where.name))
+    assert title(where / "toy.py") == "same"
+
+
 def test_a_plugin_imports_methods_of_the_suite(folder):
     source = "from bench.methods.lre import LRE\nclass Mine(LRE):\n    name = 'mine'\n"
     path = folder(mine=source) / "mine.py"
