@@ -1,6 +1,5 @@
 """Evaluation of one surrogate on datasets of a task: `bench.evaluate`."""
 
-import tempfile
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -28,7 +27,7 @@ from bench.contracts.pairs import log_ratio_paired
 from bench.errors import PluginError, UsageError
 from bench.experiment.preset import make_preset
 from bench.experiment.schedule import schedule
-from bench.library.fitting import FittedSurrogate, needed, registry_for, remove_with
+from bench.library.fitting import FittedSurrogate, TemporaryFolder, needed, registry_for
 from bench.library.runs import Paths, perform, raise_failures
 from bench.registry.registry import Registry
 from bench.report.figures import draw_calibration, looks_of
@@ -54,10 +53,12 @@ class Evaluation:
         surrogate: Surrogate,
         label: str,
         results: Loaded,
+        temporary: TemporaryFolder | None = None,
     ) -> None:
         self.task = task
         self.surrogate = surrogate
         self.label = label
+        self._temporary = temporary
         self.results = results
 
     def coverage(self) -> pd.DataFrame:
@@ -210,6 +211,7 @@ def evaluate(
     if not 2 <= datasets <= 10**6:
         raise UsageError(f"datasets = {datasets} is not allowed: it must be 2 to 1,000,000")
     chosen = tuple(plans or (IndependentPlan(uniform=datasets, per_point=0),))
+    temporary = None
     if isinstance(surrogate, FittedSurrogate):
         name = on if isinstance(on, str) else on.name
         if name != surrogate.task.name:
@@ -220,7 +222,8 @@ def evaluate(
     else:
         method, members = _given(registry_for(on, "exact", plugins)[0], on, surrogate)
         registry, name = registry_for(on, method, plugins)
-        pattern, root = method.name, Path(tempfile.mkdtemp(prefix="nlbench-"))
+        temporary = TemporaryFolder()
+        pattern, root = method.name, temporary.path
         preset = make_preset(tasks=(name,), methods=(pattern,), members=members, budgets=(1,))
     preset = preset.model_copy(update={"plans": chosen})
     planned = schedule(registry, preset, Store.open(root))
@@ -229,10 +232,7 @@ def evaluate(
     summary, *_ = perform(planned, ["bench.evaluate"], quiet=quiet, here=True)
     raise_failures(planned, summary)
     label = next(spec.label for spec in own if _is(spec, surrogate, pattern))
-    found = Evaluation(registry.task(name), surrogate, label, _loaded(root, registry))
-    if not isinstance(surrogate, FittedSurrogate):
-        remove_with(found, root)
-    return found
+    return Evaluation(registry.task(name), surrogate, label, _loaded(root, registry), temporary)
 
 
 def _loaded(root: Path, registry: Registry) -> Loaded:
@@ -247,7 +247,7 @@ def _is(spec: Any, surrogate: Any, pattern: str) -> bool:
     return bool(spec.method == pattern)
 
 
-class _Member:
+class _Members:
     """Some members of a surrogate."""
 
     def __init__(self, surrogate: Any, members: Tensor) -> None:
@@ -291,10 +291,10 @@ def _given(registry: Registry, on: Task | str, surrogate: Any) -> tuple[type[Met
         name = "surrogate"
         title = "Surrogate of this program"
 
-        def fit(self, fit_context: FitContext) -> _Member:
-            return _Member(surrogate, torch.tensor(fit_context.members))
+        def fit(self, fit_context: FitContext) -> _Members:
+            return _Members(surrogate, torch.tensor(fit_context.members))
 
-        def restore(self, task: Task, features: Features, state: Mapping[str, Tensor]) -> _Member:
-            return _Member(surrogate, state["members"])
+        def restore(self, task: Task, features: Features, state: Mapping[str, Tensor]) -> _Members:
+            return _Members(surrogate, state["members"])
 
     return Given, len(out)

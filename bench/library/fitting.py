@@ -50,6 +50,18 @@ def task(name: str, *, plugins: Paths = ()) -> Task:
     return Registry(files_of(plugins)).task(name)
 
 
+class TemporaryFolder:
+    """New folder, which is removed once nothing refers to this object.
+
+    Attributes:
+        path: the folder.
+    """
+
+    def __init__(self) -> None:
+        self.path = Path(tempfile.mkdtemp(prefix="nlbench-"))
+        weakref.finalize(self, shutil.rmtree, self.path, ignore_errors=True)
+
+
 class FittedSurrogate:
     """Trained members of a method on a task.
 
@@ -64,13 +76,21 @@ class FittedSurrogate:
         spec, context, preset, pattern: how it was trained.
     """
 
-    def __init__(self, context: JobContext, spec: FitSpec, preset: Preset, wanted: str) -> None:
+    def __init__(
+        self,
+        context: JobContext,
+        spec: FitSpec,
+        preset: Preset,
+        wanted: str,
+        temporary: TemporaryFolder | None = None,
+    ) -> None:
         self.folder = Path(context.root)
         self.label = spec.label
         self.members = 1 if spec.oracle else preset.members // spec.size
         self.budget = int(spec.identity["budget"])
         self.preset, self.pattern = preset, wanted
         self.spec, self.context = spec, context
+        self._temporary = temporary
         _, self.task, self._method = open_fit(context, spec)
 
     @cached_property
@@ -117,7 +137,7 @@ class FittedSurrogate:
 
     @property
     def has_density(self) -> bool:
-        """Whether log-ratios are normalised log-densities."""
+        """True if log-ratios are normalised log-densities."""
         return self._restored.has_density
 
     def state(self) -> Mapping[str, Tensor] | None:
@@ -195,7 +215,8 @@ def fit(
         device=device,
         plans=(_UNUSED,),
     )
-    root = Path(tempfile.mkdtemp(prefix="nlbench-") if folder is None else folder)
+    temporary = TemporaryFolder() if folder is None else None
+    root = temporary.path if temporary is not None else Path(folder or "")
     planned = schedule(registry, preset, Store.open(root))
     spec = _spec_of(planned, wanted)
     own = [job for job in planned.jobs if isinstance(job, FitJob)]
@@ -204,10 +225,7 @@ def fit(
     raise_failures(planned, summary)
     for absent in summary.absent:
         raise NotApplicable(absent.reason)
-    surrogate = FittedSurrogate(planned.context, spec, preset, wanted)
-    if folder is None:
-        remove_with(surrogate, root)
-    return surrogate
+    return FittedSurrogate(planned.context, spec, preset, wanted, temporary)
 
 
 def load_surrogate(
@@ -244,11 +262,6 @@ def load_surrogate(
     chosen = choose_device(device)
     context = JobContext(str(store.root.absolute()), registry.plugins, chosen, 0.0)
     return FittedSurrogate(context, spec, preset, saved["method"])
-
-
-def remove_with(owner: object, folder: Path) -> None:
-    """Remove a temporary folder once its owner is gone."""
-    weakref.finalize(owner, shutil.rmtree, folder, ignore_errors=True)
 
 
 def registry_for(

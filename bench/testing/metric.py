@@ -91,9 +91,7 @@ class Case(NamedTuple):
     def _taken(self, arrays: Arrays, rows: NDArray[np.intp]) -> Arrays:
         if self.plan.kind == "heldout":
             axes = {"context": 0, "own": 1, "reference": 1, "score": 1}
-            return {
-                n: a.take(rows, axes[n]) if n in axes else a for n, a in arrays.items()
-            }  # fmt: skip
+            return {n: a.take(rows, axes[n]) if n in axes else a for n, a in arrays.items()}
         # Draws are those of the datasets at no point, in order.
         drawn = self.own["datasets.point"] < 0
         place = np.cumsum(drawn) - 1
