@@ -1,12 +1,13 @@
 """Headings of leaderboards, and notes that explain their numbers."""
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
-from bench.boards.board import Leaderboard
+from bench.boards.board import Leaderboard, Row
 from bench.boards.columns import direction, others
 from bench.boards.units import FEWEST_BLOCKS
 from bench.errors import counted
+from bench.storage.fit_spec import wrappings
 from bench.storage.simulations import PURPOSES
 
 
@@ -88,14 +89,10 @@ def notes(board: Leaderboard, brief: bool = False) -> list[str]:
         ),
         (
             board.training_data == "fresh" and any(r.fit.size > 1 for r in rows),
-            "ensemble(…, N) averages N members with training sets of their own: it costs N times "
-            "the simulator calls of the others.",
+            "Methods that take N members with training sets of their own, such as ensembles, cost "
+            "N times the simulator calls of the others.",
         ),
-        (
-            any(r.fit.identity.get("calibration") for r in rows),
-            "calibrated(…) spends a tenth of its simulator calls on calibrating; what it "
-            "calibrates has the rest.",
-        ),
+        *_spending(rows),
     ]
     out = [text for holds, text in every if holds]
     for row in rows:
@@ -125,6 +122,17 @@ def notes(board: Leaderboard, brief: bool = False) -> list[str]:
                 reasons.setdefault(f"{name}: {quantity.reason}", []).append(row.label)
     out += [f"n/a {what} ({', '.join(labels)})" for what, labels in reasons.items()]
     return out
+
+
+def _spending(rows: Sequence[Row]) -> Iterator[tuple[bool, str]]:
+    """Yield notes on wrappers that spend simulator calls themselves."""
+    spent = {(w.name, w.calls, r.fit.budget) for r in rows for w in wrappings(r.fit.identity)}
+    for name, calls, budget in sorted(spent):
+        yield (
+            calls > 0,
+            f"{name}(…) spends {calls:,} of its {budget:,} simulator calls on what it learns; the "
+            "method inside has the rest.",
+        )
 
 
 def _ideal(board: Leaderboard) -> str:

@@ -157,6 +157,7 @@ def flat(boards: Sequence[Leaderboard]) -> list[dict[str, Any]]:
                 "configuration": row.fit.configuration,
                 "ensemble": row.fit.size,
                 "calibration": (row.fit.identity.get("calibration") or {}).get("kind", ""),
+                "label": row.label,
                 "fit": row.fit.folder,
                 "members": row.members,
                 "rank_low": row.rank[0] if row.rank else None,
@@ -171,8 +172,8 @@ def flat(boards: Sequence[Leaderboard]) -> list[dict[str, Any]]:
             told |= {f"failure/{what}": _number(reason) for what, reason in row.failures.items()}
             records += [base | {"quantity": name} | values for name, values in told.items()]
         for label, reason in board.absent.items():
-            whole = label.startswith(("ensemble(", "calibrated("))  # combined methods are not split
-            method, _, configuration = (label, "", "") if whole else label.partition(":")
+            # Wrapped methods are not split.
+            method, _, configuration = (label, "", "") if "(" in label else label.partition(":")
             records.append(
                 dict.fromkeys(records[0] if records else ())
                 | {
@@ -180,6 +181,7 @@ def flat(boards: Sequence[Leaderboard]) -> list[dict[str, Any]]:
                     "budget": board.budget,
                     "method": method,
                     "configuration": configuration,
+                    "label": label,
                     "quantity": "absent",
                     "note": reason,
                 }

@@ -16,7 +16,7 @@ from bench.errors import UsageError
 from bench.storage import schema
 from bench.storage.arrays import SETS
 from bench.storage.entries import inspect
-from bench.storage.fit_spec import label, size
+from bench.storage.fit_spec import label, prefix, size
 from bench.storage.store import Entry, Store
 
 _DAMAGED = {"error": "its record is damaged; run again"}
@@ -55,7 +55,7 @@ class SavedFit:
 
     @property
     def size(self) -> int:
-        """Number of trained members that one member averages."""
+        """Number of trained members that one member takes."""
         return size(self.identity)
 
 
@@ -141,7 +141,7 @@ class Results:
         record = schema.read(self.store, key)
         folder = key.removeprefix("fits/").removesuffix("/fit")
         if record is None or not _belongs(record, folder) or not record.get("shown", True):
-            return  # hidden fits are inputs of calibrated fits only
+            return  # hidden fits are inputs of wrapped fits only
         fit = SavedFit(folder=folder, **{name: record[name] for name in _IDENTIFIES})
         for member_key in self.store.keys(f"fits/{folder}"):
             found = re.fullmatch(r".*/member-(\d+)", member_key)
@@ -222,6 +222,5 @@ class Results:
 
 def _belongs(record: dict[str, Any], folder: str) -> bool:
     """Return whether the folder's name is one of a fit with this task and method."""
-    task, method = re.escape(record["task"]), re.escape(record["method"])
-    name = rf"{task}/(ensemble-\d+-)?(calibrated-)?{method}-[\w-]+"
-    return re.fullmatch(name, folder) is not None
+    name = re.escape(f"{record['task']}/{prefix(record['identity'])}{record['method']}-")
+    return re.fullmatch(rf"{name}[\w-]+", folder) is not None

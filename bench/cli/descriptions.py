@@ -19,10 +19,10 @@ import bench
 from bench.errors import PluginError, UsageError
 
 if TYPE_CHECKING:
-    from bench.contracts import Task
+    from bench.contracts import Task, Wrapper
     from bench.registry.registry import Kind, Registry
 
-KINDS: tuple["Kind", ...] = ("tasks", "methods", "metrics", "presets")
+KINDS: tuple["Kind", ...] = ("tasks", "methods", "wrappers", "metrics", "presets")
 _LARGEST = 2**20  # bytes of the cache
 _INSTALLED = (".dist-info", ".egg-info", ".egg-link")
 
@@ -42,7 +42,8 @@ class Description:
         factors: constraints of a task, and the random size of its datasets, in words.
         observations: size M of a task's datasets.
         configurations: names of a method's configurations.
-        citation: the source of a method.
+        settings: settings of a wrapper, with their defaults.
+        citation: the source of a method or a wrapper.
         missing: what a method needs and the environment lacks, with the command that installs it.
         loads: whether it can be imported and keeps its contract.
     """
@@ -57,6 +58,7 @@ class Description:
     factors: tuple[str, ...] = ()
     observations: int = 0
     configurations: tuple[str, ...] = ()
+    settings: tuple[str, ...] = ()
     citation: str = ""
     missing: str = ""
     loads: bool = True
@@ -105,7 +107,18 @@ def _described(registry: "Registry", kind: "Kind", name: str) -> Description:
             citation=loaded.citation,
             missing=loaded.unavailable(),
         )
+    if kind == "wrappers":
+        title, citation = loaded.title or name, loaded.citation
+        return Description(kind, name, title, place, settings=_settings(loaded), citation=citation)
     return Description(kind, name, loaded.description, place)
+
+
+def _settings(wrapper: "type[Wrapper]") -> tuple[str, ...]:
+    """Describe the settings of a wrapper, with their defaults."""
+    return tuple(
+        name if field.is_required() else f"{name}={field.get_default(call_default_factory=True)}"
+        for name, field in wrapper.Config.model_fields.items()
+    )
 
 
 def _factors(task: "Task") -> tuple[str, ...]:

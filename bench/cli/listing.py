@@ -15,6 +15,7 @@ _OWN = ("nlbench ", "bench.presets/")  # beginnings of the places of what the su
 _HEADS = {
     "tasks": ("task", "model", "parameters", "M"),
     "methods": ("method", "model", "configurations"),
+    "wrappers": ("wrapper", "surrogate", "settings"),
     "metrics": ("metric", "definition"),
     "presets": ("preset", "purpose"),
 }
@@ -66,6 +67,8 @@ def _cells(entry: Description, long: bool) -> tuple[str, ...]:
         return entry.name, text, _parameters(entry, entry.parameters), size
     if entry.kind == "methods":
         return entry.name, text, ", ".join(entry.configurations)
+    if entry.kind == "wrappers":
+        return entry.name, text, ", ".join(entry.settings)
     return entry.name, text
 
 
@@ -86,6 +89,7 @@ def markdown(descriptions: Sequence[Description], kinds: Sequence[str]) -> str:
     heads = {
         "tasks": ["task", "model", "parameters", "M"],
         "methods": ["method", "what it is", "configurations", "source"],
+        "wrappers": ["wrapper", "what it is", "settings", "source"],
     }
     tables = []
     for kind in kinds:
@@ -98,6 +102,8 @@ def markdown(descriptions: Sequence[Description], kinds: Sequence[str]) -> str:
                 cells += [_parameters(entry, entry.symbols), str(entry.observations)]
             elif kind == "methods":
                 cells += [", ".join(f"`{name}`" for name in entry.configurations), entry.citation]
+            elif kind == "wrappers":
+                cells += [", ".join(f"`{name}`" for name in entry.settings), entry.citation]
             rows.append([f"`{entry.name}`", *cells])
         head = heads.get(kind, [kind[:-1], "what it is"])
         tables.append(markdown_table(head, rows).rstrip("\n"))

@@ -220,7 +220,7 @@ def leaderboard(
 
 
 @cli.command(name="list")
-@click.argument("kind", required=False, metavar="[tasks|methods|metrics|presets]")
+@click.argument("kind", required=False, metavar="[tasks|methods|wrappers|metrics|presets]")
 @click.option("--long", is_flag=True, help="Show citations and import paths too.")
 @click.option(
     "--format",
@@ -231,7 +231,7 @@ def leaderboard(
 )
 @PLUGIN
 def list_(kind: str | None, long: bool, form: str, plugins: tuple[str, ...]) -> None:
-    """List tasks, methods, metrics and presets.
+    """List tasks, methods, wrappers, metrics and presets.
 
     What fails to load is listed with the reason.
     """

@@ -1,4 +1,4 @@
-"""Write a working starting file for a method, a task or a metric: `bench new`."""
+"""Write a working starting file for a method, a task, a wrapper or a metric: `bench new`."""
 
 import keyword
 import re
@@ -16,12 +16,17 @@ if TYPE_CHECKING:  # it imports torch, which is slow
     from bench.registry.registry import Kind
 
 
-_KINDS: "dict[str, Kind]" = {"method": "methods", "metric": "metrics", "task": "tasks"}
+_KINDS: "dict[str, Kind]" = {
+    "method": "methods",
+    "metric": "metrics",
+    "task": "tasks",
+    "wrapper": "wrappers",
+}
 
 
 @click.group()
 def new() -> None:
-    """Write a starting file for your own method, task or metric."""
+    """Write a starting file for your own method, task, wrapper or metric."""
 
 
 def _add(kind: str) -> click.Command:
@@ -55,6 +60,7 @@ click.option(
     help="Learn a density, a ratio with scikit-learn, or a ratio with PyTorch.",
 )(_add("method"))
 _add("metric")
+_add("wrapper")
 with_default("--parameters", click.IntRange(1, 100), 2, "Number of parameters.")(_add("task"))
 
 
@@ -88,7 +94,10 @@ def _write(kind: str, name: str, package: bool, out: Path, parameters: int, form
         path.write_text(_filled(template, kind, name, module, parameters), encoding="utf-8")
         tell(f"wrote {path}")
     preset = "quick" if kind == "method" else "smoke"
-    only = "" if kind == "metric" else f" --{kind} {name}"  # a metric runs with all others
+    only = {
+        "metric": "",  # it runs with all others
+        "wrapper": f" --method '{name}(histogram)'",
+    }.get(kind, f" --{kind} {name}")
     if package:
         echo(f"pip install -e {folder}\nbench check {name}\nbench run {preset}{only}")
     else:

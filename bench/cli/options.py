@@ -60,7 +60,7 @@ PLUGIN = click.option(
     "plugins",
     multiple=True,
     metavar="FILE",
-    help="Load tasks, methods or metrics from this Python file; repeatable.",
+    help="Load tasks, methods, wrappers or metrics from this Python file; repeatable.",
 )
 TASK = click.option(
     "--task", "tasks", multiple=True, metavar="GLOB", help="Take these tasks only; repeatable."
@@ -82,8 +82,8 @@ _SELECTION = (
         "methods",
         multiple=True,
         metavar="GLOB",
-        help="Take these methods only: NAME, NAME:CONFIGURATION, 'ensemble(NAME,5)' or "
-        "'calibrated(NAME)'; repeatable.",
+        help="Take these methods only: NAME, NAME:CONFIGURATION, or with wrappers, "
+        "'ensemble(NAME,5)'; repeatable.",
     ),
     click.option("--members", type=int, help="Train so many independent networks of each method."),
     click.option(

@@ -1,4 +1,4 @@
-"""Interfaces of tasks, methods and metrics: the lowest layer, which imports only bench.errors."""
+"""Interfaces of tasks, methods, wrappers and metrics; this layer imports bench.errors alone."""
 
 from bench.contracts.bank import Bank, Draw, Simulations, TrainingData, equal_draws
 from bench.contracts.component import Component, FiniteComponent, HasLogProb, HasScore
@@ -32,6 +32,7 @@ from bench.contracts.prediction import (
     ProfileSummary,
 )
 from bench.contracts.task import Log, Observation, ReferenceKind, Resolution, Split, Task, Transform
+from bench.contracts.wrapper import Wrapped, Wrapper
 
 __all__ = [
     "Bank",
@@ -80,6 +81,8 @@ __all__ = [
     "TrainingData",
     "Transform",
     "Work",
+    "Wrapped",
+    "Wrapper",
     "equal_draws",
     "log_ratio_paired",
 ]

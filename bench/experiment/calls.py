@@ -17,9 +17,9 @@ from bench.contracts import (
 from bench.contracts.plan import observations_of
 from bench.experiment.jobs import FitJob, MemberJob, PredictJob
 from bench.registry.registry import Registry
-from bench.stages import calibrate
 from bench.stages.datasets import set_chunks
 from bench.stages.held_out import held_out_bank, held_out_chunk
+from bench.stages.members import wrapper_of
 from bench.stages.simulate import SimulationBank, feature_bank
 from bench.storage.fit_spec import FitSpec
 from bench.storage.simulations import Chunk, Purpose, SimulationStore
@@ -75,7 +75,7 @@ class _Counter:
             if isinstance(job, PredictJob):
                 self._make_features()
                 self._make(self._evaluation(job))
-            if not isinstance(job, FitJob) or spec.size > 1:
+            if not isinstance(job, FitJob) or (spec.wrappings and not spec.wrappings[-1].calls):
                 continue
             self._make_features()
             draws = self._draws(spec)
@@ -83,9 +83,8 @@ class _Counter:
                 unknown[spec.label] = None
                 continue
             data: TrainingData = "shared" if spec.oracle else spec.identity["training_data"]
-            seed = spec.identity["seed"]
-            bank = SimulationBank(self.task, self.simulations, 0, job.members, data, seed)
-            split: Split = "calibration" if spec.calibration else "train"
+            bank = SimulationBank(self.task, self.simulations, 0, job.members, data, spec.seed)
+            split: Split = "calibration" if spec.wrappings else "train"
             for draw in draws:
                 self._make(bank.chunks(draw, split))
             charged += len(job.members) * sum(draw.n for draw in draws)
@@ -115,12 +114,12 @@ class _Counter:
             return []
         method = self._method(spec)
         try:
-            if spec.calibration is None:
+            if not spec.wrappings:
                 return method.draws(self.task, spec.identity["budget"])
+            outermost = spec.wrappings[-1]
+            wrapper = wrapper_of(self.registry, outermost)
             reference = method.reference_kind(self.task)
-            if reference is None:
-                return []
-            return calibrate.draws(self.task, spec.calibration["calls"], reference)
+            return wrapper.draws(self.task, outermost.calls, reference)
         except Exception:  # a plugin's error or a too small budget; the fit reports it
             return None
 

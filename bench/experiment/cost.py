@@ -51,6 +51,8 @@ _SCORE = (0.1, 5e-3)
 
 Measured: 1.5 s for 300 datasets (`lre:tuned` on `higgs`, with exact likelihoods).
 """
+_CONTEXTS = 16
+"""Contexts at which wrappers that learn evaluate a simulation, as calibrations do."""
 _TIMED = 0.2
 """Least core-seconds of a timing; shorter ones are dominated by overheads."""
 _LEAST = 0.05
@@ -111,11 +113,14 @@ class CostModel:
         spec, task = job.spec, self._task(job.spec.task)
         if isinstance(job, ScoreJob):
             return Cost(core_seconds=_SCORE[0] + _SCORE[1] * _datasets(task, job.plan))
-        if isinstance(job, FitJob) and (spec.size > 1 or spec.oracle):
-            return Cost(core_seconds=_LEAST)  # an average of stored members, or nothing to train
+        wraps = spec.wrappings if isinstance(job, FitJob) else ()
+        if isinstance(job, FitJob) and (spec.oracle or (wraps and not wraps[-1].calls)):
+            return Cost(core_seconds=_LEAST)  # there is nothing to learn
         work = None if spec.oracle else self._work(spec, task)
         if isinstance(job, PlanJob):
             one = self._prediction(work, spec, task, job.plan)
+        elif wraps:
+            one = None if work is None else self._learning(work, spec)
         else:
             one = None if work is None else self._fit(work, spec, task)
         return self._recorded(job) if one is None else sum(len(job.members) * [one], Cost())
@@ -130,6 +135,15 @@ class CostModel:
         )
         simulating = spec.identity["budget"] * self._simulation(spec.task)
         return self._split(work.rows + work.pairs, operations, seconds, simulating)
+
+    def _learning(self, work: Work, spec: FitSpec) -> Cost:
+        """Return the cost of what the outermost wrapper learns from its simulator calls."""
+        calls = spec.wrappings[-1].calls
+        pairs = calls * _CONTEXTS
+        operations = spec.size * (pairs * work.evaluation + calls * work.encoding)
+        speed = work.gpu if self._gpu else work.cpu
+        seconds = operations / speed.evaluation
+        return self._split(pairs, operations, seconds, calls * self._simulation(spec.task))
 
     def _prediction(self, work: Work | None, spec: FitSpec, task: Task, plan: Plan) -> Cost | None:
         events, pairs, sums = evaluated(task, plan)
@@ -157,15 +171,16 @@ class CostModel:
         return Cost(events, operations, seconds + beside)
 
     def _work(self, spec: FitSpec, task: Task) -> Work | None:
-        if spec.base.key not in self._works:
+        trained = spec.trained
+        if trained.key not in self._works:
             method = self._registry.method(spec.method)
             config = method.Config.model_validate(spec.identity["method"]["config"])
             try:
-                work = method(config).work(task, spec.identity["budget"])
+                work = method(config).work(task, trained.identity["budget"])
             except Exception:  # a plugin's error or a too small budget; the fit reports it
                 work = None
-            self._works[spec.base.key] = work
-        return self._works[spec.base.key]
+            self._works[trained.key] = work
+        return self._works[trained.key]
 
     def _recorded(self, job: MemberJob) -> Cost | None:
         """Return a job's cost from the mean duration in its fit's records, or None."""

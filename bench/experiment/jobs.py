@@ -8,11 +8,10 @@ from typing import Any, ClassVar
 
 from bench.contracts import Plan
 from bench.execution.executor import JobIO
-from bench.stages.calibrate import calibrate_members
-from bench.stages.ensemble import average_members
 from bench.stages.fit import fit_members
 from bench.stages.predict import predict_members
 from bench.stages.score import score_member
+from bench.stages.wrap import wrap_members
 from bench.storage.entries import JobContext
 from bench.storage.fit_spec import FitSpec
 
@@ -57,7 +56,7 @@ class MemberJob(ABC):
 
 @dataclass(frozen=True, kw_only=True)
 class FitJob(MemberJob):
-    """Job that trains or calibrates members, or records the members that an ensemble averages."""
+    """Job that trains members, or wraps those of another fit."""
 
     stage = "fit"
 
@@ -67,14 +66,15 @@ class FitJob(MemberJob):
 
     @cached_property
     def io(self) -> JobIO | None:
-        if self.spec.size > 1:
+        if not self.spec.wrappings:
+            return JobIO((), self.keys)
+        if not self.spec.wrappings[-1].calls:
             return None
-        return JobIO(tuple(k for m in self.members for k in self.spec.base_keys(m)), self.keys)
+        taken = (base for m in self.members for base in self.spec.base_members(m))
+        return JobIO(tuple(k for m in taken for k in self.spec.base.state_keys(m)), self.keys)
 
     def perform(self, report: Callable[..., None]) -> str:
-        make = calibrate_members if self.spec.calibration else fit_members
-        if self.spec.size > 1:
-            make = average_members
+        make = wrap_members if self.spec.wrappings else fit_members
         return make(self.context, self.spec, self.members, report)
 
 

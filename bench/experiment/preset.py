@@ -153,6 +153,7 @@ def explain(error: ValidationError, model: type[BaseModel]) -> str:
     if first["type"] == "union_tag_invalid":
         return f"{key}: {unknown('kind', str(first['input']['kind']), list(_PLANS))}"
     allowed_text = first["msg"].removeprefix("Input should be ").removeprefix("Value error, ")
+    allowed_text = allowed_text.partition(", unable to parse string")[0]
     for said, meant in _WORDS.items():
         allowed_text = allowed_text.replace(said, meant)
     return f"{key} = {_brief(first['input'])} is not allowed: it must be {allowed_text}"

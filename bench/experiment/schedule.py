@@ -64,7 +64,7 @@ class Schedule:
         context: results folder, plugins and device of the jobs.
         tasks: the tasks.
         specs: the fits that leaderboards show.
-        bases: fits that only calibrated fits use; they get no predictions.
+        bases: fits that only wrapped fits use; they get no predictions.
         plans: by task, pairs of each plan as adapted to the task and as requested.
         absent: tasks, methods and plugins that do not apply or do not load, with the reason.
         jobs: the jobs, in the order in which they start.
@@ -171,8 +171,8 @@ def schedule(
         if what.startswith(("plugin ", "metric "))
     ]
     shown = {spec.folder for spec in specs}
-    calibrated = [c.uncalibrated for c in specs if c.calibration and c.size == 1]
-    bases = {base.folder: base for base in calibrated if base.folder not in shown}
+    inner = [base for spec in specs for base in _inside(spec)]
+    bases = {base.folder: base for base in inner if base.folder not in shown}
     since = time.time() if overwrite else 0.0
     root = str(store.root.absolute())
     context = JobContext(root, registry.plugins, device, since, registry.objects)
@@ -193,6 +193,13 @@ def schedule(
     return found
 
 
+def _inside(spec: FitSpec) -> Iterator[FitSpec]:
+    """Yield the fits that a wrapped fit takes, directly or not."""
+    while spec.wrappings:
+        spec = spec.base
+        yield spec
+
+
 def _jobs_of(schedule: Schedule, task: Task) -> tuple[list[MemberJob], int]:
     """Return the jobs of a task, and the number of its entries that exist already."""
     preset, context = schedule.preset, schedule.context
@@ -207,7 +214,7 @@ def _jobs_of(schedule: Schedule, task: Task) -> tuple[list[MemberJob], int]:
         for some, own in ((specs, plans), (bases, []))
         for spec in some
     ]
-    requests.sort(key=lambda r: (not r.spec.oracle, r.spec.size, bool(r.spec.calibration)))
+    requests.sort(key=lambda r: (not r.spec.oracle, r.spec.size, len(r.spec.wrappings)))
     missing = missing_keys(
         schedule.store, schedule.registry, task, requests, truth, context.overwrite_before
     )
@@ -215,7 +222,7 @@ def _jobs_of(schedule: Schedule, task: Task) -> tuple[list[MemberJob], int]:
     jobs: list[MemberJob] = []
     writers: dict[str, str] = {}  # keys of the jobs, by the entries that they write
     for request in requests:
-        size = 1 if request.spec.base_keys(0) else stack
+        size = 1 if request.spec.wrappings else stack
         for start in range(0, len(request.members), size):
             block = request.members[start : start + size]
             for job in _jobs_of_block(schedule, request, block, truth, missing, writers):
@@ -257,7 +264,7 @@ def _jobs_of_block(
         # On a CPU a stack saves nothing here, and evaluates each member in the windows of all.
         size = 1 if context.device == "cpu" else len(block)
         for unpredicted in (unevaluated[i : i + size] for i in range(0, len(unevaluated), size)):
-            read = [k for m in unpredicted for k in (spec.fit_key(m), *spec.state_keys(m))]
+            read = [key for m in unpredicted for key in spec.state_keys(m)]
             yield PredictJob(
                 context=context,
                 spec=spec,

@@ -1,26 +1,24 @@
-"""Selection of a preset's tasks and fits: name patterns, ensembles and calibrated methods."""
+"""Selection of a preset's tasks and fits: name patterns and wrapped methods."""
 
 import fnmatch
 import re
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
-from typing import Any, cast, get_args
+from typing import Any, Protocol
 
 from pydantic import ValidationError
 
-from bench.contracts import Method, Task
+from bench.contracts import Method, Task, Wrapper
 from bench.errors import NotApplicable, PluginError, UsageError, counted
 from bench.experiment.preset import Preset, explain
-from bench.nn.calibration import CalibrationKind
 from bench.registry.registry import Registry, select, unknown
 from bench.registry.validate import plugin_errors
 from bench.seeds import digest
-from bench.storage.fit_spec import DEFAULT_CALIBRATION, FitSpec, label
+from bench.storage.fit_spec import FitSpec, Wrapping, label, wrappings
 from bench.storage.store import SCHEMA
 
-_CALIBRATED = re.compile(r"calibrated\(\s*([^\s,()]+)\s*(?:,\s*(\w+)\s*)?\)")
-_ENSEMBLE = re.compile(r"ensemble\(\s*([^\s,()]+|calibrated\([^()]*\))\s*,\s*(\d{1,4})\s*\)")
+_WRAPPED = re.compile(r"([\w.+-]+)\s*\((.*)\)", re.DOTALL)
 
 
 @dataclass(frozen=True)
@@ -40,54 +38,61 @@ class MethodPattern:
     Args:
         method: pattern of method names.
         configuration: pattern of configurations; None matches all.
-        ensemble: number of members to average; 1 for single members.
-        calibration: kind of calibration of the log-ratios; None for no calibration.
+        wrappers: name and written settings of each wrapper, the innermost first.
     """
 
     method: str
     configuration: str | None
-    ensemble: int
-    calibration: CalibrationKind | None = None
+    wrappers: tuple[tuple[str, tuple[str, ...]], ...] = ()
 
     @classmethod
     def parse(cls, pattern: str) -> "MethodPattern":
-        """Parse `METHOD`, `METHOD:CONFIGURATION`, `calibrated(…)` of them, or `ensemble(any,N)`.
+        """Parse `METHOD`, `METHOD:CONFIGURATION`, or `WRAPPER(any,SETTING,…)`.
 
         Raises:
-            UsageError: if an ensemble is written in another way, or is one of fewer than two, or if
-                a calibrated method is written in another way.
+            UsageError: if parentheses or commas are misplaced.
 
         Example:
-            >>> MethodPattern.parse("ensemble(calibrated(lre:tuned),5)")
-            MethodPattern(method='lre', configuration='tuned', ensemble=5, calibration='platt')
+            >>> MethodPattern.parse("ensemble(calibrated(lre:tuned),5)").wrappers
+            (('calibrated', ()), ('ensemble', ('5',)))
         """
-        found, members, calibration = pattern, 1, None
-        if pattern.startswith("ensemble("):
-            matched = _ENSEMBLE.fullmatch(pattern)
-            if matched is None or int(matched[2]) < 2:
-                raise UsageError(
-                    f"method {pattern!r}: an ensemble is written 'ensemble(METHOD,N)' or "
-                    "'ensemble(METHOD:CONFIGURATION,N)', with N at least 2"
-                )
-            found, members = matched[1], int(matched[2])
-        if found.startswith("calibrated("):
-            matched = _CALIBRATED.fullmatch(found)
-            kind = DEFAULT_CALIBRATION if matched is None else matched[2] or DEFAULT_CALIBRATION
-            if matched is None or kind not in get_args(CalibrationKind):
-                raise UsageError(
-                    f"method {pattern!r}: a calibrated method is written 'calibrated(METHOD)' or "
-                    "'calibrated(METHOD,isotonic)', METHOD or METHOD:CONFIGURATION; ensembles go "
-                    "around it: 'ensemble(calibrated(METHOD),N)'"
-                )
-            found, calibration = matched[1], cast(CalibrationKind, kind)
+        found, wrappers = pattern.strip(), []
+        while matched := _WRAPPED.fullmatch(found):
+            found, *arguments = _separated(matched[2])
+            wrappers.append((matched[1], tuple(arguments)))
+        written = (text for _, arguments in wrappers for text in arguments)
+        if not found or any(set("(),") & set(text) for text in (found, *written)):
+            raise UsageError(
+                f"method {pattern!r}: a wrapped method is written 'WRAPPER(METHOD,SETTING,…)', as "
+                "in 'ensemble(lre:tuned,5)'"
+            )
         name, colon, configuration = found.partition(":")
-        return cls(name, configuration if colon else None, members, calibration)
+        return cls(name, configuration if colon else None, tuple(reversed(wrappers)))
+
+    def written(self, configuration: str) -> str:
+        """Return the pattern with a configuration."""
+        found = f"{self.method}:{configuration}"
+        for name, arguments in self.wrappers:
+            found = f"{name}({','.join((found, *arguments))})"
+        return found
 
     def matches(self, method: str, configuration: str) -> bool:
         """Return whether the pattern matches a method in a configuration."""
         return fnmatch.fnmatchcase(method, self.method) and (
             self.configuration is None or fnmatch.fnmatchcase(configuration, self.configuration)
         )
+
+
+def _separated(text: str) -> list[str]:
+    """Split at the commas outside parentheses."""
+    depth, parts = 0, [""]
+    for letter in text:
+        depth += (letter == "(") - (letter == ")")
+        if letter == "," and depth == 0:
+            parts.append("")
+        else:
+            parts[-1] += letter
+    return [part.strip() for part in parts]
 
 
 def select_tasks(registry: Registry, preset: Preset) -> tuple[list[Task], list[Absent]]:
@@ -113,12 +118,11 @@ def select_specs(
     The fits include the exact likelihood and the members that ensembles average.
 
     Raises:
-        UsageError: if a pattern matches nothing, or asks for an ensemble or a calibration of the
-            exact likelihood.
+        UsageError: if a pattern matches nothing, names no wrapper, or wraps the exact likelihood.
     """
     patterns = [MethodPattern.parse(pattern) for pattern in preset.methods]
-    chosen: dict[tuple[str, str], set[tuple[CalibrationKind | None, int]]] = {}
-    """Calibrations and sizes of ensembles, 1 for the members, by method and configuration."""
+    wrappers = {pattern: configured(registry, pattern) for pattern in patterns}
+    chosen: dict[tuple[str, str], dict[Written, tuple[Wrapper, ...]]] = {}
     absent: list[Absent] = []
     for name in registry.names("methods"):
         try:
@@ -129,13 +133,11 @@ def select_specs(
             continue
         for configuration in method.configurations:
             matching = [p for p in patterns if p.matches(name, configuration)]
-            if method.oracle and any(p.ensemble > 1 for p in matching):
-                raise UsageError(f"an ensemble of {name!r} makes no sense: it has one member")
-            if method.oracle and any(p.calibration for p in matching):
-                raise UsageError(f"{name!r} needs no calibration: it is the exact likelihood")
+            if method.oracle and any(p.wrappers for p in matching):
+                raise UsageError(f"{name!r} is the exact likelihood, which wrappers do not take")
             if matching or method.oracle:
-                forms = {(p.calibration, size) for p in matching for size in (1, p.ensemble)}
-                chosen[name, configuration] = forms or {(None, 1)}
+                forms = [form for p in matching for form in _forms(wrappers[p])] or [()]
+                chosen[name, configuration] = {_written(form): form for form in forms}
     for pattern in patterns:
         _check(registry, pattern)
     specs: dict[str, FitSpec] = {}
@@ -150,10 +152,9 @@ def select_specs(
                     broken = isinstance(error, PluginError)
                     absent.append(Absent(task.name, label(name, configuration), str(error), broken))
                     continue
-                for kind, size in sorted(chosen[name, configuration], key=str):
-                    part = spec.calibrated(kind) if kind else spec
-                    part = part.ensemble(size) if size > 1 else part
-                    why = _why_not(part, task, preset)
+                for _, form in sorted(chosen[name, configuration].items(), key=_simpler):
+                    part = wrapped(registry, spec, form)
+                    why = _why_not(part, form, task, preset)
                     if why:
                         absent.append(Absent(task.name, part.label, why))
                     else:
@@ -193,14 +194,132 @@ def refuse_uninstalled(registry: Registry, patterns: Sequence[str]) -> None:
             raise UsageError(missing)
 
 
-def _why_not(spec: FitSpec, task: Task, preset: Preset) -> str:
+def _why_not(spec: FitSpec, form: Sequence[Wrapper], task: Task, preset: Preset) -> str:
     """Return the reason why a preset cannot include a fit; empty if it can."""
     if spec.size > preset.members:
         return f"it takes {spec.size:,} members, and this run has {preset.members:,}"
-    if spec.calibration and spec.calibration["calls"] < 2 * len(task.component_names):
-        calls = spec.calibration["calls"]
-        return f"its budget leaves {counted(calls, 'simulation')} for calibration: too few"
+    for wrapper, one in zip(form, spec.wrappings, strict=True):
+        try:
+            with plugin_errors(f"wrapper {wrapper.name!r}"):
+                wrapper.check(task, one.calls)
+        except NotApplicable as error:
+            return str(error)
     return ""
+
+
+Written = tuple[tuple[str, tuple[str, ...]], ...]
+"""Names and settings of wrappers, as labels show them; the innermost first."""
+
+
+def configured(registry: Registry, pattern: MethodPattern) -> tuple[Wrapper, ...]:
+    """Create the wrappers of a pattern, the innermost first.
+
+    Raises:
+        UsageError: if there is no such wrapper, or its settings are wrong.
+        PluginError: if a wrapper does not load.
+    """
+    return tuple(_configured(registry, name, written) for name, written in pattern.wrappers)
+
+
+def _configured(registry: Registry, name: str, written: Sequence[str]) -> Wrapper:
+    if name not in registry.names("wrappers"):
+        registry.refuse("wrappers", name)
+    found = registry.wrapper(name)
+    fields = found.Config.model_fields
+    names = [n.upper() if field.is_required() else f"[{n.upper()}]" for n, field in fields.items()]
+    usage = f"it is written '{name}({','.join(('METHOD', *names))})'"
+    values: dict[str, str] = {}
+    for place, text in enumerate(written):
+        key, equals, value = (part.strip() for part in text.partition("="))
+        if not equals and place >= len(fields):
+            raise UsageError(f"{name} has {counted(len(fields), 'setting')}; {usage}")
+        key, value = (key, value) if equals else ([*fields][place], key)
+        if key in values:
+            raise UsageError(f"{name} has {key} twice; {usage}")
+        values[key] = value
+    try:
+        return found(found.Config.model_validate(values))
+    except ValidationError as error:
+        raise UsageError(f"{name}: {explain(error, found.Config)}; {usage}") from error
+
+
+def _written(wrappers: Sequence[Wrapper]) -> Written:
+    return tuple((wrapper.name, _arguments(wrapper)) for wrapper in wrappers)
+
+
+def _arguments(wrapper: Wrapper) -> tuple[str, ...]:
+    """Return a wrapper's settings without trailing defaults."""
+    fields, values = type(wrapper).Config.model_fields, wrapper.config.model_dump()
+    names = [*fields]
+    while names and values[names[-1]] == fields[names[-1]].get_default(call_default_factory=True):
+        names.pop()
+    return tuple(str(values[name]).removesuffix(".0") for name in names)
+
+
+def _forms(wrappers: tuple[Wrapper, ...]) -> Iterator[tuple[Wrapper, ...]]:
+    """Yield the wrappers of a pattern, and of the fits inside that it is compared with.
+
+    They are those with the same budget: what a wrapper that learns takes has less.
+    """
+    yield wrappers
+    if wrappers and type(wrappers[-1]).calls is Wrapper.calls:
+        yield from _forms(wrappers[:-1])
+
+
+def _simpler(form: tuple[Written, object]) -> tuple[int, Written]:
+    return len(form[0]), form[0]
+
+
+def wrapped(registry: Registry, spec: FitSpec, wrappers: Sequence[Wrapper]) -> FitSpec:
+    """Return a fit with wrappers around it; the innermost come first.
+
+    Each spends its simulator calls from what those around it leave.
+
+    Raises:
+        PluginError: if a wrapper's numbers of calls or members are impossible.
+    """
+    left, calls = int(spec.identity["budget"]), []
+    for wrapper in reversed(wrappers):
+        where = f"wrapper {wrapper.name!r}"
+        with plugin_errors(where):
+            own, members = wrapper.calls(left), wrapper.members
+        if not isinstance(own, int) or not 0 <= own <= left:
+            raise PluginError(f"{where}: it spends {own!r} of {left:,} simulator calls")
+        if not isinstance(members, int) or not 1 <= members < 10_000:
+            raise PluginError(f"{where}: it takes {members!r} members, and must take 1 to 9999")
+        if any(set("(),#") & set(text) for text in _arguments(wrapper)):
+            raise PluginError(f"{where}: its settings must be written without ( ) , #")
+        calls.append(own)
+        left -= own
+    for wrapper, own in zip(wrappers, reversed(calls), strict=True):
+        new = Wrapping(
+            wrapper.name,
+            _arguments(wrapper),
+            wrapper.config.model_dump(mode="json"),
+            wrapper.members,
+            own,
+            wrapper.version,
+            registry.item("wrappers", wrapper.name).plugin_hash,
+        )
+        spec = spec.wrapped(new)
+    return spec
+
+
+class _HasIdentity(Protocol):
+    @property
+    def method(self) -> str: ...
+    @property
+    def configuration(self) -> str: ...
+    @property
+    def identity(self) -> dict[str, Any]: ...
+
+
+def names_fit(registry: Registry, pattern: MethodPattern, fit: _HasIdentity) -> bool:
+    """Return whether a pattern is that of a fit, its wrappers included."""
+    own = tuple((one.name, one.arguments) for one in wrappings(fit.identity))
+    return pattern.matches(fit.method, fit.configuration) and own == _written(
+        configured(registry, pattern)
+    )
 
 
 def _check(registry: Registry, wanted: MethodPattern) -> None:

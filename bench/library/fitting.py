@@ -7,6 +7,8 @@ import weakref
 from collections.abc import Mapping, Sequence
 from dataclasses import fields, replace
 from functools import cached_property
+from itertools import product
+from math import prod
 from pathlib import Path
 
 import torch
@@ -18,10 +20,10 @@ from bench.errors import NotApplicable, PluginError, UsageError
 from bench.experiment.jobs import FitJob, MemberJob
 from bench.experiment.preset import Preset, make_preset
 from bench.experiment.schedule import Schedule, choose_device, schedule
-from bench.experiment.selection import MethodPattern
+from bench.experiment.selection import MethodPattern, configured, names_fit
 from bench.library.runs import Paths, files_of, perform, raise_failures
-from bench.registry.registry import Defined, Registry
-from bench.stages.members import open_fit, restore
+from bench.registry.registry import Defined, Registry, adopt
+from bench.stages.members import open_fit, parts_of
 from bench.storage import schema
 from bench.storage.entries import JobContext
 from bench.storage.fit_spec import FitSpec
@@ -91,15 +93,14 @@ class FittedSurrogate:
         self.preset, self.pattern = preset, wanted
         self.spec, self.context = spec, context
         self._temporary = temporary
-        _, self.task, self._method = open_fit(context, spec)
+        self._opened = open_fit(context, spec)
+        self.task = self._opened.task
 
     @cached_property
     def _restored(self) -> Surrogate:
-        store = Store.open(self.folder)
+        simulations = SimulationStore(self._opened.store)
         device = torch.device(self.context.device)
-        every = range(self.members)
-        simulations = SimulationStore(store)
-        return restore(store, self.task, self._method, self.spec, every, device, simulations)
+        return self._opened.restore(range(self.members), device, simulations)
 
     def log_ratio(self, x: Tensor, context: Tensor) -> Tensor:
         r"""Return the log-ratio of every observation at every context.
@@ -176,6 +177,7 @@ def fit(
     device: str = "auto",
     folder: str | os.PathLike[str] | None = None,
     plugins: Paths = (),
+    objects: Sequence[Defined] = (),
     quiet: bool = False,
 ) -> FittedSurrogate:
     """Train members of a method on a task, in this process.
@@ -184,14 +186,16 @@ def fit(
 
     Args:
         on: the task, or its name.
-        method: METHOD, METHOD:CONFIGURATION, `calibrated(…)` or `ensemble(…,N)` of them, or a
-            subclass of `bench.contracts.Method`. Without a configuration its first one is used.
+        method: METHOD, METHOD:CONFIGURATION, or one with wrappers such as `calibrated(…)` and
+            `ensemble(…,N)`, or a subclass of `bench.contracts.Method`. Without a configuration its
+            first one is used.
         budget: simulator calls that each member may spend.
         members: number of independently trained members.
         seed: seed of simulations and training.
         device: "auto", "cpu" or "cuda".
         folder: results folder to keep and reuse fits in; a temporary one where None.
-        plugins: files that define the task or the method.
+        plugins: files that define the task, the method or its wrappers.
+        objects: tasks, methods and wrappers of this program that `on` and `method` name.
         quiet: whether to show no progress.
 
     Raises:
@@ -204,12 +208,14 @@ def fit(
     """
     if not isinstance(budget, int) or budget < 1:
         raise UsageError(f"budget = {budget!r} is not allowed: it must be an integer, at least 1")
-    registry, name = registry_for(on, method, plugins)
-    wanted = _completed(registry, method if isinstance(method, str) else method.name)
+    registry, name = registry_for(on, method, plugins, objects)
+    pattern = MethodPattern.parse(method if isinstance(method, str) else method.name)
+    configurations = registry.method(pattern.method).configurations
+    wanted = pattern.written(pattern.configuration or next(iter(configurations)))
     preset = make_preset(
         tasks=(name,),
         methods=(wanted,),
-        members=members * MethodPattern.parse(wanted).ensemble,
+        members=members * prod(wrapper.members for wrapper in configured(registry, pattern)),
         budgets=(budget,),
         seed=seed,
         device=device,
@@ -229,47 +235,63 @@ def fit(
 
 
 def load_surrogate(
-    folder: str | os.PathLike[str], *, plugins: Paths = (), device: str = "auto"
+    folder: str | os.PathLike[str],
+    *,
+    plugins: Paths = (),
+    objects: Sequence[Defined] = (),
+    device: str = "auto",
 ) -> FittedSurrogate:
     """Read a surrogate that `FittedSurrogate.save` wrote.
 
     Args:
         folder: the folder.
-        plugins: files that define its task or method.
+        plugins: files that define its task, method or wrappers.
+        objects: those of them that the program defined; they are taken to be what they were.
         device: "auto", "cpu" or "cuda".
 
     Raises:
         UsageError: if the folder holds no surrogate.
         PluginError: if the task or method has changed since.
     """
-    store, registry = Store.open(Path(folder)), Registry(files_of(plugins))
+    store = Store.open(Path(folder))
     saved = schema.read(store, _SAVED)
     fit = None if saved is None else schema.read(store, saved["fit"])
     if saved is None or fit is None:
         problem = "holds no surrogate that FittedSurrogate.save wrote"
         raise UsageError(f"{folder} {problem if os.path.isdir(folder) else 'does not exist'}")
     spec = FitSpec(**{f.name: fit[f.name] for f in fields(FitSpec)})
-    for kind, name in (("task", spec.task), ("method", spec.method)):
-        if name not in registry.names("tasks" if kind == "task" else "methods"):
+    parts = parts_of(spec)
+    for one, (_, name, plugin) in product(objects, parts):
+        if getattr(one, "name", None) == name:
+            adopt(one, plugin)
+    registry = Registry(files_of(plugins), objects)
+    for kind, name, plugin in parts:
+        if name not in registry.names(kind):
             raise UsageError(
-                f"{kind} {name!r} of the surrogate is unknown; name its file in plugins"
+                f"{kind[:-1]} {name!r} of the surrogate is unknown; name its file in plugins, or "
+                "pass it in objects"
             )
-    for known in (registry.item("tasks", spec.task), registry.item("methods", spec.method)):
-        if known.plugin_hash != spec.identity[known.kind[:-1]]["plugin"]:
-            raise PluginError(f"{known.place} has changed since the surrogate was saved")
+        item = registry.item(kind, name)
+        if item.plugin_hash != plugin:
+            raise PluginError(f"{item.place} has changed since the surrogate was saved")
     lists = {name: tuple(saved["preset"].get(name, ())) for name in ("tasks", "methods", "budgets")}
     preset = make_preset(**{**saved["preset"], **lists, "device": device, "plans": (_UNUSED,)})
     chosen = choose_device(device)
-    context = JobContext(str(store.root.absolute()), registry.plugins, chosen, 0.0)
+    context = JobContext(
+        str(store.root.absolute()), registry.plugins, chosen, 0.0, registry.objects
+    )
     return FittedSurrogate(context, spec, preset, saved["method"])
 
 
 def registry_for(
-    on: Task | str, method: str | type[Method], plugins: Paths
+    on: Task | str,
+    method: str | type[Method],
+    plugins: Paths,
+    objects: Sequence[Defined] = (),
 ) -> tuple[Registry, str]:
-    """Return the registry that knows a task and a method, and the task's name."""
-    objects: list[Defined] = [one for one in (on, method) if not isinstance(one, str)]
-    registry = Registry(files_of(plugins), objects)
+    """Return the registry that knows a task, a method and other objects, and the task's name."""
+    every = dict.fromkeys(one for one in (on, method, *objects) if not isinstance(one, str))
+    registry = Registry(files_of(plugins), [*every])
     return registry, on if isinstance(on, str) else on.name
 
 
@@ -287,16 +309,6 @@ def needed(jobs: Sequence[MemberJob], specs: Sequence[FitSpec]) -> list[MemberJo
     return [job for job in jobs if job.key in kept]
 
 
-def _completed(registry: Registry, wanted: str) -> str:
-    """Return the pattern of a method, with its first configuration if it names none."""
-    pattern = MethodPattern.parse(wanted)
-    configurations = registry.method(pattern.method).configurations
-    found = f"{pattern.method}:{pattern.configuration or next(iter(configurations))}"
-    if pattern.calibration:
-        found = f"calibrated({found},{pattern.calibration})"
-    return f"ensemble({found},{pattern.ensemble})" if pattern.ensemble > 1 else found
-
-
 def _spec_of(planned: Schedule, wanted: str) -> FitSpec:
     """Return the fit that a pattern names.
 
@@ -306,11 +318,7 @@ def _spec_of(planned: Schedule, wanted: str) -> FitSpec:
     """
     pattern = MethodPattern.parse(wanted)
     for spec in planned.specs:
-        kind = spec.calibration["kind"] if spec.calibration else None
-        if pattern.matches(spec.method, spec.configuration) and (spec.size, kind) == (
-            pattern.ensemble,
-            pattern.calibration,
-        ):
+        if names_fit(planned.registry, pattern, spec):
             return spec
     for absent in planned.absent:
         kind_of = PluginError if absent.broken else NotApplicable

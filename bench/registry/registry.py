@@ -1,4 +1,4 @@
-"""Registry of tasks, methods, metrics and presets by name, built-in or from plugins.
+"""Registry of tasks, methods, wrappers, metrics and presets by name, built-in or from plugins.
 
 Names come from entry points of installed packages, the suite's own included, and from plugin
 files. Objects are imported on demand. One that fails to import is listed with its reason and
@@ -23,17 +23,17 @@ from typing import Any, Literal, NoReturn, cast, get_args
 from uuid import uuid4
 from weakref import WeakKeyDictionary
 
-from bench.contracts import Method, Metric, Task
+from bench.contracts import Method, Metric, Task, Wrapper
 from bench.errors import NotApplicable, PluginError, UsageError
 from bench.registry.plugins import import_plugin, plugin_files, plugin_version
 from bench.registry.validate import blamed, check, plugin_errors
 
-Kind = Literal["tasks", "methods", "metrics", "presets"]
+Kind = Literal["tasks", "methods", "wrappers", "metrics", "presets"]
 KINDS: tuple[Kind, ...] = get_args(Kind)
 _VERSIONS: MutableMapping[Any, str] = WeakKeyDictionary()
 """Versions of the objects that registries of this process have loaded."""
 
-Defined = Task | Metric | type[Method]
+Defined = Task | Metric | type[Method] | type[Wrapper]
 """Object that a plugin file, or a program, may define."""
 
 _log = logging.getLogger(__name__)
@@ -44,7 +44,7 @@ class Item:
     """One registered name.
 
     Args:
-        kind: kind of the object: tasks, methods, metrics or presets.
+        kind: kind of the object: one of `KINDS`.
         name: its name.
         place: description of the package or file that defines it.
         load: function that imports and returns the object.
@@ -64,7 +64,8 @@ class Registry:
 
     Args:
         plugins: plugin files: each defines tasks (instances of Task), methods (subclasses of
-            Method) or metrics (instances of Metric) at its top level.
+            Method), wrappers (subclasses of Wrapper) or metrics (instances of Metric) at its top
+            level.
         objects: such objects of this process, which other processes cannot know.
 
     Raises:
@@ -95,7 +96,8 @@ class Registry:
         kind = _kind(value, getattr(value, "__module__", ""))
         if kind is None or not isinstance(value.name, str):
             raise UsageError(
-                f"{value!r:.80} is neither an instance of Task or Metric nor a subclass of Method"
+                f"{value!r:.80} is neither an instance of Task or Metric nor a subclass of Method "
+                "or Wrapper"
             )
         load = partial(_identity, value)
         if self._is_known(kind, value):
@@ -227,6 +229,10 @@ class Registry:
         """Return the method class under a name."""
         return cast(type[Method], self.get("methods", name))
 
+    def wrapper(self, name: str) -> type[Wrapper]:
+        """Return the wrapper class under a name."""
+        return cast(type[Wrapper], self.get("wrappers", name))
+
     def metrics(self) -> list[Metric]:
         """Return all metrics that load, sorted by name; the others are recorded in `failures`."""
         loaded = []
@@ -234,6 +240,12 @@ class Registry:
             with suppress(PluginError):
                 loaded.append(self.get("metrics", name))
         return loaded
+
+
+def adopt(value: Defined, version: str) -> None:
+    """Give an object of this program the version that it had in another, unless it has one."""
+    if version:
+        _VERSIONS.setdefault(value, version)
 
 
 def registry_of(plugins: Sequence[str], objects: Sequence[Defined] = ()) -> Registry:
@@ -355,7 +367,7 @@ def _plugin_items(path: Path, failures: dict[str, str]) -> list[Item]:
     if not items:
         failures.setdefault(
             f"plugin {path}",
-            "defines no Task instance, no Metric instance and no Method subclass with a name",
+            "defines no Task or Metric instance and no Method or Wrapper subclass with a name",
         )
     return items
 
@@ -368,8 +380,12 @@ def _kind(value: Any, module: str) -> Kind | None:
     """Return the kind under which a plugin file's top-level value is registered, or None."""
     if isinstance(value, Task | Metric):
         return "tasks" if isinstance(value, Task) else "metrics"
-    own = inspect.isclass(value) and issubclass(value, Method) and value.__module__ == module
-    return "methods" if own and hasattr(value, "name") else None
+    if inspect.isclass(value) and value.__module__ == module and hasattr(value, "name"):
+        if issubclass(value, Method):
+            return "methods"
+        if issubclass(value, Wrapper):
+            return "wrappers"
+    return None
 
 
 def _same(known: Item, item: Item) -> bool:

@@ -11,7 +11,16 @@ from typing import Any, get_args
 
 from torch import Tensor
 
-from bench.contracts import Constraint, Method, Metric, ParameterSpace, PlanKind, Task
+from bench.contracts import (
+    Constraint,
+    Method,
+    Metric,
+    ParameterSpace,
+    PlanKind,
+    Settings,
+    Task,
+    Wrapper,
+)
 from bench.errors import NotApplicable, PluginError, UsageError, counted, message_of, raised_at
 from bench.seeds import canonical_json
 
@@ -81,7 +90,12 @@ def check(kind: str, name: str, loaded: Any) -> None:
     """
     if kind == "presets":
         return
-    {"tasks": _check_task, "methods": _check_method, "metrics": _check_metric}[kind](loaded)
+    {
+        "tasks": _check_task,
+        "methods": _check_method,
+        "wrappers": _check_wrapper,
+        "metrics": _check_metric,
+    }[kind](loaded)
     _require(loaded.name == name, f"it calls itself {loaded.name!r}; the two names must agree")
     _require(
         NAME.fullmatch(name),
@@ -218,8 +232,7 @@ def _check_method(method: Any) -> None:
         inspect.isclass(method) and issubclass(method, Method),
         "it is not a subclass of bench.contracts.Method",
     )
-    if inspect.isabstract(method):
-        raise PluginError(f"it does not define {', '.join(sorted(method.__abstractmethods__))}")
+    _require_concrete(method)
     for name in ("fit", "restore", "fit_component", "restore_component"):
         _check_signature(method, name)
     names = method.configurations
@@ -229,7 +242,31 @@ def _check_method(method: Any) -> None:
     )
 
 
-def _check_signature(method: type[Method], name: str) -> None:
+def _check_wrapper(wrapper: Any) -> None:
+    _require(
+        inspect.isclass(wrapper) and issubclass(wrapper, Wrapper),
+        "it is not a subclass of bench.contracts.Wrapper",
+    )
+    _require_concrete(wrapper)
+    for name in ("fit", "restore", "calls", "draws", "check"):
+        _check_signature(wrapper, name)
+    settings = wrapper.Config
+    _require(
+        inspect.isclass(settings) and issubclass(settings, Settings),
+        "its Config is not a subclass of bench.contracts.Settings",
+    )
+    _require(
+        (wrapper.fit is Wrapper.fit) == (wrapper.calls is Wrapper.calls),
+        "it must define both of calls and fit, or neither: calls are what fit spends",
+    )
+
+
+def _require_concrete(found: type[Any]) -> None:
+    if inspect.isabstract(found):
+        raise PluginError(f"it does not define {', '.join(sorted(found.__abstractmethods__))}")
+
+
+def _check_signature(method: type[Any], name: str) -> None:
     function = getattr(method, name, None)
     expected = next(
         (vars(base)[name] for base in reversed(method.__mro__) if name in vars(base)), None

@@ -7,7 +7,6 @@ largest distances in OKLab, for normal and for dichromatic vision (Machado, Oliv
 """
 
 import hashlib
-import re
 from collections import Counter
 from collections.abc import Iterable
 from dataclasses import dataclass
@@ -15,6 +14,8 @@ from typing import Any
 
 from matplotlib.lines import Line2D
 from matplotlib.markers import MarkerStyle
+
+from bench.experiment.selection import MethodPattern
 
 INK = "#1b1d21"
 """Colour of text, axes and the exact likelihood."""
@@ -36,7 +37,6 @@ _FIXED = ("lre", "dle", "nler", "nler-sa", "histogram", "dle-nflows", "sbi-nre",
 _FILLS = ("full", "none", "left", "top", "right")  # by configuration; ensembles have "bottom"
 _DASHES: tuple[tuple[float, ...], ...] = ((), (4, 1.5), (1, 1.2), (5, 1.2, 1, 1.2), (2, 1, 2, 3))
 _SIZE = 4.5  # points
-_ENSEMBLE = re.compile(r"ensemble\((?P<base>.*),\d+\)(?P<rest>.*)", re.DOTALL)
 _PLAIN = ("", "tuned")
 
 
@@ -123,10 +123,11 @@ def looks(labels: Iterable[str]) -> dict[str, Style]:
 
 def _parts(label: str) -> tuple[str, str, bool]:
     """Return method, configuration, and whether the label is of an ensemble."""
-    found = _ENSEMBLE.fullmatch(label)
-    method, _, configuration = (found["base"] + found["rest"] if found else label).partition(":")
-    method, _, fit = method.partition(" #")  # shared labels end in the hash of a fit
-    return method, f"{configuration} #{fit}".strip(" #"), found is not None
+    written, _, fit = label.partition(" #")  # shared labels end in the hash of a fit
+    pattern = MethodPattern.parse(written)
+    others = [name for name, _ in pattern.wrappers if name != "ensemble"]
+    configuration = " ".join([pattern.configuration or "", *others, f"#{fit}"]).strip(" #")
+    return pattern.method, configuration, len(others) < len(pattern.wrappers)
 
 
 def _places(methods: set[str]) -> dict[str, int]:

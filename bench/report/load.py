@@ -14,7 +14,7 @@ from pandas.api.types import is_numeric_dtype
 from bench.boards import Leaderboard, Results, build
 from bench.boards.results import SavedFit
 from bench.errors import BenchError, UsageError, printable
-from bench.experiment.selection import MethodPattern
+from bench.experiment.selection import MethodPattern, names_fit
 from bench.registry.registry import Registry, select, unknown
 from bench.report import frames, windows
 from bench.report.folders import Folders, open_folders
@@ -58,19 +58,17 @@ def load(
         names = select(tasks, sorted({fit.task for fit in read.fits}), "task")
         read.fits = [fit for fit in read.fits if fit.task in names]
     if methods:
-        read.fits = _chosen(read.fits, methods)
+        read.fits = _chosen(registry, read.fits, methods)
     return Loaded(folders, read, registry, studies)
 
 
-def _chosen(fits: Sequence[SavedFit], patterns: Sequence[str]) -> list[SavedFit]:
+def _chosen(
+    registry: Registry, fits: Sequence[SavedFit], patterns: Sequence[str]
+) -> list[SavedFit]:
     """Return the fits of methods that match, and those of the reference."""
     wanted = [MethodPattern.parse(pattern) for pattern in patterns]
-
-    def matches(fit: SavedFit, one: MethodPattern) -> bool:
-        return one.matches(fit.method, fit.configuration) and one.ensemble == fit.size
-
     for pattern, one in zip(patterns, wanted, strict=True):
-        if not any(matches(fit, one) for fit in fits):
+        if not any(names_fit(registry, one, fit) for fit in fits):
             known = sorted({fit.label for fit in fits})
             raise UsageError(unknown("method in these results", pattern, known))
     exact = {fit.task for fit in fits if fit.oracle}
@@ -79,7 +77,7 @@ def _chosen(fits: Sequence[SavedFit], patterns: Sequence[str]) -> list[SavedFit]
         for fit in fits
         if fit.oracle
         or (fit.method == "histogram" and fit.task not in exact)
-        or any(matches(fit, one) for one in wanted)
+        or any(names_fit(registry, one, fit) for one in wanted)
     ]
 
 

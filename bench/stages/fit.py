@@ -35,7 +35,8 @@ def fit_members(
     Raises:
         NonFiniteError: if no member's state is finite.
     """
-    store, task, method = open_fit(context, spec)
+    opened = open_fit(context, spec)
+    store, task, method = opened.store, opened.task, opened.method
     device = torch.device(context.device)
     with store.lock(spec.fit_key(members[0])):
         keys = [spec.fit_key(m) for m in members]

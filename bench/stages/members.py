@@ -1,22 +1,29 @@
 """Steps that several jobs share: loading a planned fit, and restoring trained members."""
 
 from collections import Counter
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 import torch
+from torch import Tensor
 
-from bench.contracts import Method, Surrogate, Task
+from bench.contracts import (
+    FitLog,
+    Method,
+    ReferenceKind,
+    Surrogate,
+    Task,
+    Wrapper,
+    log_ratio_paired,
+)
 from bench.errors import PluginError
-from bench.nn.calibration import Calibration
-from bench.registry.registry import Kind
+from bench.registry.registry import Kind, Registry
 from bench.seeds import digest
-from bench.stages.calibrated import Calibrated
-from bench.stages.ensemble import Ensemble
 from bench.stages.simulate import features_of
 from bench.storage.entries import JobContext, read_done
-from bench.storage.fit_spec import FitSpec
+from bench.storage.fit_spec import FitSpec, Wrapping
 from bench.storage.simulations import SimulationStore
 from bench.storage.store import Store
 
@@ -24,60 +31,141 @@ Progress = Callable[..., None]
 """Function that shows progress, as in :class:`bench.contracts.FitContext`."""
 
 
-def open_fit(context: JobContext, spec: FitSpec) -> tuple[Store, Task, Method]:
-    """Open the store and load the task and the method with which the fit was planned.
+@dataclass(frozen=True)
+class OpenFit:
+    """Fit with the objects that make it.
+
+    Args:
+        store: the results folder.
+        spec: the fit.
+        task: its task.
+        method: its method.
+        wrappers: its wrappers, the innermost first.
+    """
+
+    store: Store
+    spec: FitSpec
+    task: Task
+    method: Method
+    wrappers: tuple[Wrapper, ...] = ()
+
+    @property
+    def base(self) -> "OpenFit":
+        """Fit whose members the outermost wrapper takes."""
+        return OpenFit(self.store, self.spec.base, self.task, self.method, self.wrappers[:-1])
+
+    def restore(
+        self,
+        members: Sequence[int],
+        device: torch.device,
+        simulations: SimulationStore | None = None,
+    ) -> Surrogate:
+        """Rebuild members from their states, as one surrogate.
+
+        A wrapped member is rebuilt from those that it takes.
+
+        Raises:
+            StoreError: if a state is missing or damaged, or its fit failed.
+        """
+        learned = not self.spec.wrappings or self.spec.wrappings[-1].calls > 0
+        if self.wrappers and learned and len(members) > 1:  # their states may differ in shape
+            return _Joined([self.restore([m], device, simulations) for m in members])
+        state = self._state(members, device) if learned else {}
+        if not self.wrappers:
+            features = features_of(self.task, simulations or self.store)
+            return self.method.restore(self.task, features, state)
+        return self.wrappers[-1].restore(self.taken(members, device, simulations), state)
+
+    def taken(
+        self,
+        members: Sequence[int],
+        device: torch.device,
+        simulations: SimulationStore | None = None,
+    ) -> list[Surrogate]:
+        """Rebuild the surrogates that the outermost wrapper takes for some members."""
+        numbers = zip(*(self.spec.base_members(m) for m in members), strict=True)
+        return [self.base.restore(some, device, simulations) for some in numbers]
+
+    def _state(self, members: Sequence[int], device: torch.device) -> dict[str, Tensor]:
+        states = [read_done(self.store, self.spec.fit_key(member)).arrays for member in members]
+        return {
+            name: torch.from_numpy(np.concatenate([own[name] for own in states])).to(device)
+            for name in states[0]
+        }
+
+
+def open_fit(context: JobContext, spec: FitSpec) -> OpenFit:
+    """Open the store and load the objects with which a fit was planned.
 
     Raises:
         PluginError: if a plugin file has been edited since, because its identity would be wrong.
     """
     registry = context.registry
-    kinds: tuple[tuple[Kind, str], ...] = (("tasks", "task"), ("methods", "method"))
-    for kind, part in kinds:
-        item = registry.item(kind, spec.identity[part]["name"])
-        if item.plugin_hash != spec.identity[part]["plugin"]:
+    for kind, name, plugin in parts_of(spec):
+        item = registry.item(kind, name)
+        if item.plugin_hash != plugin:
             raise PluginError(f"{item.place} was edited while the run was under way; run again")
-    task = registry.task(spec.task)
-    if digest(dict(task.settings)) != digest(spec.identity["task"]["settings"]):
+    found = registry.task(spec.task)
+    if digest(dict(found.settings)) != digest(spec.identity["task"]["settings"]):
         raise PluginError(
             f"the settings or data of {spec.task} changed while the run was under way; run again"
         )
-    method = registry.method(spec.method)
-    config = method.Config.model_validate(spec.identity["method"]["config"])
-    return Store.open(context.root), task, method(config)
+    made = registry.method(spec.method)
+    return OpenFit(
+        Store.open(context.root),
+        spec,
+        found,
+        made(made.Config.model_validate(spec.identity["method"]["config"])),
+        tuple(wrapper_of(registry, one) for one in spec.wrappings),
+    )
 
 
-def restore(
-    store: Store,
-    task: Task,
-    method: Method,
-    spec: FitSpec,
-    members: Sequence[int],
-    device: torch.device,
-    simulations: SimulationStore | None = None,
-) -> Surrogate:
-    """Rebuild members from their states, as one surrogate.
+def parts_of(spec: FitSpec) -> list[tuple[Kind, str, str]]:
+    """Return kind, name and plugin hash of a fit's task, method and wrappers."""
+    task, method = (spec.identity[part] for part in ("task", "method"))
+    return [
+        ("tasks", task["name"], task["plugin"]),
+        ("methods", method["name"], method["plugin"]),
+        *(("wrappers", one.name, one.plugin) for one in spec.wrappings),
+    ]
 
-    A member that averages or calibrates other fits is rebuilt from these.
 
-    Raises:
-        StoreError: if a state is missing or damaged, or its fit failed.
+def wrapper_of(registry: Registry, wrapping: Wrapping) -> Wrapper:
+    """Create the wrapper of a fit."""
+    found = registry.wrapper(wrapping.name)
+    return found(found.Config.model_validate(wrapping.config))
+
+
+class _Joined:
+    """Surrogate of several members, from one surrogate for each.
+
+    Args:
+        parts: the surrogates.
     """
-    if spec.size > 1:
-        averaged = [[m * spec.size + i for m in members] for i in range(spec.size)]
-        base = spec.base
-        return Ensemble(
-            [restore(store, task, method, base, own, device, simulations) for own in averaged]
-        )
-    states = [read_done(store, spec.fit_key(member)).arrays for member in members]
-    state = {
-        name: torch.from_numpy(np.concatenate([own[name] for own in states])).to(device)
-        for name in states[0]
-    }
-    if spec.calibration:
-        base = spec.uncalibrated
-        fitted = restore(store, task, method, base, members, device, simulations)
-        return Calibrated(fitted, Calibration(**state))
-    return method.restore(task, features_of(task, simulations or store), state)
+
+    def __init__(self, parts: Sequence[Surrogate]) -> None:
+        self.parts = parts
+        self.log = FitLog(parts[0].log.parameters, [c for part in parts for c in part.log.curves])
+
+    @property
+    def reference(self) -> ReferenceKind | None:
+        return self.parts[0].reference
+
+    @property
+    def has_density(self) -> bool:
+        return self.parts[0].has_density
+
+    def log_ratio(self, x: Tensor, context: Tensor) -> Tensor:
+        return torch.cat([part.log_ratio(x, context) for part in self.parts])
+
+    def log_ratio_paired(self, x: Tensor, context: Tensor) -> Tensor:
+        own = context.unbind() if context.dim() == 3 else [context] * len(self.parts)
+        pairs = zip(self.parts, own, strict=True)
+        return torch.cat([log_ratio_paired(part, x, at) for part, at in pairs])
+
+    def state(self) -> Mapping[str, Tensor] | None:
+        states = [dict(part.state() or {}) for part in self.parts]
+        return {f"{i}/{key}": tensor for i, own in enumerate(states) for key, tensor in own.items()}
 
 
 def simulated(store: Store, key: str, simulations: SimulationStore | None) -> dict[str, int]:

@@ -31,7 +31,7 @@ from bench.errors import NonFiniteError, StoreError
 from bench.stages.datasets import EventsOfSet, describe, sets
 from bench.stages.evaluators import EVALUATORS, Evaluated, Saved
 from bench.stages.held_out import log_ratio_of, predict_held_out
-from bench.stages.members import open_fit, restore, simulated
+from bench.stages.members import open_fit, simulated
 from bench.storage.entries import JobContext, done, is_done
 from bench.storage.fit_spec import FitSpec
 from bench.storage.simulations import SimulationStore
@@ -124,7 +124,8 @@ def predict_members(
         StoreError: if one of their fits is missing or damaged, or failed.
         NonFiniteError: if one of their log-ratios is NaN or +inf.
     """
-    store, task, method = open_fit(context, spec)
+    opened = open_fit(context, spec)
+    store, task = opened.store, opened.task
     device = torch.device(context.device)
     with store.lock(spec.prediction_key(folder, members[0])):
         keys = {m: spec.prediction_key(folder, m) for m in members}
@@ -134,7 +135,7 @@ def predict_members(
         simulations = SimulationStore(store, report)
 
         def evaluate_block(block: Sequence[int]) -> None:
-            surrogate = restore(store, task, method, spec, block, device, simulations)
+            surrogate = opened.restore(block, device, simulations)
             begin = time.perf_counter()
             predicted = predict(task, surrogate, plan, seed, simulations, device, report)
             seconds = (time.perf_counter() - begin) / len(block)

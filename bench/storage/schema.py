@@ -75,6 +75,22 @@ class _Method(_Record):
     config: dict[str, Any] = {}
 
 
+class _Wrapping(_Record):
+    name: _Name
+    arguments: list[Annotated[str, Field(pattern=r"^[^(),#]{0,100}$")]]
+    config: dict[str, Any] = {}
+    members: Annotated[int, Field(ge=1, le=10_000)] = 1
+    calls: _Count = 0
+    version: int = 1
+    plugin: str = ""
+
+
+class _Calibration(_Record):
+    kind: _Name
+    calls: _Count = 0
+    version: int = 1
+
+
 class _Identity(_Record):
     task: dict[str, Any] = {}
     budget: _Count
@@ -82,7 +98,8 @@ class _Identity(_Record):
     seed: _Count
     ensemble: Annotated[int, Field(ge=1, le=10_000)] = 1
     method: _Method = _Method()
-    calibration: dict[str, Any] | None = None
+    calibration: _Calibration | None = None
+    wrappers: Annotated[list[_Wrapping], Field(max_length=20)] = []
 
 
 class _Fit(_Record):

@@ -30,7 +30,7 @@ from bench.inference.likelihood import ExactLikelihood
 from bench.metrics.expected import divergence
 from bench.nn.normaliser import Normaliser
 from bench.registry.registry import Registry
-from bench.stages.members import open_fit, restore
+from bench.stages.members import open_fit
 from bench.stages.predict import load, predict
 from bench.stages.simulate import SimulationBank
 from bench.stats.clustering import Array, Estimate, Strata, mean
@@ -222,11 +222,12 @@ def _parts_of(
 ) -> Iterator[Part]:
     spec = FitSpec(fit.task, fit.method, fit.configuration, fit.identity, fit.oracle)
     context = JobContext(str(results.store.root.absolute()), registry.plugins, "cpu", 0.0)
-    store, task, method = open_fit(context, spec)
+    opened = open_fit(context, spec)
+    store, task = opened.store, opened.task
     bank_store, seed = SimulationStore(store), int(fit.identity["seed"])
     members = sorted(fit.members)
     sizes, weights = averages(len(members))
-    networks = restore(store, task, method, spec, members, _CPU, bank_store)
+    networks = opened.restore(members, _CPU, bank_store)
     surrogate = Averages(networks, weights, task.space)
     if (kind := networks.reference) is not None:
         count = -(-simulations // _ROWS) * _ROWS

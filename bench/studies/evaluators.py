@@ -22,7 +22,7 @@ from bench.inference.likelihood import MixtureLikelihood
 from bench.registry.registry import Registry
 from bench.stages.datasets import sets
 from bench.stages.held_out import log_ratio_of
-from bench.stages.members import open_fit, restore
+from bench.stages.members import open_fit
 from bench.stats.clustering import Array
 from bench.storage.entries import JobContext
 from bench.storage.fit_spec import FitSpec
@@ -209,13 +209,14 @@ def _scanned(
     """
     spec = FitSpec(fit.task, fit.method, fit.configuration, fit.identity, fit.oracle)
     context = JobContext(str(results.store.root.absolute()), registry.plugins, "cpu", 0.0)
-    store, task, method = open_fit(context, spec)
-    record, bank = results.plans[folder], SimulationStore(store)
+    opened = open_fit(context, spec)
+    task = opened.task
+    record, bank = results.plans[folder], SimulationStore(opened.store)
     drawn = list(sets(task, IndependentPlan(**record["plan"]), record["seed"], bank))
     index = list(task.reported_index)
     lower, upper = [], []
     for row, (member, number) in enumerate(chosen):
-        surrogate = restore(store, task, method, spec, [member], torch.device("cpu"), bank)
+        surrogate = opened.restore([member], torch.device("cpu"), bank)
         axes = []
         for place, parameter in enumerate(task.space.parameters):
             ends = np.array([[r["lower"][row, place], r["upper"][row, place]] for r in rows])

@@ -1,4 +1,4 @@
-"""Conformance kit: checks of the contract and of the accuracy of methods, tasks and metrics.
+"""Conformance kit: checks of the contract of methods, tasks, wrappers and metrics, and of accuracy.
 
 It is for authors of plugins. `bench check` runs the same checks.
 
@@ -14,11 +14,13 @@ from bench.testing.method import METHOD_CHECKS, check_method, method_checks
 from bench.testing.metric import METRIC_CHECKS, check_metric, metric_checks
 from bench.testing.report import Check, ConformanceReport, Failed, Inaccurate, Result, Skipped
 from bench.testing.task import TASK_CHECKS, check_task, task_checks
+from bench.testing.wrapper import WRAPPER_CHECKS, check_wrapper, wrapper_checks
 
 __all__ = [
     "METHOD_CHECKS",
     "METRIC_CHECKS",
     "TASK_CHECKS",
+    "WRAPPER_CHECKS",
     "Check",
     "ConformanceReport",
     "Failed",
@@ -28,7 +30,9 @@ __all__ = [
     "check_method",
     "check_metric",
     "check_task",
+    "check_wrapper",
     "method_checks",
     "metric_checks",
     "task_checks",
+    "wrapper_checks",
 ]

@@ -2,6 +2,7 @@
 
 import ast
 import re
+import shlex
 import tomllib
 from pathlib import Path
 
@@ -28,7 +29,7 @@ def bench(command, monkeypatch, tmp_path):
     return command
 
 
-@pytest.mark.parametrize("kind", ["method", "metric", "task"])
+@pytest.mark.parametrize("kind", ["method", "metric", "task", "wrapper"])
 def test_what_is_written_passes_its_checks_and_runs(bench, kind):
     name = f"my-own-{kind}"
     status, out, err = bench("new", kind, name)
@@ -40,8 +41,9 @@ def test_what_is_written_passes_its_checks_and_runs(bench, kind):
     assert f"{kind} {name}: " in checked
     assert "0 failed" in checked
     Path("tiny.toml").write_text(TINY)
-    shown = out.splitlines()[1].split()[3:]  # the second command that it prints
-    assert shown == ["--plugin", f"./{file}", *(() if kind == "metric" else (f"--{kind}", name))]
+    shown = shlex.split(out.splitlines()[1])[3:]  # the second command that it prints
+    only = {"metric": (), "wrapper": ("--method", f"{name}(histogram)")}
+    assert shown == ["--plugin", f"./{file}", *only.get(kind, (f"--{kind}", name))]
     status, _, err = bench("run", "tiny.toml", *shown, "--workers", 1, "--quiet")
     assert status == 0, err
 

@@ -7,12 +7,12 @@ import pytest
 from click.testing import CliRunner
 
 from bench.cli.main import cli
-from bench.testing import METHOD_CHECKS, METRIC_CHECKS, TASK_CHECKS
+from bench.testing import METHOD_CHECKS, METRIC_CHECKS, TASK_CHECKS, WRAPPER_CHECKS, check_wrapper
 
 ROOT = Path(__file__).parents[2]
 PAGES = {
     kind: (ROOT / "docs" / "tutorials" / f"my-{kind}.md").read_text()
-    for kind in ("method", "metric", "task")
+    for kind in ("method", "metric", "task", "wrapper")
 }
 TINY = """
 tasks = ["gaussians-far"]
@@ -24,7 +24,12 @@ plans = [{kind = "independent", uniform = 3, per_point = 0, observations = 20}]
 
 
 @pytest.fixture(
-    params=[("method", "kernel_density"), ("metric", "shared_interval"), ("task", "line")],
+    params=[
+        ("method", "kernel_density"),
+        ("metric", "shared_interval"),
+        ("task", "line"),
+        ("wrapper", "temper"),
+    ],
     ids=lambda p: p[0],
 )
 def example(request, tmp_path, monkeypatch):
@@ -42,12 +47,18 @@ def example(request, tmp_path, monkeypatch):
 @pytest.mark.slow
 def test_the_example_runs(example):
     kind, file = example
-    name = {"method": "kernel-density", "metric": "shared with exact", "task": "line"}[kind]
+    name = {
+        "method": "kernel-density",
+        "metric": "shared with exact",
+        "task": "line",
+        "wrapper": "temper(histogram)",
+    }[kind]
     command = ["run", "tiny.toml", "--plugin", file.name, "--workers", "1"]
     command += {
         "method": ["--method", name],
         "metric": ["--method", "exact", "--method", "histogram"],
         "task": ["--task", name, "--method", "exact"],
+        "wrapper": ["--method", name],
     }[kind]
     result = CliRunner().invoke(cli, [*command, "--quiet"])
     assert result.exit_code == 0, result.output
@@ -55,10 +66,22 @@ def test_the_example_runs(example):
 
 
 def test_every_check_is_described():
-    every = {"method": METHOD_CHECKS, "metric": METRIC_CHECKS, "task": TASK_CHECKS}
+    every = {
+        "method": METHOD_CHECKS,
+        "metric": METRIC_CHECKS,
+        "task": TASK_CHECKS,
+        "wrapper": WRAPPER_CHECKS,
+    }
     for kind, checks in every.items():
         table = re.findall(r"(?m)^\| (`.*?) \|", PAGES[kind])
         assert {name for row in table for name in re.findall(r"`([\w-]+)`", row)} == set(checks)
+
+
+def test_the_wrapper_that_learns_passes_its_checks():
+    learns = re.findall(r"```python\n(.*?)```", PAGES["wrapper"], re.DOTALL)[2]
+    names = {}
+    exec(learns, names)
+    check_wrapper(names["Centred"]).raise_for_failures()
 
 
 @pytest.mark.slow

@@ -14,7 +14,7 @@ from bench.experiment.preset import Preset
 from bench.experiment.schedule import schedule
 from bench.experiment.selection import MethodPattern
 from bench.registry.registry import Registry
-from bench.stages.members import open_fit, restore
+from bench.stages.members import open_fit
 from bench.storage.entries import JobContext
 from bench.storage.store import Store
 
@@ -66,11 +66,11 @@ def test_an_ensemble_averages_its_members_and_trains_nothing(tmp_path, simple):
     assert [k[-3:] for k in store.keys(f"fits/{ensemble.folder}")] == ["fit", "000", "001"]
     task, method = registry.task("gaussians-far"), registry.method("simple")
     place = JobContext(str(root), registry.plugins, "cpu", 0.0)
-    _, _, built = open_fit(place, ensemble)
+    opened = open_fit(place, ensemble)
     cpu = torch.device("cpu")
     x, context = torch.randn(20, 2), task.space.draw_context(3, torch.Generator())
-    averaged = restore(store, task, built, ensemble, [1], cpu)
-    own = [restore(store, task, built, base, [m], cpu).log_ratio(x, context) for m in (2, 3)]
+    averaged = opened.restore([1], cpu)
+    own = [opened.base.restore([m], cpu).log_ratio(x, context) for m in (2, 3)]
     torch.testing.assert_close(averaged.log_ratio(x, context), (own[0] + own[1]) / 2)
     assert (averaged.reference, averaged.has_density) == (None, False)
     assert method.name == "simple"
@@ -112,12 +112,15 @@ def test_too_few_members(tmp_path, simple):
 @pytest.mark.parametrize(
     ("pattern", "message"),
     [
-        ("ensemble(simple)", r"'ensemble\(METHOD,N\)'"),
-        ("ensemble(simple,1)", "N at least 2"),
-        ("ensemble(simple,2", r"'ensemble\(METHOD,N\)'"),
+        ("ensemble(simple)", r"'ensemble\(METHOD,MEMBERS\)'"),
+        ("ensemble(simple,1)", "greater than or equal to 2"),
+        ("ensemble(simple,2", r"'WRAPPER\(METHOD,SETTING,…\)'"),
+        ("ensemble(simple,2,3)", "has 1 setting"),
+        ("ensemble(simple,2)(3)", r"'WRAPPER\(METHOD,SETTING,…\)'"),
+        ("assemble(simple,2)", "did you mean ensemble"),
         ("ensemble(simpel,2)", "did you mean simple"),
         ("ensemble(simple:defautl,2)", "did you mean default"),
-        ("ensemble(exact,2)", "it has one member"),
+        ("ensemble(exact,2)", "is the exact likelihood"),
     ],
 )
 def test_bad_patterns(tmp_path, simple, pattern, message):
@@ -126,5 +129,6 @@ def test_bad_patterns(tmp_path, simple, pattern, message):
 
 
 def test_patterns():
-    assert MethodPattern.parse("lre") == MethodPattern("lre", None, 1)
-    assert MethodPattern.parse("ensemble( *:tuned , 10 )") == MethodPattern("*", "tuned", 10)
+    assert MethodPattern.parse("lre") == MethodPattern("lre", None)
+    five = MethodPattern("*", "tuned", (("ensemble", ("10",)),))
+    assert MethodPattern.parse("ensemble( *:tuned , 10 )") == five

@@ -21,9 +21,9 @@ from bench.contracts import (
 from bench.errors import NotApplicable
 from bench.nn.calibration import Calibration, CalibrationKind
 from bench.registry.registry import Registry
-from bench.stages.calibrated import Calibrated
-from bench.stages.ensemble import Ensemble
 from bench.testing.fit_harness import FitHarness
+from bench.wrappers.calibrated import Calibrated
+from bench.wrappers.ensemble import Ensemble
 
 REGISTRY = Registry()
 BUDGET = 1000  # simulator calls of a component
@@ -171,6 +171,7 @@ def test_averages_and_maps_of_any_number_of_contexts(task: str, kind: Calibratio
     ]
     every = Calibration.stack(parts)
     maps = Calibration(*(t.view(2, -1, t.shape[-1]) for t in (every.nodes, every.values)))
-    calibrated = Calibrated(surrogate, maps)
+    calibrated = Calibrated(Calibrated.Config()).restore([surrogate], maps.state())
     check_pairs(calibrated, TASKS[task])
-    check_pairs(Ensemble([surrogate, calibrated]), TASKS[task])
+    two = Ensemble(Ensemble.Config.model_validate({"members": 2}))
+    check_pairs(two.restore([surrogate, calibrated], {}), TASKS[task])

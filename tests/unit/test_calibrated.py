@@ -9,18 +9,19 @@ from bench.tasks.gaussians import near
 
 from bench.boards import FORMATS, Results, build
 from bench.boards.status import status_lines
+from bench.contracts import FitContext
 from bench.errors import NotApplicable, UsageError
 from bench.experiment.preset import Preset
 from bench.experiment.schedule import schedule
 from bench.experiment.selection import MethodPattern
 from bench.nn.calibration import Calibration, pairwise
 from bench.registry.registry import Registry
-from bench.stages.calibrate import calibrate
-from bench.stages.members import open_fit, restore
-from bench.stages.simulate import SimulationBank
+from bench.stages.members import open_fit
+from bench.stages.simulate import SimulationBank, features_of
 from bench.storage.entries import JobContext
 from bench.storage.store import Store
 from bench.testing import asymmetric
+from bench.wrappers.calibrated import Calibrated
 
 PLUGINS = Path(__file__).parents[1] / "plugins"
 PLUGIN = PLUGINS / "distorted.py"
@@ -119,6 +120,14 @@ def test_pairs_are_each_with_its_own_and_with_others():
     assert sorted(others[0].tolist()) == sorted(expected)
 
 
+def calibrated(surrogate, task, bank, kind):
+    wrapper = Calibrated(Calibrated.Config.model_validate({"kind": kind}))
+    rng = torch.Generator().manual_seed(1)
+    features = features_of(task, bank.simulations)
+    context = FitContext(task, bank, features, CPU, lambda *_: rng, lambda **_: None)
+    return wrapper.restore([surrogate], wrapper.fit([surrogate], context))
+
+
 def surrogate(registry, configuration, task):
     method = registry.method("distorted")
     config = method.Config.model_validate(method.configurations[configuration])
@@ -139,7 +148,7 @@ def test_known_distortions_of_a_task_are_put_right(tmp_path, configuration, name
     else:
         exact = surrogate(registry, "exact", task)
     bank = SimulationBank(task, Store(tmp_path), 9_000, [0])
-    made = calibrate(fitted, task, bank, kind, CPU, torch.Generator().manual_seed(1))
+    made = calibrated(fitted, task, bank, kind)
     assert bank.spent == 9_000
     assert (made.reference, made.has_density) == (fitted.reference, False)
     rng = torch.Generator().manual_seed(2)
@@ -159,12 +168,12 @@ def test_known_distortions_of_a_task_are_put_right(tmp_path, configuration, name
 
 def test_what_cannot_be_calibrated(tmp_path):
     registry, task = Registry([PLUGIN]), near()
-    bank, rng = SimulationBank(task, Store(tmp_path), 5, [0]), torch.Generator()
+    bank = SimulationBank(task, Store(tmp_path), 5, [0])
     density, fixed = (surrogate(registry, name, task) for name in ("density", "fixed"))
     with pytest.raises(NotApplicable, match="reference"):
-        calibrate(density, task, bank, "platt", CPU, rng)
+        calibrated(density, task, bank, "platt")
     with pytest.raises(NotApplicable, match="too few"):
-        calibrate(fixed, task, bank, "platt", CPU, rng)
+        calibrated(fixed, task, bank, "platt")
 
 
 TINY = {
@@ -199,7 +208,7 @@ def test_a_calibrated_cell_has_the_budget_and_its_base_what_is_left(tmp_path):
     }
     spec = labels["calibrated(distorted:stretched)"]
     (base,) = run.bases
-    assert base == spec.uncalibrated
+    assert base == spec.base
     assert (spec.identity["budget"], base.identity["budget"]) == (4000, 3600)
     assert base.key != labels["distorted:stretched"].key
     assert labels["ensemble(calibrated(distorted:stretched),2)"].base == spec
@@ -215,11 +224,11 @@ def test_a_calibrated_cell_has_the_budget_and_its_base_what_is_left(tmp_path):
     assert again.jobs == []
 
     place = JobContext(str(tmp_path), again.registry.plugins, "cpu", 0.0)
-    _, task, method = open_fit(place, spec)
+    task = open_fit(place, spec).task
     x, context = torch.randn(20, 2), task.space.draw_context(3, torch.Generator())
 
     def values(of, member):
-        return restore(store, task, method, of, [member], CPU).log_ratio(x, context)
+        return open_fit(place, of).restore([member], CPU).log_ratio(x, context)
 
     # Calibration is per member, before averaging.
     both = [values(spec, m) for m in (0, 1)]
@@ -233,7 +242,8 @@ def test_another_kind_trains_nothing_more(tmp_path):
     inline(benchmark(tmp_path, methods=("calibrated(distorted:stretched)",)))
     run = benchmark(tmp_path, methods=("calibrated(distorted:stretched,isotonic)",))
     assert {p.spec.label for p in run.jobs} == {"calibrated(distorted:stretched,isotonic)"}
-    assert [p.spec.calibration["kind"] for p in run.jobs if p.stage == "fit"] == ["isotonic"] * 2
+    kinds = [p.spec.wrappings[0].config["kind"] for p in run.jobs if p.stage == "fit"]
+    assert kinds == ["isotonic"] * 2
     # Both the kind and the calls identify a fit.
     kinds = [benchmark(tmp_path, methods=(m,)).specs[-1] for m in TINY["methods"][:1]]
     assert len({c.key for c in [*run.specs, *kinds]}) == len(run.specs) + 1
@@ -256,7 +266,7 @@ def test_tables_know_calibrated_rows_and_not_their_bases(tmp_path):
     for form in FORMATS.values():
         text = form(boards).replace("\\", "")
         assert "calibrated(distorted:stretched)" in text or "platt" in text
-    assert "a tenth of its simulator calls" in FORMATS["md"](boards)
+    assert "spends 400 of its 4,000 simulator calls" in FORMATS["md"](boards)
     assert not any("budget 3,600" in line for line in status_lines(results))
     # A base that was requested itself is a row like others.
     inline(benchmark(tmp_path, methods=("distorted:stretched",), budgets=(3600,), plans=(plan,)))
@@ -275,9 +285,9 @@ def test_what_has_no_reference_is_absent_with_its_reason(tmp_path):
 
 def test_patterns():
     for pattern, expected in {
-        "calibrated( lre:tuned )": ("lre", "tuned", 1, "platt"),
-        "calibrated(lre, isotonic)": ("lre", None, 1, "isotonic"),
-        "ensemble(calibrated(lre),3)": ("lre", None, 3, "platt"),
+        "calibrated( lre:tuned )": ("lre", "tuned", (("calibrated", ()),)),
+        "calibrated(lre, isotonic)": ("lre", None, (("calibrated", ("isotonic",)),)),
+        "ensemble(calibrated(lre),3)": ("lre", None, (("calibrated", ()), ("ensemble", ("3",)))),
     }.items():
         assert MethodPattern.parse(pattern) == MethodPattern(*expected)
 
@@ -287,9 +297,8 @@ def test_patterns():
     [
         ("calibrated(distorted", "is written"),
         ("calibrated(distorted,linear)", "isotonic"),
-        ("calibrated(ensemble(distorted,2))", "ensembles go around it"),
         ("calibrated(distrted)", "did you mean distorted"),
-        ("calibrated(exact)", "needs no calibration"),
+        ("calibrated(exact)", "is the exact likelihood"),
     ],
 )
 def test_bad_patterns(tmp_path, pattern, message):

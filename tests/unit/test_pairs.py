@@ -29,13 +29,13 @@ from bench.inference.likelihood import ExactLikelihood
 from bench.nn.calibration import Calibration
 from bench.nn.network_method import NetworkMethod
 from bench.registry.registry import Registry
-from bench.stages.calibrated import Calibrated
-from bench.stages.ensemble import Ensemble
 from bench.stages.simulate import SimulationBank, features_of
 from bench.storage.store import Store
 from bench.testing.asymmetric import asymmetric
 from bench.testing.model import contexts
 from bench.testing.toy_tasks import toy_tasks
+from bench.wrappers.calibrated import Calibrated
+from bench.wrappers.ensemble import Ensemble
 
 REGISTRY = Registry()
 TASKS: dict[str, Task] = {task.name: task for task in [asymmetric, *toy_tasks()]}
@@ -308,11 +308,13 @@ def test_averages_and_calibrations() -> None:
     """They take pairs of what they contain, whether or not it evaluates pairs itself."""
     task = TASKS["many-numbers"]
     network = untrained("lre", task, hidden=(8,))
-    average = Ensemble([network, templates(task)])
+    two = Ensemble(Ensemble.Config.model_validate({"members": 2}))
+    average = two.restore([network, templates(task)], {})
     check_pairs(average, task)
     check_gradients(average, task)
     nodes = torch.linspace(-8, 8, 6, dtype=torch.float64).repeat(len(MEMBERS), 1, 1)
-    calibrated = Calibrated(network, Calibration(nodes, nodes + 0.05 * nodes**2 * nodes.sign()))
+    maps = Calibration(nodes, nodes + 0.05 * nodes**2 * nodes.sign())
+    calibrated = Calibrated(Calibrated.Config()).restore([network], maps.state())
     check_pairs(calibrated, task)
     check_gradients(calibrated, task)
 
