@@ -111,7 +111,11 @@ class FittedSurrogate:
 
         Returns:
             log p_k(x|η) up to a term in x alone, (members, components, n, m).
+
+        Raises:
+            UsageError: if a shape is wrong.
         """
+        self._expect(x, context)
         return self._restored.log_ratio(x, context)
 
     def log_ratio_paired(self, x: Tensor, context: Tensor) -> Tensor:
@@ -123,8 +127,25 @@ class FittedSurrogate:
 
         Returns:
             (members, components, n).
+
+        Raises:
+            UsageError: if a shape is wrong.
         """
+        self._expect(x, context)
         return log_ratio_paired(self._restored, x, context)
+
+    def _expect(self, x: Tensor, context: Tensor) -> None:
+        """Refuse wrong shapes, which networks would report in their own terms."""
+        event, d = tuple(self.task.event_shape), len(self.task.space.context_index)
+        if tuple(x.shape[1:]) != event or x.dim() == 0:
+            wanted = ", ".join(["n", *map(str, event)])
+            raise UsageError(f"x has shape {tuple(x.shape)}; {self.task.name} takes ({wanted})")
+        if context.dim() < 2 or context.shape[-1] != d:
+            names = ", ".join(p.name for p in self.task.space.context)
+            raise UsageError(
+                f"context has shape {tuple(context.shape)}; {self.task.name} takes (m, {d}), "
+                f"{names or 'no parameter'}"
+            )
 
     @property
     def log(self) -> object:

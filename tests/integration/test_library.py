@@ -209,3 +209,16 @@ def test_names_of_the_library_are_listed():
     )
     with pytest.raises(AttributeError, match="no attribute 'nothing'"):
         bench.nothing  # noqa: B018
+
+
+def test_wrong_shapes_say_which_is_wrong(tmp_path):
+    surrogate = bench.fit("gaussians-far", "histogram", budget=1700, folder=tmp_path, quiet=True)
+    good, at = torch.zeros(3, 2), torch.ones(1, 1)
+    for x, context, message in (
+        (torch.zeros(3, 3), at, r"x has shape \(3, 3\); gaussians-far takes \(n, 2\)"),
+        (good, torch.ones(1), r"context has shape \(1,\); gaussians-far takes \(m, 1\), z"),
+        (good, torch.ones(1, 2), r"context has shape \(1, 2\)"),
+    ):
+        for function in (surrogate.log_ratio, surrogate.log_ratio_paired):
+            with pytest.raises(UsageError, match=message):
+                function(x, context)
