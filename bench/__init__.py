@@ -11,12 +11,14 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from bench.library import Evaluation as Evaluation
     from bench.library import FittedSurrogate as FittedSurrogate
+    from bench.library import Trust as Trust
     from bench.library import evaluate as evaluate
     from bench.library import fit as fit
     from bench.library import leaderboard as leaderboard
     from bench.library import load_surrogate as load_surrogate
     from bench.library import run as run
     from bench.library import task as task
+    from bench.library import trust as trust
     from bench.report.load import load as load
 
 if not (Path(__file__).parent / "tasks").is_dir():
@@ -29,12 +31,14 @@ _HOMES = {"load": "bench.report.load"} | dict.fromkeys(
     (
         "Evaluation",
         "FittedSurrogate",
+        "Trust",
         "evaluate",
         "fit",
         "leaderboard",
         "load_surrogate",
         "run",
         "task",
+        "trust",
     ),
     "bench.library",
 )

@@ -11,6 +11,7 @@ from importlib.metadata import entry_points
 from traceback import walk_tb
 
 _LONGEST = 120  # characters shown of a source line
+_KINDS = ("tasks", "methods", "wrappers", "metrics")  # of entry points
 _PLUGINS = ("nlbench_plugin_", "bench.tasks.", "bench.methods.")  # prefixes of module names
 
 
@@ -59,7 +60,7 @@ def raised_at(error: BaseException, module: str = "") -> str:
     Returns:
         "FILE:LINE: SOURCE", or an empty text if no plugin was called.
     """
-    groups = (entry_points(group=f"nlbench.{kind}") for kind in ("tasks", "methods", "metrics"))
+    groups = (entry_points(group=f"nlbench.{kind}") for kind in _KINDS)
     names = (module, *(point.value.partition(":")[0] for group in groups for point in group))
     packages = {name.partition(".")[0] for name in names} - {"bench"}
     cause: BaseException | None = error

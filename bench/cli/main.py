@@ -28,6 +28,7 @@ from bench.cli.plan import LONG, lines, lines_of_calls, plan
 from bench.cli.report import report
 from bench.cli.results import results
 from bench.cli.study import study
+from bench.cli.trust import trust
 from bench.cli.tune import tune
 from bench.echo import Formatter, echo, tell, tell_each
 from bench.errors import BenchError, UsageError, printable
@@ -255,7 +256,7 @@ def list_(kind: str | None, long: bool, form: str, plugins: tuple[str, ...]) -> 
     tell_each("not loaded", failures)
 
 
-for command in (check, data, new, plan, report, results, study, tune):
+for command in (check, data, new, plan, report, results, study, trust, tune):
     cli.add_command(command)
 
 

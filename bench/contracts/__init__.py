@@ -31,6 +31,7 @@ from bench.contracts.prediction import (
     PosteriorDraws,
     ProfileSummary,
 )
+from bench.contracts.simulator import Simulator, from_command
 from bench.contracts.task import Log, Observation, ReferenceKind, Resolution, Split, Task, Transform
 from bench.contracts.wrapper import Wrapped, Wrapper
 
@@ -73,6 +74,7 @@ __all__ = [
     "Resolution",
     "Settings",
     "Simulations",
+    "Simulator",
     "Speed",
     "Split",
     "Surrogate",
@@ -84,5 +86,6 @@ __all__ = [
     "Wrapped",
     "Wrapper",
     "equal_draws",
+    "from_command",
     "log_ratio_paired",
 ]

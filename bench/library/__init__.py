@@ -3,14 +3,17 @@
 from bench.library.evaluation import Evaluation, evaluate
 from bench.library.fitting import FittedSurrogate, fit, load_surrogate, task
 from bench.library.runs import leaderboard, run
+from bench.library.trust import Trust, trust
 
 __all__ = [
     "Evaluation",
     "FittedSurrogate",
+    "Trust",
     "evaluate",
     "fit",
     "leaderboard",
     "load_surrogate",
     "run",
     "task",
+    "trust",
 ]

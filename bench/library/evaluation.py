@@ -114,36 +114,9 @@ class Evaluation:
         Raises:
             UsageError: if the observations have another shape, or are not finite.
         """
-        task, events = self.task, torch.as_tensor(np.asarray(x), dtype=torch.float32)
-        if events.dim() != 1 + len(task.event_shape) or events.shape[1:] != task.event_shape:
-            wanted = ", ".join(map(str, ("n", *task.event_shape)))
-            raise UsageError(f"observations have shape {tuple(events.shape)}, not ({wanted})")
-        if not len(events) or not bool(events.isfinite().all()):
-            raise UsageError("a dataset is at least one observation, and all of them finite")
-        given = {c.parameter: c.centre for c in task.constraints} | dict(measured or {})
-        if unknown := sorted({*given} - {c.parameter for c in task.constraints}):
-            raise UsageError(f"{task.name} has no constraint of {', '.join(unknown)}")
-        auxiliary = torch.tensor([float(given[c.parameter]) for c in task.constraints]).double()
-        device = torch.device("cpu")
-        if isinstance(self.surrogate, FittedSurrogate):
-            device = torch.device(self.surrogate.context.device)
-        simulations = SimulationStore(Store.open(self.results.folders.root))
-        found = observed(task, self.surrogate, events, auxiliary, device, simulations)
-        return pd.DataFrame.from_records(
-            [
-                {
-                    "member": member,
-                    "parameter": name,
-                    "estimate": float(curves.mle[0, task.reported_index[i]]),
-                    "low": float(curves.lower[0, i]),
-                    "high": float(curves.upper[0, i]),
-                    "cut": bool(curves.cut_lower[0, i] | curves.cut_upper[0, i]),
-                    "unresolved": bool(curves.unresolved[0]),
-                }
-                for member, curves in enumerate(found)
-                for i, name in enumerate(task.reported)
-            ]
-        )
+        events = observations_of_user(self.task, x)
+        folder = self.results.folders.root
+        return intervals_of(self.task, self.surrogate, events, folder, measured)
 
     def plot(self) -> Figure:
         """Draw coverage against the nominal level, for each parameter and for all jointly."""
@@ -175,6 +148,66 @@ class Evaluation:
     def _repr_html_(self) -> str:
         """Show the leaderboard in a notebook."""
         return self.results._repr_html_()
+
+
+def observations_of_user(task: Task, x: ArrayLike | Tensor) -> Tensor:
+    r"""Return the observations of a dataset as a tensor, (n, \*event) float32.
+
+    Raises:
+        UsageError: if they have another shape, or are not finite.
+    """
+    events = torch.as_tensor(np.asarray(x), dtype=torch.float32)
+    if events.dim() != 1 + len(task.event_shape) or events.shape[1:] != task.event_shape:
+        wanted = ", ".join(map(str, ("n", *task.event_shape)))
+        raise UsageError(f"observations have shape {tuple(events.shape)}, not ({wanted})")
+    if not len(events) or not bool(events.isfinite().all()):
+        raise UsageError("a dataset is at least one observation, and all of them finite")
+    return events
+
+
+def intervals_of(
+    task: Task,
+    surrogate: Surrogate,
+    events: Tensor,
+    folder: Path,
+    measured: Mapping[str, float] | None = None,
+) -> pd.DataFrame:
+    r"""Return estimates and 68.27 % intervals of one dataset; see `Evaluation.intervals`.
+
+    Args:
+        task: the task.
+        surrogate: the surrogate.
+        events: observations, (n, \*event).
+        folder: results folder, where simulations are kept.
+        measured: auxiliary measurements of constrained parameters, by name.
+
+    Raises:
+        UsageError: if a measurement is of no constrained parameter.
+    """
+    given = {c.parameter: c.centre for c in task.constraints} | dict(measured or {})
+    if unknown := sorted({*given} - {c.parameter for c in task.constraints}):
+        raise UsageError(f"{task.name} has no constraint of {', '.join(unknown)}")
+    auxiliary = torch.tensor([float(given[c.parameter]) for c in task.constraints]).double()
+    device = torch.device("cpu")
+    if isinstance(surrogate, FittedSurrogate):
+        device = torch.device(surrogate.context.device)
+    simulations = SimulationStore(Store.open(folder))
+    found = observed(task, surrogate, events, auxiliary, device, simulations)
+    return pd.DataFrame.from_records(
+        [
+            {
+                "member": member,
+                "parameter": name,
+                "estimate": float(curves.mle[0, task.reported_index[i]]),
+                "low": float(curves.lower[0, i]),
+                "high": float(curves.upper[0, i]),
+                "cut": bool(curves.cut_lower[0, i] | curves.cut_upper[0, i]),
+                "unresolved": bool(curves.unresolved[0]),
+            }
+            for member, curves in enumerate(found)
+            for i, name in enumerate(task.reported)
+        ]
+    )
 
 
 def evaluate(

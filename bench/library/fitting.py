@@ -14,7 +14,7 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
-from bench.contracts import IndependentPlan, Method, Surrogate, Task
+from bench.contracts import FitLog, IndependentPlan, Method, ReferenceKind, Surrogate, Task
 from bench.contracts.pairs import log_ratio_paired
 from bench.errors import NotApplicable, PluginError, UsageError
 from bench.experiment.jobs import FitJob, MemberJob
@@ -148,12 +148,12 @@ class FittedSurrogate:
             )
 
     @property
-    def log(self) -> object:
+    def log(self) -> FitLog:
         """Size and training curves."""
         return self._restored.log
 
     @property
-    def reference(self) -> str | None:
+    def reference(self) -> ReferenceKind | None:
         """Reference whose density is the denominator, or None."""
         return self._restored.reference
 

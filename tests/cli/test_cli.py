@@ -192,7 +192,13 @@ def test_list(command):
     assert (status, err) == (0, "")
     assert all(len(line) <= 80 for line in out.splitlines())
     tables = [table.splitlines() for table in out.split("\n\n")]
-    assert [table[0].split()[0] for table in tables] == ["task", "method", "metric", "preset"]
+    assert [table[0].split()[0] for table in tables] == [
+        "task",
+        "method",
+        "wrapper",
+        "metric",
+        "preset",
+    ]
     for name in ("gaussians-far", "lre", "coverage", "smoke"):
         assert re.search(rf"^{name}  +\S", out, re.MULTILINE)
     assert command("list", "tasks")[1] == out.split("\n\n")[0] + "\n"

@@ -70,7 +70,10 @@ def test_tasks_and_methods_are_chosen(command, results, tmp_path):
             ["results/mine", "--method", "LRE-tuned"],
             "unknown method in these results 'LRE-tuned'; did you mean lre:tuned?",
         ),
-        (["results/mine", "--method", "ensemble(lre)"], "method 'ensemble(lre)': an ensemble is"),
+        (
+            ["results/mine", "--method", "ensemble(lre)"],
+            "ensemble: key 'members' is missing; it is written 'ensemble(METHOD,MEMBERS)'",
+        ),
     ],
 )
 def test_mistakes_are_one_line(command, results, arguments, message):

@@ -60,7 +60,7 @@ def test_boards_and_reports_have_all_rows(run):
 def test_averages_have_the_likelihood_of_scipy(run):
     """The average of Gaussians of different means, with the factors of constraints and rate."""
     spec, task, plan, found = prediction_of(run, "ensemble(stretched,2)")
-    shifts = [run.schedule.store.read(key).arrays["shift"][0] for key in spec.state_keys(0)]
+    shifts = [run.schedule.store.read(key).arrays["shift"][0] for key in spec.base_keys(0)]
     assert np.abs(shifts[0] - shifts[1]).max() > 0.01
     datasets = list(sets(task, plan, 0))
     assert len({len(events.x) for events in datasets}) > 1

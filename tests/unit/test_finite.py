@@ -223,7 +223,7 @@ def test_data_that_change_end_a_run(
     registry = Registry(())
     spec = make_spec(registry, task, "histogram", "default", Preset(), 1000)
     place = JobContext(str(tmp_path), (), "cpu", 0.0)
-    assert open_fit(place, spec)[1].name == "higgs-fair"
+    assert open_fit(place, spec).task.name == "higgs-fair"
     monkeypatch.setattr(FairUniverse, "digest", "b" * 64)
     with pytest.raises(PluginError, match="data of higgs-fair changed while the run"):
         open_fit(place, spec)

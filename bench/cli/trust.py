@@ -1,0 +1,142 @@
+"""Judge surrogates of a simulator without a likelihood: `bench trust`."""
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from bench.cli.options import CALLS, FOLDER, PLUGIN, SEED, WORKERS, FiniteRange, with_default
+from bench.echo import echo
+from bench.errors import BenchError, UsageError
+
+if TYPE_CHECKING:  # they import torch, which is slow
+    from bench.registry.registry import Registry
+
+
+@click.command()
+@click.argument("simulator", metavar="FILE|TASK")
+@click.option(
+    "--method",
+    "methods",
+    multiple=True,
+    metavar="NAME",
+    help="Train this method, NAME:CONFIGURATION, also with wrappers; repeatable.  [default: the "
+    "first choice for the type of observation]",
+)
+@with_default("--budget", CALLS, 50_000, "Simulator calls of each training.")
+@with_default("--toys", click.IntRange(20, 10**6), 1500, "Number of test datasets.")
+@with_default(
+    "--tolerance",
+    FiniteRange(0, 100, min_open=True, max_open=True),
+    5.0,
+    "Largest gap of the coverage that holds, in points.",
+)
+@click.option(
+    "--data",
+    type=click.Path(),
+    help="Show intervals of the observed data in this .npz, .npy or .csv file.",
+)
+@SEED
+@click.option("--device", type=click.Choice(["auto", "cpu", "cuda"]), default="auto")
+@WORKERS
+@click.option("--out", type=FOLDER, help="Keep all work here.  [default: results/trust-TASK]")
+@click.option("--quiet", is_flag=True, help="Show no progress.")
+@PLUGIN
+def trust(
+    simulator: str,
+    methods: tuple[str, ...],
+    budget: int,
+    toys: int,
+    tolerance: float,
+    data: str | None,
+    seed: int,
+    device: str,
+    workers: int | None,
+    out: str | None,
+    quiet: bool,
+    plugins: tuple[str, ...],
+) -> None:
+    """Train surrogates of your simulator, and judge whether their intervals cover.
+
+    FILE is a Python file with a simulator (see `bench new simulator`), TASK the name of a task
+    without a likelihood. Test datasets cost simulator calls too. An interrupted judgement resumes.
+    """
+    import os
+
+    import torch
+
+    from bench.library.trust import trust as judge
+    from bench.registry.registry import Registry
+
+    torch.set_num_threads(1)
+    is_file = simulator.endswith(".py") or "/" in simulator
+    files = [*plugins, *([simulator] if is_file else [])]
+    registry = Registry(files)
+    name = _only(registry, simulator) if is_file else registry.task(simulator).name
+    observed = None if data is None else _read(Path(data))  # before anything is spent
+    folder = Path(out) if out is not None else Path("results") / f"trust-{name}"
+    found = judge(
+        name,
+        methods,
+        budget=budget,
+        toys=toys,
+        tolerance=tolerance / 100,
+        seed=seed,
+        device=device,
+        folder=folder,
+        plugins=files,
+        workers=workers or os.cpu_count() or 1,
+        quiet=quiet,
+    )
+    click.echo(found.text(), nl=False)  # no sanitising: it has styles
+    found.frame().to_csv(folder / "trust.csv", index=False)
+    if observed is not None:
+        intervals = found.intervals(observed)
+        echo()
+        for line in intervals.to_string(index=False, float_format="{:.4g}".format).splitlines():
+            echo(line)
+        intervals.to_csv(folder / "intervals.csv", index=False)
+
+
+def _only(registry: "Registry", file: str) -> str:
+    """Return the only task of a plugin file.
+
+    Raises:
+        UsageError: if there is another number of tasks.
+        BenchError: if the file does not load.
+    """
+    place = str(Path(file).resolve())
+    for what, why in registry.failures.items():
+        raise BenchError(f"{what}: {why}")
+    names = registry.names("tasks")
+    found = [n for n in names if registry.item("tasks", n).place.startswith(f"{place} ")]
+    if len(found) != 1:
+        said = f"{len(found)} tasks, {', '.join(found)}" if found else "no task"
+        raise UsageError(f"{file} defines {said}; it must define one simulator")
+    return found[0]
+
+
+def _read(path: Path) -> Any:
+    """Read observed data.
+
+    Raises:
+        UsageError: if the file holds no array of numbers.
+    """
+    import numpy as np
+
+    if not path.is_file():
+        raise UsageError(f"{path} is not a file")
+    try:
+        if path.suffix == ".csv":
+            return np.loadtxt(path, delimiter=",", ndmin=2)
+        found = np.load(path, allow_pickle=False)
+        if isinstance(found, np.ndarray):
+            return found
+        names = found.files
+        if "x" not in names and len(names) != 1:
+            raise UsageError(f"{path} holds {', '.join(names)}; name the observations x")
+        return found["x" if "x" in names else names[0]]
+    except UsageError:
+        raise
+    except Exception as error:  # files may hold anything
+        raise UsageError(f"{path} holds no array of numbers (.npz, .npy or .csv)") from error

@@ -1,0 +1,567 @@
+"""Judgement of surrogates of a simulator whose likelihood is unknown: `bench.trust`."""
+
+import os
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
+from functools import partial
+from math import isfinite, nan
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import torch
+from numpy.typing import ArrayLike
+from scipy import stats
+from scipy.interpolate import PchipInterpolator
+from torch import Tensor
+
+from bench.boards.columns import parenthesised
+from bench.boards.quantities import estimated
+from bench.boards.render import printed, terminal_table
+from bench.boards.results import Results, SavedFit, Scores
+from bench.boards.units import ResamplingUnits
+from bench.boards.verdict import SIGNS, interval
+from bench.contracts import HeldOutPlan, IndependentPlan, Method, Task, Wrapped
+from bench.errors import NotApplicable, UsageError, counted
+from bench.experiment.preset import make_preset
+from bench.experiment.schedule import schedule
+from bench.experiment.selection import MethodPattern
+from bench.library.evaluation import intervals_of, observations_of_user
+from bench.library.examine import examine
+from bench.library.fitting import FittedSurrogate, TemporaryFolder, registry_for
+from bench.library.runs import Paths, perform, raise_failures
+from bench.registry.registry import Defined, Registry
+from bench.seeds import generator
+from bench.stages.datasets import simulate
+from bench.stats.clustering import Estimate
+from bench.stats.decision import WORDS, CoverageVerdict, Word, judge_coverage
+from bench.stats.energy import energy_test
+from bench.stats.local import LocalCoverage, local_coverage
+from bench.storage.fit_spec import plan_folder
+from bench.storage.store import Store
+
+NOMINAL = 0.6827
+"""Claimed coverage of intervals."""
+
+_HELD_OUT = HeldOutPlan(contexts=50, events=200)
+_EDGE = 0.02  # share of the training range at its bounds where an estimate is not believed
+_UNLIKE = 0.01  # p-value below which data look unlike simulations
+_TESTED = 500  # observations that are compared with simulations
+
+
+@dataclass(frozen=True)
+class ParameterTrust:
+    """Judgement of the intervals of one parameter.
+
+    Args:
+        name: the parameter.
+        coverage: share of test datasets whose 68.27 % interval contains the true value.
+        verdict: decision on it, with the simultaneous interval of its gap to 68.27 %.
+        local: coverage along the parameter, with a band.
+        length: mean length of intervals as delivered.
+        threshold: value of the likelihood-ratio statistic that 68.27 % of the true values in the
+            test datasets do not exceed; 1 for exact likelihoods of large datasets.
+        threshold_range: its 95 % confidence interval.
+        calibrated_length: mean length of intervals at that threshold.
+        calibrated_range: that at the ends of the threshold's interval.
+    """
+
+    name: str
+    coverage: Estimate
+    verdict: CoverageVerdict
+    local: LocalCoverage
+    length: Estimate
+    threshold: float
+    threshold_range: tuple[float, float]
+    calibrated_length: float
+    calibrated_range: tuple[float, float]
+
+    @property
+    def worst(self) -> int:
+        """Place in `local` where the coverage is farthest from 68.27 %."""
+        return self.local.worst(NOMINAL)
+
+
+@dataclass(frozen=True)
+class MethodTrust:
+    """Judgement of one trained surrogate.
+
+    Args:
+        label: its method.
+        parameters: judgement of each reported parameter.
+        normalisation: mean over contexts of |log E[r̂]|, the logarithm of the mean estimated ratio
+            over the reference; NaN for densities, which are normalised.
+        training_calls: simulator calls of its training.
+        training_seconds: time of the training.
+        toys: number of test datasets.
+        toy_calls: simulator calls of the test datasets.
+        toy_seconds: time to simulate and evaluate them.
+    """
+
+    label: str
+    parameters: tuple[ParameterTrust, ...]
+    normalisation: float
+    training_calls: int
+    training_seconds: float
+    toys: int
+    toy_calls: int
+    toy_seconds: float
+
+    @property
+    def word(self) -> Word:
+        """Verdict on all parameters: it holds if all hold, and fails if any fails."""
+        words = {own.verdict.word for own in self.parameters}
+        return next(word for word in WORDS if word in words)
+
+    @property
+    def next_step(self) -> str:
+        """Sentence on what to do, with its price."""
+        if self.word == "holds":
+            return f"Use {self.label} as trained here: its intervals cover as they claim."
+        if self.word == "fails":
+            failed = [own.name for own in self.parameters if own.verdict.word == "fails"]
+            return (
+                f"Do not use {self.label} as delivered: intervals of {', '.join(failed)} do not "
+                "cover. Use calibrated intervals, or train with more calls."
+            )
+        wanted = max((own.verdict.sets or 0) for own in self.parameters)
+        if not wanted:
+            return "Undetermined; more test datasets would probably not decide."
+        calls, seconds = (wanted / self.toys * cost for cost in (self.toy_calls, self.toy_seconds))
+        return (
+            f"Undetermined; about {wanted:,} test datasets in all would decide. They take "
+            f"{calls:,.0f} simulator calls and {duration(seconds)}."
+        )
+
+
+def duration(seconds: float) -> str:
+    """Return a duration in seconds, minutes or hours.
+
+    Example:
+        >>> duration(12.3), duration(600), duration(9000)
+        ('12 s', '10 min', '2.5 h')
+    """
+    if seconds < 90:
+        return f"{seconds:.0f} s"
+    return f"{seconds / 60:.0f} min" if seconds < 5400 else f"{seconds / 3600:.1f} h"
+
+
+class Trust:
+    """Judgement of surrogates of one simulator.
+
+    Attributes:
+        task: the task of the simulator.
+        methods: the judgement of each method.
+        absent: reasons of methods that cannot learn the task, by label.
+        surrogates: the trained surrogates, by label.
+        tolerance: largest gap of the coverage that holds.
+        folder: results folder, which later calls reuse.
+    """
+
+    def __init__(
+        self,
+        task: Task,
+        methods: Sequence[MethodTrust],
+        absent: Mapping[str, str],
+        surrogates: Mapping[str, FittedSurrogate],
+        tolerance: float,
+        folder: Path,
+        temporary: TemporaryFolder | None = None,
+    ) -> None:
+        self.task = task
+        self.methods = tuple(methods)
+        self.absent = absent
+        self.surrogates = surrogates
+        self.tolerance = tolerance
+        self.folder = folder
+        self._temporary = temporary
+
+    def frame(self) -> pd.DataFrame:
+        """Return a line for each method and parameter.
+
+        Columns: `method, parameter, verdict, coverage, error, gap_low, gap_high, worst_at,
+        worst_coverage, worst_low, worst_high, length, threshold, threshold_low, threshold_high,
+        calibrated_length, calibrated_low, calibrated_high`.
+        """
+        return pd.DataFrame.from_records(
+            [
+                {
+                    "method": method.label,
+                    "parameter": own.name,
+                    "verdict": own.verdict.word,
+                    "coverage": own.coverage.value,
+                    "error": own.coverage.error,
+                    "gap_low": own.verdict.low,
+                    "gap_high": own.verdict.high,
+                    "worst_at": own.local.theta[own.worst],
+                    "worst_coverage": own.local.coverage[own.worst],
+                    "worst_low": own.local.low[own.worst],
+                    "worst_high": own.local.high[own.worst],
+                    "length": own.length.value,
+                    "threshold": own.threshold,
+                    "threshold_low": own.threshold_range[0],
+                    "threshold_high": own.threshold_range[1],
+                    "calibrated_length": own.calibrated_length,
+                    "calibrated_low": own.calibrated_range[0],
+                    "calibrated_high": own.calibrated_range[1],
+                }
+                for method in self.methods
+                for own in method.parameters
+            ]
+        )
+
+    def intervals(
+        self, x: ArrayLike | Tensor, *, measured: Mapping[str, float] | None = None
+    ) -> pd.DataFrame:
+        r"""Return estimates and intervals of the observed dataset.
+
+        Args:
+            x: its observations, (n, \*event).
+            measured: auxiliary measurements of constrained parameters, by name.
+
+        Returns:
+            A line for each method and parameter. Columns: `method, verdict, parameter, estimate,
+            low, high, calibrated_low, calibrated_high, warning`. Calibrated intervals have the
+            threshold that covers 68.27 % of the test datasets. They are NaN for tasks with several
+            components, constraints or a rate.
+
+        Raises:
+            UsageError: if the observations have another shape, or are not finite.
+        """
+        events = observations_of_user(self.task, x)
+        single = len(self.task.component_names) == 1 and not self.task.has_auxiliary
+        rows = []
+        for method in self.methods:
+            surrogate = self.surrogates[method.label]
+            frame = intervals_of(self.task, surrogate, events, self.folder, measured)
+            unlike = self._unlike(frame, events)
+            for own, row in zip(method.parameters, frame.to_dict("records"), strict=True):
+                low = high = nan
+                if single:
+                    moved = Wrapped([surrogate], partial(_divided, own.threshold))
+                    other = intervals_of(self.task, moved, events, self.folder, measured)
+                    (found,) = other[other["parameter"] == own.name].to_dict("records")
+                    low, high = found["low"], found["high"]
+                rows.append(
+                    {
+                        "method": method.label,
+                        "verdict": own.verdict.word,
+                        "parameter": own.name,
+                        "estimate": row["estimate"],
+                        "low": row["low"],
+                        "high": row["high"],
+                        "calibrated_low": low,
+                        "calibrated_high": high,
+                        "warning": "; ".join([*self._warnings(row), *unlike]),
+                    }
+                )
+        return pd.DataFrame.from_records(rows)
+
+    def _warnings(self, row: Mapping[Any, Any]) -> Iterator[str]:
+        """Yield reasons not to believe an interval."""
+        bounds = self.task.space.parameters[self.task.space.names.index(row["parameter"])]
+        edge = _EDGE * (bounds.high - bounds.low)
+        if row["cut"] or not bounds.low + edge < row["estimate"] < bounds.high - edge:
+            yield "at the edge of the training range"
+        if row["unresolved"]:
+            yield "its ends are less accurate than required"
+
+    def _unlike(self, frame: pd.DataFrame, events: Tensor) -> list[str]:
+        """Compare data with simulations at the estimate; return a warning if they differ."""
+        known = dict(zip(frame["parameter"], frame["estimate"], strict=True))
+        space = self.task.space
+        if {*known} != {*space.names} or self.task.expensive:
+            return []  # nuisance parameters have no estimate here
+        theta = torch.tensor([known[name] for name in space.names], dtype=torch.float64)
+        few = events[:_TESTED]
+        rng = generator("unlike", self.task.name, len(few))
+        kinds = torch.multinomial(self.task.weights(theta), len(few), True, generator=rng)
+        context = space.context_of(theta).float().expand(len(few), -1)
+        drawn = torch.empty_like(few)
+        for k, component in enumerate(self.task.components("test").values()):
+            if component.size is not None:
+                return []  # there is nothing to simulate
+            if bool((rows := kinds == k).any()):
+                drawn[rows] = simulate(self.task, component, context[rows], rng)
+        both = torch.cat([few, drawn]).flatten(1).double()
+        scaled = ((both - both.mean(0)) / both.std(0).clamp_min(1e-12)).numpy()
+        p_value = energy_test(scaled[: len(few)], scaled[len(few) :], 999).p_value
+        if p_value >= _UNLIKE:
+            return []
+        return [f"the data look unlike simulations at the estimate (p = {p_value:.2g})"]
+
+    def text(self) -> str:
+        """Return the judgement as tables for a terminal."""
+        parts = []
+        for method in self.methods:
+            rows = [(_cells(own), False) for own in method.parameters]
+            parts += [
+                f"{self.task.name}, {method.label}: {SIGNS[method.word]} {method.word}\n",
+                printed(terminal_table(_HEAD, rows, ("parameter", "verdict"))),
+                *(f"{line}\n" for line in (*_costs(method), method.next_step, "")),
+            ]
+        parts += [f"{label}: n/a, {reason}\n" for label, reason in self.absent.items()]
+        parts.append(
+            f"Coverage holds if its gap to 68.3 % lies within ± {100 * self.tolerance:g} points. "
+            "Verdicts are about the networks trained here.\n"
+        )
+        return "".join(parts)
+
+    def __repr__(self) -> str:
+        return self.text()
+
+
+_HEAD = (
+    "parameter",
+    "verdict",
+    "coverage",
+    "gap, points",
+    "worst coverage",
+    "at",
+    "length",
+    "threshold",
+    "calibrated length",
+)
+
+
+def _cells(own: ParameterTrust) -> list[str]:
+    """Return the texts of a parameter's row."""
+    local, at = own.local, own.worst
+    return [
+        own.name,
+        f"{SIGNS[own.verdict.word]} {own.verdict.word}",
+        parenthesised(own.coverage.value, own.coverage.error),
+        interval(own.verdict),
+        f"{local.coverage[at]:.2f} [{local.low[at]:.2f}, {local.high[at]:.2f}]",
+        f"{local.theta[at]:.3g}",
+        parenthesised(own.length.value, own.length.error),
+        _ranged(own.threshold, own.threshold_range),
+        _ranged(own.calibrated_length, own.calibrated_range),
+    ]
+
+
+def _ranged(value: float, ends: tuple[float, float]) -> str:
+    low, high = (f"{end:.3g}" if isfinite(end) else "?" for end in ends)
+    return f"{value:.3g} [{low}, {high}]" if isfinite(value) else "> 25"
+
+
+def _costs(method: MethodTrust) -> Iterator[str]:
+    """Yield sentences on calls, seconds and normalisation."""
+    yield (
+        f"{method.training_calls:,} simulator calls for training "
+        f"({duration(method.training_seconds)}), {method.toy_calls:,} for "
+        f"{counted(method.toys, 'test dataset')} ({duration(method.toy_seconds)})."
+    )
+    if isfinite(method.normalisation):
+        yield f"Normalisation: |log E[r̂]| is {method.normalisation:.2g} on average."
+
+
+def _divided(threshold: float, log_ratio: Tensor) -> Tensor:
+    """Scale a likelihood of a single component so that its intervals have a threshold."""
+    return log_ratio / max(threshold, 1e-6)
+
+
+def trust(
+    on: Task | str,
+    methods: Sequence[str | type[Method]] = (),
+    *,
+    budget: int = 50_000,
+    toys: int = 1500,
+    tolerance: float = 0.05,
+    level: float = 0.95,
+    seed: int = 0,
+    device: str = "auto",
+    folder: str | os.PathLike[str] | None = None,
+    plugins: Paths = (),
+    objects: Sequence[Defined] = (),
+    workers: int = 0,
+    quiet: bool = False,
+) -> Trust:
+    """Train surrogates of a simulator, and judge their intervals by simulated test datasets.
+
+    The judgement is of these trained surrogates, not of the methods in general. It needs no
+    likelihood. A test dataset costs as many simulator calls as it has observations.
+
+    Args:
+        on: the task of the simulator, such as a `bench.contracts.Simulator`, or its name.
+        methods: METHOD:CONFIGURATION, also with wrappers, or subclasses of
+            `bench.contracts.Method`; the first choice for the type of its observations where empty.
+        budget: simulator calls of each training.
+        toys: number of test datasets, with parameters uniform in the inner box.
+        tolerance: largest gap of the coverage to 68.27 % that holds.
+        level: confidence level of all verdicts on a method together.
+        seed: seed of simulations and training.
+        device: "auto", "cpu" or "cuda".
+        folder: results folder to keep and reuse work in; a temporary one where None.
+        plugins: files that define the task or the methods.
+        objects: tasks, methods and wrappers of this program that are named.
+        workers: worker processes, which know files of `plugins` only; 0 works in this process.
+        quiet: whether to show no progress.
+
+    Raises:
+        UsageError: if a name or a value is wrong, or the likelihood is known.
+        NotApplicable: if no method can learn the task.
+        BenchError: if a simulation or a training fails.
+
+    Example:
+        >>> judged = bench.trust("my-simulator", plugins="my_simulator.py")  # doctest: +SKIP
+        >>> judged.frame()  # doctest: +SKIP
+    """
+    if not 20 <= toys <= 10**6:
+        raise UsageError(f"toys = {toys} is not allowed: it must be 20 to 1,000,000")
+    if not 0 < tolerance < 1 or not 0 < level < 1:
+        raise UsageError("tolerance and level must lie between 0 and 1")
+    classes = [one for one in methods if not isinstance(one, str)]
+    registry, name = registry_for(on, "exact", plugins, [*objects, *classes])
+    task = registry.task(name)
+    if task.has_exact:
+        raise UsageError(f"the likelihood of {name} is known: `bench run` compares with it")
+    examine(task)
+    named = [one if isinstance(one, str) else one.name for one in methods or _suitable(task)]
+    preset = make_preset(
+        tasks=(name,),
+        methods=tuple(_first(registry, one) for one in named),
+        members=1,
+        budgets=(budget,),
+        seed=seed,
+        device=device,
+        tolerance=100 * tolerance,
+        plans=(IndependentPlan(uniform=toys, per_point=0), _HELD_OUT),
+    )
+    temporary = TemporaryFolder() if folder is None else None
+    root = temporary.path if temporary is not None else Path(folder or "")
+    planned = schedule(registry, preset, Store.open(root))
+    summary, results, _ = perform(
+        planned, ["bench.trust"], workers or None, quiet=quiet, here=not workers
+    )
+    raise_failures(planned, summary)
+    every = (*planned.absent, *summary.absent)
+    absent = {
+        one.label: one.reason for one in every if not one.label.startswith(("exact", "every"))
+    }
+    folders = [plan_folder(task, one, seed) for one, _ in planned.plans[name]]
+    judged, surrogates = [], {}
+    for spec in planned.specs:
+        for fit in (fit for fit in results.fits if fit.folder == spec.folder and fit.members):
+            judged.append(_judged(results, task, fit, folders, tolerance, level))
+            surrogates[fit.label] = FittedSurrogate(
+                planned.context, spec, preset, spec.label, temporary
+            )
+    if not judged:
+        reasons = "; ".join(f"{label}: {reason}" for label, reason in absent.items())
+        raise NotApplicable(f"no method can learn {name}: {reasons}")
+    return Trust(task, judged, absent, surrogates, tolerance, root, temporary)
+
+
+def _suitable(task: Task) -> list[str]:
+    """Return the first choice for a type of observation (docs/results/index.md)."""
+    if task.observation == "series" and task.discrete:
+        return ["dle-counts:tuned"]
+    if task.observation == "field" and not task.discrete:
+        return ["dle-fields:tuned"]
+    return ["lre:tuned"]
+
+
+def _first(registry: Registry, wanted: str) -> str:
+    """Return the pattern of a method, in its first configuration if it names none."""
+    pattern = MethodPattern.parse(wanted)
+    if pattern.configuration is not None:
+        return wanted
+    return pattern.written(next(iter(registry.method(pattern.method).configurations)))
+
+
+def _judged(
+    results: Results,
+    task: Task,
+    fit: SavedFit,
+    folders: Sequence[str],
+    tolerance: float,
+    level: float,
+) -> MethodTrust:
+    """Judge one fit of a results folder; the first plan is that of test datasets."""
+    scores = results.scores(fit, folders[0])
+    if scores is None:
+        raise NotApplicable(f"{fit.label} has no scores")
+    units = ResamplingUnits.of(results.plans[folders[0]], scores)
+    each = 1 - (1 - level) / len(task.reported)
+    record = fit.members[0]
+    prediction = results.store.record(f"predictions/{fit.folder}/{folders[0]}/member-000") or {}
+    toys = len(scores.point)
+    return MethodTrust(
+        fit.label,
+        tuple(_of_parameter(scores, units, name, tolerance, each) for name in task.reported),
+        _normalisation(results, fit, folders[1:]),
+        int(record["calls"]),
+        float(record["seconds"]),
+        toys,
+        toys * task.observations,
+        float(prediction.get("seconds", nan)),
+    )
+
+
+def _of_parameter(
+    scores: Scores, units: ResamplingUnits, name: str, tolerance: float, level: float
+) -> ParameterTrust:
+    covered = scores.values[f"coverage/{name}"]
+    coverage = estimated(covered, units, units.headline, share=True).estimate
+    length = estimated(scores.values[f"width/{name}"], units, units.headline).estimate
+    assert coverage is not None
+    assert length is not None
+    theta = scores.values[f"generating/{name}"][0][:, None]
+    threshold, spread = _quantile(scores.values[f"statistic/{name}"][0])
+    # Within the box, where thresholds are defined; relative to lengths at the usual threshold.
+    usual, *moved = _lengths(scores, name, (1.0, threshold, *spread))
+    calibrated, low, high = (length.value * other / usual for other in moved)
+    return ParameterTrust(
+        name,
+        coverage,
+        judge_coverage(
+            replace(coverage, value=coverage.value - NOMINAL), 1, len(theta), tolerance, level
+        ),
+        local_coverage(theta, covered[..., None], np.zeros(len(theta), dtype=int)),
+        length,
+        threshold,
+        spread,
+        calibrated,
+        (low, high),
+    )
+
+
+def _quantile(values: ArrayLike) -> tuple[float, tuple[float, float]]:
+    """Return the 68.27 % quantile, and its 95 % interval between two order statistics.
+
+    Example:
+        >>> value, (low, high) = _quantile(np.arange(1001) / 1000)
+        >>> round(value, 4), low, high
+        (0.6827, 0.653, 0.711)
+    """
+    found = np.sort(np.asarray(values, dtype=np.float64))
+    n = len(found)
+    low, high = (int(rank) for rank in np.asarray(stats.binom.ppf([0.025, 0.975], n, NOMINAL)))
+    ends = float(found[max(low - 1, 0)]), float(found[min(high, n - 1)])
+    return float(np.quantile(found, NOMINAL)), ends
+
+
+def _lengths(scores: Scores, name: str, thresholds: Sequence[float]) -> list[float]:
+    """Return mean lengths of intervals at thresholds; NaN beyond the last that is stored."""
+    found, start = {0.0: 0.0}, f"profile_lower/{name} "
+    for key, lower in scores.values.items():
+        if key.startswith(start):
+            root = key.removeprefix(start)
+            found[float(root)] = float(
+                (scores.values[f"profile_upper/{name} {root}"] - lower).mean()
+            )
+    curve = PchipInterpolator(sorted(found), [found[r] for r in sorted(found)], extrapolate=False)
+    return [float(curve(np.sqrt(one))) for one in thresholds]
+
+
+def _normalisation(results: Results, fit: SavedFit, folders: Sequence[str]) -> float:
+    """Return the mean absolute logarithm of the mean ratio; NaN where there is no reference."""
+    for folder in folders:
+        scores = results.scores(fit, folder)
+        values = {} if scores is None else scores.values
+        found = [v for key, v in values.items() if key.startswith("log_mean_ratio/")]
+        if found:
+            return float(np.abs(np.concatenate(found)).mean())
+    return nan

@@ -1,0 +1,188 @@
+"""`bench.trust`: verdicts of planted surrogates, thresholds, costs, intervals of data."""
+
+import numpy as np
+import pytest
+import torch
+
+import bench
+from bench.contracts import FitLog, Method, Simulator, Wrapped, Wrapper
+from bench.errors import PluginError, UsageError
+from bench.library.trust import duration
+from bench.stats.clustering import Estimate
+from bench.stats.decision import judge_coverage
+
+
+def normal(theta, rng):
+    return rng.normal(theta, 1.0)
+
+
+def simulator(**changes):
+    settings = {"observations": 4, "batch": True} | changes
+    return Simulator("normal", normal, {"mean": (-4.0, 4.0)}, **settings)
+
+
+class _Known:
+    reference = None
+    has_density = True
+    log = FitLog()
+
+    def log_ratio(self, x, context):
+        return (-0.5 * (x[:, None, 0] - context[None, :, 0]).double().square())[None, None]
+
+    def state(self):
+        return {"nothing": torch.zeros(1, 1)}
+
+
+class Known(Method):
+    """The likelihood of the simulator, which `trust` does not know to be exact."""
+
+    name = "known"
+
+    def fit(self, fit_context):
+        return _Known()
+
+    def restore(self, task, features, state):
+        return _Known()
+
+
+class Power(Wrapper):
+    name = "power"
+
+    def restore(self, surrogates, state):
+        return Wrapped(surrogates, lambda log_ratio: 1.892 * log_ratio)  # coverage 53.3 %
+
+
+@pytest.fixture(scope="module")
+def judged(tmp_path_factory):
+    return bench.trust(
+        simulator(),
+        [Known, "power(known)"],
+        budget=10,
+        toys=500,
+        tolerance=0.075,
+        objects=[Power],
+        folder=tmp_path_factory.mktemp("trust"),
+        quiet=True,
+    )
+
+
+def test_planted_gaps_are_decided(judged):
+    frame = judged.frame().set_index("method")
+    assert frame["verdict"].to_dict() == {"known": "holds", "power(known)": "fails"}
+    for label, coverage, threshold in (("known", 0.6827, 1.0), ("power(known)", 0.533, 1.892)):
+        row = frame.loc[label]
+        assert abs(row["coverage"] - coverage) < 4 * row["error"]
+        assert 0.018 < row["error"] < 0.025
+        assert row["threshold_low"] < row["threshold"] < row["threshold_high"]
+        assert abs(row["threshold"] - threshold) < row["threshold_high"] - row["threshold_low"]
+        assert abs(row["calibrated_length"] - 1.0) < 0.2  # two standard errors of a mean of four
+        assert row["worst_low"] < row["worst_coverage"] < row["worst_high"]
+        assert -2.4 <= row["worst_at"] <= 2.4
+    assert abs(frame.loc["known", "length"] - 1.0) < 0.02
+    steps = [method.next_step for method in judged.methods]
+    assert steps[0].startswith("Use known as trained here")
+    assert steps[1].startswith("Do not use power(known) as delivered: intervals of mean")
+
+
+def test_the_text_fits_a_screen_and_names_costs(judged):
+    text = judged.text()
+    assert "normal, known: ✓ holds" in text
+    assert "2,000 for 500 test datasets" in text
+    assert len(text.splitlines()) < 24
+    assert text == repr(judged)
+
+
+def test_work_is_reused(judged, monkeypatch):
+    again = bench.trust(
+        simulator(), [Known], budget=10, toys=500, tolerance=0.075, folder=judged.folder, quiet=True
+    )
+    assert again.frame().iloc[0].equals(judged.frame().iloc[0])
+
+
+def test_intervals_of_data_as_delivered_and_calibrated(judged):
+    x = np.array([[0.4], [1.4], [0.9], [1.3]])
+    frame = judged.intervals(x).set_index("method")
+    for label, half in (("known", 0.5), ("power(known)", 0.5 / 1.892**0.5)):
+        row = frame.loc[label]
+        assert abs(row["estimate"] - 1.0) < 1e-3
+        assert abs(row["high"] - row["low"] - 2 * half) < 0.01
+        assert abs(row["calibrated_high"] - row["calibrated_low"] - 1.0) < 0.2
+        assert row["warning"] == ""
+    frame = judged.intervals(x + 3.0)
+    assert set(frame["warning"]) == {"at the edge of the training range"}
+    with pytest.raises(UsageError, match="observations have shape"):
+        judged.intervals(np.zeros((3, 2)))
+
+
+def test_data_unlike_the_simulations_are_told(judged):
+    x = np.random.default_rng(0).standard_cauchy((60, 1))
+    x = np.where(np.abs(x) < 0.7, 3 * np.sign(x), x).clip(-4, 4)
+    x -= x.mean()
+    frame = judged.intervals(x)
+    assert frame["warning"].str.startswith("the data look unlike simulations").all()
+
+
+def test_the_default_number_of_toys_decides():
+    """At least 70 % of planted gaps of 0 and of 15 points, for one to three parameters."""
+    rng = np.random.default_rng(0)
+    toys, trials = 1500, 2000
+    for parameters in (1, 2, 3):
+        level = 1 - 0.05 / parameters
+        for gap, word in ((0.0, "holds"), (-0.15, "fails")):
+            share = rng.binomial(toys, 0.6827 + gap, (trials, parameters)) / toys
+            decided = 0
+            for row in share:
+                words = set()
+                for value in row:
+                    error = (value * (1 - value) / (toys - 1)) ** 0.5
+                    found = Estimate(value - 0.6827, error, toys - 1.0, np.nan, error)
+                    words.add(judge_coverage(found, 1, toys, 0.05, level).word)
+                decided += words == {word} if gap == 0 else word in words
+            assert decided > 0.7 * trials
+
+
+def test_false_verdicts_at_the_tolerance_are_rare():
+    rng = np.random.default_rng(1)
+    toys, trials = 1500, 2000
+    for gap, wrong in ((0.05, "holds"), (0.0499, "fails")):
+        share = rng.binomial(toys, 0.6827 + gap, trials) / toys
+        words = []
+        for value in share:
+            error = (value * (1 - value) / (toys - 1)) ** 0.5
+            found = Estimate(value - 0.6827, error, toys - 1.0, np.nan, error)
+            words.append(judge_coverage(found, 1, toys, 0.05, 0.95).word)
+        assert words.count(wrong) / trials < 0.045  # 2.5 % expected
+
+
+def test_trained_networks(tmp_path):
+    found = bench.trust(
+        simulator(observations=20), budget=2000, toys=60, folder=tmp_path, quiet=True
+    )
+    (method,) = found.methods
+    assert method.label == "lre:tuned"
+    assert method.training_calls == 2000
+    assert method.toy_calls == 1200
+    assert 0 < method.normalisation < 1
+    assert found.frame()["verdict"].item() in ("undetermined", "holds", "fails")
+
+
+def test_bad_input_gives_one_line(tmp_path):
+    with pytest.raises(UsageError, match="the likelihood of exponential is known"):
+        bench.trust("exponential")
+    with pytest.raises(UsageError, match="toys = 3"):
+        bench.trust(simulator(), toys=3)
+    with pytest.raises(PluginError, match="global random generator"):
+        bench.trust(
+            Simulator(
+                "mine",
+                lambda theta, rng: np.random.normal(theta),  # noqa: NPY002
+                {"mean": (0.0, 1.0)},
+                batch=True,
+            ),
+            quiet=True,
+        )
+
+
+def test_durations():
+    shown = [duration(seconds) for seconds in (1, 89, 91, 5399, 5401)]
+    assert shown == ["1 s", "89 s", "2 min", "90 min", "1.5 h"]
