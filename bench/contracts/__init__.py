@@ -1,4 +1,4 @@
-"""Interfaces of tasks, methods, wrappers and metrics; this layer imports bench.errors alone."""
+"""Interfaces of tasks, methods, wrappers and metrics: the lowest layer, above seeds and errors."""
 
 from bench.contracts.bank import Bank, Draw, Simulations, TrainingData, equal_draws
 from bench.contracts.component import Component, FiniteComponent, HasLogProb, HasScore
@@ -31,6 +31,7 @@ from bench.contracts.prediction import (
     PosteriorDraws,
     ProfileSummary,
 )
+from bench.contracts.simulation_files import StoredSimulations, read_simulations
 from bench.contracts.simulator import Simulator, from_command
 from bench.contracts.task import Log, Observation, ReferenceKind, Resolution, Split, Task, Transform
 from bench.contracts.wrapper import Wrapped, Wrapper
@@ -77,6 +78,7 @@ __all__ = [
     "Simulator",
     "Speed",
     "Split",
+    "StoredSimulations",
     "Surrogate",
     "Task",
     "TrainingCurve",
@@ -88,4 +90,5 @@ __all__ = [
     "equal_draws",
     "from_command",
     "log_ratio_paired",
+    "read_simulations",
 ]
