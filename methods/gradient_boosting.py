@@ -142,7 +142,8 @@ class GradientBoosting(ComponentMethod):
             i: index of the member in the block.
         """
         task, features = fit_context.task, fit_context.features
-        rng = fit_context.generators(f"{component} trees")[i]
+        generators = fit_context.generators(f"{component} trees")
+        rng = generators[i]
         numbers = {name: seen(task, features, own.x[i]) for name, own in drawn.items()}
         # Components alternate, so that any part contains all of them equally.
         evidence = torch.stack(list(numbers.values()), 1)
@@ -151,7 +152,7 @@ class GradientBoosting(ComponentMethod):
             """Return pairs simulated together, labelled 1, and of the reference, labelled 0."""
             y, eta = numbers[component][part], drawn[component].context[i, part]
             others = evidence[part].flatten(0, 1)
-            context = features.context(task.space.draw_context(len(others), rng))
+            context = features.context(fit_context.draw_contexts(len(others), generators)[i])
             inputs = [torch.cat(p, 1) for p in ((y, features.context(eta)), (others, context))]
             label = torch.cat([torch.ones(len(y)), torch.zeros(len(others))])
             return torch.cat(inputs), label

@@ -33,6 +33,7 @@ from bench.contracts import (
     FitLog,
     Method,
     Settings,
+    StoredTask,
     Surrogate,
     Task,
     Work,
@@ -79,6 +80,8 @@ class Histogram(Method):
     config: HistogramConfig
 
     def check(self, task: Task) -> None:
+        if isinstance(task, StoredTask):
+            raise NotApplicable("histogram simulates at chosen contexts: use lre")
         numbers, summaries = prod(task.event_shape), _summaries(task)
         if numbers > 3 and not summaries:
             raise NotApplicable(

@@ -27,6 +27,8 @@ def heading(board: Leaderboard) -> str:
 def _plan(plan: Mapping[str, Any]) -> str:
     if plan["kind"] == "independent":
         size = f" of {plan['multiple']} M events" if plan.get("multiple", 1) > 1 else ""
+        if plan.get("theta") == "stored":
+            return f"independent datasets{size}: {plan['uniform']} with θ as stored"
         spread = "a Sobol sequence" if plan.get("theta") == "sobol" else "uniform"
         return (
             f"independent datasets{size}: {plan['uniform']} with θ {spread}, {plan['per_point']} "
@@ -166,7 +168,8 @@ def _simulated(board: Leaderboard) -> tuple[bool, str]:
 def _finite(board: Leaderboard) -> list[tuple[bool, str]]:
     """Return notes on finite observations, each with whether it applies."""
     if board.blocks is None:
-        return []
+        asked = _plan(board.asked or board.plan)
+        return [(board.asked is not None, f"Stored simulations took the place of {asked}.")]
     few = "" if board.blocks >= FEWEST_BLOCKS else f", and (?) with fewer than {FEWEST_BLOCKS}"
     asked = _plan(board.asked or board.plan)
     return [

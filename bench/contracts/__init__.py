@@ -33,6 +33,7 @@ from bench.contracts.prediction import (
 )
 from bench.contracts.simulation_files import StoredSimulations, read_simulations
 from bench.contracts.simulator import Simulator, from_command
+from bench.contracts.stored import StoredTask
 from bench.contracts.task import Log, Observation, ReferenceKind, Resolution, Split, Task, Transform
 from bench.contracts.wrapper import Wrapped, Wrapper
 
@@ -79,6 +80,7 @@ __all__ = [
     "Speed",
     "Split",
     "StoredSimulations",
+    "StoredTask",
     "Surrogate",
     "Task",
     "TrainingCurve",

@@ -1,9 +1,10 @@
 """Interface of the bank: simulations of a task, metered by the budget."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Literal, Protocol
 
-from torch import Tensor
+from torch import Generator, Tensor
 
 from bench.contracts.task import ReferenceKind, Split, Task
 
@@ -95,6 +96,20 @@ class Bank(Protocol):
         Raises:
             BudgetExceeded: if the draw costs more than the budget has left.
             NotApplicable: if scores are asked of a component that has none.
+        """
+
+    def draw_contexts(self, n: int, generators: Sequence[Generator]) -> Tensor:
+        """Draw n contexts for every member, without simulations; they are free.
+
+        They have the distribution of the contexts of `draw`: uniform in the training range, or
+        that of the member's own training set of stored simulations.
+
+        Args:
+            n: number of contexts per member.
+            generators: a CPU generator of each member.
+
+        Returns:
+            Contexts, (members, n, d) float32.
         """
 
     def reference(self, n: int, kind: ReferenceKind, *, split: Split = "train") -> Simulations:

@@ -60,8 +60,8 @@ class FitContext:
         return [self.generator(member, purpose) for member in self.members]
 
     def draw_contexts(self, n: int, generators: Sequence[torch.Generator]) -> Tensor:
-        """Draw n contexts of the training range for every member, (members, n, d) float32."""
-        return torch.stack([self.task.space.draw_context(n, g) for g in generators])
+        """Draw n contexts for every member as `Bank.draw_contexts`, (members, n, d) float32."""
+        return self.bank.draw_contexts(n, generators)
 
 
 @dataclass

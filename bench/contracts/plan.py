@@ -13,6 +13,7 @@ import torch
 from numpy.typing import NDArray
 from pydantic import BaseModel, ConfigDict, Field
 
+from bench.contracts.stored import StoredTask
 from bench.contracts.task import Split, Task
 from bench.errors import NotApplicable, counted
 
@@ -41,7 +42,8 @@ class IndependentPlan(_Plan):
         per_point: number of datasets at each evaluation point.
         observations: M; the task's own where None.
         multiple: size of a dataset in units of M. Equal seeds give equal parameters at all sizes.
-        theta: whether uniform parameters are random or a scrambled Sobol sequence.
+        theta: whether uniform parameters are random or a scrambled Sobol sequence. Datasets of
+            stored simulations have the stored parameters instead.
         evaluator: how likelihoods are evaluated: on a lattice, for at most two parameters, or by
             gradients. None for a lattice where it is possible.
     """
@@ -52,7 +54,7 @@ class IndependentPlan(_Plan):
     per_point: int = Field(default=100, ge=0, le=_MOST)
     observations: int | None = Field(default=None, ge=1, le=_MOST)
     multiple: int = Field(default=1, ge=1, le=1000)
-    theta: Literal["random", "sobol"] = "random"
+    theta: Literal["random", "sobol", "stored"] = "random"
     evaluator: EvaluatorName | None = None
 
 
@@ -105,7 +107,8 @@ def fit_to(task: Task, plan: Plan) -> Plan:
     """Shrink a plan to the number of observations that a task has.
 
     A bootstrap plan gets fewer sets first, then smaller ones; an independent plan fewer datasets
-    at the evaluation points; a held-out plan fewer events at each context.
+    at the evaluation points; a held-out plan fewer events at each context. Stored simulations
+    allow an independent plan without evaluation points, of at most their number of observations.
 
     Raises:
         NotApplicable: if there is not one dataset, or too many parameters for the plan.
@@ -115,6 +118,10 @@ def fit_to(task: Task, plan: Plan) -> Plan:
             raise NotApplicable(f"bootstraps are evaluated on a lattice, and {reason}")
         if plan.evaluator == "lattice":
             raise NotApplicable(f"{reason}; the gradient evaluator takes all tasks")
+    if isinstance(task, StoredTask):
+        return _fit_to_stored(task, plan)
+    if isinstance(plan, IndependentPlan) and plan.theta == "stored":
+        raise NotApplicable(f"{task.name} has a simulator, and no stored parameters")
     size = observations_of(task, "heldout" if isinstance(plan, HeldOutPlan) else "test")
     if size is None:
         return plan
@@ -139,6 +146,34 @@ def fit_to(task: Task, plan: Plan) -> Plan:
     return plan.model_copy(update={"multiple": multiple, "sets": sets})
 
 
+def _fit_to_stored(task: StoredTask, plan: Plan) -> IndependentPlan:
+    """Return the plan of stored datasets that is closest to a plan.
+
+    Raises:
+        NotApplicable: if the plan chooses parameters, or there are fewer than two datasets.
+    """
+    if not isinstance(plan, IndependentPlan):
+        raise NotApplicable(
+            f"a {plan.kind} plan simulates at parameters that it chooses, and stored simulations "
+            "have parameters of their own"
+        )
+    size = observations_of(task, "test") or 0
+    if (available := size // task.observations) < 2:
+        raise NotApplicable(
+            f"{task.name} has {counted(available, 'test dataset')} in the inner box; 2 are needed"
+        )
+    observations = min(plan.observations or task.observations, task.observations)
+    return plan.model_copy(
+        update={
+            "uniform": min(plan.uniform, available),
+            "per_point": 0,
+            "theta": "stored",
+            "observations": None if observations == task.observations else observations,
+            "multiple": min(plan.multiple, task.observations // observations),
+        }
+    )
+
+
 def _off_lattice(task: Task) -> str:
     """Return why a task's likelihoods cannot be evaluated on a lattice; empty if they can."""
     if (parameters := len(task.space)) > _LATTICE:
@@ -156,9 +191,12 @@ def evaluator_of(task: Task, plan: IndependentPlan | BootstrapPlan) -> Evaluator
 
 
 def number_of_blocks(task: Task, plan: Plan) -> int | None:
-    """Return the number of disjoint blocks of a task's observations; None for simulators."""
+    """Return the number of disjoint blocks of a task's observations.
+
+    None for simulators, and for stored datasets, each of which is used once.
+    """
     size = observations_of(task, "test")
-    if size is None:
+    if size is None or isinstance(task, StoredTask):
         return None
     if isinstance(plan, HeldOutPlan):
         return plan.contexts

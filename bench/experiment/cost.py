@@ -14,7 +14,15 @@ from graphlib import TopologicalSorter
 
 import torch
 
-from bench.contracts import BootstrapPlan, HeldOutPlan, IndependentPlan, Plan, Task, Work
+from bench.contracts import (
+    BootstrapPlan,
+    HeldOutPlan,
+    IndependentPlan,
+    Plan,
+    StoredTask,
+    Task,
+    Work,
+)
 from bench.contracts.plan import evaluator_of, number_of_sets
 from bench.experiment.jobs import FitJob, MemberJob, PlanJob, ScoreJob
 from bench.registry.registry import Registry
@@ -200,7 +208,7 @@ class CostModel:
 
     def _timed_simulation(self, name: str) -> float:
         """Measure the core-seconds of one simulation, averaged over components and contexts."""
-        if self._untimed(name):
+        if self._untimed(name) or isinstance(self._task(name), StoredTask):
             return 0.0
         task, rng = self._task(name), torch.Generator().manual_seed(0)
         components = task.components("train").values()

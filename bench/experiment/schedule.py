@@ -9,7 +9,7 @@ from itertools import product
 
 import torch
 
-from bench.contracts import Plan, Task
+from bench.contracts import Plan, StoredTask, Task
 from bench.contracts.plan import fit_to, number_of_blocks
 from bench.errors import NotApplicable, UsageError
 from bench.experiment.cost import CostEstimate, estimate
@@ -126,7 +126,9 @@ class Schedule:
                 described = {"plan": plan.model_dump(mode="json"), "seed": self.preset.seed}
                 blocks = number_of_blocks(task, plan)
                 if blocks is not None:
-                    described |= {"blocks": blocks, "asked": asked.model_dump(mode="json")}
+                    described["blocks"] = blocks
+                if blocks is not None or asked != plan:
+                    described["asked"] = asked.model_dump(mode="json")
                 self.store.write(f"plans/{folder}", described)
 
 
@@ -158,6 +160,8 @@ def schedule(
     tasks, absent = select_tasks(registry, preset)
     specs, more = select_specs(registry, tasks, preset)
     registry.metrics()
+    absent = absent + more
+    specs, more = _with_enough_stored(specs, tasks, preset)
     absent = absent + more
     plans: dict[str, list[tuple[Plan, Plan]]] = {task.name: [] for task in tasks}
     for task, plan in product(tasks, preset.plans):
@@ -198,6 +202,23 @@ def _inside(spec: FitSpec) -> Iterator[FitSpec]:
     while spec.wrappings:
         spec = spec.base
         yield spec
+
+
+def _with_enough_stored(
+    specs: Sequence[FitSpec], tasks: Sequence[Task], preset: Preset
+) -> tuple[list[FitSpec], list[Absent]]:
+    """Leave out fits whose training sets need more stored simulations than there are."""
+    stored = {task.name: task for task in tasks if isinstance(task, StoredTask)}
+    sets = preset.members if preset.training_data == "fresh" else 1
+    found, absent = [], []
+    for spec in specs:
+        try:
+            if spec.task in stored:
+                stored[spec.task].check_calls(spec.identity["budget"], sets)
+            found.append(spec)
+        except NotApplicable as error:
+            absent.append(Absent(spec.task, spec.label, str(error)))
+    return found, absent
 
 
 def _jobs_of(schedule: Schedule, task: Task) -> tuple[list[MemberJob], int]:

@@ -341,7 +341,8 @@ def _spec_of(planned: Schedule, wanted: str) -> FitSpec:
     for spec in planned.specs:
         if names_fit(planned.registry, pattern, spec):
             return spec
-    for absent in planned.absent:
+    # The reason for the method itself before those for others, such as the exact likelihood.
+    for absent in sorted(planned.absent, key=lambda a: pattern.method not in a.label):
         kind_of = PluginError if absent.broken else NotApplicable
         raise kind_of(f"{absent.label} on {absent.task}: {absent.reason}")
     raise NotApplicable(f"{wanted} cannot learn {planned.preset.tasks[0]}")

@@ -4,7 +4,7 @@ import numpy as np
 import pandas as pd
 import torch
 
-from bench.contracts import Component, Task
+from bench.contracts import Component, StoredTask, Task
 from bench.errors import BenchError
 from bench.report.load import Loaded
 from bench.seeds import generator
@@ -68,6 +68,8 @@ def _task(loaded: Loaded, name: str) -> Task | str:
         task = loaded.registry.task(name)
     except BenchError as error:
         return str(error)
+    if isinstance(task, StoredTask):
+        return "its simulations are stored, at parameters of their own"
     if task.data is not None:
         return "its events are a download; `bench study features` draws them"
     if task.observation == "vector" and task.event_shape != (2,):

@@ -20,9 +20,10 @@ from bench.contracts import (
     Datasets,
     FiniteComponent,
     IndependentPlan,
+    StoredTask,
     Task,
 )
-from bench.contracts.plan import layout, number_of_blocks, observations_of
+from bench.contracts.plan import layout, number_of_blocks, observations_of, shares
 from bench.errors import NonFiniteError, PluginError, counted
 from bench.inference.auxiliary import expected_number
 from bench.seeds import generator
@@ -65,10 +66,15 @@ def sets(
     simulated datasets of a shorter plan are the first ones of a longer plan. Finite observations
     are cut into as many blocks as the plan needs, so for these only θ stays the same.
 
+    Stored datasets come as they are, in an order that depends on the seed.
+
     Raises:
         PluginError: if a component is finite and cannot be cut into blocks.
     """
     observations = plan.observations or task.observations
+    if isinstance(task, StoredTask):
+        yield from _stored_sets(task, plan, seed, observations * plan.multiple)
+        return
     of = number_of_blocks(task, plan)
     spread = None
     if isinstance(plan, IndependentPlan) and plan.theta == "sobol":
@@ -114,6 +120,16 @@ def sets(
             counts.scatter_add_(1, drawn, torch.ones(()).expand(drawn.shape))
         measured = arrays.get("measured", torch.zeros(0, dtype=torch.float64))
         yield EventsOfSet(number, block, point, theta, arrays["x"], counts, measured)
+
+
+def _stored_sets(
+    task: StoredTask, plan: IndependentPlan | BootstrapPlan, seed: int, size: int
+) -> Iterator[EventsOfSet]:
+    """Yield stored datasets at their own parameters, each with its first observations."""
+    stored, nothing = task.datasets(seed), torch.zeros(0, dtype=torch.float64)
+    uniform, _ = shares(plan)
+    for i, (theta, x) in enumerate(zip(stored.theta[:uniform], stored.x[:uniform], strict=True)):
+        yield EventsOfSet(i, i, -1, theta, x[:size], torch.ones(1, size), nothing)
 
 
 def _number(task: Task, theta: Tensor, size: int, rng: torch.Generator) -> int:

@@ -13,6 +13,8 @@ from bench.contracts import (
     ReferenceKind,
     Simulations,
     Split,
+    StoredSimulations,
+    StoredTask,
     Task,
     TrainingData,
 )
@@ -82,6 +84,7 @@ class SimulationBank:
         self.training_data = training_data
         self.seed = seed
         self._drawn: dict[tuple[str, Split], int] = {}
+        self._sets: dict[Split, list[StoredSimulations]] = {}
 
     @property
     def spent(self) -> int:
@@ -132,6 +135,10 @@ class SimulationBank:
                 f"at has shape {tuple(at.shape)}; a context of {self.task.name} has "
                 f"{tuple(self.task.nominal.shape)}"
             )
+        if isinstance(self.task, StoredTask):
+            if not isinstance(at, str):
+                raise NotApplicable("there are no stored simulations at a chosen context")
+            return self._stored(self.task, Draw(component, n), split)
         stream = _stream(Draw(component, n, at), split)
         self._charge(stream, split, n)
 
@@ -151,8 +158,24 @@ class SimulationBank:
 
         return self._gather(n, stream, split, make, {"score": scored} if score else {})
 
+    def draw_contexts(self, n: int, generators: Sequence[torch.Generator]) -> Tensor:
+        """Draw n contexts for every member; see :class:`bench.contracts.Bank`."""
+        if not isinstance(self.task, StoredTask):
+            return torch.stack([self.task.space.draw_context(n, rng) for rng in generators])
+        sets = self._stored_sets(self.task, "train")
+        every = sets * (len(generators) // len(sets))
+        drawn = [
+            own.theta[torch.randint(len(own), (n,), generator=rng)]
+            for own, rng in zip(every, generators, strict=True)
+        ]
+        return torch.stack(drawn).float()
+
     def reference(self, n: int, kind: ReferenceKind, *, split: Split = "train") -> Simulations:
         """Draw n simulations of a reference; see :class:`bench.contracts.Bank`."""
+        if isinstance(self.task, StoredTask):
+            if kind == "fixed":
+                raise NotApplicable("there are no stored simulations of a fixed reference")
+            return self._stored(self.task, Draw(None, n, reference=kind), split)
         stream = _stream(Draw(None, n, reference=kind), split)
         self._charge(stream, split, n)
         components = self.task.components(split)
@@ -172,6 +195,31 @@ class SimulationBank:
             return {"x": x, "context": context}
 
         return self._gather(n, stream, split, make, {})
+
+    def _stored(self, task: StoredTask, draw: Draw, split: Split) -> Simulations:
+        """Take stored simulations: a component's from the begin of a training set.
+
+        Those of the reference come from the end, so that the two never overlap.
+        """
+        stream, n = _stream(draw, split), draw.n
+        self._charge(stream, split, n)
+        parts = []
+        for stored in self._stored_sets(task, split):
+            x = stored.x.flatten(0, 1)
+            context = stored.theta.float().repeat_interleave(task.observations, 0)
+            first = draw.reference is None
+            parts.append(
+                {k: v[:n] if first else v.flip(0)[:n] for k, v in (("x", x), ("context", context))}
+            )
+        return self._for_members(parts, n, stream)
+
+    def _stored_sets(self, task: StoredTask, split: Split) -> list[StoredSimulations]:
+        """Return the training set of each member, or the shared one."""
+        if split not in self._sets:
+            numbers = self.members if self.training_data == "fresh" else (0,)
+            every = [task.training_set(m, self.budget, split, self.seed) for m in numbers]
+            self._sets[split] = every
+        return self._sets[split]
 
     def _charge(self, stream: str, split: Split, n: int) -> None:
         if n < 1:
@@ -195,6 +243,10 @@ class SimulationBank:
     def _gather(self, n: int, stream: str, split: Split, make: Make, extra: Extra) -> Simulations:
         """Assemble n simulations for every member from chunks, and simulate missing chunks."""
         parts = [self._prefix(n, data, stream, split, make, extra) for data in self._sets_of_data()]
+        return self._for_members(parts, n, stream)
+
+    def _for_members(self, parts: Sequence[Arrays], n: int, stream: str) -> Simulations:
+        """Return the simulations of every member, given one training set or one of each."""
         if self.training_data == "fresh":
             stacked = {key: torch.stack([p[key] for p in parts]) for key in parts[0]}
         else:
@@ -263,6 +315,8 @@ def _stream(draw: Draw, split: Split) -> str:
 def feature_bank(task: Task, store: Store) -> tuple[SimulationBank, Draw]:
     """Return the bank of the standardisation, and the draw that estimates it."""
     n = FEATURE_SIMULATIONS[task.expensive]
+    if isinstance(task, StoredTask):
+        n = min(n, observations_of(task, "features") or 0)
     bank = SimulationBank(task, store, n, [0], "shared", seed=0)
     return bank, Draw(None, n, reference="evidence")
 

@@ -17,8 +17,10 @@ from bench.contracts import (
     Observation,
     ReferenceKind,
     Split,
+    StoredTask,
     Task,
 )
+from bench.contracts.stored import StoredComponent
 from bench.errors import PluginError, counted
 from bench.inference.auxiliary import expected_number
 from bench.registry.validate import check as check_contract
@@ -35,6 +37,7 @@ SPACE = "the task's space, points and nominal"
 AT_CORNERS = {False: 200, True: 10}
 SEEDED = {False: 50, True: 5}
 TRANSFORMED = {False: 200, True: 10}
+_STORED = 10_000
 REFERENCE = {False: 4000, True: 500}
 _OUTSIDE = 0.2  # largest share of a component's simulations outside the range of the reference
 # Limit on the mean log-ratio of a component's density to the reference's, up to three dimensions.
@@ -65,7 +68,7 @@ def contract(task: Task) -> None:
                 where,
             )
             expect(
-                part.size is None or isinstance(part, FiniteComponent),
+                part.size is None or isinstance(part, FiniteComponent | StoredComponent),
                 f"a method `block` of {name}, whose size is {part.size}",
                 "none",
                 "bench.contracts.FiniteComponent",
@@ -221,8 +224,11 @@ def transform(task: Task) -> None:
     """Check that the feature transform is elementwise and its log-Jacobian is its slope."""
     where = "the task's transform"
     for name, part in parts(task):
-        context = task.space.draw_context(TRANSFORMED[task.expensive], rng(task, "transform"))
-        x = part.simulate(context, rng(task, name)).double()
+        if isinstance(task, StoredTask):
+            x = task.stored.x.flatten(0, 1)[:_STORED].double()
+        else:
+            context = task.space.draw_context(TRANSFORMED[task.expensive], rng(task, "transform"))
+            x = part.simulate(context, rng(task, name)).double()
         y, log_jacobian = task.transform(x), task.transform.log_jacobian(x)
         for what, value in (("features", y), ("a log-Jacobian", log_jacobian)):
             expect(

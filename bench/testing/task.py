@@ -50,9 +50,9 @@ def task_checks(task: Task) -> list[Check]:
 def _ready(function: Function, task: Task) -> str | None:
     try:
         task.check()
-    except NotApplicable as reason:
+        return function(task)
+    except NotApplicable as reason:  # of the task, or of a simulation at a chosen context
         raise Skipped(str(reason)) from reason
-    return function(task)
 
 
 def check_task(task: Task, *, report: Callable[[Result], None] | None = None) -> ConformanceReport:
