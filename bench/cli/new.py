@@ -1,14 +1,17 @@
 """Write a working starting file for a method, a task, a wrapper or a metric: `bench new`."""
 
+import json
 import keyword
+import os
 import re
+from collections.abc import Mapping, Sequence
 from importlib.resources import files
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import click
 
-from bench.cli.options import FOLDER, with_default
+from bench.cli.options import COUNT, FOLDER, with_default
 from bench.echo import echo, tell
 from bench.errors import UsageError
 
@@ -44,8 +47,22 @@ def _add(kind: str) -> click.Command:
         help="Write to this folder.  [default: the current folder]",
     )
     def command(
-        name: str, package: bool, out: str, parameters: int = 2, form: str = "density"
+        name: str,
+        package: bool,
+        out: str,
+        parameters: int = 2,
+        form: str = "density",
+        simulations: str | None = None,
+        theta: tuple[str, ...] = (),
+        observations: int = 1,
     ) -> None:
+        if simulations is not None:
+            if package:
+                raise UsageError("--package writes no file of simulations; leave one of both out")
+            _write_stored(name, Path(out), Path(simulations), theta, observations)
+            return
+        if theta or observations != 1:
+            raise UsageError("--theta and --observations describe a file: add --simulations FILE")
         _write(kind, name, package, Path(out), parameters, form)
 
     return command
@@ -61,10 +78,83 @@ click.option(
 )(_add("method"))
 _add("metric")
 _add("wrapper")
-with_default("--parameters", click.IntRange(1, 100), 2, "Number of parameters.")(_add("task"))
+_task = _add("task")
+for _option in (
+    with_default("--parameters", click.IntRange(1, 100), 2, "Number of parameters."),
+    click.option(
+        "--simulations",
+        metavar="FILE",
+        help="Take simulations from this .npz or .parquet file instead of a simulator.",
+    ),
+    click.option(
+        "--theta",
+        multiple=True,
+        metavar="NAME",
+        help="Name a parameter of the file, in order; repeatable. Columns of a .parquet file.",
+    ),
+    with_default("--observations", COUNT, 1, "Observations in a row of the file."),
+):
+    _option(_task)
 
 
 def _write(kind: str, name: str, package: bool, out: Path, parameters: int, form: str) -> None:
+    module = _module(kind, name)
+    folder = out / name if package else out
+    variant = "" if form == "density" else f"_{form}"
+    variant += "" if parameters == 2 else "_parameters"
+    source = f"{kind}{variant}.py"
+    wanted = {folder / f"{module}.py": source}
+    if package:
+        wanted[folder / "pyproject.toml"] = "package.toml"
+        wanted[folder / f"test_{module}.py"] = f"test_{kind}.txt"
+    _save({path: _filled(text, kind, name, module, parameters) for path, text in wanted.items()})
+    preset = "quick" if kind == "method" else "smoke"
+    only = {
+        "metric": "",  # it runs with all others
+        "wrapper": f" --method '{name}(histogram)'",
+    }.get(kind, f" --{kind} {name}")
+    if package:
+        echo(f"pip install -e {folder}\nbench check {name}\nbench run {preset}{only}")
+    else:
+        _echo_commands(folder / f"{module}.py", preset, only)
+
+
+def _write_stored(
+    name: str, out: Path, file: Path, names: Sequence[str], observations: int
+) -> None:
+    """Write a task of the simulations in a file, with the ranges that its rows fill."""
+    from bench.contracts import Parameter, read_simulations
+    from bench.contracts.simulation_files import ranges
+
+    module = _module("task", name)
+    found = ranges(file, names)
+    parameters = [
+        Parameter(parameter, low, high, "interest", inner)
+        for parameter, (low, high, inner) in found.items()
+    ]
+    read_simulations(file, parameters, observations=observations)
+    shown = Path(os.path.relpath(file.resolve(), out.resolve())).as_posix()
+    lines = [
+        f'Parameter({json.dumps(p.name)}, {p.low}, {p.high}, "interest", {p.inner}),'
+        for p in parameters
+    ]
+    text = _filled("task_stored.py", "task", name, module, len(parameters))
+    for old, new in (
+        ('"simulations.npz"', json.dumps(shown)),
+        ('Parameter("theta1", 0.0, 1.0, "interest", (0.1, 0.9)),', "\n        ".join(lines)),
+        ("observations=1,", f"observations={observations},"),
+    ):
+        text = text.replace(old, new)
+    _save({out / f"{module}.py": text})
+    _echo_commands(out / f"{module}.py", "smoke", f" --task {name}")
+
+
+def _module(kind: str, name: str) -> str:
+    """Return the module's name of a new object.
+
+    Raises:
+        UsageError: if the name is not allowed or taken.
+    """
     from bench.registry.registry import Registry
 
     if not re.fullmatch(r"[a-z][a-z0-9]*([-_][a-z0-9]+)*", name) or len(name) > 40:
@@ -78,32 +168,27 @@ def _write(kind: str, name: str, package: bool, out: Path, parameters: int, form
         raise UsageError(f"there is a {kind} {name!r} already; choose another name")
     if keyword.iskeyword(module) or module in ("bench", "torch", kind):
         raise UsageError(f"a file must not be called {module}.py; choose another name")
-    folder = out / name if package else out
-    variant = "" if form == "density" else f"_{form}"
-    variant += "" if parameters == 2 else "_parameters"
-    source = f"{kind}{variant}.py"
-    wanted = {folder / f"{module}.py": source}
-    if package:
-        wanted[folder / "pyproject.toml"] = "package.toml"
-        wanted[folder / f"test_{module}.py"] = f"test_{kind}.txt"
-    for path in wanted:
+    return module
+
+
+def _save(texts: Mapping[Path, str]) -> None:
+    """Write new files.
+
+    Raises:
+        UsageError: if one exists.
+    """
+    for path in texts:
         if path.exists():
             raise UsageError(f"{path} exists; move it away or choose another name")
-    folder.mkdir(parents=True, exist_ok=True)
-    for path, template in wanted.items():
-        path.write_text(_filled(template, kind, name, module, parameters), encoding="utf-8")
+    for path, text in texts.items():
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_text(text, encoding="utf-8")
         tell(f"wrote {path}")
-    preset = "quick" if kind == "method" else "smoke"
-    only = {
-        "metric": "",  # it runs with all others
-        "wrapper": f" --method '{name}(histogram)'",
-    }.get(kind, f" --{kind} {name}")
-    if package:
-        echo(f"pip install -e {folder}\nbench check {name}\nbench run {preset}{only}")
-    else:
-        file = folder / f"{module}.py"
-        shown = file if file.is_absolute() else f"./{file}"
-        echo(f"bench check {shown}\nbench run {preset} --plugin {shown}{only}")
+
+
+def _echo_commands(file: Path, preset: str, only: str) -> None:
+    shown = file if file.is_absolute() else f"./{file}"
+    echo(f"bench check {shown}\nbench run {preset} --plugin {shown}{only}")
 
 
 def _filled(template: str, kind: str, name: str, module: str, parameters: int) -> str:

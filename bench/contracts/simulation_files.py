@@ -1,6 +1,7 @@
 """Files of simulations: pairs of parameters and observations in .npz and .parquet, checked."""
 
 import hashlib
+import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
@@ -121,6 +122,43 @@ def read_arrays(path: Path, names: Sequence[str], columns: Sequence[str]) -> tup
     if path.suffix not in readers:
         _refuse(path, f"simulations are read from {' and '.join(readers)} files")
     return readers[path.suffix](path, names, columns)
+
+
+def ranges(
+    file: str | Path, names: Sequence[str] = ()
+) -> dict[str, tuple[float, float, tuple[float, float]]]:
+    """Return the range of every parameter of a file, rounded outwards, and its inner 80 %.
+
+    Args:
+        file: the file.
+        names: names of the parameters, in order; those of an .npz file are by default theta1 to
+            thetaP.
+
+    Raises:
+        DataError: if the file cannot be read, or has another number of parameters.
+    """
+    path = Path(file)
+    theta, _ = read_arrays(path, names, ())
+    columns = theta.reshape(len(theta), -1).T if theta.ndim in (1, 2) else np.zeros((0, 0))
+    known = names or [f"theta{j + 1}" for j in range(len(columns))]
+    if not len(columns) or len(known) != len(columns):
+        _refuse(path, f"theta has shape {theta.shape}; it must be (n, {len(known) or 'P'})")
+    if columns.dtype.kind != "f" or not np.isfinite(columns).all():
+        _refuse(path, f"theta, of type {theta.dtype}, holds other than finite real numbers")
+    if len({*known}) != len(known):
+        _refuse(path, f"names of parameters are not distinct: {', '.join(known)}")
+    found = {}
+    for name, values in zip(known, columns, strict=True):
+        least, most = float(values.min()), float(values.max())
+        if least == most:
+            _refuse(path, f"{name} is {least} in all rows; a parameter must vary")
+        digits = 2 - math.floor(math.log10(most - least))
+        low = round(math.floor(least * 10.0**digits) / 10.0**digits, digits)
+        high = round(math.ceil(most * 10.0**digits) / 10.0**digits, digits)
+        tenth = (high - low) / 10
+        inner = round(low + tenth, digits + 1), round(high - tenth, digits + 1)
+        found[name] = low, high, inner
+    return found
 
 
 def _refuse(path: Path, problem: str) -> NoReturn:

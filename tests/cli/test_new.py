@@ -6,7 +6,10 @@ import shlex
 import tomllib
 from pathlib import Path
 
+import numpy as np
+import pyarrow as pa
 import pytest
+from pyarrow import parquet
 
 from bench.registry.registry import Registry
 from bench.testing import density_checks
@@ -89,6 +92,76 @@ def test_an_impossible_number_of_parameters_is_refused(bench, parameters):
     assert err.startswith("bench: Invalid value for '--parameters'")
     assert err.count("\n") == 1
     assert not Path("many.py").exists()
+
+
+def write_simulations(file, observations=20, n=120):
+    rng = np.random.default_rng(0)
+    mass, width = rng.uniform(0.5, 29.5, n), rng.uniform(-0.039, 0.039, n)
+    mass[:2], width[:2] = (0.234, 29.87), (-0.03968, 0.03987)
+    noise = rng.standard_normal((n, observations))
+    x = mass[:, None] + noise * (1 + width[:, None])
+    Path(file).parent.mkdir(exist_ok=True)
+    if file.endswith(".npz"):
+        np.savez(file, theta=np.stack([mass, width], -1), x=x)
+    else:
+        parquet.write_table(pa.table({"x": list(x), "mass": mass, "width": width}), file)
+
+
+@pytest.mark.parametrize(
+    ("file", "names", "out"),
+    [
+        ("pairs.npz", ["theta1", "theta2"], "."),
+        ("data/pairs.npz", ["mass", "width"], "."),
+        ("pairs.parquet", ["mass", "width"], "tasks"),
+    ],
+)
+def test_a_task_of_a_file_has_the_ranges_of_its_rows(bench, file, names, out):
+    write_simulations(file)
+    said = [] if names[0] == "theta1" else [f"--theta={name}" for name in names]
+    status, printed, err = bench(
+        "new", "task", "my-pairs", "--simulations", file, *said, "--observations", 20, "--out", out
+    )
+    assert (status, err) == (0, f"wrote {Path(out) / 'my_pairs.py'}\n")
+    checking, running = printed.splitlines()
+    task = Registry([Path(out, "my_pairs.py")]).task("my-pairs")
+    assert task.observations == 20
+    assert [(p.name, p.low, p.high, p.inner) for p in task.space.parameters] == [
+        (names[0], 0.2, 29.9, (3.17, 26.93)),
+        (names[1], -0.0397, 0.0399, (-0.03174, 0.03194)),
+    ]
+    status, checked, _ = bench(*checking.split()[1:])
+    assert (status, " 0 failed" in checked) == (0, True), checked
+    Path("tiny.toml").write_text(TINY.replace("[1000]", "[100]"))
+    shown = ["tiny.toml", *running.split()[3:], "--method", "lre:tuned"]
+    status, _, err = bench("run", *shown, "--workers", 1, "--quiet")
+    assert status == 0, err
+    assert "3 with θ as stored" in Path("results/tiny/leaderboard.md").read_text()
+
+
+def test_a_file_that_is_no_task_is_told(bench):
+    write_simulations("pairs.npz")
+    write_simulations("pairs.parquet")
+    np.savez("constant.npz", theta=np.ones(120), x=np.arange(120.0))
+    np.savez("empty.npz", theta=np.full(120, np.nan), x=np.arange(120.0))
+    for options, why in {
+        ("none.npz",): "none.npz: it does not exist",
+        ("pairs.npz", "--theta", "mass"): "theta has shape (120, 2); it must be (n, 1)",
+        ("pairs.npz", "--observations", 7): "with observations = 7 its second axis must be 7",
+        ("pairs.parquet",): "it has no column of a parameter",
+        ("pairs.npz", "--theta", "a/b", "--theta", "a/b"): "are not distinct",
+        ("constant.npz",): "theta1 is 1.0 in all rows; a parameter must vary",
+        ("empty.npz",): "holds other than finite real numbers",
+        ("pairs.npz", "--package"): "--package writes no file of simulations",
+    }.items():
+        status, out, err = bench("new", "task", "mine", "--simulations", *options)
+        assert status != 0
+        assert out == ""
+        assert err.startswith("bench: ")
+        assert why in err
+        assert err.count("\n") == 1
+    status, _, err = bench("new", "task", "mine", "--theta", "mass")
+    assert (status, "add --simulations FILE" in err) == (2, True)
+    assert not Path("mine.py").exists()
 
 
 @pytest.mark.parametrize("kind", ["method", "metric", "task"])
