@@ -86,13 +86,15 @@ def read_simulations(
         _refuse(path, f"theta has {len(theta)} rows, and x has shape {x.shape}; rows must agree")
     if len(x) < FEWEST:
         _refuse(path, f"it has {len(x)} rows; at least {FEWEST} are needed")
-    if observations > 1 and (x.ndim < 2 or x.shape[1] != observations):
+    several = observations > 1
+    if several and (x.ndim < 2 or x.shape[1] != observations):
         _refuse(
             path,
             f"x has shape {x.shape}; with observations = {observations} its second axis must be "
             f"{observations}",
         )
-    x = x.reshape(len(x), observations, *(x.shape[1 + (observations > 1) :] or (1,)))
+    has_axis = several or (x.ndim > 2 and x.shape[1] == 1)
+    x = x.reshape(len(x), observations, *(x.shape[1 + has_axis :] or (1,)))
     if not x.size:
         _refuse(path, f"x has shape {x.shape}, which holds no number")
     theta = np.ascontiguousarray(theta, np.float64)

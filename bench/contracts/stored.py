@@ -136,7 +136,8 @@ class StoredTask(Task):
         rows = torch.randperm(n, generator=self._generator("split"))
         tests = n // _TEST
         standardising = min(n // _STANDARDISING, -(-_ENOUGH // self.observations))
-        test, features, train = rows.split([tests, standardising, n - tests - standardising])
+        test, features = rows[:tests], rows[tests : tests + standardising]
+        train = rows[tests + standardising :]
         low, high = self.space.box
         unit = self.space.to_unit(self.stored.theta[test])
         test = test[((unit >= low) & (unit <= high)).all(-1)]

@@ -208,17 +208,17 @@ def _with_enough_stored(
     specs: Sequence[FitSpec], tasks: Sequence[Task], preset: Preset
 ) -> tuple[list[FitSpec], list[Absent]]:
     """Leave out fits whose training sets need more stored simulations than there are."""
-    stored = {task.name: task for task in tasks if isinstance(task, StoredTask)}
     sets = preset.members if preset.training_data == "fresh" else 1
-    found, absent = [], []
-    for spec in specs:
+    absent: dict[tuple[str, int], Absent] = {}
+    for task, budget in product(tasks, preset.budgets):
         try:
-            if spec.task in stored:
-                stored[spec.task].check_calls(spec.identity["budget"], sets)
-            found.append(spec)
+            if isinstance(task, StoredTask):
+                task.check_calls(budget, sets)
         except NotApplicable as error:
-            absent.append(Absent(spec.task, spec.label, str(error)))
-    return found, absent
+            label = f"every method with a budget of {budget:,}"
+            absent[task.name, budget] = Absent(task.name, label, str(error))
+    found = [spec for spec in specs if (spec.task, spec.identity["budget"]) not in absent]
+    return found, [*absent.values()]
 
 
 def _jobs_of(schedule: Schedule, task: Task) -> tuple[list[MemberJob], int]:

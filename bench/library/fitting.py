@@ -341,8 +341,9 @@ def _spec_of(planned: Schedule, wanted: str) -> FitSpec:
     for spec in planned.specs:
         if names_fit(planned.registry, pattern, spec):
             return spec
-    # The reason for the method itself before those for others, such as the exact likelihood.
-    for absent in sorted(planned.absent, key=lambda a: pattern.method not in a.label):
+    # The reason for this method before those for others, such as the exact likelihood.
+    own = pattern.method, "every method"
+    for absent in sorted(planned.absent, key=lambda a: not any(name in a.label for name in own)):
         kind_of = PluginError if absent.broken else NotApplicable
         raise kind_of(f"{absent.label} on {absent.task}: {absent.reason}")
     raise NotApplicable(f"{wanted} cannot learn {planned.preset.tasks[0]}")
