@@ -97,3 +97,21 @@ def test_the_page_on_notebooks_runs(tmp_path, monkeypatch):
     assert len(names["evaluation"].verdicts()) == 2
     assert names["again"].label == "lre:tuned"
     assert (tmp_path / "coverage.png").stat().st_size > 5000
+
+
+@pytest.mark.slow
+def test_the_page_on_simulations_from_a_file_runs(tmp_path, monkeypatch):
+    text = (ROOT / "docs" / "guides" / "stored-simulations.md").read_text()
+    code = re.findall(r"```python\n(.*?)```", text, re.DOTALL)
+    monkeypatch.chdir(tmp_path)
+    names = {}
+    exec(code[0], names)
+    (commands,) = re.findall(r"```sh\n(.*?)```", text, re.DOTALL)
+    for line in commands.splitlines()[:2]:  # the third is a run
+        result = CliRunner().invoke(cli, line.split()[1:])
+        assert result.exit_code == 0, result.output
+    small = code[1].replace("10_000", "1_000").replace("64", "8")
+    assert small.count("000") == 1
+    exec(small, names)
+    assert len(names["evaluation"].verdicts()) == 1
+    assert names["task"].space.names == ("rate",)
