@@ -22,6 +22,7 @@ if TYPE_CHECKING:  # it imports torch, which is slow
 _KINDS: "dict[str, Kind]" = {
     "method": "methods",
     "metric": "metrics",
+    "simulator": "tasks",
     "task": "tasks",
     "wrapper": "wrappers",
 }
@@ -29,7 +30,7 @@ _KINDS: "dict[str, Kind]" = {
 
 @click.group()
 def new() -> None:
-    """Write a starting file for your own method, task, wrapper or metric."""
+    """Write a starting file for your own simulator, method, task, wrapper or metric."""
 
 
 def _add(kind: str) -> click.Command:
@@ -117,6 +118,21 @@ def _write(kind: str, name: str, package: bool, out: Path, parameters: int, form
         echo(f"pip install -e {folder}\nbench check {name}\nbench run {preset}{only}")
     else:
         _echo_commands(folder / f"{module}.py", preset, only)
+
+
+@new.command("simulator")
+@click.argument("name")
+@click.option(
+    "--out",
+    type=FOLDER,
+    default=".",
+    help="Write to this folder.  [default: the current folder]",
+)
+def _simulator(name: str, out: str) -> None:
+    """Write a working simulator called NAME, for `bench trust`, which you change into yours."""
+    file = Path(out) / f"{_module('simulator', name)}.py"
+    _save({file: _filled("simulator.py", "simulator", name, file.stem, 2)})
+    echo(f"bench trust {file if file.is_absolute() else f'./{file}'}")
 
 
 def _write_stored(

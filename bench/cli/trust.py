@@ -65,7 +65,7 @@ def trust(
 
     import torch
 
-    from bench.library.trust import trust as judge
+    from bench.library.judging import trust as judge
     from bench.registry.registry import Registry
 
     torch.set_num_threads(1)

@@ -217,8 +217,16 @@ def _with_enough_stored(
         except NotApplicable as error:
             label = f"every method with a budget of {budget:,}"
             absent[task.name, budget] = Absent(task.name, label, str(error))
-    found = [spec for spec in specs if (spec.task, spec.identity["budget"]) not in absent]
-    return found, [*absent.values()]
+    stored = {task.name for task in tasks if isinstance(task, StoredTask)}
+    found, several = [], []
+    for spec in specs:
+        if spec.task in stored and sum(one.calls > 0 for one in spec.wrappings) > 1:
+            # The rows of the outer one would be those of the training.
+            why = "stored simulations serve one wrapper that learns, not several"
+            several.append(Absent(spec.task, spec.label, why))
+        elif (spec.task, spec.identity["budget"]) not in absent:
+            found.append(spec)
+    return found, [*absent.values(), *several]
 
 
 def _jobs_of(schedule: Schedule, task: Task) -> tuple[list[MemberJob], int]:

@@ -2,8 +2,8 @@
 
 from bench.library.evaluation import Evaluation, evaluate
 from bench.library.fitting import FittedSurrogate, fit, load_surrogate, task
+from bench.library.judging import Trust, trust
 from bench.library.runs import leaderboard, run
-from bench.library.trust import Trust, trust
 
 __all__ = [
     "Evaluation",

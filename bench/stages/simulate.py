@@ -92,11 +92,6 @@ class SimulationBank:
         return sum(self._drawn.values())
 
     @property
-    def drawn(self) -> Mapping[tuple[str, Split], int]:
-        """Simulations drawn so far per member, by stream and split."""
-        return self._drawn
-
-    @property
     def made(self) -> int | None:
         """Simulator calls of all chunks that contain the draws, per member, whoever made them.
 

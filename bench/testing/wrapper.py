@@ -28,9 +28,10 @@ from bench.errors import NotApplicable, PluginError
 from bench.inference.likelihood import ExactLikelihood
 from bench.registry.validate import check
 from bench.seeds import generator
-from bench.stages.simulate import SimulationBank, features_of
+from bench.stages.simulate import features_of
 from bench.storage.store import Store
 from bench.testing.asymmetric import asymmetric
+from bench.testing.fit_harness import WatchedBank
 from bench.testing.four_components import four_components
 from bench.testing.guard import guarded
 from bench.testing.model import contexts
@@ -127,7 +128,7 @@ class _WrapperUnderTest:
         every = [[0.8 + 0.07 * (m * count + i) for m in members] for i in range(count)]
         return [_Known(task, factors) for factors in every]
 
-    def fit(self, task: Task, member: int) -> tuple[Mapping[str, Tensor], SimulationBank]:
+    def fit(self, task: Task, member: int) -> tuple[Mapping[str, Tensor], WatchedBank]:
         """Fit a member; return its state and the bank."""
 
         def random(number: int, purpose: str) -> torch.Generator:
@@ -135,7 +136,7 @@ class _WrapperUnderTest:
 
         with tempfile.TemporaryDirectory() as folder:
             store = Store(Path(folder))
-            bank = SimulationBank(task, store, self.calls, [member])
+            bank = WatchedBank(task, store, self.calls, [member])
             features = features_of(task, store)
             context = FitContext(task, bank, features, _CPU, random, lambda **_: None)
             return self.wrapper.fit(self.taken(task, [member]), context), bank
@@ -202,8 +203,8 @@ def _budget(of: _WrapperUnderTest) -> str:
         raise Skipped("it learns nothing")
     for task in of.tasks:
         _, bank = of.fit(task, 0)
-        splits = {split for _, split in bank.drawn}
-        expect(splits <= {"calibration"}, 'draws with split="calibration"', sorted(splits), FIT)
+        wanted = 'draws with split="calibration"'
+        expect(bank.splits <= {"calibration"}, wanted, sorted(bank.splits), FIT)
         announced = sum(draw.n for draw in of.wrapper.draws(task, of.calls, "evidence"))
         expect(
             bank.spent == announced,

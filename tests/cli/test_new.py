@@ -244,7 +244,7 @@ def test_an_inaccurate_method_is_a_warning_and_the_exit_status_is_0(bench):
 def test_names_that_are_none_and_files_that_do_not_load(bench):
     status, _, err = bench("check", "lree")
     assert status == 2
-    assert "unknown method, task or metric 'lree'; did you mean lre" in err
+    assert "unknown method, task, wrapper or metric 'lree'; did you mean lre" in err
     assert bench("check", "no_such.py")[0] == 2
     Path("broken.py").write_text("import no_such_module")
     status, out, err = bench("check", "broken.py")
@@ -254,3 +254,49 @@ def test_names_that_are_none_and_files_that_do_not_load(bench):
     status, _, err = bench("check", "lre:tund")
     assert status != 0
     assert "tuned" in err
+
+
+def test_a_new_simulator_is_judged(bench):
+    status, out, err = bench("new", "simulator", "households")
+    assert (status, out, err) == (0, "bench trust ./households.py\n", "wrote households.py\n")
+    np.savetxt("observed.csv", np.full((20, 8), 2), delimiter=",")
+    command = ("trust", "./households.py", "--method", "lre:published", "--budget", 500)
+    status, out, err = bench(
+        *command, "--toys", 20, "--data", "observed.csv", "--workers", 1, "--quiet"
+    )
+    assert status == 0, err
+    assert "households, lre:published" in out
+    assert "calibrated_low" in out
+    folder = Path("results/trust-households")
+    assert {"trust.csv", "intervals.csv", "run.json"} <= {path.name for path in folder.iterdir()}
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (("trust", "./none.py"), "none.py does not exist"),
+        (("trust", "no-task"), "unknown task 'no-task'"),
+        (("trust", "exponential"), "the likelihood of exponential is known"),
+        (("trust", "./two.py"), "defines 2 tasks"),
+        (("trust", "./none_inside.py"), "defines no Task"),
+        (("trust", "./broken.py"), "SyntaxError"),
+        (("trust", "./one.py", "--data", "none.npz"), "none.npz is not a file"),
+        (("trust", "./one.py", "--data", "one.py"), "one.py holds no array of numbers"),
+        (("trust", "./one.py", "--toys", "3"), "20<=x"),
+        (("trust", "./one.py", "--method", "lre_tuned"), "did you mean lre?"),
+    ],
+)
+def test_mistakes_of_bench_trust_are_one_line(bench, arguments, message):
+    simulator = """
+from bench.contracts import Simulator
+one = Simulator("one", lambda theta, rng: rng.normal(theta), {"mean": (0.0, 1.0)}, batch=True)
+"""
+    Path("one.py").write_text(simulator)
+    Path("two.py").write_text(simulator + simulator.splitlines()[-1].replace("one", "other"))
+    Path("none_inside.py").write_text("x = 1\n")
+    Path("broken.py").write_text("def\n")
+    status, _, err = bench(*arguments)
+    assert status in (1, 2)
+    assert message in err
+    assert "Traceback" not in err
+    assert not Path("results").exists()

@@ -5,9 +5,9 @@ import pytest
 import torch
 
 import bench
-from bench.contracts import FitLog, Method, Simulator, Wrapped, Wrapper
-from bench.errors import PluginError, UsageError
-from bench.library.trust import duration
+from bench.contracts import FitLog, Method, Parameter, Simulator, StoredTask, Wrapped, Wrapper
+from bench.errors import NotApplicable, PluginError, UsageError
+from bench.library.judging import duration
 from bench.stats.clustering import Estimate
 from bench.stats.decision import judge_coverage
 
@@ -186,3 +186,19 @@ def test_bad_input_gives_one_line(tmp_path):
 def test_durations():
     shown = [duration(seconds) for seconds in (1, 89, 91, 5399, 5401)]
     assert shown == ["1 s", "89 s", "2 min", "90 min", "1.5 h"]
+
+
+def test_stored_simulations(tmp_path):
+    """Test datasets are rows of the file that training has not seen."""
+    rng = np.random.default_rng(0)
+    theta = rng.uniform(-4, 4, (1500, 1))
+    np.savez(tmp_path / "pairs.npz", theta=theta, x=rng.normal(theta, 1.0, (1500, 4)))
+    mean = Parameter("mean", -4.0, 4.0, "interest", (-2.4, 2.4))
+    task = StoredTask("stored", tmp_path / "pairs.npz", [mean], observations=4)
+    found = bench.trust(task, [Known], budget=100, folder=tmp_path / "r", quiet=True)
+    (method,) = found.methods
+    assert 100 < method.toys < 300
+    (row,) = found.frame().to_dict("records")
+    assert abs(row["coverage"] - 0.6827) < 4 * row["error"]
+    with pytest.raises(NotApplicable, match="one wrapper that learns"):
+        bench.trust(task, ["calibrated(calibrated(lre:published))"], budget=500, quiet=True)

@@ -9,7 +9,7 @@ import torch
 
 from bench.contracts import Constraint, Parameter, Simulator, from_command
 from bench.errors import NonFiniteError, PluginError
-from bench.library.examine import examine
+from bench.library.examination import examine
 from bench.seeds import generator
 
 RANGES = {"mean": (-2.0, 2.0), "sigma": (0.5, 2.0)}

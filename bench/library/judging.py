@@ -28,7 +28,7 @@ from bench.experiment.preset import make_preset
 from bench.experiment.schedule import schedule
 from bench.experiment.selection import MethodPattern
 from bench.library.evaluation import intervals_of, observations_of_user
-from bench.library.examine import examine
+from bench.library.examination import examine
 from bench.library.fitting import FittedSurrogate, TemporaryFolder, registry_for
 from bench.library.runs import Paths, perform, raise_failures
 from bench.registry.registry import Defined, Registry
