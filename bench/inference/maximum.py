@@ -124,7 +124,8 @@ def maximise(
             target[:, active] = torch.where(kept, target[:, active], taken)
     else:
         free = free_of(unit, score, lower, upper)
-        _, reached = newton(curvature, score, free, torch.zeros_like(damping))
+        _, left = newton(curvature, score, free, torch.zeros_like(damping))
+        reached = torch.where(going, left, reached)
     return Points(unit, value, score, curvature, reached)
 
 
