@@ -57,6 +57,7 @@ def follow(
     direction: Tensor,
     roots: tuple[float, ...],
     bounds: Tensor,
+    start: Points | None = None,
 ) -> Ends:
     """Follow profiles outwards to the ends of their intervals.
 
@@ -67,9 +68,11 @@ def follow(
         direction: −1 for the lower end, +1 for the upper end, (T,).
         roots: square roots of the thresholds of the likelihood-ratio statistic, rising.
         bounds: lower and upper bounds, (2, …), broadcast to the points.
+        start: points inside the intervals from which the profiles are followed; the maxima if None.
     """
     tracks = _Tracks.of(maximum, parameter, direction.double(), bounds)
-    points = Points(*(getattr(maximum, f.name).clone() for f in fields(maximum)))
+    start = maximum if start is None else start
+    points = Points(*(getattr(start, f.name).clone() for f in fields(start)))
     bracket = _Bracket.at(tracks.outwards(points.unit))
     beaten = torch.zeros_like(bracket.inside, dtype=torch.bool)
     better, highest = maximum.unit.clone(), maximum.value + BEATEN
@@ -118,7 +121,7 @@ class _Bracket:
 
     @classmethod
     def at(cls, position: Tensor) -> "_Bracket":
-        """Start at the maximum."""
+        """Start at a position inside."""
         return cls(position, torch.full_like(position, torch.inf), torch.ones_like(position))
 
 

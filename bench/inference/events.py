@@ -116,6 +116,10 @@ class EventLikelihood:
         """Return the evaluation of tracks, given the dataset of each track, (T,) int64."""
         return lambda tracks, unit: self(datasets[tracks], unit)
 
+    def values_of(self, datasets: Tensor) -> Callable[[Tensor, Tensor], Tensor]:
+        """Return the log-likelihoods of tracks, given the dataset of each track, (T,) int64."""
+        return lambda tracks, unit: self.values(datasets[tracks], unit)
+
     def _padded(self, datasets: Tensor) -> Tensor | None:
         """Return where the events of tracks are padding, (T, M) bool; None if nowhere."""
         return None if self._padding is None else self._padding[datasets.to(self._padding.device)]

@@ -6,6 +6,7 @@ data alone: searches never start from the generating parameters.
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
+from typing import Any
 
 import torch
 from scipy.stats import qmc
@@ -26,11 +27,13 @@ from bench.inference.maximum import (
     newton,
     restricted,
 )
-from bench.inference.profiling import Profiled, off_profile, profiled
+from bench.inference.profiling import Profiled, doubtful, mended, profiled
 
 _RESTARTS = 2  # searches from further points of the scan
 _PROBE = 0.2  # half the finite difference of gradients, in standard deviations at fixed others
 _WIDEST = 0.25  # largest standard deviation of these differences, in unit coordinates
+_UNEVEN = 0.25  # difference in size of gradients on both sides of a smooth maximum, at most
+_DENSE = 64  # points of a denser scan, for each parameter, where a likelihood has kinks
 _WEAKEST = 0.02  # least curvature by differences of gradients, in units of outer products
 
 
@@ -77,26 +80,25 @@ def profile(
     everything = torch.arange(count)
     space = torch.stack([torch.zeros(parameters), torch.ones(parameters)]).double()
 
-    scan = _scan(parameters)
-    scanned = _scanned(likelihood, scan)
+    scan = _scan(parameters, 8 + 4 * parameters)
+    scanned = _scanned(likelihood, everything, scan)
     searching = likelihood.cost.clone()
     maximum = maximise(likelihood.of(everything), scan[scanned.argmax(-1)], space)
     found = likelihood.cost.clone()
-    unused = torch.ones_like(scanned, dtype=torch.bool)
-    for _ in range(_RESTARTS):
-        start = _unexpected(maximum, scan, scanned, unused)
-        other = maximise(likelihood.of(everything), scan[start], space)
-        better = other.value > maximum.value + NOISE
-        maximum = maximum.replaced(everything, better, other)
+    maximum = _restarted(likelihood, maximum, everything, scan, scanned, space)
     restarted = likelihood.cost.clone()
 
-    information, maximum, width, rising = _informed(likelihood, maximum, space)
-    _require_effects(likelihood, information)
-    informed = likelihood.cost.clone()
+    informed = _informed(likelihood, maximum, everything, space)
+    measured = likelihood.cost - restarted
+    if len(rows := informed.rough.any(0).nonzero().squeeze(-1)):
+        informed = _searched(likelihood, informed, rows, space)
+    researched = likelihood.cost.clone()
+    maximum, outer = informed.maximum, informed.outer
+    _require_effects(likelihood, informed.information)
 
     outside = ((maximum.unit < box[0]) | (maximum.unit > box[1])).any(-1).any(0)
     rows = outside.nonzero().squeeze(-1)
-    inner, again = maximum, torch.zeros_like(informed)
+    inner, again = maximum, torch.zeros_like(researched)
     if len(rows):
         inner = _in_box(likelihood, maximum, rows, box)
         entered = likelihood.cost.clone()
@@ -112,38 +114,55 @@ def profile(
     ).all(-1)
     same = same.all(0) & ~outside
     whole = boxed.at(level)
-    off_box = torch.zeros_like(rising)
     if not bool(same.all()):
         rows = (~same).nonzero().squeeze(-1)
-        off_box[:, rows] = off_profile(likelihood, boxed.at(level), rows, reported, width, box)
         apart = profiled(likelihood, maximum.of(rows), reported, ROOTS[: level + 1], space, rows)
         whole = whole.replaced(rows, apart.at(level))
-
-    off = off_profile(likelihood, whole, everything, reported, width, space)
-    whole = replace(whole, missed=whole.missed | rising | off)
-    boxed = replace(boxed, missed=boxed.missed | rising | off_box | (off & same))
+    doubt = doubtful(likelihood, whole, 0, everything, reported, outer, space)
+    whole = mended(likelihood, whole, 0, doubt, reported, ROOTS[level : level + 1], outer, space)
+    if len(rows := (~same).nonzero().squeeze(-1)):
+        doubt[:, rows] = doubtful(likelihood, boxed, level, rows, reported, outer, box)
+    boxed = mended(likelihood, boxed, level, doubt, reported, ROOTS, outer, box)
+    whole = replace(whole, missed=whole.missed | informed.rising)
+    boxed = replace(boxed, missed=boxed.missed | informed.rising)
     statistic = _statistics(likelihood, boxed, reported, truth, box)
-    intervals = likelihood.cost - informed - again + (found - searching)
+    intervals = likelihood.cost - researched - again + (found - searching)
     at_truth = likelihood.values(everything, truth.expand(members, -1, -1))
-    restarts = searching + restarted - found + again
-    cost = torch.stack([intervals, restarts, informed - restarted], -1)
-    return GradientProfiles(whole, boxed, information, statistic, at_truth, cost)
+    restarts = searching + researched - measured - found + again
+    cost = torch.stack([intervals, restarts, measured], -1)
+    return GradientProfiles(whole, boxed, informed.information, statistic, at_truth, cost)
 
 
-def _scan(parameters: int) -> Tensor:
-    """Return the points of the scan, (points, P) unit coordinates: the centre and Sobol points."""
-    points = 8 + 4 * parameters
+def _scan(parameters: int, points: int) -> Tensor:
+    """Return the points of a scan, (points, P) unit coordinates: the centre and Sobol points."""
     drawn = qmc.Sobol(parameters, seed=0).random(1 << (points - 2).bit_length())[: points - 1]
     centre = torch.full((1, parameters), 0.5, dtype=torch.float64)
     return torch.cat([centre, torch.from_numpy(drawn)])
 
 
-def _scanned(likelihood: EventLikelihood, scan: Tensor) -> Tensor:
-    """Evaluate all datasets at the points of the scan, (members, D, points)."""
-    count = len(likelihood.x)
-    datasets = torch.arange(count).repeat_interleave(len(scan))
-    unit = scan.repeat(count, 1).expand(likelihood.members, -1, -1)
-    return torch.unflatten(likelihood.values(datasets, unit), -1, (count, len(scan)))
+def _scanned(likelihood: EventLikelihood, rows: Tensor, scan: Tensor) -> Tensor:
+    """Evaluate some datasets at the points of the scan, (members, n, points)."""
+    datasets = rows.repeat_interleave(len(scan))
+    unit = scan.repeat(len(rows), 1).expand(likelihood.members, -1, -1)
+    return torch.unflatten(likelihood.values(datasets, unit), -1, (len(rows), len(scan)))
+
+
+def _restarted(
+    likelihood: EventLikelihood,
+    maximum: Points,
+    rows: Tensor,
+    scan: Tensor,
+    scanned: Tensor,
+    space: Tensor,
+) -> Points:
+    """Search some datasets again from points of a scan; return the higher maxima."""
+    unused = torch.ones_like(scanned, dtype=torch.bool)
+    for _ in range(_RESTARTS):
+        start = _unexpected(maximum, scan, scanned, unused)
+        other = maximise(likelihood.of(rows), scan[start], space)
+        better = other.value > maximum.value + NOISE
+        maximum = maximum.replaced(torch.arange(len(rows)), better, other)
+    return maximum
 
 
 def _unexpected(maximum: Points, scan: Tensor, scanned: Tensor, unused: Tensor) -> Tensor:
@@ -163,18 +182,40 @@ def _unexpected(maximum: Points, scan: Tensor, scanned: Tensor, unused: Tensor) 
     return chosen
 
 
-def _informed(
-    likelihood: EventLikelihood, maximum: Points, space: Tensor
-) -> tuple[Tensor, Points, Tensor, Tensor]:
-    """Measure the observed information by finite differences of gradients.
+@dataclass(frozen=True)
+class _Informed:
+    """Observed information of n datasets, by finite differences of gradients.
 
-    Returns:
-        The information, (members, D, P, P); the maxima with it as their curvature, made positive
-        definite, and searched again where it shows that they were not reached; standard deviations
-        of each parameter at fixed others by the outer products nearby, (members, D, P); and
-        whether the maximum is none: a probe is higher, or the information says that the likelihood
-        rises in a direction, (members, D) bool.
+    Args:
+        information: the information, (members, n, P, P).
+        maximum: the maxima with the information as their curvature, made positive definite, and
+            searched again where it shows that they were not reached.
+        outer: outer products of scores nearby, (members, n, P, P).
+        rising: whether the maximum is none, (members, n) bool: a probe is higher, or the
+            information says that the likelihood rises in a direction.
+        rough: whether gradients on both sides of the maximum differ in size, as beside a kink.
     """
+
+    information: Tensor
+    maximum: Points
+    outer: Tensor
+    rising: Tensor
+    rough: Tensor
+
+    def replaced(self, rows: Tensor, better: Tensor, other: "_Informed") -> "_Informed":
+        """Replace some datasets where another's maximum is better, (members, n) bool."""
+        merged: dict[str, Any] = {"maximum": self.maximum.replaced(rows, better, other.maximum)}
+        for name in ("information", "outer", "rising", "rough"):
+            own, new = getattr(self, name), getattr(other, name)
+            where = better.view(*better.shape, *[1] * (own.dim() - 2))
+            merged[name] = own.index_copy(1, rows, torch.where(where, new, own[:, rows]))
+        return _Informed(**merged)
+
+
+def _informed(
+    likelihood: EventLikelihood, maximum: Points, rows: Tensor, space: Tensor
+) -> _Informed:
+    """Measure the observed information of some datasets at their maxima."""
     members, count, parameters = maximum.unit.shape
     width = maximum.curvature.diagonal(dim1=-2, dim2=-1).rsqrt()
     step = _PROBE * width.clamp_max(_WIDEST)
@@ -183,9 +224,9 @@ def _informed(
         shift = torch.diag_embed(sign * step)  # (members, D, P, P)
         probes.append((maximum.unit[..., None, :] + shift).clamp(space[0], space[1]))
     unit = torch.stack(probes, 2)  # (members, D, 2, P, P)
-    everything = torch.arange(count)
-    datasets = everything.repeat_interleave(2 * parameters)
-    there = likelihood(datasets, unit.reshape(members, -1, parameters))
+    there = likelihood(
+        rows.repeat_interleave(2 * parameters), unit.reshape(members, -1, parameters)
+    )
     scores = torch.unflatten(there.score, 1, (count, 2, parameters))
     change = scores[:, :, 1] - scores[:, :, 0]
     length = (unit[:, :, 0] - unit[:, :, 1]).diagonal(dim1=-2, dim2=-1)
@@ -207,15 +248,31 @@ def _informed(
 
     _, distance = newton(curvature, maximum.score, free, torch.zeros_like(maximum.value))
     maximum = replace(maximum, curvature=curvature)
-    if len(rows := (distance > TOLERANCE).any(0).nonzero().squeeze(-1)):
-        own = maximum.of(rows)
-        other = maximise(likelihood.of(rows), own.unit, space, own.curvature)
+    if len(some := (distance > TOLERANCE).any(0).nonzero().squeeze(-1)):
+        own = maximum.of(some)
+        other = maximise(likelihood.of(rows[some]), own.unit, space, own.curvature)
         better = other.value > own.value - NOISE
-        maximum = maximum.replaced(rows, better, other)
-    width = outer.diagonal(dim1=-2, dim2=-1).rsqrt()
+        maximum = maximum.replaced(some, better, other)
     probed = torch.unflatten(there.value, 1, (count, 2 * parameters)).amax(-1)
     rising = (values[..., 0] <= 0) | (probed > maximum.value + SLACK)
-    return information, maximum, width, rising
+    own = scores.diagonal(dim1=-2, dim2=-1)  # slope of each probe along its parameter
+    uneven = own.sum(2).abs() > _UNEVEN * own.abs().sum(2)
+    inside = (length > 1.99 * step) & free
+    return _Informed(information, maximum, outer, rising, (uneven & inside).any(-1))
+
+
+def _searched(
+    likelihood: EventLikelihood, informed: _Informed, rows: Tensor, space: Tensor
+) -> _Informed:
+    """Search rough likelihoods for higher maxima, from points of a denser scan."""
+    scan = _scan(space.shape[1], _DENSE * space.shape[1])
+    own, scanned = informed.maximum.of(rows), _scanned(likelihood, rows, scan)
+    other = _restarted(likelihood, own, rows, scan, scanned, space)
+    better = informed.rough[:, rows] & (other.value > own.value + NOISE)
+    if not len(some := better.any(0).nonzero().squeeze(-1)):
+        return informed
+    again = _informed(likelihood, other.of(some), rows[some], space)
+    return informed.replaced(rows[some], better[:, some], again)
 
 
 def _require_effects(likelihood: EventLikelihood, information: Tensor) -> None:

@@ -7,13 +7,16 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from bench.inference.ends import SLACK, Ends, follow
+from bench.inference.ends import BEATEN, SLACK, Ends, follow
 from bench.inference.events import EventLikelihood
 from bench.inference.maximum import NOISE, Points, maximise
+from bench.inference.scanning import Lines, highest, scanned_ends
 
 _ROUNDS = 3  # most repetitions with a maximum that interval ends have found
-_BESIDE = 0.3  # distance of points beside an end, in standard deviations at fixed others
-_WITHIN = 5.0  # the same distance within which a bound is tried
+_FALL = 0.25  # fall one standard deviation beside an end, in nats, below which it is doubtful
+_EVEN = 0.65  # ratio of the falls on both sides below which they are uneven, as beside a kink
+_WITHIN = 5.0  # standard deviations at fixed others within which a bound is tried
+_SCANS = 3  # most repetitions of a scan that finds a higher point
 
 
 @dataclass(frozen=True)
@@ -111,12 +114,25 @@ def profiled(
     points = _by_dataset(ends.unit.movedim(1, 2), len(reported))  # (members, D, I, 2, L, P)
     cut = _by_dataset(ends.cut.movedim(1, 2), len(reported))
     error = _by_dataset(ends.error.movedim(1, 2), len(reported))
+    own = _intervals(maximum, points, reported)
+    return Profiled(maximum, own, cut, error, points, missed)
+
+
+def _intervals(maximum: Points, points: Tensor, reported: Sequence[int]) -> Tensor:
+    """Return the ends of intervals from points on the profiles, (members, D, I, 2, L).
+
+    An interval holds its estimate, also where the search for an end has failed.
+    """
     own = torch.stack([points[:, :, i, :, :, p] for i, p in enumerate(reported)], 2)
-    # An interval holds its estimate, also where the search for an end has failed.
     estimate = maximum.unit[..., list(reported), None]  # (members, D, I, 1)
     below, above = (torch.where(side.isnan(), estimate, side) for side in own.unbind(3))
-    both = torch.stack([torch.minimum(below, estimate), torch.maximum(above, estimate)], 3)
-    return Profiled(maximum, both, cut, error, points, missed)
+    return torch.stack([torch.minimum(below, estimate), torch.maximum(above, estimate)], 3)
+
+
+def _sides(reported: Sequence[int], count: int) -> tuple[Tensor, Tensor]:
+    """Return the parameter and the direction of tracks (D, I, 2), (D · I · 2,) each."""
+    parameter = torch.tensor(reported).repeat_interleave(2).repeat(count)
+    return parameter, torch.tensor([-1.0, 1.0]).repeat(len(parameter) // 2)
 
 
 def _followed(
@@ -128,10 +144,8 @@ def _followed(
     bounds: Tensor,
 ) -> Ends:
     """Follow both ends of every reported parameter; tracks are (D, I, 2)."""
-    sides = 2 * len(reported)
-    rows = torch.arange(len(datasets)).repeat_interleave(sides)
-    parameter = torch.tensor(reported).repeat_interleave(2).repeat(len(datasets))
-    direction = torch.tensor([-1.0, 1.0]).repeat(len(rows) // 2)
+    rows = torch.arange(len(datasets)).repeat_interleave(2 * len(reported))
+    parameter, direction = _sides(reported, len(datasets))
     evaluate = likelihood.of(datasets[rows])
     return follow(evaluate, maximum.of(rows), parameter, direction, roots, bounds)
 
@@ -158,52 +172,144 @@ def _placed(ends: Ends, rows: Tensor, again: Ends, reported: int, count: int) ->
     return Ends(*merged)
 
 
-def off_profile(
+def doubtful(
     likelihood: EventLikelihood,
     profiled: Profiled,
+    level: int,
     rows: Tensor,
     reported: Sequence[int],
-    width: Tensor,
+    outer: Tensor,
     bounds: Tensor,
 ) -> Tensor:
-    """Check that the ends of one threshold are maxima in all parameters but the reported one.
+    """Return whether the ends of a threshold may be no maxima in all parameters but their own.
 
-    A search can end beside a kink, where no gradient vanishes, or at a second maximum. Each
-    parameter is tried beside the end, on the side where its gradient points upwards, and at those
-    of its bounds that are near: a maximum there needs no rise around it.
+    A search can end beside a kink, where no gradient vanishes, or at a second maximum. The
+    likelihood is tried on both sides of each end, where it should fall evenly, and at near bounds:
+    a maximum there needs no rise around it.
 
     Args:
         likelihood: the likelihoods.
-        profiled: profiles at one threshold.
+        profiled: the profiles.
+        level: index of the threshold.
         rows: the datasets to check, (n,).
         reported: indices of the reported parameters.
-        width: standard deviations of each parameter at fixed others, (members, D, P).
+        outer: curvature by outer products of scores, (members, D, P, P).
         bounds: lower and upper bounds, (2, P).
 
     Returns:
-        Whether one of these points is higher than its end by more than `SLACK`, (members, n) bool.
+        Whether an end is doubtful, or a search has failed, (members, n) bool; never for P = 1.
     """
-    parameters = width.shape[-1]
-    if parameters == 1:
-        return torch.zeros(len(width), len(rows), dtype=torch.bool)
-    ends = profiled.points[:, rows, :, :, 0].flatten(1, 3)  # (members, n · I · 2, P)
+    if outer.shape[-1] == 1:
+        return torch.zeros(len(outer), len(rows), dtype=torch.bool)
+    ends = profiled.points[:, rows, :, :, level].flatten(1, 3)  # (members, n · I · 2, P)
     datasets = rows.repeat_interleave(2 * len(reported))
-    there = likelihood(datasets, ends)
-    uphill = there.score.sign() * _BESIDE * width[:, datasets]
-    others = torch.tensor([[p for p in range(parameters) if p != own] for own in reported])
-    others = others.repeat_interleave(2, 0).repeat(len(rows), 1)  # (n · I · 2, P − 1)
-    moved = torch.nn.functional.one_hot(others, parameters).bool()  # one per point
-    ends, uphill = (t[:, :, None].expand(-1, *moved.shape) for t in (ends, uphill))
-    tracks = datasets.repeat_interleave(parameters - 1)
-    beside = (ends + torch.where(moved, uphill, 0)).clamp(bounds[0], bounds[1])
-    highest = likelihood.values(tracks, beside.flatten(1, 2))
-    within = _WITHIN * width[:, datasets, None]
-    for bound in bounds:
-        near = ~(moved & ((bound - ends).abs() > within)).any(-1).flatten(1)  # a member's own
-        if len(some := near.any(0).nonzero().squeeze(-1)):
-            probes = torch.where(moved, bound, ends).flatten(1, 2)
-            found = likelihood.values(tracks[some], probes[:, some])
-            found = torch.where(near[:, some], found, -torch.inf)
-            highest[:, some] = torch.maximum(highest[:, some], found)
-    rise = highest.view(*there.value.shape, -1) - there.value[..., None]
-    return (rise > SLACK).view(len(highest), len(rows), -1).any(-1)
+    there = likelihood.values(datasets, ends)
+    parameter, _ = _sides(reported, len(rows))
+    lines = Lines.of(outer[:, datasets], parameter, bounds)
+    doubt = torch.zeros_like(there, dtype=torch.bool)
+    for direction in range(ends.shape[-1] - 1):
+        beside = lines.beside(ends, direction, torch.tensor([-1.0, 1.0]).double())
+        value = likelihood.values(datasets.repeat_interleave(2), beside.flatten(1, 2))
+        fall = there[..., None] - torch.unflatten(value, 1, (-1, 2))
+        step = lines.directions[..., direction].norm(dim=-1, keepdim=True)
+        share = (beside - ends[:, :, None]).norm(dim=-1) / step  # less where a bound is between
+        uneven = (fall.amin(-1) < _EVEN * fall.amax(-1)) & (share > 0.999).all(-1)
+        doubt |= uneven | (fall < _FALL * share.square() - NOISE).any(-1)
+    width = outer[:, datasets].diagonal(dim1=-2, dim2=-1).rsqrt()
+    for place in range(ends.shape[-1]):
+        for bound in bounds[:, place]:
+            near = (bound - ends[..., place]).abs() <= _WITHIN * width[..., place]
+            near &= parameter != place
+            if len(some := near.any(0).nonzero().squeeze(-1)):
+                probes = ends[:, some].clone()
+                probes[..., place] = bound
+                rise = likelihood.values(datasets[some], probes) - there[:, some]
+                doubt[:, some] |= near[:, some] & (rise > SLACK)
+    error = profiled.error[:, rows, :, :, level].flatten(2).amax(-1)
+    found = doubt.view(len(doubt), len(rows), -1).any(-1) | ~(error <= SLACK)
+    return found | (profiled.maximum.distance[:, rows] > SLACK)
+
+
+def mended(
+    likelihood: EventLikelihood,
+    profiled: Profiled,
+    level: int,
+    doubt: Tensor,
+    reported: Sequence[int],
+    roots: tuple[float, ...],
+    outer: Tensor,
+    bounds: Tensor,
+) -> Profiled:
+    """Search doubtful ends of a threshold by scans, and follow profiles on from those that move.
+
+    Args:
+        likelihood: the likelihoods.
+        profiled: the profiles.
+        level: index of the threshold.
+        doubt: whether the ends of a dataset are doubtful, (members, D) bool.
+        reported: indices of the reported parameters.
+        roots: square roots of the thresholds, rising.
+        outer: curvature by outer products of scores, (members, D, P, P).
+        bounds: lower and upper bounds, (2, P).
+
+    Returns:
+        The profiles. They have missed a maximum where scans still find a higher point.
+    """
+    rows = doubt.any(0).nonzero().squeeze(-1)
+    if not len(rows):
+        return profiled
+    sides = 2 * len(reported)
+    datasets = rows.repeat_interleave(sides)
+    parameter, direction = _sides(reported, len(rows))
+    lines = Lines.of(outer[:, datasets], parameter, bounds)
+    maximum, doubt = profiled.maximum.of(datasets), doubt[:, datasets]
+    points, cut, error = (
+        t[:, rows].flatten(1, 3) for t in (profiled.points, profiled.cut, profiled.error)
+    )  # (members, n · I · 2, L, …)
+    moved, beaten, higher = (torch.zeros_like(doubt) for _ in range(3))
+    going = torch.arange(len(datasets))
+    for scan in range(_SCANS + 1):
+        values = likelihood.values_of(datasets[going])
+        ends = points[:, going, level]
+        unit, value = highest(values, ends, lines.some(going))
+        rise = value - values(torch.arange(len(going)), ends)
+        wanted = doubt[:, going] & ((rise > NOISE) | ~(error[:, going, level] <= SLACK))
+        beaten[:, going] |= doubt[:, going] & (value > maximum.value[:, going] + BEATEN)
+        higher[:, going] = doubt[:, going] & (rise > SLACK)
+        some = wanted.any(0).nonzero().squeeze(-1)
+        if not len(some) or scan == _SCANS:
+            break
+        going, wanted = going[some], wanted[:, some]
+        top = maximum.of(going)
+        found = scanned_ends(
+            likelihood.values_of(datasets[going]),
+            (unit[:, some], value[:, some]),
+            (top.unit, top.value),
+            direction[going],
+            roots[level],
+            lines.some(going),
+        )
+        for own, new in zip((points, cut, error), found, strict=True):
+            own[:, going, level] = _where(wanted, new, own[:, going, level])
+        moved[:, going] |= wanted
+    further, some = roots[level + 1 :], moved.any(0).nonzero().squeeze(-1)
+    if further and len(some):
+        top, ends = maximum.of(some), points[:, some, level]
+        there = likelihood(datasets[some], ends)
+        start = replace(top, unit=ends, value=there.value, score=there.score)
+        evaluate, towards = likelihood.of(datasets[some]), (parameter[some], direction[some])
+        beyond = follow(evaluate, top, *towards, further, bounds, start)
+        after = (t.movedim(1, 2) for t in (beyond.unit, beyond.cut, beyond.error))
+        for own, new in zip((points, cut, error), after, strict=True):
+            old = own[:, some, level + 1 :]
+            own[:, some, level + 1 :] = _where(moved[:, some], new, old)
+    points, cut, error = (_by_dataset(t, len(reported)) for t in (points, cut, error))
+    failed = torch.unflatten(beaten | higher, 1, (-1, sides)).any(-1)
+    own = profiled.maximum.of(rows)
+    ends, missed = _intervals(own, points, reported), profiled.missed[:, rows] | failed
+    return profiled.replaced(rows, Profiled(own, ends, cut, error, points, missed))
+
+
+def _where(tracks: Tensor, new: Tensor, old: Tensor) -> Tensor:
+    """Replace some tracks, (members, T) bool, of values (members, T, …)."""
+    return torch.where(tracks.view(*tracks.shape, *[1] * (new.dim() - 2)), new, old)

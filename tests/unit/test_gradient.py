@@ -13,9 +13,10 @@ from torch import Tensor
 
 from bench.contracts import IndependentPlan, Parameter, ParameterSpace, Task
 from bench.errors import NonFiniteError, PluginError
+from bench.inference import maximum
 from bench.inference.box import ROOTS
 from bench.inference.ends import SLACK
-from bench.inference.events import EventLikelihood
+from bench.inference.events import Evaluation, EventLikelihood
 from bench.inference.gradient import GradientProfiles, profile
 from bench.inference.likelihood import ExactLikelihood
 from bench.inference.maximum import newton, restricted, update
@@ -127,7 +128,12 @@ def test_cost_of_twenty_parameters() -> None:
 
 
 def planted(
-    mean: Callable[[Tensor], Tensor], theta: float, n: int, size: int = 100
+    mean: Callable[[Tensor], Tensor],
+    theta: float,
+    n: int,
+    size: int = 100,
+    extra: Callable[[Tensor, Tensor], Tensor] = lambda t, nuisance: 0 * t,
+    fine: int = 701,
 ) -> tuple[GradientProfiles, list[tuple[float, float, float]]]:
     """Profile Gaussians whose mean is a function of t and a nuisance, and scan them densely.
 
@@ -147,15 +153,18 @@ def planted(
 
     truth = torch.tensor([theta, 0.1]).double().expand(n, 2)
     x = means(truth)[:, None] + torch.randn(n, size, 3).double()
-    surrogate = Pairs(lambda x, c: -0.5 * (x - means(c)).square().sum(-1))
+    surrogate = Pairs(
+        lambda x, c: -0.5 * (x - means(c)).square().sum(-1) + extra(*c.unbind(-1)) / size
+    )
     likelihood = EventLikelihood(surrogate, x, space, ones)
     whole = torch.tensor(WHOLE).double().expand(2, 2)
     found = profile(likelihood, [0], space.to_unit(truth), whole)
-    t, nuisance = torch.linspace(-1, 1, 2001).double(), torch.linspace(-0.6, 0.8, 701).double()
-    nodes = means(torch.cartesian_prod(t, nuisance))
+    t, nuisance = torch.linspace(-1, 1, 2001).double(), torch.linspace(-0.6, 0.8, fine).double()
+    contexts = torch.cartesian_prod(t, nuisance)
+    nodes, added = means(contexts), extra(*contexts.unbind(-1))
     scanned = []
     for events in x:
-        values = nodes @ events.sum(0) - 0.5 * size * nodes.square().sum(-1)
+        values = nodes @ events.sum(0) - 0.5 * size * nodes.square().sum(-1) + added
         curve = values.view(len(t), -1).amax(-1)
         statistic, best = 2 * (curve.max() - curve), int(curve.argmax())
         outside = (statistic > 1).nonzero().squeeze(-1)
@@ -191,9 +200,32 @@ def test_planted(mean: Callable[[Tensor], Tensor], theta: float) -> None:
                 assert abs(end - exact) < 0.01 * half + 1.5 * spacing, (row, end, exact)
 
 
-@pytest.mark.parametrize(("height", "missed"), [(0.9, True), (0.3, False)])
-def test_second_maximum_at_a_bound_is_flagged(height: float, missed: bool) -> None:
-    """A profile that jumps to a nuisance's bound before an interval ends is flagged."""
+@pytest.mark.parametrize(
+    "extra",
+    [
+        lambda t, nuisance: -30 * (nuisance - 0.5 * t).abs(),  # the profile follows a kink
+        lambda t, nuisance: -20 * (nuisance - 2 * t).clamp_min(0.05),  # its slope changes
+        lambda t, nuisance: 0.35 * torch.cos(30 * (nuisance - t)),  # a nuisance has maxima
+    ],
+    ids=["ridge", "floor", "waves"],
+)
+def test_planted_kinks_of_a_nuisance(extra: Callable[[Tensor, Tensor], Tensor]) -> None:
+    """Ends are those of dense scans where a nuisance has kinks or several maxima."""
+    found, scanned = planted(lambda t: t, 0.0, 20, extra=extra, fine=2801)
+    spacing = 1e-3
+    flagged = (found.whole.error.flatten(2).amax(-1) > SLACK) | found.whole.missed
+    flagged |= found.whole.maximum.distance > SLACK
+    assert int(flagged.sum()) <= 2
+    for row, (lower, upper, half) in enumerate(scanned):
+        if not flagged[0, row]:
+            own = (2 * float(e[0, row, 0, 0]) - 1 for e in (found.whole.lower, found.whole.upper))
+            for end, exact in zip(own, (lower, upper), strict=True):
+                assert abs(end - exact) < 0.01 * half + 1.5 * spacing, (row, end, exact)
+
+
+@pytest.mark.parametrize("height", [0.9, 0.3])
+def test_second_maximum_at_a_bound(height: float) -> None:
+    """A profile that jumps to a nuisance's bound before an interval ends is followed there."""
     parameters = [
         Parameter("t", -1.0, 1.0, "interest", (-0.9, 0.9)),
         Parameter("n", -1.0, 1.0, "nuisance", (-0.9, 0.9)),
@@ -210,7 +242,32 @@ def test_second_maximum_at_a_bound_is_flagged(height: float, missed: bool) -> No
     likelihood = EventLikelihood(Pairs(log_ratio), torch.zeros(1, 1, 1).double(), space, ones)
     whole = torch.tensor(WHOLE).double().expand(2, 2)
     found = profile(likelihood, [0], torch.full((1, 2), 0.5).double(), whole)
-    assert bool(found.whole.missed) is missed
+    t, n = (torch.linspace(-1, 1, size).double() for size in (4001, 401))
+    values = log_ratio(torch.zeros(1), torch.cartesian_prod(t, n)).view(len(t), -1).amax(-1)
+    inside = t[values >= values.max() - 0.5]
+    assert not bool(found.whole.missed)
+    for own, exact in ((found.whole.lower, inside[0]), (found.whole.upper, inside[-1])):
+        assert abs(2 * float(own) - 1 - float(exact)) < 1e-3
+    assert bool((found.box.upper[..., 1:] >= found.box.upper[..., :-1]).all())
+
+
+def test_a_kink_ends_a_search_whatever_the_others_do(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The distance of a search that has ended is that of the search alone."""
+    monkeypatch.setattr(maximum, "_STEPS", 40)
+
+    def evaluate(tracks: Tensor, unit: Tensor) -> Evaluation:
+        away = unit - 0.4
+        kink = tracks[None, :, None] == 0
+        value = torch.where(kink, -100 * away.abs(), -1e9 * away**16)
+        score = torch.where(kink, -100 * away.sign(), -16e9 * away**15)
+        return Evaluation(value.sum(-1), score, score[..., None] ** 2)
+
+    bounds = torch.tensor([[0.0], [1.0]]).double()
+    start = torch.tensor([[[0.39], [1.0]]]).double()
+    alone = maximum.maximise(evaluate, start[:, :1], bounds)
+    both = maximum.maximise(evaluate, start, bounds)
+    assert float(both.distance[0, 1]) > maximum.TOLERANCE  # the other search has not ended
+    assert float(both.distance[0, 0]) == float(alone.distance[0, 0]) <= maximum.TOLERANCE
 
 
 def test_members_are_independent() -> None:
