@@ -255,8 +255,8 @@ def _informed(
         maximum = maximum.replaced(some, better, other)
     probed = torch.unflatten(there.value, 1, (count, 2 * parameters)).amax(-1)
     rising = (values[..., 0] <= 0) | (probed > maximum.value + SLACK)
-    own = scores.diagonal(dim1=-2, dim2=-1)  # slope of each probe along its parameter
-    uneven = own.sum(2).abs() > _UNEVEN * own.abs().sum(2)
+    along = scores.diagonal(dim1=-2, dim2=-1)  # slope of each probe along its parameter
+    uneven = along.sum(2).abs() > _UNEVEN * along.abs().sum(2)
     inside = (length > 1.99 * step) & free
     return _Informed(information, maximum, outer, rising, (uneven & inside).any(-1))
 

@@ -305,9 +305,9 @@ def mended(
             own[:, some, level + 1 :] = _where(moved[:, some], new, old)
     points, cut, error = (_by_dataset(t, len(reported)) for t in (points, cut, error))
     failed = torch.unflatten(beaten | higher, 1, (-1, sides)).any(-1)
-    own = profiled.maximum.of(rows)
-    ends, missed = _intervals(own, points, reported), profiled.missed[:, rows] | failed
-    return profiled.replaced(rows, Profiled(own, ends, cut, error, points, missed))
+    chosen = profiled.maximum.of(rows)
+    ends, missed = _intervals(chosen, points, reported), profiled.missed[:, rows] | failed
+    return profiled.replaced(rows, Profiled(chosen, ends, cut, error, points, missed))
 
 
 def _where(tracks: Tensor, new: Tensor, old: Tensor) -> Tensor:

@@ -159,10 +159,13 @@ def scanned_ends(
         target = torch.minimum(torch.where(outside.isfinite(), between, onward), bound)
         some = lines.some(going)
         trial = some.placed(unit[:, going], direction[going] * target[:, going])
-        found = highest(
-            lambda tracks, points, of=going: values(of[tracks], points), trial, some, _NEAR
-        )
+        found = highest(_of(values, going), trial, some, _NEAR)
         moved = error[:, going] > _CLOSE
         unit[:, going] = torch.where(moved[..., None], found[0], unit[:, going])
         value[:, going] = torch.where(moved, found[1], value[:, going])
     return unit, cut, error
+
+
+def _of(values: Values, chosen: Tensor) -> Values:
+    """Return the log-likelihoods of some tracks."""
+    return lambda tracks, unit: values(chosen[tracks], unit)
