@@ -25,7 +25,7 @@ if TYPE_CHECKING:  # they import torch, which is slow
 )
 @PLUGIN
 def check(what: str | None, task: str | None, plugins: tuple[str, ...]) -> None:
-    """Check methods, tasks, wrappers and metrics against their contracts.
+    """Check tasks, methods and others against their contracts.
 
     NAME is a method, METHOD:CONFIGURATION, a task, a wrapper or a metric. FILE is a plugin,
     everything in which is checked. Without either, all that is registered is checked, which takes a

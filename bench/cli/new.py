@@ -30,11 +30,11 @@ _KINDS: "dict[str, Kind]" = {
 
 @click.group()
 def new() -> None:
-    """Write a starting file for your own simulator, method, task, wrapper or metric."""
+    """Write a starting file for a task, a method or others of your own."""
 
 
 def _add(kind: str) -> click.Command:
-    @new.command(kind, help=f"Write a working {kind} called NAME, which you change into yours.")
+    @new.command(kind, help=f"Write a working {kind} called NAME, to change into yours.")
     @click.argument("name")
     @click.option(
         "--package",
@@ -129,7 +129,7 @@ def _write(kind: str, name: str, package: bool, out: Path, parameters: int, form
     help="Write to this folder.  [default: the current folder]",
 )
 def _simulator(name: str, out: str) -> None:
-    """Write a working simulator called NAME, for `bench trust`, which you change into yours."""
+    """Write a working simulator called NAME, to change into yours."""
     file = Path(out) / f"{_module('simulator', name)}.py"
     _save({file: _filled("simulator.py", "simulator", name, file.stem, 2)})
     echo(f"bench trust {file if file.is_absolute() else f'./{file}'}")

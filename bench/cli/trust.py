@@ -37,7 +37,12 @@ if TYPE_CHECKING:  # they import torch, which is slow
     help="Show intervals of the observed data in this .npz, .npy or .csv file.",
 )
 @SEED
-@click.option("--device", type=click.Choice(["auto", "cpu", "cuda"]), default="auto")
+@click.option(
+    "--device",
+    type=click.Choice(["auto", "cpu", "cuda"]),
+    default="auto",
+    help="Train and evaluate on this device.  [default: auto]",
+)
 @WORKERS
 @click.option("--out", type=FOLDER, help="Keep all work here.  [default: results/trust-TASK]")
 @click.option("--quiet", is_flag=True, help="Show no progress.")
@@ -56,7 +61,7 @@ def trust(
     quiet: bool,
     plugins: tuple[str, ...],
 ) -> None:
-    """Train surrogates of your simulator, and judge whether their intervals cover.
+    """Judge whether surrogates of your simulator cover as they claim.
 
     FILE is a Python file with a simulator (see `bench new simulator`), TASK the name of a task
     without a likelihood. Test datasets cost simulator calls too. An interrupted judgement resumes.
@@ -65,6 +70,7 @@ def trust(
 
     import torch
 
+    from bench.library.evaluation import observations_of_user
     from bench.library.judging import trust as judge
     from bench.registry.registry import Registry
 
@@ -73,7 +79,9 @@ def trust(
     files = [*plugins, *([simulator] if is_file else [])]
     registry = Registry(files)
     name = _only(registry, simulator) if is_file else registry.task(simulator).name
-    observed = None if data is None else _read(Path(data))  # before anything is spent
+    observed = None
+    if data is not None:  # before anything is spent
+        observed = observations_of_user(registry.task(name), _read(Path(data)))
     folder = Path(out) if out is not None else Path("results") / f"trust-{name}"
     found = judge(
         name,
@@ -128,7 +136,9 @@ def _read(path: Path) -> Any:
         raise UsageError(f"{path} is not a file")
     try:
         if path.suffix == ".csv":
-            return np.loadtxt(path, delimiter=",", ndmin=2)
+            with path.open() as file:
+                header = not _is_number(file.readline().split(",")[0])
+            return np.loadtxt(path, delimiter=",", ndmin=2, skiprows=int(header))
         found = np.load(path, allow_pickle=False)
         if isinstance(found, np.ndarray):
             return found
@@ -140,3 +150,11 @@ def _read(path: Path) -> Any:
         raise
     except Exception as error:  # files may hold anything
         raise UsageError(f"{path} holds no array of numbers (.npz, .npy or .csv)") from error
+
+
+def _is_number(text: str) -> bool:
+    try:
+        float(text)
+    except ValueError:
+        return False
+    return True

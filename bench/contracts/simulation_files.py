@@ -23,6 +23,7 @@ Array = NDArray[Any]
 FEWEST = 100
 """Smallest number of rows of a file."""
 _UNFILLED = 0.1  # largest share of a parameter's range without rows, at either end
+_WHOLE = 2**24  # whole numbers up to here are exact in float32
 _ROUNDING = 1e-6  # of a range: float32 parameters may be this far outside
 
 
@@ -76,8 +77,11 @@ def read_simulations(
     names = [parameter.name for parameter in parameters]
     theta, x = read_arrays(path, names, columns)
     for what, array in (("theta", theta), ("x", x)):
-        if array.dtype not in (np.float32, np.float64):
-            _refuse(path, f"{what} is {array.dtype}; allowed are float32 and float64")
+        whole = array.dtype.kind in "iu"
+        if not whole and array.dtype not in (np.float32, np.float64):
+            _refuse(path, f"{what} is {array.dtype}; allowed are float32, float64 and integers")
+        if whole and array.size and max(-int(array.min()), int(array.max())) > _WHOLE:
+            _refuse(path, f"{what} holds whole numbers beyond 2^24, which float32 rounds")
     if theta.ndim == 1 and len(names) == 1:
         theta = theta[:, None]
     if theta.ndim != 2 or theta.shape[1] != len(names):
@@ -223,8 +227,9 @@ def _column(path: Path, table: Any, name: str) -> Array:
         flat = column
     if column.null_count or flat.null_count:
         _refuse(path, f"column {name!r} has missing values")
-    if flat.type not in (pyarrow.float32(), pyarrow.float64()):
-        _refuse(path, f"column {name!r} is {flat.type}; allowed are float and double")
+    floating = flat.type in (pyarrow.float32(), pyarrow.float64())
+    if not floating and not pyarrow.types.is_integer(flat.type):
+        _refuse(path, f"column {name!r} is {flat.type}; allowed are float, double and integers")
     values: Array = flat.to_numpy(zero_copy_only=False).reshape(shape)
     return values
 

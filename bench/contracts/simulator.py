@@ -77,6 +77,7 @@ class Simulator(Task):
         expensive: bool = False,
         title: str = "",
     ) -> None:
+        nuisances = (nuisances,) if isinstance(nuisances, str) else tuple(nuisances)
         if unknown := sorted({*nuisances} - {*parameters}):
             raise ValueError(f"nuisances {unknown} are not among {[*parameters]}")
         self.name = name
@@ -186,7 +187,10 @@ class _Source:
             raise PluginError(f"simulate of {self.name} raised {what} {self._at(rows)}") from error
 
     def _array(self, value: Any) -> NDArray[Any]:
-        found = value.detach().cpu().numpy() if isinstance(value, Tensor) else np.asarray(value)
+        try:
+            found = value.detach().cpu().numpy() if isinstance(value, Tensor) else np.asarray(value)
+        except ValueError:
+            found = np.asarray(None)
         if found.dtype.kind not in "fiub":
             raise PluginError(
                 f"simulate of {self.name} returned {type(value).__name__} of {found.dtype}; it "

@@ -111,6 +111,8 @@ class Wrapped:
         function: Callable[..., Tensor],
         state: Mapping[str, Tensor] | None = None,
     ) -> None:
+        if not isinstance(surrogates, Sequence):
+            raise TypeError("Wrapped takes a list of surrogates, as restore gets them")
         self.surrogates = surrogates
         self.function = function
         self.log = FitLog()

@@ -19,6 +19,7 @@ from bench.contracts import (
     IndependentPlan,
     Method,
     Plan,
+    ProfileSummary,
     ReferenceKind,
     Surrogate,
     Task,
@@ -116,7 +117,8 @@ class Evaluation:
         """
         events = observations_of_user(self.task, x)
         folder = self.results.folders.root
-        return intervals_of(self.task, self.surrogate, events, folder, measured)
+        profiles = profiles_of(self.task, self.surrogate, events, folder, measured)
+        return intervals_of(self.task, profiles)
 
     def plot(self) -> Figure:
         """Draw coverage against the nominal level, for each parameter and for all jointly."""
@@ -165,14 +167,14 @@ def observations_of_user(task: Task, x: ArrayLike | Tensor) -> Tensor:
     return events
 
 
-def intervals_of(
+def profiles_of(
     task: Task,
     surrogate: Surrogate,
     events: Tensor,
     folder: Path,
     measured: Mapping[str, float] | None = None,
-) -> pd.DataFrame:
-    r"""Return estimates and 68.27 % intervals of one dataset; see `Evaluation.intervals`.
+) -> list[ProfileSummary]:
+    r"""Return the profile likelihoods of one dataset, for each member.
 
     Args:
         task: the task.
@@ -192,7 +194,11 @@ def intervals_of(
     if isinstance(surrogate, FittedSurrogate):
         device = torch.device(surrogate.context.device)
     simulations = SimulationStore(Store.open(folder))
-    found = observed(task, surrogate, events, auxiliary, device, simulations)
+    return observed(task, surrogate, events, auxiliary, device, simulations)
+
+
+def intervals_of(task: Task, profiles: Sequence[ProfileSummary]) -> pd.DataFrame:
+    """Return estimates and 68.27 % intervals; see `Evaluation.intervals`."""
     return pd.DataFrame.from_records(
         [
             {
@@ -204,7 +210,7 @@ def intervals_of(
                 "cut": bool(curves.cut_lower[0, i] | curves.cut_upper[0, i]),
                 "unresolved": bool(curves.unresolved[0]),
             }
-            for member, curves in enumerate(found)
+            for member, curves in enumerate(profiles)
             for i, name in enumerate(task.reported)
         ]
     )

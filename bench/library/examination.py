@@ -24,7 +24,8 @@ def examine(task: Task) -> int:
         The number of simulator calls.
 
     Raises:
-        PluginError: if observations are constant, or come from a global random generator.
+        PluginError: if observations are constant, do not depend on a parameter, or come from a
+            global random generator.
         BenchError: if the simulator fails, or returns wrong shapes or numbers.
     """
     calls = 0
@@ -43,11 +44,21 @@ def examine(task: Task) -> int:
         where = f"the simulator of {task.name}"
         if not torch.equal(first, second):
             raise PluginError(
-                f"{where} draws from a global random generator, so that its results cannot be "
-                "reproduced; draw from the generator that it is given"
+                f"{where} draws from a global random generator, or one of its own, so that its "
+                "results cannot be reproduced; draw from the generator that it is given"
             )
         if n > 1 and bool((first == first[:1]).all()):
             raise PluginError(f"{where} returns {_shown(first[0])} at all of {n} parameter sets")
+        for j, parameter in enumerate(task.space.context):
+            ends = context[:1].repeat(2, 1)
+            ends[:, j] = torch.tensor([parameter.low, parameter.high])
+            same = [
+                simulate(task, component, end[None].expand(n, -1), generator("examine", task.name))
+                for end in ends
+            ]
+            calls += 2 * n
+            if torch.equal(*same):
+                raise PluginError(f"{where} does not depend on {parameter.name}")
     return calls
 
 

@@ -22,19 +22,19 @@ from bench.boards.render import printed, terminal_table
 from bench.boards.results import Results, SavedFit, Scores
 from bench.boards.units import ResamplingUnits
 from bench.boards.verdict import SIGNS, interval
-from bench.contracts import HeldOutPlan, IndependentPlan, Method, Task, Wrapped
+from bench.contracts import HeldOutPlan, IndependentPlan, Method, StoredTask, Task, Wrapped
 from bench.errors import NotApplicable, UsageError, counted
 from bench.experiment.preset import make_preset
 from bench.experiment.schedule import schedule
 from bench.experiment.selection import MethodPattern
-from bench.library.evaluation import intervals_of, observations_of_user
+from bench.library.evaluation import intervals_of, observations_of_user, profiles_of
 from bench.library.examination import examine
 from bench.library.fitting import FittedSurrogate, TemporaryFolder, registry_for
 from bench.library.runs import Paths, perform, raise_failures
 from bench.registry.registry import Defined, Registry
 from bench.seeds import generator
 from bench.stages.datasets import simulate
-from bench.stats.clustering import Estimate
+from bench.stats.clustering import Array, Estimate
 from bench.stats.decision import WORDS, CoverageVerdict, Word, judge_coverage
 from bench.stats.energy import energy_test
 from bench.stats.local import LocalCoverage, local_coverage
@@ -48,6 +48,8 @@ _HELD_OUT = HeldOutPlan(contexts=50, events=200)
 _EDGE = 0.02  # share of the training range at its bounds where an estimate is not believed
 _UNLIKE = 0.01  # p-value below which data look unlike simulations
 _TESTED = 500  # observations that are compared with simulations
+_SIMULATED = 1000  # simulations that they are compared with
+_VAGUE = 0.8  # width of a band of coverage above which it says nothing
 
 
 @dataclass(frozen=True)
@@ -95,7 +97,7 @@ class MethodTrust:
         training_calls: simulator calls of its training.
         training_seconds: time of the training.
         toys: number of test datasets.
-        toy_calls: simulator calls of the test datasets.
+        toy_calls: simulator calls of the test datasets; 0 where they are stored.
         toy_seconds: time to simulate and evaluate them.
     """
 
@@ -128,6 +130,8 @@ class MethodTrust:
         wanted = max((own.verdict.sets or 0) for own in self.parameters)
         if not wanted:
             return "Undetermined; more test datasets would probably not decide."
+        if not self.toy_calls:
+            return f"Undetermined; about {wanted:,} stored test datasets in all would decide."
         calls, seconds = (wanted / self.toys * cost for cost in (self.toy_calls, self.toy_seconds))
         return (
             f"Undetermined; about {wanted:,} test datasets in all would decide. They take "
@@ -234,15 +238,17 @@ class Trust:
         rows = []
         for method in self.methods:
             surrogate = self.surrogates[method.label]
-            frame = intervals_of(self.task, surrogate, events, self.folder, measured)
-            unlike = self._unlike(frame, events)
+            profiles = profiles_of(self.task, surrogate, events, self.folder, measured)
+            frame = intervals_of(self.task, profiles)
+            unlike = [*self._unlike(profiles[0].mle[0], events), *self._few(events)]
             for own, row in zip(method.parameters, frame.to_dict("records"), strict=True):
                 low = high = nan
                 if single:
                     moved = Wrapped([surrogate], partial(_divided, own.threshold))
-                    other = intervals_of(self.task, moved, events, self.folder, measured)
-                    (found,) = other[other["parameter"] == own.name].to_dict("records")
-                    low, high = found["low"], found["high"]
+                    found = profiles_of(self.task, moved, events, self.folder, measured)
+                    other = intervals_of(self.task, found)
+                    (ends,) = other[other["parameter"] == own.name].to_dict("records")
+                    low, high = ends["low"], ends["high"]
                 rows.append(
                     {
                         "method": method.label,
@@ -267,29 +273,35 @@ class Trust:
         if row["unresolved"]:
             yield "its ends are less accurate than required"
 
-    def _unlike(self, frame: pd.DataFrame, events: Tensor) -> list[str]:
-        """Compare data with simulations at the estimate; return a warning if they differ."""
-        known = dict(zip(frame["parameter"], frame["estimate"], strict=True))
-        space = self.task.space
-        if {*known} != {*space.names} or self.task.expensive:
-            return []  # nuisance parameters have no estimate here
-        theta = torch.tensor([known[name] for name in space.names], dtype=torch.float64)
+    def _few(self, events: Tensor) -> Iterator[str]:
+        """Yield a warning if thresholds are those of datasets of another size."""
+        if len(events) != (usual := self.task.observations) and not self.task.has_rate:
+            yield f"{counted(len(events), 'observation')}, where test datasets have {usual:,}"
+
+    def _unlike(self, estimate: Array, events: Tensor) -> Iterator[str]:
+        """Compare data with simulations at the estimate, and yield a warning if they differ."""
+        space, components = self.task.space, self.task.components("test")
+        if self.task.expensive or any(c.size is not None for c in components.values()):
+            return  # calls are too dear, or there is nothing to simulate
+        theta = torch.from_numpy(estimate)
         few = events[:_TESTED]
         rng = generator("unlike", self.task.name, len(few))
-        kinds = torch.multinomial(self.task.weights(theta), len(few), True, generator=rng)
-        context = space.context_of(theta).float().expand(len(few), -1)
-        drawn = torch.empty_like(few)
-        for k, component in enumerate(self.task.components("test").values()):
-            if component.size is not None:
-                return []  # there is nothing to simulate
+        kinds = torch.multinomial(self.task.weights(theta), _SIMULATED, True, generator=rng)
+        context = space.context_of(theta).float().expand(_SIMULATED, -1)
+        drawn = few.new_empty(_SIMULATED, *few.shape[1:])
+        for k, component in enumerate(components.values()):
             if bool((rows := kinds == k).any()):
                 drawn[rows] = simulate(self.task, component, context[rows], rng)
-        both = torch.cat([few, drawn]).flatten(1).double()
-        scaled = ((both - both.mean(0)) / both.std(0).clamp_min(1e-12)).numpy()
-        p_value = energy_test(scaled[: len(few)], scaled[len(few) :], 999).p_value
-        if p_value >= _UNLIKE:
-            return []
-        return [f"the data look unlike simulations at the estimate (p = {p_value:.2g})"]
+        data, simulated = few.flatten(1).double(), drawn.flatten(1).double()
+        beyond = ((data < simulated.amin(0)) | (data > simulated.amax(0))).sum()
+        # An observation is beyond all others with probability 2 / (n + 1) in each number.
+        expected = 2 * data.numel() / (_SIMULATED + 1)
+        outside = float(stats.poisson.sf(int(beyond) - 1, expected))
+        scale = simulated.std(0).clamp_min(1e-12)
+        tested = energy_test((data / scale).numpy(), (simulated / scale).numpy(), 999).p_value
+        p_value = min(1.0, 2 * min(outside, tested))  # of two tests
+        if p_value < _UNLIKE:
+            yield f"the data look unlike simulations at the estimate (p = {p_value:.2g})"
 
     def text(self) -> str:
         """Return the judgement as tables for a terminal."""
@@ -328,13 +340,14 @@ _HEAD = (
 def _cells(own: ParameterTrust) -> list[str]:
     """Return the texts of a parameter's row."""
     local, at = own.local, own.worst
+    known = local.high[at] - local.low[at] < _VAGUE
     return [
         own.name,
         f"{SIGNS[own.verdict.word]} {own.verdict.word}",
         parenthesised(own.coverage.value, own.coverage.error),
         interval(own.verdict),
-        f"{local.coverage[at]:.2f} [{local.low[at]:.2f}, {local.high[at]:.2f}]",
-        f"{local.theta[at]:.3g}",
+        f"{local.coverage[at]:.2f} [{local.low[at]:.2f}, {local.high[at]:.2f}]" if known else "–",
+        f"{local.theta[at]:.3g}" if known else "–",
         parenthesised(own.length.value, own.length.error),
         _ranged(own.threshold, own.threshold_range),
         _ranged(own.calibrated_length, own.calibrated_range),
@@ -352,6 +365,10 @@ def _costs(method: MethodTrust) -> Iterator[str]:
         f"{method.training_calls:,} simulator calls for training "
         f"({duration(method.training_seconds)}), {method.toy_calls:,} for "
         f"{counted(method.toys, 'test dataset')} ({duration(method.toy_seconds)})."
+        if method.toy_calls
+        else f"{method.training_calls:,} stored observations for training "
+        f"({duration(method.training_seconds)}), {counted(method.toys, 'stored test dataset')} "
+        f"({duration(method.toy_seconds)})."
     )
     if isfinite(method.normalisation):
         yield f"Normalisation: |log E[r̂]| is {method.normalisation:.2g} on average."
@@ -449,7 +466,8 @@ def trust(
                 planned.context, spec, preset, spec.label, temporary
             )
     if not judged:
-        reasons = "; ".join(f"{label}: {reason}" for label, reason in absent.items())
+        said = {one.label: one.reason for one in planned.absent if one.label != "exact"} | absent
+        reasons = "; ".join(f"{label}: {reason}" for label, reason in said.items())
         raise NotApplicable(f"no method can learn {name}: {reasons}")
     return Trust(task, judged, absent, surrogates, tolerance, root, temporary)
 
@@ -495,7 +513,7 @@ def _judged(
         int(record["calls"]),
         float(record["seconds"]),
         toys,
-        toys * task.observations,
+        0 if isinstance(task, StoredTask) else toys * task.observations,
         float(prediction.get("seconds", nan)),
     )
 

@@ -367,7 +367,7 @@ def _plugin_items(path: Path, failures: dict[str, str]) -> list[Item]:
     if not items:
         failures.setdefault(
             f"plugin {path}",
-            "defines no Task or Metric instance and no Method or Wrapper subclass with a name",
+            "defines no task, simulator, method, wrapper or metric with a name",
         )
     return items
 

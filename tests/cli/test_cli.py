@@ -83,7 +83,10 @@ def test_the_package_runs_as_a_module():
             "run smoke --method ensemble(lre-tuned,5)",
             "unknown method 'lre-tuned'; did you mean lre:tuned?",
         ),
-        ("check lre-tuned", "unknown method, task or metric 'lre-tuned'; did you mean lre:tuned?"),
+        (
+            "check lre-tuned",
+            "unknown method, task, wrapper or metric 'lre-tuned'; did you mean lre:tuned?",
+        ),
         ("tune lre:tuned", "unknown method 'lre:tuned'; did you mean lre?"),
         ("run smoke --task Higgs_Fair", "unknown task 'Higgs_Fair'; did you mean higgs-fair?"),
         ("plan QUICK", "unknown preset 'QUICK'; did you mean quick?"),

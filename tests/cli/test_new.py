@@ -278,7 +278,7 @@ def test_a_new_simulator_is_judged(bench):
         (("trust", "no-task"), "unknown task 'no-task'"),
         (("trust", "exponential"), "the likelihood of exponential is known"),
         (("trust", "./two.py"), "defines 2 tasks"),
-        (("trust", "./none_inside.py"), "defines no Task"),
+        (("trust", "./none_inside.py"), "defines no task"),
         (("trust", "./broken.py"), "SyntaxError"),
         (("trust", "./one.py", "--data", "none.npz"), "none.npz is not a file"),
         (("trust", "./one.py", "--data", "one.py"), "one.py holds no array of numbers"),

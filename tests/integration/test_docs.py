@@ -3,6 +3,7 @@
 import re
 from pathlib import Path
 
+import numpy as np
 import pytest
 from click.testing import CliRunner
 
@@ -81,7 +82,7 @@ def test_the_wrapper_that_learns_passes_its_checks():
     learns = re.findall(r"```python\n(.*?)```", PAGES["wrapper"], re.DOTALL)[2]
     names = {}
     exec(learns, names)
-    check_wrapper(names["Centred"]).raise_for_failures()
+    check_wrapper(names["Clipped"]).raise_for_failures()
 
 
 @pytest.mark.slow
@@ -106,7 +107,7 @@ def test_the_page_on_simulations_from_a_file_runs(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     names = {}
     exec(code[0], names)
-    (commands,) = re.findall(r"```sh\n(.*?)```", text, re.DOTALL)
+    commands, _ = re.findall(r"```sh\n(.*?)```", text, re.DOTALL)
     for line in commands.splitlines()[:2]:  # the third is a run
         result = CliRunner().invoke(cli, line.split()[1:])
         assert result.exit_code == 0, result.output
@@ -115,3 +116,16 @@ def test_the_page_on_simulations_from_a_file_runs(tmp_path, monkeypatch):
     exec(small, names)
     assert len(names["evaluation"].verdicts()) == 1
     assert names["task"].space.names == ("rate",)
+
+
+@pytest.mark.slow
+def test_the_page_on_trust_runs(tmp_path, monkeypatch):
+    text = (ROOT / "docs" / "guides" / "trust.md").read_text()
+    code = "\n".join(re.findall(r"```python\n(.*?)```", text, re.DOTALL))
+    for written, small in (("20_000", "500"), ("toys=400", "toys=20"), (":tuned", ":published")):
+        assert written in code
+        code = code.replace(written, small)
+    monkeypatch.chdir(tmp_path)
+    names = {"observed": np.full((50, 1), 0.8)}
+    exec(code, names)
+    assert list(names["judged"].frame()["parameter"]) == ["rate"]

@@ -109,17 +109,26 @@ def test_intervals_of_data_as_delivered_and_calibrated(judged):
         assert abs(row["calibrated_high"] - row["calibrated_low"] - 1.0) < 0.2
         assert row["warning"] == ""
     frame = judged.intervals(x + 3.0)
-    assert set(frame["warning"]) == {"at the edge of the training range"}
+    assert frame["warning"].str.startswith("at the edge of the training range").all()
+    assert frame["warning"].str.endswith("test datasets have 4").sum() == 0
+    frame = judged.intervals(x[:3])
+    assert set(frame["warning"]) == {"3 observations, where test datasets have 4"}
     with pytest.raises(UsageError, match="observations have shape"):
         judged.intervals(np.zeros((3, 2)))
 
 
 def test_data_unlike_the_simulations_are_told(judged):
-    x = np.random.default_rng(0).standard_cauchy((60, 1))
-    x = np.where(np.abs(x) < 0.7, 3 * np.sign(x), x).clip(-4, 4)
-    x -= x.mean()
-    frame = judged.intervals(x)
-    assert frame["warning"].str.startswith("the data look unlike simulations").all()
+    for x in ([[-9.0], [9.0], [-8.0], [8.0]], [[-3.0], [-3.0], [3.0], [3.0]], [[0.5]] * 4):
+        frame = judged.intervals(np.array(x))
+        unlike = frame["warning"].str.startswith("the data look unlike simulations")
+        assert unlike.all() == (abs(x[0][0]) > 1)
+
+
+def test_data_like_the_simulations_are_rarely_called_unlike(judged):
+    """At most 1 % of datasets; 50 are drawn."""
+    rng = np.random.default_rng(5)
+    texts = [judged.intervals(rng.normal(0.3, 1.0, (4, 1)))["warning"][0] for _ in range(50)]
+    assert sum("unlike" in text for text in texts) <= 2
 
 
 def test_the_default_number_of_toys_decides():

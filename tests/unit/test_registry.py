@@ -120,11 +120,11 @@ def test_plugins_that_are_no_files(tmp_path):
         ("x = '\0'", "SyntaxError: source code string cannot contain null bytes"),
         (
             "",
-            "defines no Task or Metric instance and no Method or Wrapper subclass with a name",
+            "defines no task, simulator, method, wrapper or metric with a name",
         ),
         (
             "from bench.methods.lre import LRE",
-            "defines no Task or Metric instance and no Method or Wrapper subclass with a name",
+            "defines no task, simulator, method, wrapper or metric with a name",
         ),
     ],
 )

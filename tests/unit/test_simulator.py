@@ -42,7 +42,7 @@ def test_a_function_of_many_or_of_one_parameter_set_is_a_task():
         assert x.dtype == torch.float32
         assert torch.equal(x, drawn(task))
         assert not torch.equal(x, drawn(task, 1))
-        assert examine(task) == 128
+        assert examine(task) == 384
 
 
 def test_simulations_follow_the_function():
@@ -76,7 +76,8 @@ def test_parameters_may_have_roles_scales_and_constraints():
     assert task.space.parameters[0].inner == (2.0, 8.0)
     assert task.reported == ("mean",)
     assert task.has_auxiliary
-    assert Simulator("m", normal, RANGES, nuisances=["sigma"], batch=True).reported == ("mean",)
+    for nuisances in (["sigma"], "sigma"):
+        assert Simulator("m", normal, RANGES, nuisances=nuisances).reported == ("mean",)
     with pytest.raises(ValueError, match=r"nuisances \['scale'\] are not among"):
         Simulator("mine", normal, RANGES, nuisances=["scale"])
 
@@ -116,6 +117,9 @@ def raising(theta, rng):
         (lambda theta, rng: 3.0, True, PluginError, "it must be"),
         (lambda theta, rng: rng.normal(size=rng.integers(1, 9)), False, PluginError, "one shape"),
         (lambda theta, rng: "text", False, PluginError, "array of numbers"),
+        (lambda theta, rng: (theta, theta[:1]), True, PluginError, "array of numbers"),
+        (lambda theta, rng: np.random.default_rng().normal(theta), True, PluginError, "its own"),
+        (lambda theta, rng: rng.normal(theta[:, :1]), True, PluginError, "not depend on sigma"),
         (lambda theta, rng: np.zeros((len(theta), 0)), True, PluginError, "no number"),
         (
             lambda theta, rng: np.where(theta > 0, np.nan, 1.0),
