@@ -30,7 +30,7 @@ _KINDS: "dict[str, Kind]" = {
 
 @click.group()
 def new() -> None:
-    """Write a starting file for a task, a method or others of your own."""
+    """Write a starting file for a task, a method or others."""
 
 
 def _add(kind: str) -> click.Command:

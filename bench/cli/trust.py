@@ -61,7 +61,7 @@ def trust(
     quiet: bool,
     plugins: tuple[str, ...],
 ) -> None:
-    """Judge whether surrogates of your simulator cover as they claim.
+    """Judge whether surrogates of your simulator cover.
 
     FILE is a Python file with a simulator (see `bench new simulator`), TASK the name of a task
     without a likelihood. Test datasets cost simulator calls too. An interrupted judgement resumes.
