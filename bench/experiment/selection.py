@@ -325,6 +325,8 @@ def names_fit(registry: Registry, pattern: MethodPattern, fit: _HasIdentity) -> 
 def _check(registry: Registry, wanted: MethodPattern) -> None:
     """Raise UsageError for a pattern that matches nothing; the message suggests similar names."""
     matched = [n for n in registry.names("methods") if fnmatch.fnmatchcase(n, wanted.method)]
+    if wanted.method in registry.names("wrappers"):
+        raise UsageError(f"{wanted.method!r} is a wrapper: write '{wanted.method}(METHOD)'")
     if not matched:
         configuration = "" if wanted.configuration is None else f":{wanted.configuration}"
         registry.refuse("methods", f"{wanted.method}{configuration}")

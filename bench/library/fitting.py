@@ -14,7 +14,7 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
-from bench.contracts import FitLog, IndependentPlan, Method, ReferenceKind, Surrogate, Task
+from bench.contracts import FitLog, IndependentPlan, Method, ReferenceKind, Surrogate, Task, Wrapper
 from bench.contracts.pairs import log_ratio_paired
 from bench.errors import NotApplicable, PluginError, UsageError
 from bench.experiment.jobs import FitJob, MemberJob
@@ -229,6 +229,10 @@ def fit(
     """
     if not isinstance(budget, int) or budget < 1:
         raise UsageError(f"budget = {budget!r} is not allowed: it must be an integer, at least 1")
+    if isinstance(method, type) and issubclass(method, Wrapper):
+        raise UsageError(
+            f"{method.name!r} is a wrapper: write '{method.name}(METHOD)', and pass it in objects"
+        )
     registry, name = registry_for(on, method, plugins, objects)
     pattern = MethodPattern.parse(method if isinstance(method, str) else method.name)
     configurations = registry.method(pattern.method).configurations

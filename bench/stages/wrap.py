@@ -1,13 +1,13 @@
 """Wrapping of stored fits: what a wrapper learns, and what a wrapped member costs."""
 
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import torch
 
 from bench.contracts import FitContext
-from bench.errors import NonFiniteError
+from bench.errors import NonFiniteError, PluginError
 from bench.seeds import generator
 from bench.stages.members import OpenFit, Progress, not_finite, open_fit, simulated
 from bench.stages.simulate import SimulationBank, features_of
@@ -67,6 +67,11 @@ def _learned(
     fit_context = FitContext(opened.task, bank, features, device, random, report)
     begin, simulating = time.perf_counter(), simulations.seconds
     learned = opened.wrappers[-1].fit(surrogates, fit_context)
+    if not isinstance(learned, Mapping):
+        raise PluginError(
+            f"fit of wrapper {spec.wrappings[-1].name!r} returned {type(learned).__name__}; "
+            "it must return tensors by name"
+        )
     state = {name: tensor.detach().cpu().numpy() for name, tensor in learned.items()}
     if bad := not_finite(spec, state, 1):
         raise NonFiniteError(bad[0])

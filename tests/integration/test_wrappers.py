@@ -237,3 +237,25 @@ def test_saved_surrogates_of_objects_are_loaded_with_them(tmp_path):
     torch.testing.assert_close(
         again.log_ratio(x, torch.ones(1, 1)), surrogate.log_ratio(x, torch.ones(1, 1))
     )
+
+
+def test_a_wrapper_alone_is_no_method(tmp_path, plugins):
+    with pytest.raises(UsageError, match=r"'temper' is a wrapper: write 'temper\(METHOD\)'"):
+        planned(tmp_path / "r", plugins, methods=("temper",))
+    names = {"__name__": "mine"}
+    exec(DEFINED, names)
+    with pytest.raises(UsageError, match=r"write 'flat\(METHOD\)', and pass it in objects"):
+        bench.fit("gaussians-far", names["Flat"])
+
+
+def test_a_wrapper_must_return_what_it_learned(tmp_path, plugins):
+    (path := tmp_path / "silent.py").write_text(
+        BROKEN.format(
+            body="def restore(self, surrogates, state): pass\n"
+            "    def calls(self, budget): return 9\n"
+            "    def fit(self, surrogates, fit_context): pass"
+        )
+    )
+    run = planned(tmp_path / "r", [*plugins, path], methods=("broken(simple:default)",), members=1)
+    with pytest.raises(PluginError, match="returned NoneType; it must return tensors by name"):
+        inline(run)
