@@ -154,7 +154,7 @@ def _write_stored(
         f'Parameter({json.dumps(p.name)}, {p.low}, {p.high}, "interest", {p.inner}),'
         for p in parameters
     ]
-    text = _filled("task_stored.py", "task", name, module, len(parameters))
+    text = _filled("task_stored.txt", "task", name, module, len(parameters))
     for old, new in (
         ('"simulations.npz"', json.dumps(shown)),
         ('Parameter("theta1", 0.0, 1.0, "interest", (0.1, 0.9)),', "\n        ".join(lines)),

@@ -552,7 +552,7 @@ def _quantile(values: ArrayLike) -> tuple[float, tuple[float, float]]:
     Example:
         >>> value, (low, high) = _quantile(np.arange(1001) / 1000)
         >>> round(value, 4), low, high
-        (0.6827, 0.653, 0.711)
+        (0.6827, 0.653, 0.712)
     """
     found = np.sort(np.asarray(values, dtype=np.float64))
     n = len(found)
