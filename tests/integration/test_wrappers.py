@@ -79,7 +79,7 @@ def test_defaults_are_left_out_of_labels_and_settings_may_be_named(tmp_path, plu
 
 
 def test_budgets_of_nested_wrappers_add_up(tmp_path, plugins):
-    """What learns spends its share of what those around it leave, on simulations of its own."""
+    """Wrappers that learn spend their share of what those around them leave."""
     nested = "centre(ensemble(temper(centre(simple:default),2),2))"
     run = planned(tmp_path / "r", plugins, methods=(nested,))
     labels = [spec.label for spec in (*run.specs, *run.bases)]
