@@ -41,6 +41,18 @@ def counted(count: int, noun: str) -> str:
     return f"{count:,} {noun}" + ("" if count == 1 else "s")
 
 
+def duration(seconds: float) -> str:
+    """Return a duration in seconds, minutes or hours.
+
+    Example:
+        >>> duration(12.3), duration(600), duration(9000)
+        ('12 s', '10 min', '2.5 h')
+    """
+    if seconds < 100:
+        return f"{seconds:.0f} s"
+    return f"{seconds / 60:.0f} min" if seconds < 6000 else f"{seconds / 3600:.1f} h"
+
+
 def message_of(error: BaseException) -> str:
     """Return an exception's message on one line, also if the exception's `__str__` fails."""
     try:

@@ -7,7 +7,7 @@ import click
 
 from bench.cli.options import Selection, selection
 from bench.echo import echo, tell
-from bench.errors import counted
+from bench.errors import counted, duration
 
 if TYPE_CHECKING:  # they import torch, which is slow
     from bench.experiment.calls import Calls
@@ -109,10 +109,3 @@ def _aligned(rows: Sequence[Sequence[str]], left: int) -> Iterator[str]:
     for row in rows:
         cells = zip(row, signs, widths, strict=True)
         yield "  ".join(f"{text:{sign}{width}}" for text, sign, width in cells).rstrip()
-
-
-def duration(seconds: float) -> str:
-    """Return a duration as text in seconds, minutes or hours."""
-    if seconds < 100:
-        return f"{seconds:.0f} s"
-    return f"{seconds / 60:.0f} min" if seconds < 6000 else f"{seconds / 3600:.1f} h"

@@ -73,6 +73,7 @@ def trust(
     from bench.library.evaluation import observations_of_user
     from bench.library.judging import trust as judge
     from bench.registry.registry import Registry
+    from bench.storage.store import Store
 
     torch.set_num_threads(1)
     is_file = simulator.endswith(".py") or "/" in simulator
@@ -97,13 +98,14 @@ def trust(
         quiet=quiet,
     )
     click.echo(found.text(), nl=False)  # no sanitising: it has styles
-    found.frame().to_csv(folder / "trust.csv", index=False)
+    store = Store.open(folder)
+    store.write_bytes("trust.csv", found.frame().to_csv(index=False).encode())
     if observed is not None:
         intervals = found.intervals(observed)
         echo()
         for line in intervals.to_string(index=False, float_format="{:.4g}".format).splitlines():
             echo(line)
-        intervals.to_csv(folder / "intervals.csv", index=False)
+        store.write_bytes("intervals.csv", intervals.to_csv(index=False).encode())
 
 
 def _only(registry: "Registry", file: str) -> str:

@@ -1,17 +1,16 @@
 """Examination of a simulator before anything is spent: defects that would spoil every number."""
 
 import random
-from collections.abc import Iterator
-from contextlib import contextmanager
 
 import numpy as np
 import torch
 from torch import Tensor
 
-from bench.contracts import Task
+from bench.contracts import Component, Task
 from bench.errors import PluginError
 from bench.seeds import generator
 from bench.stages.datasets import simulate
+from bench.testing.guard import guarded
 
 _CALLS = 64
 _FEW = 4  # calls of an expensive simulator
@@ -35,11 +34,7 @@ def examine(task: Task) -> int:
         n = _FEW if task.expensive else _CALLS
         context = task.space.draw_context(n, generator("examine", task.name, name))
 
-        def drawn(seed: int, component=component, context=context) -> Tensor:  # type: ignore[no-untyped-def]
-            with _global_seed(seed):
-                return simulate(task, component, context, generator("examine", task.name, "x"))
-
-        first, second = drawn(1), drawn(2)
+        first, second = (_drawn(task, component, context, seed) for seed in (1, 2))
         calls += 2 * n
         where = f"the simulator of {task.name}"
         if not torch.equal(first, second):
@@ -62,21 +57,15 @@ def examine(task: Task) -> int:
     return calls
 
 
+def _drawn(task: Task, component: Component, context: Tensor, seed: int) -> Tensor:
+    """Simulate with given seeds of the global generators, which are restored."""
+    with guarded():
+        random.seed(seed)
+        np.random.seed(seed)  # noqa: NPY002 - users' simulators may draw from it
+        torch.manual_seed(seed)
+        return simulate(task, component, context, generator("examine", task.name, "x"))
+
+
 def _shown(x: Tensor) -> str:
     numbers = ", ".join(f"{value:g}" for value in x.flatten()[:4].tolist())
     return f"({numbers}{', …' if x.numel() > 4 else ''})"
-
-
-@contextmanager
-def _global_seed(seed: int) -> Iterator[None]:
-    """Seed the global generators, and restore them."""
-    states = random.getstate(), np.random.get_state(), torch.get_rng_state()  # noqa: NPY002
-    random.seed(seed)
-    np.random.seed(seed)  # noqa: NPY002
-    torch.manual_seed(seed)
-    try:
-        yield
-    finally:
-        random.setstate(states[0])
-        np.random.set_state(states[1])  # noqa: NPY002
-        torch.set_rng_state(states[2])

@@ -234,9 +234,8 @@ def fit(
             f"{method.name!r} is a wrapper: write '{method.name}(METHOD)', and pass it in objects"
         )
     registry, name = registry_for(on, method, plugins, objects)
-    pattern = MethodPattern.parse(method if isinstance(method, str) else method.name)
-    configurations = registry.method(pattern.method).configurations
-    wanted = pattern.written(pattern.configuration or next(iter(configurations)))
+    wanted = completed(registry, method)
+    pattern = MethodPattern.parse(wanted)
     preset = make_preset(
         tasks=(name,),
         methods=(wanted,),
@@ -306,6 +305,13 @@ def load_surrogate(
         str(store.root.absolute()), registry.plugins, chosen, 0.0, registry.objects
     )
     return FittedSurrogate(context, spec, preset, saved["method"])
+
+
+def completed(registry: Registry, method: str | type[Method]) -> str:
+    """Return the pattern of a method, in its first configuration if it names none."""
+    pattern = MethodPattern.parse(method if isinstance(method, str) else method.name)
+    configurations = registry.method(pattern.method).configurations
+    return pattern.written(pattern.configuration or next(iter(configurations)))
 
 
 def registry_for(

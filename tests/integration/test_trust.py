@@ -7,7 +7,6 @@ import torch
 import bench
 from bench.contracts import FitLog, Method, Parameter, Simulator, StoredTask, Wrapped, Wrapper
 from bench.errors import NotApplicable, PluginError, UsageError
-from bench.library.judging import duration
 from bench.stats.clustering import Estimate
 from bench.stats.decision import judge_coverage
 
@@ -190,11 +189,6 @@ def test_bad_input_gives_one_line(tmp_path):
             ),
             quiet=True,
         )
-
-
-def test_durations():
-    shown = [duration(seconds) for seconds in (1, 89, 91, 5399, 5401)]
-    assert shown == ["1 s", "89 s", "2 min", "90 min", "1.5 h"]
 
 
 def test_stored_simulations(tmp_path):
