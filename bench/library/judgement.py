@@ -90,7 +90,10 @@ class MethodTrust:
     def next_step(self) -> str:
         """Sentence on what to do, with its price."""
         if self.word == "holds":
-            return f"Use {self.label} as trained here: its intervals cover as they claim."
+            return (
+                f"Use {self.label} as trained here: its coverage holds, averaged over the inner "
+                "range."
+            )
         if self.word == "fails":
             failed = [own.name for own in self.parameters if own.verdict.word == "fails"]
             return (
