@@ -58,7 +58,8 @@ def build(
             groups[fit.task, fit.budget, *run].append(fit)
     for task in {fit.task for fit in chosen} - {task for task, *_ in groups}:
         groups[task, 0, "none", 0] = []
-    plans = sorted(results.plans.items(), key=lambda p: (PLANS.index(p[1]["plan"]["kind"]), p[0]))
+    whole = {k: plan for k, plan in results.plans.items() if plan["plan"].get("first") is None}
+    plans = sorted(whole.items(), key=lambda p: (PLANS.index(p[1]["plan"]["kind"]), p[0]))
     boards = (
         _board(results, metrics, key, fits, folder, plan, settings)
         for key, fits in sorted(groups.items())

@@ -291,6 +291,33 @@ def equivalence(results: str, out: str) -> None:
     _print(read, text)
 
 
+@click.command(name="trust")
+@click.argument("results", type=click.Path(), nargs=-1, required=True)
+@with_default(
+    "--toys",
+    click.IntRange(20, MOST),
+    1500,
+    "Judge by so many datasets; the others tell the true gap.",
+)
+@STUDIES
+def trust_study(results: tuple[str, ...], toys: int, out: str) -> None:
+    """Compare verdicts of `bench trust` with the truth.
+
+    RESULTS are folders of `bench run` with `exact`, an independent plan and the plugin
+    results/trust.py.
+    """
+    from bench.errors import UsageError
+    from bench.storage.store import Store
+    from bench.studies import trust as subject
+
+    folders = [_read(folder) for folder in results]
+    found = [one for read in folders for one in subject.trainings(read, toys)]
+    if not found:
+        raise UsageError(f"no scores have {subject.TRUE}; run with --plugin results/trust.py")
+    Store(Path(out)).write_bytes(f"{subject.NAME}.csv", subject.csv(found).encode())
+    _print(folders[0], subject.markdown(found))
+
+
 COMMANDS = (
     differences,
     calibration,
@@ -301,4 +328,5 @@ COMMANDS = (
     points,
     expectations,
     equivalence,
+    trust_study,
 )

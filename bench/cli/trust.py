@@ -5,7 +5,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from bench.cli.options import CALLS, FOLDER, PLUGIN, SEED, WORKERS, FiniteRange, with_default
+from bench.cli.options import CALLS, COUNT, FOLDER, PLUGIN, SEED, WORKERS, FiniteRange, with_default
 from bench.echo import echo
 from bench.errors import BenchError, UsageError
 
@@ -25,6 +25,14 @@ if TYPE_CHECKING:  # they import torch, which is slow
 )
 @with_default("--budget", CALLS, 50_000, "Simulator calls of each training.")
 @with_default("--toys", click.IntRange(20, 10**6), 1500, "Number of test datasets.")
+@click.option(
+    "--observations",
+    "sizes",
+    type=COUNT,
+    multiple=True,
+    help="Judge datasets of so many observations too; repeatable.  [default: fewer ones if a "
+    "method fails]",
+)
 @with_default(
     "--tolerance",
     FiniteRange(0, 100, min_open=True, max_open=True),
@@ -52,6 +60,7 @@ def trust(
     methods: tuple[str, ...],
     budget: int,
     toys: int,
+    sizes: tuple[int, ...],
     tolerance: float,
     data: str | None,
     seed: int,
@@ -71,24 +80,28 @@ def trust(
     import torch
 
     from bench.library.evaluation import observations_of_user
+    from bench.library.examination import limited
     from bench.library.judging import trust as judge
+    from bench.library.trust_page import PAGE, page
     from bench.registry.registry import Registry
     from bench.storage.store import Store
 
     torch.set_num_threads(1)
     is_file = simulator.endswith(".py") or "/" in simulator
     files = [*plugins, *([simulator] if is_file else [])]
-    registry = Registry(files)
-    name = _only(registry, simulator) if is_file else registry.task(simulator).name
     observed = None
-    if data is not None:  # before anything is spent
-        observed = observations_of_user(registry.task(name), _read(Path(data)))
+    with limited(f"the simulator of {simulator}"):
+        registry = Registry(files)
+        name = _only(registry, simulator) if is_file else registry.task(simulator).name
+        if data is not None:  # before anything is spent
+            observed = observations_of_user(registry.task(name), _read(Path(data)))
     folder = Path(out) if out is not None else Path("results") / f"trust-{name}"
     found = judge(
         name,
         methods,
         budget=budget,
         toys=toys,
+        sizes=sizes,
         tolerance=tolerance / 100,
         seed=seed,
         device=device,
@@ -100,12 +113,15 @@ def trust(
     click.echo(found.text(), nl=False)  # no sanitising: it has styles
     store = Store.open(folder)
     store.write_bytes("trust.csv", found.frame().to_csv(index=False).encode())
+    intervals = profiles = None
     if observed is not None:
-        intervals = found.intervals(observed)
+        intervals, profiles = found.intervals(observed), found.profiles(observed)
         echo()
         for line in intervals.to_string(index=False, float_format="{:.4g}".format).splitlines():
             echo(line)
         store.write_bytes("intervals.csv", intervals.to_csv(index=False).encode())
+    store.write_bytes(PAGE, page(found, intervals, profiles))
+    echo(f"\nThe same with figures: {folder / PAGE}.")
 
 
 def _only(registry: "Registry", file: str) -> str:

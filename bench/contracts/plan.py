@@ -11,7 +11,7 @@ from typing import Annotated, Any, ClassVar, Literal
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import BaseModel, ConfigDict, Field, model_validator
 
 from bench.contracts.stored import StoredTask
 from bench.contracts.task import Split, Task
@@ -46,9 +46,11 @@ class IndependentPlan(_Plan):
             stored simulations have the stored parameters instead.
         evaluator: how likelihoods are evaluated: on a lattice, for at most two parameters, or by
             gradients. None for a lattice where it is possible.
+        first: number of the first dataset, in a part of a larger set of datasets. Parts are
+            evaluated separately, and have no leaderboard. None if the plan is no part.
     """
 
-    later = {"multiple": 1, "theta": "random", "evaluator": None}
+    later = {"multiple": 1, "theta": "random", "evaluator": None, "first": None}
     kind: Literal["independent"] = "independent"
     uniform: int = Field(default=900, ge=2, le=_MOST)
     per_point: int = Field(default=100, ge=0, le=_MOST)
@@ -56,6 +58,13 @@ class IndependentPlan(_Plan):
     multiple: int = Field(default=1, ge=1, le=1000)
     theta: Literal["random", "sobol", "stored"] = "random"
     evaluator: EvaluatorName | None = None
+    first: int | None = Field(default=None, ge=0, le=_MOST)
+
+    @model_validator(mode="after")
+    def _without_points(self) -> "IndependentPlan":
+        if self.first is not None and self.per_point:
+            raise ValueError("a part has no datasets at evaluation points; set per_point = 0")
+        return self
 
 
 class BootstrapPlan(_Plan):
@@ -125,6 +134,8 @@ def fit_to(task: Task, plan: Plan) -> Plan:
     size = observations_of(task, "heldout" if isinstance(plan, HeldOutPlan) else "test")
     if size is None:
         return plan
+    if isinstance(plan, IndependentPlan) and plan.first is not None:
+        raise NotApplicable(f"{task.name} has recorded observations, whose datasets have no parts")
     if isinstance(plan, HeldOutPlan):
         if size < 2 * plan.contexts:
             raise NotApplicable(
@@ -158,9 +169,11 @@ def _fit_to_stored(task: StoredTask, plan: Plan) -> IndependentPlan:
             "have parameters of their own"
         )
     size = observations_of(task, "test") or 0
-    if (available := size // task.observations) < 2:
+    if (available := size // task.observations - (plan.first or 0)) < 2:
+        from_there = f" from number {plan.first:,} on" if plan.first else ""
         raise NotApplicable(
-            f"{task.name} has {counted(available, 'test dataset')} in the inner box; 2 are needed"
+            f"{task.name} has {counted(max(available, 0), 'test dataset')} in the inner box"
+            f"{from_there}; 2 are needed"
         )
     observations = min(plan.observations or task.observations, task.observations)
     return plan.model_copy(
@@ -255,5 +268,6 @@ def layout(
     """
     uniform, each = (plan.contexts, 0) if isinstance(plan, HeldOutPlan) else shares(plan)
     point = np.concatenate([np.full(uniform, -1), np.repeat(np.arange(points), each)])
-    number = np.concatenate([np.arange(uniform), np.tile(np.arange(each), points)])
+    first = (plan.first or 0) if isinstance(plan, IndependentPlan) else 0
+    number = np.concatenate([first + np.arange(uniform), np.tile(np.arange(each), points)])
     return point, number, np.arange(len(point)) if blocks is None else number % blocks

@@ -42,7 +42,7 @@ class StoredTask(Task):
 
     Rows are split by a permutation that depends on the file's numbers alone. One in five is for
     tests, at most one in twenty for the standardisation, and the others are for training.
-    Test datasets are those in the inner box.
+    Test datasets are those in the inner box; closure takes all.
 
     Args:
         name: name of the task.
@@ -140,12 +140,12 @@ class StoredTask(Task):
         train = rows[tests + standardising :]
         low, high = self.space.box
         unit = self.space.to_unit(self.stored.theta[test])
-        test = test[((unit >= low) & (unit <= high)).all(-1)]
+        inner = test[((unit >= low) & (unit <= high)).all(-1)]
         return {
             "train": train,
             "calibration": train,
             "features": features,
-            "test": test,
+            "test": inner,
             "heldout": test,
         }
 

@@ -9,7 +9,7 @@ from itertools import product
 
 import torch
 
-from bench.contracts import Plan, StoredTask, Task
+from bench.contracts import HeldOutPlan, Plan, StoredTask, Task
 from bench.contracts.plan import fit_to, number_of_blocks
 from bench.errors import NotApplicable, UsageError
 from bench.experiment.cost import CostEstimate, estimate
@@ -24,6 +24,8 @@ from bench.storage.store import Store
 
 STACK = 10
 """Default number of members that train and are evaluated as one stack on a GPU."""
+
+_SMALL = 100  # observations of a dataset up to which a stack saves time on a CPU
 
 
 def choose_device(wanted: str, scheduler: str | None = None) -> str:
@@ -261,6 +263,18 @@ def _jobs_of(schedule: Schedule, task: Task) -> tuple[list[MemberJob], int]:
     return jobs, there
 
 
+def _is_small(schedule: Schedule, spec: FitSpec, plan: Plan) -> bool:
+    """Return whether a stack saves time on a CPU where a plan is evaluated.
+
+    Work beside the networks takes most of the time on small datasets, and a stack shares it. On
+    large ones it would save nothing, and evaluate each member in the windows of all.
+    """
+    if isinstance(plan, HeldOutPlan):
+        return False
+    task = next(task for task in schedule.tasks if task.name == spec.task)
+    return (plan.observations or task.observations) <= _SMALL
+
+
 def _jobs_of_block(
     schedule: Schedule,
     request: Request,
@@ -290,8 +304,7 @@ def _jobs_of_block(
     for plan, folder in request.plans:
         keys = {m: spec.prediction_key(folder, m) for m in block}
         unevaluated = tuple(m for m in block if keys[m] in missing)
-        # On a CPU a stack saves nothing here, and evaluates each member in the windows of all.
-        size = 1 if context.device == "cpu" else len(block)
+        size = len(block) if context.device != "cpu" or _is_small(schedule, spec, plan) else 1
         for unpredicted in (unevaluated[i : i + size] for i in range(0, len(unevaluated), size)):
             read = [key for m in unpredicted for key in spec.state_keys(m)]
             yield PredictJob(

@@ -49,6 +49,7 @@ class EventLikelihood:
         members: number of members.
         sizes: number of events of each dataset, (D,) int64; the others are padding. M if None.
         auxiliary: further factors of the likelihoods, where there are any.
+        powers: power to which each dataset's likelihood is raised, (D,) float64; 1 if None.
     """
 
     def __init__(
@@ -60,6 +61,7 @@ class EventLikelihood:
         members: int = 1,
         sizes: Tensor | None = None,
         auxiliary: Auxiliary | None = None,
+        powers: Tensor | None = None,
     ) -> None:
         self.surrogate = surrogate
         self.x = x
@@ -67,6 +69,7 @@ class EventLikelihood:
         self.weights = weights
         self.members = members
         self.auxiliary = auxiliary
+        self._powers = torch.ones(len(x), dtype=torch.float64) if powers is None else powers
         self._padding = None  # (D, M) bool, where sizes differ
         if sizes is not None and bool((sizes < x.shape[1]).any()):
             self._padding = (torch.arange(x.shape[1]) >= sizes.cpu()[:, None]).to(x.device)
@@ -98,7 +101,7 @@ class EventLikelihood:
         found = torch.cat(parts, 1)
         if self.auxiliary is not None:
             found = found + self.auxiliary.values(datasets, unit)
-        return found
+        return self._powers[datasets] * found
 
     def __call__(self, datasets: Tensor, unit: Tensor) -> Evaluation:
         """Evaluate log-likelihoods and the scores of their events; arguments as in `values`."""
@@ -110,7 +113,9 @@ class EventLikelihood:
         if self.auxiliary is not None:
             further = self.auxiliary(datasets, unit)
             found = [own + more for own, more in zip(found, further, strict=True)]
-        return Evaluation(*found)
+        value, score, outer = found
+        power = self._powers[datasets]
+        return Evaluation(power * value, power[:, None] * score, power[:, None, None] * outer)
 
     def of(self, datasets: Tensor) -> Callable[[Tensor, Tensor], Evaluation]:
         """Return the evaluation of tracks, given the dataset of each track, (T,) int64."""

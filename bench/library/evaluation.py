@@ -173,6 +173,7 @@ def profiles_of(
     events: Tensor,
     folder: Path,
     measured: Mapping[str, float] | None = None,
+    threshold: float = 1.0,
 ) -> list[ProfileSummary]:
     r"""Return the profile likelihoods of one dataset, for each member.
 
@@ -182,6 +183,7 @@ def profiles_of(
         events: observations, (n, \*event).
         folder: results folder, where simulations are kept.
         measured: auxiliary measurements of constrained parameters, by name.
+        threshold: value that the likelihood-ratio statistic has at interval ends.
 
     Raises:
         UsageError: if a measurement is of no constrained parameter.
@@ -194,7 +196,7 @@ def profiles_of(
     if isinstance(surrogate, FittedSurrogate):
         device = torch.device(surrogate.context.device)
     simulations = SimulationStore(Store.open(folder))
-    return observed(task, surrogate, events, auxiliary, device, simulations)
+    return observed(task, surrogate, events, auxiliary, device, simulations, threshold)
 
 
 def intervals_of(task: Task, profiles: Sequence[ProfileSummary]) -> pd.DataFrame:

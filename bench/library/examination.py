@@ -1,19 +1,26 @@
 """Examination of a simulator before anything is spent: defects that would spoil every number."""
 
 import random
+import signal
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
+from types import FrameType
 
 import numpy as np
 import torch
 from torch import Tensor
 
 from bench.contracts import Component, Task
-from bench.errors import PluginError
+from bench.errors import LimitExceeded, PluginError, duration
 from bench.seeds import generator
 from bench.stages.datasets import simulate
 from bench.testing.guard import guarded
 
 _CALLS = 64
 _FEW = 4  # calls of an expensive simulator
+LONGEST = 600.0
+"""Seconds that the examination of a simulator may take."""
 
 
 def examine(task: Task) -> int:
@@ -55,6 +62,36 @@ def examine(task: Task) -> int:
             if torch.equal(*same):
                 raise PluginError(f"{where} does not depend on {parameter.name}")
     return calls
+
+
+@contextmanager
+def limited(what: str, seconds: float = LONGEST) -> Iterator[None]:
+    """Stop a simulator that does not return; only the main thread can.
+
+    Args:
+        what: the simulator, for the message.
+        seconds: time limit.
+
+    Raises:
+        LimitExceeded: if the time is over.
+    """
+    if threading.current_thread() is not threading.main_thread():
+        yield
+        return
+
+    def stop(signum: int, frame: FrameType | None) -> None:
+        raise LimitExceeded(
+            f"{what} has not returned after {duration(seconds)}: it hangs, or its calls are slow; "
+            "a slow simulator sets expensive=True"
+        )
+
+    before = signal.signal(signal.SIGALRM, stop)
+    signal.setitimer(signal.ITIMER_REAL, seconds)
+    try:
+        yield
+    finally:
+        signal.setitimer(signal.ITIMER_REAL, 0)
+        signal.signal(signal.SIGALRM, before)
 
 
 def _drawn(task: Task, component: Component, context: Tensor, seed: int) -> Tensor:

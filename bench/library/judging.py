@@ -2,42 +2,54 @@
 
 import os
 from collections.abc import Iterator, Mapping, Sequence
-from functools import partial
-from math import isfinite, nan
+from dataclasses import asdict, fields, replace
+from math import isfinite
 from pathlib import Path
-from typing import Any
+from typing import Literal
 
 import pandas as pd
 import torch
+from matplotlib.figure import Figure as Canvas
 from numpy.typing import ArrayLike
-from scipy import stats
 from torch import Tensor
 
 from bench.boards.columns import parenthesised
+from bench.boards.judgement import MethodTrust, ParameterTrust, judged
 from bench.boards.render import printed, terminal_table
+from bench.boards.results import Results
 from bench.boards.verdict import SIGNS, interval
-from bench.contracts import HeldOutPlan, IndependentPlan, Method, Task, Wrapped
-from bench.errors import NotApplicable, UsageError, counted, duration
-from bench.experiment.preset import make_preset
-from bench.experiment.schedule import schedule
-from bench.library.evaluation import intervals_of, observations_of_user, profiles_of
-from bench.library.examination import examine
-from bench.library.fitting import FittedSurrogate, TemporaryFolder, completed, registry_for
-from bench.library.judgement import MethodTrust, ParameterTrust, judged
+from bench.contracts import IndependentPlan, Method, StoredTask, Task
+from bench.contracts.plan import observations_of
+from bench.errors import NotApplicable, UsageError
+from bench.experiment.preset import Preset, make_preset
+from bench.experiment.schedule import Schedule, schedule
+from bench.experiment.selection import MethodPattern, names_fit
+from bench.library.evaluation import observations_of_user
+from bench.library.examination import examine, limited
+from bench.library.fitting import (
+    FittedSurrogate,
+    TemporaryFolder,
+    completed,
+    needed,
+    registry_for,
+)
+from bench.library.observed import ObservedData
 from bench.library.runs import Paths, perform, raise_failures
-from bench.registry.registry import Defined
-from bench.seeds import generator
-from bench.stages.datasets import simulate
-from bench.stats.clustering import Array
-from bench.stats.energy import energy_test
-from bench.storage.fit_spec import plan_folder
+from bench.registry.registry import Defined, Registry
+from bench.report.colours import Style, looks
+from bench.report.drawings import PAGE, lay_out
+from bench.report.figures.style import Draw, Figure, Panel
+from bench.report.figures.trust import draw_local_coverage, draw_profiles
+from bench.stages.closure import EventClosure, event_closure
+from bench.stats.decision import Word
+from bench.storage.fit_spec import FitSpec, plan_folder
+from bench.storage.simulations import SimulationStore
 from bench.storage.store import Store
 
-_HELD_OUT = HeldOutPlan(contexts=50, events=200)
-_EDGE = 0.02  # share of the training range at its bounds where an estimate is not believed
-_UNLIKE = 0.01  # p-value below which data look unlike simulations
-_TESTED = 500  # observations that are compared with simulations
-_SIMULATED = 1000  # simulations that they are compared with
+_PART = 250  # test datasets that one job evaluates
+_SMALLER = (64, 16, 4)  # fractions of M that are judged where M fails
+_EVENTS = 100_000  # single observations for closure
+_SHARE = 10  # their number is the budget over this where calls are expensive
 _VAGUE = 0.8  # width of a band of coverage above which it says nothing
 
 
@@ -76,7 +88,8 @@ class Trust:
 
         Columns: `method, parameter, verdict, coverage, error, gap_low, gap_high, worst_at,
         worst_coverage, worst_low, worst_high, length, threshold, threshold_low, threshold_high,
-        calibrated_length, calibrated_low, calibrated_high`.
+        calibrated_length, calibrated_low, calibrated_high, bias, bias_error, holds_up_to`, where
+        the last is a number of observations, 0 if none holds.
         """
         return pd.DataFrame.from_records(
             [
@@ -99,6 +112,9 @@ class Trust:
                     "calibrated_length": own.calibrated_length,
                     "calibrated_low": own.calibrated_range[0],
                     "calibrated_high": own.calibrated_range[1],
+                    "bias": own.bias.value,
+                    "bias_error": own.bias.error,
+                    "holds_up_to": method.holds_up_to,
                 }
                 for method in self.methods
                 for own in method.parameters
@@ -117,104 +133,138 @@ class Trust:
         Returns:
             A line for each method and parameter. Columns: `method, verdict, parameter, estimate,
             low, high, calibrated_low, calibrated_high, warning`. Calibrated intervals have the
-            threshold that covers 68.27 % of the test datasets. They are NaN for tasks with several
-            components, constraints or a rate.
+            threshold that covers 68.27 % of the test datasets.
 
         Raises:
             UsageError: if the observations have another shape, or are not finite.
         """
+        data = self._observed(x, measured)
+        return pd.DataFrame.from_records([row for own in data for row in own.intervals()])
+
+    def profiles(
+        self, x: ArrayLike | Tensor, *, measured: Mapping[str, float] | None = None
+    ) -> Figure:
+        r"""Draw the profile likelihoods of the observed dataset; arguments as in `intervals`.
+
+        Dashed lines are the thresholds of calibrated intervals, the solid one that of delivered
+        intervals.
+        """
+        data = self._observed(x, measured)
+        frame = pd.DataFrame.from_records([row for own in data for row in own.profiles()])
+        thresholds = self.frame()[["method", "parameter", "threshold"]]
+        frame = frame.merge(thresholds.rename(columns={"method": "label"}))
+        told = self.intervals(x, measured=measured).rename(columns={"method": "label"})
+        told = told.assign(value=told["estimate"], error=0.5 * (told["high"] - told["low"]))
+        return self._figure(
+            "profiles",
+            "Profile likelihoods of the observed data",
+            "The interval of a parameter ends where the statistic reaches 1 (solid line), and a "
+            "calibrated one where it reaches its method's threshold (dashed).",
+            draw_profiles,
+            frame,
+            told,
+        )
+
+    def local_coverage(self) -> Figure:
+        """Draw the coverage of intervals along each parameter, with 95 % bands."""
+        frame = pd.DataFrame(
+            [
+                {"label": method.label, "parameter": own.name, **row}
+                for method in self.methods
+                for own in method.parameters
+                for row in _along(own)
+            ]
+        )
+        told = self.frame().rename(columns={"method": "label", "coverage": "value"})
+        return self._figure(
+            "coverage",
+            "Coverage along each parameter",
+            "Other parameters are averaged over the inner range. Bands hold the whole curve with "
+            "95 % confidence; the horizontal line is nominal.",
+            draw_local_coverage,
+            frame,
+            told,
+        )
+
+    def plot(self, figure: Figure | None = None) -> Canvas:
+        """Draw a figure for a notebook or a paper; that of `local_coverage` by default.
+
+        Args:
+            figure: what `local_coverage` or `profiles` returned.
+        """
+        return lay_out(figure or self.local_coverage(), PAGE)
+
+    @property
+    def looks(self) -> dict[str, Style]:
+        """Style of each method in figures."""
+        return looks(self.surrogates)
+
+    def _figure(
+        self,
+        name: str,
+        title: str,
+        caption: str,
+        draw: Draw,
+        frame: pd.DataFrame,
+        told: pd.DataFrame,
+    ) -> Figure:
+        panels = tuple(
+            Panel(
+                draw,
+                frame[frame["parameter"] == key],
+                key,
+                {},
+                told[told["parameter"] == key],
+            )
+            for key in self.task.reported
+        )
+        return Figure(
+            name,
+            self.task.name,
+            title,
+            caption,
+            panels,
+            self.looks,
+            columns=min(len(panels), 3),
+            methods=[*self.surrogates],
+        )
+
+    def _observed(
+        self, x: ArrayLike | Tensor, measured: Mapping[str, float] | None
+    ) -> list[ObservedData]:
         events = observations_of_user(self.task, x)
-        single = len(self.task.component_names) == 1 and not self.task.has_auxiliary
-        rows = []
-        for method in self.methods:
-            surrogate = self.surrogates[method.label]
-            profiles = profiles_of(self.task, surrogate, events, self.folder, measured)
-            frame = intervals_of(self.task, profiles)
-            unlike = [*self._unlike(profiles[0].mle[0], events), *self._few(events)]
-            for own, row in zip(method.parameters, frame.to_dict("records"), strict=True):
-                low = high = nan
-                if single:
-                    moved = Wrapped([surrogate], partial(_divided, own.threshold))
-                    found = profiles_of(self.task, moved, events, self.folder, measured)
-                    other = intervals_of(self.task, found)
-                    (ends,) = other[other["parameter"] == own.name].to_dict("records")
-                    low, high = ends["low"], ends["high"]
-                rows.append(
-                    {
-                        "method": method.label,
-                        "verdict": own.verdict.word,
-                        "parameter": own.name,
-                        "estimate": row["estimate"],
-                        "low": row["low"],
-                        "high": row["high"],
-                        "calibrated_low": low,
-                        "calibrated_high": high,
-                        "warning": "; ".join([*self._warnings(row), *unlike]),
-                    }
-                )
-        return pd.DataFrame.from_records(rows)
-
-    def _warnings(self, row: Mapping[Any, Any]) -> Iterator[str]:
-        """Yield reasons not to believe an interval."""
-        bounds = self.task.space.parameters[self.task.space.names.index(row["parameter"])]
-        edge = _EDGE * (bounds.high - bounds.low)
-        if row["cut"] or not bounds.low + edge < row["estimate"] < bounds.high - edge:
-            yield "at the edge of the training range"
-        if row["unresolved"]:
-            yield "its ends are less accurate than required"
-
-    def _few(self, events: Tensor) -> Iterator[str]:
-        """Yield a warning if thresholds are those of datasets of another size."""
-        if len(events) != (usual := self.task.observations) and not self.task.has_rate:
-            yield f"{counted(len(events), 'observation')}, where test datasets have {usual:,}"
-
-    def _unlike(self, estimate: Array, events: Tensor) -> Iterator[str]:
-        """Compare data with simulations at the estimate, and yield a warning if they differ."""
-        space, components = self.task.space, self.task.components("test")
-        if self.task.expensive or any(c.size is not None for c in components.values()):
-            return  # calls are too dear, or there is nothing to simulate
-        theta = torch.from_numpy(estimate)
-        few = events[:_TESTED]
-        rng = generator("unlike", self.task.name, len(few))
-        kinds = torch.multinomial(self.task.weights(theta), _SIMULATED, True, generator=rng)
-        context = space.context_of(theta).float().expand(_SIMULATED, -1)
-        drawn = few.new_empty(_SIMULATED, *few.shape[1:])
-        for k, component in enumerate(components.values()):
-            if bool((rows := kinds == k).any()):
-                drawn[rows] = simulate(self.task, component, context[rows], rng)
-        data, simulated = few.flatten(1).double(), drawn.flatten(1).double()
-        beyond = ((data < simulated.amin(0)) | (data > simulated.amax(0))).sum()
-        # An observation is beyond all others with probability 2 / (n + 1) in each number.
-        expected = 2 * data.numel() / (_SIMULATED + 1)
-        outside = float(stats.poisson.sf(int(beyond) - 1, expected))
-        scale = simulated.std(0).clamp_min(1e-12)
-        tested = energy_test((data / scale).numpy(), (simulated / scale).numpy(), 999).p_value
-        p_value = min(1.0, 2 * min(outside, tested))  # of two tests
-        if p_value < _UNLIKE:
-            yield f"the data look unlike simulations at the estimate (p = {p_value:.2g})"
+        return [
+            ObservedData(self.task, own, self.surrogates[own.label], events, self.folder, measured)
+            for own in self.methods
+        ]
 
     def text(self) -> str:
         """Return the judgement as tables for a terminal."""
         parts = []
         for method in self.methods:
-            rows = [(_cells(own), False) for own in method.parameters]
+            rows = [(cells(own), False) for own in method.parameters]
             parts += [
                 f"{self.task.name}, {method.label}: {SIGNS[method.word]} {method.word}\n",
-                printed(terminal_table(_HEAD, rows, ("parameter", "verdict"))),
-                *(f"{line}\n" for line in (*_costs(method), method.next_step, "")),
+                printed(terminal_table(HEAD, rows, HEAD[:2])),
+                *(f"{line}\n" for line in (*method.notes, method.next_step, "")),
             ]
-        parts += [f"{label}: n/a, {reason}\n" for label, reason in self.absent.items()]
-        parts.append(
-            f"Coverage holds if its gap to 68.3 % lies within ± {100 * self.tolerance:g} points. "
-            "Verdicts are about the networks trained here.\n"
-        )
+        parts += [f"{line}\n" for line in self.remarks]
         return "".join(parts)
+
+    @property
+    def remarks(self) -> Iterator[str]:
+        """Yield sentences on all methods."""
+        yield from (f"{label}: n/a, {reason}" for label, reason in self.absent.items())
+        yield (
+            f"Coverage holds if its gap to 68.3 % lies within ± {100 * self.tolerance:g} points. "
+            "Verdicts are about the networks trained here."
+        )
 
     def __repr__(self) -> str:
         return self.text()
 
 
-_HEAD = (
+HEAD = (
     "parameter",
     "verdict",
     "coverage",
@@ -225,9 +275,10 @@ _HEAD = (
     "threshold",
     "calibrated length",
 )
+"""Headings of the table of one method."""
 
 
-def _cells(own: ParameterTrust) -> list[str]:
+def cells(own: ParameterTrust) -> list[str]:
     """Return the texts of a parameter's row."""
     local, at = own.local, own.worst
     known = local.high[at] - local.low[at] < _VAGUE
@@ -249,24 +300,10 @@ def _ranged(value: float, ends: tuple[float, float]) -> str:
     return f"{value:.3g} [{low}, {high}]" if isfinite(value) else "> 25"
 
 
-def _costs(method: MethodTrust) -> Iterator[str]:
-    """Yield sentences on calls, seconds and normalisation."""
-    yield (
-        f"{method.training_calls:,} simulator calls for training "
-        f"({duration(method.training_seconds)}), {method.toy_calls:,} for "
-        f"{counted(method.toys, 'test dataset')} ({duration(method.toy_seconds)})."
-        if method.toy_calls
-        else f"{method.training_calls:,} stored observations for training "
-        f"({duration(method.training_seconds)}), {counted(method.toys, 'stored test dataset')} "
-        f"({duration(method.toy_seconds)})."
-    )
-    if isfinite(method.normalisation):
-        yield f"Normalisation: |log E[r̂]| is {method.normalisation:.2g} on average."
-
-
-def _divided(threshold: float, log_ratio: Tensor) -> Tensor:
-    """Scale a likelihood of a single component so that its intervals have a threshold."""
-    return log_ratio / max(threshold, 1e-6)
+def _along(own: ParameterTrust) -> Iterator[dict[str, float]]:
+    names = ("theta", "coverage", "low", "high")
+    for values in zip(*(getattr(own.local, name) for name in names), strict=True):
+        yield dict(zip(names, map(float, values), strict=True))
 
 
 def trust(
@@ -275,6 +312,7 @@ def trust(
     *,
     budget: int = 50_000,
     toys: int = 1500,
+    sizes: Sequence[int] = (),
     tolerance: float = 0.05,
     level: float = 0.95,
     seed: int = 0,
@@ -296,8 +334,11 @@ def trust(
             `bench.contracts.Method`; the first choice for the type of its observations where empty.
         budget: simulator calls of each training.
         toys: number of test datasets, with parameters uniform in the inner box.
+        sizes: further numbers of observations in a dataset that are judged. Where empty, a method
+            that fails is judged at 1/64, 1/16 and 1/4 of the task's number, up to the first that
+            does not hold.
         tolerance: largest gap of the coverage to 68.27 % that holds.
-        level: confidence level of all verdicts on a method together.
+        level: confidence level of all verdicts on a method together, at each size.
         seed: seed of simulations and training.
         device: "auto", "cpu" or "cuda".
         folder: results folder to keep and reuse work in; a temporary one where None.
@@ -320,11 +361,13 @@ def trust(
     if not 0 < tolerance < 1 or not 0 < level < 1:
         raise UsageError("tolerance and level must lie between 0 and 1")
     classes = [one for one in methods if not isinstance(one, str)]
-    registry, name = registry_for(on, "exact", plugins, [*objects, *classes])
-    task = registry.task(name)
-    if task.has_exact:
-        raise UsageError(f"the likelihood of {name} is known: `bench run` compares with it")
-    examine(task)
+    with limited(f"the simulator of {on if isinstance(on, str) else on.name}"):
+        registry, name = registry_for(on, "exact", plugins, [*objects, *classes])
+        task = registry.task(name)
+        if task.has_exact:
+            raise UsageError(f"the likelihood of {name} is known: `bench run` compares with it")
+        _check_sizes(task, sizes)
+        examine(task)
     preset = make_preset(
         tasks=(name,),
         methods=tuple(completed(registry, one) for one in methods or _suitable(task)),
@@ -333,33 +376,161 @@ def trust(
         seed=seed,
         device=device,
         tolerance=100 * tolerance,
-        plans=(IndependentPlan(uniform=toys, per_point=0), _HELD_OUT),
+        plans=_parts(task, toys),
     )
     temporary = TemporaryFolder() if folder is None else None
     root = temporary.path if temporary is not None else Path(folder or "")
-    planned = schedule(registry, preset, Store.open(root))
-    summary, results, _ = perform(
-        planned, ["bench.trust"], workers or None, quiet=quiet, here=not workers
-    )
-    raise_failures(planned, summary)
-    every = (*planned.absent, *summary.absent)
-    absent = {
-        one.label: one.reason for one in every if not one.label.startswith(("exact", "every"))
-    }
-    folders = [plan_folder(task, one, seed) for one, _ in planned.plans[name]]
+    work = _Work(registry, preset, root, workers, quiet)
+    planned, absent = work.done()
     found: list[MethodTrust] = []
     surrogates = {}
     for spec in planned.specs:
-        for fit in (fit for fit in results.fits if fit.folder == spec.folder and fit.members):
-            found.append(judged(results, task, fit, folders, tolerance, level))
-            surrogates[fit.label] = FittedSurrogate(
-                planned.context, spec, preset, spec.label, temporary
-            )
+        judge = _Judge(work, task, spec, toys, tolerance, level)
+        if (own := judge.at(None)) is None:
+            continue
+        surrogate = FittedSurrogate(planned.context, spec, preset, spec.label, temporary)
+        own = replace(
+            own, sizes=judge.at_sizes(own, sizes), closure=_closure(task, surrogate, budget, seed)
+        )
+        found.append(own)
+        surrogates[own.label] = surrogate
     if not found:
         said = {one.label: one.reason for one in planned.absent if one.label != "exact"} | absent
         reasons = "; ".join(f"{label}: {reason}" for label, reason in said.items())
         raise NotApplicable(f"no method can learn {name}: {reasons}")
     return Trust(task, found, absent, surrogates, tolerance, root, temporary)
+
+
+class _Work:
+    """Runs of the presets of one judgement.
+
+    Args:
+        registry, preset, root, workers, quiet: as in `trust`.
+    """
+
+    def __init__(
+        self, registry: Registry, preset: Preset, root: Path, workers: int, quiet: bool
+    ) -> None:
+        self.registry, self.preset, self.root = registry, preset, root
+        self.workers, self.quiet = workers, quiet
+        self.results = Results(Store.open(root))
+
+    def done(
+        self, plans: Sequence[IndependentPlan] = (), spec: FitSpec | None = None
+    ) -> tuple[Schedule, dict[str, str]]:
+        """Train and evaluate, all fits or one; return the schedule, and reasons of absence."""
+        preset = self.preset.model_copy(update={"plans": tuple(plans)} if plans else {})
+        planned = schedule(self.registry, preset, Store.open(self.root))
+        patterns = [MethodPattern.parse(written) for written in preset.methods]
+        own = [
+            one
+            for one in planned.specs
+            if (spec is None or one.folder == spec.folder)
+            and any(names_fit(self.registry, pattern, one) for pattern in patterns)
+        ]
+        planned = replace(planned, specs=own, jobs=needed(planned.jobs, own))
+        summary, self.results, _ = perform(
+            planned, ["bench.trust"], self.workers or None, quiet=self.quiet, here=not self.workers
+        )
+        raise_failures(planned, summary)
+        every = (*planned.absent, *summary.absent)
+        return planned, {
+            one.label: one.reason for one in every if not one.label.startswith(("exact", "every"))
+        }
+
+
+class _Judge:
+    """Judgement of one fit at several sizes of datasets.
+
+    Args:
+        work: its runs.
+        task: the task.
+        spec: the fit.
+        toys, tolerance, level: as in `trust`.
+    """
+
+    def __init__(
+        self, work: _Work, task: Task, spec: FitSpec, toys: int, tolerance: float, level: float
+    ) -> None:
+        self.work, self.task, self.spec = work, task, spec
+        self.toys, self.tolerance, self.level = toys, tolerance, level
+
+    def at(self, size: int | None) -> MethodTrust | None:
+        """Judge datasets of a number of observations, or of the task's; None without scores."""
+        plans = _parts(self.task, self.toys, size)
+        if size is not None:
+            self.work.done(plans, self.spec)
+        results, seed = self.work.results, self.work.preset.seed
+        fits = [f for f in results.fits if f.folder == self.spec.folder and f.members]
+        if not fits:
+            return None
+        folders = [plan_folder(self.task, plan, seed) for plan in plans]
+        return judged(results, self.task, fits[0], folders, self.tolerance, self.level)
+
+    def at_sizes(self, own: MethodTrust, sizes: Sequence[int]) -> dict[int, Word]:
+        """Return verdicts at other sizes; smaller ones first, because the first failure ends."""
+        usual, task = self.task.observations, self.task
+        chosen: Sequence[int] = sizes
+        if not sizes and own.word == "fails" and not task.expensive and not task.has_rate:
+            chosen = [usual // part for part in _SMALLER if usual >= part]
+        words: dict[int, Word] = {}
+        for size in sorted({*chosen} - {usual}):
+            found = self.at(size)
+            if found is not None:
+                words[size] = found.word
+            if not sizes and words.get(size) != "holds":
+                break
+        return words
+
+
+def _parts(task: Task, toys: int, size: int | None = None) -> tuple[IndependentPlan, ...]:
+    """Return the plans of test datasets: parts, so that more datasets need no old ones again."""
+    recorded = observations_of(task, "test")
+    if recorded is not None and not isinstance(task, StoredTask):
+        return (IndependentPlan(uniform=toys, per_point=0, observations=size),)
+    theta: Literal["stored", "random"] = "random"
+    if isinstance(task, StoredTask):
+        theta = "stored"
+        toys = min(toys, (recorded or 0) // task.observations)
+    firsts = range(0, max(toys - 1, 1), _PART)  # the last part has two or more
+    return tuple(
+        IndependentPlan(
+            uniform=min(toys - first, _PART + (first + _PART + 1 == toys)),
+            per_point=0,
+            theta=theta,
+            observations=size,
+            first=first,
+        )
+        for first in firsts
+    )
+
+
+def _check_sizes(task: Task, sizes: Sequence[int]) -> None:
+    """Refuse numbers of observations that a task cannot have.
+
+    Raises:
+        UsageError: if there are any.
+    """
+    if sizes and task.has_rate:
+        raise UsageError(f"the number of observations of {task.name} is random: it has a rate")
+    most = task.observations if isinstance(task, StoredTask) else 10**6
+    for size in sizes:
+        if not 1 <= size <= most:
+            raise UsageError(f"observations = {size} is not allowed: it must be 1 to {most:,}")
+
+
+def _closure(task: Task, surrogate: FittedSurrogate, budget: int, seed: int) -> EventClosure:
+    """Return the closure on single observations, which is kept in the results folder."""
+    store, key = Store.open(surrogate.folder), f"closure/{surrogate.spec.folder}"
+    events = max(budget // _SHARE, 1) if task.expensive else _EVENTS
+    record = store.record(key) or {}
+    names = {one.name for one in fields(EventClosure)}
+    if record.get("wanted") == events and names <= record.keys():
+        return EventClosure(**{name: record[name] for name in names})
+    device = torch.device(surrogate.context.device)
+    found = event_closure(task, surrogate, events, seed, SimulationStore(store), device)
+    store.write(key, {"wanted": events, **asdict(found)})
+    return found
 
 
 def _suitable(task: Task) -> list[str]:

@@ -42,6 +42,8 @@ class EventsOfSet:
         x: events, (n, \*event).
         counts: how often each of B datasets holds each event, (B, n) float32.
         measured: auxiliary measurements of the task's C constraints, (C,) float64.
+        power: power to which the likelihood is raised. Intervals at the usual threshold are then
+            those of the likelihood itself at a threshold of 1 / power.
     """
 
     number: int
@@ -51,6 +53,7 @@ class EventsOfSet:
     x: Tensor
     counts: Tensor
     measured: Tensor
+    power: float = 1.0
 
 
 def sets(
@@ -78,7 +81,7 @@ def sets(
     of = number_of_blocks(task, plan)
     spread = None
     if isinstance(plan, IndependentPlan) and plan.theta == "sobol":
-        spread = sobol(task, plan.uniform, seed)
+        spread = sobol(task, (plan.first or 0) + plan.uniform, seed)
     for number, (point, i, block, chunk) in enumerate(set_chunks(task, plan, seed)):
         components = {
             name: c if c.size is None else _finite(name, c).block(block, of or 1)
@@ -127,8 +130,9 @@ def _stored_sets(
 ) -> Iterator[EventsOfSet]:
     """Yield stored datasets at their own parameters, each with its first observations."""
     stored, nothing = task.datasets(seed), torch.zeros(0, dtype=torch.float64)
-    uniform, _ = shares(plan)
-    for i, (theta, x) in enumerate(zip(stored.theta[:uniform], stored.x[:uniform], strict=True)):
+    first = (plan.first or 0) if isinstance(plan, IndependentPlan) else 0
+    part = slice(first, first + shares(plan)[0])
+    for i, (theta, x) in enumerate(zip(stored.theta[part], stored.x[part], strict=True)):
         yield EventsOfSet(i, i, -1, theta, x[:size], torch.ones(1, size), nothing)
 
 
@@ -167,7 +171,7 @@ def set_chunks(
     size = plan.observations or task.observations
     size *= plan.multiple
     recorded = observations_of(task, "test") is not None
-    counts = ("uniform", "per_point", "sets")
+    counts = ("uniform", "per_point", "sets", "first")
     what = {key: value for key, value in plan.definition().items() if key not in counts}
     what |= {"observations": plan.observations or task.observations}
     where = (

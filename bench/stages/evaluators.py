@@ -144,7 +144,7 @@ def evaluate(
     weighed = MixtureLikelihood(
         log_ratio,
         events.x.to(device),
-        events.counts.to(device),
+        (events.power * events.counts).to(device),
         task.space,
         task.weights,
         events.theta,
@@ -263,6 +263,7 @@ def observed(
     measured: Tensor,
     device: torch.device,
     simulations: SimulationStore,
+    threshold: float = 1.0,
 ) -> list[ProfileSummary]:
     r"""Evaluate one dataset whose generating parameters are unknown.
 
@@ -273,6 +274,7 @@ def observed(
         measured: auxiliary measurements of the task's C constraints, (C,) float64.
         device: device of the surrogate.
         simulations: store of simulations, as of Evaluator.
+        threshold: value that the likelihood-ratio statistic has at interval ends, above 0.
 
     Returns:
         The profiles of each member.
@@ -284,7 +286,8 @@ def observed(
     found: list[ProfileSummary] = []
     # Sums are most accurate relative to a point near the maximum, which the first pass finds.
     for _ in range(2):
-        dataset = EventsOfSet(0, 0, 0, theta, x, torch.ones(1, len(x)), measured)
+        counts = torch.ones(1, len(x))
+        dataset = EventsOfSet(0, 0, 0, theta, x, counts, measured, power=1 / threshold)
         (evaluated,) = evaluator(task, surrogate, plan, [dataset], device, members, simulations)
         found = [own for part in evaluated.curves for own in part if type(own) is ProfileSummary]
         theta = torch.from_numpy(found[0].mle[0])

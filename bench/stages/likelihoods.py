@@ -40,6 +40,7 @@ def likelihood_of(
         exposure = plan.multiple * (plan.observations or task.observations) / task.observations
         measured = torch.stack([events.measured for events in sets])
         auxiliary = Auxiliary(task, measured, sizes, exposure)
+    powers = torch.tensor([events.power for events in sets], dtype=torch.float64)
     return EventLikelihood(
-        surrogate, x.to(device), task.space, task.weights, members, sizes, auxiliary
+        surrogate, x.to(device), task.space, task.weights, members, sizes, auxiliary, powers
     )

@@ -1,12 +1,27 @@
 """`bench.trust`: verdicts of planted surrogates, thresholds, costs, intervals of data."""
 
+import time
+
 import numpy as np
 import pytest
 import torch
 
 import bench
-from bench.contracts import FitLog, Method, Parameter, Simulator, StoredTask, Wrapped, Wrapper
-from bench.errors import NotApplicable, PluginError, UsageError
+from bench.contracts import (
+    Constraint,
+    FitLog,
+    IndependentPlan,
+    Method,
+    Parameter,
+    Simulator,
+    StoredTask,
+    Wrapped,
+    Wrapper,
+)
+from bench.errors import LimitExceeded, NotApplicable, PluginError, UsageError
+from bench.library.examination import limited
+from bench.library.trust_page import page
+from bench.stages.datasets import sets
 from bench.stats.clustering import Estimate
 from bench.stats.decision import judge_coverage
 
@@ -170,7 +185,8 @@ def test_trained_networks(tmp_path):
     assert method.label == "lre:tuned"
     assert method.training_calls == 2000
     assert method.toy_calls == 1200
-    assert 0 < method.normalisation < 1
+    assert 0 < method.closure.normalisation < 1
+    assert method.closure.events == 100_000
     assert found.frame()["verdict"].item() in ("undetermined", "holds", "fails")
 
 
@@ -205,3 +221,126 @@ def test_stored_simulations(tmp_path):
     assert abs(row["coverage"] - 0.6827) < 4 * row["error"]
     with pytest.raises(NotApplicable, match="one wrapper that learns"):
         bench.trust(task, ["calibrated(calibrated(lre:published))"], budget=500, quiet=True)
+
+
+def test_more_datasets_do_not_repeat_old_ones(tmp_path):
+    """250 datasets are evaluated, then 350 of them in all, and 100 are new."""
+    shapes = []
+
+    class Counting(_Known):
+        def log_ratio(self, x, context):
+            shapes.append(len(x))
+            return super().log_ratio(x, context)
+
+    class Counted(Known):
+        name = "counted"
+
+        def fit(self, fit_context):
+            return Counting()
+
+        def restore(self, task, features, state):
+            return Counting()
+
+    task, counts = simulator(), []
+    for toys in (250, 350):
+        found = bench.trust(task, [Counted], budget=10, toys=toys, folder=tmp_path, quiet=True)
+        assert found.methods[0].toys == toys
+        counts.append(sum(n == 4 for n in shapes))
+        shapes.clear()
+    assert abs(counts[1] / counts[0] - 0.4) < 0.1
+    assert not bench.load(tmp_path).boards  # parts have no leaderboards
+
+
+def test_parts_are_the_datasets_of_the_whole():
+    task = simulator()
+    whole = IndependentPlan(uniform=30, per_point=0)
+    parts = [IndependentPlan(uniform=n, per_point=0, first=f) for f, n in ((0, 12), (12, 18))]
+    found = [list(sets(task, plan, 3)) for plan in (whole, *parts)]
+    for one, other in zip(found[0], found[1] + found[2], strict=True):
+        assert torch.equal(one.x, other.x)
+        assert torch.equal(one.theta, other.theta)
+    for theta in ("random", "sobol"):
+        first, second = (
+            [one.theta for one in sets(task, plan.model_copy(update={"theta": theta}), 3)]
+            for plan in (whole, parts[1])
+        )
+        assert torch.equal(torch.stack(first[12:]), torch.stack(second))
+
+
+class Shallow(Wrapper):
+    """A likelihood with an offset of the mean: the more observations, the worse it covers."""
+
+    name = "shallow"
+
+    def restore(self, surrogates, state):
+        return _Moved()
+
+
+class _Moved(_Known):
+    def log_ratio(self, x, context):
+        return super().log_ratio(x + 0.6, context)
+
+
+def test_it_says_up_to_what_size_coverage_holds(tmp_path):
+    """An offset of 0.6 σ gives a gap of −10 points for one observation, −68 for 16."""
+    settings = {"budget": 10, "toys": 400, "quiet": True, "folder": tmp_path}
+    task = simulator(observations=16)
+    found = bench.trust(
+        task, ["shallow(known)"], objects=[Known, Shallow], tolerance=0.2, **settings
+    )
+    (method,) = found.methods
+    assert method.word == "fails"
+    assert method.sizes[1] == "holds"
+    assert method.holds_up_to == 1
+    assert any("16 observations were judged: coverage holds" in note for note in method.notes)
+    chosen = bench.trust(task, ["known"], objects=[Known], sizes=(32,), tolerance=0.1, **settings)
+    assert chosen.methods[0].sizes == {32: "holds"}
+    assert chosen.frame()["holds_up_to"].item() == 32
+    with pytest.raises(UsageError, match="observations = 0 is not allowed"):
+        bench.trust(task, ["known"], objects=[Known], sizes=(0,), **settings)
+
+
+def test_bias_is_the_offset_of_the_estimates(tmp_path):
+    found = bench.trust(
+        simulator(),
+        ["shallow(known)"],
+        objects=[Known, Shallow],
+        budget=10,
+        toys=400,
+        folder=tmp_path,
+        quiet=True,
+    )
+    bias = found.methods[0].parameters[0].bias
+    assert 0.5 < bias.value < 1.2 + 4 * bias.error  # 0.6 in half-lengths of 0.5, less at the bounds
+    assert abs(bias.error - 1 / 400**0.5) < 0.02
+
+
+def test_the_page_has_tables_and_figures(judged):
+    x = np.array([[0.4], [1.4], [0.9], [1.3]])
+    text = page(judged, judged.intervals(x), judged.profiles(x)).decode()
+    for word in ("power(known)", "calibrated length", "Observed data", "data:image/svg+xml"):
+        assert word in text
+    assert "<script>alert" not in text
+    assert judged.plot().axes
+    frame = judged.profiles(x).panels[0].frame
+    one = frame[frame["label"] == "known"]
+    exact = 4 * (one["value"] - 1.0) ** 2
+    assert np.abs(exact - one["statistic"]).max() < 0.05
+
+
+def test_a_simulator_that_hangs_is_stopped():
+    slow = pytest.raises(LimitExceeded, match="it hangs, or its calls are slow")
+    with slow, limited("the simulator of mine", 0.1):
+        time.sleep(5)
+
+
+def test_calibrated_intervals_with_a_constraint(tmp_path):
+    """The constraint is part of the likelihood whose threshold moves."""
+    task = simulator(constraints=[Constraint("mean", 0.0, 0.5)], observations=1)
+    found = bench.trust(task, [Known], budget=10, toys=150, folder=tmp_path, quiet=True)
+    (own,) = found.methods[0].parameters
+    frame = found.intervals(np.array([[0.5]]), measured={"mean": 0.0})
+    delivered = frame["high"] - frame["low"]
+    calibrated = frame["calibrated_high"] - frame["calibrated_low"]
+    assert abs(delivered.item() - 2 * 5**-0.5) < 0.01
+    assert abs(calibrated.item() / delivered.item() - own.threshold**0.5) < 0.01

@@ -399,3 +399,33 @@ def test_blocks_hold_the_largest_poisson_number() -> None:
     few = {"signal": recorded.block(0, 2000), "background": recorded}
     with pytest.raises(PluginError, match=r"takes \d+ observations of signal, and its block"):
         mixture(task, task.points[0], 500, torch.Generator(), stratified=False, components=few)
+
+
+def test_thresholds_of_the_statistic_move_interval_ends(tmp_path):
+    """A normal mean with a normal constraint: ends lie at the root of the threshold."""
+    import bench
+    from bench.contracts import FitLog
+    from bench.library.evaluation import profiles_of
+
+    class Normal:
+        reference = None
+        has_density = True
+        log = FitLog()
+
+        def log_ratio(self, x, context):
+            return (-0.5 * (x[:, None, 0] - context[None, :, 0]).square())[None, None]
+
+    def simulate(theta, rng):
+        return rng.normal(theta, 1.0)
+
+    x = torch.tensor([[0.2], [0.4], [1.2], [-0.1]])
+    for constraints, extra in (([], 0.0), ([bench.contracts.Constraint("mean", 0.0, 0.5)], 4.0)):
+        task = bench.contracts.Simulator(
+            "normal", simulate, {"mean": (-4.0, 4.0)}, observations=4, constraints=constraints
+        )
+        width = (4 + extra) ** -0.5
+        for threshold in (0.25, 1.0, 2.5, 9.0):
+            (found,) = profiles_of(task, Normal(), x, tmp_path, None, threshold)
+            assert abs(found.mle[0, 0] - 1.7 / (4 + extra)) < 1e-3
+            half = 0.5 * (found.upper[0, 0] - found.lower[0, 0])
+            assert abs(half / (width * threshold**0.5) - 1) < 0.01

@@ -84,7 +84,7 @@ PLAN = "[[plans]]\nkind = 'independent'\n"
         (PLAN + "unifrom = 3", "unknown key 'unifrom'; did you mean uniform? (in plans.0)"),
         (
             PLAN + "sets = 3",
-            "unknown key 'sets'; known: evaluator, kind, multiple, observations, per_point, "
+            "unknown key 'sets'; known: evaluator, first, kind, multiple, observations, per_point, "
             "theta, uniform ",
         ),
         (PLAN + PLAN + "a = 1", "unknown key 'a'; "),

@@ -1,19 +1,20 @@
 """Judgement of one trained surrogate from test datasets, without a likelihood."""
 
-from collections.abc import Sequence
-from dataclasses import dataclass, replace
-from math import nan
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field, replace
 
 import numpy as np
 from numpy.typing import ArrayLike
 from scipy import stats
 from scipy.interpolate import PchipInterpolator
 
+from bench.boards.columns import parenthesised
 from bench.boards.quantities import estimated
 from bench.boards.results import Results, SavedFit, Scores
 from bench.boards.units import ResamplingUnits
 from bench.contracts import StoredTask, Task
-from bench.errors import NotApplicable, duration
+from bench.errors import NotApplicable, counted, duration
+from bench.stages.closure import EventClosure
 from bench.stats.clustering import Estimate
 from bench.stats.decision import WORDS, CoverageVerdict, Word, judge_coverage
 from bench.stats.local import LocalCoverage, local_coverage
@@ -37,6 +38,8 @@ class ParameterTrust:
         threshold_range: its 95 % confidence interval.
         calibrated_length: mean length of intervals at that threshold.
         calibrated_range: that at the ends of the threshold's interval.
+        bias: mean of estimates minus true values within the inner range, in halves of the mean
+            length.
     """
 
     name: str
@@ -48,6 +51,7 @@ class ParameterTrust:
     threshold_range: tuple[float, float]
     calibrated_length: float
     calibrated_range: tuple[float, float]
+    bias: Estimate
 
     @property
     def worst(self) -> int:
@@ -62,29 +66,42 @@ class MethodTrust:
     Args:
         label: its method.
         parameters: judgement of each reported parameter.
-        normalisation: mean over contexts of |log E[r̂]|, the logarithm of the mean estimated ratio
-            over the reference; NaN for densities, which are normalised.
+        observations: number of observations in a test dataset.
         training_calls: simulator calls of its training.
         training_seconds: time of the training.
         toys: number of test datasets.
         toy_calls: simulator calls of the test datasets; 0 where they are stored.
-        toy_seconds: time to simulate and evaluate them.
+        toy_seconds: time to simulate and evaluate them on one core.
+        closure: its closure on single observations.
+        sizes: verdicts on datasets of other numbers of observations.
     """
 
     label: str
     parameters: tuple[ParameterTrust, ...]
-    normalisation: float
+    observations: int
     training_calls: int
     training_seconds: float
     toys: int
     toy_calls: int
     toy_seconds: float
+    closure: EventClosure = field(default_factory=lambda: EventClosure(0))
+    sizes: Mapping[int, Word] = field(default_factory=dict)
 
     @property
     def word(self) -> Word:
         """Verdict on all parameters: it holds if all hold, and fails if any fails."""
         words = {own.verdict.word for own in self.parameters}
         return next(word for word in WORDS if word in words)
+
+    @property
+    def holds_up_to(self) -> int:
+        """Largest judged number of observations up to which it holds, or 0."""
+        largest = 0
+        for size, word in sorted({**self.sizes, self.observations: self.word}.items()):
+            if word != "holds":
+                break
+            largest = size
+        return largest
 
     @property
     def next_step(self) -> str:
@@ -105,11 +122,48 @@ class MethodTrust:
             return "Undetermined; more test datasets would probably not decide."
         if not self.toy_calls:
             return f"Undetermined; about {wanted:,} stored test datasets in all would decide."
-        calls, seconds = (wanted / self.toys * cost for cost in (self.toy_calls, self.toy_seconds))
+        more = wanted - self.toys
+        calls, seconds = (more / self.toys * cost for cost in (self.toy_calls, self.toy_seconds))
         return (
-            f"Undetermined; about {wanted:,} test datasets in all would decide. They take "
-            f"{calls:,.0f} simulator calls and {duration(seconds)}."
+            f"Undetermined; about {counted(more, 'more test dataset')} would decide: {calls:,.0f} "
+            f"simulator calls and {duration(seconds)} on one core. Add `--toys {wanted}`."
         )
+
+    @property
+    def notes(self) -> Iterator[str]:
+        """Yield sentences on costs, sizes and closure."""
+        yield (
+            f"{self.training_calls:,} simulator calls for training "
+            f"({duration(self.training_seconds)}), {self.toy_calls:,} for "
+            f"{counted(self.toys, 'test dataset')} ({duration(self.toy_seconds)} on one core), "
+            f"{self.closure.calls:,} for closure."
+            if self.toy_calls
+            else f"{self.training_calls:,} stored observations for training "
+            f"({duration(self.training_seconds)}), {counted(self.toys, 'stored test dataset')} "
+            f"({duration(self.toy_seconds)} on one core)."
+        )
+        if self.sizes:
+            judged = ", ".join(f"{size:,}" for size in sorted({*self.sizes, self.observations}))
+            largest = self.holds_up_to
+            found = f"up to {counted(largest, 'observation')}" if largest else "for none of these"
+            yield f"Datasets of {judged} observations were judged: coverage holds {found}."
+        biases = ", ".join(
+            f"{own.name} {parenthesised(own.bias.value, own.bias.error)}" for own in self.parameters
+        )
+        yield f"Closure of datasets: estimate minus true value in half-lengths: {biases}."
+        closure = self.closure
+        if closure.deviation is not None:
+            yield (
+                "Closure of observations: numbers of simulations in bins of r̂ deviate by "
+                f"{100 * closure.deviation:.1f} %, beside fluctuations of "
+                f"{100 * (closure.deviation_noise or 0):.1f} %."
+            )
+        if closure.normalisation is not None:
+            yield (
+                f"Normalisation: |log E[r̂]| is {closure.normalisation:.2g} on average, from "
+                f"{closure.events:,} simulations; fluctuations give "
+                f"{closure.normalisation_noise:.1g}."
+            )
 
 
 def judged(
@@ -120,36 +174,71 @@ def judged(
     tolerance: float,
     level: float,
 ) -> MethodTrust:
-    """Judge one fit of a results folder; the first plan is that of test datasets."""
-    scores = results.scores(fit, folders[0])
-    if scores is None:
-        raise NotApplicable(f"{fit.label} has no scores")
-    units = ResamplingUnits.of(results.plans[folders[0]], scores)
-    each = 1 - (1 - level) / len(task.reported)
+    """Judge one fit of a results folder by all parts of a plan."""
+    parts = [results.scores(fit, folder) for folder in folders]
+    scores = joined([part for part in parts if part is not None])
     record = fit.members[0]
-    prediction = results.store.record(f"predictions/{fit.folder}/{folders[0]}/member-000") or {}
+    key = f"predictions/{fit.folder}/{{}}/member-000"
+    seconds = [(results.store.record(key.format(f)) or {}).get("seconds", 0.0) for f in folders]
+    plan = results.plans[folders[0]]
+    observations = plan["plan"]["observations"] or task.observations
     toys = len(scores.point)
     return MethodTrust(
         fit.label,
-        tuple(_of_parameter(scores, units, name, tolerance, each) for name in task.reported),
-        _normalisation(results, fit, folders[1:]),
+        of_parameters(scores, ResamplingUnits.of(plan, scores), task.reported, tolerance, level),
+        observations,
         int(record["calls"]),
         float(record["seconds"]),
         toys,
-        0 if isinstance(task, StoredTask) else toys * task.observations,
-        float(prediction.get("seconds", nan)),
+        0 if isinstance(task, StoredTask) else toys * observations,
+        float(sum(seconds)),
     )
+
+
+def joined(parts: Sequence[Scores]) -> Scores:
+    """Return the scores of all parts of a plan, whose datasets are independent.
+
+    Raises:
+        NotApplicable: if there are none.
+    """
+    if not parts:
+        raise NotApplicable("there are no scores of test datasets")
+    common = set.intersection(*({*part.values} for part in parts))
+    first = np.cumsum([0, *(part.block.max() + 1 for part in parts)])
+    return replace(
+        parts[0],
+        point=np.concatenate([part.point for part in parts]),
+        block=np.concatenate([n + part.block for n, part in zip(first, parts, strict=False)]),
+        values={k: np.concatenate([p.values[k] for p in parts], 1) for k in sorted(common)},
+    )
+
+
+def of_parameters(
+    scores: Scores,
+    units: ResamplingUnits,
+    names: Sequence[str],
+    tolerance: float,
+    level: float,
+) -> tuple[ParameterTrust, ...]:
+    """Judge the intervals of parameters, all verdicts together at a confidence level."""
+    each = 1 - (1 - level) / len(names)
+    return tuple(_of_parameter(scores, units, name, tolerance, each) for name in names)
 
 
 def _of_parameter(
     scores: Scores, units: ResamplingUnits, name: str, tolerance: float, level: float
 ) -> ParameterTrust:
+    def mean(values: np.ndarray, *, share: bool = False) -> Estimate:
+        found = estimated(values, units, units.headline, share=share).estimate
+        assert found is not None
+        return found
+
     covered = scores.values[f"coverage/{name}"]
-    coverage = estimated(covered, units, units.headline, share=True).estimate
-    length = estimated(scores.values[f"width/{name}"], units, units.headline).estimate
-    assert coverage is not None
-    assert length is not None
-    theta = scores.values[f"generating/{name}"][0][:, None]
+    coverage = mean(covered, share=True)
+    length = mean(scores.values[f"width/{name}"])
+    truth = scores.values[f"generating/{name}"]
+    missed = (scores.values[f"estimate/{name}"] - truth) / (0.5 * length.value)
+    theta = truth[0][:, None]
     threshold, spread = _quantile(scores.values[f"statistic/{name}"][0])
     # Within the box, where thresholds are defined; relative to lengths at the usual threshold.
     usual, *moved = _lengths(scores, name, (1.0, threshold, *spread))
@@ -166,6 +255,7 @@ def _of_parameter(
         spread,
         calibrated,
         (low, high),
+        mean(missed),
     )
 
 
@@ -195,14 +285,3 @@ def _lengths(scores: Scores, name: str, thresholds: Sequence[float]) -> list[flo
             )
     curve = PchipInterpolator(sorted(found), [found[r] for r in sorted(found)], extrapolate=False)
     return [float(curve(np.sqrt(one))) for one in thresholds]
-
-
-def _normalisation(results: Results, fit: SavedFit, folders: Sequence[str]) -> float:
-    """Return the mean absolute logarithm of the mean ratio; NaN where there is no reference."""
-    for folder in folders:
-        scores = results.scores(fit, folder)
-        values = {} if scores is None else scores.values
-        found = [v for key, v in values.items() if key.startswith("log_mean_ratio/")]
-        if found:
-            return float(np.abs(np.concatenate(found)).mean())
-    return nan

@@ -1,0 +1,35 @@
+"""
+Epidemic in numpy
+=================
+
+A function simulates one outbreak of a disease. Does a ratio network, trained on 20,000 outbreaks,
+give intervals that cover? The panels show the coverage along both parameters.
+"""
+
+import numpy as np
+
+import bench
+from bench.contracts import Simulator
+
+
+def outbreak(theta, rng):
+    """Return weekly new cases in a town of 1,000 people."""
+    infection, recovery = theta
+    susceptible, infected, weeks = 990, 10, []
+    for _ in range(10):
+        new = rng.binomial(susceptible, 1 - np.exp(-infection * infected / 1000))
+        recovered = rng.binomial(infected, 1 - np.exp(-recovery))
+        susceptible, infected = susceptible - new, infected + new - recovered
+        weeks.append(new)
+    return np.sqrt(weeks)  # networks learn roots of numbers faster
+
+
+ranges = {"infection": (0.5, 3.0), "recovery": (0.2, 1.5)}
+epidemic = Simulator("epidemic", outbreak, ranges)
+judged = bench.trust(epidemic, ["lre:tuned"], budget=20_000, toys=500, tolerance=0.1, quiet=True)
+print(judged)
+
+# %%
+# One line of this table is one parameter. `bench trust` shows the same on a page of its own.
+
+judged.plot()
