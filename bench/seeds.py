@@ -28,6 +28,24 @@ def digest(*what: Any) -> str:
     return hashlib.sha256(canonical_json(what).encode()).hexdigest()
 
 
+OBJECT = "object "
+"""Begin of the versions of a program's objects, which differ between processes."""
+
+
+def lasting(identity: Any) -> Any:
+    """Return an identity without versions of a program's objects, so that seeds last.
+
+    Example:
+        >>> lasting({"task": {"plugin": "object 1f"}, "budget": 10})
+        {'task': {'plugin': 'object '}, 'budget': 10}
+    """
+    if isinstance(identity, dict):
+        return {key: lasting(value) for key, value in identity.items()}
+    if isinstance(identity, list):
+        return [lasting(value) for value in identity]
+    return OBJECT if isinstance(identity, str) and identity.startswith(OBJECT) else identity
+
+
 _WORDS = 624  # words in a Mersenne Twister's state
 _OFFSET = 24  # bytes before them in PyTorch's saved state, as 64-bit integers
 

@@ -2,6 +2,8 @@
 
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from itertools import takewhile
+from math import ceil
 
 import numpy as np
 from numpy.typing import ArrayLike
@@ -12,8 +14,10 @@ from bench.boards.columns import parenthesised
 from bench.boards.quantities import estimated
 from bench.boards.results import Results, SavedFit, Scores
 from bench.boards.units import ResamplingUnits
+from bench.boards.verdict import SIGNS, interval
 from bench.contracts import StoredTask, Task
 from bench.errors import NotApplicable, counted, duration
+from bench.inference.box import ROOTS
 from bench.stages.closure import EventClosure
 from bench.stats.clustering import Estimate
 from bench.stats.decision import WORDS, CoverageVerdict, Word, judge_coverage
@@ -21,6 +25,8 @@ from bench.stats.local import LocalCoverage, local_coverage
 
 NOMINAL = 0.6827
 """Claimed coverage of intervals."""
+
+_LARGEST = max(ROOTS) ** 2
 
 
 @dataclass(frozen=True)
@@ -35,8 +41,8 @@ class ParameterTrust:
         length: mean length of intervals as delivered.
         threshold: value of the likelihood-ratio statistic that 68.27 % of the true values in the
             test datasets do not exceed; 1 for exact likelihoods of large datasets.
-        threshold_range: its 95 % confidence interval.
-        calibrated_length: mean length of intervals at that threshold.
+        threshold_range: its 95 % confidence interval; infinite beyond the largest that is known.
+        calibrated_length: mean length of intervals at that threshold; NaN where it is not known.
         calibrated_range: that at the ends of the threshold's interval.
         bias: mean of estimates minus true values within the inner range, in halves of the mean
             length.
@@ -73,7 +79,7 @@ class MethodTrust:
         toy_calls: simulator calls of the test datasets; 0 where they are stored.
         toy_seconds: time to simulate and evaluate them on one core.
         closure: its closure on single observations.
-        sizes: verdicts on datasets of other numbers of observations.
+        sizes: judgements on datasets of other numbers of observations.
     """
 
     label: str
@@ -85,7 +91,7 @@ class MethodTrust:
     toy_calls: int
     toy_seconds: float
     closure: EventClosure = field(default_factory=lambda: EventClosure(0))
-    sizes: Mapping[int, Word] = field(default_factory=dict)
+    sizes: Mapping[int, "MethodTrust"] = field(default_factory=dict)
 
     @property
     def word(self) -> Word:
@@ -93,15 +99,20 @@ class MethodTrust:
         words = {own.verdict.word for own in self.parameters}
         return next(word for word in WORDS if word in words)
 
+    def at(self, observations: int) -> "MethodTrust":
+        """Return the judgement on datasets of a size if there is one, else this."""
+        return self.sizes.get(observations, self)
+
+    @property
+    def every(self) -> "list[MethodTrust]":
+        """Judgements on all sizes, the smallest first."""
+        return sorted([*self.sizes.values(), self], key=lambda one: one.observations)
+
     @property
     def holds_up_to(self) -> int:
         """Largest judged number of observations up to which it holds, or 0."""
-        largest = 0
-        for size, word in sorted({**self.sizes, self.observations: self.word}.items()):
-            if word != "holds":
-                break
-            largest = size
-        return largest
+        held = list(takewhile(lambda one: one.word == "holds", self.every))
+        return held[-1].observations if held else 0
 
     @property
     def next_step(self) -> str:
@@ -115,18 +126,20 @@ class MethodTrust:
             failed = [own.name for own in self.parameters if own.verdict.word == "fails"]
             return (
                 f"Do not use {self.label} as delivered: intervals of {', '.join(failed)} do not "
-                "cover. Use calibrated intervals, or train with more calls."
+                "cover. Use calibrated intervals, which cover on average, or train with more calls."
             )
         wanted = max((own.verdict.sets or 0) for own in self.parameters)
         if not wanted:
             return "Undetermined; more test datasets would probably not decide."
+        wanted = ceil(wanted / (unit := 10 ** max(len(str(wanted)) - 2, 0))) * unit
         if not self.toy_calls:
             return f"Undetermined; about {wanted:,} stored test datasets in all would decide."
         more = wanted - self.toys
         calls, seconds = (more / self.toys * cost for cost in (self.toy_calls, self.toy_seconds))
         return (
-            f"Undetermined; about {counted(more, 'more test dataset')} would decide: {calls:,.0f} "
-            f"simulator calls and {duration(seconds)} on one core. Add `--toys {wanted}`."
+            f"Undetermined; about {counted(more, 'more test dataset')} would probably decide: "
+            f"{calls:,.0f} simulator calls and {duration(seconds)} on one core. "
+            f"Add --toys {wanted}."
         )
 
     @property
@@ -143,15 +156,21 @@ class MethodTrust:
             f"({duration(self.toy_seconds)} on one core)."
         )
         if self.sizes:
-            judged = ", ".join(f"{size:,}" for size in sorted({*self.sizes, self.observations}))
+            judged = "; ".join(
+                f"{one.observations:,}: {SIGNS[one.word]} {one.word} "
+                f"({', '.join(f'{own.name} {interval(own.verdict)}' for own in one.parameters)})"
+                for one in self.every
+            )
             largest = self.holds_up_to
-            found = f"up to {counted(largest, 'observation')}" if largest else "for none of these"
-            yield f"Datasets of {judged} observations were judged: coverage holds {found}."
+            found = f"up to {largest:,}" if largest else "not shown for any"
+            yield f"Holds {found}. Gaps by number of observations: {judged}."
         biases = ", ".join(
             f"{own.name} {parenthesised(own.bias.value, own.bias.error)}" for own in self.parameters
         )
         yield f"Closure of datasets: estimate minus true value in half-lengths: {biases}."
         closure = self.closure
+        if closure.failure:
+            yield f"Closure of observations: n/a, {closure.failure}."
         if closure.deviation is not None:
             yield (
                 "Closure of observations: numbers of simulations in bins of r̂ deviate by "
@@ -237,12 +256,13 @@ def _of_parameter(
     coverage = mean(covered, share=True)
     length = mean(scores.values[f"width/{name}"])
     truth = scores.values[f"generating/{name}"]
-    missed = (scores.values[f"estimate/{name}"] - truth) / (0.5 * length.value)
+    half = 0.5 * length.value or np.inf
+    missed = (scores.values[f"estimate/{name}"] - truth) / half
     theta = truth[0][:, None]
     threshold, spread = _quantile(scores.values[f"statistic/{name}"][0])
     # Within the box, where thresholds are defined; relative to lengths at the usual threshold.
     usual, *moved = _lengths(scores, name, (1.0, threshold, *spread))
-    calibrated, low, high = (length.value * other / usual for other in moved)
+    calibrated, low, high = (length.value * other / (usual or np.nan) for other in moved)
     return ParameterTrust(
         name,
         coverage,
@@ -262,6 +282,8 @@ def _of_parameter(
 def _quantile(values: ArrayLike) -> tuple[float, tuple[float, float]]:
     """Return the 68.27 % quantile, and its 95 % interval between two order statistics.
 
+    Values beyond the largest threshold are infinite, because profiles end there.
+
     Example:
         >>> value, (low, high) = _quantile(np.arange(1001) / 1000)
         >>> round(value, 4), low, high
@@ -270,13 +292,16 @@ def _quantile(values: ArrayLike) -> tuple[float, tuple[float, float]]:
     found = np.sort(np.asarray(values, dtype=np.float64))
     n = len(found)
     low, high = (int(rank) for rank in np.asarray(stats.binom.ppf([0.025, 0.975], n, NOMINAL)))
-    ends = float(found[max(low - 1, 0)]), float(found[min(high, n - 1)])
-    return float(np.quantile(found, NOMINAL)), ends
+    ends = found[max(low - 1, 0)], found[min(high, n - 1)]
+    value, first, last = (
+        float(one) if one <= _LARGEST else np.inf for one in (np.quantile(found, NOMINAL), *ends)
+    )
+    return value, (first, last)
 
 
 def _lengths(scores: Scores, name: str, thresholds: Sequence[float]) -> list[float]:
-    """Return mean lengths of intervals at thresholds; NaN beyond the last that is stored."""
-    found, start = {0.0: 0.0}, f"profile_lower/{name} "
+    """Return mean lengths of intervals at thresholds; NaN beyond those that are stored."""
+    found, start = {}, f"profile_lower/{name} "
     for key, lower in scores.values.items():
         if key.startswith(start):
             root = key.removeprefix(start)
@@ -284,4 +309,4 @@ def _lengths(scores: Scores, name: str, thresholds: Sequence[float]) -> list[flo
                 (scores.values[f"profile_upper/{name} {root}"] - lower).mean()
             )
     curve = PchipInterpolator(sorted(found), [found[r] for r in sorted(found)], extrapolate=False)
-    return [float(curve(np.sqrt(one))) for one in thresholds]
+    return [float(curve(np.sqrt(one))) if np.isfinite(one) else np.nan for one in thresholds]

@@ -1,5 +1,7 @@
 """Judge surrogates of a simulator without a likelihood: `bench trust`."""
 
+from collections.abc import Sequence
+from math import isfinite
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -10,6 +12,7 @@ from bench.echo import echo
 from bench.errors import BenchError, UsageError
 
 if TYPE_CHECKING:  # they import torch, which is slow
+    from bench.contracts import Task
     from bench.registry.registry import Registry
 
 
@@ -44,6 +47,14 @@ if TYPE_CHECKING:  # they import torch, which is slow
     type=click.Path(),
     help="Show intervals of the observed data in this .npz, .npy or .csv file.",
 )
+@click.option(
+    "--measured",
+    "given",
+    multiple=True,
+    metavar="NAME=VALUE",
+    help="Measured value of a constrained parameter in the observed data; repeatable.  [default: "
+    "its centre]",
+)
 @SEED
 @click.option(
     "--device",
@@ -63,6 +74,7 @@ def trust(
     sizes: tuple[int, ...],
     tolerance: float,
     data: str | None,
+    given: tuple[str, ...],
     seed: int,
     device: str,
     workers: int | None,
@@ -94,7 +106,11 @@ def trust(
         registry = Registry(files)
         name = _only(registry, simulator) if is_file else registry.task(simulator).name
         if data is not None:  # before anything is spent
-            observed = observations_of_user(registry.task(name), _read(Path(data)))
+            try:
+                observed = observations_of_user(registry.task(name), _read(Path(data)))
+            except UsageError as error:
+                raise UsageError(f"{data}: {error}") from error
+    measured = _measured(registry.task(name), given)
     folder = Path(out) if out is not None else Path("results") / f"trust-{name}"
     found = judge(
         name,
@@ -115,8 +131,11 @@ def trust(
     store.write_bytes("trust.csv", found.frame().to_csv(index=False).encode())
     intervals = profiles = None
     if observed is not None:
-        intervals, profiles = found.intervals(observed), found.profiles(observed)
-        echo()
+        intervals = found.intervals(observed, measured=measured)
+        profiles = found.profiles(observed, measured=measured)
+        echo("\n68.27 % intervals of the observed data:")
+        for what, value in measured.items():
+            echo(f"measured {what} = {value:g}")
         for line in intervals.to_string(index=False, float_format="{:.4g}".format).splitlines():
             echo(line)
         store.write_bytes("intervals.csv", intervals.to_csv(index=False).encode())
@@ -142,6 +161,24 @@ def _only(registry: "Registry", file: str) -> str:
     return found[0]
 
 
+def _measured(task: "Task", given: Sequence[str]) -> dict[str, float]:
+    """Return the measured values of constrained parameters: those that are given, else centres.
+
+    Raises:
+        UsageError: if a value is no number, or a parameter has no constraint.
+    """
+    found = {constraint.parameter: constraint.centre for constraint in task.constraints}
+    for written in given:
+        name, _, value = written.partition("=")
+        if name not in found:
+            known = ", ".join(found) or "none has one"
+            raise UsageError(f"--measured {written}: {name!r} has no constraint; known: {known}")
+        if not _is_number(value) or not isfinite(float(value)):
+            raise UsageError(f"--measured {written}: {value!r} is not a number")
+        found[name] = float(value)
+    return found
+
+
 def _read(path: Path) -> Any:
     """Read observed data.
 
@@ -151,23 +188,27 @@ def _read(path: Path) -> Any:
     import numpy as np
 
     if not path.is_file():
-        raise UsageError(f"{path} is not a file")
+        raise UsageError("this is not a file")
     try:
         if path.suffix == ".csv":
-            with path.open() as file:
-                header = not _is_number(file.readline().split(",")[0])
-            return np.loadtxt(path, delimiter=",", ndmin=2, skiprows=int(header))
+            text = path.read_text(encoding="utf-8-sig")
+            lines = [line for line in text.splitlines() if line.strip()]
+            if lines and not any(map(_is_number, lines[0].split(","))):
+                lines = lines[1:]  # a header
+            if not lines:
+                raise UsageError("it holds no observation")
+            return np.loadtxt(lines, delimiter=",", ndmin=2, comments=None)
         found = np.load(path, allow_pickle=False)
         if isinstance(found, np.ndarray):
             return found
         names = found.files
         if "x" not in names and len(names) != 1:
-            raise UsageError(f"{path} holds {', '.join(names)}; name the observations x")
+            raise UsageError(f"it holds {', '.join(names)}; name the observations x")
         return found["x" if "x" in names else names[0]]
     except UsageError:
         raise
     except Exception as error:  # files may hold anything
-        raise UsageError(f"{path} holds no array of numbers (.npz, .npy or .csv)") from error
+        raise UsageError("it holds no array of numbers (.npz, .npy or .csv)") from error
 
 
 def _is_number(text: str) -> bool:

@@ -1,12 +1,13 @@
 """Tasks of one simulator without a likelihood: a function, or a command of another language."""
 
 import csv
+import hashlib
 import subprocess
 import tempfile
 from collections.abc import Callable, Mapping, Sequence
 from functools import cached_property
 from pathlib import Path
-from typing import Any
+from typing import Any, get_args
 
 import numpy as np
 import torch
@@ -77,6 +78,11 @@ class Simulator(Task):
         expensive: bool = False,
         title: str = "",
     ) -> None:
+        if not isinstance(parameters, Mapping) or not parameters:
+            raise ValueError("parameters must be ranges (low, high) by name, at least one")
+        if observation not in get_args(Observation):
+            known = ", ".join(get_args(Observation))
+            raise ValueError(f"observation = {observation!r} is not allowed; known: {known}")
         nuisances = (nuisances,) if isinstance(nuisances, str) else tuple(nuisances)
         if unknown := sorted({*nuisances} - {*parameters}):
             raise ValueError(f"nuisances {unknown} are not among {[*parameters]}")
@@ -105,6 +111,11 @@ class Simulator(Task):
         found = self.source.run(self.nominal[None].double().numpy(), np.random.default_rng(0))
         return tuple(found.shape[1:])
 
+    @property
+    def settings(self) -> Mapping[str, Any]:
+        known = getattr(self.source.function, "digest", "")
+        return {"command": known} if known else {}
+
     def components(self, split: Split) -> Mapping[str, "_Source"]:
         return {"simulator": self.source}
 
@@ -115,7 +126,10 @@ class Simulator(Task):
 def _parameter(name: str, value: tuple[float, float] | Parameter, nuisance: bool) -> Parameter:
     if isinstance(value, Parameter):
         return value
-    low, high = value
+    try:
+        low, high = map(float, value)
+    except (TypeError, ValueError) as error:
+        raise ValueError(f"the range of {name} is {value!r}, and must be (low, high)") from error
     margin = _MARGIN * (high - low)
     kind: Any = "nuisance" if nuisance else "interest"
     return Parameter(name, low, high, kind, (low + margin, high - margin))
@@ -210,8 +224,11 @@ def from_command(command: Sequence[str], *, seconds: float = 3600.0) -> Simulate
 
     The command reads parameters from a file and writes observations to another. Both are CSV
     files. The first has a header with the names `seed` and `0` to `P−1`, and a row for every
-    parameter set. The second has no header, and a row of numbers for every observation. Use it
-    with `batch=True`.
+    parameter set: the seed of its random numbers, and its parameters. The second has no header,
+    and a row of numbers for every observation. Use it with `batch=True`.
+
+    The command, and the content of files that it names, are part of the identity of results. Files
+    that these read are not.
 
     Args:
         command: program and arguments; `{parameters}` and `{observations}` are replaced by the
@@ -226,6 +243,11 @@ def from_command(command: Sequence[str], *, seconds: float = 3600.0) -> Simulate
     """
     if not all(any(part in word for word in command) for part in _FILES):
         raise ValueError(f"the command must contain {' and '.join(_FILES)}")
+
+    content = hashlib.sha256(repr([*command]).encode())
+    for word in command:
+        if Path(word).is_file():
+            content.update(Path(word).read_bytes())
 
     def simulate(theta: Array, rng: np.random.Generator) -> NDArray[np.float64]:
         with tempfile.TemporaryDirectory() as folder:
@@ -259,6 +281,7 @@ def from_command(command: Sequence[str], *, seconds: float = 3600.0) -> Simulate
                     f"{shown}: its observations are no numbers: {message_of(error)}"
                 ) from error
 
+    vars(simulate)["digest"] = content.hexdigest()
     return simulate
 
 

@@ -25,7 +25,7 @@ from bench.contracts import (
     Task,
 )
 from bench.contracts.pairs import log_ratio_paired
-from bench.errors import PluginError, UsageError
+from bench.errors import PluginError, UsageError, message_of
 from bench.experiment.preset import make_preset
 from bench.experiment.schedule import schedule
 from bench.library.fitting import FittedSurrogate, TemporaryFolder, needed, registry_for
@@ -156,9 +156,16 @@ def observations_of_user(task: Task, x: ArrayLike | Tensor) -> Tensor:
     r"""Return the observations of a dataset as a tensor, (n, \*event) float32.
 
     Raises:
-        UsageError: if they have another shape, or are not finite.
+        UsageError: if they are no numbers, have another shape, or are not finite.
     """
-    events = torch.as_tensor(np.asarray(x), dtype=torch.float32)
+    try:
+        given = x.detach().cpu() if isinstance(x, Tensor) else x
+        array = np.asarray(given)
+        if array.dtype.kind not in "fiub":
+            raise ValueError(f"they are of type {array.dtype}")
+        events = torch.from_numpy(array.astype(np.float32))
+    except (TypeError, ValueError) as error:
+        raise UsageError(f"observations are no array of numbers: {message_of(error)}") from error
     if events.dim() != 1 + len(task.event_shape) or events.shape[1:] != task.event_shape:
         wanted = ", ".join(map(str, ("n", *task.event_shape)))
         raise UsageError(f"observations have shape {tuple(events.shape)}, not ({wanted})")

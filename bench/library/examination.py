@@ -19,6 +19,9 @@ from bench.testing.guard import guarded
 
 _CALLS = 64
 _FEW = 4  # calls of an expensive simulator
+UNFORESEEN = (Exception, SystemExit, GeneratorExit)
+"""What a user's simulator may raise."""
+
 LONGEST = 600.0
 """Seconds that the examination of a simulator may take."""
 
@@ -47,10 +50,16 @@ def examine(task: Task) -> int:
         if not torch.equal(first, second):
             raise PluginError(
                 f"{where} draws from a global random generator, or one of its own, so that its "
-                "results cannot be reproduced; draw from the generator that it is given"
+                "results cannot be reproduced; draw from the generator that it is given, or use "
+                "the seeds that a command is given"
             )
         if n > 1 and bool((first == first[:1]).all()):
-            raise PluginError(f"{where} returns {_shown(first[0])} at all of {n} parameter sets")
+            raise PluginError(
+                f"{where} returns {_shown(first[0])} at all of {n} parameter sets, in single "
+                "precision"
+            )
+        if task.discrete and bool(((first < 0) | (first != first.round())).any()):
+            raise PluginError(f"{where} is discrete, and returns other numbers than 0, 1, 2, …")
         for j, parameter in enumerate(task.space.context):
             ends = context[:1].repeat(2, 1)
             ends[:, j] = torch.tensor([parameter.low, parameter.high])
@@ -62,6 +71,10 @@ def examine(task: Task) -> int:
             if torch.equal(*same):
                 raise PluginError(f"{where} does not depend on {parameter.name}")
     return calls
+
+
+class _TimeOver(BaseException):
+    """Signal of the end of a time limit, which `except Exception` in a simulator lets pass."""
 
 
 @contextmanager
@@ -80,15 +93,17 @@ def limited(what: str, seconds: float = LONGEST) -> Iterator[None]:
         return
 
     def stop(signum: int, frame: FrameType | None) -> None:
-        raise LimitExceeded(
-            f"{what} has not returned after {duration(seconds)}: it hangs, or its calls are slow; "
-            "a slow simulator sets expensive=True"
-        )
+        raise _TimeOver
 
     before = signal.signal(signal.SIGALRM, stop)
     signal.setitimer(signal.ITIMER_REAL, seconds)
     try:
         yield
+    except _TimeOver:
+        raise LimitExceeded(
+            f"{what} has not returned after {duration(seconds)}: it hangs, or its calls are slow; "
+            "a slow simulator sets expensive=True"
+        ) from None
     finally:
         signal.setitimer(signal.ITIMER_REAL, 0)
         signal.signal(signal.SIGALRM, before)

@@ -3,7 +3,7 @@
 import os
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict, fields, replace
-from math import isfinite
+from math import isfinite, isnan
 from pathlib import Path
 from typing import Literal
 
@@ -20,12 +20,13 @@ from bench.boards.results import Results
 from bench.boards.verdict import SIGNS, interval
 from bench.contracts import IndependentPlan, Method, StoredTask, Task
 from bench.contracts.plan import observations_of
-from bench.errors import NotApplicable, UsageError
+from bench.echo import tell
+from bench.errors import NotApplicable, UsageError, counted, message_of
 from bench.experiment.preset import Preset, make_preset
 from bench.experiment.schedule import Schedule, schedule
 from bench.experiment.selection import MethodPattern, names_fit
 from bench.library.evaluation import observations_of_user
-from bench.library.examination import examine, limited
+from bench.library.examination import UNFORESEEN, examine, limited
 from bench.library.fitting import (
     FittedSurrogate,
     TemporaryFolder,
@@ -41,16 +42,16 @@ from bench.report.drawings import PAGE, lay_out
 from bench.report.figures.style import Draw, Figure, Panel
 from bench.report.figures.trust import draw_local_coverage, draw_profiles
 from bench.stages.closure import EventClosure, event_closure
-from bench.stats.decision import Word
 from bench.storage.fit_spec import FitSpec, plan_folder
 from bench.storage.simulations import SimulationStore
 from bench.storage.store import Store
 
 _PART = 250  # test datasets that one job evaluates
 _SMALLER = (64, 16, 4)  # fractions of M that are judged where M fails
-_EVENTS = 100_000  # single observations for closure
-_SHARE = 10  # their number is the budget over this where calls are expensive
+_EVENTS = 100_000  # most single observations for closure; no more than all others
+_SHARE = 10  # their number is that of training over this where calls are expensive
 _VAGUE = 0.8  # width of a band of coverage above which it says nothing
+_CERTAIN = 1e-3  # width below which all intervals of a place contain the truth, or none
 
 
 class Trust:
@@ -84,17 +85,19 @@ class Trust:
         self._temporary = temporary
 
     def frame(self) -> pd.DataFrame:
-        """Return a line for each method and parameter.
+        """Return a line for each method, number of observations and parameter.
 
-        Columns: `method, parameter, verdict, coverage, error, gap_low, gap_high, worst_at,
-        worst_coverage, worst_low, worst_high, length, threshold, threshold_low, threshold_high,
-        calibrated_length, calibrated_low, calibrated_high, bias, bias_error, holds_up_to`, where
+        Columns: `method, observations, parameter, verdict, coverage, error, gap_low, gap_high,
+        worst_at, worst_coverage, worst_low, worst_high, length, threshold, threshold_low,
+        threshold_high, calibrated_length, calibrated_low, calibrated_high, bias, bias_error,
+        holds_up_to`, where
         the last is a number of observations, 0 if none holds.
         """
         return pd.DataFrame.from_records(
             [
                 {
                     "method": method.label,
+                    "observations": one.observations,
                     "parameter": own.name,
                     "verdict": own.verdict.word,
                     "coverage": own.coverage.value,
@@ -117,7 +120,8 @@ class Trust:
                     "holds_up_to": method.holds_up_to,
                 }
                 for method in self.methods
-                for own in method.parameters
+                for one in method.every
+                for own in one.parameters
             ]
         )
 
@@ -133,7 +137,8 @@ class Trust:
         Returns:
             A line for each method and parameter. Columns: `method, verdict, parameter, estimate,
             low, high, calibrated_low, calibrated_high, warning`. Calibrated intervals have the
-            threshold that covers 68.27 % of the test datasets.
+            threshold that covers 68.27 % of the test datasets, of those with as many observations
+            where such were judged.
 
         Raises:
             UsageError: if the observations have another shape, or are not finite.
@@ -151,8 +156,6 @@ class Trust:
         """
         data = self._observed(x, measured)
         frame = pd.DataFrame.from_records([row for own in data for row in own.profiles()])
-        thresholds = self.frame()[["method", "parameter", "threshold"]]
-        frame = frame.merge(thresholds.rename(columns={"method": "label"}))
         told = self.intervals(x, measured=measured).rename(columns={"method": "label"})
         told = told.assign(value=told["estimate"], error=0.5 * (told["high"] - told["low"]))
         return self._figure(
@@ -176,6 +179,7 @@ class Trust:
             ]
         )
         told = self.frame().rename(columns={"method": "label", "coverage": "value"})
+        told = told[told["observations"] == self.task.observations]
         return self._figure(
             "coverage",
             "Coverage along each parameter",
@@ -234,13 +238,20 @@ class Trust:
     ) -> list[ObservedData]:
         events = observations_of_user(self.task, x)
         return [
-            ObservedData(self.task, own, self.surrogates[own.label], events, self.folder, measured)
+            ObservedData(
+                self.task,
+                own.at(len(events)),
+                self.surrogates[own.label],
+                events,
+                self.folder,
+                measured,
+            )
             for own in self.methods
         ]
 
     def text(self) -> str:
         """Return the judgement as tables for a terminal."""
-        parts = []
+        parts = [f"{self.subject}\n\n"]
         for method in self.methods:
             rows = [(cells(own), False) for own in method.parameters]
             parts += [
@@ -250,6 +261,23 @@ class Trust:
             ]
         parts += [f"{line}\n" for line in self.remarks]
         return "".join(parts)
+
+    @property
+    def subject(self) -> str:
+        """Sentences on the task: observations, parameters and their ranges."""
+        shape = " × ".join(map(str, self.task.event_shape))
+        each = "one number" if shape == "1" else f"{shape} numbers"
+        known = {constraint.parameter for constraint in self.task.constraints}
+        every = []
+        for one in self.task.space.parameters:
+            low, high = one.inner
+            words = [f"true values {low:.4g} to {high:.4g}"]
+            words += ["profiled"] if one.name not in self.task.reported else []
+            words += ["measured"] if one.name in known else []
+            every.append(f"{one.name} {one.low:.4g} to {one.high:.4g} ({', '.join(words)})")
+        many = counted(self.task.observations, "observation")
+        rate = " on average" if self.task.has_rate else ""
+        return f"Datasets of {many}{rate}, each of {each}. {'; '.join(every)}."
 
     @property
     def remarks(self) -> Iterator[str]:
@@ -281,7 +309,7 @@ HEAD = (
 def cells(own: ParameterTrust) -> list[str]:
     """Return the texts of a parameter's row."""
     local, at = own.local, own.worst
-    known = local.high[at] - local.low[at] < _VAGUE
+    known = _CERTAIN < local.high[at] - local.low[at] < _VAGUE
     return [
         own.name,
         f"{SIGNS[own.verdict.word]} {own.verdict.word}",
@@ -297,7 +325,9 @@ def cells(own: ParameterTrust) -> list[str]:
 
 def _ranged(value: float, ends: tuple[float, float]) -> str:
     low, high = (f"{end:.3g}" if isfinite(end) else "?" for end in ends)
-    return f"{value:.3g} [{low}, {high}]" if isfinite(value) else "> 25"
+    if isfinite(value):
+        return f"{value:.3g} [{low}, {high}]"
+    return "n/a" if isnan(value) else "> 25"
 
 
 def _along(own: ParameterTrust) -> Iterator[dict[str, float]]:
@@ -356,10 +386,15 @@ def trust(
         >>> judged = bench.trust("my-simulator", plugins="my_simulator.py")  # doctest: +SKIP
         >>> judged.frame()  # doctest: +SKIP
     """
-    if not 20 <= toys <= 10**6:
-        raise UsageError(f"toys = {toys} is not allowed: it must be 20 to 1,000,000")
-    if not 0 < tolerance < 1 or not 0 < level < 1:
-        raise UsageError("tolerance and level must lie between 0 and 1")
+    if not isinstance(toys, int) or not 20 <= toys <= 10**6:
+        raise UsageError(f"toys = {toys!r} is not allowed: it must be 20 to 1,000,000")
+    for one in (tolerance, level):
+        if not isinstance(one, float) or not 0 < one < 1:
+            raise UsageError("tolerance and level must be numbers between 0 and 1")
+    if isinstance(methods, str) or not isinstance(methods, Sequence):
+        raise UsageError("methods must be a list")
+    if not isinstance(sizes, Sequence) or not all(isinstance(one, int) for one in sizes):
+        raise UsageError("sizes must be a list of numbers of observations")
     classes = [one for one in methods if not isinstance(one, str)]
     with limited(f"the simulator of {on if isinstance(on, str) else on.name}"):
         registry, name = registry_for(on, "exact", plugins, [*objects, *classes])
@@ -389,8 +424,10 @@ def trust(
         if (own := judge.at(None)) is None:
             continue
         surrogate = FittedSurrogate(planned.context, spec, preset, spec.label, temporary)
+        if not quiet:
+            tell(f"comparing {own.label} with simulations of single observations")
         own = replace(
-            own, sizes=judge.at_sizes(own, sizes), closure=_closure(task, surrogate, budget, seed)
+            own, sizes=judge.at_sizes(own, sizes), closure=_closure(task, surrogate, own, seed)
         )
         found.append(own)
         surrogates[own.label] = surrogate
@@ -467,20 +504,20 @@ class _Judge:
         folders = [plan_folder(self.task, plan, seed) for plan in plans]
         return judged(results, self.task, fits[0], folders, self.tolerance, self.level)
 
-    def at_sizes(self, own: MethodTrust, sizes: Sequence[int]) -> dict[int, Word]:
-        """Return verdicts at other sizes; smaller ones first, because the first failure ends."""
+    def at_sizes(self, own: MethodTrust, sizes: Sequence[int]) -> dict[int, MethodTrust]:
+        """Judge other sizes; smaller ones first, because the first failure ends."""
         usual, task = self.task.observations, self.task
         chosen: Sequence[int] = sizes
         if not sizes and own.word == "fails" and not task.expensive and not task.has_rate:
             chosen = [usual // part for part in _SMALLER if usual >= part]
-        words: dict[int, Word] = {}
+        every: dict[int, MethodTrust] = {}
         for size in sorted({*chosen} - {usual}):
             found = self.at(size)
             if found is not None:
-                words[size] = found.word
-            if not sizes and words.get(size) != "holds":
+                every[size] = found
+            if not sizes and (found is None or found.word != "holds"):
                 break
-        return words
+        return every
 
 
 def _parts(task: Task, toys: int, size: int | None = None) -> tuple[IndependentPlan, ...]:
@@ -491,7 +528,12 @@ def _parts(task: Task, toys: int, size: int | None = None) -> tuple[IndependentP
     theta: Literal["stored", "random"] = "random"
     if isinstance(task, StoredTask):
         theta = "stored"
-        toys = min(toys, (recorded or 0) // task.observations)
+        toys = min(toys, available := (recorded or 0) // task.observations)
+        if available < 2:
+            raise NotApplicable(
+                f"{task.name} has {counted(available, 'test dataset')} in the inner box; 2 are "
+                "needed"
+            )
     firsts = range(0, max(toys - 1, 1), _PART)  # the last part has two or more
     return tuple(
         IndependentPlan(
@@ -519,16 +561,22 @@ def _check_sizes(task: Task, sizes: Sequence[int]) -> None:
             raise UsageError(f"observations = {size} is not allowed: it must be 1 to {most:,}")
 
 
-def _closure(task: Task, surrogate: FittedSurrogate, budget: int, seed: int) -> EventClosure:
+def _closure(task: Task, surrogate: FittedSurrogate, own: MethodTrust, seed: int) -> EventClosure:
     """Return the closure on single observations, which is kept in the results folder."""
     store, key = Store.open(surrogate.folder), f"closure/{surrogate.spec.folder}"
-    events = max(budget // _SHARE, 1) if task.expensive else _EVENTS
+    events = min(_EVENTS, own.training_calls + own.toy_calls)
+    if task.expensive:
+        events = own.training_calls // _SHARE
     record = store.record(key) or {}
     names = {one.name for one in fields(EventClosure)}
     if record.get("wanted") == events and names <= record.keys():
         return EventClosure(**{name: record[name] for name in names})
     device = torch.device(surrogate.context.device)
-    found = event_closure(task, surrogate, events, seed, SimulationStore(store), device)
+    try:
+        with limited(f"closure of {own.label}"):
+            found = event_closure(task, surrogate, events, seed, SimulationStore(store), device)
+    except UNFORESEEN as error:
+        return EventClosure(0, failure=message_of(error) or type(error).__name__)
     store.write(key, {"wanted": events, **asdict(found)})
     return found
 

@@ -1,6 +1,7 @@
 """Intervals and profiles of an observed dataset, and reasons not to believe them."""
 
 from collections.abc import Iterator, Mapping
+from math import inf, isnan, nan
 from pathlib import Path
 from typing import Any
 
@@ -10,8 +11,9 @@ from torch import Tensor
 
 from bench.boards.judgement import MethodTrust
 from bench.contracts import Surrogate, Task
-from bench.errors import counted
+from bench.errors import counted, message_of
 from bench.library.evaluation import intervals_of, profiles_of
+from bench.library.examination import UNFORESEEN
 from bench.seeds import generator
 from bench.stages.datasets import simulate
 from bench.stats.clustering import Array
@@ -52,9 +54,15 @@ class ObservedData:
     def intervals(self) -> Iterator[dict[str, Any]]:
         """Yield a line for each parameter: its interval as delivered, and calibrated."""
         estimate, delivered = self._at(1.0)
-        common = [*self._unlike(estimate), *self._few()]
+        common = [*self._few()]
+        try:
+            common += self._unlike(estimate)
+        except UNFORESEEN as error:
+            common.append(f"not compared with simulations: {message_of(error)}")
         for i, (own, row) in enumerate(zip(self.method.parameters, delivered, strict=True)):
-            moved = self._at(max(own.threshold, 1e-6))[1][i]
+            moved = {"low": nan, "high": nan, "cut": False}
+            if 0 < own.threshold < inf:
+                moved = self._at(own.threshold)[1][i]
             yield {
                 "method": self.method.label,
                 "verdict": own.verdict.word,
@@ -64,7 +72,7 @@ class ObservedData:
                 "high": row["high"],
                 "calibrated_low": moved["low"],
                 "calibrated_high": moved["high"],
-                "warning": "; ".join([*self._warnings(row), *common]),
+                "warning": "; ".join([*self._warnings(row, moved), *common]),
             }
 
     def profiles(self) -> Iterator[dict[str, Any]]:
@@ -82,6 +90,7 @@ class ObservedData:
                     "parameter": own.name,
                     "value": value,
                     "statistic": statistic,
+                    "threshold": own.threshold,
                 }
 
     def _at(self, threshold: float) -> tuple[Array, list[dict[Any, Any]]]:
@@ -97,18 +106,22 @@ class ObservedData:
             self._found[threshold] = profiles[0].mle[0], rows
         return self._found[threshold]
 
-    def _warnings(self, row: Mapping[Any, Any]) -> Iterator[str]:
+    def _warnings(self, row: Mapping[Any, Any], moved: Mapping[Any, Any]) -> Iterator[str]:
         """Yield reasons not to believe an interval."""
         bounds = self.task.space.parameters[self.task.space.names.index(row["parameter"])]
         edge = _EDGE * (bounds.high - bounds.low)
         if row["cut"] or not bounds.low + edge < row["estimate"] < bounds.high - edge:
             yield "at the edge of the training range"
+        elif moved["cut"]:
+            yield "the calibrated interval reaches the edge of the training range"
+        if isnan(moved["low"]):
+            yield "no calibrated interval: its threshold is not known"
         if row["unresolved"]:
             yield "its ends are less accurate than required"
 
     def _few(self) -> Iterator[str]:
         """Yield a warning if thresholds are those of datasets of another size."""
-        number, usual = len(self.events), self.task.observations
+        number, usual = len(self.events), self.method.observations
         if number != usual and not self.task.has_rate:
             yield f"{counted(number, 'observation')}, where test datasets have {usual:,}"
 

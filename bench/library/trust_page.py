@@ -24,6 +24,7 @@ def page(
     title = f"Trust in surrogates of {found.task.name}"
     content = {
         "title": title,
+        "subject": found.subject,
         "methods": found.methods,
         "tables": {
             method.label: Table(

@@ -27,6 +27,7 @@ from bench.contracts import Method, Metric, Task, Wrapper
 from bench.errors import NotApplicable, PluginError, UsageError
 from bench.registry.plugins import import_plugin, plugin_files, plugin_version
 from bench.registry.validate import blamed, check, plugin_errors
+from bench.seeds import OBJECT
 
 Kind = Literal["tasks", "methods", "wrappers", "metrics", "presets"]
 KINDS: tuple[Kind, ...] = get_args(Kind)
@@ -104,7 +105,7 @@ class Registry:
             self._items[kind][value.name] = replace(self._items[kind][value.name], load=load)
             return
         # A version of its own: results of an edited object are never taken for its own.
-        version = _VERSIONS.setdefault(value, uuid4().hex)
+        version = _VERSIONS.setdefault(value, OBJECT + uuid4().hex)
         self._add_all([Item(kind, value.name, "this process", load, version)])
 
     def _is_known(self, kind: Kind, value: Defined) -> bool:

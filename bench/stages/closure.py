@@ -43,6 +43,7 @@ class EventClosure:
         normalisation: mean over components and contexts of abs(log E[r̂]), the logarithm of the
             mean ratio over the reference. Without a reference, densities are normalised.
         normalisation_noise: its expectation for exact ratios, from fluctuations.
+        failure: reason why it failed.
     """
 
     events: int
@@ -51,6 +52,7 @@ class EventClosure:
     deviation_noise: float | None = None
     normalisation: float | None = None
     normalisation_noise: float | None = None
+    failure: str = ""
 
 
 def event_closure(
@@ -84,9 +86,11 @@ def event_closure(
         if kind == "fixed":
             drawn = bank.reference(events, kind, split="heldout")
         normalisation = _normalisation(task, surrogate, drawn.x[0], device)
-    found = (*deviation, *normalisation)
     calls = budget if size is None else 0
-    return EventClosure(events, calls, *(value if isfinite(value) else None for value in found))
+    deviates, deviation_noise, mean, mean_noise = (
+        value if isfinite(value) else None for value in (*deviation, *normalisation)
+    )
+    return EventClosure(events, calls, deviates, deviation_noise, mean, mean_noise)
 
 
 def _deviation(

@@ -53,10 +53,10 @@ def fit_members(
             spec.identity["seed"],
         )
         fit_context = FitContext(
-            task, bank, features, device, partial(generator, "fit", spec.identity), report
+            task, bank, features, device, partial(generator, "fit", spec.entropy), report
         )
         # Other packages draw from global generators, whose results must be reproducible, too.
-        global_seed = int(digest("global", spec.identity, list(members))[:8], 16)
+        global_seed = int(digest("global", spec.entropy, list(members))[:8], 16)
         torch.manual_seed(global_seed)
         np.random.seed(global_seed)  # noqa: NPY002
         random.seed(global_seed)

@@ -61,7 +61,7 @@ def _learned(
     )
 
     def random(number: int, purpose: str) -> torch.Generator:
-        return generator(purpose, spec.identity, number)
+        return generator(purpose, spec.entropy, number)
 
     features = features_of(opened.task, simulations)
     fit_context = FitContext(opened.task, bank, features, device, random, report)

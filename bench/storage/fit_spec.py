@@ -8,7 +8,7 @@ from typing import Any, Protocol, TypeVar
 
 from bench.contracts import HeldOutPlan, Plan, Task
 from bench.contracts.plan import number_of_blocks
-from bench.seeds import digest
+from bench.seeds import digest, lasting
 from bench.storage.store import SCHEMA
 
 EVALUATION = 1
@@ -98,6 +98,12 @@ class FitSpec:
     configuration: str
     identity: dict[str, Any]
     oracle: bool
+
+    @cached_property
+    def entropy(self) -> dict[str, Any]:
+        """Identity from which seeds derive: equal in all processes that define equal objects."""
+        found: dict[str, Any] = lasting(self.identity)
+        return found
 
     @cached_property
     def key(self) -> str:

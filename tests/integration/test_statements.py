@@ -8,6 +8,7 @@ from math import nan
 from pathlib import Path
 
 import numpy as np
+import pandas as pd
 import pytest
 
 import bench
@@ -18,6 +19,8 @@ from bench.stats.ranking import rank
 from bench.storage.store import Store
 from bench.studies import expectations
 from bench.studies.scored import groups
+from bench.studies.trust import Training, sides
+from bench.studies.trust import markdown as trust_tables
 
 ROOT = Path(__file__).parents[2]
 PAGE = (ROOT / "docs" / "results/index.md").read_text()
@@ -336,6 +339,18 @@ def test_savings_of_expectations_on_the_processes():
             for name, factor in zip(PARAMETERS[task], two, strict=True):
                 digits = 1 if "." in factor else 0
                 assert f"{known[task, label, kind, name]:.{digits}f}" == factor
+
+
+def test_verdicts_of_trust_against_the_truth():
+    """The page's tables are those of the committed networks, and few verdicts are false."""
+    page = (ROOT / "docs" / "guides/trust.md").read_text()
+    frame = pd.read_csv(ROOT / "results" / "studies" / "trust.csv")
+    found = [Training(**row) for row in frame.to_dict("records")]
+    for line in trust_tables(found).splitlines():
+        assert line.replace("-", "−") in page.replace("-", "−")
+    for side in sides(found):
+        assert side.limit <= 0.08
+    assert np.median(frame["error"]) < 0.01
 
 
 def test_networks_beside_the_papers():

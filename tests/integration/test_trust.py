@@ -18,7 +18,7 @@ from bench.contracts import (
     Wrapped,
     Wrapper,
 )
-from bench.errors import LimitExceeded, NotApplicable, PluginError, UsageError
+from bench.errors import BenchError, LimitExceeded, NotApplicable, PluginError, UsageError
 from bench.library.examination import limited
 from bench.library.trust_page import page
 from bench.stages.datasets import sets
@@ -81,7 +81,8 @@ def judged(tmp_path_factory):
 
 
 def test_planted_gaps_are_decided(judged):
-    frame = judged.frame().set_index("method")
+    frame = judged.frame()
+    frame = frame[frame["observations"] == 4].set_index("method")
     assert frame["verdict"].to_dict() == {"known": "holds", "power(known)": "fails"}
     for label, coverage, threshold in (("known", 0.6827, 1.0), ("power(known)", 0.533, 1.892)):
         row = frame.loc[label]
@@ -127,6 +128,10 @@ def test_intervals_of_data_as_delivered_and_calibrated(judged):
     assert frame["warning"].str.endswith("test datasets have 4").sum() == 0
     frame = judged.intervals(x[:3])
     assert set(frame["warning"]) == {"3 observations, where test datasets have 4"}
+    for wrong in ("observed.csv", [["a"]], [[1.0], [1.0, 2.0]]):
+        with pytest.raises(UsageError, match="observations are no array of numbers"):
+            judged.intervals(wrong)
+    assert judged.intervals(x[::-1])["estimate"][0] == pytest.approx(1.0, abs=1e-3)
     with pytest.raises(UsageError, match="observations have shape"):
         judged.intervals(np.zeros((3, 2)))
 
@@ -186,7 +191,7 @@ def test_trained_networks(tmp_path):
     assert method.training_calls == 2000
     assert method.toy_calls == 1200
     assert 0 < method.closure.normalisation < 1
-    assert method.closure.events == 100_000
+    assert method.closure.events == 2000 + 1200
     assert found.frame()["verdict"].item() in ("undetermined", "holds", "fails")
 
 
@@ -290,12 +295,19 @@ def test_it_says_up_to_what_size_coverage_holds(tmp_path):
     )
     (method,) = found.methods
     assert method.word == "fails"
-    assert method.sizes[1] == "holds"
+    assert method.sizes[1].word == "holds"
     assert method.holds_up_to == 1
-    assert any("16 observations were judged: coverage holds" in note for note in method.notes)
+    note = next(note for note in method.notes if note.startswith("Holds"))
+    assert note.startswith("Holds up to 1. Gaps by number of observations: 1: ✓ holds (mean ")
+    assert note.endswith("points).") or "16: ✗ fails (mean " in note
+    frame = found.frame()
+    assert {1, 16} <= {*frame["observations"]}
+    assert set(frame["holds_up_to"]) == {1}
     chosen = bench.trust(task, ["known"], objects=[Known], sizes=(32,), tolerance=0.1, **settings)
-    assert chosen.methods[0].sizes == {32: "holds"}
-    assert chosen.frame()["holds_up_to"].item() == 32
+    assert [one.word for one in chosen.methods[0].every] == ["holds", "holds"]
+    assert set(chosen.frame()["holds_up_to"]) == {32}
+    data = np.random.default_rng(0).normal(0.5, 1.0, (32, 1))
+    assert chosen.intervals(data)["warning"].item() == ""  # test datasets have as many
     with pytest.raises(UsageError, match="observations = 0 is not allowed"):
         bench.trust(task, ["known"], objects=[Known], sizes=(0,), **settings)
 
@@ -344,3 +356,102 @@ def test_calibrated_intervals_with_a_constraint(tmp_path):
     calibrated = frame["calibrated_high"] - frame["calibrated_low"]
     assert abs(delivered.item() - 2 * 5**-0.5) < 0.01
     assert abs(calibrated.item() / delivered.item() - own.threshold**0.5) < 0.01
+
+
+def test_equal_objects_of_two_processes_train_equal_networks(tmp_path):
+    """Two tasks of one definition stand for two processes: their versions differ."""
+    both = [
+        bench.fit(simulator(), "lre:published", budget=500, folder=tmp_path / str(i), quiet=True)
+        for i in range(2)
+    ]
+    x, context = torch.tensor([[0.3]]), torch.tensor([[0.5]])
+    assert both[0].spec.folder != both[1].spec.folder
+    assert torch.equal(*(one.log_ratio(x, context) for one in both))
+
+
+class Sharp(Wrapper):
+    """So narrow a likelihood that thresholds lie beyond the saved profiles."""
+
+    name = "sharp"
+
+    def restore(self, surrogates, state):
+        return Wrapped(surrogates, lambda log_ratio: 1e4 * log_ratio)
+
+
+class Impossible(Wrapper):
+    name = "impossible"
+
+    def restore(self, surrogates, state):
+        return Wrapped(surrogates, lambda log_ratio: torch.full_like(log_ratio, -torch.inf))
+
+
+def test_unknown_thresholds_give_no_calibrated_intervals(tmp_path):
+    settings = {"budget": 10, "toys": 40, "folder": tmp_path, "quiet": True}
+    found = bench.trust(simulator(), ["sharp(known)"], objects=[Known, Sharp], **settings)
+    (method,) = found.methods
+    assert method.word == "fails"
+    assert method.parameters[0].threshold == np.inf
+    assert "> 25" in found.text()
+    frame = found.intervals(np.array([[0.4], [1.4], [0.9], [1.3]]))
+    assert frame["calibrated_low"].isna().all()
+    assert "its threshold is not known" in frame["warning"].item()
+
+
+def test_impossible_likelihoods_are_judged_or_refused_in_one_line(tmp_path):
+    settings = {"budget": 10, "toys": 40, "folder": tmp_path, "quiet": True}
+    try:
+        found = bench.trust(
+            simulator(), ["impossible(known)"], objects=[Known, Impossible], **settings
+        )
+    except BenchError:
+        return
+    assert found.methods[0].word != "holds"
+
+
+def test_a_simulator_that_fails_after_the_verdict_keeps_it(tmp_path):
+    """Closure and the comparison with data call the simulator again."""
+    failing = []
+
+    def simulate(theta, rng):
+        if failing:
+            raise SystemExit
+        return rng.normal(theta, 1.0)
+
+    task = Simulator("normal", simulate, {"mean": (-4.0, 4.0)}, observations=4, batch=True)
+
+    class Failing(Known):
+        name = "failing"
+
+        def restore(self, task, features, state):
+            return _Late()
+
+    class _Late(_Known):
+        def log_ratio(self, x, context):
+            if len(x) > 4:  # that of closure
+                failing.append(True)
+                raise SystemExit
+            return super().log_ratio(x, context)
+
+    found = bench.trust(task, [Failing], budget=300, toys=60, folder=tmp_path, quiet=True)
+    assert found.methods[0].closure.failure
+    assert "Closure of observations: n/a, SystemExit." in found.text()
+    frame = found.intervals(np.array([[0.4], [1.4], [0.9], [1.3]]))
+    assert "not compared with simulations" in frame["warning"].item()
+
+
+def test_few_stored_datasets_give_one_line(tmp_path):
+    theta = np.linspace(-3.9, 3.9, 100)[:, None]
+    np.savez(tmp_path / "pairs.npz", theta=theta, x=theta)
+    mean = Parameter("mean", -4.0, 4.0, "interest", (-0.001, 0.001))
+    task = StoredTask("few", tmp_path / "pairs.npz", [mean])
+    with pytest.raises(NotApplicable, match=r"test datasets? in the inner box; 2 are needed"):
+        bench.trust(task, [Known], budget=10, folder=tmp_path / "r", quiet=True)
+
+
+@pytest.mark.parametrize(
+    "wrong",
+    [{"toys": 20.5}, {"toys": "x"}, {"sizes": 2}, {"sizes": [2.5]}, {"tolerance": "a"}],
+)
+def test_wrong_values_give_one_line(wrong):
+    with pytest.raises(UsageError, match="must be"):
+        bench.trust(simulator(), [Known], quiet=True, **wrong)

@@ -176,3 +176,36 @@ def test_failing_commands_give_one_line(tmp_path, program, message):
         _ = Simulator("mine", missing, RANGES, batch=True).event_shape
     with pytest.raises(ValueError, match="must contain"):
         from_command(["model", "{parameters}"])
+
+
+def test_an_edited_program_of_a_command_is_another_simulator(tmp_path):
+    program = tmp_path / "model.py"
+    digests = []
+    for content in ("print(1)", "print(1)", "print(2)"):
+        program.write_text(content)
+        words = [sys.executable, str(program), "{parameters}", "{observations}"]
+        task = Simulator("mine", from_command(words), RANGES, batch=True)
+        digests.append(task.settings["command"])
+    assert digests[0] == digests[1] != digests[2]
+    assert Simulator("mine", normal, RANGES, batch=True).settings == {}
+
+
+def test_wrong_definitions_give_one_line():
+    for parameters in ({}, {"a": 3}, {"a": (0, 1, 2)}, {"a": "no"}, [("a", (0, 1))]):
+        with pytest.raises(ValueError, match="range"):
+            Simulator("mine", normal, parameters)
+    with pytest.raises(ValueError, match="observation = 'image' is not allowed; known: vector"):
+        Simulator("mine", normal, RANGES, observation="image")
+
+
+@pytest.mark.parametrize("shift", [-10, 0.5])
+def test_a_discrete_simulator_returns_counts(shift):
+    task = Simulator(
+        "mine",
+        lambda theta, rng: rng.poisson(theta[:, :1] + 3) + shift,
+        {"mean": (0.0, 9.0)},
+        batch=True,
+        discrete=True,
+    )
+    with pytest.raises(PluginError, match="is discrete, and returns other numbers"):
+        examine(task)
