@@ -38,9 +38,13 @@ def printed(what: str | Table, style: str = "") -> str:
     A table may be wider than the terminal, because truncated numbers would be misleading.
     """
     shown = Text(printable(what)) if isinstance(what, str) else what
-    width = Console().width
-    needed = Console(width=1000).measure(shown).maximum if isinstance(shown, Table) else 0
-    console = Console(width=max(width, needed), highlight=False)
+    width = Console(force_jupyter=False).width
+    needed = (
+        Console(width=1000, force_jupyter=False).measure(shown).maximum
+        if isinstance(shown, Table)
+        else 0
+    )
+    console = Console(width=max(width, needed), highlight=False, force_jupyter=False)
     with console.capture() as captured:
         console.print(shown, style=style)
     return captured.get()

@@ -6,6 +6,7 @@ A function simulates one outbreak of a disease. Does a ratio network, trained on
 give intervals that cover? The panels show the coverage along both parameters.
 """
 
+import matplotlib.pyplot as plt
 import numpy as np
 
 import bench
@@ -30,6 +31,10 @@ judged = bench.trust(epidemic, ["lre:tuned"], budget=20_000, toys=500, tolerance
 print(judged)
 
 # %%
-# One line of this table is one parameter. `bench trust` shows the same on a page of its own.
+# A line of the table is a parameter. `bench trust` shows the same on a page of its own. Here is its
+# figure.
 
-judged.plot()
+_, axes = plt.subplots(1, 2, figsize=(7, 2.5), layout="constrained")
+for panel, place in zip(judged.local_coverage().panels, axes, strict=True):
+    panel.draw(panel.frame, place, judged.looks)
+    place.set_title(panel.title)

@@ -7,6 +7,7 @@ the slope of the background are nuisances, and another experiment has measured t
 are the intervals of an observed dataset, and its profile likelihood.
 """
 
+import matplotlib.pyplot as plt
 import numpy as np
 
 import bench
@@ -44,4 +45,7 @@ print(judged.intervals(observed, measured={"position": 2.0}).T.to_string(header=
 # %%
 # The interval ends where the profile reaches 1, the calibrated one at the dashed line.
 
-judged.plot(judged.profiles(observed, measured={"position": 2.0}))
+_, axes = plt.subplots(figsize=(5, 3), layout="constrained")
+(panel,) = judged.profiles(observed, measured={"position": 2.0}).panels
+panel.draw(panel.frame, axes, judged.looks)
+axes.set_xlabel("share of signal")

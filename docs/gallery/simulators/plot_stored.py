@@ -9,6 +9,7 @@ which learns from the others. No call is made again.
 import tempfile
 from pathlib import Path
 
+import matplotlib.pyplot as plt
 import numpy as np
 
 import bench
@@ -45,4 +46,7 @@ print(judged)
 # %%
 # Few test datasets give wide bands.
 
-judged.plot()
+_, axes = plt.subplots(1, 2, figsize=(7, 2.5), layout="constrained")
+for panel, place in zip(judged.local_coverage().panels, axes, strict=True):
+    panel.draw(panel.frame, place, judged.looks)
+    place.set_title(panel.title)
