@@ -97,10 +97,11 @@ def _deviation(
     task: Task, surrogate: Surrogate, drawn: Simulations, device: torch.device
 ) -> tuple[float, float]:
     """Return the deviation in bins of s, and the part that fluctuations explain."""
-    groups = drawn.x.shape[1] // _GROUP
+    n = drawn.x.shape[1]
+    # Stored observations of one dataset follow each other, with one context.
+    order = torch.randperm(n, generator=generator("closure groups", task.name))
     shares = []
-    for group in range(groups):
-        rows = slice(group * _GROUP, (group + 1) * _GROUP)
+    for rows in torch.split(order[: n // _GROUP * _GROUP], _GROUP):
         x, context = drawn.x[0, rows].to(device), drawn.context[0, rows].to(device)
         (found,) = log_ratio_of(task, surrogate, x, context).double().cpu()  # (K, n, n)
         # The reference draws components with equal probabilities.

@@ -2,11 +2,12 @@
 
 import math
 
+import numpy as np
 import pytest
 import torch
 
 import bench
-from bench.contracts import FitLog
+from bench.contracts import FitLog, Parameter, StoredTask
 from bench.inference.likelihood import ExactLikelihood
 from bench.stages.closure import event_closure
 from bench.storage.simulations import SimulationStore
@@ -67,3 +68,27 @@ def test_too_steep_ratios_do_not_close(tmp_path):
 def test_few_observations_say_nothing(tmp_path):
     found = close(Planted(), tmp_path, events=100)
     assert (found.deviation, found.normalisation) == (None, None)
+
+
+def test_stored_datasets_of_many_observations_are_mixed(tmp_path):
+    """A group of one dataset alone would have one context, and close for any surrogate."""
+    rng = np.random.default_rng(0)
+    theta = rng.uniform(-4, 4, (1500, 1))
+    np.savez(tmp_path / "pairs.npz", theta=theta, x=rng.normal(theta, 1.0, (1500, 20)))
+    mean = Parameter("mean", -4.0, 4.0, "interest", (-2.4, 2.4))
+    task = StoredTask("stored", tmp_path / "pairs.npz", [mean], observations=20)
+    store = SimulationStore(Store.open(tmp_path / "store"))
+
+    class Normal(Planted):
+        reference = None
+
+        def log_ratio(self, x, context):
+            return (-0.5 * self.power * (x[:, None, 0] - context[None, :, 0]).square())[None, None]
+
+    right, steep = (
+        event_closure(task, Normal(power), 6000, 0, store, torch.device("cpu"))
+        for power in (1.0, 1.5)
+    )
+    assert (right.events, right.calls) == (6000, 0)
+    assert right.deviation < 0.04
+    assert steep.deviation > 0.08
