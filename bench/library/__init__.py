@@ -2,8 +2,9 @@
 
 from bench.library.evaluation import Evaluation, evaluate
 from bench.library.fitting import FittedSurrogate, fit, load_surrogate, task
-from bench.library.judging import Trust, trust
+from bench.library.judging import trust
 from bench.library.runs import leaderboard, run
+from bench.library.trust_result import Trust
 
 __all__ = [
     "Evaluation",

@@ -2,7 +2,7 @@
 
 import pandas as pd
 
-from bench.library.judging import HEAD, Trust, cells
+from bench.library.trust_result import HEAD, Trust, cells
 from bench.report.drawings import drawn
 from bench.report.figures.style import Figure
 from bench.report.page import Page, render
