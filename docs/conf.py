@@ -23,7 +23,7 @@ extensions = [
     "sphinx_design",
     "sphinx_gallery.gen_gallery",
 ]
-exclude_patterns = ["_build", "gallery/*", "_gallery/**/*.py", "_gallery/**/*.ipynb"]
+exclude_patterns = ["_build", "gallery/*", "_gallery/**.py", "_gallery/**.ipynb"]
 
 myst_enable_extensions = ["amsmath", "colon_fence", "deflist", "dollarmath"]
 myst_heading_anchors = 3
