@@ -7,7 +7,7 @@ from bench.boards.quantities import Quantity
 from bench.boards.results import SavedFit
 from bench.contracts import Metric
 from bench.stats.clustering import Estimate
-from bench.stats.decision import WORDS, CoverageVerdict, Word
+from bench.stats.decision import CoverageVerdict, Word, together
 
 EXPECTED = {
     "coverage": "expected_coverage",
@@ -57,8 +57,7 @@ class Row:
     @property
     def word(self) -> Word:
         """Verdict on all parameters together: it holds if all hold, and fails if any fails."""
-        words = {verdict.word for verdict in self.verdicts.values()}
-        return next((w for w in WORDS if w in words), "n/a")
+        return together(verdict.word for verdict in self.verdicts.values())
 
     @property
     def holds_up_to(self) -> int:

@@ -20,7 +20,7 @@ from bench.errors import NotApplicable, counted, duration
 from bench.inference.box import ROOTS
 from bench.stages.closure import EventClosure
 from bench.stats.clustering import Estimate
-from bench.stats.decision import WORDS, CoverageVerdict, Word, judge_coverage
+from bench.stats.decision import CoverageVerdict, Word, judge_coverage, together
 from bench.stats.local import LocalCoverage, local_coverage
 
 NOMINAL = 0.6827
@@ -96,8 +96,7 @@ class MethodTrust:
     @property
     def word(self) -> Word:
         """Verdict on all parameters: it holds if all hold, and fails if any fails."""
-        words = {own.verdict.word for own in self.parameters}
-        return next(word for word in WORDS if word in words)
+        return together(own.verdict.word for own in self.parameters)
 
     def at(self, observations: int) -> "MethodTrust":
         """Return the judgement on datasets of a size if there is one, else this."""

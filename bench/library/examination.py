@@ -20,7 +20,7 @@ from bench.testing.guard import guarded
 _CALLS = 64
 _FEW = 4  # calls of an expensive simulator
 UNFORESEEN = (Exception, SystemExit, GeneratorExit)
-"""What a user's simulator may raise."""
+"""Exceptions that a user's simulator may raise."""
 
 LONGEST = 600.0
 """Seconds that the examination of a simulator may take."""

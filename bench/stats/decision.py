@@ -5,7 +5,7 @@ and fails where it lies outside (two one-sided tests: D. Schuirmann, J. Pharmaco
 (1987) 657). A gap that is not established is no evidence of coverage.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from math import isfinite, isnan, sqrt
 from typing import Literal
@@ -18,6 +18,19 @@ from bench.stats.clustering import Estimate, effective_dof
 Word = Literal["holds", "fails", "undetermined", "n/a"]
 WORDS: tuple[Word, ...] = ("fails", "undetermined", "n/a", "holds")
 """Verdicts, in the order in which they decide on several parameters together."""
+
+
+def together(words: Iterable[Word]) -> Word:
+    """Return the verdict on several parameters: it holds if all hold, and fails if any fails.
+
+    Example:
+        >>> together(["holds", "undetermined"]), together(["holds", "fails"]), together([])
+        ('undetermined', 'fails', 'n/a')
+    """
+    found = {*words}
+    return next((word for word in WORDS if word in found), "n/a")
+
+
 _MOST = 100  # largest factor on members or datasets that is worth proposing
 
 

@@ -17,7 +17,7 @@ from bench.boards.render import csv_of, markdown_table
 from bench.boards.results import Results, Scores
 from bench.boards.units import ResamplingUnits
 from bench.errors import UsageError
-from bench.stats.decision import Word
+from bench.stats.decision import Word, together
 from bench.studies.numbers import code
 
 NAME = "trust"
@@ -95,8 +95,7 @@ def trainings(
                 gaps = true.mean(-1) - NOMINAL
                 worst = int(np.abs(gaps).argmax())
                 error = true[worst].std(ddof=1) / np.sqrt(true.shape[-1])
-                words = {one.verdict.word for one in own}
-                word = next(w for w in ("fails", "undetermined", "n/a", "holds") if w in words)
+                word = together(one.verdict.word for one in own)
                 yield Training(
                     fit.task, fit.label, fit.budget, member, float(gaps[worst]), float(error), word
                 )
