@@ -38,7 +38,7 @@ from bench.contracts import (
 from bench.errors import BudgetExceeded, NotApplicable
 from bench.nn.calibration import Calibration, CalibrationKind, pairwise
 from bench.nn.ratio import seen
-from bench.nn.trees import Leaves, boxes
+from bench.nn.trees import Leaves, boxes, nodes_of
 
 _LEAVES = ("lower", "upper", "value")
 _STEPS = (
@@ -276,8 +276,3 @@ class BoostedTrees:
 
     def state(self) -> Mapping[str, Tensor]:
         return self._state
-
-
-def nodes_of(model: Any) -> tuple[list[Any], float]:
-    """Return the nodes of each tree of a scikit-learn model of two classes, and its constant."""
-    return [tree.nodes for (tree,) in model._predictors], float(model._baseline_prediction.item())

@@ -1,10 +1,11 @@
 """Interfaces of tasks, methods, wrappers and metrics: the lowest layer, above seeds and errors."""
 
-from bench.contracts.bank import Bank, Draw, Simulations, TrainingData, equal_draws
+from bench.contracts.bank import Bank, DatasetDraw, Draw, Simulations, TrainingData, equal_draws
 from bench.contracts.component import Component, FiniteComponent, HasLogProb, HasScore
 from bench.contracts.constraint import Constraint
 from bench.contracts.cost import Speed, Work
 from bench.contracts.data import Data
+from bench.contracts.events import EventsOfSet
 from bench.contracts.features import Features
 from bench.contracts.method import (
     ComponentMethod,
@@ -47,8 +48,10 @@ __all__ = [
     "ComponentSurrogate",
     "Constraint",
     "Data",
+    "DatasetDraw",
     "Datasets",
     "Draw",
+    "EventsOfSet",
     "Features",
     "FiniteComponent",
     "FitContext",

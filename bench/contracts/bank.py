@@ -6,6 +6,7 @@ from typing import Literal, Protocol
 
 from torch import Generator, Tensor
 
+from bench.contracts.events import EventsOfSet
 from bench.contracts.task import ReferenceKind, Split, Task
 
 TrainingData = Literal["fresh", "shared", "bootstrap"]
@@ -49,6 +50,34 @@ class Draw:
     n: int
     at: Tensor | Literal["prior"] = "prior"
     reference: ReferenceKind | None = None
+
+
+@dataclass(frozen=True)
+class DatasetDraw:
+    """Draw of toys: datasets with parameters from the inner box, as those of an independent plan.
+
+    Args:
+        sets: number of sets of events, each at parameters of its own.
+        observations: number M of observations of a dataset.
+        repeats: number of datasets of each set, at the same parameters.
+        pool: size of a set in units of M, from which its datasets are resampled; 0 for datasets of
+            separate events.
+    """
+
+    sets: int
+    observations: int
+    repeats: int = 1
+    pool: int = 0
+
+    @property
+    def size(self) -> int:
+        """Number of events of a set."""
+        return self.observations * (self.pool or self.repeats)
+
+    @property
+    def n(self) -> int:
+        """Number of simulator calls."""
+        return self.sets * self.size
 
 
 def equal_draws(task: Task, calls: int) -> list[Draw]:
@@ -110,6 +139,17 @@ class Bank(Protocol):
 
         Returns:
             Contexts, (members, n, d) float32.
+        """
+
+    def datasets(self, draw: DatasetDraw, *, split: Split = "calibration") -> list[EventsOfSet]:
+        """Draw toys, for a bank of one member.
+
+        Their parameters have the distribution of those of test datasets. Stored simulations have
+        parameters of their own.
+
+        Raises:
+            BudgetExceeded: if the draw costs more than the budget has left.
+            NotApplicable: if a set of several datasets is asked of a task that has none.
         """
 
     def reference(self, n: int, kind: ReferenceKind, *, split: Split = "train") -> Simulations:

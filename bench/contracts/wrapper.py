@@ -6,7 +6,7 @@ from typing import Any, ClassVar
 
 from torch import Tensor
 
-from bench.contracts.bank import Draw, equal_draws
+from bench.contracts.bank import DatasetDraw, Draw, equal_draws
 from bench.contracts.method import FitContext, FitLog, Settings, Surrogate
 from bench.contracts.pairs import log_ratio_paired
 from bench.contracts.task import ReferenceKind, Task
@@ -25,6 +25,8 @@ class Wrapper(ABC):
     title: ClassVar[str] = ""
     citation: ClassVar[str] = ""
     Config: ClassVar[type[Settings]] = Settings
+    outermost: ClassVar[bool] = False
+    """Whether no other wrapper may be around it: what it corrects is no log-ratio."""
     example: ClassVar[Mapping[str, Any]] = {}
     """Settings for `bench check`, where some have no default."""
 
@@ -51,7 +53,9 @@ class Wrapper(ABC):
             calls: simulator calls that `fit` may spend.
         """
 
-    def draws(self, task: Task, calls: int, reference: ReferenceKind | None) -> Sequence[Draw]:
+    def draws(
+        self, task: Task, calls: int, reference: ReferenceKind | None
+    ) -> Sequence[Draw | DatasetDraw]:
         """Return the draws of `fit`, for plans: equal numbers of every component by default.
 
         Args:

@@ -5,6 +5,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 from bench.contracts import (
+    DatasetDraw,
     Draw,
     HeldOutPlan,
     Method,
@@ -109,7 +110,7 @@ class _Counter:
         config = spec.identity["method"]["config"]
         return found(found.Config.model_validate(config))
 
-    def _draws(self, spec: FitSpec) -> Sequence[Draw] | None:
+    def _draws(self, spec: FitSpec) -> Sequence[Draw | DatasetDraw] | None:
         if spec.oracle:
             return []
         method = self._method(spec)

@@ -218,7 +218,11 @@ def configured(registry: Registry, pattern: MethodPattern) -> tuple[Wrapper, ...
         UsageError: if there is no such wrapper, or its settings are wrong.
         PluginError: if a wrapper does not load.
     """
-    return tuple(_configured(registry, name, written) for name, written in pattern.wrappers)
+    found = tuple(_configured(registry, name, written) for name, written in pattern.wrappers)
+    for inner in found[:-1]:
+        if inner.outermost:
+            raise UsageError(f"{inner.name} must be the outermost wrapper")
+    return found
 
 
 def _configured(registry: Registry, name: str, written: Sequence[str]) -> Wrapper:

@@ -10,6 +10,7 @@ import torch
 from torch import Tensor
 
 from bench.contracts import BoxSummary, BoxWindow, ParameterSpace
+from bench.inference.critical import CriticalValues
 from bench.inference.lattice import BOX_DEPTH, Lattice
 from bench.inference.profile import (
     crossings,
@@ -18,6 +19,7 @@ from bench.inference.profile import (
     peak,
     per_dataset,
     profiles,
+    ridges,
 )
 
 BOX_NODES = 49
@@ -31,7 +33,11 @@ _MARGIN = 1.5  # depth of interpolated values, in units of that of saved ones
 
 
 def summarise_box(
-    lattice: Lattice, space: ParameterSpace, truth: Tensor, reported: Sequence[int] | None = None
+    lattice: Lattice,
+    space: ParameterSpace,
+    truth: Tensor,
+    reported: Sequence[int] | None = None,
+    critical: CriticalValues | None = None,
 ) -> tuple[BoxSummary, BoxWindow]:
     """Reduce a lattice to the likelihoods inside the box, which are saved of every dataset.
 
@@ -40,6 +46,7 @@ def summarise_box(
         space: the parameter space.
         truth: generating parameters, (P,).
         reported: positions of the reported parameters; all if None.
+        critical: critical values that rescale statistics, as of `summarise`.
     """
     chosen = list(range(len(space)) if reported is None else reported)
     whole = [torch.stack([a[0], a[-1]]).expand(len(lattice.values), 2) for a in lattice.axes]
@@ -51,9 +58,16 @@ def summarise_box(
     fine = cubic(torch.arange((BOX_NODES - 1) * _FINER + 1).double() / _FINER, BOX_NODES)
     thresholds = torch.tensor(ROOTS, dtype=torch.float64).square()
     mle, lower, upper, statistic = [], [], [], []
-    for curve, window, at in zip(profiles(joint), windows, space.to_unit(truth), strict=True):
+    unit, share = space.to_unit(truth), torch.linspace(0, 1, BOX_NODES, dtype=torch.float64)
+    axes = [w[:, :1] + (w[:, 1:] - w[:, :1]) * share for w in windows]
+    points = ridges(joint, axes)
+    for i, (curve, window, at) in enumerate(zip(profiles(joint), windows, unit, strict=True)):
         curve = curve @ fine.T
         best, position = peak(curve)
+        if critical is not None:
+            above = best.unsqueeze(-1)
+            along = fine @ points[i]
+            curve = above - 0.5 * critical.of_profile(2 * (above - curve), along, i)
         step = (window[:, 1] - window[:, 0]) / (curve.shape[-1] - 1)
         first, last, *_ = crossings(curve, best, position, thresholds)
         mle.append(window[:, 0] + step * position)
@@ -65,7 +79,10 @@ def summarise_box(
         statistic.append(torch.where(outside, 2 * BOX_DEPTH, fall).clamp(0, 2 * BOX_DEPTH))
     origin = torch.stack([w[:, 0] for w in windows], -1)
     end = torch.stack([w[:, 1] for w in windows], -1)
-    falls = (lattice.at_truth - top).clamp(-BOX_DEPTH, 0)
+    falls = lattice.at_truth - top
+    if critical is not None:
+        falls = -0.5 * critical.of_region(-2 * falls, unit)
+    falls = falls.clamp(-BOX_DEPTH, 0)
     summary = BoxSummary(
         mle=space.from_unit(torch.stack(mle, -1)).numpy(),
         lower=space.from_unit(torch.stack(lower, -1)).transpose(1, 2)[:, chosen].numpy(),

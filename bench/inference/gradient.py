@@ -42,11 +42,12 @@ class GradientProfiles:
     """Results of `profile` in the whole parameter space and in the box.
 
     Args:
-        whole: profiles in the parameter space, at the threshold 1.
+        whole: profiles in the parameter space, at the threshold 1, or at all of the box.
         box: profiles in the box, at the thresholds `ROOTS` squared.
         information: observed information at the maxima in the space, (members, D, P, P).
         statistic: likelihood-ratio statistics of the generating values of reported parameters,
             in the box, (members, D, I).
+        fixed: points of these statistics, all other parameters profiled, (members, D, I, P).
         at_truth: log-likelihoods at the generating parameters, (members, D).
         cost: forward passes per event for maxima, ends and statistics; for the scan and restarts;
             for the information, (D, 3).
@@ -56,12 +57,18 @@ class GradientProfiles:
     box: Profiled
     information: Tensor
     statistic: Tensor
+    fixed: Tensor
     at_truth: Tensor
     cost: Tensor
 
 
 def profile(
-    likelihood: EventLikelihood, reported: Sequence[int], truth: Tensor, box: Tensor
+    likelihood: EventLikelihood,
+    reported: Sequence[int],
+    truth: Tensor,
+    box: Tensor,
+    *,
+    every: bool = False,
 ) -> GradientProfiles:
     """Profile the likelihoods of datasets over all parameters but one.
 
@@ -70,6 +77,7 @@ def profile(
         reported: indices of the I parameters whose intervals are wanted.
         truth: generating parameters, (D, P) unit coordinates.
         box: lower and upper bounds of the box, (2, P) unit coordinates.
+        every: whether profiles in the parameter space are wanted at all thresholds, not only 1.
 
     Raises:
         NonFiniteError: if a log-ratio is NaN or +inf.
@@ -107,30 +115,32 @@ def profile(
     boxed = profiled(likelihood, inner, reported, ROOTS, box)
     # Where nothing touches the box, its profiles are those of the space.
     level = ROOTS.index(1.0)
+    most = len(ROOTS) if every else level + 1
     low, high = box[0] + 1e-9, box[1] - 1e-9
-    reached = boxed.points[..., : level + 1, :]
+    reached = boxed.points[..., :most, :]
     same = ((reached > low) & (reached < high)).flatten(2).all(-1) & (
         (boxed.maximum.unit > low) & (boxed.maximum.unit < high)
     ).all(-1)
     same = same.all(0) & ~outside
-    whole = boxed.at(level)
+    whole = boxed.to(most)
     if not bool(same.all()):
         rows = (~same).nonzero().squeeze(-1)
-        apart = profiled(likelihood, maximum.of(rows), reported, ROOTS[: level + 1], space, rows)
-        whole = whole.replaced(rows, apart.at(level))
-    doubt = doubtful(likelihood, whole, 0, everything, reported, outer, space)
-    whole = mended(likelihood, whole, 0, doubt, reported, ROOTS[level : level + 1], outer, space)
+        apart = profiled(likelihood, maximum.of(rows), reported, ROOTS[:most], space, rows)
+        whole = whole.replaced(rows, apart)
+    doubt = doubtful(likelihood, whole, level, everything, reported, outer, space)
+    whole = mended(likelihood, whole, level, doubt, reported, ROOTS[:most], outer, space)
+    whole = whole if every else whole.at(level)
     if len(rows := (~same).nonzero().squeeze(-1)):
         doubt[:, rows] = doubtful(likelihood, boxed, level, rows, reported, outer, box)
     boxed = mended(likelihood, boxed, level, doubt, reported, ROOTS, outer, box)
     whole = replace(whole, missed=whole.missed | informed.rising)
     boxed = replace(boxed, missed=boxed.missed | informed.rising)
-    statistic = _statistics(likelihood, boxed, reported, truth, box)
+    statistic, fixed = _statistics(likelihood, boxed, reported, truth, box)
     intervals = likelihood.cost - researched - again + (found - searching)
     at_truth = likelihood.values(everything, truth.expand(members, -1, -1))
     restarts = searching + researched - measured - found + again
     cost = torch.stack([intervals, restarts, measured], -1)
-    return GradientProfiles(whole, boxed, informed.information, statistic, at_truth, cost)
+    return GradientProfiles(whole, boxed, informed.information, statistic, fixed, at_truth, cost)
 
 
 def _scan(parameters: int, points: int) -> Tensor:
@@ -325,13 +335,13 @@ def _statistics(
     reported: Sequence[int],
     truth: Tensor,
     box: Tensor,
-) -> Tensor:
-    """Return the statistics of the generating values in the box, (members, D, I).
+) -> tuple[Tensor, Tensor]:
+    """Return the statistics of the generating values in the box, (members, D, I), and their points.
 
     Each is one maximisation at a fixed value, which starts between the nearest points of the
     profile.
     """
-    members, count, parameters = boxed.maximum.unit.shape
+    members, _, parameters = boxed.maximum.unit.shape
     size = len(reported)
     wanted = truth[:, list(reported)]  # (D, I)
     maximum = boxed.maximum.unit[:, :, None, None].expand(-1, -1, size, -1, -1)
@@ -345,16 +355,67 @@ def _statistics(
     index = right[..., None].expand(-1, -1, -1, 1, parameters)
     before, after = (path.gather(-2, i).squeeze(-2) for i in (index - 1, index))
     start = before + share.clamp(0, 1) * (after - before)  # (members, D, I, P)
-    bounds = box[:, None, None].repeat(1, count, size, 1)  # (2, D, I, P)
+    found, points = _fixed(likelihood, boxed.maximum, start, wanted, reported, box)
+    return 2 * (boxed.maximum.value[..., None] - found), points
+
+
+def _fixed(
+    likelihood: EventLikelihood,
+    maximum: Points,
+    start: Tensor,
+    wanted: Tensor,
+    reported: Sequence[int],
+    box: Tensor,
+) -> tuple[Tensor, Tensor]:
+    """Maximise log-likelihoods where each reported parameter in turn has a value (D, I).
+
+    Searches start at points (members, D, I, P). Returns the maxima, (members, D, I), and where
+    they are, (members, D, I, P).
+    """
+    count, size = wanted.shape
+    start, bounds = start.clone(), box[:, None, None].repeat(1, count, size, 1)  # (2, D, I, P)
     for i, p in enumerate(reported):
         start[:, :, i, p] = wanted[:, i]
         bounds[:, :, i, p] = wanted[:, i]
     rows = torch.arange(count).repeat_interleave(size)
-    found = maximise(
-        likelihood.of(rows),
-        start.flatten(1, 2),
-        bounds.flatten(1, 2),
-        boxed.maximum.curvature[:, rows],
-    )
-    top = boxed.maximum.value[:, rows]
-    return torch.unflatten(2 * (top - found.value), 1, (count, size))
+    curvature = maximum.curvature[:, rows]
+    found = maximise(likelihood.of(rows), start.flatten(1, 2), bounds.flatten(1, 2), curvature)
+    value, unit = (torch.unflatten(own, 1, (count, size)) for own in (found.value, found.unit))
+    return value, unit
+
+
+def statistics(
+    likelihood: EventLikelihood, reported: Sequence[int], truth: Tensor
+) -> tuple[Tensor, Tensor]:
+    """Return likelihood-ratio statistics at parameters, with maxima in the parameter space.
+
+    Args:
+        likelihood: log-likelihoods of D datasets.
+        reported: indices of I parameters.
+        truth: the parameters, (D, P) unit coordinates.
+
+    Returns:
+        Statistics of the reported parameters, all others profiled, (members, D, I), and of all
+        parameters, (members, D).
+    """
+    members, everything = likelihood.members, torch.arange(len(truth))
+    parameters = truth.shape[-1]
+    space = torch.stack([torch.zeros(parameters), torch.ones(parameters)]).double()
+    scan = _scan(parameters, 8 + 4 * parameters)
+    scanned = _scanned(likelihood, everything, scan)
+    maximum = maximise(likelihood.of(everything), scan[scanned.argmax(-1)], space)
+    maximum = _restarted(likelihood, maximum, everything, scan, scanned, space)
+    wanted, starts = truth[:, list(reported)], []
+    for i, p in enumerate(reported):
+        # The others follow along the ridge of the parabola around the maximum.
+        free = torch.ones_like(maximum.unit, dtype=torch.bool)
+        free[..., p] = False
+        column = maximum.curvature[..., p]
+        following, _ = newton(maximum.curvature, column, free, torch.zeros_like(maximum.value))
+        following[..., p] = -1.0
+        away = (wanted[:, i] - maximum.unit[..., p])[..., None]
+        starts.append((maximum.unit - following * away).clamp(0, 1))
+    found, _ = _fixed(likelihood, maximum, torch.stack(starts, 2), wanted, reported, space)
+    at_truth = likelihood.values(everything, truth.expand(members, -1, -1))
+    top = torch.maximum(maximum.value, torch.maximum(found.amax(-1), at_truth))
+    return 2 * (top[..., None] - found), 2 * (top - at_truth)

@@ -9,6 +9,7 @@ from scipy import stats
 from torch import Tensor
 
 from bench.contracts import LatticeWindow, ParameterSpace, ProfileSummary
+from bench.inference.critical import CriticalValues
 from bench.inference.lattice import DEPTH, Lattice
 from bench.inference.likelihood import Axes
 from bench.inference.profile import (
@@ -18,6 +19,7 @@ from bench.inference.profile import (
     peak,
     per_dataset,
     profiles,
+    ridges,
     summed,
     trapezoid,
 )
@@ -77,7 +79,11 @@ def region(values: Tensor, top: Tensor) -> tuple[Tensor, Tensor]:
 
 
 def summarise(
-    lattice: Lattice, space: ParameterSpace, reported: Sequence[int] | None = None
+    lattice: Lattice,
+    space: ParameterSpace,
+    reported: Sequence[int] | None = None,
+    truth: Tensor | None = None,
+    critical: CriticalValues | None = None,
 ) -> tuple[ProfileSummary, LatticeWindow]:
     """Reduce a lattice to the summary and the windows that are saved of every dataset.
 
@@ -85,12 +91,22 @@ def summarise(
         lattice: the log-likelihoods.
         space: the parameter space.
         reported: positions of the reported parameters; all if None.
+        truth: generating parameters, (P,); only critical values depend on them.
+        critical: critical values that rescale the statistics of profiles and of the region.
+            Estimates, marginal and joint likelihoods remain as they are.
     """
     chosen = list(range(len(space)) if reported is None else reported)
     values, axes = lattice.values, lattice.axes
     curves = profiles(values)
     peaks = [peak(c) for c in curves]
     top = torch.stack([p for p, _ in peaks]).amax(0)
+    in_region, at_truth = values, lattice.at_truth
+    if critical is not None and truth is not None:
+        curves = critical.of_profiles(curves, ridges(values, axes), top)
+        points = torch.cartesian_prod(*axes).view(*values.shape[1:], len(axes))
+        above = per_dataset(top, values)
+        in_region = above - 0.5 * critical.of_region(2 * (above - values), points)
+        at_truth = top - 0.5 * critical.of_region(2 * (top - at_truth), space.to_unit(truth))
     at_bound = torch.tensor([[float(a[0]) <= 0.0, float(a[-1]) >= 1.0] for a in axes])  # (P, 2)
     ends = [crossings(c, t, p) for c, (t, p) in zip(curves, peaks, strict=True)]
     open_below, open_above, again = (torch.stack([e[i] for e in ends], -1) for i in (2, 3, 4))
@@ -100,7 +116,7 @@ def summarise(
         ).numpy()
         for positions in ([p for _, p in peaks], [e[0] for e in ends], [e[1] for e in ends])
     )
-    area, touches = region(values, top)
+    area, touches = region(in_region, top)
     cell = 1.0
     for axis, p in zip(axes, space.parameters, strict=True):
         length = np.log(p.high / p.low) if p.scale == "log" else p.high - p.low
@@ -118,7 +134,7 @@ def summarise(
             "cut_lower": (open_below & at_bound[:, 0])[:, chosen].numpy(),
             "cut_upper": (open_above & at_bound[:, 1])[:, chosen].numpy(),
             "disconnected": again[:, chosen].numpy(),
-            "log_ratio_truth": (lattice.at_truth - top).numpy(),
+            "log_ratio_truth": (at_truth - top).numpy(),
             "unresolved": (clipped | lattice.unresolved).numpy(),
         }
     )

@@ -49,6 +49,15 @@ class Lattice:
     unresolved: Tensor
     inside: "Lattice | None" = None
 
+    def split(self, parts: int) -> "list[Lattice]":
+        """Split the datasets of all members into equal parts, member after member."""
+        inner: Sequence[Lattice | None] = [None] * parts
+        if self.inside is not None:
+            inner = self.inside.split(parts)
+        tensors = (self.values, self.at_truth, self.unresolved)
+        split = zip(*(t.chunk(parts) for t in tensors), inner, strict=True)
+        return [Lattice(self.axes, *part) for part in split]
+
 
 def refine(
     events: MixtureLikelihood,

@@ -100,6 +100,30 @@ def profiles(values: Tensor) -> tuple[Tensor, ...]:
     return peak(values)[0], peak(values.transpose(1, 2))[0]
 
 
+def ridges(values: Tensor, axes: Sequence[Tensor]) -> tuple[Tensor, ...]:
+    """Return where the profiles of a lattice are.
+
+    Args:
+        values: log-likelihoods of one parameter, (D, n_0), or of two, (D, n_0, n_1).
+        axes: nodes of each parameter, evenly spaced, (n_i,) or of each dataset, (D, n_i).
+
+    Returns:
+        The point of each node of the profile of each parameter, (D, n_0, P) and, with two,
+        (D, n_1, P), in the coordinates of the axes.
+    """
+    nodes = [axis.expand(len(values), -1) for axis in axes]
+    if len(nodes) == 1:
+        return (nodes[0].unsqueeze(-1),)
+    found = []
+    for own, lattice in enumerate((values, values.transpose(1, 2))):
+        other = nodes[1 - own]
+        step = (other[:, -1:] - other[:, :1]) / (other.shape[-1] - 1)
+        along = other[:, :1] + step * peak(lattice)[1]
+        pair = (nodes[own], along) if own == 0 else (along, nodes[own])
+        found.append(torch.stack(pair, -1))
+    return tuple(found)
+
+
 def summed(values: Tensor, weights: Tensor) -> tuple[Tensor, ...]:
     """Sum densities over the other parameter: the marginals, of the shapes of `profiles`.
 

@@ -61,13 +61,19 @@ class Profiled:
 
     def at(self, level: int) -> "Profiled":
         """Keep one threshold."""
-        one = slice(level, level + 1)
+        return self._kept(slice(level, level + 1))
+
+    def to(self, count: int) -> "Profiled":
+        """Keep the first thresholds."""
+        return self._kept(slice(count))
+
+    def _kept(self, levels: slice) -> "Profiled":
         return replace(
             self,
-            ends=self.ends[..., one],
-            cut=self.cut[..., one],
-            error=self.error[..., one],
-            points=self.points[..., one, :],
+            ends=self.ends[..., levels],
+            cut=self.cut[..., levels],
+            error=self.error[..., levels],
+            points=self.points[..., levels, :],
         )
 
     def replaced(self, rows: Tensor, other: "Profiled") -> "Profiled":

@@ -21,6 +21,7 @@ from bench.experiment.jobs import FitJob, MemberJob
 from bench.experiment.preset import Preset, make_preset
 from bench.experiment.schedule import Schedule, choose_device, schedule
 from bench.experiment.selection import MethodPattern, configured, names_fit
+from bench.inference.critical import CriticalValues, critical_values_of
 from bench.library.runs import Paths, files_of, perform, raise_failures
 from bench.registry.registry import Defined, Registry, adopt
 from bench.stages.members import open_fit, parts_of
@@ -133,6 +134,11 @@ class FittedSurrogate:
         """
         self._expect(x, context)
         return log_ratio_paired(self._restored, x, context)
+
+    @property
+    def critical_values(self) -> Sequence[CriticalValues | None]:
+        """Critical values of each member; None where those of Wilks's theorem apply."""
+        return critical_values_of(self._restored, self.members)
 
     def _expect(self, x: Tensor, context: Tensor) -> None:
         """Refuse wrong shapes, which networks would report in their own terms."""

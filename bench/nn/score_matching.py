@@ -61,7 +61,7 @@ def score_scale(score: Tensor, eta: Tensor, held_out: int = 0) -> Tensor:
     Returns:
         σ at the contexts, (members, n, d) float32.
     """
-    terms = _monomials(eta.double())
+    terms = monomials(eta.double())
     seen, known = terms[:, held_out:].clone(), score[:, held_out:].double()
     square = known.square().clamp_min(1e-12 * known.square().mean(1, keepdim=True) + 1e-300)
     if known.shape[1] < max(_ENOUGH, _PER_TERM * terms.shape[-1]):
@@ -72,7 +72,7 @@ def score_scale(score: Tensor, eta: Tensor, held_out: int = 0) -> Tensor:
     return (terms @ torch.where(nothing[:, None], 0.0, fitted)).exp().float()
 
 
-def _monomials(eta: Tensor) -> Tensor:
+def monomials(eta: Tensor) -> Tensor:
     """Return the monomials of the last axis: 1, each element, and products or squares of them."""
     each = eta.unbind(-1)
     pairs = combinations_with_replacement(range(len(each)), 2)

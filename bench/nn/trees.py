@@ -26,6 +26,11 @@ _GRID = 300  # approximate number of contexts of a grid at which polynomials are
 _SCATTERED = 1024  # least number of contexts in more than two dimensions
 
 
+def nodes_of(model: Any) -> tuple[list[Any], float]:
+    """Return the nodes of each tree of a scikit-learn model of one output, and its constant."""
+    return [tree.nodes for (tree,) in model._predictors], float(model._baseline_prediction.item())
+
+
 def boxes(forest: Sequence[Any], constant: float, numbers: int) -> tuple[Tensor, Tensor, Tensor]:
     """Convert trees to boxes: a leaf is the set lower < inputs ≤ upper.
 

@@ -20,8 +20,8 @@ from torch import Tensor
 
 from bench.contracts import Simulations, Surrogate, Task
 from bench.contracts.plan import observations_of
+from bench.inference.datasets import log_ratio_of
 from bench.seeds import generator
-from bench.stages.held_out import log_ratio_of
 from bench.stages.simulate import SimulationBank
 from bench.storage.simulations import SimulationStore
 

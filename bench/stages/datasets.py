@@ -7,7 +7,6 @@ of resampling.
 """
 
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
 
 import numpy as np
 import torch
@@ -18,6 +17,7 @@ from bench.contracts import (
     BootstrapPlan,
     Component,
     Datasets,
+    EventsOfSet,
     FiniteComponent,
     IndependentPlan,
     StoredTask,
@@ -28,32 +28,6 @@ from bench.errors import NonFiniteError, PluginError, counted
 from bench.inference.auxiliary import expected_number
 from bench.seeds import generator
 from bench.storage.simulations import Arrays, Chunk, SimulationStore, simulations_key
-
-
-@dataclass(frozen=True)
-class EventsOfSet:
-    r"""Set of events and the datasets made of it.
-
-    Args:
-        number: number of the set in the plan.
-        block: block of observations from which it is drawn; the unit of resampling.
-        point: index of the evaluation point, −1 where θ was drawn uniformly.
-        theta: generating parameters, (P,) float64.
-        x: events, (n, \*event).
-        counts: how often each of B datasets holds each event, (B, n) float32.
-        measured: auxiliary measurements of the task's C constraints, (C,) float64.
-        power: power to which the likelihood is raised. Intervals at the usual threshold are then
-            those of the likelihood itself at a threshold of 1 / power.
-    """
-
-    number: int
-    block: int
-    point: int
-    theta: Tensor
-    x: Tensor
-    counts: Tensor
-    measured: Tensor
-    power: float = 1.0
 
 
 def sets(
@@ -103,17 +77,14 @@ def sets(
             components: Mapping[str, Component] = components,
         ) -> Arrays:
             stratified = isinstance(plan, BootstrapPlan) and plan.stratified
-            size = _number(task, theta, size, rng)
-            x = events(task, theta, size, rng, stratified=stratified, components=components)
-            if task.constraints:
-                return {"x": x, "measured": _measured(task, theta, rng)}
-            if isinstance(plan, IndependentPlan):
-                return {"x": x}
-            shape = plan.bootstraps, observations
-            return {"x": x, "drawn": torch.randint(size, shape, generator=rng)}
+            arrays = simulate_set(task, theta, size, rng, components, stratified=stratified)
+            if isinstance(plan, BootstrapPlan):
+                shape = plan.bootstraps, observations
+                arrays["drawn"] = torch.randint(size, shape, generator=rng)
+            return arrays
 
-        names = {"x"} if isinstance(plan, IndependentPlan) else {"x", "drawn"}
-        names |= {"measured"} if task.constraints else set()
+        names = names_of_set(task)
+        names |= {"drawn"} if isinstance(plan, BootstrapPlan) else set()
         arrays = make() if simulations is None else simulations.get(task, chunk, names, make)
         if isinstance(plan, IndependentPlan):
             counts = torch.ones(1, len(arrays["x"]))
@@ -134,6 +105,40 @@ def _stored_sets(
     part = slice(first, first + shares(plan)[0])
     for i, (theta, x) in enumerate(zip(stored.theta[part], stored.x[part], strict=True)):
         yield EventsOfSet(i, i, -1, theta, x[:size], torch.ones(1, size), nothing)
+
+
+def names_of_set(task: Task) -> set[str]:
+    """Return the names of the arrays of `simulate_set`."""
+    return {"x", "measured"} if task.constraints else {"x"}
+
+
+def simulate_set(
+    task: Task,
+    theta: Tensor,
+    size: int,
+    rng: torch.Generator,
+    components: Mapping[str, Component],
+    *,
+    stratified: bool = False,
+) -> Arrays:
+    r"""Simulate the events of a set at θ, and the auxiliary measurements of constraints.
+
+    Args:
+        task: the task.
+        theta: generating parameters, (P,).
+        size: number of events; a typical one where the task has a rate.
+        rng: generator of random numbers.
+        components: the task's components.
+        stratified: as in `events`.
+
+    Returns:
+        `x`, (n, \*event), and `measured`, (C,), if there are constraints.
+    """
+    size = _number(task, theta, size, rng)
+    arrays = {"x": events(task, theta, size, rng, stratified=stratified, components=components)}
+    if task.constraints:
+        arrays["measured"] = _measured(task, theta, rng)
+    return arrays
 
 
 def _number(task: Task, theta: Tensor, size: int, rng: torch.Generator) -> int:

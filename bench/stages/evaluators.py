@@ -16,6 +16,7 @@ from bench.contracts import (
     BootstrapPlan,
     BoxSummary,
     BoxWindow,
+    EventsOfSet,
     IndependentPlan,
     LatticeWindow,
     PosteriorDraws,
@@ -25,17 +26,17 @@ from bench.contracts import (
     Task,
 )
 from bench.contracts.plan import EvaluatorName, evaluator_of
-from bench.inference.box import summarise_box
+from bench.inference.box import ROOTS, summarise_box
+from bench.inference.critical import CriticalValues, critical_values_of
+from bench.inference.datasets import likelihood_of, log_ratio_of
 from bench.inference.ends import SLACK
 from bench.inference.gradient import GradientProfiles, profile
 from bench.inference.intervals import summarise
-from bench.inference.lattice import BOX_DEPTH, refine
+from bench.inference.lattice import BOX_DEPTH, DEPTH, refine
 from bench.inference.likelihood import LogRatio, MixtureLikelihood
 from bench.inference.polynomials import Window
 from bench.inference.profiling import Profiled
-from bench.stages.datasets import EventsOfSet
-from bench.stages.held_out import log_ratio_of
-from bench.stages.likelihoods import likelihood_of
+from bench.inference.rescaling import rescaled
 from bench.stages.posterior import at_draws, drawn
 from bench.storage.simulations import SimulationStore
 
@@ -103,11 +104,16 @@ def on_lattice(
         return log_ratio_of(task, surrogate, x, context)
 
     boxed = isinstance(plan, IndependentPlan)
+    critical = critical_values_of(surrogate, members)
     for events in sets:
-        own, around = evaluate(task, log_ratio, events, device, members, boxed=boxed)
+        own, around = evaluate(
+            task, log_ratio, events, device, members, boxed=boxed, critical=critical
+        )
         if not boxed:
             everything = dataclasses.replace(events, counts=torch.ones(1, len(events.x)))
-            found, _ = evaluate(task, log_ratio, everything, device, members, finer, around)
+            found, _ = evaluate(
+                task, log_ratio, everything, device, members, finer, around, critical=critical
+            )
             own = own._replace(full=found.curves)
         yield own
 
@@ -122,6 +128,7 @@ def evaluate(
     start: Windows | None = None,
     *,
     boxed: bool = False,
+    critical: Sequence[CriticalValues | None] = (None,),
 ) -> tuple[Evaluated, Windows]:
     r"""Evaluate the datasets of one set of events on a lattice.
 
@@ -134,6 +141,7 @@ def evaluate(
         resolution: required resolution of each parameter; the task's own if None.
         start: window that contains the maxima, unit coordinates; the whole space if None.
         boxed: whether to summarise the likelihoods inside the inner box too.
+        critical: critical values of each member, if it has any.
 
     Returns:
         The likelihoods, and the window of the lattice, unit coordinates.
@@ -151,15 +159,22 @@ def evaluate(
         members,
     )
     box = task.space.box if boxed else None
-    lattice = refine(weighed, resolution or task.resolution, start=start, box=box)
-    inner: tuple[Saved, ...] = ()
-    if lattice.inside is not None:
-        inner = summarise_box(lattice.inside, task.space, events.theta, task.reported_index)
-    found = Evaluated(
-        _by_member(summarise(lattice, task.space, task.reported_index), members),
-        _by_member(inner, members),
-        [],
-    )
+    depth = DEPTH * max([1.0, *(own.largest() for own in critical if own is not None)])
+    lattice = refine(weighed, resolution or task.resolution, start=start, depth=depth, box=box)
+    found = Evaluated([], [], [])
+    # All members are summarised at once, unless they have critical values of their own.
+    together = members if all(own is None for own in critical) else 1
+    parts = lattice.split(members // together)
+    for part, own in zip(parts, critical if together == 1 else (None,), strict=True):
+        found.curves.extend(
+            _by_member(
+                summarise(part, task.space, task.reported_index, events.theta, own), together
+            )
+        )
+        if part.inside is not None:
+            reported = task.reported_index
+            inner = summarise_box(part.inside, task.space, events.theta, reported, own)
+            found.box.extend(_by_member(inner, together))
     return found, tuple((float(axis[0]), float(axis[-1])) for axis in lattice.axes)
 
 
@@ -183,25 +198,41 @@ def by_gradient(
         NotApplicable: if log-ratios have no gradient in the context.
     """
     ordered = iter(sets)
+    critical = critical_values_of(surrogate, members)
+    corrections = [own for own in critical if own is not None]
     while some := list(islice(ordered, AT_ONCE)):
         likelihood = likelihood_of(task, surrogate, plan, some, device, members)
         truth = task.space.to_unit(torch.stack([events.theta for events in some]))
-        found = profile(likelihood, task.reported_index, truth, task.space.box)
-        every = range(members)
+        found = profile(
+            likelihood, task.reported_index, truth, task.space.box, every=bool(corrections)
+        )
+        if corrections:
+            where = corrections, task.reported_index
+            space = torch.zeros_like(task.space.box)
+            space[1] = 1.0
+            whole = rescaled(likelihood, found.whole, *where, (1.0,), space)
+            box = rescaled(likelihood, found.box, *where, ROOTS, task.space.box)
+            found = dataclasses.replace(found, whole=whole, box=box)
         uniform = [row for row, events in enumerate(some) if events.point < 0]
         draws: list[PosteriorDraws] = []
         if task.has_exact and uniform:
             posteriors = [drawn(task, plan, some[row], simulations) for row in uniform]
             draws = at_draws(task, likelihood, found.box.maximum, uniform, posteriors)
         yield Evaluated(
-            [(_curves(task, found, member),) for member in every],
-            [(_box(task, found, member),) for member in every],
+            [(_curves(task, found, m, truth, own),) for m, own in enumerate(critical)],
+            [(_box(task, found, m, truth, own),) for m, own in enumerate(critical)],
             [],
             [(own,) for own in draws],
         )
 
 
-def _curves(task: Task, found: GradientProfiles, member: int) -> ProfileSummary:
+def _curves(
+    task: Task,
+    found: GradientProfiles,
+    member: int,
+    truth: Tensor,
+    critical: CriticalValues | None,
+) -> ProfileSummary:
     """Summarise a member's profiles in the parameter space."""
     whole = found.whole
     lower, upper = _ends(task, whole, member)
@@ -212,26 +243,49 @@ def _curves(task: Task, found: GradientProfiles, member: int) -> ProfileSummary:
         cut_lower=whole.cut_lower[member, ..., 0].numpy(),
         cut_upper=whole.cut_upper[member, ..., 0].numpy(),
         disconnected=torch.zeros_like(whole.cut_lower[member, ..., 0]).numpy(),
-        log_ratio_truth=(found.at_truth - whole.maximum.value)[member].numpy(),
+        log_ratio_truth=_fall(found, whole, member, truth, critical).numpy(),
         unresolved=_unresolved(whole, member).numpy(),
         information=found.information[member].numpy(),
         evaluations=found.cost.numpy(),
     )
 
 
-def _box(task: Task, found: GradientProfiles, member: int) -> BoxSummary:
+def _box(
+    task: Task,
+    found: GradientProfiles,
+    member: int,
+    truth: Tensor,
+    critical: CriticalValues | None,
+) -> BoxSummary:
     """Summarise a member's profiles in the box."""
     box = found.box
     lower, upper = _ends(task, box, member)
-    negative = (found.statistic[member] < -2 * _NEGATIVE).any(-1)
+    statistic = found.statistic[member]
+    negative = (statistic < -2 * _NEGATIVE).any(-1)
+    if critical is not None:
+        fixed, index = found.fixed[member], enumerate(task.reported_index)
+        each = [critical.of_profile(statistic[:, i], fixed[:, i], p) for i, p in index]
+        statistic = torch.stack(each, -1)
     return BoxSummary(
         mle=task.space.from_unit(box.maximum.unit[member]).numpy(),
         lower=lower.numpy(),
         upper=upper.numpy(),
-        statistic=found.statistic[member].clamp(0, 2 * BOX_DEPTH).numpy(),
-        log_ratio_truth=(found.at_truth - box.maximum.value)[member].clamp(-BOX_DEPTH, 0).numpy(),
+        statistic=statistic.clamp(0, 2 * BOX_DEPTH).numpy(),
+        log_ratio_truth=_fall(found, box, member, truth, critical).clamp(-BOX_DEPTH, 0).numpy(),
         unresolved=(_unresolved(box, member) | negative).numpy(),
     )
+
+
+def _fall(
+    found: GradientProfiles,
+    profiled: Profiled,
+    member: int,
+    truth: Tensor,
+    critical: CriticalValues | None,
+) -> Tensor:
+    """Return a member's log-likelihood at the generating parameters minus the maximum, (D,)."""
+    fall = (found.at_truth - profiled.maximum.value)[member]
+    return fall if critical is None else -0.5 * critical.of_region(-2 * fall, truth)
 
 
 def _ends(task: Task, profiled: Profiled, member: int) -> tuple[Tensor, Tensor]:

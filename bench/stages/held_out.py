@@ -18,7 +18,7 @@ from bench.contracts import (
     Task,
 )
 from bench.contracts.plan import observations_of
-from bench.errors import PluginError
+from bench.inference.datasets import log_ratio_of
 from bench.seeds import generator
 from bench.stages.datasets import simulate
 from bench.stages.simulate import SimulationBank
@@ -26,24 +26,6 @@ from bench.storage.simulations import Arrays, Chunk, SimulationStore, simulation
 from bench.storage.store import Store
 
 _STEP = 0.005  # half the finite difference of a score, in unit coordinates
-
-
-def log_ratio_of(task: Task, surrogate: Surrogate, x: Tensor, context: Tensor) -> Tensor:
-    """Evaluate a surrogate without gradients, and check the shape of the result.
-
-    Raises:
-        PluginError: if the shape differs from the contract.
-    """
-    with torch.no_grad():
-        out = surrogate.log_ratio(x, context)
-    expected = (len(task.component_names), len(x), len(context))
-    if not isinstance(out, Tensor) or out.dim() != 4 or tuple(out.shape[1:]) != expected:
-        came = tuple(out.shape) if isinstance(out, Tensor) else type(out).__name__
-        raise PluginError(
-            f"log_ratio returned {came}; the contract is (members, components, events, contexts) "
-            f"= (members, {', '.join(map(str, expected))})"
-        )
-    return out.detach()  # a surrogate may enable gradients
 
 
 def predict_held_out(

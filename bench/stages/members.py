@@ -19,6 +19,7 @@ from bench.contracts import (
     log_ratio_paired,
 )
 from bench.errors import PluginError
+from bench.inference.critical import CriticalValues, critical_values_of
 from bench.registry.registry import Kind, Registry
 from bench.seeds import digest
 from bench.stages.simulate import features_of
@@ -162,6 +163,12 @@ class _Joined:
         own = context.unbind() if context.dim() == 3 else [context] * len(self.parts)
         pairs = zip(self.parts, own, strict=True)
         return torch.cat([log_ratio_paired(part, x, at) for part, at in pairs])
+
+    @property
+    def critical_values(self) -> list[CriticalValues] | None:
+        found = [critical_values_of(part, 1)[0] for part in self.parts]
+        known = [own for own in found if own is not None]
+        return known if len(known) == len(found) else None
 
     def state(self) -> Mapping[str, Tensor] | None:
         states = [dict(part.state() or {}) for part in self.parts]

@@ -9,7 +9,8 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from bench.contracts import BootstrapPlan, IndependentPlan, PosteriorDraws, Task
+from bench.contracts import BootstrapPlan, EventsOfSet, IndependentPlan, PosteriorDraws, Task
+from bench.inference.datasets import likelihood_of
 from bench.inference.draws import (
     TRUTH,
     Mixture,
@@ -27,8 +28,6 @@ from bench.inference.lattice import BOX_DEPTH
 from bench.inference.likelihood import ExactLikelihood
 from bench.inference.maximum import Points, maximise
 from bench.seeds import digest
-from bench.stages.datasets import EventsOfSet
-from bench.stages.likelihoods import likelihood_of
 from bench.storage.simulations import Arrays, Chunk, SimulationStore, simulations_key
 
 AT_DRAWS = 64

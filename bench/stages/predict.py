@@ -14,6 +14,7 @@ from bench.contracts import (
     BoxSummary,
     BoxWindow,
     Datasets,
+    EventsOfSet,
     HeldOut,
     HeldOutPlan,
     HeldOutPrediction,
@@ -28,9 +29,10 @@ from bench.contracts import (
 )
 from bench.contracts.plan import evaluator_of, number_of_sets
 from bench.errors import NonFiniteError, StoreError
-from bench.stages.datasets import EventsOfSet, describe, sets
+from bench.inference.datasets import log_ratio_of
+from bench.stages.datasets import describe, sets
 from bench.stages.evaluators import EVALUATORS, Evaluated, Saved
-from bench.stages.held_out import log_ratio_of, predict_held_out
+from bench.stages.held_out import predict_held_out
 from bench.stages.members import open_fit, simulated
 from bench.storage.entries import JobContext, done, is_done
 from bench.storage.fit_spec import FitSpec

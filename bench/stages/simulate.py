@@ -7,7 +7,9 @@ import torch
 from torch import Tensor
 
 from bench.contracts import (
+    DatasetDraw,
     Draw,
+    EventsOfSet,
     Features,
     HasScore,
     ReferenceKind,
@@ -21,7 +23,7 @@ from bench.contracts import (
 from bench.contracts.plan import observations_of
 from bench.errors import BudgetExceeded, NotApplicable, counted
 from bench.seeds import digest, generator
-from bench.stages.datasets import simulate
+from bench.stages.datasets import names_of_set, simulate, simulate_set
 from bench.storage.simulations import (
     Arrays,
     Chunk,
@@ -84,12 +86,13 @@ class SimulationBank:
         self.training_data = training_data
         self.seed = seed
         self._drawn: dict[tuple[str, Split], int] = {}
+        self._toys = 0
         self._sets: dict[Split, list[StoredSimulations]] = {}
 
     @property
     def spent(self) -> int:
         """Simulator calls drawn so far, per member."""
-        return sum(self._drawn.values())
+        return self._toys + sum(self._drawn.values())
 
     @property
     def made(self) -> int | None:
@@ -97,14 +100,20 @@ class SimulationBank:
 
         None for recorded observations.
         """
-        if any(observations_of(self.task, split) is not None for _, split in self._drawn):
+        splits: set[Split] = {split for _, split in self._drawn}
+        splits |= {"calibration"} if self._toys else set()
+        if any(observations_of(self.task, split) is not None for split in splits):
             return None
-        return sum(sum(chunk_sizes(self.task, n)) for n in self._drawn.values())
+        drawn = self._drawn.values()
+        return self._toys + sum(sum(chunk_sizes(self.task, n)) for n in drawn)
 
-    def chunks(self, draw: Draw, split: Split = "train") -> list[Chunk]:
+    def chunks(self, draw: Draw | DatasetDraw, split: Split = "train") -> list[Chunk]:
         """Return the chunks that a draw reads or makes, for all members; simulate nothing."""
         if observations_of(self.task, split) is not None:
             return []
+        if isinstance(draw, DatasetDraw):
+            every = self._sets_of_data()
+            return [c for data in every for c, _ in self._toy_chunks(draw, data, split)]
         stream = _stream(draw, split)
         return [
             chunk
@@ -190,6 +199,61 @@ class SimulationBank:
             return {"x": x, "context": context}
 
         return self._gather(n, stream, split, make, {})
+
+    def datasets(self, draw: DatasetDraw, *, split: Split = "calibration") -> list[EventsOfSet]:
+        """Draw toys; see :class:`bench.contracts.Bank`."""
+        task, (data, *others) = self.task, self._sets_of_data()
+        if others:
+            raise ValueError("toys are drawn for one member at a time")
+        stored = isinstance(task, StoredTask)
+        if draw.size != draw.observations and (stored or task.has_auxiliary):
+            raise NotApplicable("toys of this task have parameters of their own")
+        if draw.n > self.budget - self.spent:
+            raise BudgetExceeded(
+                f"toys cost {counted(draw.n, 'call')}, and of the budget of {self.budget:,} only "
+                f"{self.budget - self.spent:,} are left"
+            )
+        self._toys += draw.n
+        size, nothing = draw.observations, torch.zeros(0, dtype=torch.float64)
+        if isinstance(task, StoredTask):
+            rows = self._stored_sets(task, split)[0]
+            return [
+                EventsOfSet(i, i, -1, theta, x[:size], torch.ones(1, size), nothing)
+                for i, (theta, x) in enumerate(zip(rows.theta, rows.x, strict=True))
+            ][: draw.sets]
+        components, found = task.components(split), []
+        for i, (chunk, identity) in enumerate(self._toy_chunks(draw, data, split)):
+            rng = generator("toys", *identity)
+            theta = task.draw_parameters(1, rng)[0]
+
+            def make(theta: Tensor = theta, rng: torch.Generator = rng) -> Arrays:
+                return simulate_set(task, theta, draw.size, rng, components)
+
+            arrays = self.simulations.get(task, chunk, names_of_set(task), make)
+            counts = _counts(draw, len(arrays["x"]), generator("resampling", *identity))
+            measured = arrays.get("measured", nothing)
+            found.append(EventsOfSet(i, i, -1, theta, arrays["x"], counts, measured))
+            if task.expensive:
+                self.simulations.report(stage="simulations", done=i + 1, total=draw.sets)
+        return found
+
+    def _toy_chunks(
+        self, draw: DatasetDraw, data: str, split: Split
+    ) -> list[tuple[Chunk, list[Any]]]:
+        """Return the chunk of each set of toys, with the data of its seed; cheap ones have no key.
+
+        The sets of a shorter draw are the first ones of a longer draw.
+        """
+        recorded = observations_of(self.task, split) is not None
+        stream = digest("toys", split, draw.observations, draw.repeats, draw.pool)
+        chunks = []
+        for number in range(draw.sets):
+            identity = [*self._identity(data, stream, split), number]
+            stored = self.task.expensive and not recorded
+            key = simulations_key(self.task, identity) if stored else None
+            calls, purpose = 0 if recorded else draw.size, _PURPOSES.get(split, "training")
+            chunks.append((Chunk(key, calls, purpose, random=self.task.has_rate), identity))
+        return chunks
 
     def _stored(self, task: StoredTask, draw: Draw, split: Split) -> Simulations:
         """Take stored simulations: a component's from the begin of a training set.
@@ -297,6 +361,17 @@ class SimulationBank:
     def _identity(self, data: str, stream: str, split: Split) -> list[Any]:
         task = self.task
         return [task.name, task.version, dict(task.settings), stream, split, data, self.seed]
+
+
+def _counts(draw: DatasetDraw, events: int, rng: torch.Generator) -> Tensor:
+    """Return how often each dataset of a set holds each event, (repeats, events) float32."""
+    if draw.pool:
+        drawn = torch.randint(events, (draw.repeats, draw.observations), generator=rng)
+        counts = torch.zeros(draw.repeats, events)
+        return counts.scatter_add_(1, drawn, torch.ones(()).expand(drawn.shape))
+    if draw.repeats == 1:
+        return torch.ones(1, events)
+    return torch.eye(draw.repeats).repeat_interleave(draw.observations, 1)
 
 
 def _stream(draw: Draw, split: Split) -> str:

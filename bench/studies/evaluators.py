@@ -16,12 +16,12 @@ from bench.boards.render import csv_of, markdown_table
 from bench.boards.results import Results, SavedFit
 from bench.contracts import IndependentPlan
 from bench.errors import UsageError
+from bench.inference.datasets import log_ratio_of
 from bench.inference.intervals import summarise
 from bench.inference.lattice import Lattice
 from bench.inference.likelihood import MixtureLikelihood
 from bench.registry.registry import Registry
 from bench.stages.datasets import sets
-from bench.stages.held_out import log_ratio_of
 from bench.stages.members import open_fit
 from bench.stats.clustering import Array
 from bench.storage.entries import JobContext

@@ -4,6 +4,7 @@ A wrapper is put around known log-ratios of small tasks, of two parameters and o
 the exact likelihood, times a factor for every member.
 """
 
+import copy
 import tempfile
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
@@ -52,6 +53,7 @@ FIT = "the wrapper's fit"
 RESTORE = "the wrapper's restore"
 
 _BUDGET = 4000  # simulator calls of a member
+_OBSERVATIONS = 100  # of a dataset, so that the budget pays for some
 _EVENTS = 12
 _STEP = 1e-3  # of finite differences, unit coordinates
 _SLOPE = 0.05  # largest error of most slopes, relative to their root mean square
@@ -106,8 +108,9 @@ class _WrapperUnderTest:
     @cached_property
     def tasks(self) -> tuple[Task, ...]:
         """Tasks on which it runs."""
-        found = []
-        for task in (asymmetric, four_components()):
+        found, small = [], copy.copy(asymmetric)
+        small.observations = _OBSERVATIONS
+        for task in (small, four_components(_OBSERVATIONS)):
             try:
                 self.wrapper.check(task, self.calls)
             except NotApplicable as error:

@@ -259,3 +259,27 @@ def test_a_wrapper_must_return_what_it_learned(tmp_path, plugins):
     run = planned(tmp_path / "r", [*plugins, path], methods=("broken(simple:default)",), members=1)
     with pytest.raises(PluginError, match="returned NoneType; it must return tensors by name"):
         inline(run)
+
+
+def test_critical_values_come_from_toys_within_the_budget(tmp_path):
+    run = planned(
+        tmp_path / "r",
+        [],
+        tasks=("exponential",),
+        methods=("neyman(ensemble(histogram,2))", "neyman(histogram,0.75)"),
+        budgets=(4000,),
+        plans=({"kind": "independent", "uniform": 8, "per_point": 0},),
+    )
+    specs = inline(run)
+    one, other = specs["neyman(ensemble(histogram,2))"], specs["neyman(histogram,0.75)"]
+    assert [spec.trained.identity["budget"] for spec in (one, other)] == [2000, 1000]
+    record = run.store.record(one.fit_key(0))
+    assert 5900 < record["calls"] <= 2 * 2000 + 2000  # a histogram spends whole bins
+    assert len(opened(run, one).restore([0, 1], CPU).critical_values) == 2
+    boards = build(Results(run.store), run.registry.metrics())
+    assert {one.label, other.label} <= {row.label for row in boards[0].rows}
+
+
+def test_nothing_goes_around_critical_values(tmp_path):
+    with pytest.raises(UsageError, match=r"^neyman must be the outermost wrapper"):
+        planned(tmp_path / "r", [], methods=("ensemble(neyman(lre),2)",))

@@ -14,6 +14,7 @@ from scipy import optimize, stats
 
 from bench.contracts import BootstrapPlan, IndependentPlan, Task
 from bench.contracts.plan import number_of_sets
+from bench.inference.datasets import likelihood_of
 from bench.inference.ends import SLACK
 from bench.inference.gradient import profile
 from bench.inference.intervals import region_threshold, summarise
@@ -24,7 +25,6 @@ from bench.inference.profiling import profiled
 from bench.registry.registry import Registry
 from bench.seeds import canonical_json, digest, generator
 from bench.stages.datasets import describe, events, sets
-from bench.stages.likelihoods import likelihood_of
 from bench.stats.clustering import mean
 from bench.testing import asymmetric
 

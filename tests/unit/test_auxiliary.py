@@ -14,6 +14,7 @@ from torch import Tensor
 from bench.contracts import (
     BootstrapPlan,
     Constraint,
+    EventsOfSet,
     IndependentPlan,
     Parameter,
     ParameterSpace,
@@ -22,14 +23,14 @@ from bench.contracts import (
 from bench.contracts.plan import evaluator_of, fit_to, number_of_blocks
 from bench.errors import NotApplicable, PluginError
 from bench.inference.auxiliary import Auxiliary
+from bench.inference.datasets import likelihood_of
 from bench.inference.events import EventLikelihood
 from bench.inference.gradient import profile
 from bench.inference.likelihood import ExactLikelihood
 from bench.registry.validate import check
 from bench.seeds import generator
-from bench.stages.datasets import EventsOfSet, set_chunks, sets
 from bench.stages.datasets import events as mixture
-from bench.stages.likelihoods import likelihood_of
+from bench.stages.datasets import set_chunks, sets
 from bench.stages.posterior import drawn
 from bench.storage.simulations import SimulationStore
 from bench.storage.store import Store

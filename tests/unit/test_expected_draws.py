@@ -14,6 +14,7 @@ from scipy import stats
 from torch import Tensor
 
 from bench.contracts import (
+    EventsOfSet,
     IndependentPlan,
     LikelihoodPrediction,
     Parameter,
@@ -26,7 +27,7 @@ from bench.inference.events import EventLikelihood
 from bench.inference.likelihood import ExactLikelihood
 from bench.inference.maximum import maximise
 from bench.metrics import expected, intervals
-from bench.stages.datasets import EventsOfSet, describe, events
+from bench.stages.datasets import describe, events
 from bench.stages.evaluators import by_gradient
 from bench.stages.posterior import AT_DRAWS, Drawn, at_draws
 from bench.stages.predict import load, predict

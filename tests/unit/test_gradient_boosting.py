@@ -8,14 +8,14 @@ import torch
 from seeded import fit_context
 
 from bench.errors import BudgetExceeded, NotApplicable
-from bench.nn.trees import Leaves, boxes
+from bench.nn.trees import Leaves, boxes, nodes_of
 from bench.registry.registry import Registry
 from bench.stages.simulate import SimulationBank, features_of
 from bench.storage.store import Store
 from bench.testing import asymmetric
 
 pytest.importorskip("sklearn")
-from bench.methods.gradient_boosting import GradientBoosting, nodes_of
+from bench.methods.gradient_boosting import GradientBoosting
 from sklearn.ensemble import HistGradientBoostingClassifier
 
 REGISTRY = Registry([asymmetric.__file__])

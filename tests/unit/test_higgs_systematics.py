@@ -10,12 +10,12 @@ from bench.tasks.higgs_systematics import DIBOSON, TTBAR, YIELDS, HiggsSystemati
 from scipy import special, stats
 
 from bench.contracts import IndependentPlan
+from bench.inference.datasets import likelihood_of
 from bench.inference.ends import SLACK
 from bench.inference.gradient import profile
 from bench.inference.likelihood import ExactLikelihood
 from bench.seeds import generator
 from bench.stages.datasets import sets
-from bench.stages.likelihoods import likelihood_of
 
 TASK = HiggsSystematics()
 SHARED = Path(__file__).parents[3] / "shared" / "data" / "fair_universe_events.parquet"

@@ -1,14 +1,39 @@
-"""Log-likelihoods of the datasets of a plan, with the auxiliary factors of its task."""
+"""Surrogates on the datasets of a plan: their log-ratios, checked, and their log-likelihoods."""
 
 from collections.abc import Sequence
 
 import torch
+from torch import Tensor
 
-from bench.contracts import BootstrapPlan, HasPairs, IndependentPlan, Surrogate, Task
+from bench.contracts import (
+    BootstrapPlan,
+    EventsOfSet,
+    HasPairs,
+    IndependentPlan,
+    Surrogate,
+    Task,
+)
 from bench.errors import PluginError
 from bench.inference.auxiliary import Auxiliary
 from bench.inference.events import EventLikelihood
-from bench.stages.datasets import EventsOfSet
+
+
+def log_ratio_of(task: Task, surrogate: Surrogate, x: Tensor, context: Tensor) -> Tensor:
+    """Evaluate a surrogate without gradients, and check the shape of the result.
+
+    Raises:
+        PluginError: if the shape differs from the contract.
+    """
+    with torch.no_grad():
+        out = surrogate.log_ratio(x, context)
+    expected = (len(task.component_names), len(x), len(context))
+    if not isinstance(out, Tensor) or out.dim() != 4 or tuple(out.shape[1:]) != expected:
+        came = tuple(out.shape) if isinstance(out, Tensor) else type(out).__name__
+        raise PluginError(
+            f"log_ratio returned {came}; the contract is (members, components, events, contexts) "
+            f"= (members, {', '.join(map(str, expected))})"
+        )
+    return out.detach()  # a surrogate may enable gradients
 
 
 def likelihood_of(
