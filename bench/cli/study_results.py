@@ -318,6 +318,26 @@ def trust_study(results: tuple[str, ...], toys: int, out: str) -> None:
     _print(folders[0], subject.markdown(found))
 
 
+@click.command()
+@click.argument("results", type=click.Path(), nargs=-1, required=True)
+@STUDIES
+def corrections(results: tuple[str, ...], out: str) -> None:
+    """Compare corrected intervals at equal budgets.
+
+    RESULTS are folders of `bench run` with an independent plan, for example of `neyman(lre)`,
+    `calibrated(lre)` and `ensemble(lre,4)` at a quarter of the budget.
+    """
+    from bench.boards.build import build
+    from bench.registry.registry import Registry
+    from bench.storage.store import Store
+    from bench.studies import corrections as subject
+
+    folders, metrics = [_read(folder) for folder in results], Registry().metrics()
+    found = subject.lines([board for read in folders for board in build(read, metrics)])
+    Store(Path(out)).write_bytes(f"{subject.NAME}.csv", subject.csv(found).encode())
+    _print(folders[0], subject.markdown(found))
+
+
 COMMANDS = (
     differences,
     calibration,
@@ -329,4 +349,5 @@ COMMANDS = (
     expectations,
     equivalence,
     trust_study,
+    corrections,
 )
