@@ -338,6 +338,24 @@ def corrections(results: tuple[str, ...], out: str) -> None:
     _print(folders[0], subject.markdown(found))
 
 
+@click.command()
+@click.argument("results", type=click.Path(), nargs=-1, required=True)
+@STUDIES
+def training(results: tuple[str, ...], out: str) -> None:
+    """Compare quoted with true uncertainties of training.
+
+    RESULTS are folders of `bench run` with one method, an independent plan and `exact`: with fresh
+    training sets, and with shared and bootstrapped ones at several seeds.
+    """
+    from bench.storage.store import Store
+    from bench.studies import training as subject
+
+    folders = [_read(folder) for folder in results]
+    found = subject.uncertainties(folders)
+    Store(Path(out)).write_bytes(f"{subject.NAME}.csv", subject.csv(found).encode())
+    _print(folders[0], subject.markdown(found))
+
+
 COMMANDS = (
     differences,
     calibration,
@@ -350,4 +368,5 @@ COMMANDS = (
     equivalence,
     trust_study,
     corrections,
+    training,
 )
