@@ -110,6 +110,30 @@ def test_workers_make_the_calls_that_the_command_says(tmp_path, counted, monkeyp
     assert f"took {made:,} simulator calls" in Path("results/tiny/leaderboard.md").read_text()
 
 
+@pytest.mark.parametrize("data", ["fresh", "shared"])
+def test_toys_are_counted_and_stored(tmp_path, counted, data):
+    run = benchmark(
+        tmp_path / "results",
+        counted,
+        tasks=("counted",),
+        methods=("neyman(simple:default)", "neyman(simple:default,pool=2)"),
+        budgets=(1000,),
+        members=2,
+        training_data=data,
+        plans=(INDEPENDENT,),
+    )
+    (found,) = count_calls(run.jobs, run.registry, run.store)
+    inline(run)
+    assert calls(counted) == sum(found.made.values())
+    # Both take the same trainings of 500 calls; toys 25 datasets of 20, pools 12 of 40.
+    assert found.charged == 2 * (500 + 25 * 20 + 12 * 40)
+    again = benchmark(tmp_path / "results", counted, overwrite=True, **run.preset.model_dump())
+    assert sum(count_calls(again.jobs, again.registry, again.store)[0].made.values()) == 0
+    before = calls(counted)
+    inline(again)
+    assert calls(counted) == before
+
+
 def test_references_and_calibrations_are_counted(tmp_path, counted):
     pytest.importorskip("sklearn")
     run = benchmark(
