@@ -35,8 +35,8 @@ _MARGIN = 1.5  # depth of interpolated values, in units of that of saved ones
 def summarise_box(
     lattice: Lattice,
     space: ParameterSpace,
+    reported: Sequence[int] | None,
     truth: Tensor,
-    reported: Sequence[int] | None = None,
     critical: CriticalValues | None = None,
 ) -> tuple[BoxSummary, BoxWindow]:
     """Reduce a lattice to the likelihoods inside the box, which are saved of every dataset.
@@ -44,8 +44,8 @@ def summarise_box(
     Args:
         lattice: log-likelihoods that end at the bounds of the box, or BOX_DEPTH below their maxima.
         space: the parameter space.
-        truth: generating parameters, (P,).
         reported: positions of the reported parameters; all if None.
+        truth: generating parameters, (P,).
         critical: critical values that rescale statistics, as of `summarise`.
     """
     chosen = list(range(len(space)) if reported is None else reported)

@@ -9,6 +9,7 @@ arXiv:physics/9711021).
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, fields
+from functools import cached_property
 
 import torch
 from scipy import stats
@@ -179,8 +180,9 @@ class CriticalValues:
             for i, (curve, at) in enumerate(zip(curves, points, strict=True))
         )
 
+    @cached_property
     def largest(self) -> float:
-        """Return the largest ratio of a critical value in the box to that of Wilks's theorem."""
+        """Largest ratio of a critical value in the box to that of Wilks's theorem."""
         parameters = self.box.shape[1]
         drawn = qmc.Sobol(parameters, seed=0).random(_POINTS)
         position = torch.from_numpy(2 * drawn - 1)

@@ -79,7 +79,7 @@ def _on_lattice(
     space = torch.tensor([[0.0], [1.0]], dtype=torch.float64).expand(2, len(task.space))
     lattice = refine(likelihood, task.resolution, box=space)
     assert lattice.inside is not None
-    found, _ = summarise_box(lattice.inside, task.space, events.theta, task.reported_index)
+    found, _ = summarise_box(lattice.inside, task.space, task.reported_index, events.theta)
     return torch.from_numpy(found.statistic), torch.from_numpy(-2 * found.log_ratio_truth)
 
 

@@ -159,22 +159,17 @@ def evaluate(
         members,
     )
     box = task.space.box if boxed else None
-    depth = DEPTH * max([1.0, *(own.largest() for own in critical if own is not None)])
+    depth = DEPTH * max([1.0, *(own.largest for own in critical if own is not None)])
     lattice = refine(weighed, resolution or task.resolution, start=start, depth=depth, box=box)
     found = Evaluated([], [], [])
     # All members are summarised at once, unless they have critical values of their own.
     together = members if all(own is None for own in critical) else 1
     parts = lattice.split(members // together)
     for part, own in zip(parts, critical if together == 1 else (None,), strict=True):
-        found.curves.extend(
-            _by_member(
-                summarise(part, task.space, task.reported_index, events.theta, own), together
-            )
-        )
+        where = task.space, task.reported_index, events.theta, own
+        found.curves.extend(_by_member(summarise(part, *where), together))
         if part.inside is not None:
-            reported = task.reported_index
-            inner = summarise_box(part.inside, task.space, events.theta, reported, own)
-            found.box.extend(_by_member(inner, together))
+            found.box.extend(_by_member(summarise_box(part.inside, *where), together))
     return found, tuple((float(axis[0]), float(axis[-1])) for axis in lattice.axes)
 
 

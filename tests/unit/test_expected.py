@@ -55,7 +55,7 @@ def prediction(log_ratio: LogRatio, estimates: Array, theta: Array) -> Likelihoo
     indices = np.arange(count)
     assert lattice.inside is not None
     curves, window = summarise(lattice, space)
-    box, box_window = summarise_box(lattice.inside, space, events.truth)
+    box, box_window = summarise_box(lattice.inside, space, None, events.truth)
     return LikelihoodPrediction(
         names=space.names,
         low=np.zeros(2),

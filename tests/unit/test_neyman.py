@@ -151,7 +151,7 @@ def test_critical_values_survive_their_state():
     for p in (0, 1):
         assert torch.equal(again.of_profile(t, unit, p), critical.of_profile(t, unit, p))
     assert torch.equal(again.of_region(t, unit), critical.of_region(t, unit))
-    assert again.largest() == critical.largest()
+    assert again.largest == critical.largest
 
 
 # Intervals
@@ -164,9 +164,9 @@ def tempered(task, factor, critical=None):
     return surrogate
 
 
-def evaluated(task, surrogate, evaluator, datasets=24):
+def evaluated(task, surrogate, evaluator, folder, datasets=24):
     plan = IndependentPlan(uniform=datasets, per_point=0, evaluator=evaluator)
-    store = SimulationStore(Store("unused"))
+    store = SimulationStore(Store(folder))
     found = list(EVALUATORS[evaluator](task, surrogate, plan, sets(task, plan, 0), CPU, 1, store))
     whole = [part for own in found for part in own.curves[0] if isinstance(part, ProfileSummary)]
     boxed = [own.box[0][0] for own in found]
@@ -182,12 +182,14 @@ def evaluated(task, surrogate, evaluator, datasets=24):
     ],
 )
 @pytest.mark.parametrize("factor", [0.4, 4.0])
-def test_intervals_of_a_power_are_corrected_to_those_of_the_likelihood(name, evaluator, factor):
+def test_intervals_of_a_power_are_corrected_to_those_of_the_likelihood(
+    tmp_path, name, evaluator, factor
+):
     task = bench.task(name)
     critical = scaled(task.space.box, factor, task.reported_index)
-    exact = evaluated(task, tempered(task, 1.0), evaluator)
-    wrong = evaluated(task, tempered(task, factor), evaluator)
-    right = evaluated(task, tempered(task, factor, critical), evaluator)
+    exact = evaluated(task, tempered(task, 1.0), evaluator, tmp_path)
+    wrong = evaluated(task, tempered(task, factor), evaluator, tmp_path)
+    right = evaluated(task, tempered(task, factor, critical), evaluator, tmp_path)
     width = exact[0].upper - exact[0].lower
     assert np.median((wrong[0].upper - wrong[0].lower) / width) == pytest.approx(
         factor**-0.5, rel=0.03
@@ -204,13 +206,13 @@ def test_intervals_of_a_power_are_corrected_to_those_of_the_likelihood(name, eva
     np.testing.assert_allclose(right[1].statistic, exact[1].statistic, atol=0.05, rtol=0.02)
 
 
-def test_the_area_of_a_region_is_corrected():
+def test_the_area_of_a_region_is_corrected(tmp_path):
     task = bench.task("linear-gaussian-2")
     critical = scaled(task.space.box, 4.0, task.reported_index)
     plan = IndependentPlan(uniform=8, per_point=0)
     areas = []
     for surrogate in (tempered(task, 1.0), tempered(task, 4.0, critical)):
-        store = SimulationStore(Store("unused"))
+        store = SimulationStore(Store(tmp_path))
         every = EVALUATORS["lattice"](task, surrogate, plan, sets(task, plan, 0), CPU, 1, store)
         areas.append([own.curves[0][1].area[0] for own in every])
     np.testing.assert_allclose(areas[1], areas[0], rtol=0.02)
@@ -376,7 +378,7 @@ def test_intervals_at_a_bound_cover_where_those_of_wilks_do_not(tmp_path):
         x = mean + torch.randn(1, 1, generator=rng)
         own = replace(event, theta=torch.tensor([mean]).double(), x=x)
         for name, chosen in (("wilks", tempered(task, 1.0)), ("neyman", surrogate)):
-            store = SimulationStore(Store("unused"))
+            store = SimulationStore(Store(tmp_path))
             (found,) = EVALUATORS["lattice"](task, chosen, plan, [own], CPU, 1, store)
             whole = found.curves[0][0]
             covered[name] += bool(whole.lower[0, 0] <= mean <= whole.upper[0, 0])

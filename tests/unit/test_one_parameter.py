@@ -74,7 +74,7 @@ def test_exponential_lifetimes(seed: int) -> None:
     region = ends(fall, best, 0.1, 10.0, stats.chi2.ppf(0.95, 1))
     assert window.area[0] == pytest.approx(np.log(region[1] / region[0]), rel=1e-3)
     assert lattice.inside is not None
-    inside, _ = summarise_box(lattice.inside, space, truth)
+    inside, _ = summarise_box(lattice.inside, space, None, truth)
     for i, root in enumerate(ROOTS[:6]):
         wanted = ends(fall, best, 0.01, 30.0, root**2).clip(0.2, 5.0)
         found = np.array([inside.lower[0, 0, i], inside.upper[0, 0, i]])
@@ -165,7 +165,7 @@ def gaussian_prediction(shift: float, scale: float, estimates: Array) -> Likelih
     lattice = refine(events, RESOLUTION, box=space.box)
     assert lattice.inside is not None
     curves, window = summarise(lattice, space)
-    box, box_window = summarise_box(lattice.inside, space, truth)
+    box, box_window = summarise_box(lattice.inside, space, None, truth)
     index = np.arange(count)
     return LikelihoodPrediction(
         names=("mean",),
