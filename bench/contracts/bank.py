@@ -144,8 +144,8 @@ class Bank(Protocol):
     def datasets(self, draw: DatasetDraw, *, split: Split = "calibration") -> list[EventsOfSet]:
         """Draw toys, for a bank of one member.
 
-        Their parameters have the distribution of those of test datasets. Stored simulations have
-        parameters of their own.
+        Their parameters have the distribution of those of test datasets. Of stored simulations
+        there are those in the inner box, which may be fewer.
 
         Raises:
             BudgetExceeded: if the draw costs more than the budget has left.

@@ -128,6 +128,8 @@ class BoxSummary(_Arrays):
         statistic: likelihood-ratio statistic of the profile at each generating value, (D, I).
         log_ratio_truth: log-likelihood at the generating parameters minus the maximum, (D,).
         unresolved: whether interval ends are less accurate than required, (D,) bool.
+        region_factor: factor by which critical values rescale the statistic of all parameters, at
+            the estimate, (D,); 1 where those of Wilks's theorem apply.
     """
 
     mle: Array
@@ -136,6 +138,20 @@ class BoxSummary(_Arrays):
     statistic: Array
     log_ratio_truth: Array
     unresolved: Array
+    region_factor: Array
+
+    def arrays(self, prefix: str = "") -> dict[str, Array]:
+        """Return the arrays by name, for saving, without factors that are all 1."""
+        found = super().arrays(prefix)
+        if (self.region_factor == 1).all():
+            del found[f"{prefix}region_factor"]
+        return found
+
+    @classmethod
+    def from_arrays(cls, arrays: Mapping[str, Array], prefix: str = "") -> Self:
+        """Rebuild the object from saved arrays, with factors of 1 where there are none."""
+        usual = {f"{prefix}region_factor": np.ones(len(arrays[f"{prefix}mle"]))}
+        return super().from_arrays({**usual, **arrays}, prefix)
 
 
 @dataclass(frozen=True)

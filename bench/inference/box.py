@@ -56,7 +56,6 @@ def summarise_box(
     ]
     joint, top = _restricted(lattice, windows)
     fine = cubic(torch.arange((BOX_NODES - 1) * _FINER + 1).double() / _FINER, BOX_NODES)
-    thresholds = torch.tensor(ROOTS, dtype=torch.float64).square()
     mle, lower, upper, statistic = [], [], [], []
     unit, share = space.to_unit(truth), torch.linspace(0, 1, BOX_NODES, dtype=torch.float64)
     axes = [w[:, :1] + (w[:, 1:] - w[:, :1]) * share for w in windows]
@@ -64,24 +63,25 @@ def summarise_box(
     for i, (curve, window, at) in enumerate(zip(profiles(joint), windows, unit, strict=True)):
         curve = curve @ fine.T
         best, position = peak(curve)
-        if critical is not None:
-            above = best.unsqueeze(-1)
-            along = fine @ points[i]
-            curve = above - 0.5 * critical.of_profile(2 * (above - curve), along, i)
         step = (window[:, 1] - window[:, 0]) / (curve.shape[-1] - 1)
-        first, last, *_ = crossings(curve, best, position, thresholds)
+        along = fine @ points[i]
+        first, last = _crossed(curve, best, position, along, i, critical)
         mle.append(window[:, 0] + step * position)
         lower.append(window[:, :1] + step[:, None] * first.T)
         upper.append(window[:, 1:] - step[:, None] * (curve.shape[-1] - 1 - last.T))
         there = cubic(((at - window[:, 0]) / step)[:, None], curve.shape[-1])[:, 0]
         fall = 2 * (best - (there * curve).sum(-1))
         outside = (at < window[:, 0] - 1e-9) | (at > window[:, 1] + 1e-9)
-        statistic.append(torch.where(outside, 2 * BOX_DEPTH, fall).clamp(0, 2 * BOX_DEPTH))
+        fall = torch.where(outside, 2 * BOX_DEPTH, fall).clamp(0, 2 * BOX_DEPTH)
+        if critical is not None:
+            fall = critical.of_profile(fall, (there[..., None] * along).sum(-2), i)
+        statistic.append(fall.clamp_max(2 * BOX_DEPTH))
     origin = torch.stack([w[:, 0] for w in windows], -1)
     end = torch.stack([w[:, 1] for w in windows], -1)
-    falls = lattice.at_truth - top
+    falls, factor = lattice.at_truth - top, torch.ones_like(top)
     if critical is not None:
         falls = -0.5 * critical.of_region(-2 * falls, unit)
+        factor = critical.factor_of_region(torch.stack(mle, -1))
     falls = falls.clamp(-BOX_DEPTH, 0)
     summary = BoxSummary(
         mle=space.from_unit(torch.stack(mle, -1)).numpy(),
@@ -90,6 +90,7 @@ def summarise_box(
         statistic=torch.stack(statistic, -1)[:, chosen].numpy(),
         log_ratio_truth=falls.numpy(),
         unresolved=lattice.unresolved.numpy(),
+        region_factor=factor.numpy(),
     )
     inside = BoxWindow(
         origin=origin.numpy(),
@@ -97,6 +98,27 @@ def summarise_box(
         joint=joint.clamp_min(-BOX_DEPTH).float().numpy(),
     )
     return summary, inside
+
+
+def _crossed(
+    curve: Tensor,
+    best: Tensor,
+    position: Tensor,
+    points: Tensor,
+    parameter: int,
+    critical: CriticalValues | None,
+) -> tuple[Tensor, Tensor]:
+    """Return the ends of intervals of a parameter at all thresholds, in nodes, (T, D) each."""
+    if critical is None:
+        thresholds = torch.tensor(ROOTS, dtype=torch.float64).square()
+        first, last, *_ = crossings(curve, best, position, thresholds)
+        return first, last
+    fall, found = 2 * (best.unsqueeze(-1) - curve), []
+    for root in ROOTS:
+        own = best.unsqueeze(-1) - 0.5 * critical.along_profile(fall, points, parameter, root)
+        found.append(crossings(own, best, position, root**2)[:2])
+    first, last = (torch.stack(each) for each in zip(*found, strict=True))
+    return first, last
 
 
 def _restricted(lattice: Lattice, windows: list[Tensor]) -> tuple[Tensor, Tensor]:

@@ -89,6 +89,7 @@ class CriticalValues:
         intervals: by the index of a reported parameter, quantiles of the root of its statistic at
             both `LEVELS`.
         region: 95 % quantile of the root of the statistic of all parameters.
+        power: power to which the likelihood is raised whose statistics are rescaled.
     """
 
     def __init__(
@@ -96,10 +97,12 @@ class CriticalValues:
         box: Tensor,
         intervals: Mapping[int, Sequence[QuantileFunction]],
         region: QuantileFunction,
+        power: float = 1.0,
     ) -> None:
         self.box = box
         self.intervals = intervals
         self.region = region
+        self.power = power
 
     @classmethod
     def of(cls, state: Mapping[str, Tensor]) -> "CriticalValues":
@@ -127,12 +130,44 @@ class CriticalValues:
                     state[f"{name}.{part.name}"] = tensor[None]
         return state
 
-    def position(self, unit: Tensor) -> Tensor:
-        """Return positions in the box of unit coordinates, as `position_in`."""
-        return position_in(self.box, unit)
+    def raised(self, power: float) -> "CriticalValues":
+        """Return the critical values of the likelihood raised to a power."""
+        return CriticalValues(self.box, self.intervals, self.region, power)
+
+    def root_at(self, unit: Tensor, parameter: int, root: float) -> Tensor:
+        r"""Return the square root of the statistic at an end of an interval.
+
+        It is linear between the quantiles at both levels, and proportional below and beyond.
+
+        Args:
+            unit: points of the parameter's profile, unit coordinates, (\*B, P).
+            parameter: index of the parameter; Wilks's theorem applies to one that is not reported.
+            root: square root of the statistic at this end by Wilks's theorem.
+
+        Returns:
+            (\*B).
+        """
+        if parameter not in self.intervals:
+            return torch.full(unit.shape[:-1], root, dtype=torch.float64)
+        usual, wide = self._quantiles(unit, parameter)
+        own = root / math.sqrt(self.power)
+        if own <= _ROOTS[0]:
+            found = usual * (own / _ROOTS[0])
+        elif own <= _ROOTS[1]:
+            found = usual + (wide - usual) * ((own - _ROOTS[0]) / (_ROOTS[1] - _ROOTS[0]))
+        else:
+            found = wide * (own / _ROOTS[1])
+        return found * math.sqrt(self.power)
+
+    def _quantiles(self, unit: Tensor, parameter: int) -> tuple[Tensor, Tensor]:
+        position = position_in(self.box, unit)
+        usual, wide = (quantile(position) for quantile in self.intervals[parameter])
+        return usual, torch.maximum(wide, _APART * usual)
 
     def of_profile(self, statistic: Tensor, unit: Tensor, parameter: int) -> Tensor:
         r"""Rescale statistics so that their quantiles at both levels are those of χ² of one degree.
+
+        The result has a kink where it is 1. Along a profile, `along_profile` has none.
 
         Args:
             statistic: likelihood-ratio statistics of a parameter's profile, (\*B).
@@ -144,15 +179,20 @@ class CriticalValues:
         """
         if parameter not in self.intervals:
             return statistic
-        position = self.position(unit)
-        usual, wide = (quantile(position) for quantile in self.intervals[parameter])
-        wide = torch.maximum(wide, _APART * usual)
-        root = statistic.clamp_min(0).sqrt()
+        usual, wide = self._quantiles(unit, parameter)
+        root = (statistic / self.power).clamp_min(0).sqrt()
         within = root / usual * _ROOTS[0]
         between = _ROOTS[0] + (root - usual) / (wide - usual) * (_ROOTS[1] - _ROOTS[0])
         beyond = root / wide * _ROOTS[1]
         found = torch.where(root <= usual, within, torch.where(root <= wide, between, beyond))
-        return found.square()
+        return self.power * found.square()
+
+    def along_profile(self, statistic: Tensor, unit: Tensor, parameter: int, root: float) -> Tensor:
+        """Rescale statistics of a profile so that its ends at one root are where they should be.
+
+        Arguments as of `of_profile` and `root_at`.
+        """
+        return statistic * (root / self.root_at(unit, parameter, root)).square()
 
     def of_region(self, statistic: Tensor, unit: Tensor) -> Tensor:
         r"""Rescale statistics of all parameters so that their 95 % quantile is that of χ².
@@ -161,24 +201,12 @@ class CriticalValues:
             statistic: likelihood-ratio statistics, (\*B).
             unit: the parameters, unit coordinates, (\*B, P).
         """
+        return statistic * self.factor_of_region(unit)
+
+    def factor_of_region(self, unit: Tensor) -> Tensor:
+        r"""Return the factor by which statistics of all parameters are rescaled, (\*B)."""
         wanted = float(stats.chi2.ppf(LEVELS[-1], self.box.shape[1]))
-        return statistic * wanted / self.region(self.position(unit)).square()
-
-    def of_profiles(
-        self, curves: Sequence[Tensor], points: Sequence[Tensor], top: Tensor
-    ) -> tuple[Tensor, ...]:
-        """Rescale the profiles of all parameters, as `of_profile`.
-
-        Args:
-            curves: profile log-likelihoods of each parameter, (D, n_i).
-            points: where they are, unit coordinates, (D, n_i, P).
-            top: maxima, (D,).
-        """
-        top = top.unsqueeze(-1)
-        return tuple(
-            top - 0.5 * self.of_profile(2 * (top - curve), at, i)
-            for i, (curve, at) in enumerate(zip(curves, points, strict=True))
-        )
+        return wanted / self.region(position_in(self.box, unit)).square()
 
     @cached_property
     def largest(self) -> float:

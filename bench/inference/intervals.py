@@ -97,12 +97,16 @@ def summarise(
     """
     chosen = list(range(len(space)) if reported is None else reported)
     values, axes = lattice.values, lattice.axes
-    curves = profiles(values)
+    curves = plain = profiles(values)
     peaks = [peak(c) for c in curves]
     top = torch.stack([p for p, _ in peaks]).amax(0)
     in_region, at_truth = values, lattice.at_truth
     if critical is not None and truth is not None:
-        curves = critical.of_profiles(curves, ridges(values, axes), top)
+        every, above = zip(curves, ridges(values, axes), strict=True), top.unsqueeze(-1)
+        curves = tuple(
+            above - 0.5 * critical.along_profile(2 * (above - curve), at, i, 1.0)
+            for i, (curve, at) in enumerate(every)
+        )
         points = torch.cartesian_prod(*axes).view(*values.shape[1:], len(axes))
         above = per_dataset(top, values)
         in_region = above - 0.5 * critical.of_region(2 * (above - values), points)
@@ -141,7 +145,7 @@ def summarise(
     window = LatticeWindow(
         area=(area * cell).numpy(),
         region_cut=(touches & at_bound).flatten(1).any(-1).numpy(),
-        **_windows(values, axes, curves, top),
+        **_windows(values, axes, curves, plain, top),
     )
     return summary, window
 
@@ -156,13 +160,16 @@ def _unit(axis: Tensor, position: Tensor) -> Tensor:
 
 
 def _windows(
-    values: Tensor, axes: Axes, curves: Sequence[Tensor], top: Tensor
+    values: Tensor, axes: Axes, curves: Sequence[Tensor], plain: Sequence[Tensor], top: Tensor
 ) -> dict[str, np.ndarray]:
-    """Return each dataset's window: the nodes within DEPTH nats of its maximum, and one more."""
+    """Return each dataset's window: the nodes within DEPTH nats of its maximum, and one more.
+
+    They are within DEPTH on the profiles that are saved, or on those before they were rescaled.
+    """
     origins, spacings, matrices, profile = [], [], [], []
-    for curve, axis in zip(curves, axes, strict=True):
+    for curve, own, axis in zip(curves, plain, axes, strict=True):
         nodes = curve.shape[-1]
-        inside = curve >= top.unsqueeze(-1) - DEPTH
+        inside = torch.maximum(curve, own) >= top.unsqueeze(-1) - DEPTH
         inside.scatter_(-1, curve.argmax(-1, keepdim=True), True)
         low = (inside.to(torch.uint8).argmax(-1) - 1).clamp_min(0)
         high = (nodes - inside.flip(-1).to(torch.uint8).argmax(-1)).clamp_max(nodes - 1)

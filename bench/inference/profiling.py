@@ -120,14 +120,15 @@ def profiled(
     points = _by_dataset(ends.unit.movedim(1, 2), len(reported))  # (members, D, I, 2, L, P)
     cut = _by_dataset(ends.cut.movedim(1, 2), len(reported))
     error = _by_dataset(ends.error.movedim(1, 2), len(reported))
-    own = _intervals(maximum, points, reported)
+    own = intervals_at(maximum, points, reported)
     return Profiled(maximum, own, cut, error, points, missed)
 
 
-def _intervals(maximum: Points, points: Tensor, reported: Sequence[int]) -> Tensor:
-    """Return the ends of intervals from points on the profiles, (members, D, I, 2, L).
+def intervals_at(maximum: Points, points: Tensor, reported: Sequence[int]) -> Tensor:
+    """Return the ends of intervals from points on the profiles (members, D, I, 2, L, P).
 
-    An interval holds its estimate, also where the search for an end has failed.
+    Ends are (members, D, I, 2, L). An interval holds its estimate, also where the search for an
+    end has failed.
     """
     own = torch.stack([points[:, :, i, :, :, p] for i, p in enumerate(reported)], 2)
     estimate = maximum.unit[..., list(reported), None]  # (members, D, I, 1)
@@ -312,7 +313,7 @@ def mended(
     points, cut, error = (_by_dataset(t, len(reported)) for t in (points, cut, error))
     failed = torch.unflatten(beaten | higher, 1, (-1, sides)).any(-1)
     chosen = profiled.maximum.of(rows)
-    ends, missed = _intervals(chosen, points, reported), profiled.missed[:, rows] | failed
+    ends, missed = intervals_at(chosen, points, reported), profiled.missed[:, rows] | failed
     return profiled.replaced(rows, Profiled(chosen, ends, cut, error, points, missed))
 
 

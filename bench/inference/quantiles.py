@@ -20,8 +20,8 @@ FAMILIES: tuple[Family, ...] = get_args(Family)
 """Families of functions, the simplest first."""
 
 _FOLDS = 5
-_PER_TERM = 4  # least number of toys for each coefficient
-_PER_TREES = 200  # least number of toys for boosted trees
+_PER_TERM = 4  # least number of different parameters for each coefficient
+_PER_TREES = 100  # least number of them for boosted trees
 _TREES = {"max_iter": 40, "learning_rate": 0.15, "max_leaf_nodes": 4, "early_stopping": False}
 
 _Array = NDArray[np.float64]
@@ -69,7 +69,7 @@ def fit_quantile(position: _Array, value: _Array, level: float, family: Family) 
 
 
 def candidates(toys: int, parameters: int) -> list[Family]:
-    """Return the families that a number of toys can determine, the simplest first.
+    """Return the families that toys at so many parameters can determine, the simplest first.
 
     Example:
         >>> candidates(30, 2), candidates(300, 2)
@@ -94,8 +94,9 @@ def choose_family(
         level: level of the quantile.
         group: number of the parameters of each toy, (n,).
     """
-    every = candidates(len(value), position.shape[1])
-    fold = np.asarray(group) % _FOLDS
+    members = np.unique(np.asarray(group), return_inverse=True)[1]
+    sizes = np.bincount(members)
+    every, fold = candidates(len(sizes), position.shape[1]), members % _FOLDS
     if len(every) == 1 or len(np.unique(fold)) < _FOLDS:
         return every[0]
     losses: dict[Family, _Array] = {family: np.empty(len(value)) for family in every}
@@ -107,7 +108,7 @@ def choose_family(
             loss[test] = pinball(value[test], found, level)
     best = min(every, key=lambda family: losses[family].mean())
     for family in every:
-        more = losses[family] - losses[best]
+        more = np.bincount(members, losses[family] - losses[best]) / sizes
         if more.mean() <= more.std(ddof=1) / np.sqrt(len(more)):
             return family
     return best

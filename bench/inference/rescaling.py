@@ -9,9 +9,9 @@ from torch import Tensor
 from bench.inference.box import ROOTS
 from bench.inference.critical import CriticalValues
 from bench.inference.events import EventLikelihood
-from bench.inference.profiling import Profiled
+from bench.inference.profiling import Profiled, intervals_at
 
-_SURE = 2.0  # largest wanted root whose end must not be extrapolated
+_SURE = 1.0  # largest wanted root whose end must not be extrapolated
 
 
 def rescaled(
@@ -26,7 +26,7 @@ def rescaled(
 
     Points on the profiles at the thresholds `ROOTS` squared have rescaled statistics of their own.
     The ends are interpolated between them, and extrapolated beyond the last one. Extrapolated ends
-    of a wanted root up to 2 are unresolved.
+    of a wanted root up to 1 are unresolved.
 
     Args:
         likelihood: the likelihoods.
@@ -43,30 +43,41 @@ def rescaled(
         fall = top.value[:, some[:, 0]] - likelihood.values(some[:, 0], at)
         found = statistic[:, *some.T]
         statistic[:, *some.T] = torch.where(profiled.cut[:, *some.T], 2 * fall, found)
-    rescaled = torch.stack(
-        [
-            torch.stack(
-                [own.of_profile(s[:, i], p[:, i], index) for i, index in enumerate(reported)], 1
-            )
-            for own, s, p in zip(critical, statistic, points, strict=True)
-        ]
-    )
-    start = torch.zeros_like(rescaled[..., :1])
-    root = torch.cat([start, rescaled.clamp_min(0).sqrt()], -1).cummax(-1).values
     centre = top.unit[:, :, None, None, None].expand_as(points[..., :1, :])
     path = torch.cat([centre, points], -2)
-    wanted = torch.tensor(roots, dtype=torch.float64).expand(*root.shape[:-1], -1).contiguous()
-    after = torch.searchsorted(root.contiguous(), wanted)
-    beyond = after >= root.shape[-1]
-    after = after.clamp(1, root.shape[-1] - 1)
-    left, right = root.gather(-1, after - 1), root.gather(-1, after)
+    each = [_at_root(critical, statistic, points, path, profiled, reported, r) for r in roots]
+    ends, cut, error = (torch.stack(own, 4) for own in zip(*each, strict=True))
+    ends = ends.clamp(bounds[0], bounds[1])
+    own = intervals_at(top, ends, reported)
+    return replace(profiled, ends=own, cut=cut, error=error, points=ends)
+
+
+def _at_root(
+    critical: Sequence[CriticalValues],
+    statistic: Tensor,
+    points: Tensor,
+    path: Tensor,
+    profiled: Profiled,
+    reported: Sequence[int],
+    root: float,
+) -> tuple[Tensor, Tensor, Tensor]:
+    """Return the points at one rescaled root, (members, D, I, 2, P), with their cuts and errors."""
+    each = [
+        [own.along_profile(s[:, i], p[:, i], j, root) for i, j in enumerate(reported)]
+        for own, s, p in zip(critical, statistic, points, strict=True)
+    ]
+    own = torch.stack([torch.stack(one, 1) for one in each]).clamp_min(0).sqrt()
+    roots = torch.cat([torch.zeros_like(own[..., :1]), own], -1).cummax(-1).values
+    wanted = torch.full_like(roots[..., :1], root)
+    after = torch.searchsorted(roots.contiguous(), wanted)
+    beyond = after >= roots.shape[-1]
+    after = after.clamp(1, roots.shape[-1] - 1)
+    left, right = roots.gather(-1, after - 1), roots.gather(-1, after)
     cut = beyond & profiled.cut[..., -1:]
     share = (wanted - left) / (right - left).clamp_min(1e-12)
     share = torch.where(beyond & ~cut & (right > left), share, share.clamp(0, 1))[..., None]
     index = after[..., None].expand(*after.shape, path.shape[-1])
     ends = torch.lerp(path.gather(-2, index - 1), path.gather(-2, index), share)
-    ends = ends.clamp(bounds[0], bounds[1])
     error = profiled.error.gather(-1, after - 1)
     error = torch.where(beyond & ~cut & (wanted <= _SURE), torch.inf, error)
-    own = torch.stack([ends[:, :, i, ..., p] for i, p in enumerate(reported)], 2)
-    return replace(profiled, ends=own, cut=cut, error=error, points=ends)
+    return ends.squeeze(-2), cut.squeeze(-1), error.squeeze(-1)

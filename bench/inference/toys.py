@@ -12,7 +12,7 @@ from bench.contracts.plan import evaluator_of
 from bench.inference.box import summarise_box
 from bench.inference.datasets import likelihood_of, log_ratio_of
 from bench.inference.gradient import statistics
-from bench.inference.lattice import refine
+from bench.inference.lattice import BOX_DEPTH, refine
 from bench.inference.likelihood import MixtureLikelihood
 
 _AT_ONCE = 32  # datasets whose maxima are searched together
@@ -90,4 +90,5 @@ def _by_gradient(
     likelihood = likelihood_of(task, surrogate, IndependentPlan(), sets, device)
     truth = task.space.to_unit(torch.stack([events.theta for events in sets]))
     profile, region = statistics(likelihood, task.reported_index, truth)
-    return profile[0], region[0]
+    most = 2 * BOX_DEPTH  # as deep as a lattice in a box
+    return profile[0].clamp(0, most), region[0].clamp(0, most)

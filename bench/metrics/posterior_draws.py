@@ -32,9 +32,11 @@ def of_intervals(
 
 
 def region(own: LikelihoodPrediction, truth: LikelihoodPrediction) -> Array:
-    """Return the probability of Wilks regions, (D,)."""
-    draws, _ = _saved(own)
-    inside = -2 * draws.own <= region_threshold(len(own.names))
+    """Return the probability of 95 % regions, (D,)."""
+    draws, rows = _saved(own)
+    assert own.box is not None
+    factor = own.box.region_factor[rows]
+    inside = -2 * draws.own * factor[:, None] <= region_threshold(len(own.names))
     return _placed(own, inside.mean(-1))
 
 

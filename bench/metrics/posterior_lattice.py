@@ -177,14 +177,16 @@ def of_intervals(
 
 
 def region(own: LikelihoodPrediction, truth: LikelihoodPrediction) -> Array:
-    """Return the probability of Wilks regions, (D,)."""
-    parts = []
+    """Return the probability of 95 % regions, (D,)."""
+    assert own.box is not None
+    parts, factor = [], torch.from_numpy(own.box.region_factor)
     weights, threshold = trapezoid(_NODES), region_threshold(len(own.names))
     for rows, box, reference in _both(own, truth):
         exact, surrogate = Likelihood(*windows(reference, rows)), Likelihood(*windows(box, rows))
         density = exact.log_joint(exact.grid).exp()
         logs = surrogate.log_joint(exact.grid)
         statistic = -2 * (per_dataset(surrogate._log_total, logs) + logs)
+        statistic = statistic * per_dataset(factor[rows], statistic)
         low = torch.minimum(statistic[..., 1:], statistic[..., :-1])
         high = torch.maximum(statistic[..., 1:], statistic[..., :-1])
         share = ((threshold - low) / (high - low).clamp_min(1e-12)).clamp(0, 1)

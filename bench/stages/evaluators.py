@@ -166,6 +166,7 @@ def evaluate(
     together = members if all(own is None for own in critical) else 1
     parts = lattice.split(members // together)
     for part, own in zip(parts, critical if together == 1 else (None,), strict=True):
+        own = own and own.raised(events.power)
         where = task.space, task.reported_index, events.theta, own
         found.curves.extend(_by_member(summarise(part, *where), together))
         if part.inside is not None:
@@ -202,6 +203,7 @@ def by_gradient(
             likelihood, task.reported_index, truth, task.space.box, every=bool(corrections)
         )
         if corrections:
+            corrections = [own.raised(some[0].power) for own in corrections]
             where = corrections, task.reported_index
             space = torch.zeros_like(task.space.box)
             space[1] = 1.0
@@ -257,7 +259,9 @@ def _box(
     lower, upper = _ends(task, box, member)
     statistic = found.statistic[member]
     negative = (statistic < -2 * _NEGATIVE).any(-1)
+    factor = torch.ones_like(statistic[:, 0])
     if critical is not None:
+        factor = critical.factor_of_region(box.maximum.unit[member])
         fixed, index = found.fixed[member], enumerate(task.reported_index)
         each = [critical.of_profile(statistic[:, i], fixed[:, i], p) for i, p in index]
         statistic = torch.stack(each, -1)
@@ -268,6 +272,7 @@ def _box(
         statistic=statistic.clamp(0, 2 * BOX_DEPTH).numpy(),
         log_ratio_truth=_fall(found, box, member, truth, critical).clamp(-BOX_DEPTH, 0).numpy(),
         unresolved=(_unresolved(box, member) | negative).numpy(),
+        region_factor=factor.numpy(),
     )
 
 

@@ -86,13 +86,13 @@ class SimulationBank:
         self.training_data = training_data
         self.seed = seed
         self._drawn: dict[tuple[str, Split], int] = {}
-        self._toys = 0
+        self._toys: dict[str, int] = {}
         self._sets: dict[Split, list[StoredSimulations]] = {}
 
     @property
     def spent(self) -> int:
         """Simulator calls drawn so far, per member."""
-        return self._toys + sum(self._drawn.values())
+        return sum(self._toys.values()) + sum(self._drawn.values())
 
     @property
     def made(self) -> int | None:
@@ -105,7 +105,8 @@ class SimulationBank:
         if any(observations_of(self.task, split) is not None for split in splits):
             return None
         drawn = self._drawn.values()
-        return self._toys + sum(sum(chunk_sizes(self.task, n)) for n in drawn)
+        simulated = sum(sum(chunk_sizes(self.task, n)) for n in drawn)
+        return simulated + sum(self._toys.values())
 
     def chunks(self, draw: Draw | DatasetDraw, split: Split = "train") -> list[Chunk]:
         """Return the chunks that a draw reads or makes, for all members; simulate nothing."""
@@ -206,21 +207,25 @@ class SimulationBank:
         if others:
             raise ValueError("toys are drawn for one member at a time")
         stored = isinstance(task, StoredTask)
-        if draw.size != draw.observations and (stored or task.has_auxiliary):
+        if (draw.pool or draw.repeats > 1) and (stored or task.has_auxiliary):
             raise NotApplicable("toys of this task have parameters of their own")
-        if draw.n > self.budget - self.spent:
+        stream = _toys(draw, split)
+        extra = max(0, draw.n - self._toys.get(stream, 0))
+        if extra > self.budget - self.spent:
             raise BudgetExceeded(
-                f"toys cost {counted(draw.n, 'call')}, and of the budget of {self.budget:,} only "
+                f"toys cost {counted(extra, 'call')}, and of the budget of {self.budget:,} only "
                 f"{self.budget - self.spent:,} are left"
             )
-        self._toys += draw.n
+        self._toys[stream] = self._toys.get(stream, 0) + extra
         size, nothing = draw.observations, torch.zeros(0, dtype=torch.float64)
         if isinstance(task, StoredTask):
-            rows = self._stored_sets(task, split)[0]
+            rows, (low, high) = self._stored_sets(task, split)[0], task.space.box
+            unit = task.space.to_unit(rows.theta)
+            inner = ((unit >= low) & (unit <= high)).all(-1).nonzero().squeeze(-1)[: draw.sets]
             return [
-                EventsOfSet(i, i, -1, theta, x[:size], torch.ones(1, size), nothing)
-                for i, (theta, x) in enumerate(zip(rows.theta, rows.x, strict=True))
-            ][: draw.sets]
+                EventsOfSet(i, i, -1, rows.theta[i], rows.x[i, :size], torch.ones(1, size), nothing)
+                for i in inner.tolist()
+            ]
         components, found = task.components(split), []
         for i, (chunk, identity) in enumerate(self._toy_chunks(draw, data, split)):
             rng = generator("toys", *identity)
@@ -245,8 +250,7 @@ class SimulationBank:
         The sets of a shorter draw are the first ones of a longer draw.
         """
         recorded = observations_of(self.task, split) is not None
-        stream = digest("toys", split, draw.observations, draw.repeats, draw.pool)
-        chunks = []
+        stream, chunks = _toys(draw, split), []
         for number in range(draw.sets):
             identity = [*self._identity(data, stream, split), number]
             stored = self.task.expensive and not recorded
@@ -361,6 +365,11 @@ class SimulationBank:
     def _identity(self, data: str, stream: str, split: Split) -> list[Any]:
         task = self.task
         return [task.name, task.version, dict(task.settings), stream, split, data, self.seed]
+
+
+def _toys(draw: DatasetDraw, split: Split) -> str:
+    """Return the identity of a stream of toys; its draws are prefixes of each other."""
+    return digest("toys", split, draw.observations, draw.repeats, draw.pool)
 
 
 def _counts(draw: DatasetDraw, events: int, rng: torch.Generator) -> Tensor:

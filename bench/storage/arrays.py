@@ -136,6 +136,7 @@ _BOX = {
     "box.statistic": _Array(("D", "I")),
     "box.log_ratio_truth": _Array(("D",)),
     "box.unresolved": _Array(("D",), _YES),
+    "box.region_factor": _Array(("D",), optional=True),
 }
 
 

@@ -28,13 +28,14 @@ QUOTED: Mapping[TrainingData, str] = {"shared": "initialised anew", "bootstrap":
 
 _POINTS = 100.0
 _Key = tuple[str, int, str, str]
+_Run = tuple[int, str]  # seed and plan: runs with equal ones have the same datasets
 
 
 @dataclass(frozen=True)
 class Estimates:
     """Estimates and intervals of one parameter by the networks of one run.
 
-    All are relative to the exact estimates, in half-widths of exact intervals.
+    All are relative to the exact estimates, in half-widths of exact intervals. NaN is undefined.
 
     Args:
         own: estimates, (members, D).
@@ -58,12 +59,12 @@ class Estimates:
         """Return the mean posterior probability of intervals widened by a spread, (D,)."""
         lower, upper = self._widened(spread)
         inside = (self.draws >= lower[..., None]) & (self.draws <= upper[..., None])
-        return float(inside.mean())
+        return float(inside[np.isfinite(upper - lower)].mean())
 
     def length(self, spread: Array | float = 0.0) -> float:
         """Return the mean length of intervals widened by a spread, (D,)."""
         lower, upper = self._widened(spread)
-        return float((upper - lower).mean())
+        return float(np.nanmean(upper - lower))
 
     def _widened(self, spread: Array | float) -> tuple[Array, Array]:
         """Add a spread in quadrature to the distance of each end from the estimate."""
@@ -120,7 +121,7 @@ def uncertainties(folders: Sequence[Results]) -> list[Uncertainty]:
     Raises:
         UsageError: if there is nothing to compare.
     """
-    found: defaultdict[_Key, dict[TrainingData, list[tuple[int, Estimates]]]]
+    found: defaultdict[_Key, dict[TrainingData, list[tuple[_Run, Estimates]]]]
     found = defaultdict(lambda: defaultdict(list))
     for results in folders:
         for group in groups(results):
@@ -129,7 +130,7 @@ def uncertainties(folders: Sequence[Results]) -> list[Uncertainty]:
                 seed = int(method.fit.identity["seed"])
                 for parameter, own in _estimates(group, method):
                     key = group.task, group.budget, method.label, parameter
-                    found[key][data].append((seed, own))
+                    found[key][data].append(((seed, group.plan), own))
     lines = [line(key, own) for key, own in sorted(found.items()) if own["fresh"] and own["shared"]]
     if not lines:
         raise UsageError(
@@ -151,8 +152,7 @@ def _estimates(group: Group, method: Scored) -> Iterable[tuple[str, Estimates]]:
         draws = np.stack([truth[f"posterior/{name} {i + 1}"][0] for i in range(DRAWS)], -1)
         exact, below, above = (truth[key][0] for key in wanted)
         arrays = [own[key] for key in wanted]
-        used = np.isfinite([*np.concatenate(arrays), *draws.T, exact]).all(0)
-        used &= group.units.headline & (above > below)
+        used = np.isfinite([*draws.T, exact]).all(0) & group.units.headline & (above > below)
         half = (0.5 * (above - below))[used]
         estimate, lower, upper = ((array[:, used] - exact[used]) / half for array in arrays)
         relative = (draws[used] - exact[used, None]) / half[:, None]
@@ -163,26 +163,26 @@ def _is_first(key: str) -> bool:
     return key.startswith("posterior/") and key.endswith(" 1")
 
 
-def line(key: _Key, data: Mapping[TrainingData, list[tuple[int, Estimates]]]) -> Uncertainty:
+def line(key: _Key, data: Mapping[TrainingData, list[tuple[_Run, Estimates]]]) -> Uncertainty:
     """Compare the uncertainties of one parameter.
 
     Args:
         key: task, budget, method and parameter.
-        data: the seed and the estimates of every run, by training data.
+        data: seed, plan and estimates of every run, by training data.
     """
     fresh = [own for _, own in data["fresh"]]
     delivered = dict(data["shared"])
     quoted = {}
     for way in QUOTED:
-        pairs = [(own, delivered[seed]) for seed, own in data.get(way, []) if seed in delivered]
+        pairs = [(own, delivered[run]) for run, own in data.get(way, []) if run in delivered]
         if pairs:
             gaps = [base.coverage(own.spread) for own, base in pairs]
             lengths = [base.length(own.spread) / base.length() for own, base in pairs]
-            squares = [float(np.mean(own.spread**2)) for own, _ in pairs]
+            squares = [float(np.nanmean(own.spread**2)) for own, _ in pairs]
             quoted[way] = Quote(_root(_mean(squares)), _gap(gaps), _mean(lengths), len(pairs))
-    own = np.concatenate([one.own for one in fresh], 1)
-    spread = _over_members(own, lambda some: float(some.var(0, ddof=1).mean()))
-    error = _over_members(own, lambda some: float((some**2).mean()))
+    own = max((one.own for one in fresh), key=len)  # one run, whose members share datasets
+    spread = _over_members(own, lambda some: float(np.nanmean(some.var(0, ddof=1))))
+    error = _over_members(own, lambda some: float(np.nanmean(some**2)))
     gap = _gap([base.coverage() for base in delivered.values()])
     return Uncertainty(*key, _root(spread), _root(error), gap, quoted)
 

@@ -18,10 +18,10 @@ from bench.contracts import (
     Wrapped,
     Wrapper,
 )
-from bench.contracts.plan import evaluator_of
+from bench.contracts.plan import evaluator_of, observations_of
 from bench.errors import NotApplicable, counted
 from bench.inference.critical import LEVELS, CriticalValues, QuantileFunction, position_in
-from bench.inference.quantiles import Family, choose_family, fit_quantile
+from bench.inference.quantiles import Family, candidates, choose_family, fit_quantile
 from bench.inference.toys import statistics_of_toys
 
 _LEAST = 10  # toys
@@ -68,6 +68,11 @@ class Neyman(Wrapper):
             why = "constraints or a rate" if task.has_auxiliary else "stored simulations"
             raise NotApplicable(f"toys of a task with {why} are not resampled; use pool=0")
         (draw,) = self.draws(task, calls, None)
+        recorded = observations_of(task, "calibration")
+        if recorded is not None and not isinstance(task, StoredTask) and draw.size > recorded:
+            raise NotApplicable(
+                f"a toy takes {counted(draw.size, 'observation')}, and there are {recorded:,}"
+            )
         if draw.sets * (1 if self.config.pool else draw.repeats) < _LEAST:
             each = task.observations * (self.config.pool or 1)
             what = "pools" if self.config.pool else "toys"
@@ -92,7 +97,17 @@ class Neyman(Wrapper):
         """Fit the quantiles of the square roots of all statistics of toys."""
         (surrogate,), task, bank = surrogates, fit_context.task, fit_context.bank
         (draw,) = self.draws(task, bank.budget, surrogate.reference)
-        toys = statistics_of_toys(task, surrogate, bank.datasets(draw), fit_context.device)
+        drawn = bank.datasets(draw)
+        if len(drawn) * draw.repeats < _LEAST:
+            found = counted(len(drawn), "stored dataset")
+            raise NotApplicable(f"{found} in the inner box; {_LEAST} toys are needed")
+        allowed = candidates(len(drawn), len(task.space))
+        if self.config.family not in ("chosen", *allowed):
+            raise NotApplicable(
+                f"toys at {counted(len(drawn), 'parameter point')} are too few for family "
+                f"{self.config.family!r}; possible: {', '.join(allowed)}"
+            )
+        toys = statistics_of_toys(task, surrogate, drawn, fit_context.device)
         # A pool deviates from its parameters by as much as toys of its own size do.
         excess = 1 + 1 / draw.pool if draw.pool else 1.0
         position = position_in(task.space.box, toys.unit).numpy()

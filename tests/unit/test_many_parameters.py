@@ -92,6 +92,7 @@ def gaussian(
             statistic=statistic[:, chosen],
             log_ratio_truth=-0.5 * statistic.sum(-1),
             unresolved=cut[:, 0],
+            region_factor=np.ones(len(mle)),
         ),
     )
 

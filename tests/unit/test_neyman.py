@@ -16,6 +16,7 @@ from bench.contracts import (
     Parameter,
     ParameterSpace,
     ProfileSummary,
+    StoredTask,
     Task,
     Wrapped,
 )
@@ -30,9 +31,11 @@ from bench.inference.quantiles import (
     pinball,
 )
 from bench.inference.toys import statistics_of_toys
+from bench.metrics.expected import expected_region
 from bench.seeds import generator
 from bench.stages.datasets import sets
 from bench.stages.evaluators import EVALUATORS
+from bench.stages.predict import load, predict
 from bench.stages.simulate import SimulationBank, features_of
 from bench.storage.simulations import SimulationStore
 from bench.storage.store import Store
@@ -206,6 +209,116 @@ def test_intervals_of_a_power_are_corrected_to_those_of_the_likelihood(
     np.testing.assert_allclose(right[1].statistic, exact[1].statistic, atol=0.05, rtol=0.02)
 
 
+def ends_of_exact(task, evaluator, folder, squares):
+    """Return the intervals of the exact likelihood at other thresholds, by its power."""
+    plan = IndependentPlan(uniform=24, per_point=0, evaluator=evaluator)
+    found = []
+    for square in squares:
+        powered = (replace(one, power=1 / square) for one in sets(task, plan, 0))
+        store = SimulationStore(Store(folder))
+        every = EVALUATORS[evaluator](task, tempered(task, 1.0), plan, powered, CPU, 1, store)
+        parts = [p for own in every for p in own.curves[0] if isinstance(p, ProfileSummary)]
+        found.append(type(parts[0]).concatenate(parts))
+    return found
+
+
+@pytest.mark.parametrize("evaluator", ["lattice", "gradient"])
+@pytest.mark.parametrize(("usual", "wide"), [(1, 1.3), (1, 3), (1.5, 2), (0.7, 4)])
+def test_ends_are_at_the_quantiles_whatever_their_ratio(tmp_path, evaluator, usual, wide):
+    task = bench.task("linear-gaussian-2")
+    own = [constant(usual, 2), constant(wide, 2)]
+    critical = CriticalValues(
+        task.space.box, dict.fromkeys(task.reported_index, own), constant(2, 2)
+    )
+    whole, box = evaluated(task, tempered(task, 1.0, critical), evaluator, tmp_path)
+    (expected,) = ends_of_exact(task, evaluator, tmp_path, [usual**2])
+    length = expected.upper - expected.lower
+    np.testing.assert_allclose((whole.upper - whole.lower) / length, 1, atol=0.03)
+    # The box cuts some intervals; the others are those of the space.
+    inside = np.abs(box.lower[..., 3] - expected.lower) < 0.03 * length
+    assert inside.mean() > 0.5
+
+
+def test_critical_values_may_depend_on_the_parameter(tmp_path):
+    task = bench.task("linear-gaussian-2")
+    # The root rises by 40 % from the centre of the box to its upper end in the first parameter.
+    slope = torch.tensor([1.0, 0.4, 0, 0, 0, 0], dtype=torch.float64)
+    rising = QuantileFunction.polynomial(slope, 2)
+    own = [rising, QuantileFunction.polynomial(1.96 * slope, 2)]
+    critical = CriticalValues(task.space.box, {0: own}, constant(2.4, 2))
+    found = {
+        evaluator: evaluated(task, tempered(task, 1.0, critical), evaluator, tmp_path)[0]
+        for evaluator in ("lattice", "gradient")
+    }
+    exact, _ = evaluated(task, tempered(task, 1.0), "lattice", tmp_path)
+    low, high = (float(task.space.from_unit(task.space.box[side])[0]) for side in (0, 1))
+    sigma, centre = 0.5 * (exact.upper - exact.lower)[:, 0], exact.mle[:, 0]
+    for side, sign in (("lower", -1), ("upper", 1)):
+        # Solve |θ − θ̂| = σ (1 + 0.4 v(θ)) with v from −1 to 1 across the box, constant outside.
+        for row, (middle, width) in enumerate(zip(centre, sigma, strict=True)):
+
+            def excess(theta, middle=middle, width=width, sign=sign):
+                place = np.clip(2 * (theta - low) / (high - low) - 1, -1, 1)
+                return sign * (theta - middle) - width * (1 + 0.4 * place)
+
+            far = middle + 3 * sign * width
+            expected = optimize.brentq(excess, *sorted((middle, far)))
+            for own_ends in found.values():
+                end = getattr(own_ends, side)[row, 0]
+                assert end == pytest.approx(expected, abs=0.03 * width)
+
+
+def test_calibrated_thresholds_multiply_critical_values(tmp_path):
+    task = bench.task("linear-gaussian-2")
+    own = [constant(1.0, 2), constant(3.0, 2)]
+    critical = CriticalValues(
+        task.space.box, dict.fromkeys(task.reported_index, own), constant(2, 2)
+    )
+    plan = IndependentPlan(uniform=2, per_point=0)
+    surrogate, store = tempered(task, 1.0, critical), SimulationStore(Store(tmp_path))
+    # Three standard deviations of the likelihood where the rescaled statistic is 3.84.
+    for evaluator in ("lattice", "gradient"):
+        lengths = []
+        for chosen, power in ((surrogate, 1 / 3.8415), (tempered(task, 1.0), 1 / 9)):
+            powered = [replace(one, power=power) for one in sets(task, plan, 0)]
+            (found,) = list(EVALUATORS[evaluator](task, chosen, plan, powered, CPU, 1, store))[:1]
+            lengths.append(found.curves[0][0].upper - found.curves[0][0].lower)
+        np.testing.assert_allclose(lengths[0], lengths[1], rtol=0.02)
+
+
+def test_members_have_critical_values_of_their_own():
+    task = bench.task("linear-gaussian-2")
+    pair = [scaled(task.space.box, factor, task.reported_index) for factor in (1.0, 4.0)]
+    surrogate = tempered(task, 1.0)
+    surrogate.critical_values = pair
+    surrogate.log_ratio = lambda x, context: (
+        ExactLikelihood(task).log_ratio(x, context).repeat(2, 1, 1, 1)
+    )
+    plan = IndependentPlan(uniform=3, per_point=0)
+    found = list(EVALUATORS["lattice"](task, surrogate, plan, sets(task, plan, 0), CPU, 2, None))
+    for own in found:
+        first, second = (own.curves[m][0].upper - own.curves[m][0].lower for m in (0, 1))
+        np.testing.assert_allclose(second, 2 * first, rtol=0.02)
+        assert own.box[1][0].region_factor == pytest.approx(0.25)
+
+
+def test_the_expected_coverage_of_a_region_is_corrected(tmp_path):
+    for name, evaluator in (("linear-gaussian-2", "lattice"), ("linear-gaussian-5", "gradient")):
+        task = bench.task(name)
+        critical = scaled(task.space.box, 4.0, task.reported_index)
+        plan = IndependentPlan(uniform=6, per_point=0, evaluator=evaluator)
+        shares = []
+        for surrogate in (tempered(task, 1.0), tempered(task, 4.0, critical), tempered(task, 4.0)):
+            args = plan, 0, Store(tmp_path), CPU, lambda **_: None
+            truth, own = (
+                load(task, plan, predict(task, one, *args)[0])
+                for one in (tempered(task, 1.0), surrogate)
+            )
+            shares.append(expected_region.compute(own, truth)[""])
+        np.testing.assert_allclose(shares[1], shares[0], atol=0.01)
+        assert (shares[2] < shares[0]).all()
+
+
 def test_the_area_of_a_region_is_corrected(tmp_path):
     task = bench.task("linear-gaussian-2")
     critical = scaled(task.space.box, 4.0, task.reported_index)
@@ -257,8 +370,8 @@ def test_toys_are_metered_and_a_longer_draw_begins_with_a_shorter_one(tmp_path):
         assert torch.equal(one.x, other.x)
         assert torch.equal(one.theta, other.theta)
     assert len({tuple(events.theta.tolist()) for events in toys}) == 5
-    with pytest.raises(BudgetExceeded, match="toys cost 100 calls"):
-        bank.datasets(many)
+    with pytest.raises(BudgetExceeded, match="toys cost 50 calls"):
+        bank.datasets(DatasetDraw(5, 5, 2))
     low, high = task.space.box
     unit = task.space.to_unit(torch.stack([events.theta for events in toys]))
     assert ((unit >= low) & (unit <= high)).all()
@@ -361,7 +474,7 @@ def test_at_a_bound_critical_values_are_those_of_feldman_and_cousins(tmp_path):
     critical = learned(task, tmp_path, 20_000, family="boosted")
     for mean in (0.3, 0.6, 1.0, 2.0, 4.0):
         unit = torch.tensor([mean / 12], dtype=torch.float64)
-        found = float(critical.intervals[0][0](critical.position(unit))) ** 2
+        found = float(critical.intervals[0][0](position_in(task.space.box, unit))) ** 2
         assert found == pytest.approx(unified(mean), abs=0.12), mean
 
 
@@ -416,3 +529,29 @@ def test_log_ratios_are_those_of_the_wrapped_surrogate():
     x, at = torch.randn(5, *task.event_shape), task.space.draw_context(3, torch.Generator())
     found = NeymanSurrogate([exact], state)
     assert torch.equal(found.log_ratio(x, at), exact.log_ratio(x, at))
+
+
+def test_stored_toys_are_those_of_the_inner_box(tmp_path):
+    rng = np.random.default_rng(0)
+    theta = rng.uniform(0, 10, (400, 2))
+    x = theta[:, None, :] + rng.standard_normal((400, 3, 2))
+    np.savez(tmp_path / "mine.npz", theta=theta, x=x)
+    space = [Parameter(name, 0.0, 10.0, "interest", (2.5, 7.5)) for name in ("a", "b")]
+    task = StoredTask("mine", tmp_path / "mine.npz", space, observations=3)
+    toys = bank_of(task, tmp_path / "s", 450).datasets(DatasetDraw(150, 3))
+    assert 20 < len(toys) < 60
+    assert all(((events.theta >= 2.5) & (events.theta <= 7.5)).all() for events in toys)
+    with pytest.raises(NotApplicable, match="parameters of their own"):
+        bank_of(task, tmp_path / "s", 450).datasets(DatasetDraw(10, 3, 2))
+
+
+def test_a_repeated_draw_of_toys_is_free(tmp_path):
+    bank = bank_of(bench.task("linear-gaussian-2"), tmp_path, 100)
+    first, again = (bank.datasets(DatasetDraw(5, 10, 2)) for _ in range(2))
+    assert bank.spent == 100
+    assert all(torch.equal(a.x, b.x) for a, b in zip(first, again, strict=True))
+
+
+def test_toys_at_few_parameters_do_not_determine_trees(tmp_path):
+    with pytest.raises(NotApplicable, match="too few for family 'boosted'; possible: constant"):
+        learned(bench.task("linear-gaussian-2"), tmp_path, 2000, family="boosted")

@@ -29,13 +29,13 @@ def planted(seed, bias=BIAS, initial=START):
     def parts(scale, members):
         return scale * rng.standard_normal((members, 1)) * rng.choice([-1, 1], DATASETS)
 
-    data = {"fresh": [(0, estimates(bias + parts(SET, 24) + parts(initial, 24), rng))]}
+    data = {"fresh": [((0, "plan"), estimates(bias + parts(SET, 24) + parts(initial, 24), rng))]}
     data |= {"shared": [], "bootstrap": []}
     for seed in range(SETS):
         common = bias + parts(SET, 1)
-        data["shared"].append((seed, estimates(common + parts(initial, MEMBERS), rng)))
+        data["shared"].append(((seed, "plan"), estimates(common + parts(initial, MEMBERS), rng)))
         resampled = common + parts(SET, MEMBERS) + parts(initial, MEMBERS)
-        data["bootstrap"].append((seed, estimates(resampled, rng)))
+        data["bootstrap"].append(((seed, "plan"), estimates(resampled, rng)))
     return data
 
 
