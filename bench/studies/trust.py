@@ -24,6 +24,7 @@ NAME = "trust"
 TRUE = "delivered_coverage"
 """Metric of the true coverage, which results/trust.py defines."""
 
+_SURE = 2.0  # standard errors by which a true gap is surely on a side
 _BOUND = 0.95  # confidence of upper limits of error rates
 
 
@@ -113,8 +114,16 @@ def _of(scores: Scores, row: int, seen: np.ndarray) -> Scores:
     )
 
 
-def sides(found: Sequence[Training], tolerance: float = 0.05, margin: float = 0.01) -> list[Side]:
+def sides(
+    found: Sequence[Training], tolerance: float = 0.05, margin: float = 0.01, errors: float = 0.0
+) -> list[Side]:
     """Count verdicts within and beyond the tolerance, by more than a margin.
+
+    Args:
+        found: the networks.
+        tolerance: largest gap that holds.
+        margin: least distance of a gap from the tolerance.
+        errors: least distance in standard errors of the gap.
 
     Example:
         >>> one = Training("higgs", "lre:tuned", 1000, 0, -0.12, 0.01, "fails")
@@ -122,9 +131,16 @@ def sides(found: Sequence[Training], tolerance: float = 0.05, margin: float = 0.
         >>> within.words, round(beyond.limit, 2)
         (Counter({'holds': 1}), 0.95)
     """
-    within = Counter(one.word for one in found if abs(one.gap) < tolerance - margin)
-    beyond = Counter(one.word for one in found if abs(one.gap) > tolerance + margin)
-    return [Side("within", "fails", within), Side("beyond", "holds", beyond)]
+
+    def beyond(one: Training) -> float:
+        away = abs(one.gap) - tolerance
+        return away if abs(away) > max(margin, errors * one.error) else 0.0
+
+    words = {
+        name: Counter(one.word for one in found if sign * beyond(one) > 0)
+        for name, sign in (("within", -1), ("beyond", 1))
+    }
+    return [Side("within", "fails", words["within"]), Side("beyond", "holds", words["beyond"])]
 
 
 def markdown(found: Sequence[Training], tolerance: float = 0.05) -> str:
@@ -151,13 +167,14 @@ def markdown(found: Sequence[Training], tolerance: float = 0.05) -> str:
     tables = [markdown_table(head, rows)]
     rows = [
         [
-            f"{side.name} ± {100 * tolerance:g} points",
+            f"{side.name} ± {100 * tolerance:g} points{how}",
             str(side.words.total()),
             *(str(side.words[word]) for word in words),
             f"{100 * side.words[side.wrong] / max(side.words.total(), 1):.1f} %",
             f"{100 * side.limit:.1f} %",
         ]
-        for side in sides(found, tolerance)
+        for errors, how in ((0.0, ""), (_SURE, f", by {_SURE:g} errors"))
+        for side in sides(found, tolerance, errors=errors)
     ]
     head = ["true gap", "networks", *words, "false", "at most, 95 %"]
     tables.append(markdown_table(head, rows))
