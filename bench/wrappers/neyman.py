@@ -49,8 +49,8 @@ class Neyman(Wrapper):
     """Critical values of the profile statistics, as functions of the parameters.
 
     A toy is a dataset of M observations, and costs M simulator calls. Its parameters are drawn as
-    those of test datasets are. The quantiles of its statistics replace those of Wilks's theorem. Log-ratios and
-    estimates remain as they are.
+    those of test datasets are. The quantiles of its statistics replace those of Wilks's theorem.
+    Log-ratios and estimates remain as they are.
     """
 
     name = "neyman"

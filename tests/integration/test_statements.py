@@ -18,6 +18,7 @@ from bench.stats.clustering import Estimate
 from bench.stats.ranking import rank
 from bench.storage.store import Store
 from bench.studies import expectations
+from bench.studies.numbers import number
 from bench.studies.scored import groups
 from bench.studies.trust import Training, sides
 from bench.studies.trust import markdown as trust_tables
@@ -351,6 +352,32 @@ def test_verdicts_of_trust_against_the_truth():
     for side in sides(found):
         assert side.limit <= 0.08
     assert np.median(frame["error"]) < 0.01
+
+
+def test_corrected_intervals_of_the_page_are_those_of_the_table():
+    """One average is shown to hold, and the page has all intervals at 10,000 calls."""
+    page = (ROOT / "docs" / "results/corrections.md").read_text()
+    frame = pd.read_csv(ROOT / "results" / "studies" / "corrections.csv")
+    trained = frame[frame.calls == 10_000]
+    assert set(frame[frame.verdict == "holds"].method) == {"ensemble(lre:tuned,4)"}
+    assert list(trained.verdict.value_counts()) == [9, 1]
+    for row in trained.itertuples():
+        gap, length = (
+            number(Estimate(value, error, 9.0, error, error), sign)
+            for value, error, sign in (
+                (row.gap, row.gap_error, "+"),
+                (row.length, row.length_error, ""),
+            )
+        )
+        words = f"`{row.task}`", f"`{row.parameter}`", f"{row.calls:,}", f"`{row.method}`"
+        start = f"| {' | '.join(words)} | {row.members} |"
+        (line,) = (one for one in page.splitlines() if one.startswith(start))
+        assert f"| {gap} |" in line
+        assert line.endswith(f"| {length} | {row.verdict} |")
+    for task, edge in (("exponential", "14(7)"), ("linear-gaussian-2", "18(5)")):
+        (exact,) = frame[(frame.method == "exact") & (frame.task == task)].itertuples()
+        assert f"{exact.worst:.0f}({exact.worst_error:.0f})" == edge
+        assert f"{edge} on `{task}`" in page
 
 
 def test_networks_beside_the_papers():
