@@ -369,8 +369,7 @@ def test_corrected_intervals_of_the_page_are_those_of_the_table():
                 (row.length, row.length_error, ""),
             )
         )
-        words = f"`{row.task}`", f"`{row.parameter}`", f"{row.calls:,}", f"`{row.method}`"
-        start = f"| {' | '.join(words)} | {row.members} |"
+        start = f"| `{row.task}` | `{row.method}` | {row.members} |"
         (line,) = (one for one in page.splitlines() if one.startswith(start))
         assert f"| {gap} |" in line
         assert line.endswith(f"| {length} | {row.verdict} |")
