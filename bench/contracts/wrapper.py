@@ -26,7 +26,7 @@ class Wrapper(ABC):
     citation: ClassVar[str] = ""
     Config: ClassVar[type[Settings]] = Settings
     outermost: ClassVar[bool] = False
-    """Whether no other wrapper may be around it: what it corrects is no log-ratio."""
+    """True if no other wrapper may be around it, because it corrects more than log-ratios."""
     example: ClassVar[Mapping[str, Any]] = {}
     """Settings for `bench check`, where some have no default."""
 

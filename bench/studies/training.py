@@ -222,7 +222,7 @@ def _root(square: Estimate) -> Estimate:
 
 def markdown(found: Sequence[Uncertainty]) -> str:
     """Render two tables: the sizes of uncertainties, and the intervals that they widen."""
-    names = [code(name) for name in QUOTED]
+    names = list(QUOTED.values())
     sizes, intervals = [], []
     for one in found:
         head = [code(one.task), f"{one.budget:,}", code(one.method), code(one.parameter)]
