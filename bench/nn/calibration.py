@@ -22,6 +22,8 @@ from scipy.special import expit
 from torch import Tensor
 
 CalibrationKind = Literal["platt", "isotonic"]
+ROWS = 16
+"""Rows of a block of `pairwise`."""
 Array = NDArray[np.float64]
 
 
@@ -90,7 +92,7 @@ class Calibration:
 
 
 def pairwise(
-    log_ratio: Callable[[Tensor, Tensor], Tensor], x: Tensor, context: Tensor, rows: int = 16
+    log_ratio: Callable[[Tensor, Tensor], Tensor], x: Tensor, context: Tensor, rows: int = ROWS
 ) -> tuple[Tensor, Tensor]:
     r"""Evaluate observations at their own contexts and, in small blocks, at each other's.
 
@@ -115,27 +117,44 @@ def pairwise(
 
 
 def _line(together: Array, apart: Array, n: int) -> tuple[Array, Array]:
-    """Return two points of Platt's line, fitted by logistic regression of balanced classes."""
-    s = np.concatenate([together, apart])
+    """Return two points of Platt's line."""
+    both = (np.stack([s, np.ones_like(s)], 1) for s in (together, apart))
+    slope, offset = logistic_regression(*both, start=np.array([1.0, 0.0]), n=n)
+    return np.array([-1.0, 1.0]), np.array([offset - slope, offset + slope])
+
+
+def logistic_regression(together: Array, apart: Array, *, start: Array, n: int) -> Array:
+    """Fit log-odds that are linear in features by logistic regression of balanced classes.
+
+    Args:
+        together: features of pairs that were simulated together, (n_joint, F).
+        apart: features of pairs of the reference, (n_reference, F).
+        start: coefficients towards which it is regularised, with the weight of a thousandth of one
+            simulation, (F,).
+        n: number of simulations.
+
+    Returns:
+        Coefficients, (F,).
+    """
+    design = np.concatenate([together, apart])
     sign = np.concatenate([np.ones(len(together)), -np.ones(len(apart))])
     weight = np.concatenate([np.full(len(p), 0.5 / len(p)) for p in (together, apart)])
     pull = 1e-3 / n
-    design = np.stack([s, np.ones_like(s)], 1)
 
-    def loss(line: Array) -> tuple[float, Array]:
-        odds = sign * (design @ line)
-        off = line - [1.0, 0.0]
+    def loss(coefficients: Array) -> tuple[float, Array]:
+        odds = sign * (design @ coefficients)
+        off = coefficients - start
         value = weight @ np.logaddexp(0.0, -odds) + 0.5 * pull * off @ off
         return float(value), -(weight * sign * expit(-odds)) @ design + pull * off
 
-    def curvature(line: Array) -> Array:
-        p = expit(design @ line)
-        hessian: Array = (design * (weight * p * (1 - p))[:, None]).T @ design + pull * np.eye(2)
-        return hessian
+    def curvature(coefficients: Array) -> Array:
+        p = expit(design @ coefficients)
+        hessian: Array = (design * (weight * p * (1 - p))[:, None]).T @ design
+        return hessian + pull * np.eye(len(start))
 
-    found = minimize(loss, [1.0, 0.0], jac=True, hess=curvature, method="trust-exact", tol=1e-10)
-    slope, offset = found.x
-    return np.array([-1.0, 1.0]), np.array([offset - slope, offset + slope])
+    found = minimize(loss, start, jac=True, hess=curvature, method="trust-exact", tol=1e-10)
+    coefficients: Array = found.x
+    return coefficients
 
 
 def _rising(together: Array, apart: Array) -> tuple[Array, Array]:

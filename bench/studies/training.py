@@ -1,34 +1,42 @@
 """Uncertainty of training: as experiments quote it, as it is, and the error that it should cover.
 
-An experiment has one training set. It quotes the spread of networks that are initialised anew, or
-of networks trained on bootstraps of the set (arXiv:2505.19156, arXiv:2506.00113). Fresh training
-sets have the true spread, and the exact likelihood has the true estimate.
+An experiment quotes the spread of networks that are initialised anew on its training set, of
+networks trained on bootstraps of the set (arXiv:2505.19156), or of weighted ensembles with drawn
+weights (arXiv:2506.00113). Fresh training sets have the true spread, and the exact likelihood has
+the true estimate.
 """
 
 from collections import defaultdict
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from math import nan, sqrt
+from typing import Literal
 
 import numpy as np
 
 from bench.boards.judgement import NOMINAL
 from bench.boards.render import csv_of, markdown_table
 from bench.boards.results import Results
-from bench.contracts import TrainingData
 from bench.errors import UsageError
 from bench.metrics.expected import DRAWS
 from bench.stats.clustering import Array, Estimate
+from bench.storage.fit_spec import label, wrappings
 from bench.studies.numbers import code, number
 from bench.studies.scored import Group, Scored, groups
 
 NAME = "training"
-QUOTED: Mapping[TrainingData, str] = {"shared": "initialised anew", "bootstrap": "bootstraps"}
-"""Ways to quote the uncertainty with one training set, by the data of networks."""
+Way = Literal["shared", "bootstrap", "weights"]
+QUOTED: Mapping[Way, str] = {
+    "shared": "initialised anew",
+    "bootstrap": "bootstraps",
+    "weights": "weights",
+}
+"""Ways to quote the uncertainty: the training data of networks, or drawn weights."""
 
 _POINTS = 100.0
 _Key = tuple[str, int, str, str]
 _Run = tuple[int, str]  # seed and plan: runs with equal ones have the same datasets
+_Draw = tuple[_Run, int]
 
 
 @dataclass(frozen=True)
@@ -48,6 +56,11 @@ class Estimates:
     lower: Array
     upper: Array
     draws: Array
+
+    def member(self, number: int) -> "Estimates":
+        """Return the estimates of one network."""
+        one = slice(number, number + 1)
+        return Estimates(self.own[one], self.lower[one], self.upper[one], self.draws)
 
     @property
     def spread(self) -> Array:
@@ -80,7 +93,7 @@ class Quote:
         spread: root mean square spread, in half-widths of exact intervals.
         gap: coverage of the intervals widened by it, minus 68.27 %, in points.
         length: their length, relative to those as delivered.
-        sets: number of training sets.
+        sets: number of training sets; of ensembles, for drawn weights.
     """
 
     spread: Estimate
@@ -98,7 +111,7 @@ class Uncertainty:
         spread: true spread over fresh training sets, in half-widths of exact intervals.
         error: root mean square distance to the exact estimate.
         gap: coverage as delivered minus 68.27 %, in points.
-        quoted: the ways to quote, by the data of networks.
+        quoted: the ways to quote.
     """
 
     task: str
@@ -108,36 +121,107 @@ class Uncertainty:
     spread: Estimate
     error: Estimate
     gap: Estimate
-    quoted: Mapping[TrainingData, Quote]
+    quoted: Mapping[Way, Quote]
+
+
+@dataclass
+class Found:
+    """Estimates of one parameter by a method.
+
+    Args:
+        fresh: estimates of networks with training sets of their own.
+        delivered: what users report, by run.
+        quotes: by way, estimates whose spread is quoted, and the delivered ones.
+    """
+
+    fresh: list[Estimates] = field(default_factory=list)
+    delivered: dict[_Run, Estimates] = field(default_factory=dict)
+    quotes: dict[Way, list[tuple[Estimates, Estimates]]] = field(default_factory=dict)
 
 
 def uncertainties(folders: Sequence[Results]) -> list[Uncertainty]:
-    """Compare the uncertainties of all methods with fresh training sets and one set or more.
+    """Compare the uncertainties of all methods with fresh training sets and a quoted spread.
 
     Args:
         folders: folders of runs with the training data "fresh", and "shared" or "bootstrap"; the
             last two have a seed for every training set, and need "shared" runs of equal seeds.
+            Drawn weights need fresh data only: `weighted(METHOD,N)` and its draws.
 
     Raises:
         UsageError: if there is nothing to compare.
     """
-    found: defaultdict[_Key, dict[TrainingData, list[tuple[_Run, Estimates]]]]
-    found = defaultdict(lambda: defaultdict(list))
+    data: defaultdict[_Key, defaultdict[str, dict[_Draw, Estimates]]]
+    data = defaultdict(lambda: defaultdict(dict))
     for results in folders:
         for group in groups(results):
             for method in group.methods:
-                data = method.fit.identity["training_data"]
-                seed = int(method.fit.identity["seed"])
+                kind = str(method.fit.identity["training_data"])
+                run = int(method.fit.identity["seed"]), group.plan
+                name, draw = _undrawn(method)
                 for parameter, own in _estimates(group, method):
-                    key = group.task, group.budget, method.label, parameter
-                    found[key][data].append(((seed, group.plan), own))
-    lines = [line(key, own) for key, own in sorted(found.items()) if own["fresh"] and own["shared"]]
+                    data[group.task, group.budget, name, parameter][kind][run, draw] = own
+    lines = [line(key, found) for key, own in sorted(data.items()) if (found := paired(own)).quotes]
     if not lines:
         raise UsageError(
             "nothing to compare: it takes runs of one method with training data fresh and shared, "
-            "two networks or more, and the exact likelihood"
+            "or fresh runs of a weighted ensemble and its draws; two networks or more; and the "
+            "exact likelihood"
         )
     return lines
+
+
+def _undrawn(method: Scored) -> tuple[str, int]:
+    """Return a method's label without the number of a draw of weights, and this number."""
+    identity = method.fit.identity
+    *_, outermost = wrappings(identity) or (None,)
+    draw = outermost.config.get("draw", 0) if outermost and outermost.name == "weighted" else 0
+    if not draw:
+        return method.label, 0
+    *others, last = identity["wrappers"]
+    fitted = {**last, "arguments": last["arguments"][:1]}
+    plain = {**identity, "wrappers": [*others, fitted]}
+    return label(method.fit.method, method.fit.configuration, plain), draw
+
+
+def paired(data: Mapping[str, Mapping[_Draw, Estimates]]) -> Found:
+    """Pair estimates whose spread is quoted with delivered ones.
+
+    Args:
+        data: estimates by training data, and by run and draw of weights; draw 0 is the fitted one.
+    """
+    fresh = data.get("fresh", {})
+    if not fresh:
+        return Found()
+    fitted = {run: own for (run, draw), own in fresh.items() if not draw}
+    shared = {run: own for (run, _), own in data.get("shared", {}).items()}
+    found = Found([*fitted.values()], shared)
+    for way in ("shared", "bootstrap"):
+        runs = [(own, run) for (run, _), own in data.get(way, {}).items() if run in shared]
+        if runs:
+            found.quotes[way] = [(own, shared[run]) for own, run in runs]
+    drawn: defaultdict[_Run, list[Estimates]] = defaultdict(list)
+    for (run, draw), own in fresh.items():
+        if draw and run in fitted and len(own.own) == len(fitted[run].own):
+            drawn[run].append(own)
+    pairs = [
+        (_stacked([own.member(m) for own in some]), fitted[run].member(m))
+        for run, some in drawn.items()
+        if len(some) > 1
+        for m in range(len(fitted[run].own))
+    ]
+    if pairs:
+        found.quotes["weights"] = pairs
+        found.delivered = found.delivered or {(m, ""): own for m, (_, own) in enumerate(pairs)}
+    return found
+
+
+def _stacked(parts: Sequence[Estimates]) -> Estimates:
+    """Join networks with the same datasets."""
+    own, lower, upper = (
+        np.concatenate([getattr(part, name) for part in parts])
+        for name in ("own", "lower", "upper")
+    )
+    return Estimates(own, lower, upper, parts[0].draws)
 
 
 def _estimates(group: Group, method: Scored) -> Iterable[tuple[str, Estimates]]:
@@ -163,27 +247,23 @@ def _is_first(key: str) -> bool:
     return key.startswith("posterior/") and key.endswith(" 1")
 
 
-def line(key: _Key, data: Mapping[TrainingData, list[tuple[_Run, Estimates]]]) -> Uncertainty:
+def line(key: _Key, found: Found) -> Uncertainty:
     """Compare the uncertainties of one parameter.
 
     Args:
         key: task, budget, method and parameter.
-        data: seed, plan and estimates of every run, by training data.
+        found: the estimates, with one fresh run or more and one quote or more.
     """
-    fresh = [own for _, own in data["fresh"]]
-    delivered = dict(data["shared"])
-    quoted = {}
-    for way in QUOTED:
-        pairs = [(own, delivered[run]) for run, own in data.get(way, []) if run in delivered]
-        if pairs:
-            gaps = [base.coverage(own.spread) for own, base in pairs]
-            lengths = [base.length(own.spread) / base.length() for own, base in pairs]
-            squares = [float(np.nanmean(own.spread**2)) for own, _ in pairs]
-            quoted[way] = Quote(_root(_mean(squares)), _gap(gaps), _mean(lengths), len(pairs))
-    own = max((one.own for one in fresh), key=len)  # one run, whose members share datasets
+    quoted: dict[Way, Quote] = {}
+    for way, pairs in found.quotes.items():
+        gaps = [base.coverage(own.spread) for own, base in pairs]
+        lengths = [base.length(own.spread) / base.length() for own, base in pairs]
+        squares = [float(np.nanmean(own.spread**2)) for own, _ in pairs]
+        quoted[way] = Quote(_root(_mean(squares)), _gap(gaps), _mean(lengths), len(pairs))
+    own = max((one.own for one in found.fresh), key=len)  # one run, whose members share datasets
     spread = _over_members(own, lambda some: float(np.nanmean(some.var(0, ddof=1))))
     error = _over_members(own, lambda some: float(np.nanmean(some**2)))
-    gap = _gap([base.coverage() for base in delivered.values()])
+    gap = _gap([base.coverage() for base in found.delivered.values()])
     return Uncertainty(*key, _root(spread), _root(error), gap, quoted)
 
 
