@@ -13,7 +13,7 @@ from bench.boards.results import SavedFit, Scores
 from bench.boards.units import ResamplingUnits
 from bench.stats.clustering import Array, Estimate
 from bench.stats.decision import CoverageVerdict, judge_coverage
-from bench.stats.local import local_coverage
+from bench.stats.local import local_coverage, local_gap
 from bench.stats.ranking import Ranking, rank
 
 _LEAST = 1e-9  # nats, below which divergences are rounding
@@ -143,7 +143,7 @@ class Comparison:
         return found
 
     def localise(self, nominal: float) -> None:
-        """Add the coverage of every method at the parameter value where it is worst."""
+        """Add coverages at the parameter value where they are worst, in all and beside exact's."""
         if self.exact is None or not self.found.enough or self.found.shared:
             return
         for name in self.parameters:
@@ -152,6 +152,7 @@ class Comparison:
             if not draws:
                 continue
             theta = np.stack(draws, -1)[self.used]
+            base = None
             for row, s in (self.exact, *self.methods):
                 lower = s.values.get(f"profile_lower/{name} 1")
                 upper = s.values.get(f"profile_upper/{name} 1")
@@ -163,6 +164,15 @@ class Comparison:
                 value, error = float(found.coverage[at]), float(found.error[at])
                 row.quantities[f"local_coverage/{name}"] = Quantity(
                     Estimate(value, error, nan, nan, nan), where=f"at {found.theta[at]:.3g}"
+                )
+                if base is None:  # exact is the first
+                    base = inside
+                    continue
+                gap = local_gap(theta, inside, base, self.found.strata)
+                at = gap.worst
+                row.quantities[f"local_gap/{name}"] = Quantity(
+                    Estimate(float(gap.gap[at]), float(gap.error[at]), nan, nan, nan),
+                    where=f"at {gap.theta[at]:.3g}",
                 )
 
     def judge(self, coverage: str, expected: float) -> None:

@@ -4,7 +4,6 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
 from bench.boards.board import Leaderboard, Row
-from bench.boards.judgement import NOMINAL
 from bench.boards.render import csv_of, markdown_table
 from bench.stats.clustering import Estimate
 from bench.studies.numbers import code, number
@@ -22,8 +21,8 @@ class Line:
         calls: simulator calls of one member, those of toys and of all averaged networks included.
         members: number of members.
         gap: mean coverage minus that of exact intervals, in points.
-        worst: coverage minus 68.27 % at the worst value of the parameter, in points.
-        where: this value.
+        worst: coverage minus that of exact intervals, in points, where the two differ most.
+        where: value of the parameter there.
         length: mean length relative to exact intervals.
         word: verdict on the coverage.
     """
@@ -55,8 +54,7 @@ def lines(boards: Sequence[Leaderboard]) -> list[Line]:
 
 
 def _line(board: Leaderboard, row: Row, parameter: str) -> Line:
-    worst = row.quantities.get(f"local_coverage/{parameter}")
-    here = worst.estimate if worst else None
+    worst = row.quantities.get(f"local_gap/{parameter}")
     return Line(
         board.task,
         row.label,
@@ -64,8 +62,8 @@ def _line(board: Leaderboard, row: Row, parameter: str) -> Line:
         int(row.cost.get("calls") or 0),
         row.members,
         _scaled(row.estimate(f"{board.headline('coverage')}/{parameter}/gap")),
-        _scaled(here and replace(here, value=here.value - NOMINAL)),
-        worst.where if worst and here else "",
+        _scaled(worst.estimate if worst else None),
+        worst.where if worst else "",
         row.estimate(f"{board.headline('width')}/{parameter}/ratio"),
         row.verdicts[parameter].word if parameter in row.verdicts else "",
     )

@@ -73,6 +73,18 @@ def test_training_sets_are_compared_with_fresh_ones(tmp_path):
     assert "true spread" in text
 
 
+def test_drawn_weights_are_compared_with_fresh_ensembles(tmp_path):
+    method = "gradient-boosting:smooth"
+    methods = [f"weighted({method},2)", f"weighted({method},2,1)", f"weighted({method},2,2)"]
+    folder = run(tmp_path, "fresh", ["exact", *methods], members=6)
+    (row,), text = study("training", [folder], tmp_path / "out")
+    assert row["method"] == f"weighted({method},2)"
+    assert float(row["weights_spread"]) > 0
+    assert float(row["weights_length"]) > 1
+    assert row["shared_spread"] == ""
+    assert "quoted: weights" in text
+
+
 def test_one_kind_of_training_data_is_not_enough(tmp_path):
     folder = run(tmp_path, "fresh", ["exact", "histogram"])
     result = CliRunner().invoke(cli, ["study", "training", folder, "--out", str(tmp_path)])

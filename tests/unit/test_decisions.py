@@ -19,7 +19,7 @@ from bench.report.frames import leaderboard
 from bench.stats.clustering import Estimate
 from bench.stats.decision import CoverageVerdict, judge_coverage
 from bench.stats.honest import fold_of, honest_lengths
-from bench.stats.local import local_coverage
+from bench.stats.local import local_coverage, local_gap
 
 FOUR = {
     "good": Planted(0.0, 1.05, 0.05),
@@ -200,6 +200,27 @@ def test_local_failures_are_found_and_flat_coverage_is_not_blamed():
     assert found.high[at] < 0.5
     everywhere = local_coverage(theta, np.ones((2, 300, 16)), [0] * 300)
     assert np.isfinite(everywhere.coverage).all()
+
+
+def test_local_gaps_scatter_by_their_errors():
+    """Intervals miss together with exact ones, which cover too often at the ends."""
+    rng = np.random.default_rng(4)
+    pulls, largest = [], []
+    for _ in range(60):
+        theta = rng.uniform(size=(200, 16))
+        luck = rng.uniform(size=(1, 200, 1))  # of a dataset
+        common = 0.6 * luck + 0.4 * rng.uniform(size=(1, 200, 16))
+        often = 0.55 + 0.3 * np.abs(2 * theta - 1)
+        own = common + 0.05 * rng.standard_normal((12, 1, 1))
+        found = local_gap(theta, own < often, common < often, [0] * 200)
+        pulls.append((found.gap / found.error)[[4, 20, 36]])
+        largest.append(abs(found.gap[found.worst]))
+    assert np.abs(np.mean(pulls)) < 0.5
+    assert 0.7 < np.std(pulls) < 1.5
+    assert np.median(largest) < 0.12
+    same = local_gap(theta, common < often, common < often, [0] * 200)
+    assert np.abs(same.gap).max() == 0
+    assert same.error.max() == 0
 
 
 def test_boards_are_a_frame(board):
