@@ -1,7 +1,7 @@
 """Function `bench.load`: results folders as tidy frames."""
 
 import os
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from dataclasses import asdict, replace
 from functools import cached_property
@@ -18,15 +18,17 @@ from bench.experiment.selection import MethodPattern, names_fit
 from bench.registry.registry import Registry, select, unknown
 from bench.report import frames, windows
 from bench.report.folders import Folders, open_folders
-from bench.studies import equivalence
+from bench.studies import corrections, equivalence, training
 from bench.studies.equivalence import EquivalenceFactor
 
-_STUDIES: dict[str, dict[str, Any]] = {
+_STUDIES: dict[str, Mapping[str, Any]] = {
     "bootstrap-k": dict.fromkeys(("task", "plan", "quantity", "stratified"), str)
     | dict.fromkeys(("observations", "multiple", "value", "error", "expected"), float),
     equivalence.NAME: get_type_hints(EquivalenceFactor),
+    corrections.NAME: corrections.COLUMNS,
+    training.NAME: training.COLUMNS,
 }
-"""Columns of the tables of studies that figures show."""
+"""Columns of the tables of studies that reports show."""
 
 
 def load(

@@ -14,6 +14,7 @@ from bench.report.bibliography import bibtex
 from bench.report.boards import grid, name_of, tables_of
 from bench.report.drawings import Drawing, draw_all
 from bench.report.figures import absent, figures, looks_of
+from bench.report.intervals import interval_tables
 from bench.report.load import Loaded
 from bench.report.page import Page, render
 from bench.report.papers import CONFIGURATIONS, comparisons
@@ -123,6 +124,11 @@ def contents(
         )
         for answer in found
     ]
+    intervals = interval_tables(loaded)
+    if intervals:
+        pages.append(
+            Page("intervals", "Intervals", "intervals.html.j2", common | {"tables": intervals})
+        )
     pages.append(
         Page(
             "papers",
@@ -164,6 +170,9 @@ def contents(
     files |= _texts("papers", [papers], comparison.frame(compared_with))
     files |= _texts("calibration", [*calibration.values()], loaded.calibration)
     files |= _texts("fits", [fits], loaded.fits)
+    for table in intervals:
+        files[f"tables/{table.name}.md"] = markdown(table)
+        files[f"tables/{table.name}.tex"] = latex(table)
     pictures = {f"figures/{name}": content for d in drawings for name, content in d.files.items()}
     return {name: text.encode() for name, text in files.items()} | pictures
 

@@ -1,6 +1,6 @@
 """Corrected intervals at equal numbers of simulator calls: coverage bought, length paid."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 
 from bench.boards.board import Leaderboard, Row
@@ -9,6 +9,12 @@ from bench.stats.clustering import Estimate
 from bench.studies.numbers import code, number
 
 NAME = "corrections"
+COLUMNS: Mapping[str, type] = (
+    dict.fromkeys(("task", "parameter", "method", "where", "verdict"), str)
+    | dict.fromkeys(("calls", "members"), int)
+    | {f"{name}{end}": float for name in ("gap", "worst", "length") for end in ("", "_error")}
+)
+"""Columns of the table as CSV."""
 _POINTS = 100.0
 
 

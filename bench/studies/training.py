@@ -32,6 +32,19 @@ QUOTED: Mapping[Way, str] = {
     "weights": "weights",
 }
 """Ways to quote the uncertainty: the training data of networks, or drawn weights."""
+COLUMNS: Mapping[str, type] = (
+    dict.fromkeys(("task", "method", "parameter"), str)
+    | {
+        f"{name}{end}": float
+        for name in (
+            *("spread", "error", "gap"),
+            *(f"{way}_{name}" for way in QUOTED for name in ("spread", "gap", "length")),
+        )
+        for end in ("", "_error")
+    }
+    | {"budget": int}
+)
+"""Columns of the table as CSV."""
 
 _POINTS = 100.0
 _Key = tuple[str, int, str, str]

@@ -10,6 +10,7 @@ from bench.tasks.gaussians import RotatedGaussians
 
 import bench
 from bench.boards.columns import parenthesised
+from bench.errors import UsageError
 from bench.registry.registry import Registry
 from bench.report import boards
 from bench.report.bibliography import bibtex, entries
@@ -19,6 +20,7 @@ from bench.report.provenance import fingerprint
 from bench.report.summary import answers, compared, conclusion, methods
 from bench.report.tables import Cell, Table, latex, markdown, tex
 from bench.report.write import contents, write
+from bench.studies import training
 
 pytestmark = pytest.mark.slow
 
@@ -316,3 +318,43 @@ def test_answers_begin_where_methods_can_be_compared(made):
     results.fit(TASK, "lre", "tuned")
     (found,) = answers(bench.load(results.root).boards)
     assert [board.budget for board in found.boards] == [1000, 5000]
+
+
+def studies(folder):
+    """Write the tables of both studies of intervals, with a hostile label."""
+    folder.mkdir()
+    pairs = {"gap": -3.25, "worst": -12.5, "length": 0.98}
+    row = {"task": TASK, "parameter": "mu", "calls": 10_000, "method": EVIL, "members": 8}
+    row |= {"where": "at 1.5", "verdict": "undetermined"}
+    row |= pairs | {f"{name}_error": 0.5 for name in pairs}
+    exact = row | dict.fromkeys((*pairs, "where", "verdict"), "") | {"method": "exact"}
+    exact |= {f"{name}_error": "" for name in pairs}
+    line = dict.fromkeys(training.COLUMNS, "") | {"task": TASK, "method": EVIL, "parameter": "mu"}
+    line |= {"budget": 100_000, "spread": 0.38, "spread_error": 0.08}
+    for name, rows in (("corrections", [row, exact]), ("training", [line])):
+        with (folder / f"{name}.csv").open("w", newline="") as file:
+            writer = csv.DictWriter(file, list(rows[0]))
+            writer.writeheader()
+            writer.writerows(rows)
+    return folder
+
+
+def test_studies_of_intervals_have_a_page(tmp_path, made):
+    loaded = bench.load(small(made).root, studies(tmp_path / "studies"))
+    files = contents(loaded, COMMAND)
+    page = pages_of(files)["intervals.html"]
+    assert not page.all("img")
+    for text in ("−3.25(50)", "−12.50(50) at 1.5", "undetermined", "0.380(80)", "100,000", EVIL):
+        assert text in page.text
+    assert b">nan<" not in files["intervals.html"].lower()
+    for name in ("corrections", "training"):
+        assert b"0.98" in files[f"tables/{name}.tex"] or name == "training"
+        assert f"tables/{name}.md" in {link["href"] for link in page.all("a") if "href" in link}
+    assert "intervals.html" not in contents(bench.load(small(made, "other").root), COMMAND)
+
+
+def test_a_table_of_another_kind_is_refused(tmp_path, made):
+    folder = studies(tmp_path / "studies")
+    (folder / "training.csv").write_text("task,method\na,b\n")
+    with pytest.raises(UsageError, match="is not a table of `bench study training`"):
+        contents(bench.load(small(made).root, folder), COMMAND)
