@@ -355,28 +355,48 @@ def test_verdicts_of_trust_against_the_truth():
 
 
 def test_corrected_intervals_of_the_page_are_those_of_the_table():
-    """One average is shown to hold, and the page has all intervals at 10,000 calls."""
     page = (ROOT / "docs" / "results/corrections.md").read_text()
     frame = pd.read_csv(ROOT / "results" / "studies" / "corrections.csv")
-    trained = frame[frame.calls == 10_000]
-    assert set(frame[frame.verdict == "holds"].method) == {"ensemble(lre:tuned,4)"}
-    assert list(trained.verdict.value_counts()) == [9, 1]
-    for row in trained.itertuples():
-        gap, length = (
-            number(Estimate(value, error, 9.0, error, error), sign)
-            for value, error, sign in (
-                (row.gap, row.gap_error, "+"),
-                (row.length, row.length_error, ""),
-            )
+    for low, high, total in ((9_900, 10_000, "10,000"), (99_000, 100_000, "100,000")):
+        part = frame[frame.calls.between(low, high)]
+        for method, own in part.groupby("method"):
+            counts = [int((own.verdict == v).sum()) for v in ("holds", "undetermined", "fails")]
+            numbers = [
+                f"{own.gap.median():+.1f}".replace("-", "−"),
+                f"{own.gap_error.median():.1f}",
+            ]
+            numbers += [f"{own.length.median():.2f}", f"{own.length_error.median():.2f}"]
+            cells = [total, f"`{method}`", *map(str, counts), *numbers]
+            assert f"| {' | '.join(cells)} |" in page
+            if method == "neyman(lre:tuned,0.2)":
+                assert counts[0] == 0
+    part = frame[frame.calls.between(9_900, 10_000)].set_index(["task", "parameter", "method"])
+    assert round(part.gap["slcp", "theta1", "lre:tuned"]) == -15
+    assert round(part.length["slcp", "theta3", "neyman(lre:tuned)"]) == 5
+    one = part.loc["linear-gaussian-5", "theta1", "neyman(ensemble(lre:tuned,4),0.8)"]
+    assert (round(one.gap, 1), round(one.gap_error, 1), one.verdict) == (-6.9, 3.0, "undetermined")
+
+
+def test_uncertainties_of_training_are_those_of_the_table():
+    page = (ROOT / "docs" / "results/training.md").read_text()
+    frame = pd.read_csv(ROOT / "results" / "studies" / "training.csv")
+    names = ["shared_spread", "bootstrap_spread", "weights_spread", "spread", "error"]
+    for row in frame.to_dict("records"):
+        found = [Estimate(row[n], row[f"{n}_error"], 9.0, 0.0, 0.0) for n in names]
+        cells = ["–" if e.value != e.value else number(e) for e in found]
+        start = (
+            f"| `{row['task']}` | {row['budget']:,} | `{row['method']}` | `{row['parameter']}` |"
         )
-        start = f"| `{row.task}` | `{row.method}` | {row.members} |"
-        (line,) = (one for one in page.splitlines() if one.startswith(start))
-        assert f"| {gap} |" in line
-        assert line.endswith(f"| {length} | {row.verdict} |")
-    for task, edge in (("exponential", "14(7)"), ("linear-gaussian-2", "18(5)")):
-        (exact,) = frame[(frame.method == "exact") & (frame.task == task)].itertuples()
-        assert f"{exact.worst:.0f}({exact.worst_error:.0f})" == edge
-        assert f"{edge} on `{task}`" in page
+        assert f"{start} {' | '.join(cells)} |" in page
+    plain = frame[frame.method == "lre:tuned"]
+    off = {
+        way: (plain[f"{way}_spread"] - plain.error)
+        / np.hypot(plain[f"{way}_spread_error"], plain.error_error)
+        for way in ("shared", "bootstrap")
+    }
+    assert (off["shared"] < -2).all()
+    assert list(plain[off["bootstrap"].abs() > 2].parameter) == ["mu"]
+    assert off["bootstrap"].max() > 2
 
 
 def test_networks_beside_the_papers():
