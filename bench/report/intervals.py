@@ -1,7 +1,5 @@
 """Tables of the studies of intervals: corrected ones, and the uncertainty of training."""
 
-from collections.abc import Iterable
-
 import pandas as pd
 
 from bench.boards.columns import parenthesised
@@ -21,7 +19,8 @@ def _corrections(frame: pd.DataFrame) -> Table:
     """Return the table of corrected intervals."""
     rows = [
         [
-            *_words(row, ("task", "parameter")),
+            Cell(row["task"]),
+            Cell(row["parameter"]),
             _count(row, "calls"),
             Cell(row["method"], method=row["method"]),
             _count(row, "members"),
@@ -75,10 +74,6 @@ def _training(frame: pd.DataFrame) -> Table:
         "spread. length: of the widened ones, relative to those as delivered.",
     ]
     return Table("training", "Uncertainty of training", columns, rows, notes, words=4)
-
-
-def _words(row: "pd.Series[str]", names: Iterable[str]) -> list[Cell]:
-    return [Cell(row[name]) for name in names]
 
 
 def _count(row: "pd.Series[float]", name: str) -> Cell:
