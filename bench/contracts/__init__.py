@@ -5,6 +5,14 @@ from bench.contracts.component import Component, FiniteComponent, HasLogProb, Ha
 from bench.contracts.constraint import Constraint
 from bench.contracts.cost import Speed, Work
 from bench.contracts.data import Data
+from bench.contracts.diagnostic import (
+    Diagnostic,
+    Evidence,
+    Finding,
+    Ratios,
+    Samples,
+    Weights,
+)
 from bench.contracts.events import EventsOfSet
 from bench.contracts.features import Features
 from bench.contracts.method import (
@@ -50,9 +58,12 @@ __all__ = [
     "Data",
     "DatasetDraw",
     "Datasets",
+    "Diagnostic",
     "Draw",
     "EventsOfSet",
+    "Evidence",
     "Features",
+    "Finding",
     "FiniteComponent",
     "FitContext",
     "FitLog",
@@ -75,8 +86,10 @@ __all__ = [
     "PlanKind",
     "PosteriorDraws",
     "ProfileSummary",
+    "Ratios",
     "ReferenceKind",
     "Resolution",
+    "Samples",
     "Settings",
     "Simulations",
     "Simulator",
@@ -89,6 +102,7 @@ __all__ = [
     "TrainingCurve",
     "TrainingData",
     "Transform",
+    "Weights",
     "Work",
     "Wrapped",
     "Wrapper",

@@ -274,6 +274,59 @@ def quantiles(
     return {name: np.concatenate(parts) for name, parts in found.items()}
 
 
+def ranks(own: LikelihoodPrediction) -> dict[str, Array]:
+    """Return the probability below the true values under the surrogate's own posterior, (D,)."""
+    assert own.box_window is not None
+    found: dict[str, list[Array]] = {name: [] for name in own.reported_names}
+    for rows in _blocks(own):
+        surrogate = Likelihood(*windows(own.box_window, rows))
+        for name, axis in axes(own).items():
+            posterior = _Posterior.of(surrogate, axis, own)
+            theta = own.datasets.theta[rows, axis, None]
+            found[name].append(posterior.probability(np.full_like(theta, -np.inf), theta)[:, 0])
+    return {name: np.concatenate(parts) for name, parts in found.items()}
+
+
+def nearer(own: LikelihoodPrediction, share: Array) -> Array:
+    """Return the own posterior's probability of points nearer to others than the true parameters.
+
+    Args:
+        own: the prediction.
+        share: position of the other point between the least and greatest true parameters of all
+            datasets, (D, P); distances are in these units.
+
+    Returns:
+        (D,).
+    """
+    assert own.box_window is not None
+    truth = _unit(own)
+    least, length = truth.amin(0), (truth.amax(0) - truth.amin(0)).clamp_min(1e-12)
+    other = least + length * torch.from_numpy(share)
+    far = (((truth - other) / length) ** 2).sum(-1)
+    found = []
+    for rows in _blocks(own):
+        surrogate = Likelihood(*windows(own.box_window, rows))
+        offset = (surrogate.grid - other[rows, :, None]) / length[:, None]  # (D, P, T)
+        square = offset[:, 0] ** 2
+        weights = trapezoid(_NODES)
+        for axis in range(1, offset.shape[1]):
+            square = square.unsqueeze(-1) + offset[:, axis].unsqueeze(1) ** 2
+            weights = weights.unsqueeze(-1) * trapezoid(_NODES)
+        mass = (surrogate.log_joint(surrogate.grid).exp() * weights).flatten(1)
+        near = square.flatten(1) < far[rows, None]
+        found.append(((mass * near).sum(-1) / mass.sum(-1)).numpy())
+    return np.concatenate(found)
+
+
+def _unit(own: LikelihoodPrediction) -> Tensor:
+    """Return the true parameters in unit coordinates, (D, P)."""
+    theta, low, high = own.datasets.theta, own.low, own.high
+    linear = (theta - low) / (high - low)
+    with np.errstate(divide="ignore", invalid="ignore"):
+        logarithmic = np.log(theta / low) / np.log(high / low)
+    return torch.from_numpy(np.where(own.log_scale, logarithmic, linear))
+
+
 def is_truth(own: LikelihoodPrediction, truth: LikelihoodPrediction) -> bool:
     """Return whether a prediction is that of the exact likelihood."""
     assert own.box_window is not None

@@ -1,0 +1,1 @@
+"""Diagnostics of trained surrogates: tests that need simulations, but no likelihood."""
