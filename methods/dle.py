@@ -214,7 +214,7 @@ class DLE(CoordinateMethod):
         self, task: Task, features: Features, flow: Stack, coordinates: Coordinates, log: FitLog
     ) -> "ConditionalDensity":
         noise = cell_noise(self.config.draws, task.event_shape) if task.discrete else None
-        return ConditionalDensity(flow, features, coordinates, noise, log)
+        return ConditionalDensity(flow, features, coordinates, noise, log, task.largest_count)
 
 
 class ConditionalDensity:
@@ -230,12 +230,14 @@ class ConditionalDensity:
         coordinates: Coordinates,
         noise: Tensor | None,
         log: FitLog,
+        largest: int | None = None,
     ) -> None:
         self.flow = flow
         self.features = features
         self.coordinates = coordinates
         self.noise = noise
         self.log = log
+        self.largest = largest
         self._evaluated = 0
 
     def log_ratio(self, x: Tensor, context: Tensor) -> Tensor:
@@ -243,6 +245,19 @@ class ConditionalDensity:
 
     def log_ratio_paired(self, x: Tensor, context: Tensor) -> Tensor:
         return self._over_cells(self._log_density_paired, x, context)
+
+    def sample(self, context: Tensor, generator: torch.Generator) -> Tensor:
+        """Draw observations by the inverse flow of normal noise, as `HasSamples`.
+
+        Counts are the integer part of the continuous observation. They follow the density's exact
+        mean over cells, and those outside the possible range move to its bounds.
+        """
+        eta, members = self.features.context(context), self.flow.members
+        shape = members, len(context), self.features.mean.numel()
+        noise = torch.randn(shape, generator=generator).to(context.device)
+        z = self.flow.inverse(noise, eta.expand(members, *eta.shape))
+        x = self.features.inverse(self.coordinates.inverse(z))
+        return x if self.noise is None else x.floor().clamp(0, self.largest)
 
     def _over_cells(
         self, log_density: Callable[[Tensor, Tensor], Tensor], x: Tensor, context: Tensor

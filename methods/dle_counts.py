@@ -181,10 +181,8 @@ class _LogProbability(nn.Module):
     def encode(self, x: Tensor) -> Tensor:
         """Encode the counts before every step, (…, T) to (…, T, width)."""
         before = functional.pad(x[..., :-1], (1, 0))
-        share = before / (self.shape.categories - 1)
         first = functional.pad(torch.zeros_like(x[..., :-1]), (1, 0), value=1.0)
-        y = torch.stack([2 * share - 1, 2 * share.sqrt() - 1, (before == 0).to(x), first], -1)
-        y = functional.silu(self.inputs(y))
+        y = self._describe(before, first)
         for level, layer in enumerate(self.past):
             gap = min(2**level, x.shape[-1])
             earlier = functional.pad(y, (0, 0, gap, 0))[..., : x.shape[-1], :]
@@ -192,9 +190,43 @@ class _LogProbability(nn.Module):
         encoded: Tensor = self.encoding(y)
         return encoded
 
+    def _describe(self, before: Tensor, first: Tensor) -> Tensor:
+        """Describe the count before a step and whether it is the first, (…) to (…, width)."""
+        share = before / (self.shape.categories - 1)
+        y = torch.stack([2 * share - 1, 2 * share.sqrt() - 1, (before == 0).to(share), first], -1)
+        return functional.silu(self.inputs(y))
+
+    def _logits(self, encoded: Tensor, context: Tensor) -> Tensor:
+        y = functional.silu(encoded + context)
+        logits: Tensor = self.logits(y + functional.silu(self.hidden(y)))
+        return logits
+
+    def inverse(self, uniform: Tensor, eta: Tensor) -> Tensor:
+        """Draw series (n, T) step by step from uniform numbers (n, 2, T) in contexts (n, d)."""
+        choice, excess = uniform[:, 0], uniform[:, 1]
+        steps, context = choice.shape[1], self.context(eta)
+        last = self.shape.categories - 1
+        x = torch.zeros_like(choice)
+        # Layers at earlier steps are kept: a step evaluates its own only.
+        earlier: list[list[Tensor]] = [[] for _ in self.past]
+        for t in range(steps):
+            before = x[:, t - 1] if t else torch.zeros_like(x[:, 0])
+            y = self._describe(before, torch.full_like(before, float(t == 0)))
+            for level, layer in enumerate(self.past):
+                gap = min(2**level, steps)
+                back = earlier[level][t - gap] if t >= gap else torch.zeros_like(y)
+                earlier[level].append(y)
+                y = y + functional.silu(layer(torch.cat([y, back], -1)))
+            below = self._logits(self.encoding(y), context).softmax(-1).cumsum(-1)
+            count = (below <= choice[:, t, None]).sum(-1).clamp(max=last).to(x)
+            if self.shape.tail:
+                beyond = (-torch.log2(1 - excess[:, t])).floor()
+                count = torch.where(count == last, count + beyond, count)
+            x[:, t] = count
+        return x
+
     def forward(self, x: Tensor, eta: Tensor) -> Tensor:
-        y = functional.silu(self.encode(x) + self.context(eta)[..., None, :])
-        logits = self.logits(y + functional.silu(self.hidden(y)))
+        logits = self._logits(self.encode(x), self.context(eta)[..., None, :])
         last = self.shape.categories - 1
         chosen = x.clamp(max=last).long()[..., None].expand(*logits.shape[:-1], 1)
         each = logits.gather(-1, chosen).squeeze(-1) - logits.logsumexp(-1)

@@ -247,19 +247,42 @@ class _LogDensity(nn.Module):
 
     def forward(self, z: Tensor, eta: Tensor) -> Tensor:
         of_context = self.context(eta) / math.sqrt(self.rank)
-        by_frequency = self.conditional(self.own).unflatten(-1, (3, self.rank))
-        # Scales, shares and degrees of freedom depend on the context alone, (…, F) each.
-        scale, share, freedom = (of_context @ by_frequency[:, i].T for i in range(3))
+        scale, omega, nu = self._conditionals(of_context)
         residual = (z - self._mean(z, of_context)) * torch.exp(-scale)
         square = residual.square()
         seen = (square.cumsum(-1) - square) / self.before.clamp_min(1)
-        omega = torch.sigmoid(share) * (self.before > 0)
         spread = 1 + omega * (seen - 1)
-        nu = _FREEDOM * torch.exp(freedom)
         of_contexts = log_gamma_step(nu / 2) - 0.5 * (math.pi * nu).log() - scale
         each = 0.5 * spread.log() + 0.5 * (nu + 1) * torch.log1p(square / (nu * spread))
         total: Tensor = of_contexts.sum(-1) - each.sum(-1)
         return total
+
+    def inverse(self, uniform: Tensor, eta: Tensor) -> Tensor:
+        """Draw cosines (n, F) one by one from uniform numbers (n, 2, F) in contexts (n, d).
+
+        A pair of uniform numbers gives a Student-t number by the polar method (Bailey 1994, Math.
+        Comp. 62, 779).
+        """
+        of_context = self.context(eta) / math.sqrt(self.rank)
+        scale, share, nu = self._conditionals(of_context)
+        terms = self.mean(self.pairs) * self.there[..., None]  # (F, S, rank)
+        radius = (nu * torch.expm1(-2 / nu * torch.log1p(-uniform[:, 0]))).sqrt()
+        student = radius * torch.cos(2 * math.pi * uniform[:, 1])
+        z, energy = torch.zeros_like(student), torch.zeros_like(student[:, 0])
+        for k in range(z.shape[1]):
+            seen = energy / self.before[k].clamp_min(1)
+            residual = (1 + share[:, k] * (seen - 1)).sqrt() * student[:, k]
+            energy = energy + residual.square()
+            mean = (z[:, self.index[k]] * (of_context @ terms[k].T)).sum(-1)
+            z[:, k] = mean + scale[:, k].exp() * residual
+        return z
+
+    def _conditionals(self, of_context: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        """Return log-scales, shares of earlier energy and degrees of freedom, (…, F) each."""
+        by_frequency = self.conditional(self.own).unflatten(-1, (3, self.rank))
+        scale, share, freedom = (of_context @ by_frequency[:, i].T for i in range(3))
+        omega = torch.sigmoid(share) * (self.before > 0)
+        return scale, omega, _FREEDOM * torch.exp(freedom)
 
     def _mean(self, z: Tensor, of_context: Tensor) -> Tensor:
         """Return the conditional means of z given earlier coefficients."""

@@ -62,6 +62,11 @@ class _LogDensity(nn.Module):
     def forward(self, y: Tensor, eta: Tensor) -> Tensor:
         return over_pairs(self.flow.log_prob, y, eta)
 
+    def inverse(self, noise: Tensor, eta: Tensor) -> Tensor:
+        embedded = self.flow._embedding_net(eta)
+        out: Tensor = self.flow._transform.inverse(noise, context=embedded)[0]
+        return out
+
 
 class DLENflows(DLE):
     """Density estimation with a conditional neural spline flow, on nflows."""

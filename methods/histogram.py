@@ -314,6 +314,39 @@ class Templates:
                 out = out + of_pairs(slope) * change[..., j]
         return out
 
+    def sample(self, context: Tensor, generator: torch.Generator) -> Tensor:
+        """Draw a bin, and a uniform place in it, as `HasSamples`.
+
+        The place is uniform in standardised features. Templates do not describe the density in a
+        bin, which all components share. The outermost bins are open; samples fill them up to the
+        width of their neighbours, or 2 if these are open too.
+
+        Raises:
+            NotApplicable: if bins are of summaries or of counts.
+        """
+        if self.task.discrete or _summaries(self.task):
+            what = "counts" if self.task.discrete else "summaries"
+            raise NotApplicable(f"histogram draws no samples from bins of {what}")
+        (members, dimension, inner), components = self.edges.shape, self.coefficients.shape[1]
+        shape = members, components, len(context), 1 + dimension
+        uniform = torch.rand(shape, generator=generator).to(context.device)
+        probability = self._table(context, "jc,mkcb->mkbj").exp().mT  # (members, K, n, bins)
+        below = probability.double().cumsum(-1)
+        chosen = (below <= uniform[..., :1] * below[..., -1:]).sum(-1)
+        chosen = chosen.clamp_max(below.shape[-1] - 1)
+        first, last = self.edges[..., :1], self.edges[..., -1:]
+        widths = self.edges.diff() if inner > 1 else torch.full_like(first, 2.0)
+        limits = torch.cat([first - widths[..., :1], self.edges, last + widths[..., -1:]], -1)
+        columns: list[Tensor] = []
+        for feature in reversed(range(dimension)):
+            index = (chosen % (inner + 1)).flatten(1)
+            chosen = chosen // (inner + 1)
+            low, high = (limits[:, feature].gather(1, index + side) for side in (0, 1))
+            place = uniform[..., 1 + feature].flatten(1)
+            columns.insert(0, high - place * (high - low))  # bins contain their upper edge
+        y = torch.stack(columns, -1)
+        return self.features.inverse(y.view(*shape[:3], *self.task.event_shape))
+
     def _bins(self, x: Tensor) -> Tensor:
         """Return the bin of every observation, (members, n)."""
         y = seen(self.task, self.features, x).expand(len(self.edges), -1, -1)

@@ -40,6 +40,7 @@ from bench.contracts.prediction import (
     PosteriorDraws,
     ProfileSummary,
 )
+from bench.contracts.sampling import HasSamples, sample
 from bench.contracts.simulation_files import StoredSimulations, read_simulations
 from bench.contracts.simulator import Simulator, from_command
 from bench.contracts.stored import StoredTask
@@ -69,6 +70,7 @@ __all__ = [
     "FitLog",
     "HasLogProb",
     "HasPairs",
+    "HasSamples",
     "HasScore",
     "HeldOut",
     "HeldOutPlan",
@@ -110,4 +112,5 @@ __all__ = [
     "from_command",
     "log_ratio_paired",
     "read_simulations",
+    "sample",
 ]

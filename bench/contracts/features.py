@@ -45,6 +45,17 @@ class Features:
         mean, scale = self.mean.to(x.device), self.scale.to(x.device)
         return ((self.transform(x.double()) - mean) / scale).float()
 
+    def inverse(self, y: Tensor) -> Tensor:
+        r"""Return the observations of standardised features (\*B, \*event), float32.
+
+        The arithmetic is in float64.
+
+        Raises:
+            NotApplicable: if the transform has no inverse.
+        """
+        mean, scale = self.mean.to(y.device), self.scale.to(y.device)
+        return self.transform.inverse(y.double() * scale + mean).float()
+
     def log_jacobian(self, x: Tensor) -> Tensor:
         r"""Return log abs(dy/dx), shape \*B, float64, the term that a density method adds."""
         jacobian = self.transform.log_jacobian(x.double()) - self.scale.to(x.device).log()

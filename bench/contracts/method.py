@@ -14,6 +14,7 @@ from bench.contracts.bank import Bank, Draw
 from bench.contracts.cost import Work
 from bench.contracts.features import Features
 from bench.contracts.pairs import log_ratio_paired
+from bench.contracts.sampling import sampler
 from bench.contracts.task import ReferenceKind, Task
 from bench.errors import NotApplicable
 
@@ -95,7 +96,8 @@ class FitLog:
 class Surrogate(Protocol):
     """Approximate likelihood of a task, with its members as the leading axis.
 
-    It may also evaluate pairs with derivatives in the context, as `HasPairs`.
+    It may also evaluate pairs with derivatives in the context, as `HasPairs`, and draw samples, as
+    `HasSamples`.
     """
 
     @property
@@ -205,7 +207,8 @@ class Method(ABC):
 class ComponentSurrogate(Protocol):
     """Surrogate of one component, returned by `ComponentMethod.fit_component`.
 
-    It may also evaluate pairs, as `HasPairs`, without the axis of components.
+    It may also evaluate pairs, as `HasPairs`, and draw samples, as `HasSamples`, both without the
+    axis of components.
     """
 
     @property
@@ -277,6 +280,10 @@ class _Components:
 
     def log_ratio_paired(self, x: Tensor, context: Tensor) -> Tensor:
         return torch.stack([log_ratio_paired(p, x, context) for p in self.parts.values()], 1)
+
+    def sample(self, context: Tensor, generator: torch.Generator) -> Tensor:
+        able = [sampler(part) for part in self.parts.values()]
+        return torch.stack([part.sample(context, generator) for part in able], 1)
 
     def state(self) -> Mapping[str, Tensor]:
         return {

@@ -13,6 +13,7 @@ from bench.contracts.component import Component, HasLogProb
 from bench.contracts.constraint import Constraint
 from bench.contracts.data import Data
 from bench.contracts.parameters import ParameterSpace
+from bench.errors import NotApplicable
 
 Split = Literal["train", "test", "features", "heldout", "calibration"]
 ReferenceKind = Literal["fixed", "evidence"]
@@ -20,7 +21,10 @@ Observation = Literal["vector", "series", "field"]
 
 
 class Transform:
-    """Invertible, elementwise transform of observations; the base class is the identity."""
+    """Invertible, elementwise transform of observations; the base class is the identity.
+
+    Samples of density surrogates need `inverse`, which is otherwise optional.
+    """
 
     def __call__(self, x: Tensor) -> Tensor:
         r"""Transform observations (\*B, \*event); the shape stays."""
@@ -29,6 +33,16 @@ class Transform:
     def log_jacobian(self, x: Tensor) -> Tensor:
         """Return log abs(dy/dx) per element, of the shape of x."""
         return torch.zeros_like(x)
+
+    def inverse(self, y: Tensor) -> Tensor:
+        r"""Return the observations of transformed ones (\*B, \*event); the shape stays.
+
+        Raises:
+            NotApplicable: if a subclass defines a transform without its inverse.
+        """
+        if type(self).__call__ is not Transform.__call__:
+            raise NotApplicable(f"the transform {type(self).__name__} defines no inverse")
+        return y
 
 
 class Log(Transform):
@@ -39,6 +53,9 @@ class Log(Transform):
 
     def log_jacobian(self, x: Tensor) -> Tensor:
         return -x.log()
+
+    def inverse(self, y: Tensor) -> Tensor:
+        return y.exp()
 
 
 @dataclass(frozen=True)

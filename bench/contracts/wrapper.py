@@ -4,12 +4,18 @@ from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any, ClassVar
 
+import torch
 from torch import Tensor
 
 from bench.contracts.bank import DatasetDraw, Draw, equal_draws
 from bench.contracts.method import FitContext, FitLog, Settings, Surrogate
 from bench.contracts.pairs import log_ratio_paired
+from bench.contracts.sampling import sample
 from bench.contracts.task import ReferenceKind, Task
+from bench.errors import NotApplicable
+
+_PROPOSALS = 32  # of a sample
+_PAIRS = 8192  # proposals evaluated at a time
 
 
 class Wrapper(ABC):
@@ -134,6 +140,55 @@ class Wrapped:
     def log_ratio_paired(self, x: Tensor, context: Tensor) -> Tensor:
         """Return the function of the log-ratios of pairs, as `HasPairs`."""
         return self.function(*(log_ratio_paired(s, x, context) for s in self.surrogates))
+
+    def sample(self, context: Tensor, generator: torch.Generator) -> Tensor:
+        """Draw observations by sampling-importance-resampling (Rubin 1988), as `HasSamples`.
+
+        The samples follow the exponential of the function, normalised in every context. At least 32
+        proposals come in equal numbers from the wrapped surrogates, and one of them is chosen. The
+        choice is approximate: its error is of the order of one over the number of proposals, and
+        small where the wrapped surrogates agree.
+
+        Raises:
+            NotApplicable: if a wrapped surrogate is no density, or cannot sample.
+        """
+        if not all(surrogate.has_density for surrogate in self.surrogates):
+            raise NotApplicable(
+                "samples of a wrapper need wrapped surrogates with a normalised density"
+            )
+        each = -(-_PROPOSALS // len(self.surrogates))
+        repeated = context.repeat_interleave(each, 0)
+        drawn = [sample(surrogate, repeated, generator) for surrogate in self.surrogates]
+        proposals = torch.cat([torch.unflatten(x, 2, (len(context), each)) for x in drawn], 3)
+        weights = self._log_weights(proposals, context).double()
+        # A context in which all proposals are impossible chooses any of them.
+        below = weights.nan_to_num(nan=-1e30, neginf=-1e30).softmax(-1).cumsum(-1)
+        uniform = torch.rand(below.shape[:3], generator=generator, dtype=torch.float64)
+        chosen = (below <= uniform.to(below.device)[..., None]).sum(-1)
+        index = chosen.clamp_max(below.shape[-1] - 1).view(
+            *chosen.shape, *[1] * (drawn[0].dim() - 2)
+        )
+        return proposals.take_along_dim(index, 3).squeeze(3)
+
+    def _log_weights(self, proposals: Tensor, context: Tensor) -> Tensor:
+        r"""Return logarithms of weights of proposals (members, components, n, J, \*event).
+
+        Pairs are evaluated for all members and components, of which each proposal takes its own.
+
+        Returns:
+            (members, components, n, J).
+        """
+        at = context.repeat_interleave(proposals.shape[3], 0)
+        found = torch.empty(proposals.shape[:4], device=context.device)
+        for m, k in torch.cartesian_prod(*map(torch.arange, proposals.shape[:2])).tolist():
+            rows = proposals[m, k].flatten(0, 1)
+            parts = []
+            for x, eta in zip(torch.split(rows, _PAIRS), torch.split(at, _PAIRS), strict=True):
+                of = [log_ratio_paired(surrogate, x, eta) for surrogate in self.surrogates]
+                mixture = torch.stack(of).logsumexp(0)
+                parts.append((self.function(*of) - mixture)[m, k])
+            found[m, k] = torch.cat(parts).view(found.shape[2:])
+        return found
 
     def state(self) -> Mapping[str, Tensor] | None:
         """Return the state that the function depends on; the surrogates are saved elsewhere."""

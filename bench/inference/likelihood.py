@@ -35,7 +35,8 @@ class ExactLikelihood:
     has_density = True
 
     def __init__(self, task: Task) -> None:
-        self.components = [c for c in task.components("test").values() if isinstance(c, HasLogProb)]
+        self._simulators = [*task.components("test").values()]
+        self.components = [c for c in self._simulators if isinstance(c, HasLogProb)]
         self.log = FitLog(0, [{}])
 
     def log_ratio(self, x: Tensor, context: Tensor) -> Tensor:
@@ -46,6 +47,11 @@ class ExactLikelihood:
         """Return log-densities of pairs, as HasPairs."""
         own = context.view(context.shape[-2:])  # there is one member
         return torch.stack([_of_pairs(c, x, own) for c in self.components])[None]
+
+    def sample(self, context: Tensor, generator: torch.Generator) -> Tensor:
+        """Simulate every component in each context, as HasSamples."""
+        drawn = [c.simulate(context.cpu(), generator) for c in self._simulators]
+        return torch.stack(drawn)[None].to(context.device, torch.float32)
 
     def state(self) -> None:
         """Return None, because there is nothing to save."""

@@ -25,6 +25,7 @@ from bench.contracts import (
     Task,
 )
 from bench.contracts.pairs import log_ratio_paired
+from bench.contracts.sampling import sample
 from bench.errors import PluginError, UsageError, message_of
 from bench.experiment.preset import make_preset
 from bench.experiment.schedule import schedule
@@ -309,6 +310,9 @@ class _Members:
 
     def log_ratio_paired(self, x: Tensor, context: Tensor) -> Tensor:
         return log_ratio_paired(self._surrogate, x, context)[self._members]
+
+    def sample(self, context: Tensor, generator: torch.Generator) -> Tensor:
+        return sample(self._surrogate, context, generator)[self._members]
 
     def state(self) -> Mapping[str, Tensor]:
         return {"members": self._members}

@@ -16,6 +16,7 @@ from torch import Tensor
 
 from bench.contracts import FitLog, IndependentPlan, Method, ReferenceKind, Surrogate, Task, Wrapper
 from bench.contracts.pairs import log_ratio_paired
+from bench.contracts.sampling import sample
 from bench.errors import NotApplicable, PluginError, UsageError
 from bench.experiment.jobs import FitJob, MemberJob
 from bench.experiment.preset import Preset, make_preset
@@ -135,6 +136,23 @@ class FittedSurrogate:
         self._expect(x, context)
         return log_ratio_paired(self._restored, x, context)
 
+    def sample(self, context: Tensor, generator: torch.Generator) -> Tensor:
+        r"""Draw one observation of every component in each context, from the surrogate's density.
+
+        Args:
+            context: contexts, (n, d).
+            generator: CPU generator; equal generators give equal samples.
+
+        Returns:
+            (members, components, n, \*event) float32.
+
+        Raises:
+            UsageError: if the shape is wrong.
+            NotApplicable: if the surrogate cannot sample, as surrogates of ratios.
+        """
+        self._expect_context(context)
+        return sample(self._restored, context, generator)
+
     @property
     def critical_values(self) -> Sequence[CriticalValues | None]:
         """Critical values of each member; None where those of Wilks's theorem apply."""
@@ -142,10 +160,14 @@ class FittedSurrogate:
 
     def _expect(self, x: Tensor, context: Tensor) -> None:
         """Refuse wrong shapes, which networks would report in their own terms."""
-        event, d = tuple(self.task.event_shape), len(self.task.space.context_index)
+        event = tuple(self.task.event_shape)
         if tuple(x.shape[1:]) != event or x.dim() == 0:
             wanted = ", ".join(["n", *map(str, event)])
             raise UsageError(f"x has shape {tuple(x.shape)}; {self.task.name} takes ({wanted})")
+        self._expect_context(context)
+
+    def _expect_context(self, context: Tensor) -> None:
+        d = len(self.task.space.context_index)
         if context.dim() < 2 or context.shape[-1] != d:
             names = ", ".join(p.name for p in self.task.space.context)
             raise UsageError(

@@ -72,6 +72,13 @@ class Coordinates:
             z = z @ self._rotation.T.to(z)
         return z if self.scale is None else z / self.scale.to(z.device)[:, None]
 
+    def inverse(self, z: Tensor) -> Tensor:
+        r"""Return the features (members, n, \*event) of coordinates (members, n, features)."""
+        y = z if self.scale is None else z * self.scale.to(z)[:, None]
+        if self._rotation is not None:  # orthonormal
+            y = y @ self._rotation.to(z)
+        return y.reshape(*y.shape[:2], *self.event_shape)
+
     def log_jacobian(self, device: torch.device) -> Tensor | float:
         """Return log |dz/dy|, (members, 1, 1), or 0 where nothing is scaled."""
         return 0.0 if self.scale is None else -self.scale.log().sum(1)[:, None, None].to(device)

@@ -108,7 +108,8 @@ class PairedDensity:
     """Trained networks of one component that share terms between observations and contexts.
 
     Args:
-        net: maps rows (members, n, 1, …) and scaled contexts (members, 1, J, d) to (members, n, J).
+        net: maps rows (members, n, 1, …) and scaled contexts (members, 1, J, d) to (members, n, J);
+            its modules need a method `inverse` for samples.
         features: the task's.
         log: of the training.
         observations: observations that are evaluated at a time.
@@ -149,6 +150,24 @@ class PairedDensity:
         pairs = self._rows(x), self.features.context(context)
         out = self.net(*(t.expand(self.net.members, *t.shape[-2:]) for t in pairs))
         return out + self._log_jacobian(x)[..., 0]
+
+    def sample(self, context: Tensor, generator: torch.Generator) -> Tensor:
+        """Draw observations element by element, as `HasSamples`.
+
+        The network's method `inverse` maps uniform numbers (n, 2, elements) and scaled contexts
+        (n, d) to rows.
+        """
+        eta, (members, event) = self.features.context(context), (self.net.members, self._event)
+        shape = members, len(context), 2, event.numel()
+        uniform = torch.rand(shape, generator=generator, dtype=torch.float64).to(context.device)
+        rows = self.net.inverse(uniform, eta.expand(members, *eta.shape))
+        if self.coordinates is None:
+            return rows.float().view(members, len(context), *event)
+        return self.features.inverse(self.coordinates.inverse(rows))
+
+    @property
+    def _event(self) -> torch.Size:
+        return self.features.mean.shape
 
     def _rows(self, x: Tensor) -> Tensor:
         """Return the network's rows, (members or 1, n, numbers)."""

@@ -41,7 +41,8 @@ class FlowShape(ABC):
         """Create a module that maps features and contexts, (n, …) each, to log-densities (n,).
 
         The module also maps (n, 1, features) and (1, J, contexts) to log-densities of all pairs,
-        (n, J).
+        (n, J). Its method `inverse` maps standard normal numbers (n, features) and contexts (n,
+        contexts) to features (n, features).
         """
 
     def embed(self) -> nn.Module:
@@ -88,6 +89,10 @@ class _LogDensity(nn.Module):
 
     def _of_rows(self, y: Tensor, eta: Tensor) -> Tensor:
         out: Tensor = self.flow(self.embedding(eta)).log_prob(y)
+        return out
+
+    def inverse(self, noise: Tensor, eta: Tensor) -> Tensor:
+        out: Tensor = self.flow(self.embedding(eta)).transform.inv(noise)
         return out
 
 

@@ -139,6 +139,29 @@ class Stack(MemberParameters):
         ]
         return members[0][None] if len(members) == 1 else torch.stack(members)
 
+    @torch.no_grad()
+    def inverse(self, *inputs: Tensor) -> Tensor:
+        """Evaluate the modules' method `inverse` on inputs (members, n, …) of each member.
+
+        The arithmetic is in float64, because inverses of autoregressive networks accumulate
+        rounding errors.
+
+        Returns:
+            (members, n, …) float64.
+        """
+        template = _Inverse(template_of(self.architecture, inputs[0].device, torch.float64))
+        own = {f"module.{name}": value.double() for name, value in self._parameters.items()}
+        return torch.stack(
+            [
+                evaluate_with(
+                    template,
+                    {name: value[m] for name, value in own.items()},
+                    *(value[m].double() for value in inputs),
+                )
+                for m in range(self.members)
+            ]
+        )
+
     def _alone(self, kind: "_Kind", parameters: dict[str, Tensor], *inputs: Tensor) -> Tensor:
         compiling = len(inputs[0]) == self.compile_shape and not torch.is_grad_enabled()
         if compiling and kind not in uncompilable:
@@ -151,6 +174,18 @@ class Stack(MemberParameters):
                 uncompilable.add(kind)
                 _log.info("not compiled: %s", str(error).partition("\n")[0])
         return evaluate_with(template_of(*kind), parameters, *inputs)
+
+
+class _Inverse(nn.Module):
+    """Module whose call is the method `inverse` of another module."""
+
+    def __init__(self, module: nn.Module) -> None:
+        super().__init__()
+        self.module = module
+
+    def forward(self, *inputs: Tensor) -> Tensor:
+        inverse: Callable[..., Tensor] = self.module.inverse  # type: ignore[assignment]
+        return inverse(*inputs)
 
 
 _Kind = tuple[Architecture, torch.device, torch.dtype]

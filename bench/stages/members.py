@@ -17,6 +17,7 @@ from bench.contracts import (
     Task,
     Wrapper,
     log_ratio_paired,
+    sample,
 )
 from bench.errors import PluginError
 from bench.inference.critical import CriticalValues, critical_values_of
@@ -163,6 +164,9 @@ class _Joined:
         own = context.unbind() if context.dim() == 3 else [context] * len(self.parts)
         pairs = zip(self.parts, own, strict=True)
         return torch.cat([log_ratio_paired(part, x, at) for part, at in pairs])
+
+    def sample(self, context: Tensor, generator: torch.Generator) -> Tensor:
+        return torch.cat([sample(part, context, generator) for part in self.parts])
 
     @property
     def critical_values(self) -> list[CriticalValues] | None:

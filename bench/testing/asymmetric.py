@@ -33,6 +33,9 @@ class LogSecond(Transform):
     def log_jacobian(self, x: Tensor) -> Tensor:
         return torch.stack([torch.zeros_like(x[..., 0]), -x[..., 1].log()], -1)
 
+    def inverse(self, y: Tensor) -> Tensor:
+        return torch.stack([y[..., 0], y[..., 1].exp()], -1)
+
 
 @dataclass(frozen=True)
 class LogGaussian:

@@ -21,7 +21,7 @@ from bench.contracts import (
     Task,
 )
 from bench.contracts.stored import StoredComponent
-from bench.errors import PluginError, counted
+from bench.errors import NotApplicable, PluginError, counted
 from bench.inference.auxiliary import expected_number
 from bench.registry.validate import check as check_contract
 from bench.testing.guard import guarded
@@ -256,6 +256,17 @@ def transform(task: Task) -> None:
             f"finite standardised features of {name}",
             "others",
             where,
+        )
+        try:
+            back = task.transform.inverse(y)
+        except NotApplicable:
+            continue
+        lost = ((back - x).abs() / step).nan_to_num(torch.inf).max()
+        expect(
+            back.shape == x.shape and lost < 1,
+            f"the observations of {name} from inverse(transform(x))",
+            "others",
+            f"{where}: inverse",
         )
 
 

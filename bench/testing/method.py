@@ -3,7 +3,7 @@
 from collections.abc import Callable
 
 from bench.contracts import Method, Task
-from bench.testing import fit_checks, surrogate_checks
+from bench.testing import fit_checks, sample_checks, surrogate_checks
 from bench.testing.method_under_test import MethodUnderTest
 from bench.testing.report import (
     Check,
@@ -35,6 +35,7 @@ _CHECKS: dict[str, tuple[Function, str]] = {
     "finite": (surrogate_checks.finite, surrogate_checks.RATIO),
     "shared-term": (surrogate_checks.shared_term, surrogate_checks.RATIO),
     "density": (surrogate_checks.density, surrogate_checks.RATIO),
+    "samples": (sample_checks.samples, sample_checks.SAMPLES),
 }
 METHOD_CHECKS = tuple(_CHECKS)
 """Names of the checks of a method."""

@@ -3,6 +3,7 @@
 from collections.abc import Mapping, Sequence
 from typing import Literal
 
+import torch
 from pydantic import Field
 from torch import Tensor
 
@@ -17,6 +18,7 @@ from bench.contracts import (
     Task,
     Wrapped,
     Wrapper,
+    sample,
 )
 from bench.contracts.plan import evaluator_of, observations_of
 from bench.errors import NotApplicable, counted
@@ -141,3 +143,7 @@ class NeymanSurrogate(Wrapped):
     def __init__(self, surrogates: Sequence[Surrogate], state: Mapping[str, Tensor]) -> None:
         super().__init__(surrogates, lambda log_ratio: log_ratio, state)
         self.critical_values = [CriticalValues.of(state)]
+
+    def sample(self, context: Tensor, generator: torch.Generator) -> Tensor:
+        """Draw observations from the wrapped surrogate, as `HasSamples`."""
+        return sample(self.surrogates[0], context, generator)

@@ -276,6 +276,47 @@ class ClampsPairs(Pairs, Sound):
         return torch.where(unit <= -1, -1.0, torch.where(unit >= 1, 1.0, unit))
 
 
+class FittedSamples(Fitted):
+    def sample(self, context, generator):
+        weights, whiten = self.values["weights"], self.values["whiten"]
+        mean = powers(self.features.context(context)) @ weights
+        noise = torch.randn(mean.shape, generator=self.method.chosen(generator))
+        y = mean + noise.to(mean) @ torch.linalg.inv(whiten).mT
+        return self.features.inverse(y)
+
+
+class Samples:
+    """Mixin of correct samples; subclasses break one promise."""
+
+    def fit_component(self, component, fit_context):
+        values = super().fit_component(component, fit_context).values
+        return FittedSamples(self, fit_context.features, values)
+
+    def restore_component(self, component, task, features, state):
+        return FittedSamples(self, features, state)
+
+    def chosen(self, generator):
+        return generator
+
+
+class SoundSamples(Samples, Sound):
+    name = "sound-samples"
+
+
+class DrawsFromGlobalState(Samples, Sound):
+    name, caught_by = "draws-from-global-state", "samples"
+
+    def chosen(self, generator):
+        return None
+
+
+class DrawsTheSame(Samples, Sound):
+    name, caught_by = "draws-the-same", "samples"
+
+    def chosen(self, generator):
+        return torch.Generator().manual_seed(0)
+
+
 class ChangesState(Sound):
     name, caught_by = "changes-state", "inputs"
 

@@ -152,6 +152,16 @@ class NoSlope(Sound):
     transform = Logarithm()
 
 
+class WrongInverse(Sound):
+    name, caught_by, part = "wrong-inverse", "transform", NoSlope.part
+
+    class Shifted(Log):
+        def inverse(self, y):
+            return y.exp() + 1
+
+    transform = Shifted()
+
+
 class NaNWhereImpossible(Sound):
     name, caught_by, transform = "nan-where-impossible", "finite", Log()
 
