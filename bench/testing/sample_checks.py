@@ -5,6 +5,7 @@ from torch import Tensor
 
 from bench.contracts import sample
 from bench.errors import NotApplicable
+from bench.testing.guard import guarded
 from bench.testing.method_under_test import MethodUnderTest, rng
 from bench.testing.report import Skipped, expect, expect_tensor
 
@@ -17,8 +18,8 @@ def samples(of: MethodUnderTest) -> None:
     context = task.space.draw_context(20, rng("contexts of samples"))
 
     def drawn(number: int) -> Tensor:
-        with torch.random.fork_rng(devices=[]):
-            torch.manual_seed(torch.seed())  # so that numbers of the global generator differ
+        with guarded():
+            torch.seed()  # so that numbers of the global generator differ
             return sample(surrogate, context, rng(number))
 
     try:

@@ -133,6 +133,13 @@ def test_sound_pairs_pass():
     assert pairs.note.startswith("gradients within")
 
 
+def test_sound_samples_pass():
+    report = check_method(METHODS.SoundSamples)
+    report.raise_for_failures()
+    (samples,) = [r for r in report if r.check == "samples"]
+    assert samples.status == "passed"
+
+
 def test_a_sound_task_passes(fewer):
     check_task(TASKS.Sound()).raise_for_failures()
 

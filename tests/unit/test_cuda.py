@@ -14,7 +14,7 @@ from bench.methods.lre import LRE, LREConfig
 from bench.methods.nler import NLER, NLERSA, NLERConfig
 from seeded import fit_context
 
-from bench.contracts import IndependentPlan, Method, Surrogate
+from bench.contracts import IndependentPlan, Method, Surrogate, sample
 from bench.nn.flows import ZukoFlow
 from bench.nn.networks import StackedMLP
 from bench.nn.score_matching import ScoreTerms
@@ -65,6 +65,19 @@ def test_a_training_repeats_bit_by_bit(method: LRE | DLE | NLER, tmp_path: Path)
     assert again is not None
     for name, value in first.items():
         assert torch.equal(again[name], value), name
+
+
+@pytest.mark.parametrize("method", [METHODS[1], *UNTRAINED], ids=lambda m: m.name)
+def test_samples_agree(method: Method, tmp_path: Path) -> None:
+    """Random numbers are drawn on the CPU, so only rounding differs."""
+    task, surrogate = Registry().task("gaussians-near"), fitted(method, CPU, tmp_path)
+    context = task.space.draw_context(200, generator("cuda", "contexts"))
+    state = {name: value.to(CUDA) for name, value in (surrogate.state() or {}).items()}
+    moved = method.restore(task, features_of(task, Store(tmp_path)), state)
+    here = sample(surrogate, context, generator("cuda", "samples"))
+    there = sample(moved, context.to(CUDA), generator("cuda", "samples"))
+    assert there.device.type == "cuda"
+    torch.testing.assert_close(there.cpu(), here, rtol=1e-3, atol=1e-3)
 
 
 @pytest.mark.parametrize("name", ["sis", "gp"])

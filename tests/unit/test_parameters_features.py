@@ -25,6 +25,8 @@ from bench.contracts import (
     Task,
     Transform,
 )
+from bench.errors import NotApplicable
+from bench.nn.coordinates import Coordinates
 from bench.registry.registry import Registry
 from bench.stages.simulate import features_of
 from bench.storage.store import Store
@@ -313,3 +315,31 @@ def test_a_context_may_be_empty() -> None:
     empty = torch.zeros(3, 0, dtype=torch.float64)
     space = ParameterSpace([], ())
     assert space.to_unit(empty).shape == space.from_unit(empty).shape == (3, 0)
+
+
+class Square(Transform):
+    """Transform without an inverse."""
+
+    def __call__(self, x: Tensor) -> Tensor:
+        return x.square()
+
+
+@pytest.mark.parametrize("transform", [Transform(), Log(), asymmetric.asymmetric.transform])
+def test_features_and_coordinates_have_inverses(transform: Transform) -> None:
+    x = 0.1 + torch.rand(2, 5, 2, generator=torch.Generator().manual_seed(0))
+    space, y = REGISTRY.task("gaussians-near").space, transform(x.double())
+    features = Features(space, transform, y.mean((0, 1)), y.std((0, 1)))
+    found = features.inverse(features(x))
+    assert found.dtype == torch.float32
+    torch.testing.assert_close(found, x)
+    field = torch.randn(2, 5, 3, 4, generator=torch.Generator().manual_seed(0))
+    for coordinates in (
+        Coordinates.estimate("field", (3, 4), field),
+        Coordinates("series", (3, 4)),
+    ):
+        torch.testing.assert_close(coordinates.inverse(coordinates(field)), field)
+
+
+def test_a_transform_without_an_inverse_refuses() -> None:
+    with pytest.raises(NotApplicable, match="Square defines no inverse"):
+        Square().inverse(torch.ones(1))

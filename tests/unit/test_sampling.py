@@ -21,10 +21,8 @@ from bench.contracts import (
     Features,
     FitLog,
     HasSamples,
-    Log,
     Surrogate,
     Task,
-    Transform,
     Wrapped,
     log_ratio_paired,
     sample,
@@ -33,7 +31,6 @@ from bench.contracts.sampling import BLOCK
 from bench.errors import NotApplicable
 from bench.library.evaluation import _Members
 from bench.library.fitting import fit
-from bench.nn.coordinates import Coordinates
 from bench.nn.network_method import NetworkMethod
 from bench.nn.stacks import Stack
 from bench.registry.registry import Registry
@@ -49,7 +46,7 @@ REGISTRY = Registry()
 TOYS: dict[str, Task] = {task.name: task for task in toy_tasks()}
 EXPONENTIAL = REGISTRY.task("exponential")
 MEMBERS = (0, 1)
-SAMPLES = 3000
+SAMPLES = 2000
 FLOWS = ["dle", "dle-nflows"]
 SMALL = {"transforms": 2, "hidden": (16, 16), "embedding": 8}
 
@@ -175,7 +172,7 @@ def test_two_numbers_follow_the_density_in_cells(name: str) -> None:
     """Cells cover (x₁, log x₂), six by six."""
     surrogate = shaken(name, asymmetric, **SMALL)
     x = sample(surrogate, at([0.7]), rng())
-    fine, cells, half = 320, 6, 8.0
+    fine, cells, half = 256, 6, 8.0
     axis = (torch.arange(fine, dtype=torch.float64) + 0.5) * (2 * half / fine) - half
     nodes = torch.cartesian_prod(axis, axis)
     events = torch.stack([nodes[:, 0], nodes[:, 1].exp()], -1).float()
@@ -242,7 +239,7 @@ def test_each_cosine_of_a_field_follows_its_density_given_all_others() -> None:
     """The distribution function of one coefficient, the others fixed, is uniform in samples."""
     surrogate = shaken("dle-fields", TOYS["field"], factor=1.0, width=16, rank=8)
     (part,) = surrogate.parts.values()  # type: ignore[attr-defined]
-    n = 500
+    n = 250
     z = part.coordinates(part.features(part.sample(at([0.2, 0.9], n), rng())))
     grid = 0.3 * torch.linspace(-6, 6, 121).sinh()  # to ±60, fine near 0
 
@@ -371,9 +368,9 @@ def test_averages_draw_for_every_component_and_context() -> None:
     """The first number follows the average of two components in two contexts."""
     parts = [shaken("dle", asymmetric, what=i, apart=0.2, **SMALL) for i in range(2)]
     surrogate = Wrapped(parts, lambda a, b: 0.7 * a + 0.3 * b)
-    context = torch.tensor([[0.6], [1.7]]).repeat(300, 1)
+    context = torch.tensor([[0.6], [1.7]]).repeat(200, 1)
     x = sample(surrogate, context, rng())
-    assert x.shape == (2, 2, 600, 2)
+    assert x.shape == (2, 2, 400, 2)
     first, second = (sample(surrogate, c, rng(1)) for c in (context[::2], context[1::2]))
     for m in MEMBERS:
         for k in range(2):
@@ -438,31 +435,3 @@ def shaken_ratio() -> Surrogate:
     state["normaliser"] = torch.zeros(2, 17)
     features = Features.estimate(EXPONENTIAL, simulated(EXPONENTIAL))
     return method.restore(EXPONENTIAL, features, {f"decay/{k}": v for k, v in state.items()})
-
-
-class Square(Transform):
-    """Transform without an inverse."""
-
-    def __call__(self, x: Tensor) -> Tensor:
-        return x.square()
-
-
-@pytest.mark.parametrize("transform", [Transform(), Log(), asymmetric.transform])
-def test_features_and_coordinates_have_inverses(transform: Transform) -> None:
-    x = 0.1 + torch.rand(2, 5, 2, generator=rng())
-    space, y = EXPONENTIAL.space, transform(x.double())
-    features = Features(space, transform, y.mean((0, 1)), y.std((0, 1)))
-    found = features.inverse(features(x))
-    assert found.dtype == torch.float32
-    torch.testing.assert_close(found, x)
-    field = torch.randn(2, 5, 3, 4, generator=rng())
-    for coordinates in (
-        Coordinates.estimate("field", (3, 4), field),
-        Coordinates("series", (3, 4)),
-    ):
-        torch.testing.assert_close(coordinates.inverse(coordinates(field)), field)
-
-
-def test_a_transform_without_an_inverse_refuses() -> None:
-    with pytest.raises(NotApplicable, match="Square defines no inverse"):
-        Square().inverse(torch.ones(1))
