@@ -8,23 +8,25 @@ from scipy import stats
 from bench.contracts.diagnostic import Array, Diagnostic, Evidence, Finding
 
 _BINS = 5  # of each column of rows
-_SMALLEST = 1e-9  # least eigenvalue of a covariance, relative to the largest
+_SMALLEST = 1e-2  # least eigenvalue of a covariance, relative to the largest
 
 
 def wald(difference: Array, covariance: Array) -> float:
     """Return the p-value of a χ² test that the expectation of a difference is 0.
 
-    Directions without variance are left out.
+    Directions with little variance are not Gaussian. They do not count as degrees of freedom, and
+    their variance is replaced by a larger one.
 
     Example:
         >>> round(wald(np.array([2.0, 0.0]), np.diag([1.0, 0.0])), 4)
         0.0455
     """
     values, vectors = np.linalg.eigh(covariance)
-    used = values > _SMALLEST * values.max(initial=0.0)
+    least = _SMALLEST * values.max(initial=0.0)
+    used = values > least
     if not used.any():
         return nan
-    scaled = (vectors.T @ difference)[used] / np.sqrt(values[used])
+    scaled = (vectors.T @ difference) / np.sqrt(values.clip(least))
     return float(stats.chi2.sf(scaled @ scaled, used.sum()))
 
 
