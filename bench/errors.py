@@ -11,7 +11,7 @@ from importlib.metadata import entry_points
 from traceback import walk_tb
 
 _LONGEST = 120  # characters shown of a source line
-_KINDS = ("tasks", "methods", "wrappers", "metrics")  # of entry points
+_KINDS = ("tasks", "methods", "wrappers", "metrics", "diagnostics")  # of entry points
 _PLUGINS = ("nlbench_plugin_", "bench.tasks.", "bench.methods.")  # prefixes of module names
 
 

@@ -1,4 +1,4 @@
-"""Check methods, tasks, wrappers and metrics against their contracts: `bench check`."""
+"""Check methods, tasks and other plugins against their contracts: `bench check`."""
 
 from contextlib import suppress
 from pathlib import Path
@@ -27,9 +27,9 @@ if TYPE_CHECKING:  # they import torch, which is slow
 def check(what: str | None, task: str | None, plugins: tuple[str, ...]) -> None:
     """Check tasks, methods and others against their contracts.
 
-    NAME is a method, METHOD:CONFIGURATION, a task, a wrapper or a metric. FILE is a plugin,
-    everything in which is checked. Without either, all that is registered is checked, which takes a
-    while.
+    NAME is a method, METHOD:CONFIGURATION, a task, a wrapper, a metric or a diagnostic. FILE is a
+    plugin, everything in which is checked. Without either, all that is registered is checked, which
+    takes a while.
 
     The exit status is 1 if a check fails. Doubtful numbers of a plugin that keeps its contract
     are warnings, which leave it at 0.
@@ -54,7 +54,7 @@ def check(what: str | None, task: str | None, plugins: tuple[str, ...]) -> None:
 
 
 def _items(registry: "Registry") -> "list[Item]":
-    kinds: tuple[Kind, ...] = ("tasks", "methods", "wrappers", "metrics")
+    kinds: tuple[Kind, ...] = ("tasks", "methods", "wrappers", "metrics", "diagnostics")
     return [registry.item(kind, name) for kind in kinds for name in registry.names(kind)]
 
 
@@ -67,7 +67,8 @@ def _named(registry: "Registry", what: str) -> "list[Item]":
     found = [item for item in _items(registry) if item.name == name]
     if not found:
         known = [item.name for item in _items(registry)]
-        raise UsageError(unknown("method, task, wrapper or metric", what, known, registry.labels()))
+        kinds = "method, task, wrapper, metric or diagnostic"
+        raise UsageError(unknown(kinds, what, known, registry.labels()))
     for item in found if colon else []:
         if item.kind != "methods":
             kind = item.kind[:-1]
@@ -82,7 +83,13 @@ def _checked(
 ) -> "ConformanceReport | bool":
     """Check one object and print results as they come; return False if it does not load."""
     from bench.errors import PluginError
-    from bench.testing import check_method, check_metric, check_task, check_wrapper
+    from bench.testing import (
+        check_diagnostic,
+        check_method,
+        check_metric,
+        check_task,
+        check_wrapper,
+    )
     from bench.testing.density_checks import most_calls
     from bench.testing.method_under_test import calls_of_checks
 
@@ -99,6 +106,8 @@ def _checked(
             report = check_task(checked, report=show)
         elif item.kind == "metrics":
             report = check_metric(registry.get("metrics", item.name), report=show)
+        elif item.kind == "diagnostics":
+            report = check_diagnostic(registry.get("diagnostics", item.name), report=show)
         elif item.kind == "wrappers":
             report = check_wrapper(registry.wrapper(item.name), report=show)
         else:

@@ -22,7 +22,14 @@ if TYPE_CHECKING:
     from bench.contracts import Task, Wrapper
     from bench.registry.registry import Kind, Registry
 
-KINDS: tuple["Kind", ...] = ("tasks", "methods", "wrappers", "metrics", "presets")
+KINDS: tuple["Kind", ...] = (
+    "tasks",
+    "methods",
+    "wrappers",
+    "metrics",
+    "diagnostics",
+    "presets",
+)
 _LARGEST = 2**20  # bytes of the cache
 _INSTALLED = (".dist-info", ".egg-info", ".egg-link")
 
@@ -43,7 +50,9 @@ class Description:
         observations: size M of a task's datasets.
         configurations: names of a method's configurations.
         settings: settings of a wrapper, with their defaults.
-        citation: the source of a method or a wrapper.
+        level: level of a diagnostic.
+        null: source of a diagnostic's p-values, or "none".
+        citation: the source of a method, a wrapper or a diagnostic.
         missing: what a method needs and the environment lacks, with the command that installs it.
         loads: whether it can be imported and keeps its contract.
     """
@@ -59,6 +68,8 @@ class Description:
     observations: int = 0
     configurations: tuple[str, ...] = ()
     settings: tuple[str, ...] = ()
+    level: str = ""
+    null: str = ""
     citation: str = ""
     missing: str = ""
     loads: bool = True
@@ -110,6 +121,9 @@ def _described(registry: "Registry", kind: "Kind", name: str) -> Description:
     if kind == "wrappers":
         title, citation = loaded.title or name, loaded.citation
         return Description(kind, name, title, place, settings=_settings(loaded), citation=citation)
+    if kind == "diagnostics":
+        own = {field: getattr(loaded, field) for field in ("level", "null", "citation")}
+        return Description(kind, name, loaded.description, place, **own)
     return Description(kind, name, loaded.description, place)
 
 

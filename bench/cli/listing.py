@@ -17,6 +17,7 @@ _HEADS = {
     "methods": ("method", "model", "configurations"),
     "wrappers": ("wrapper", "surrogate", "settings"),
     "metrics": ("metric", "definition"),
+    "diagnostics": ("diagnostic", "definition", "level", "p-value"),
     "presets": ("preset", "purpose"),
 }
 
@@ -51,7 +52,7 @@ def listing(descriptions: Sequence[Description], kinds: Sequence[str], long: boo
 def _cells(entry: Description, long: bool) -> tuple[str, ...]:
     text = entry.title
     if long and entry.citation:
-        text += f"; {entry.citation}"
+        text = f"{text.removesuffix('.')}; {entry.citation}"
     if long and 0 < len(entry.reported) < len(entry.parameters):
         text += f"; reports {', '.join(entry.reported)}"
     if long and entry.factors:
@@ -69,6 +70,8 @@ def _cells(entry: Description, long: bool) -> tuple[str, ...]:
         return entry.name, text, ", ".join(entry.configurations)
     if entry.kind == "wrappers":
         return entry.name, text, ", ".join(entry.settings)
+    if entry.kind == "diagnostics":
+        return entry.name, text, entry.level, entry.null
     return entry.name, text
 
 
@@ -90,6 +93,7 @@ def markdown(descriptions: Sequence[Description], kinds: Sequence[str]) -> str:
         "tasks": ["task", "model", "parameters", "M"],
         "methods": ["method", "what it is", "configurations", "source"],
         "wrappers": ["wrapper", "what it is", "settings", "source"],
+        "diagnostics": ["diagnostic", "definition", "level", "p-value", "source"],
     }
     tables = []
     for kind in kinds:
@@ -104,6 +108,8 @@ def markdown(descriptions: Sequence[Description], kinds: Sequence[str]) -> str:
                 cells += [", ".join(f"`{name}`" for name in entry.configurations), entry.citation]
             elif kind == "wrappers":
                 cells += [", ".join(f"`{name}`" for name in entry.settings), entry.citation]
+            elif kind == "diagnostics":
+                cells += [entry.level, entry.null, entry.citation]
             rows.append([f"`{entry.name}`", *cells])
         head = heads.get(kind, [kind[:-1], "what it is"])
         tables.append(markdown_table(head, rows).rstrip("\n"))

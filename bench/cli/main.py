@@ -221,7 +221,7 @@ def leaderboard(
 
 
 @cli.command(name="list")
-@click.argument("kind", required=False, metavar="[tasks|methods|wrappers|metrics|presets]")
+@click.argument("kind", required=False, metavar="[KIND]")
 @click.option("--long", is_flag=True, help="Show citations and import paths too.")
 @click.option(
     "--format",
@@ -232,9 +232,10 @@ def leaderboard(
 )
 @PLUGIN
 def list_(kind: str | None, long: bool, form: str, plugins: tuple[str, ...]) -> None:
-    """List tasks, methods, wrappers, metrics and presets.
+    """List tasks, methods and all other registered names.
 
-    What fails to load is listed with the reason.
+    KIND is tasks, methods, wrappers, metrics, diagnostics or presets. What fails to load is listed
+    with the reason.
     """
     from bench.cli.descriptions import KINDS, cached, describe, keep
     from bench.cli.listing import listing, markdown

@@ -1,4 +1,4 @@
-"""Write a working starting file for a method, a task, a wrapper or a metric: `bench new`."""
+"""Write a working starting file for a method, a task or another plugin: `bench new`."""
 
 import json
 import keyword
@@ -20,12 +20,14 @@ if TYPE_CHECKING:  # it imports torch, which is slow
 
 
 _KINDS: "dict[str, Kind]" = {
+    "diagnostic": "diagnostics",
     "method": "methods",
     "metric": "metrics",
     "simulator": "tasks",
     "task": "tasks",
     "wrapper": "wrappers",
 }
+_INSTANCES = ("diagnostic", "metric")  # templates define an instance, others a class
 
 
 @click.group()
@@ -78,6 +80,7 @@ click.option(
     help="Learn a density, a ratio with scikit-learn, or a ratio with PyTorch.",
 )(_add("method"))
 _add("metric")
+_add("diagnostic")
 _add("wrapper")
 _task = _add("task")
 for _option in (
@@ -109,13 +112,15 @@ def _write(kind: str, name: str, package: bool, out: Path, parameters: int, form
         wanted[folder / "pyproject.toml"] = "package.toml"
         wanted[folder / f"test_{module}.py"] = f"test_{kind}.txt"
     _save({path: _filled(text, kind, name, module, parameters) for path, text in wanted.items()})
-    preset = "quick" if kind == "method" else "smoke"
+    preset = {"method": "quick", "diagnostic": ""}.get(kind, "smoke")  # runs have no diagnostics
     only = {
         "metric": "",  # it runs with all others
         "wrapper": f" --method '{name}(histogram)'",
     }.get(kind, f" --{kind} {name}")
     if package:
-        echo(f"pip install -e {folder}\nbench check {name}\nbench run {preset}{only}")
+        echo(f"pip install -e {folder}\nbench check {name}")
+        if preset:
+            echo(f"bench run {preset}{only}")
     else:
         _echo_commands(folder / f"{module}.py", preset, only)
 
@@ -204,7 +209,9 @@ def _save(texts: Mapping[Path, str]) -> None:
 
 def _echo_commands(file: Path, preset: str, only: str) -> None:
     shown = file if file.is_absolute() else f"./{file}"
-    echo(f"bench check {shown}\nbench run {preset} --plugin {shown}{only}")
+    echo(f"bench check {shown}")
+    if preset:
+        echo(f"bench run {preset} --plugin {shown}{only}")
 
 
 def _filled(template: str, kind: str, name: str, module: str, parameters: int) -> str:
@@ -212,7 +219,7 @@ def _filled(template: str, kind: str, name: str, module: str, parameters: int) -
     words = "".join(word.capitalize() for word in re.split("[-_]", name))
     for old, filled in (
         ("range(1, 7)", f"range(1, {parameters})"),
-        ("my_kind:MyKind", "my_metric:my_metric" if kind == "metric" else "my_kind:MyKind"),
+        ("my_kind:MyKind", "my_kind:my_kind" if kind in _INSTANCES else "my_kind:MyKind"),
         ("my-kind", f"my-{kind}"),
         ("my_kind", f"my_{kind}"),
         ("MyKind", f"My{kind.capitalize()}"),

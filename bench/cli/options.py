@@ -60,7 +60,7 @@ PLUGIN = click.option(
     "plugins",
     multiple=True,
     metavar="FILE",
-    help="Load tasks, methods, wrappers or metrics from this Python file; repeatable.",
+    help="Load tasks, methods and other plugins from this Python file; repeatable.",
 )
 TASK = click.option(
     "--task", "tasks", multiple=True, metavar="GLOB", help="Take these tasks only; repeatable."

@@ -1,4 +1,4 @@
-"""Interfaces of tasks, methods, wrappers and metrics: the lowest layer, above seeds and errors."""
+"""Interfaces of tasks, methods and other plugins: the lowest layer, above seeds and errors."""
 
 from bench.contracts.bank import Bank, DatasetDraw, Draw, Simulations, TrainingData, equal_draws
 from bench.contracts.component import Component, FiniteComponent, HasLogProb, HasScore

@@ -1,4 +1,4 @@
-"""Registry of tasks, methods, wrappers, metrics and presets by name, built-in or from plugins.
+"""Registry of tasks, methods, metrics and other kinds by name, built-in or from plugins.
 
 Names come from entry points of installed packages, the suite's own included, and from plugin
 files. Objects are imported on demand. One that fails to import is listed with its reason and
@@ -23,19 +23,21 @@ from typing import Any, Literal, NoReturn, cast, get_args
 from uuid import uuid4
 from weakref import WeakKeyDictionary
 
-from bench.contracts import Method, Metric, Task, Wrapper
+from bench.contracts import Diagnostic, Method, Metric, Task, Wrapper
 from bench.errors import NotApplicable, PluginError, UsageError
 from bench.registry.plugins import import_plugin, plugin_files, plugin_version
 from bench.registry.validate import blamed, check, plugin_errors
 from bench.seeds import OBJECT
 
-Kind = Literal["tasks", "methods", "wrappers", "metrics", "presets"]
+Kind = Literal["tasks", "methods", "wrappers", "metrics", "diagnostics", "presets"]
 KINDS: tuple[Kind, ...] = get_args(Kind)
 _VERSIONS: MutableMapping[Any, str] = WeakKeyDictionary()
 """Versions of the objects that registries of this process have loaded."""
 
-Defined = Task | Metric | type[Method] | type[Wrapper]
+Defined = Task | Metric | Diagnostic | type[Method] | type[Wrapper]
 """Object that a plugin file, or a program, may define."""
+
+_INSTANCES: dict[Kind, type] = {"tasks": Task, "metrics": Metric, "diagnostics": Diagnostic}
 
 _log = logging.getLogger(__name__)
 
@@ -65,8 +67,8 @@ class Registry:
 
     Args:
         plugins: plugin files: each defines tasks (instances of Task), methods (subclasses of
-            Method), wrappers (subclasses of Wrapper) or metrics (instances of Metric) at its top
-            level.
+            Method), wrappers (subclasses of Wrapper), metrics (instances of Metric) or diagnostics
+            (instances of Diagnostic) at its top level.
         objects: such objects of this process, which other processes cannot know.
 
     Raises:
@@ -97,8 +99,8 @@ class Registry:
         kind = _kind(value, getattr(value, "__module__", ""))
         if kind is None or not isinstance(value.name, str):
             raise UsageError(
-                f"{value!r:.80} is neither an instance of Task or Metric nor a subclass of Method "
-                "or Wrapper"
+                f"{value!r:.80} is neither an instance of Task, Metric or Diagnostic nor a "
+                "subclass of Method or Wrapper"
             )
         load = partial(_identity, value)
         if self._is_known(kind, value):
@@ -236,10 +238,17 @@ class Registry:
 
     def metrics(self) -> list[Metric]:
         """Return all metrics that load, sorted by name; the others are recorded in `failures`."""
+        return self._loaded("metrics")
+
+    def diagnostics(self) -> list[Diagnostic]:
+        """Return all diagnostics that load, as `metrics` does."""
+        return self._loaded("diagnostics")
+
+    def _loaded(self, kind: Kind) -> list[Any]:
         loaded = []
-        for name in self.names("metrics"):
+        for name in self.names(kind):
             with suppress(PluginError):
-                loaded.append(self.get("metrics", name))
+                loaded.append(self.get(kind, name))
         return loaded
 
 
@@ -368,7 +377,7 @@ def _plugin_items(path: Path, failures: dict[str, str]) -> list[Item]:
     if not items:
         failures.setdefault(
             f"plugin {path}",
-            "defines no task, simulator, method, wrapper or metric with a name",
+            "defines no task, simulator, method, wrapper, metric or diagnostic with a name",
         )
     return items
 
@@ -379,8 +388,9 @@ def _identity(value: Any) -> Any:
 
 def _kind(value: Any, module: str) -> Kind | None:
     """Return the kind under which a plugin file's top-level value is registered, or None."""
-    if isinstance(value, Task | Metric):
-        return "tasks" if isinstance(value, Task) else "metrics"
+    for kind, type_ in _INSTANCES.items():
+        if isinstance(value, type_):
+            return kind
     if inspect.isclass(value) and value.__module__ == module and hasattr(value, "name"):
         if issubclass(value, Method):
             return "methods"

@@ -2,7 +2,7 @@
 
 import inspect
 import re
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import asdict
 from functools import lru_cache
@@ -13,6 +13,7 @@ from torch import Tensor
 
 from bench.contracts import (
     Constraint,
+    Diagnostic,
     Method,
     Metric,
     ParameterSpace,
@@ -21,6 +22,7 @@ from bench.contracts import (
     Task,
     Wrapper,
 )
+from bench.contracts.diagnostic import Level, Null, Part
 from bench.errors import NotApplicable, PluginError, UsageError, counted, message_of, raised_at
 from bench.seeds import canonical_json
 
@@ -95,6 +97,7 @@ def check(kind: str, name: str, loaded: Any) -> None:
         "methods": _check_method,
         "wrappers": _check_wrapper,
         "metrics": _check_metric,
+        "diagnostics": _check_diagnostic,
     }[kind](loaded)
     _require(loaded.name == name, f"it calls itself {loaded.name!r}; the two names must agree")
     _require(
@@ -112,16 +115,7 @@ def _check_metric(metric: Any) -> None:
     what = type(metric).__name__
     _require(isinstance(metric, Metric), f"it is not a bench.contracts.Metric but {what}")
     _require(callable(metric.compute), "its compute cannot be called")
-    for name, (least, most) in {
-        "title": (1, 60),
-        "description": (0, 1000),
-        "unit": (0, 20),
-    }.items():
-        text = getattr(metric, name)
-        _require(
-            isinstance(text, str) and text.isprintable() and least <= len(text) <= most,
-            f"its {name} is {text!r:.80}, and must be one line of {least} to {most} characters",
-        )
+    _check_texts(metric, {"title": (1, 60), "description": (0, 1000), "unit": (0, 20)})
     better, target, plans = metric.better, metric.target, metric.plans
     _require(
         better in ("", "lower", "higher"),
@@ -139,6 +133,36 @@ def _check_metric(metric: Any) -> None:
         isinstance(plans, tuple) and {*plans} <= {*get_args(PlanKind)},
         f"its plans are {plans!r}, and must be some of {get_args(PlanKind)}",
     )
+
+
+def _check_diagnostic(diagnostic: Any) -> None:
+    what = type(diagnostic).__name__
+    _require(
+        isinstance(diagnostic, Diagnostic), f"it is not a bench.contracts.Diagnostic but {what}"
+    )
+    _require(callable(diagnostic.compute), "its compute cannot be called")
+    _check_texts(diagnostic, {"title": (1, 60), "description": (0, 1000), "citation": (0, 300)})
+    allowed = {
+        "level": get_args(Level),
+        "takes": get_args(Part),
+        "better": ("lower", "higher"),
+        "null": get_args(Null),
+    }
+    for name, values in allowed.items():
+        value = getattr(diagnostic, name)
+        _require(value in values, f"its {name} is {value!r:.80}, and must be one of {values}")
+    version = diagnostic.version
+    _require(type(version) is int, f"its version is {version!r:.80}, and must be a whole number")
+
+
+def _check_texts(loaded: Any, lengths: Mapping[str, tuple[int, int]]) -> None:
+    """Require one printable line in each field, of a length from the least to the most."""
+    for name, (least, most) in lengths.items():
+        text = getattr(loaded, name)
+        _require(
+            isinstance(text, str) and text.isprintable() and least <= len(text) <= most,
+            f"its {name} is {text!r:.80}, and must be one line of {least} to {most} characters",
+        )
 
 
 def _check_task(task: Any) -> None:

@@ -1,4 +1,4 @@
-"""Conformance kit: checks of the contract of methods, tasks, wrappers and metrics, and of accuracy.
+"""Conformance kit: checks of the contracts of tasks, methods and other plugins, and of accuracy.
 
 It is for authors of plugins. `bench check` runs the same checks.
 
@@ -10,6 +10,7 @@ Example:
     contract passed
 """
 
+from bench.testing.diagnostic import DIAGNOSTIC_CHECKS, check_diagnostic, diagnostic_checks
 from bench.testing.method import METHOD_CHECKS, check_method, method_checks
 from bench.testing.metric import METRIC_CHECKS, check_metric, metric_checks
 from bench.testing.report import Check, ConformanceReport, Failed, Inaccurate, Result, Skipped
@@ -17,6 +18,7 @@ from bench.testing.task import TASK_CHECKS, check_task, task_checks
 from bench.testing.wrapper import WRAPPER_CHECKS, check_wrapper, wrapper_checks
 
 __all__ = [
+    "DIAGNOSTIC_CHECKS",
     "METHOD_CHECKS",
     "METRIC_CHECKS",
     "TASK_CHECKS",
@@ -27,10 +29,12 @@ __all__ = [
     "Inaccurate",
     "Result",
     "Skipped",
+    "check_diagnostic",
     "check_method",
     "check_metric",
     "check_task",
     "check_wrapper",
+    "diagnostic_checks",
     "method_checks",
     "metric_checks",
     "task_checks",

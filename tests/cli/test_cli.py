@@ -85,7 +85,7 @@ def test_the_package_runs_as_a_module():
         ),
         (
             "check lre-tuned",
-            "unknown method, task, wrapper or metric 'lre-tuned'; did you mean lre:tuned?",
+            "unknown method, task, wrapper, metric or diagnostic 'lre-tuned'; did you mean lre:t",
         ),
         ("tune lre:tuned", "unknown method 'lre:tuned'; did you mean lre?"),
         ("run smoke --task Higgs_Fair", "unknown task 'Higgs_Fair'; did you mean higgs-fair?"),
@@ -200,11 +200,17 @@ def test_list(command):
         "method",
         "wrapper",
         "metric",
+        "diagnostic",
         "preset",
     ]
     for name in ("gaussians-far", "lre", "coverage", "smoke"):
         assert re.search(rf"^{name}  +\S", out, re.MULTILINE)
     assert command("list", "tasks")[1] == out.split("\n\n")[0] + "\n"
+    found = command("list", "diagnostics")[1]
+    assert found == out.split("\n\n")[4] + "\n"
+    assert re.search(r"^mmd  +.* event +permutation$", found, re.MULTILINE)
+    assert re.search(r"^member-spread  +.* training +none$", found, re.MULTILINE)
+    assert "rows; Kansal" in " ".join(command("list", "diagnostics", "--long")[1].split())
     assert "arXiv:1506.02169" in command("list", "methods", "--long")[1]
 
 

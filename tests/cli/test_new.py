@@ -51,6 +51,17 @@ def test_what_is_written_passes_its_checks_and_runs(bench, kind):
     assert status == 0, err
 
 
+def test_a_new_diagnostic_passes_its_checks(bench):
+    status, out, err = bench("new", "diagnostic", "my-own")
+    assert (status, out, err) == (0, "bench check ./my_own.py\n", "wrote my_own.py\n")
+    status, checked, _ = bench("check", "./my_own.py")
+    assert status == 0, checked
+    assert checked.splitlines()[0] == "diagnostic my-own"
+    assert "diagnostic my-own: 4 passed, 0 failed" in checked
+    status, _, err = bench("new", "diagnostic", "mmd")
+    assert (status, "there is a diagnostic 'mmd' already" in err) == (2, True)
+
+
 @pytest.mark.parametrize("form", ["ratio", "torch"])
 def test_templates_of_ratios_pass_their_checks_and_run(bench, form):
     status, out, err = bench("new", "method", "odds", "--kind", form)
@@ -164,7 +175,7 @@ def test_a_file_that_is_no_task_is_told(bench):
     assert not Path("mine.py").exists()
 
 
-@pytest.mark.parametrize("kind", ["method", "metric", "task"])
+@pytest.mark.parametrize("kind", ["diagnostic", "method", "metric", "task"])
 def test_a_package_has_an_entry_point_and_a_test(bench, kind):
     status, out, _ = bench("new", kind, "wide-net", "--package")
     assert status == 0
@@ -172,7 +183,7 @@ def test_a_package_has_an_entry_point_and_a_test(bench, kind):
     project = tomllib.loads(Path("wide-net/pyproject.toml").read_text())
     assert project["project"]["name"] == "wide-net"
     (point,) = project["project"]["entry-points"][f"nlbench.{kind}s"].items()
-    variable = "wide_net" if kind == "metric" else "WideNet"
+    variable = "wide_net" if kind in ("diagnostic", "metric") else "WideNet"
     assert point == ("wide-net", f"wide_net:{variable}")
     assert project["tool"]["setuptools"]["py-modules"] == ["wide_net"]
     registry = Registry(["wide-net/wide_net.py"])
@@ -244,7 +255,7 @@ def test_an_inaccurate_method_is_a_warning_and_the_exit_status_is_0(bench):
 def test_names_that_are_none_and_files_that_do_not_load(bench):
     status, _, err = bench("check", "lree")
     assert status == 2
-    assert "unknown method, task, wrapper or metric 'lree'; did you mean lre" in err
+    assert "unknown method, task, wrapper, metric or diagnostic 'lree'; did you mean lre" in err
     assert bench("check", "no_such.py")[0] == 2
     Path("broken.py").write_text("import no_such_module")
     status, out, err = bench("check", "broken.py")

@@ -250,7 +250,7 @@ COMMANDS = {  # how it begins, what else is allowed, and whether then it makes s
     "list": (
         ["list"],
         {
-            "": one_of("tasks", "methods", "metrics", "presets"),
+            "": one_of("tasks", "methods", "wrappers", "metrics", "diagnostics", "presets"),
             "--format": one_of("table", "md"),
             "--plugin": never,
         },

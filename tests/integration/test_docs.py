@@ -8,12 +8,19 @@ import pytest
 from click.testing import CliRunner
 
 from bench.cli.main import cli
-from bench.testing import METHOD_CHECKS, METRIC_CHECKS, TASK_CHECKS, WRAPPER_CHECKS, check_wrapper
+from bench.testing import (
+    DIAGNOSTIC_CHECKS,
+    METHOD_CHECKS,
+    METRIC_CHECKS,
+    TASK_CHECKS,
+    WRAPPER_CHECKS,
+    check_wrapper,
+)
 
 ROOT = Path(__file__).parents[2]
 PAGES = {
     kind: (ROOT / "docs" / "tutorials" / f"my-{kind}.md").read_text()
-    for kind in ("method", "metric", "task", "wrapper")
+    for kind in ("diagnostic", "method", "metric", "task", "wrapper")
 }
 TINY = """
 tasks = ["gaussians-far"]
@@ -68,6 +75,7 @@ def test_the_example_runs(example):
 
 def test_every_check_is_described():
     every = {
+        "diagnostic": DIAGNOSTIC_CHECKS,
         "method": METHOD_CHECKS,
         "metric": METRIC_CHECKS,
         "task": TASK_CHECKS,

@@ -20,7 +20,7 @@ LISTS = (ROOT / "docs" / "reference/registry.md").read_text()
 METHODS = (ROOT / "docs" / "tutorials" / "my-method.md").read_text()
 
 
-@pytest.mark.parametrize("kind", ["tasks", "methods", "wrappers"])
+@pytest.mark.parametrize("kind", ["tasks", "methods", "wrappers", "diagnostics"])
 def test_its_lists_are_the_registry(kind):
     """If this fails, replace the list by the output of the command in the comment."""
     listed = re.search(

@@ -1,4 +1,4 @@
-"""Sources of a task, a method and a metric, for tests of the registry."""
+"""Sources of a task, a method, a metric and a diagnostic, for tests of the registry."""
 
 TASK = """
 import torch
@@ -40,4 +40,9 @@ METRIC = """
 from bench.contracts import Metric
 
 metric = Metric("toy", "toy", "A toy.", ("independent",), lambda prediction, truth: {})
+"""
+DIAGNOSTIC = """
+from bench.contracts import Diagnostic, Finding
+
+diagnostic = Diagnostic("toy", "toy", "A toy.", "event", "samples", lambda evidence: Finding(0.0))
 """

@@ -6,9 +6,9 @@ import textwrap
 
 import pytest
 import torch
-from plugin_sources import METHOD, METRIC, TASK
+from plugin_sources import DIAGNOSTIC, METHOD, METRIC, TASK
 
-from bench.contracts import Method, Metric, Task
+from bench.contracts import Diagnostic, Method, Metric, Task
 from bench.errors import PluginError, UsageError
 from bench.registry.registry import KINDS, Registry
 
@@ -22,20 +22,25 @@ def test_built_ins_load():
     assert {"gaussians-far", "gaussians-near"} <= set(registry.names("tasks"))
     assert {"exact", "histogram", "lre"} <= set(registry.names("methods"))
     assert len(registry.metrics()) == len(registry.names("metrics"))
+    assert len(registry.diagnostics()) == len(registry.names("diagnostics")) >= 17
     assert registry.failures == {}
     assert registry.item("methods", "lre").place == "nlbench (bench.methods.lre:LRE)"
     assert registry.item("methods", "lre").plugin_hash == ""
 
 
 def test_a_plugin_file(plugin):
-    path = plugin(TASK + METHOD.replace("toy", "toy-method").replace("Toy", "M") + METRIC)
+    method = METHOD.replace("toy", "toy-method").replace("Toy", "M")
+    path = plugin(TASK + method + METRIC + DIAGNOSTIC)
     registry = Registry([path])
     assert isinstance(registry.task("toy"), Task)
     assert issubclass(registry.method("toy-method"), Method)
     assert isinstance(registry.get("metrics", "toy"), Metric)
+    assert isinstance(registry.get("diagnostics", "toy"), Diagnostic)
+    assert "toy" in [diagnostic.name for diagnostic in registry.diagnostics()]
     assert registry.item("tasks", "toy").place == f"{path} (toy)"
     assert registry.item("methods", "toy-method").place == f"{path} (M)"
     assert len(registry.item("metrics", "toy").plugin_hash) == 64
+    assert registry.item("diagnostics", "toy").place == f"{path} (diagnostic)"
     assert registry.failures == {}
     assert registry.plugins == (str(path),)
 
@@ -120,11 +125,11 @@ def test_plugins_that_are_no_files(tmp_path):
         ("x = '\0'", "SyntaxError: source code string cannot contain null bytes"),
         (
             "",
-            "defines no task, simulator, method, wrapper or metric with a name",
+            "defines no task, simulator, method, wrapper, metric or diagnostic with a name",
         ),
         (
             "from bench.methods.lre import LRE",
-            "defines no task, simulator, method, wrapper or metric with a name",
+            "defines no task, simulator, method, wrapper, metric or diagnostic with a name",
         ),
     ],
 )
@@ -149,7 +154,12 @@ def test_a_plugin_that_is_not_python(plugin):
 
 @pytest.mark.parametrize(
     ("source", "kind", "name"),
-    [(METHOD, "method", "LRE"), (TASK, "task", "Gaussians-Far"), (METRIC, "metric", "Coverage")],
+    [
+        (METHOD, "method", "LRE"),
+        (TASK, "task", "Gaussians-Far"),
+        (METRIC, "metric", "Coverage"),
+        (DIAGNOSTIC, "diagnostic", "MMD"),
+    ],
 )
 def test_names_must_differ_by_more_than_case(plugin, source, kind, name):
     path = plugin(source.replace('"toy"', f'"{name}"'))
@@ -290,6 +300,7 @@ def test_names_that_would_not_do(plugin, name):
     [
         (TASK.replace('"toy"', "7"), "(toy)"),
         (METRIC.replace('"toy", "toy"', 'None, "toy"'), "(metric)"),
+        (DIAGNOSTIC.replace('"toy", "toy"', 'None, "toy"'), "(diagnostic)"),
         (METHOD.replace('"toy"', "7"), "(Toy)"),
     ],
 )
@@ -354,6 +365,34 @@ def test_what_a_metric_declares_is_checked(plugin, field, message):
     assert str(caught.value).startswith(f"metric 'toy' from {path} (metric): {message}")
 
 
+@pytest.mark.parametrize(
+    ("field", "message"),
+    [
+        ("title=''", "its title is '', and must be one line of 1 to 60 characters"),
+        ("description='a\\nb'", "its description is 'a\\nb', and must be one line of 0 to 1000"),
+        ("citation=None", "its citation is None, and must be one line of 0 to 300 characters"),
+        ("level='row'", "its level is 'row', and must be one of ('event', 'dataset', 'training')"),
+        ("takes=['toys']", "its takes is ['toys'], and must be one of ('samples', 'weights', "),
+        ("better=''", "its better is '', and must be one of ('lower', 'higher')"),
+        (
+            "null=None",
+            "its null is None, and must be one of ('permutation', 'closed form', 'none')",
+        ),
+        ("compute=3", "its compute cannot be called"),
+        ("version='1'", "its version is '1', and must be a whole number"),
+    ],
+)
+def test_what_a_diagnostic_declares_is_checked(plugin, field, message):
+    replaced = f"diagnostic = dataclasses.replace(diagnostic, {field})"
+    path = plugin(f"import dataclasses\n{DIAGNOSTIC}{replaced}\n")
+    registry = Registry([path])
+    with pytest.raises(PluginError) as caught:
+        registry.get("diagnostics", "toy")
+    assert str(caught.value).startswith(f"diagnostic 'toy' from {path} (diagnostic): {message}")
+    assert "\n" not in str(caught.value)
+    assert "toy" not in [diagnostic.name for diagnostic in registry.diagnostics()]
+
+
 def test_metrics_may_declare_a_unit_and_a_direction(plugin):
     fields = ("unit='cm', better='lower'", "unit='%', target=0", "better='higher', target=None")
     for place, field in enumerate(fields):
@@ -412,6 +451,7 @@ def test_an_installed_plugin(install):
             "it is not a subclass of bench.contracts.Method",
         ),
         ("toy = third_party:x", "x = 3", "metrics", "it is not a bench.contracts.Metric but int"),
+        ("toy = third_party:x", "x = 3", "diagnostics", "it is not a bench.contracts.Diagnostic"),
         ("toy = third_party:x", "def x(): 1 / 0", "tasks", "ZeroDivisionError: division by zero"),
         ("other = third_party:Toy", METHOD, "methods", "it calls itself 'toy'; the two names must"),
     ],
