@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 import click
 
 from bench.cli.options import COUNT, MOST, PLUGIN, SEED, STUDIES, WORKERS, with_default
+from bench.cli.study_diagnostics import COMMANDS as OF_DIAGNOSTICS
 from bench.cli.study_results import COMMANDS as OF_RESULTS
 from bench.cli.study_speed import COMMANDS as OF_SPEED
 from bench.cli.study_tasks import COMMANDS as OF_TASKS
@@ -24,7 +25,7 @@ def study() -> None:
     """Study the protocol, tasks, saved results and speed."""
 
 
-for command in (*OF_TASKS, *OF_RESULTS, *OF_SPEED):
+for command in (*OF_TASKS, *OF_RESULTS, *OF_DIAGNOSTICS, *OF_SPEED):
     study.add_command(command)
 
 

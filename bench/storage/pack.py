@@ -24,8 +24,8 @@ from bench.seeds import canonical_json
 
 PACK = "pack.parquet"
 """Name of a pack in its results folder."""
-PARTS = ("plans", "fits", "scores", "windows", "bootstrap-k")
-"""Folders whose records are packed: those of runs, and of the study of bootstraps."""
+PARTS = ("plans", "fits", "scores", "windows", "bootstrap-k", "diagnostics")
+"""Folders whose records are packed: those of runs, and of studies."""
 FORMATS = (1, 2)
 """Versions of the layout: the second has windows."""
 
