@@ -19,6 +19,7 @@ from bench.contracts import StoredTask, Task
 from bench.errors import NotApplicable, counted, duration
 from bench.inference.box import ROOTS
 from bench.stages.closure import EventClosure
+from bench.stages.diagnose import Diagnosis
 from bench.stats.clustering import Estimate
 from bench.stats.decision import CoverageVerdict, Word, judge_coverage, together
 from bench.stats.local import LocalCoverage, local_coverage
@@ -80,6 +81,8 @@ class MethodTrust:
         toy_seconds: time to simulate and evaluate them on one core.
         closure: its closure on single observations.
         sizes: judgements on datasets of other numbers of observations.
+        diagnoses: results of diagnostics, by their titles.
+        diagnosis_calls: simulator calls of their evidence; 0 where it is stored.
     """
 
     label: str
@@ -92,6 +95,8 @@ class MethodTrust:
     toy_seconds: float
     closure: EventClosure = field(default_factory=lambda: EventClosure(0))
     sizes: Mapping[int, "MethodTrust"] = field(default_factory=dict)
+    diagnoses: Mapping[str, Diagnosis] = field(default_factory=dict)
+    diagnosis_calls: int = 0
 
     @property
     def word(self) -> Word:
@@ -148,7 +153,7 @@ class MethodTrust:
             f"{self.training_calls:,} simulator calls for training "
             f"({duration(self.training_seconds)}), {self.toy_calls:,} for "
             f"{counted(self.toys, 'test dataset')} ({duration(self.toy_seconds)} on one core), "
-            f"{self.closure.calls:,} for closure."
+            f"{self.closure.calls:,} for closure, {self.diagnosis_calls:,} for diagnostics."
             if self.toy_calls
             else f"{self.training_calls:,} stored observations for training "
             f"({duration(self.training_seconds)}), {counted(self.toys, 'stored test dataset')} "
@@ -182,6 +187,10 @@ class MethodTrust:
                 f"{closure.events:,} simulations; fluctuations give "
                 f"{closure.normalisation_noise:.1g}."
             )
+        known = {k: one.finding for k, one in self.diagnoses.items() if one.finding is not None}
+        if known:
+            tests = "; ".join(f"{k}: p = {found.p_value:.2g}" for k, found in known.items())
+            yield f"Diagnostics: {tests}. A small p is evidence of an error of any size."
 
 
 def judged(

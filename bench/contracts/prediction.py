@@ -1,7 +1,7 @@
 """Predictions: likelihoods of every dataset of a plan, from which metrics are computed."""
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, fields
+from dataclasses import dataclass, fields, replace
 from typing import Any, Self
 
 import numpy as np
@@ -270,6 +270,16 @@ class LikelihoodPrediction:
     box_window: BoxWindow | None = None
     draws: PosteriorDraws | None = None
     constraint_width: Array | None = None
+
+    @classmethod
+    def concatenate(cls, parts: Sequence[Self]) -> Self:
+        """Join predictions of consecutive datasets of independent plans."""
+        joined: dict[str, Any] = {
+            f.name: type(own).concatenate([getattr(part, f.name) for part in parts])
+            for f in fields(cls)
+            if isinstance(own := getattr(parts[0], f.name), _Arrays)
+        }
+        return replace(parts[0], **joined)
 
     @property
     def reported_names(self) -> tuple[str, ...]:

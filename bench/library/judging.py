@@ -10,7 +10,14 @@ import torch
 
 from bench.boards.judgement import MethodTrust, judged
 from bench.boards.results import Results
-from bench.contracts import IndependentPlan, Method, StoredTask, Task
+from bench.contracts import (
+    Diagnostic,
+    IndependentPlan,
+    LikelihoodPrediction,
+    Method,
+    StoredTask,
+    Task,
+)
 from bench.contracts.plan import observations_of
 from bench.echo import tell
 from bench.errors import NotApplicable, UsageError, counted, message_of
@@ -29,6 +36,8 @@ from bench.library.runs import Paths, perform, raise_failures
 from bench.library.trust_result import Trust
 from bench.registry.registry import Defined, Registry
 from bench.stages.closure import EventClosure, event_closure
+from bench.stages.diagnose import Diagnosis, EvidenceSource, diagnose
+from bench.stages.predict import load
 from bench.storage.fit_spec import FitSpec, plan_folder
 from bench.storage.simulations import SimulationStore
 from bench.storage.store import Store
@@ -37,6 +46,9 @@ _PART = 250  # test datasets that one job evaluates
 _SMALLER = (64, 16, 4)  # fractions of M that are judged where M fails
 _EVENTS = 100_000  # most single observations for closure; no more than all others
 _SHARE = 10  # their number is that of training over this where calls are expensive
+_DIAGNOSED = 25_000  # most single observations for diagnostics; no more than all others
+DIAGNOSTICS = ("sbc", "closure")
+"""Diagnostics of every judgement (docs/results/diagnostics.md)."""
 
 
 def trust(
@@ -130,7 +142,11 @@ def trust(
         if not quiet:
             tell(f"comparing {own.label} with simulations of single observations")
         own = replace(
-            own, sizes=judge.at_sizes(own, sizes), closure=_closure(task, surrogate, own, seed)
+            own,
+            sizes=judge.at_sizes(own, sizes),
+            closure=_closure(task, surrogate, own, seed),
+            diagnoses=judge.diagnoses(surrogate, own),
+            diagnosis_calls=0 if isinstance(task, StoredTask) else judge.diagnosis_calls(own),
         )
         found.append(own)
         surrogates[own.label] = surrogate
@@ -206,6 +222,54 @@ class _Judge:
             return None
         folders = [plan_folder(self.task, plan, seed) for plan in plans]
         return judged(results, self.task, fits[0], folders, self.tolerance, self.level)
+
+    def diagnoses(self, surrogate: FittedSurrogate, own: MethodTrust) -> dict[str, Diagnosis]:
+        """Run the diagnostics that predict failures best; results are kept in the folder."""
+        calls = self.diagnosis_calls(own)
+        store, key = Store.open(surrogate.folder), f"diagnosed/{self.spec.folder}"
+        wanted = [*DIAGNOSTICS, calls, own.toys, self.work.preset.seed]
+        chosen: list[Diagnostic] = [self.work.registry.get("diagnostics", n) for n in DIAGNOSTICS]
+        record = store.record(key) or {}
+        if record.get("wanted") == wanted:
+            return {one.title: Diagnosis.of(record["found"][one.name]) for one in chosen}
+        source = EvidenceSource(
+            self.task,
+            surrogate,
+            SimulationStore(store),
+            self.work.preset.seed,
+            torch.device(surrogate.context.device),
+            events=calls // 5,
+            pool=calls - calls // 5,
+            toys=self._toys(),
+        )
+        try:
+            with limited(f"diagnostics of {own.label}"):
+                found = diagnose(chosen, source)
+        except UNFORESEEN as error:
+            reason = message_of(error) or type(error).__name__
+            found = {one.name: Diagnosis(None, reason) for one in chosen}
+        store.write(key, {"wanted": wanted, "found": {n: asdict(one) for n, one in found.items()}})
+        return {one.title: found[one.name] for one in chosen}
+
+    def diagnosis_calls(self, own: MethodTrust) -> int:
+        """Return the simulations of single observations that diagnostics take."""
+        if self.task.expensive:
+            return own.training_calls // _SHARE
+        return min(_DIAGNOSED, own.training_calls + own.toy_calls)
+
+    def _toys(self) -> LikelihoodPrediction | None:
+        """Return the likelihoods of all test datasets; None if a part is missing."""
+        parts: list[LikelihoodPrediction] = []
+        seed = self.work.preset.seed
+        for plan in _parts(self.task, self.toys):
+            key = self.spec.prediction_key(plan_folder(self.task, plan, seed), 0)
+            entry = self.work.results.entry(key)
+            if entry is None:
+                return None
+            part = load(self.task, plan, {k: v.copy() for k, v in entry.arrays.items()})
+            assert isinstance(part, LikelihoodPrediction)
+            parts.append(part)
+        return LikelihoodPrediction.concatenate(parts) if parts else None
 
     def at_sizes(self, own: MethodTrust, sizes: Sequence[int]) -> dict[int, MethodTrust]:
         """Judge other sizes; smaller ones first, because the first failure ends."""

@@ -4,6 +4,7 @@ import math
 import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
+from typing import Any
 
 import numpy as np
 import torch
@@ -48,7 +49,7 @@ _LOSSES = HeldOutPlan(contexts=32, events=64)
 
 
 @dataclass(frozen=True)
-class Found:
+class Diagnosis:
     """What one diagnostic found.
 
     Args:
@@ -60,6 +61,12 @@ class Found:
     finding: Finding | None
     reason: str = ""
     seconds: float = 0.0
+
+    @classmethod
+    def of(cls, record: Mapping[str, Any]) -> "Diagnosis":
+        """Rebuild a diagnosis from its fields, as `dataclasses.asdict` writes them."""
+        finding = record["finding"]
+        return cls(Finding(**finding) if finding else None, record["reason"], record["seconds"])
 
 
 @dataclass
@@ -257,7 +264,7 @@ _PARTS: Mapping[Part, Callable[[EvidenceSource], object]] = {
 }
 
 
-def diagnose(diagnostics: Sequence[Diagnostic], source: EvidenceSource) -> dict[str, Found]:
+def diagnose(diagnostics: Sequence[Diagnostic], source: EvidenceSource) -> dict[str, Diagnosis]:
     """Run diagnostics on one network.
 
     Returns:
@@ -266,18 +273,18 @@ def diagnose(diagnostics: Sequence[Diagnostic], source: EvidenceSource) -> dict[
     Raises:
         PluginError: if a diagnostic fails, or returns no finding.
     """
-    every: dict[str, Found] = {}
+    every: dict[str, Diagnosis] = {}
     for diagnostic in diagnostics:
         try:
             evidence = source.evidence(diagnostic)
             begin = time.perf_counter()
             finding = diagnostic.compute(evidence)
         except NotApplicable as error:
-            every[diagnostic.name] = Found(None, str(error))
+            every[diagnostic.name] = Diagnosis(None, str(error))
             continue
         except (Exception, SystemExit) as error:
             raise PluginError(f"diagnostic {diagnostic.name!r} fails: {blamed(error)}") from error
         if not isinstance(finding, Finding) or math.isinf(finding.statistic):
             raise PluginError(f"diagnostic {diagnostic.name!r} returned {finding!r:.80}")
-        every[diagnostic.name] = Found(finding, seconds=time.perf_counter() - begin)
+        every[diagnostic.name] = Diagnosis(finding, seconds=time.perf_counter() - begin)
     return every
