@@ -18,7 +18,7 @@ from bench.experiment.selection import MethodPattern, names_fit
 from bench.registry.registry import Registry, select, unknown
 from bench.report import frames, windows
 from bench.report.folders import Folders, open_folders
-from bench.studies import corrections, equivalence, training
+from bench.studies import corrections, diagnostics, equivalence, grades, training
 from bench.studies.equivalence import EquivalenceFactor
 
 _STUDIES: dict[str, Mapping[str, Any]] = {
@@ -27,6 +27,8 @@ _STUDIES: dict[str, Mapping[str, Any]] = {
     equivalence.NAME: get_type_hints(EquivalenceFactor),
     corrections.NAME: corrections.COLUMNS,
     training.NAME: training.COLUMNS,
+    diagnostics.NAME: grades.COLUMNS,
+    f"{diagnostics.NAME}-planted": grades.POWERS,
 }
 """Columns of the tables of studies that reports show."""
 

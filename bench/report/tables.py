@@ -3,6 +3,9 @@
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 
+import pandas as pd
+
+from bench.boards.columns import parenthesised
 from bench.boards.render import escape, markdown_table
 from bench.errors import printable
 
@@ -43,6 +46,21 @@ class Table:
     rows: Sequence[Sequence[Cell]]
     notes: Sequence[str] = field(default=())
     words: int = 1
+
+
+def count(row: "pd.Series[float]", name: str) -> Cell:
+    """Return the cell of a whole number."""
+    return Cell(f"{row[name]:,.0f}", sort=float(row[name]))
+
+
+def number(row: "pd.Series[float]", name: str, where: object = "", *, signed: bool = False) -> Cell:
+    """Return the cell of a number with an error; a dash if it is missing."""
+    value, error = float(row[name]), float(row[f"{name}_error"])
+    if value != value:
+        return Cell("–")
+    text = parenthesised(value, error).replace("-", "−")
+    text = f"+{text}" if signed and value > 0 else text
+    return Cell(f"{text} {where}".strip(), sort=value)
 
 
 def markdown(table: Table) -> str:

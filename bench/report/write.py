@@ -20,6 +20,7 @@ from bench.report.page import Page, render
 from bench.report.papers import CONFIGURATIONS, comparisons
 from bench.report.summary import answers, compared, conclusion, methods, tolerances
 from bench.report.tables import Table, latex, markdown
+from bench.report.validation import validation_tables
 from bench.report.words import listed, unique_slug
 
 PAGE = "index.html"
@@ -129,6 +130,11 @@ def contents(
         pages.append(
             Page("intervals", "Intervals", "intervals.html.j2", common | {"tables": intervals})
         )
+    tables = validation_tables(loaded)
+    matrix = [d for d in drawings if d.figure.section == "validation"]
+    if tables or matrix:
+        content = common | {"tables": tables, "drawings": matrix}
+        pages.append(Page("validation", "Validation", "validation.html.j2", content))
     pages.append(
         Page(
             "papers",
@@ -170,7 +176,7 @@ def contents(
     files |= _texts("papers", [papers], comparison.frame(compared_with))
     files |= _texts("calibration", [*calibration.values()], loaded.calibration)
     files |= _texts("fits", [fits], loaded.fits)
-    for table in intervals:
+    for table in (*intervals, *tables):
         files[f"tables/{table.name}.md"] = markdown(table)
         files[f"tables/{table.name}.tex"] = latex(table)
     pictures = {f"figures/{name}": content for d in drawings for name, content in d.files.items()}

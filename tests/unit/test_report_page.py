@@ -5,6 +5,7 @@ import io
 import re
 from html.parser import HTMLParser
 
+import pandas as pd
 import pytest
 from bench.tasks.gaussians import RotatedGaussians
 
@@ -20,7 +21,7 @@ from bench.report.provenance import fingerprint
 from bench.report.summary import answers, compared, conclusion, methods
 from bench.report.tables import Cell, Table, latex, markdown, tex
 from bench.report.write import contents, write
-from bench.studies import training
+from bench.studies import grades, training
 
 pytestmark = pytest.mark.slow
 
@@ -351,6 +352,30 @@ def test_studies_of_intervals_have_a_page(tmp_path, made):
         assert b"0.98" in files[f"tables/{name}.tex"] or name == "training"
         assert f"tables/{name}.md" in {link["href"] for link in page.all("a") if "href" in link}
     assert "intervals.html" not in contents(bench.load(small(made, "other").root), COMMAND)
+
+
+def test_grades_of_diagnostics_have_a_page(tmp_path, made):
+    folder = tmp_path / "studies"
+    folder.mkdir()
+    grade = dict.fromkeys(grades.COLUMNS, 0.5) | {"diagnostic": EVIL, "level": "event"}
+    grade |= {"networks": 40, "calls": 25_000, "seconds": 1e-5, "area": 0.93, "area_error": 0.04}
+    power = {"task": TASK, "repetitions": 20, "gap": -0.1, "divergence": 0.2, "power_error": 0.1}
+    powers = [
+        power | {"defect": defect, "size": size, "diagnostic": name, "power": value}
+        for defect, size, value in (("none", 0, 0.05), ("tail", 0.01, 0.3), ("tail", 0.03, ""))
+        for name in (EVIL, "closure")
+    ]
+    for name, rows in (("diagnostics", [grade]), ("diagnostics-planted", powers)):
+        pd.DataFrame(rows).to_csv(folder / f"{name}.csv", index=False)
+    files = contents(bench.load(small(made).root, folder), COMMAND)
+    page = pages_of(files)["validation.html"]
+    for text in ("0.930(40)", "25,000", "< 0.01", EVIL):
+        assert text in page.text
+    (picture,) = page.all("img")
+    assert "tail missing" in picture["alt"]
+    assert "0.30(10) at size 0.01" in picture["alt"]
+    assert "tables/diagnostics.tex" in files
+    assert "validation.html" not in contents(bench.load(small(made, "other").root), COMMAND)
 
 
 def test_a_table_of_another_kind_is_refused(tmp_path, made):

@@ -20,6 +20,7 @@ from bench.report.figures import (
     nuisances,
     samples,
     scores,
+    validation,
     verdicts,
 )
 from bench.report.figures.contours import draw_contours
@@ -30,6 +31,7 @@ from bench.report.figures.nuisances import draw_nuisances
 from bench.report.figures.samples import draw_example, draw_features
 from bench.report.figures.scores import draw_arrows, draw_equivalence
 from bench.report.figures.style import Figure
+from bench.report.figures.validation import draw_power
 from bench.report.figures.verdicts import draw_gaps, draw_verdicts
 from bench.report.load import Loaded
 from bench.report.tidy import answers, costs
@@ -50,6 +52,7 @@ __all__ = [
     "draw_gaps",
     "draw_members",
     "draw_nuisances",
+    "draw_power",
     "draw_training",
     "draw_verdicts",
     "examples",
@@ -75,6 +78,7 @@ _PARTS = (
     ("Losses while training", cost.losses, "no fit has recorded losses"),
     ("Gain from exact scores", scores.arrows, "no method has a score-augmented form"),
     ("Data equivalence of scores", scores.equivalences, "no method is compared at two budgets"),
+    ("Power of diagnostics", validation.powers, ""),  # of a study
 )
 """Titles, functions that yield figures, and reasons why there are none; "" if none are missed."""
 

@@ -18,8 +18,9 @@ _TOLD = 24  # numbers of a panel that are read aloud
 STYLE = mpl.rc_params_from_file(
     str(files("bench.report.figures") / "publication.mplstyle"), use_default_template=False
 )
-Section = Literal["answer", "task", "papers"]
-"""Place in the report: the matrix of all tasks, the page of a task, or comparisons with papers."""
+Section = Literal["answer", "task", "papers", "validation"]
+"""Place in the report: the matrix of all tasks, the page of a task, comparisons with
+papers, or diagnostics."""
 Looks = Mapping[str, Style]  # by the label of a method
 Draw = Callable[..., None]  # draw(frame, axes, looks=None, **options)
 
