@@ -27,6 +27,7 @@ from bench.stats.local import LocalCoverage, local_coverage
 NOMINAL = 0.6827
 """Claimed coverage of intervals."""
 
+_SMALL = 0.001  # p-value
 _LARGEST = max(ROOTS) ** 2
 
 
@@ -189,8 +190,12 @@ class MethodTrust:
             )
         known = {k: one.finding for k, one in self.diagnoses.items() if one.finding is not None}
         if known:
-            tests = "; ".join(f"{k}: p = {found.p_value:.2g}" for k, found in known.items())
+            tests = "; ".join(f"{k}: p {_written(one.p_value)}" for k, one in known.items())
             yield f"Diagnostics: {tests}. A small p is evidence of an error of any size."
+
+
+def _written(p_value: float) -> str:
+    return f"= {p_value:.2g}" if p_value >= _SMALL else f"< {_SMALL}"
 
 
 def judged(
