@@ -365,7 +365,7 @@ def test_corrected_intervals_of_the_page_are_those_of_the_table():
                 f"{own.gap.median():+.1f}".replace("-", "−"),
                 f"{own.gap_error.median():.1f}",
             ]
-            numbers += [f"{own.length.median():.2f}", f"{own.length_error.median():.2f}"]
+            numbers += [f"{own.length.median():.3f}", f"{own.length_error.median():.3f}"]
             cells = [total, f"`{method}`", *map(str, counts), *numbers]
             assert f"| {' | '.join(cells)} |" in page
             if method == "neyman(lre:tuned,0.2)":
@@ -373,8 +373,11 @@ def test_corrected_intervals_of_the_page_are_those_of_the_table():
     part = frame[frame.calls.between(9_900, 10_000)].set_index(["task", "parameter", "method"])
     assert round(part.gap["slcp", "theta1", "lre:tuned"]) == -15
     assert round(part.length["slcp", "theta3", "neyman(lre:tuned)"]) == 5
-    one = part.loc["linear-gaussian-5", "theta1", "neyman(ensemble(lre:tuned,4),0.8)"]
-    assert (round(one.gap, 1), round(one.gap_error, 1), one.verdict) == (-6.9, 3.0, "undetermined")
+    with_toys, without = (
+        part.loc["ornstein-uhlenbeck", "rate", f"{start}lre:tuned{end}"]
+        for start, end in (("neyman(", ")"), ("", ""))
+    )
+    assert (round(with_toys.length, 2), round(without.length, 3)) == (3.30, 1.362)
 
 
 def test_uncertainties_of_training_are_those_of_the_table():
