@@ -5,10 +5,16 @@ import numpy as np
 from bench.contracts import HeldOutPrediction, Metric
 from bench.metrics.intervals import Array, defined
 
+RATIO_EDGES = (-3.0, -2.0, -1.0, -0.5, 0.0, 0.5, 1.0, 2.0, 3.0)
+"""Edges of bins of log r̂; the first and the last bin are open."""
+
 
 def _by_component(prediction: HeldOutPrediction, values: Array) -> dict[str, Array]:
     """Return values (K, C) by component, with NaN for contexts where a value is infinite."""
     return dict(zip(prediction.components, defined(values), strict=True))
+
+
+_LARGEST = 700.0  # of a logarithm whose exponential is finite
 
 
 def _bce(own: HeldOutPrediction, truth: HeldOutPrediction | None) -> dict[str, Array]:
@@ -42,6 +48,27 @@ def _score_error(own: HeldOutPrediction, truth: HeldOutPrediction) -> dict[str, 
     }
 
 
+def _ratio_histogram(own: HeldOutPrediction, truth: HeldOutPrediction | None) -> dict[str, Array]:
+    """Return shares in bins of log r̂, which are (C,) by "COMPONENT KIND BIN"."""
+    if not own.values.has_reference:
+        return {}
+    simulated, reference = own.values.own, own.values.reference  # (K, C, n)
+    ratio = np.exp(np.minimum(reference, _LARGEST))
+    bins = [np.digitize(values, RATIO_EDGES) for values in (simulated, reference)]
+    found = {}
+    for i in range(len(RATIO_EDGES) + 1):
+        there, here = (places == i for places in bins)
+        weighted = (ratio * here).mean(-1)
+        for kind, share in (
+            ("reference", here.mean(-1)),
+            ("weighted", weighted),
+            ("gap", there.mean(-1) - weighted),
+        ):
+            for k, component in enumerate(own.components):
+                found[f"{component} {kind} {i}"] = share[k]
+    return found
+
+
 bce = Metric(
     "bce",
     "held-out BCE",
@@ -72,6 +99,15 @@ log_mean_ratio = Metric(
     "Logarithm of the mean estimated ratio over the reference; 0 for a normalised ratio.",
     ("heldout",),
     _log_mean_ratio,
+)
+ratio_histogram = Metric(
+    "ratio_histogram",
+    "bins of log r̂",
+    "Shares in bins of log r̂: of reference observations, of their weights r̂, and of simulations "
+    "minus that, which is 0 on average for exact ratios.",
+    ("heldout",),
+    _ratio_histogram,
+    kept=True,
 )
 score_error = Metric(
     "score_error",

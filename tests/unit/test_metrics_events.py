@@ -26,6 +26,7 @@ from bench.contracts import (
     Surrogate,
     Task,
 )
+from bench.metrics.heldout import RATIO_EDGES
 from bench.stages.predict import load, predict
 from bench.stages.score import score
 from bench.stats.clustering import mean
@@ -211,3 +212,37 @@ def test_errors_of_held_out_metrics_are_honest(tmp_path: Path) -> None:
             estimate = mean(values[None], np.full(len(values), -1))
             pulls.append(estimate.value / estimate.error)
     assert math.sqrt(np.mean(np.square(pulls))) < 1.6
+
+
+def test_bins_of_ratios_close_for_exact_ratios() -> None:
+    """Weights in a bin are as many as simulations, and a factor of the ratio is their gap."""
+    rng = np.random.default_rng(0)
+    contexts, n, mean = 40, 4000, 1.2
+    own, reference = (
+        mean * x - mean**2 / 2
+        for x in (rng.normal(mean, 1, (1, contexts, n)), rng.normal(0, 1, (1, contexts, n)))
+    )
+
+    def found(factor: float) -> dict[str, np.ndarray]:
+        shift = np.log(factor)
+        values = HeldOut(
+            context=np.zeros((contexts, 1)),
+            own=own + shift,
+            reference=reference + shift,
+            score=np.zeros((1, contexts, n, 1)),
+            has_density=np.array(False),
+            has_reference=np.array(True),
+        )
+        prediction = HeldOutPrediction(("signal",), ("z",), values)
+        return dict(METRICS["ratio_histogram"].compute(prediction, None))
+
+    exact, twice = found(1.0), found(2.0)
+    bins = len(RATIO_EDGES) + 1
+    assert len(exact) == 3 * bins
+    for i in range(bins):
+        gap = exact[f"signal gap {i}"]
+        assert abs(gap.mean()) < 4 * gap.std(ddof=1) / np.sqrt(contexts)
+    assert sum(exact[f"signal reference {i}"] for i in range(bins)) == pytest.approx(1)
+    total = sum(twice[f"signal weighted {i}"].mean() for i in range(bins))
+    assert total == pytest.approx(2, rel=0.05)
+    assert sum(twice[f"signal gap {i}"].mean() for i in range(bins)) == pytest.approx(-1, abs=0.1)

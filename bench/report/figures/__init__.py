@@ -31,7 +31,7 @@ from bench.report.figures.nuisances import draw_nuisances
 from bench.report.figures.samples import draw_example, draw_features
 from bench.report.figures.scores import draw_arrows, draw_equivalence
 from bench.report.figures.style import Figure
-from bench.report.figures.validation import draw_power
+from bench.report.figures.validation import draw_power, draw_weights
 from bench.report.figures.verdicts import draw_gaps, draw_verdicts
 from bench.report.load import Loaded
 from bench.report.tidy import answers, costs
@@ -55,6 +55,7 @@ __all__ = [
     "draw_power",
     "draw_training",
     "draw_verdicts",
+    "draw_weights",
     "examples",
     "figures",
     "looks_of",
@@ -78,6 +79,7 @@ _PARTS = (
     ("Losses while training", cost.losses, "no fit has recorded losses"),
     ("Gain from exact scores", scores.arrows, "no method has a score-augmented form"),
     ("Data equivalence of scores", scores.equivalences, "no method is compared at two budgets"),
+    ("Weights and their closure", validation.weights, ""),  # of held-out plans
     ("Power of diagnostics", validation.powers, ""),  # of a study
 )
 """Titles, functions that yield figures, and reasons why there are none; "" if none are missed."""
