@@ -3,7 +3,7 @@
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from itertools import takewhile
-from math import ceil
+from math import ceil, isnan
 
 import numpy as np
 from numpy.typing import ArrayLike
@@ -188,14 +188,18 @@ class MethodTrust:
                 f"{closure.events:,} simulations; fluctuations give "
                 f"{closure.normalisation_noise:.1g}."
             )
-        known = {k: one.finding for k, one in self.diagnoses.items() if one.finding is not None}
-        if known:
-            tests = "; ".join(f"{k}: p {_written(one.p_value)}" for k, one in known.items())
+        if self.diagnoses:
+            tests = "; ".join(f"{title}: {_written(one)}" for title, one in self.diagnoses.items())
             yield f"Diagnostics: {tests}. A small p is evidence of an error of any size."
 
 
-def _written(p_value: float) -> str:
-    return f"= {p_value:.2g}" if p_value >= _SMALL else f"< {_SMALL}"
+def _written(diagnosis: Diagnosis) -> str:
+    if diagnosis.finding is None:
+        return f"n/a, {diagnosis.reason}"
+    p_value = diagnosis.finding.p_value
+    if isnan(p_value):
+        return "no p-value"
+    return f"p < {_SMALL}" if p_value < _SMALL else f"p = {p_value:.2g}"
 
 
 def judged(

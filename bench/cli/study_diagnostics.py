@@ -7,6 +7,7 @@ import click
 
 from bench.cli.options import MOST, PLUGIN, STUDIES, with_default
 from bench.echo import echo, tell, tell_each
+from bench.errors import UsageError
 
 if TYPE_CHECKING:  # they import torch, which takes its time
     from collections.abc import Iterator
@@ -68,6 +69,11 @@ def diagnostics(
     for count, one in enumerate(examined, 1):
         tell(f"{count}: {one.label} on {one.task}, number {one.number}")
     found = subject.every(store)
+    if not found:
+        raise UsageError(
+            "nothing was examined: give --plant, or a folder of `bench run` with exact, its "
+            "networks and an independent plan without points"
+        )
     powers, rows = grades.powers(found, chosen), grades.grades(found, chosen)
     if powers:
         store.write_bytes(f"{subject.NAME}-planted.csv", grades.csv_powers(powers).encode())

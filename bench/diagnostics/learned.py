@@ -58,7 +58,8 @@ def kernel_likelihood_ratio(both: Pooled, rng: np.random.Generator) -> Array:
     """
     rows, labels = both.rows, both.labels
     centres = rows[rng.choice(len(rows), min(_CENTRES, len(rows)), replace=False)]
-    width = np.quantile(pdist(centres), 0.5)
+    apart = pdist(centres)
+    width = np.median(apart[apart > 0]) if apart.any() else 1.0  # equal rows have no scale
     kernels = np.exp(-0.5 * cdist(rows, centres, "sqeuclidean") / width**2)
     basis = np.concatenate([np.ones((len(rows), 1)), kernels - kernels.mean(0)], 1)
     penalty = _RIDGE * len(rows) * np.eye(basis.shape[1])

@@ -23,11 +23,14 @@ def _toys(evidence: Evidence) -> LikelihoodPrediction:
     """Return datasets whose posteriors are known.
 
     Raises:
-        NotApplicable: if the task has more than two parameters.
+        NotApplicable: if posteriors are not tabulated.
     """
     assert evidence.toys is not None
     if evidence.toys.box_window is None:
-        raise NotApplicable("posteriors are tabulated for at most two parameters")
+        raise NotApplicable(
+            "posteriors are tabulated for at most two parameters that are drawn from the box, "
+            "without constraints or a rate"
+        )
     return evidence.toys
 
 

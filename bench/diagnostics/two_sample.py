@@ -7,11 +7,13 @@ large, the observed one included (Phipson & Smyth 2010, arXiv:1603.05766).
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from math import nan
 
 import numpy as np
 from scipy.spatial.distance import cdist
 
 from bench.contracts.diagnostic import Array, Diagnostic, Evidence, Finding
+from bench.errors import NotApplicable
 
 PERMUTATIONS = 199
 _DIRECTIONS = 50  # of sliced distances
@@ -48,12 +50,17 @@ def pooled(
 ) -> Pooled:
     """Pool two samples, (n, F) and (m, F), and standardise each column; constant ones stay.
 
+    Raises:
+        NotApplicable: if they are not finite.
+
     Example:
         >>> both = pooled(np.zeros((2, 1)), np.ones((3, 1)), np.random.default_rng(0), 4)
         >>> both.rows.shape, both.labels.shape, both.labels.sum(1).tolist()
         ((5, 1), (5, 5), [2.0, 2.0, 2.0, 2.0, 2.0])
     """
     rows = np.concatenate([first, second])
+    if not np.isfinite(rows).all():
+        raise NotApplicable("rows are not finite")
     scale = rows.std(0)
     rows = (rows - rows.mean(0)) / np.where(scale > 0, scale, 1)
     observed = np.arange(len(rows)) < len(first)
@@ -64,10 +71,14 @@ def pooled(
 def p_value(statistics: Array) -> float:
     """Return the p-value of the first statistic among all, of which large ones are extreme.
 
+    It is NaN if a statistic is not finite.
+
     Example:
         >>> p_value(np.array([3.0, 1.0, 2.0, 4.0]))
         0.5
     """
+    if not np.isfinite(statistics).all():
+        return nan
     tolerance = 1e-12 * np.abs(statistics).max(initial=0.0)  # sums differ by rounding
     return float((statistics >= statistics[0] - tolerance).mean())
 

@@ -6,8 +6,11 @@ import numpy as np
 from scipy import stats
 
 from bench.contracts.diagnostic import Array, Diagnostic, Evidence, Finding
+from bench.errors import NotApplicable
 
 _BINS = 5  # of each column of rows
+_PER_BIN = 10  # least observations in a bin, on average
+_LEAST = 200  # observations
 _SMALLEST = 1e-2  # least eigenvalue of a covariance, relative to the largest
 
 
@@ -36,6 +39,13 @@ def _closure(evidence: Evidence) -> Finding:
     own = evidence.weights
     weight = np.exp(own.log_weight - own.log_weight.max())
     weight /= weight.mean()
+    effective = weight.sum() ** 2 / (weight**2).sum()
+    least = max(_LEAST, _PER_BIN * _BINS * own.simulated.shape[1])
+    if min(len(own.simulated), effective) < least:
+        raise NotApplicable(
+            f"{len(own.simulated):,} simulations and {effective:,.0f} effective reference "
+            f"observations: {least:,} of each are needed"
+        )
     first, second = [], []
     for column, other in zip(own.simulated.T, own.reference.T, strict=True):
         inner = np.quantile(column, np.arange(1, _BINS) / _BINS)

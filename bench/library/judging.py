@@ -46,6 +46,7 @@ _PART = 250  # test datasets that one job evaluates
 _SMALLER = (64, 16, 4)  # fractions of M that are judged where M fails
 _EVENTS = 100_000  # most single observations for closure; no more than all others
 _SHARE = 10  # their number is that of training over this where calls are expensive
+_APART = 10_000  # from the seed of training, so that diagnostics have simulations of their own
 _DIAGNOSED = 25_000  # most single observations for diagnostics; no more than all others
 DIAGNOSTICS = ("sbc", "closure")
 """Diagnostics of every judgement (docs/results/diagnostics.md)."""
@@ -145,9 +146,8 @@ def trust(
             own,
             sizes=judge.at_sizes(own, sizes),
             closure=_closure(task, surrogate, own, seed),
-            diagnoses=judge.diagnoses(surrogate, own),
-            diagnosis_calls=0 if isinstance(task, StoredTask) else judge.diagnosis_calls(own),
         )
+        own = judge.diagnosed(surrogate, own)
         found.append(own)
         surrogates[own.label] = surrogate
     if not found:
@@ -223,39 +223,45 @@ class _Judge:
         folders = [plan_folder(self.task, plan, seed) for plan in plans]
         return judged(results, self.task, fits[0], folders, self.tolerance, self.level)
 
-    def diagnoses(self, surrogate: FittedSurrogate, own: MethodTrust) -> dict[str, Diagnosis]:
+    def diagnosed(self, surrogate: FittedSurrogate, own: MethodTrust) -> MethodTrust:
         """Run the diagnostics that predict failures best; results are kept in the folder."""
-        calls = self.diagnosis_calls(own)
+        calls = min(_DIAGNOSED, own.training_calls + own.toy_calls)
+        if self.task.expensive:
+            calls = own.training_calls // _SHARE
         store, key = Store.open(surrogate.folder), f"diagnosed/{self.spec.folder}"
-        wanted = [*DIAGNOSTICS, calls, own.toys, self.work.preset.seed]
         chosen: list[Diagnostic] = [self.work.registry.get("diagnostics", n) for n in DIAGNOSTICS]
-        record = store.record(key) or {}
-        if record.get("wanted") == wanted:
-            return {one.title: Diagnosis.of(record["found"][one.name]) for one in chosen}
+        names = [[one.name, one.version] for one in chosen]
         source = EvidenceSource(
             self.task,
             surrogate,
             SimulationStore(store),
-            self.work.preset.seed,
+            _APART + self.work.preset.seed,
             torch.device(surrogate.context.device),
             events=calls // 5,
             pool=calls - calls // 5,
             toys=self._toys(),
         )
-        try:
-            with limited(f"diagnostics of {own.label}"):
-                found = diagnose(chosen, source)
-        except UNFORESEEN as error:
-            reason = message_of(error) or type(error).__name__
-            found = {one.name: Diagnosis(None, reason) for one in chosen}
-        store.write(key, {"wanted": wanted, "found": {n: asdict(one) for n, one in found.items()}})
-        return {one.title: found[one.name] for one in chosen}
-
-    def diagnosis_calls(self, own: MethodTrust) -> int:
-        """Return the simulations of single observations that diagnostics take."""
-        if self.task.expensive:
-            return own.training_calls // _SHARE
-        return min(_DIAGNOSED, own.training_calls + own.toy_calls)
+        wanted = [names, calls, own.toys, source.seed]
+        record = store.record(key) or {}
+        if record.get("wanted") == wanted:
+            found = {name: Diagnosis.of(kept) for name, kept in record["found"].items()}
+            spent = int(record["spent"])
+        else:
+            try:
+                with limited(f"diagnostics of {own.label}"):
+                    found = diagnose(chosen, source)
+            except UNFORESEEN as error:
+                reason = message_of(error) or type(error).__name__
+                found = {one.name: Diagnosis(None, reason, failed=True) for one in chosen}
+            spent = source.spent
+            if not any(one.failed for one in found.values()):
+                kept = {name: one.record() for name, one in found.items()}
+                store.write(key, {"wanted": wanted, "found": kept, "spent": spent})
+        return replace(
+            own,
+            diagnoses={one.title: found[one.name] for one in chosen},
+            diagnosis_calls=0 if isinstance(self.task, StoredTask) else spent,
+        )
 
     def _toys(self) -> LikelihoodPrediction | None:
         """Return the likelihoods of all test datasets; None if a part is missing."""

@@ -5,8 +5,8 @@ Everything that diagnostics find is kept as one record per examined network, fro
 """
 
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import asdict, dataclass
-from math import isfinite
+from dataclasses import asdict, dataclass, fields
+from math import isfinite, nan
 from typing import Any
 
 import numpy as np
@@ -52,6 +52,7 @@ class Examined:
         size: size of the planted defect; 0 for a trained network.
         budget: simulator calls of the training; 0 for a planted defect.
         number: number of the network, or of the repetition.
+        plan: folder of the plan of a trained network.
         gap: largest difference of any reported parameter's expected coverage from that of exact
             intervals, with its sign.
         gap_error: its standard error over datasets.
@@ -61,6 +62,7 @@ class Examined:
         seconds: their times, evidence excluded.
         calls: simulator calls of their evidence.
         reasons: why others do not apply.
+        versions: versions of all diagnostics.
     """
 
     task: str
@@ -68,6 +70,7 @@ class Examined:
     size: float
     budget: int
     number: int
+    plan: str
     gap: float
     gap_error: float
     divergence: float
@@ -76,22 +79,50 @@ class Examined:
     seconds: Mapping[str, float]
     calls: Mapping[str, int]
     reasons: Mapping[str, str]
+    versions: Mapping[str, int]
+
+    @classmethod
+    def of(
+        cls,
+        task: str,
+        label: str,
+        number: int,
+        *,
+        size: float = 0.0,
+        budget: int = 0,
+        plan: str = "",
+    ) -> "Examined":
+        """Create an entry without findings."""
+        return cls(task, label, size, budget, number, plan, nan, nan, nan, {}, {}, {}, {}, {}, {})
 
     @property
     def key(self) -> str:
         """Key of its record."""
-        parts = [NAME, self.task, f"{self.label}-{self.size:g}-{self.budget}"]
-        return "/".join([*parts, f"{self.number:04d}"]).replace(":", "-")
+        parts = [self.label, f"{self.size:g}", str(self.budget), self.plan]
+        named = "-".join(part for part in parts if part).replace(":", "-")
+        return f"{NAME}/{self.task}/{named}/{self.number:04d}"
 
 
 def every(store: Store) -> list[Examined]:
     """Read all records of a folder."""
-    found = []
-    for key in store.keys(NAME):
-        record = store.record(key) or {}
-        if record.get("status") == "done":
-            found.append(Examined(**record["examined"]))
-    return found
+    found = (_read(store, key) for key in store.keys(NAME))
+    return [one for one in found if one is not None]
+
+
+def _read(store: Store, key: str) -> Examined | None:
+    """Read a record; None if it is missing or of another kind."""
+    record = (store.record(key) or {}).get("examined")
+    known = {field.name for field in fields(Examined)}
+    return Examined(**record) if isinstance(record, dict) and record.keys() == known else None
+
+
+def _missing(
+    store: Store, made: Examined, diagnostics: Sequence[Diagnostic]
+) -> tuple[Examined, list[Diagnostic]]:
+    """Return the entry that is kept, and the diagnostics that have not examined the network."""
+    kept = _read(store, made.key) or made
+    new = [one for one in diagnostics if kept.versions.get(one.name) != one.version]
+    return kept, new
 
 
 def planted(
@@ -129,16 +160,15 @@ def planted(
     for repetition in range(repetitions):
         truth: LikelihoodPrediction | None = None
         for label, defect, surrogate in surrogates:
-            made = Examined(
-                task.name, label, defect.size, 0, repetition, 0, 0, 0, {}, {}, {}, {}, {}
-            )
-            if _is_done(store, made):
+            made = Examined.of(task.name, label, repetition, size=defect.size)
+            made, new = _missing(store, made, diagnostics)
+            if not new:
                 continue
             truth = truth or _predicted(task, ExactLikelihood(task), plan, repetition, simulations)
             density = surrogate.without_reference()
             own = _predicted(task, density, plan, repetition, simulations)
             source = EvidenceSource(task, surrogate, simulations, repetition, _CPU, toys=own)
-            yield _kept(store, made, diagnostics, source, own, truth)
+            yield _kept(store, made, new, source, own, truth)
 
 
 def trained(
@@ -156,6 +186,8 @@ def trained(
         if record["plan"]["kind"] != "independent":
             continue
         plan = IndependentPlan(**record["plan"])
+        if not plan.uniform or plan.per_point:  # coverage is that of the box
+            continue
         for fit in sorted(results.fits, key=lambda fit: (fit.task, fit.budget, fit.label)):
             truth = truth_among(one for one in results.fits if one.task == fit.task)
             if fit.oracle or truth is None or not fit.members:
@@ -188,8 +220,9 @@ def _of_fit(
     known = {member: found for member, found in own.items() if found is not None}
     simulations = SimulationStore(results.store)
     for member, mine in known.items():
-        made = Examined(fit.task, fit.label, 0, fit.budget, member, 0, 0, 0, {}, {}, {}, {}, {})
-        if exact is None or _is_done(store, made):
+        made = Examined.of(fit.task, fit.label, member, budget=fit.budget, plan=folder)
+        made, new = _missing(store, made, diagnostics)
+        if exact is None or not new:
             continue
         if context is None:
             spec = FitSpec(fit.task, fit.method, fit.configuration, fit.identity, fit.oracle)
@@ -206,7 +239,7 @@ def _of_fit(
             toys=mine,
             members=[mine, *others] if others else (),
         )
-        yield _kept(store, made, diagnostics, source, mine, exact)
+        yield _kept(store, made, new, source, mine, exact)
 
 
 def _predicted(
@@ -220,10 +253,6 @@ def _predicted(
     found = load(task, plan, arrays)
     assert isinstance(found, LikelihoodPrediction)
     return found
-
-
-def _is_done(store: Store, made: Examined) -> bool:
-    return (store.record(made.key) or {}).get("status") == "done"
 
 
 def _kept(
@@ -243,7 +272,7 @@ def _kept(
     }
     worst = max(gaps.values(), key=lambda gap: abs(float(np.nanmean(gap))))
     numbers = {name: one.finding for name, one in applied.items() if one.finding is not None}
-    record: dict[str, Any] = asdict(made) | {
+    new: dict[str, Any] = {
         "gap": float(np.nanmean(worst)),
         "gap_error": float(np.nanstd(worst, ddof=1) / np.sqrt(len(worst))),
         "divergence": float(np.nanmean(divergence.compute(own, truth)["joint"])),
@@ -254,6 +283,10 @@ def _kept(
         "seconds": {name: one.seconds for name, one in applied.items()},
         "calls": {one.name: source.calls(one.takes) for one in diagnostics if one.name in applied},
         "reasons": {name: one.reason for name, one in found.items() if one.finding is None},
+        "versions": {one.name: one.version for one in diagnostics},
     }
+    record = asdict(made)
+    for name, value in new.items():
+        record[name] = record[name] | value if isinstance(value, dict) else value
     store.write(made.key, {"status": "done", "examined": record})
     return Examined(**record)

@@ -19,7 +19,8 @@ FALSE_ALARMS = 0.05
 TOLERANCE = 0.05
 """Largest gap of the expected coverage to exact's that is within the tolerance."""
 
-_LEAST = 10  # networks within the tolerance, and outside, of a task that is graded
+_LEAST = 19  # networks within the tolerance of a task that is graded
+_OUTSIDE = 10  # networks outside it
 _MEMBERS = 4  # of a method, for a rank correlation within it
 
 COLUMNS: Mapping[str, type] = (
@@ -152,9 +153,20 @@ def _beyond(exact: Sequence[Examined], own: Sequence[Examined], diagnostic: Diag
     """Return whether numbers exceed 95 % of those of exact ratios."""
     usual = np.array([badness(one, diagnostic) for one in exact])
     values = np.array([badness(one, diagnostic) for one in own])
-    if len(usual) < 1 / FALSE_ALARMS or not np.isfinite(usual).all():
+    if len(usual) < _LEAST or not np.isfinite(usual).all():
         return np.zeros(0, bool)
-    return np.asarray(values > np.quantile(usual, 1 - FALSE_ALARMS, method="higher"))
+    return np.asarray(values > _limit(usual))
+
+
+def _limit(usual: Array) -> float:
+    """Return the number that another of the same distribution exceeds with at most 5 %.
+
+    Example:
+        >>> _limit(np.arange(19.0)), _limit(np.arange(40.0))
+        (18.0, 38.0)
+    """
+    beyond = int(FALSE_ALARMS * (len(usual) + 1))
+    return float(np.sort(usual)[-beyond])
 
 
 def grades(found: Sequence[Examined], diagnostics: Sequence[Diagnostic]) -> list[Grade]:
@@ -202,15 +214,15 @@ def _sides(own: Sequence[Examined], diagnostic: Diagnostic) -> tuple[Array, Arra
     inside = np.array([abs(one.gap) <= TOLERANCE for one in own], dtype=bool)
     values = np.array([badness(one, diagnostic) for one in own])
     within, outside = values[inside], values[~inside]
-    return None if min(len(within), len(outside)) < _LEAST else (within, outside)
+    few = len(within) < _LEAST or len(outside) < _OUTSIDE
+    return None if few else (within, outside)
 
 
 def _power(own: Sequence[Examined], diagnostic: Diagnostic) -> float:
     if (both := _sides(own, diagnostic)) is None:
         return nan
     within, outside = both
-    limit = np.quantile(within, 1 - FALSE_ALARMS, method="higher")
-    return float((outside > limit).mean())
+    return float((outside > _limit(within)).mean())
 
 
 def _area(own: Sequence[Examined], diagnostic: Diagnostic) -> float:

@@ -12,9 +12,9 @@ import torch
 from torch import Tensor
 
 import bench
-from bench.contracts import Diagnostic, Finding
+from bench.contracts import Diagnostic, Finding, FitLog, Parameter, StoredTask
 from bench.diagnostics import learned, two_sample, weights
-from bench.errors import NotApplicable, PluginError, UsageError
+from bench.errors import NotApplicable, UsageError
 from bench.inference.likelihood import ExactLikelihood
 from bench.seeds import generator
 from bench.stages.diagnose import EvidenceSource, diagnose
@@ -170,11 +170,14 @@ def test_diagnostics_that_fail_are_named(tmp_path: Path) -> None:
     def refuses(evidence: object) -> Finding:
         raise NotApplicable("too few events")
 
-    with pytest.raises(PluginError, match="diagnostic 'mine' fails: ZeroDivisionError: no events"):
-        diagnose([of(fails)], source(tmp_path, "offset", 0.0))
-    for wrong in (0.5, Finding(math.inf)):
-        with pytest.raises(PluginError, match="diagnostic 'mine' returned"):
-            diagnose([of(lambda evidence, wrong=wrong: wrong)], source(tmp_path, "offset", 0.0))
+    found = diagnose([of(fails), weights.normalisation], source(tmp_path, "offset", 0.0))
+    assert found["mine"].reason.startswith("it fails: ZeroDivisionError: no events")
+    assert found["mine"].failed
+    assert found["normalisation"].finding is not None
+    for wrong in (0.5, Finding(math.inf), Finding(0.0, 2.0), Finding(math.nan)):
+        one = of(lambda evidence, wrong=wrong: wrong)
+        found = diagnose([one], source(tmp_path, "offset", 0.0))
+        assert found["mine"].reason.startswith("it returned")
     found = diagnose([of(refuses)], source(tmp_path, "offset", 0.0))
     assert found["mine"].reason == "too few events"
 
@@ -198,6 +201,7 @@ def examined(label: str, number: int, bad: float, gap: float, **options: object)
         0,
         1000,
         number,
+        "",
         gap,
         0.01,
         abs(gap),
@@ -206,6 +210,7 @@ def examined(label: str, number: int, bad: float, gap: float, **options: object)
         {"closure": 0.1, "effective-size": 0.1},
         {"closure": 100, "effective-size": 100},
         {},
+        {"closure": 1, "effective-size": 1},
     )
     return replace(found, **options)
 
@@ -277,3 +282,81 @@ def test_tables_name_every_diagnostic() -> None:
     )
     assert set(grades.csv_powers(power).splitlines()[0].split(",")) == {*grades.POWERS}
     assert "tail 0.1" in grades.markdown_powers(power)
+
+
+def stored(folder: Path, observations: int) -> StoredTask:
+    """Return stored datasets of normals whose means are skewed."""
+    rng = np.random.default_rng(0)
+    theta = rng.beta(1, 1.5, (6000, 1)) * 8 - 4
+    np.savez(folder / "pairs.npz", theta=theta, x=rng.normal(theta, 1.0, (6000, observations)))
+    mean = Parameter("mean", -4.0, 4.0, "interest", (-2.4, 2.4))
+    return StoredTask("stored", folder / "pairs.npz", [mean], observations=observations)
+
+
+class Normal:
+    """The exact density of the stored datasets."""
+
+    reference = None
+    has_density = True
+    log = FitLog()
+
+    def log_ratio(self, x: Tensor, context: Tensor) -> Tensor:
+        return (
+            -0.5 * ((x[:, None, 0] - context[None, :, 0]) ** 2 + math.log(2 * math.pi))[None, None]
+        )
+
+    def sample(self, context: Tensor, generator: torch.Generator) -> Tensor:
+        return (context + torch.randn(context.shape, generator=generator))[None, None]
+
+
+@pytest.mark.parametrize("observations", [1, 20])
+def test_stored_datasets_give_independent_samples(tmp_path: Path, observations: int) -> None:
+    """Exact densities have uniform p-values, and contexts are those of the file."""
+    task, simulations = stored(tmp_path, observations), SimulationStore(Store(tmp_path / "s"))
+    own = EvidenceSource(task, Normal(), simulations, 0, CPU)
+    found = diagnose([weights.closure, two_sample.frechet_physics], own)
+    for one in found.values():
+        assert one.finding is not None, one.reason
+        assert one.finding.p_value > 0.01
+    samples = own._kept["samples"]
+    contexts = [rows[:, 1] for rows in (samples.simulated, samples.generated)]  # type: ignore[attr-defined]
+    for some in contexts:
+        assert len(some) > 200
+        assert len({*some}) > 0.99 * len(some)  # single precision
+    assert len({*contexts[0]} & {*contexts[1]}) < 0.01 * len(contexts[0])
+
+
+def test_few_observations_have_no_closure(tmp_path: Path) -> None:
+    few = source(tmp_path, "offset", 0.0)
+    few.events = 100
+    assert "are needed" in diagnose([weights.closure], few)["closure"].reason
+    few = source(tmp_path, "offset", 0.0)
+    few.surrogate = Broken(few.task)
+    for name, one in diagnose(EVENTS, few).items():
+        assert one.finding is None, name
+        assert one.reason == "log-ratios of reference observations are NaN or infinite"
+
+
+class Broken(ExactLikelihood):
+    reference = "evidence"  # type: ignore[assignment]
+
+    def log_ratio(self, x: Tensor, context: Tensor) -> Tensor:
+        return super().log_ratio(x, context) * torch.nan
+
+    def log_ratio_paired(self, x: Tensor, context: Tensor) -> Tensor:
+        return super().log_ratio_paired(x, context) * torch.nan
+
+
+def test_other_diagnostics_and_versions_are_added(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(study, "TOYS", 10)
+    store, task = Store(tmp_path), bench.task("exponential")
+    store.write("diagnostics/other/one/0000", {"status": "done", "examined": {"task": "x"}})
+    next(study.planted(task, [weights.closure], 1, store))
+    both = next(study.planted(task, [weights.closure, weights.effective_size], 1, store))
+    assert {*both.statistics} == {"closure", "effective-size"}
+    newer = replace(weights.closure, version=2)
+    again = next(study.planted(task, [newer, weights.effective_size], 1, store))
+    assert again.versions == {"closure": 2, "effective-size": 1}
+    assert study.every(store) == [again]

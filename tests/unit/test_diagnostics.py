@@ -274,3 +274,19 @@ def test_spread_of_trainings_is_in_half_lengths() -> None:
     )
     evidence = Evidence(np.random.default_rng(0), members=[one, moved, moved])
     assert toys.member_spread.compute(evidence).statistic == pytest.approx(0.1 / SIGMA)
+
+
+def test_rows_that_are_not_finite_are_refused() -> None:
+    first, second = normal(0, 60), normal(1, 60)
+    for value in (np.nan, np.inf):
+        first[3, 0] = value
+        for diagnostic in OF_SAMPLES:
+            with pytest.raises(NotApplicable, match="rows are not finite"):
+                found(diagnostic, first, second)
+
+
+def test_equal_rows_are_no_evidence() -> None:
+    rng = np.random.default_rng(0)
+    rare = [rng.poisson(0.2, (200, 1)).astype(float) for _ in range(2)]
+    assert found(learned.nplm, *rare).p_value > 0.01
+    assert found(learned.nplm, np.zeros((50, 1)), np.zeros((50, 1))).p_value == 1
