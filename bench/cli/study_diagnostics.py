@@ -47,7 +47,7 @@ def diagnostics(
     out: str,
     plugins: tuple[str, ...],
 ) -> None:
-    """Grade diagnostics by planted defects and by trained networks.
+    """Grade diagnostics by planted defects and networks.
 
     RESULTS are folders of `bench run` with `exact`, an independent plan and their networks, as of
     results/diagnostics.toml. What earlier calls found is kept in the output folder, and counts. An

@@ -103,7 +103,7 @@ log_mean_ratio = Metric(
 ratio_histogram = Metric(
     "ratio_histogram",
     "bins of log r̂",
-    "Shares in bins of log r̂: of reference observations, of their weights r̂, and of simulations "
+    "Shares in bins of log r̂: of reference observations, of weights r̂, and of simulations "
     "minus that, which is 0 on average for exact ratios.",
     ("heldout",),
     _ratio_histogram,
