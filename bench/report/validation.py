@@ -40,7 +40,7 @@ def _grades(frame: pd.DataFrame) -> Table:
         "curve for the same question; 0.5 is chance.",
         "between and within: rank correlation with the divergence from the exact posterior, over "
         "methods and budgets, and over the trainings of one method.",
-        "Errors are over tasks.",
+        "Errors are over tasks; with one task, over methods and budgets (bootstrap).",
     ]
     title = "Prediction of failures of trained networks"
     head = [*columns, "between", "within", "calls", "seconds"]

@@ -20,6 +20,7 @@ TOLERANCE = 0.05
 """Largest gap of the expected coverage to exact's that is within the tolerance."""
 
 _LEAST = 19  # networks within the tolerance of a task that is graded
+_BOOTSTRAPS = 200
 _OUTSIDE = 10  # networks outside it
 _MEMBERS = 4  # of a method, for a rank correlation within it
 
@@ -106,13 +107,34 @@ def share(found: Array) -> Estimate:
     return Estimate(float(found.mean()), sqrt(middle * (1 - middle) / (n + 2)), nan, nan, nan)
 
 
-def over_tasks(values: Iterable[float]) -> Estimate | None:
-    """Return the mean over tasks, which are the units of errors; None without a value."""
-    known = np.array([value for value in values if np.isfinite(value)])
-    if not len(known):
+def over_tasks(
+    of: Callable[[Sequence[Examined], Diagnostic], float],
+    tasks: Iterable[Sequence[Examined]],
+    diagnostic: Diagnostic,
+) -> Estimate | None:
+    """Return the mean of a number over tasks; None if no task has one.
+
+    Tasks are the units of its error. The error of one task is by the bootstrap, and its units are
+    methods at budgets.
+    """
+    found = [(value, own) for own in tasks if np.isfinite(value := of(own, diagnostic))]
+    if not found:
         return None
-    error = known.std(ddof=1) / sqrt(len(known)) if len(known) > 1 else nan
-    return Estimate(float(known.mean()), float(error), len(known) - 1 or nan, nan, nan)
+    values = np.array([value for value, _ in found])
+    if len(found) > 1:
+        error = values.std(ddof=1) / sqrt(len(found))
+    else:
+        rng, groups = np.random.default_rng(0), list(_trainings(found[0][1]).values())
+        drawn = [
+            of(
+                [one for g in rng.integers(len(groups), size=len(groups)) for one in groups[g]],
+                diagnostic,
+            )
+            for _ in range(_BOOTSTRAPS)
+        ]
+        known = np.array([value for value in drawn if np.isfinite(value)])
+        error = known.std(ddof=1) if len(known) > _BOOTSTRAPS / 2 else nan
+    return Estimate(float(values.mean()), float(error), nan, nan, nan)
 
 
 def badness(examined: Examined, diagnostic: Diagnostic) -> float:
@@ -187,7 +209,7 @@ def grades(found: Sequence[Examined], diagnostics: Sequence[Diagnostic]) -> list
             known: Mapping[str, Sequence[Examined]] = known,
             diagnostic: Diagnostic = diagnostic,
         ) -> Estimate | None:
-            return over_tasks(of(own, diagnostic) for own in known.values())
+            return over_tasks(of, known.values(), diagnostic)
 
         every = [one for own in known.values() for one in own]
         if not every:

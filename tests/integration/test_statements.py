@@ -13,6 +13,7 @@ import pytest
 
 import bench
 from bench.boards import FORMATS, Results, build
+from bench.boards.columns import parenthesised
 from bench.registry.registry import Registry
 from bench.stats.clustering import Estimate
 from bench.stats.ranking import rank
@@ -400,6 +401,31 @@ def test_uncertainties_of_training_are_those_of_the_table():
     assert (off["shared"] < -2).all()
     assert list(plain[off["bootstrap"].abs() > 2].parameter) == ["mu"]
     assert off["bootstrap"].max() > 2
+
+
+def test_grades_of_diagnostics_of_the_page_are_those_of_the_table():
+    page = (ROOT / "docs" / "results/diagnostics.md").read_text()
+    studies = ROOT / "results" / "studies"
+    grade = pd.read_csv(studies / "diagnostics.csv").set_index("diagnostic")
+    lines = [line for line in page.splitlines() if line.startswith("| `")]
+    assert len(lines) == 9
+    for line in lines:
+        row = grade.loc[line.split("`")[1]]
+        numbers = [
+            parenthesised(row[name], row[f"{name}_error"]) for name in ("area", "power", "within")
+        ]
+        assert line.endswith(f"| {row.level} | {' | '.join(numbers)} | {row.calls:,.0f} |")
+    best = grade.area.sort_values(ascending=False).index[:4]
+    assert set(best) == {"coverage", "sbc", "tarp", "member-spread"}
+    assert "20 of which fail" in page
+    power = pd.read_csv(studies / "diagnostics-planted.csv")
+    power = power.set_index(["defect", "size", "diagnostic"])
+    assert power.repetitions.max() == 12
+    assert power.power_error.max() < 0.135
+    assert round(100 * power.gap["offset", 0.03, "mmd"]) == -19
+    assert round(100 * power.power["offset", 0.03, "mmd"]) == 17
+    assert abs(power.gap["mode", 0.03, "sbc"]) < 0.001
+    assert power.power["nats", 0.01, "normalisation"] == 1
 
 
 def test_networks_beside_the_papers():

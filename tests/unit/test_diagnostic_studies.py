@@ -229,7 +229,7 @@ def test_grades_of_known_numbers() -> None:
         assert one.within is not None
         assert (one.power.value, one.area.value) == (1, 1)
         assert (one.between.value, one.within.value) == pytest.approx((1, 1))
-        assert math.isnan(one.area.error)  # one task
+        assert one.area.error < 0.1  # of one task, by the bootstrap
     noise = [replace(o, statistics={"closure": float(rng.normal())}) for o in own]
     (useless,) = grades.grades(noise, [weights.closure])
     assert useless.area is not None

@@ -45,7 +45,9 @@ def draw_power(frame: pd.DataFrame, axes: Axes, looks: Looks) -> None:
         colour = "white" if row.value > 0.6 else INK
         axes.text(x, y, f"{100 * row.value:.0f}", ha="center", va="center", color=colour)
     axes.set_yticks(range(len(names)), [literal(name, 24) for name in names])
-    axes.set_xticks(range(len(sizes)), [f"{size:g}" if size else "exact" for size in sizes])
+    axes.set_xticks(
+        range(len(sizes)), [f"{size:g}".replace("0.", ".") if size else "exact" for size in sizes]
+    )
     axes.set(xlim=(-0.5, len(sizes) - 0.5), ylim=(len(names) - 0.5, -0.5))
     axes.tick_params(length=0)
     axes.spines[:].set_visible(False)
