@@ -85,7 +85,6 @@ class GradientBoosting(ComponentMethod):
     title = "Gradient-boosted trees, calibrated (scikit-learn)"
     family = "discriminative"
     citation = "Friedman (2001), Ann. Stat. 29, 1189; scikit-learn (Pedregosa et al. 2011)"
-    requires: ClassVar[Mapping[str, str]] = {"sklearn": "nlbench[boosting]"}
     Config = GradientBoostingConfig
     configurations: ClassVar[Mapping[str, Mapping[str, Any]]] = {
         "default": {},

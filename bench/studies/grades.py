@@ -7,7 +7,6 @@ from math import nan, sqrt
 
 import numpy as np
 from scipy import stats
-from sklearn.metrics import roc_auc_score
 
 from bench.boards.render import csv_of, markdown_table
 from bench.contracts import Diagnostic
@@ -251,8 +250,8 @@ def _area(own: Sequence[Examined], diagnostic: Diagnostic) -> float:
     if (both := _sides(own, diagnostic)) is None:
         return nan
     within, outside = both
-    labels = np.repeat([0, 1], [len(within), len(outside)])
-    return float(roc_auc_score(labels, np.concatenate([within, outside])))
+    pairs = len(within) * len(outside)
+    return float(stats.mannwhitneyu(outside, within).statistic / pairs)
 
 
 def _false_alarms(own: Sequence[Examined], diagnostic: Diagnostic) -> float:

@@ -27,11 +27,9 @@ class MyMethod(ComponentMethod):
     title = "Classifier of scikit-learn"
     Config = MyMethodConfig
     configurations = {"default": {}, "wide": {"hidden": (200, 200)}}  # the first is the default
-    requires = {"sklearn": "nlbench[boosting]"}  # packages that nlbench does not install itself
 
     def check(self, task):
         """Raise NotApplicable for tasks that the method cannot learn."""
-        super().check(task)  # the required packages
         if task.observation != "vector":
             raise NotApplicable("my-method takes vectors only")
 

@@ -135,7 +135,6 @@ def test_toys_are_counted_and_stored(tmp_path, counted, data):
 
 
 def test_references_and_calibrations_are_counted(tmp_path, counted):
-    pytest.importorskip("sklearn")
     run = benchmark(
         tmp_path / "results",
         counted,
