@@ -7,7 +7,7 @@ import pytest
 import torch
 from seeded import fit_context
 
-from bench.errors import BudgetExceeded, NotApplicable
+from bench.errors import BudgetExceeded
 from bench.nn.trees import Leaves, boxes, nodes_of
 from bench.registry.registry import Registry
 from bench.stages.simulate import SimulationBank, features_of
@@ -172,10 +172,7 @@ def test_series_and_fields_through_their_summaries(tmp_path):
     assert inputs == task.summaries(x.double()).shape[1] + 2
 
 
-def test_it_says_what_it_lacks(tmp_path, monkeypatch):
+def test_a_budget_without_simulations_is_refused(tmp_path):
     task = REGISTRY.task("gaussians-far")
     with pytest.raises(BudgetExceeded, match="no simulation to train"):
         fitted(tmp_path, task, 4, [0])
-    monkeypatch.setattr("bench.contracts.method.find_spec", lambda name: None)
-    with pytest.raises(NotApplicable, match=r"nlbench\[boosting\]"):
-        GradientBoosting(GradientBoosting.Config()).check(task)
