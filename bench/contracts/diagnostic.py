@@ -63,7 +63,7 @@ class Ratios:
 
 @dataclass(frozen=True)
 class Evidence:
-    """What a diagnostic sees of a trained network. Parts that do not exist are None.
+    """Evidence on a trained network. Parts that do not exist are None.
 
     Args:
         rng: generator of permutations and projections.

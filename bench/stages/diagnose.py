@@ -51,7 +51,7 @@ _LOSSES = HeldOutPlan(contexts=32, events=64)
 
 @dataclass(frozen=True)
 class Diagnosis:
-    """What one diagnostic found.
+    """Result of one diagnostic.
 
     Args:
         finding: its number; None where it is not applicable.
@@ -118,16 +118,24 @@ class EvidenceSource:
         Raises:
             NotApplicable: if there is none.
         """
-        part = diagnostic.takes
-        if part not in self._kept:
-            try:
-                self._kept[part] = _PARTS[part](self)
-            except NotApplicable as error:
-                self._kept[part] = error
-        if isinstance(found := self._kept[part], NotApplicable):
-            raise found
+        found: dict[str, Any] = {diagnostic.takes: self.part(diagnostic.takes)}
         rng = np.random.default_rng(self._generator(diagnostic.name).initial_seed())
-        return Evidence(rng, **{part: found})  # type: ignore[arg-type]
+        return Evidence(rng, **found)
+
+    def part(self, name: Part) -> object:
+        """Return a part of the evidence, which is made once.
+
+        Raises:
+            NotApplicable: if there is none.
+        """
+        if name not in self._kept:
+            try:
+                self._kept[name] = _PARTS[name](self)
+            except NotApplicable as error:
+                self._kept[name] = error
+        if isinstance(found := self._kept[name], NotApplicable):
+            raise found
+        return found
 
     def _generator(self, *purpose: str) -> torch.Generator:
         return generator("diagnostics", self.task.name, self.task.version, self.seed, *purpose)
@@ -270,7 +278,7 @@ def _weights(source: EvidenceSource) -> Weights:
 
 def _samples(source: EvidenceSource) -> Samples:
     """Return simulations and draws; a ratio's are reference observations accepted by weight."""
-    weights = source._kept.setdefault("weights", _weights(source))
+    weights = source.part("weights")
     assert isinstance(weights, Weights)
     if source.surrogate.reference is None:
         return Samples(weights.simulated, weights.reference)

@@ -6,7 +6,7 @@ from dataclasses import dataclass, replace
 from bench.boards.board import Leaderboard, Row
 from bench.boards.render import csv_of, markdown_table
 from bench.stats.clustering import Estimate
-from bench.studies.numbers import code, number
+from bench.studies.numbers import both, code, number
 
 NAME = "corrections"
 COLUMNS: Mapping[str, type] = (
@@ -114,11 +114,6 @@ def markdown(found: Sequence[Line]) -> str:
 
 def csv(found: Sequence[Line]) -> str:
     """Render all lines as CSV."""
-
-    def both(name: str, estimate: Estimate | None) -> dict[str, float | None]:
-        value, error = (estimate.value, estimate.error) if estimate else (None, None)
-        return {name: value, f"{name}_error": error}
-
     return csv_of(
         [
             {

@@ -44,7 +44,7 @@ _NO_DEFECT = Defect("offset", 0.0)
 
 @dataclass(frozen=True)
 class Examined:
-    """What diagnostics found in one network, and the truth.
+    """Results of diagnostics of one network, and the truth.
 
     Args:
         task: the task.

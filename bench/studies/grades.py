@@ -12,7 +12,7 @@ from bench.boards.render import csv_of, markdown_table
 from bench.contracts import Diagnostic
 from bench.stats.clustering import Array, Estimate
 from bench.studies.diagnostics import Examined
-from bench.studies.numbers import code, number
+from bench.studies.numbers import both, code, number
 
 FALSE_ALARMS = 0.05
 TOLERANCE = 0.05
@@ -350,11 +350,6 @@ def markdown_powers(found: Sequence[Power]) -> str:
 
 def csv(found: Sequence[Grade]) -> str:
     """Render grades as CSV."""
-
-    def both(name: str, estimate: Estimate | None) -> dict[str, float | None]:
-        value, error = (estimate.value, estimate.error) if estimate else (None, None)
-        return {name: value, f"{name}_error": error}
-
     return csv_of(
         [
             {

@@ -24,6 +24,12 @@ def number(estimate: Estimate | None, sign: str = "") -> str:
     return f"+{text}" if sign and text[0].isdigit() else text
 
 
+def both(name: str, estimate: Estimate | None) -> dict[str, float | None]:
+    """Return an estimate and its error as cells of a CSV row, empty for None."""
+    value, error = (estimate.value, estimate.error) if estimate else (None, None)
+    return {name: value, f"{name}_error": error}
+
+
 def p_value(estimate: Estimate | None, comparisons: int, equal: float = 0.0) -> float:
     """Test equality by Student's t, two-sided, corrected for the comparisons of a table.
 

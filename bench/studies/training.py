@@ -21,7 +21,7 @@ from bench.errors import UsageError
 from bench.metrics.expected import DRAWS
 from bench.stats.clustering import Array, Estimate
 from bench.storage.fit_spec import label, wrappings
-from bench.studies.numbers import code, number
+from bench.studies.numbers import both, code, number
 from bench.studies.scored import Group, Scored, groups
 
 NAME = "training"
@@ -348,13 +348,6 @@ def markdown(found: Sequence[Uncertainty]) -> str:
 
 def csv(found: Sequence[Uncertainty]) -> str:
     """Render all lines as CSV."""
-
-    def both(name: str, estimate: Estimate | None) -> dict[str, float | None]:
-        return {
-            name: estimate.value if estimate else None,
-            f"{name}_error": estimate.error if estimate else None,
-        }
-
     return csv_of(
         [
             {
